@@ -1,0 +1,47 @@
+// From the final graph to an artifact: lower every node, choose a schedule, emit code, write the plan.
+#pragma once
+#include "ir/lower.h"
+
+// Instruction set rows of codegen/targets.def.
+typedef struct sd_isa {
+  const char *name;     // "baseline", "avx2", "avx512", "neon"
+  const char *arch;     // "x86_64", "aarch64"
+  const char *triple, *cpu, *features; // LLVM's
+  int vector_bytes;     // 16, 32, 64
+  int registers;        // vector registers
+  bool masks;           // masked loads and stores are cheap
+} sd_isa;
+const sd_isa *sd_isa_find(const char *name); // NULL when unknown
+const sd_isa *sd_isa_at(int index);          // NULL past the end
+// Best row that this CPU has; SARD_ISA in the environment overrides it. Errors: unknown name, or CPU lacks it.
+sard_status *sd_isa_host(const char *wanted, const sd_isa **out); // wanted: NULL, "", "auto" or a name
+
+// Code of one kernel.
+typedef struct sd_object {
+  const void *data;     // ELF relocatable object, in the arena given
+  uint64_t size;
+  uint32_t n_dims;      // dims the code reads, in order: sard_dispatch.dim
+  const sd_dim *dims;
+  sd_dim tiles;         // grid size
+  sd_dim scratch;       // bytes per worker
+} sd_object;
+
+// Emits the scheduled kernel with LLVM. `symbol` becomes the function's name. One call per thread at a time and arena;
+// several threads may compile different kernels at once as long as none adds to the same dim table (the caller clones).
+sard_status *sd_emit_llvm(const sd_kernel *k, const sd_isa *isa, const char *symbol, int opt, sd_arena *out, sd_object *o);
+
+typedef struct sd_codegen_options {
+  const sd_isa *isa;
+  int opt;              // 0..3
+  int threads;          // compiler threads
+  bool keep_ir;         // final graph text into the artifact
+} sd_codegen_options;
+typedef struct sd_codegen_stats {
+  uint32_t kernels, unique_kernels, steps;
+  uint64_t code_bytes, const_bytes, meta_bytes;
+  double lower_s, emit_s, write_s;
+} sd_codegen_stats;
+// The artifact's bytes as pieces (large weights stay where they are); valid while `a` and the module live.
+#include "runtime/base/file.h"
+sard_status *sd_codegen(sd_arena *a, sd_module *m, const sd_codegen_options *o, sd_piece **out_pieces, size_t *out_n,
+                        sd_codegen_stats *stats);

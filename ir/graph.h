@@ -1,0 +1,154 @@
+// The graph level: modules, graphs, nodes, values, constants. Everything lives in the module's arena.
+//
+// Invariants (ir/verify.c): nodes of a graph are in topological order; every value has one definition; `uses` of a value
+// lists exactly the operand slots that hold it (graph outputs are not uses: see sd_graph.outputs); types agree with
+// the shape function of the operator row; a body sees its own inputs and the values of the enclosing graphs.
+#pragma once
+#include "ir/dim.h"
+#include "runtime/base/dtype.h"
+#include "runtime/base/status.h"
+
+typedef struct sd_module sd_module;
+typedef struct sd_graph sd_graph;
+typedef struct sd_node sd_node;
+typedef struct sd_value sd_value;
+typedef struct sd_op sd_op; // a row of ir/ops.def, see ir/op.h
+
+#define SD_MAX_RANK     16
+#define SD_RANK_UNKNOWN (-1)
+#define SD_MAX_DEPTH    64 // nesting of bodies
+
+// Constant tensor contents, row-major, packed. `data` may point into a mapped file that the module keeps.
+typedef struct sd_const {
+  sd_dtype dtype;
+  int rank;
+  const int64_t *dims;
+  uint64_t count, bytes;
+  const void *data;             // for SD_STRING: const char *const *
+  uint64_t hash;                // of dtype, dims and contents; 0 = not computed yet (sd_const_hash)
+} sd_const;
+
+typedef struct sd_use { sd_node *node; uint32_t operand; } sd_use;
+
+struct sd_value {
+  uint32_t id;         // unique in the module, printed as %id
+  const char *name;    // ONNX name, "" for values that passes made
+  sd_dtype dtype;      // SD_DT_NONE while not inferred
+  int rank;            // SD_RANK_UNKNOWN while not inferred
+  sd_dim dims[SD_MAX_RANK];
+  sd_node *def;        // NULL: graph input or constant
+  uint32_t out_index;
+  const sd_const *data; // not NULL: a constant
+  sd_graph *graph;      // where it is defined
+  // Symbolic contents of a small integer tensor (rank 0 or 1), e.g. what Shape gives; NULL when not known.
+  const sd_dim *elems;
+  uint32_t n_elems;
+  sd_value *storage; // shares the memory of that value (a view, or computed in place); NULL: has its own
+  SD_VEC(sd_use) uses;
+};
+
+typedef enum sd_attr_kind {
+  SD_ATTR_NONE, // absent (optional and without default)
+  SD_ATTR_INT, SD_ATTR_FLOAT, SD_ATTR_STRING, SD_ATTR_INTS, SD_ATTR_FLOATS, SD_ATTR_STRINGS, SD_ATTR_TENSOR, SD_ATTR_GRAPH
+} sd_attr_kind;
+
+typedef struct sd_attr {
+  sd_attr_kind kind;
+  uint32_t n; // length of INTS, FLOATS, STRINGS
+  union {
+    int64_t i;
+    float f;
+    const char *s;
+    const int64_t *ints;
+    const float *floats;
+    const char *const *strings;
+    const sd_const *tensor;
+    sd_graph *graph;
+  };
+} sd_attr;
+
+struct sd_node {
+  const sd_op *op;
+  sd_graph *graph;
+  sd_node *prev, *next;
+  const char *name;     // ONNX node name, "" when it has none
+  int onnx_index;       // index in the ONNX graph, -1 for nodes that passes made
+  uint32_t n_in, n_out, n_attr, n_body;
+  sd_value **in;        // NULL for an omitted optional operand
+  sd_value **out;       // NULL for an omitted optional output
+  sd_attr *attrs;       // dense, in the order of the row's declaration
+  sd_graph **bodies;    // subgraphs: then/else, loop body, fused group
+};
+
+struct sd_graph {
+  sd_module *module;
+  sd_node *owner;       // node whose body this is, NULL for the main graph
+  const char *name;
+  sd_node *first, *last;
+  SD_VEC(sd_value *) inputs;
+  SD_VEC(sd_value *) outputs; // may repeat, may be inputs or constants
+};
+
+typedef struct sd_meta { const char *key, *value; } sd_meta;
+
+struct sd_module {
+  sd_arena *arena;
+  sd_dimtab *dims;
+  sd_graph *main;
+  const char *file; // for messages
+  const char *producer;
+  int64_t ir_version, opset;
+  uint32_t next_id;
+  SD_VEC(sd_meta) metadata;
+};
+
+// ---- module ----
+sard_status *sd_module_new(const char *file, sd_module **out); // with an empty main graph and its own arena
+void sd_module_free(sd_module *m);                             // NULL ok
+
+// ---- values ----
+sd_value *sd_value_new(sd_graph *g, const char *name); // not attached to a node; type unknown
+sd_value *sd_graph_input(sd_graph *g, const char *name, sd_dtype t, int rank, const sd_dim *dims);
+void sd_graph_output(sd_graph *g, sd_value *v);
+// A constant value; copies nothing, `data` must live as long as the module (use the arena). hash is computed lazily.
+sd_value *sd_value_const(sd_graph *g, const char *name, sd_dtype t, int rank, const int64_t *dims, const void *data);
+sd_value *sd_value_const_i64(sd_graph *g, const int64_t *v, int n); // copied; n < 0: a scalar v[0], else rank 1
+sd_value *sd_value_const_f32(sd_graph *g, float v);                 // scalar
+void sd_value_set_type(sd_value *v, sd_dtype t, int rank, const sd_dim *dims);
+void sd_value_copy_type(sd_value *dst, const sd_value *src);
+bool sd_value_static(const sd_value *v, int64_t *out_dims);         // all dims constant; out_dims may be NULL
+sd_dim sd_value_count(const sd_value *v);                           // number of elements
+void sd_value_replace(sd_value *old, sd_value *new_);               // all uses and graph outputs of old become new_
+bool sd_value_is_output(const sd_value *v);                         // of its graph
+uint64_t sd_const_hash(const sd_const *c);                          // cached in *c
+// Content of an integer constant or symbolic content as dims; false when not known. n elements, caller gives the room.
+bool sd_value_elems(const sd_value *v, sd_dim *out, uint32_t cap, uint32_t *out_n);
+
+// ---- nodes ----
+// Makes a node with `n_in` operands (array copied; NULL entries = omitted) and n_out new outputs of unknown type, all
+// attributes at their defaults, inserted before `before` (NULL: at the end of g).
+sd_node *sd_node_new(sd_graph *g, sd_node *before, const sd_op *op, sd_value *const *in, uint32_t n_in, uint32_t n_out);
+// The same for an op by name ("Add"; "sard.Fused"), with types inferred; sets *out to its first output.
+sard_status *sd_build(sd_graph *g, sd_node *before, const char *op, sd_value *const *in, uint32_t n_in, sd_node **out);
+void sd_node_set_input(sd_node *n, uint32_t operand, sd_value *v); // keeps use lists right
+void sd_node_remove(sd_node *n);                                   // outputs must have no uses
+void sd_node_move_before(sd_node *n, sd_node *before);
+sd_graph *sd_node_add_body(sd_node *n, const char *name);
+// Attribute by name; NULL when the row has none of that name. Setting an undeclared one is an internal error.
+sd_attr *sd_node_attr(const sd_node *n, const char *name);
+int64_t sd_node_int(const sd_node *n, const char *name, int64_t absent);
+float sd_node_float(const sd_node *n, const char *name, float absent);
+const char *sd_node_str(const sd_node *n, const char *name, const char *absent);
+void sd_node_set_int(sd_node *n, const char *name, int64_t v);
+void sd_node_set_ints(sd_node *n, const char *name, const int64_t *v, uint32_t count); // copied
+// Fills *st with node context: "node 12 'layer1/conv' (Conv)", operand types; returns it.
+sard_status *sd_node_error(const sd_node *n, sard_status *st);
+// "f32[N,3,224,224]"
+void sd_type_print(const sd_module *m, const sd_value *v, sd_str *out);
+
+// ---- text, checks ----
+sard_status *sd_module_print(const sd_module *m, bool weights, sd_str *out); // weights: full contents of constants
+sard_status *sd_module_parse(const char *text, const char *file, sd_module **out);
+sard_status *sd_module_verify(sd_module *m);
+// Runs the shape function of the node: types (and elems) of the outputs from the operands.
+sard_status *sd_node_infer(sd_node *n);

@@ -1,0 +1,54 @@
+// The operator table: one row per operator (ir/ops.def) is schema, shape function, reference semantics and lowering.
+//
+// Rows are read once at start from the strings of ops.def. See docs/add-an-op.md.
+#pragma once
+#include "ir/graph.h"
+#include "ir/tile.h"
+
+typedef enum sd_kind {
+  SD_MAP,       // element of the output from the same (broadcast) element of the inputs
+  SD_REDUCE,    // reduction over axes of one input
+  SD_CONTRACT,  // sum of products (MatMul, Conv): fuses epilogues, gets register tiles
+  SD_MOVE,      // each output element is one input element (or a fill value)
+  SD_COMPOSITE, // several reductions and maps in one expression (Softmax, LayerNormalization)
+  SD_NESTS,     // builds its nests itself: scatter, recurrences, attention
+  SD_CONTROL,   // has bodies: If, Loop, Scan, Fused
+  SD_HOST,      // a C function of the runtime (data-dependent)
+  SD_COMM,      // between devices
+  SD_REWRITE,   // expands into other rows before anything else looks at it
+} sd_kind;
+
+// Class letters of operands and outputs: * any, N numeric, F float, I integer, B bool, L i64, S string,
+// T same as the first N/F/* operand. Suffix ? optional, + variadic (last).
+typedef struct sd_operand { const char *name; char cls; bool optional, variadic; } sd_operand;
+typedef struct sd_attrdecl { const char *name; sd_attr def; bool required; } sd_attrdecl;
+
+typedef struct sd_tb sd_tb; // see ir/lower.h
+
+// Element `idx` (rank-of-output I64 expressions) of output `out`. Returns NULL after recording an error with sd_tb_fail.
+typedef sd_expr *(*sd_pull_fn)(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *idx);
+typedef sard_status *(*sd_nests_fn)(sd_tb *b, const sd_node *n);
+typedef sard_status *(*sd_shape_fn)(sd_node *n);             // sets the types (and elems) of the outputs
+typedef sard_status *(*sd_rewrite_fn)(sd_node *n);            // replaces n by other nodes
+
+struct sd_op {
+  const char *name; // "Add"; other domains with prefix: "com.microsoft.FusedMatMul", "sard.Fused"
+  uint16_t index;   // position in the table
+  sd_kind kind;
+  bool commutative;
+  uint8_t n_in, n_out, n_attr; // declared
+  const sd_operand *ins, *outs;
+  const sd_attrdecl *attrs;
+  sd_shape_fn shape;
+  sd_pull_fn pull;       // MAP, REDUCE, CONTRACT, MOVE, COMPOSITE
+  sd_nests_fn nests;     // NESTS
+  sd_rewrite_fn rewrite; // REWRITE
+  const char *text;      // MAP with TEXT body: expression over operand and attribute names
+  const void *map;       // parsed form of `text`
+};
+
+// The rows, read from ops.def at the first call (thread-safe). A malformed row is reported by sd_ops_check.
+const sd_op *sd_op_find(const char *name); // NULL when there is none
+const sd_op *sd_op_at(uint32_t index);     // NULL past the end
+sard_status *sd_ops_check(void);           // parses every row for every allowed dtype; for tests
+const char *sd_op_nearest(const char *name);

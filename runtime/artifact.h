@@ -1,0 +1,96 @@
+// The compiled artifact: file layout shared by compiler and runtime. Standalone, versioned, offsets only.
+//
+// A file is a header, a section table and sections, each 64-byte aligned. All integers are little-endian. The runtime
+// maps the file and uses it in place after runtime/verify.c has checked every offset and index. A reader refuses
+// another SARD_ART_VERSION; unknown section kinds are skipped.
+#ifndef SARD_ARTIFACT_H
+#define SARD_ARTIFACT_H
+#include <stddef.h>
+#include <stdint.h>
+
+#define SARD_ART_MAGIC   "SARDART\n"
+#define SARD_ART_VERSION 1u
+#define SARD_ART_NONE    0xffffffffu // "no index"
+#define SARD_ART_MAXRANK 16
+
+typedef struct sard_art_header {
+  char magic[8];
+  uint32_t version;
+  uint32_t n_sections;   // the table follows the header
+  uint64_t file_size;
+  uint64_t hash;         // sd_hash_bytes(seed 0) of everything after the header except the CONST section
+  char isa[16];          // row of codegen/targets.def, e.g. "avx512"; the CPU must have its features
+  char arch[16];         // "x86_64", "aarch64"
+  char compiler[32];     // version text of the compiler
+} sard_art_header;
+
+typedef enum sard_art_kind {
+  SARD_ART_TEXT = 1,   // NUL-terminated strings; names elsewhere are offsets into it; offset 0 is ""
+  SARD_ART_DIMS,       // sard_art_dim[]: slot i is computed from earlier slots
+  SARD_ART_SYMS,       // sard_art_sym[]
+  SARD_ART_IO,         // sard_art_io[]: inputs, then outputs
+  SARD_ART_BUFS,       // sard_art_buf[]
+  SARD_ART_KERNELS,    // sard_art_kernel[]
+  SARD_ART_STEPS,      // sard_art_step[]
+  SARD_ART_LISTS,      // uint32_t[]: index lists of steps and io
+  SARD_ART_CODE,       // relocatable ELF objects
+  SARD_ART_CONST,      // weights, each 64-byte aligned and followed by at least 64 readable bytes
+  SARD_ART_IR,         // optional: final graph text
+  SARD_ART_META,       // optional: model metadata as JSON
+} sard_art_kind;
+
+typedef struct sard_art_section { uint32_t kind, count; uint64_t offset, size; } sard_art_section;
+
+typedef enum sard_art_dimop {
+  SARD_AD_CONST, SARD_AD_SYM /* a = symbol */, SARD_AD_ADD, SARD_AD_MUL, SARD_AD_FLOORDIV, SARD_AD_CEILDIV, SARD_AD_MOD,
+  SARD_AD_MIN, SARD_AD_MAX
+} sard_art_dimop;
+typedef struct sard_art_dim { uint32_t op, a, b, pad; int64_t value; } sard_art_dim;
+
+// A symbolic dim. It is bound by the first input that shows it as a whole dim (input, axis).
+typedef struct sard_art_sym { uint32_t name, input, axis, pad; int64_t min, max; } sard_art_sym;
+
+typedef struct sard_art_io {
+  uint32_t name, dtype, rank, buf; // buf: index into BUFS, NONE for an input that nothing reads
+  uint32_t dims;                   // LISTS offset of `rank` dim slots
+  uint32_t symbols;                // LISTS offset of `rank` text offsets ("" for constant dims), or NONE
+} sard_art_io;
+
+typedef enum sard_art_bufkind { SARD_AB_ARENA, SARD_AB_CONST, SARD_AB_INPUT, SARD_AB_OUTPUT } sard_art_bufkind;
+typedef struct sard_art_buf {
+  uint32_t kind, bytes;   // dim slot of the size in bytes
+  uint32_t first, last;   // ARENA: first and last step that uses it
+  uint64_t offset;        // CONST: into the CONST section; INPUT, OUTPUT: position among the inputs or outputs
+} sard_art_buf;
+
+typedef struct sard_art_kernel {
+  uint64_t offset, size;  // ELF object in CODE
+  uint32_t symbol, n_buf, n_dim; // text offset of the function; numbers of buffers and dims it takes
+  uint32_t pad;
+} sard_art_kernel;
+
+typedef enum sard_art_stepkind { SARD_AS_DISPATCH, SARD_AS_COPY /* bufs: source, destination */ } sard_art_stepkind;
+typedef struct sard_art_step {
+  uint32_t kind, kernel;
+  uint32_t bufs, n_buf;   // LISTS offset, count: indices into BUFS
+  uint32_t dims, n_dim;   // LISTS offset, count: dim slots
+  uint32_t tiles;         // dim slot: number of grid tiles; 0 tiles: the step does nothing
+  uint32_t scratch;       // dim slot: scratch bytes per worker
+  uint32_t name, op;      // text offsets: ONNX node name(s), operator(s)
+  uint32_t flops, bytes;  // dim slots of arithmetic operations and bytes moved, NONE when not known (for profiles)
+} sard_art_step;
+
+// ---- kernel ABI ----
+// A kernel runs tiles [begin, end) of its grid and returns 0. Different tiles may run on different threads at once.
+typedef struct sard_dispatch {
+  void *const *buf;     // buffers in the order of the step's list
+  const int64_t *dim;   // values of the step's dim list
+  void *scratch;        // of this worker, 64-byte aligned
+  uint32_t *error;      // set to SARD_KE_INDEX when an index is out of range (the kernel goes on with index 0)
+} sard_dispatch;
+#define SARD_KE_INDEX 1u
+typedef int32_t (*sard_kernel_fn)(const sard_dispatch *d, uint32_t begin, uint32_t end);
+
+_Static_assert(sizeof(sard_dispatch) <= 64, "fits a cache line");
+_Static_assert(sizeof(sard_art_dim) == 24 && sizeof(sard_art_step) == 48 && sizeof(sard_art_buf) == 24, "layout");
+#endif

@@ -1,0 +1,33 @@
+// Element types. The enum values are ONNX's TensorProto.DataType numbers; 0 means unknown.
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef enum sd_dtype {
+  SD_DT_NONE = 0,
+#define SD_DTYPE(name, text, onnx, bits, kind) SD_##name = onnx,
+#include "runtime/base/dtype.def"
+#undef SD_DTYPE
+  SD_DT_COUNT
+} sd_dtype;
+
+typedef enum sd_dtype_kind { SD_DK_NONE, SD_DK_F, SD_DK_I, SD_DK_U, SD_DK_B, SD_DK_S, SD_DK_C } sd_dtype_kind;
+
+const char *sd_dtype_name(sd_dtype t); // "f32"; "?" for an unknown one
+sd_dtype sd_dtype_parse(const char *text); // SD_DT_NONE when unknown; also accepts ONNX's names ("FLOAT", "float32")
+int sd_dtype_bits(sd_dtype t);         // 0 for an unknown one
+sd_dtype_kind sd_dtype_kind_of(sd_dtype t);
+static inline bool sd_dtype_is_float(sd_dtype t) { return sd_dtype_kind_of(t) == SD_DK_F; }
+static inline bool sd_dtype_is_int(sd_dtype t) {
+  return sd_dtype_kind_of(t) == SD_DK_I || sd_dtype_kind_of(t) == SD_DK_U;
+}
+// Bytes of `count` packed elements (sub-byte types round up); false on overflow or unknown type.
+bool sd_dtype_bytes(sd_dtype t, uint64_t count, uint64_t *out_bytes);
+
+// Reads or writes element i of a packed array, widened: floats through double, integers and bools through int64.
+// Strings and complex are not supported (read gives 0).
+double sd_dtype_get_f64(sd_dtype t, const void *data, uint64_t i);
+int64_t sd_dtype_get_i64(sd_dtype t, const void *data, uint64_t i);
+void sd_dtype_set_f64(sd_dtype t, void *data, uint64_t i, double v); // rounds to nearest even
+void sd_dtype_set_i64(sd_dtype t, void *data, uint64_t i, int64_t v);

@@ -44,6 +44,7 @@ struct sd_value {
   const sd_dim *elems;
   uint32_t n_elems;
   sd_value *storage; // shares the memory of that value (a view, or computed in place); NULL: has its own
+  bool view;         // with `storage`: the same elements, its node needs no code (Reshape)
   SD_VEC(sd_use) uses;
 };
 
@@ -86,7 +87,8 @@ struct sd_graph {
   const char *name;
   sd_node *first, *last;
   SD_VEC(sd_value *) inputs;
-  SD_VEC(sd_value *) outputs; // may repeat, may be inputs or constants
+  SD_VEC(sd_value *) outputs; // may repeat, may be inputs, constants or (in a body) values of enclosing graphs
+  SD_VEC(sd_graph *) children; // bodies of the nodes of this graph, kept by the functions below
 };
 
 typedef struct sd_meta { const char *key, *value; } sd_meta;
@@ -111,6 +113,7 @@ sd_value *sd_value_new(sd_graph *g, const char *name); // not attached to a node
 sd_value *sd_graph_input(sd_graph *g, const char *name, sd_dtype t, int rank, const sd_dim *dims);
 void sd_graph_output(sd_graph *g, sd_value *v);
 // A constant value; copies nothing, `data` must live as long as the module (use the arena). hash is computed lazily.
+// NULL when rank or dims are out of range or the size overflows.
 sd_value *sd_value_const(sd_graph *g, const char *name, sd_dtype t, int rank, const int64_t *dims, const void *data);
 sd_value *sd_value_const_i64(sd_graph *g, const int64_t *v, int n); // copied; n < 0: a scalar v[0], else rank 1
 sd_value *sd_value_const_f32(sd_graph *g, float v);                 // scalar
@@ -119,7 +122,7 @@ void sd_value_copy_type(sd_value *dst, const sd_value *src);
 bool sd_value_static(const sd_value *v, int64_t *out_dims);         // all dims constant; out_dims may be NULL
 sd_dim sd_value_count(const sd_value *v);                           // number of elements
 void sd_value_replace(sd_value *old, sd_value *new_);               // all uses and graph outputs of old become new_
-bool sd_value_is_output(const sd_value *v);                         // of its graph
+bool sd_value_is_output(const sd_value *v);                         // of its graph, or of a body below it
 uint64_t sd_const_hash(const sd_const *c);                          // cached in *c
 // Content of an integer constant or symbolic content as dims; false when not known. n elements, caller gives the room.
 bool sd_value_elems(const sd_value *v, sd_dim *out, uint32_t cap, uint32_t *out_n);
@@ -128,11 +131,14 @@ bool sd_value_elems(const sd_value *v, sd_dim *out, uint32_t cap, uint32_t *out_
 // Makes a node with `n_in` operands (array copied; NULL entries = omitted) and n_out new outputs of unknown type, all
 // attributes at their defaults, inserted before `before` (NULL: at the end of g).
 sd_node *sd_node_new(sd_graph *g, sd_node *before, const sd_op *op, sd_value *const *in, uint32_t n_in, uint32_t n_out);
-// The same for an op by name ("Add"; "sard.Fused"), with types inferred; sets *out to its first output.
+// The same for an op by name ("Add"; "sard.Fused") with its required outputs (at least one) and types inferred;
+// *out (NULL ok) is the node. Nothing is left in g on an error.
 sard_status *sd_build(sd_graph *g, sd_node *before, const char *op, sd_value *const *in, uint32_t n_in, sd_node **out);
 void sd_node_set_input(sd_node *n, uint32_t operand, sd_value *v); // keeps use lists right
 void sd_node_remove(sd_node *n);                                   // outputs must have no uses
-void sd_node_move_before(sd_node *n, sd_node *before);
+void sd_node_move_before(sd_node *n, sd_node *before);              // also into another graph; NULL: to the end of its own
+void sd_node_move_to(sd_node *n, sd_graph *g, sd_node *before);     // into g; outputs and bodies go along; NULL: at the end
+// A new empty body. A graph attribute of that name in the row is set to it: bodies are where graph attributes live.
 sd_graph *sd_node_add_body(sd_node *n, const char *name);
 // Attribute by name; NULL when the row has none of that name. Setting an undeclared one is an internal error.
 sd_attr *sd_node_attr(const sd_node *n, const char *name);
@@ -150,5 +156,7 @@ void sd_type_print(const sd_module *m, const sd_value *v, sd_str *out);
 sard_status *sd_module_print(const sd_module *m, bool weights, sd_str *out); // weights: full contents of constants
 sard_status *sd_module_parse(const char *text, const char *file, sd_module **out);
 sard_status *sd_module_verify(sd_module *m);
-// Runs the shape function of the node: types (and elems) of the outputs from the operands.
+// Checks number, presence and classes of the operands and attributes against the row.
+sard_status *sd_node_check(const sd_node *n);
+// Checks the node, then runs its shape function: types (and elems) of the outputs from the operands. Checks these too.
 sard_status *sd_node_infer(sd_node *n);

@@ -21,7 +21,8 @@ typedef enum sd_kind {
 // Class letters of operands and outputs: * any, N numeric, F float, I integer, B bool, L i64, S string,
 // T same as the first N/F/* operand. Suffix ? optional, + variadic (last).
 typedef struct sd_operand { const char *name; char cls; bool optional, variadic; } sd_operand;
-typedef struct sd_attrdecl { const char *name; sd_attr def; bool required; } sd_attrdecl;
+// def.kind is the declared kind, always; def has a value only when has_default.
+typedef struct sd_attrdecl { const char *name; sd_attr def; bool has_default, required; } sd_attrdecl;
 
 typedef struct sd_tb sd_tb; // see ir/lower.h
 
@@ -35,7 +36,8 @@ struct sd_op {
   const char *name; // "Add"; other domains with prefix: "com.microsoft.FusedMatMul", "sard.Fused"
   uint16_t index;   // position in the table
   sd_kind kind;
-  bool commutative;
+  bool commutative;     // in its first two operands
+  bool infers;          // the shape function sets the types of the outputs (false: shape `none`)
   uint8_t n_in, n_out, n_attr; // declared
   const sd_operand *ins, *outs;
   const sd_attrdecl *attrs;
@@ -51,4 +53,7 @@ struct sd_op {
 const sd_op *sd_op_find(const char *name); // NULL when there is none
 const sd_op *sd_op_at(uint32_t index);     // NULL past the end
 sard_status *sd_ops_check(void);           // parses every row for every allowed dtype; for tests
-const char *sd_op_nearest(const char *name);
+const char *sd_op_nearest(const char *name); // NULL when no name is near
+
+bool sd_op_class_has(char cls, sd_dtype t);       // false for class T
+sd_dtype sd_node_class_type(const sd_node *n);    // what T stands for; SD_DT_NONE when there is no such operand

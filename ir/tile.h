@@ -75,6 +75,10 @@ struct sd_expr {
   };
   uint32_t n_axes; // REDUCE
   sd_axis **axes;  // REDUCE, outer to inner
+  uint64_t axis_mask; // bit (axis id % 64) of every axis that occurs below: a clear bit proves absence
+  sd_dim lo, hi;      // cache of sd_x_bounds (I64), valid when `bounded`; SD_DIM_NONE = not known
+  bool bounded;
+  bool number; // AFFINE without terms whose dim is a constant: the value is in i
 };
 
 // An axis, with its schedule.
@@ -135,6 +139,9 @@ typedef struct sd_kernel {
   uint32_t n_expr, n_axis;
   struct sd_expr **table; // hash-consing
   uint32_t table_cap, table_len;
+  uint32_t nesting;       // private: depth of index simplification
+  void *memo;             // private: scratch of walks over expressions
+  uint32_t memo_cap;
 } sd_kernel;
 
 // ---- building (all results are owned by the kernel's arena) ----

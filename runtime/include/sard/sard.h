@@ -88,8 +88,9 @@ SARD_API void sard_status_free(SARD_OWN sard_status *);                /* NULL o
 
 /* ---- options: key/value texts; unknown keys are an error that names the nearest key ----
  * context: "threads" (0 = all this process may use), "isa" (baseline|avx2|avx512|neon|auto)
- * model: "opt" (0..3), "dim:NAME" (fixes a symbolic dim), "target", "threads" (of the compiler)
- * session: "memory-limit" (bytes, K/M/G suffix) */
+ * model: "opt" (0..3), "dim:NAME" (fixes a symbolic dim), "target", "threads" (of the compiler), "keep-ir" (0|1)
+ * session: "memory-limit" (bytes of activation memory, K/M/G suffix), "profile" (1: time per step for sard_session_stats)
+ * A key that is set twice has its last value. */
 SARD_API sard_options *sard_options_new(void); /* NULL when memory is short */
 SARD_API SARD_CHECKED sard_status *sard_options_set(sard_options *, const char *key, const char *value);
 SARD_API void sard_options_free(SARD_OWN sard_options *);
@@ -112,9 +113,10 @@ SARD_API void sard_model_free(SARD_OWN sard_model *);
 /* ---- session: one thread at a time ---- */
 SARD_API SARD_CHECKED sard_status *sard_session_new(sard_model *, const sard_options *, SARD_OWN sard_session **out);
 /* Runs the model. Inputs and outputs are in the model's order. out[i] == NULL on entry means "allocate for me" (then
- * owned by the caller); otherwise the tensor is written in place and must have the right dtype and shape. */
+ * owned by the caller); otherwise the tensor is written in place, must have the right dtype and shape, and may share no
+ * memory with inputs or other outputs. After an error out[] is as before; outputs given may be partly written. */
 SARD_API SARD_CHECKED sard_status *sard_session_run(sard_session *, sard_tensor *const *in, int n_in, sard_tensor **out, int n_out);
-/* Asks a run in another thread to stop at the next step; it returns SARD_E_CANCELLED. */
+/* Asks a run in another thread to stop at the next step; it returns SARD_E_CANCELLED. No effect where none is under way. */
 SARD_API void sard_session_cancel(sard_session *);
 /* Gives activation memory back to the system. */
 SARD_API SARD_CHECKED sard_status *sard_session_reset(sard_session *);

@@ -1,0 +1,55 @@
+// Collects the loads and reductions of a nest and classifies their strides.
+#include "codegen/access.h"
+
+typedef struct walk {
+  sd_kernel *k;
+  sd_arena *a;
+  sd_accesses *loads;
+  sd_reductions *reductions;
+  uint8_t *seen; // by expression id; an expression below two reductions is recorded once, with the first
+} walk;
+
+static void visit(walk *w, sd_expr *e, const sd_expr *reduce) {
+  if (w->seen[e->id]) return;
+  w->seen[e->id] = 1;
+  if (e->op == SD_X_LOAD) sd_vec_push(w->a, w->loads, ((sd_access){e, reduce}));
+  if (e->op == SD_X_REDUCE) {
+    sd_vec_push(w->a, w->reductions, ((sd_reduction){e, reduce}));
+    reduce = e;
+  }
+  for (uint32_t i = 0; i < e->n; i++)
+    if (e->a[i]) visit(w, e->a[i], reduce);
+}
+
+void sd_access_collect(sd_kernel *k, const sd_nest *n, sd_arena *a, sd_accesses *loads, sd_reductions *reductions) {
+  walk w = {k, a, loads, reductions, SD_NEW_ARRAY(a, uint8_t, k->n_expr + 1)};
+  for (uint32_t i = 0; i < n->stores.len; i++) {
+    const sd_store *s = &n->stores.at[i];
+    visit(&w, s->value, NULL);
+    visit(&w, s->offset, NULL);
+    if (s->guard) visit(&w, s->guard, NULL);
+  }
+}
+
+sd_stride sd_access_stride(sd_kernel *k, const sd_expr *offset, const sd_axis *axis) {
+  sd_dim c;
+  if (!sd_x_coef(k, offset, axis, &c)) return SD_STRIDE_OPAQUE;
+  if (sd_dim_is(k->dims, c, 0)) return SD_STRIDE_ZERO;
+  return sd_dim_is(k->dims, c, 1) ? SD_STRIDE_ONE : SD_STRIDE_MANY;
+}
+
+typedef struct guess_all { int64_t value; } guess_all;
+static bool guess_symbol(void *user, const char *name, int64_t *v) {
+  (void)name;
+  *v = ((guess_all *)user)->value;
+  return true;
+}
+
+int64_t sd_access_guess(const sd_dimtab *t, sd_dim d, int64_t guess) {
+  int64_t v;
+  if (d == SD_DIM_NONE) return guess;
+  if (sd_dim_is_const(t, d, &v)) return v;
+  guess_all g = {guess};
+  if (!sd_dim_eval(t, d, guess_symbol, &g, &v) || v < 1) return guess;
+  return v;
+}

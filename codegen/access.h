@@ -1,0 +1,29 @@
+// Accesses of a nest: which buffers are read how, per axis; what schedules and packing are chosen from.
+#pragma once
+#include "ir/tile.h"
+
+// How an offset moves with an axis.
+typedef enum sd_stride {
+  SD_STRIDE_ZERO,   // does not depend on the axis
+  SD_STRIDE_ONE,    // next element
+  SD_STRIDE_MANY,   // affine, another constant or a symbolic coefficient
+  SD_STRIDE_OPAQUE, // inside a non-affine expression
+} sd_stride;
+
+typedef struct sd_access {
+  sd_expr *load;         // LOAD
+  const sd_expr *reduce; // innermost REDUCE that contains it, NULL outside of reductions
+} sd_access;
+typedef SD_VEC(sd_access) sd_accesses;
+
+typedef struct sd_reduction {
+  sd_expr *expr;             // REDUCE
+  const sd_expr *parent;     // enclosing REDUCE or NULL
+} sd_reduction;
+typedef SD_VEC(sd_reduction) sd_reductions;
+
+// Every distinct load and reduction below the stores of `n`.
+void sd_access_collect(sd_kernel *k, const sd_nest *n, sd_arena *a, sd_accesses *loads, sd_reductions *reductions);
+sd_stride sd_access_stride(sd_kernel *k, const sd_expr *offset, const sd_axis *axis);
+// Size of a dim for heuristics: its value, with every symbol taken as `guess`.
+int64_t sd_access_guess(const sd_dimtab *t, sd_dim d, int64_t guess);

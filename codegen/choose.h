@@ -1,0 +1,20 @@
+// Schedules by heuristics: vector axis, register tile, loop order, grid, and the packing of constant operands.
+#pragma once
+#include "codegen/codegen.h"
+
+#define SD_PACK_DIMS (SD_MAX_AXES + 4)
+
+// A constant operand re-laid for contiguous vector loads: destination element [i0][i1]...[in-1] (row-major over
+// `extent`) is source element base + sum i*stride, or 0 where the split axis (i[outer]*factor + i[n-1]) reaches `limit`.
+typedef struct sd_pack {
+  sd_buf *buf;       // the kernel's parameter, whose count becomes that of the packed form
+  uint32_t n;
+  int64_t extent[SD_PACK_DIMS], stride[SD_PACK_DIMS];
+  int64_t base;
+  uint32_t outer;    // position of the outer part of the split axis
+  int64_t factor, limit;
+} sd_pack;
+typedef SD_VEC(sd_pack) sd_packs;
+
+// Chooses schedules for all nests of `k` for that ISA; appends the packings it relies on.
+sard_status *sd_choose(sd_kernel *k, const sd_isa *isa, int opt, sd_arena *a, sd_packs *packs);

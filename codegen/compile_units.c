@@ -1,0 +1,108 @@
+// A crew of threads that takes kernels from a list; results come back as bytes and dim texts.
+#include "codegen/compile_units.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "runtime/base/alloc.h"
+
+typedef struct result {
+  void *object;
+  uint64_t bytes;
+  char *dims;        // dims, tiles, scratch as texts separated by ';'
+  uint32_t n_dims;
+  sard_status *error;
+} result;
+
+typedef struct crew {
+  const sd_unit *units;
+  result *results;
+  uint32_t n;
+  const sd_isa *isa;
+  int opt;
+  atomic_uint next;
+  atomic_bool failed;
+} crew;
+
+static sard_status *compile_text(const sd_unit *u, const sd_isa *isa, int opt, sd_arena *a, result *r) {
+  sd_dimtab *dims = sd_dimtab_new(a);
+  sd_kernel *k;
+  sd_object o = {0};
+  sd_str s = {0};
+  SD_TRY(sd_kernel_parse(a, dims, u->text, &k));
+  SD_TRY(sd_emit_llvm(k, isa, u->symbol, opt, a, &o));
+  for (uint32_t i = 0; i < o.n_dims; i++) sd_dim_print(dims, o.dims[i], &s), sd_str_put(&s, ";");
+  sd_dim_print(dims, o.tiles, &s), sd_str_put(&s, ";");
+  sd_dim_print(dims, o.scratch, &s), sd_str_put(&s, ";");
+  r->n_dims = o.n_dims, r->bytes = o.size;
+  r->dims = sd_str_take(&s);
+  r->object = sd_malloc(o.size ? o.size : 1);
+  if (!r->dims || !r->object) return SD_ERR(NOMEM, "out of memory while compiling a kernel");
+  memcpy(r->object, o.data, o.size);
+  return NULL;
+}
+
+static sard_status *compile_guarded(const sd_unit *u, const sd_isa *isa, int opt, result *r) {
+  sd_arena *volatile a = sd_arena_new();
+  jmp_buf oom;
+  if (!a) return SD_ERR(NOMEM, "out of memory while compiling a kernel");
+  if (setjmp(oom)) {
+    sd_arena_free(a);
+    return SD_ERR(NOMEM, "out of memory while compiling a kernel");
+  }
+  sd_arena_set_oom(a, &oom);
+  sard_status *st = compile_text(u, isa, opt, a, r);
+  sd_arena_free(a);
+  return st;
+}
+
+static void *crew_main(void *arg) {
+  crew *c = arg;
+  for (;;) {
+    uint32_t i = atomic_fetch_add(&c->next, 1);
+    if (i >= c->n || atomic_load(&c->failed)) return NULL;
+    c->results[i].error = compile_guarded(&c->units[i], c->isa, c->opt, &c->results[i]);
+    if (c->results[i].error) atomic_store(&c->failed, true);
+  }
+}
+
+static sard_status *collect(sd_arena *a, sd_dimtab *dims, sd_unit *u, const result *r) {
+  const char *p = r->dims;
+  u->object = memcpy(sd_arena_aligned(a, r->bytes ? r->bytes : 1, 64), r->object, r->bytes);
+  u->object_bytes = r->bytes, u->n_dims = r->n_dims;
+  u->dims = SD_NEW_ARRAY(a, sd_dim, r->n_dims + 1);
+  for (uint32_t i = 0; i < r->n_dims + 2; i++) {
+    sd_dim d = sd_dim_parse(dims, &p);
+    if (d == SD_DIM_NONE || *p++ != ';') return SD_ERR(INTERNAL, "kernel %s reports a malformed size '%s'", u->symbol, r->dims);
+    if (i < r->n_dims) u->dims[i] = d;
+    else *(i == r->n_dims ? &u->tiles : &u->scratch) = d;
+  }
+  return NULL;
+}
+
+sard_status *sd_units_compile(sd_arena *a, sd_dimtab *dims, sd_unit *units, uint32_t n, const sd_isa *isa, int opt, int threads) {
+  crew c = {.units = units, .n = n, .isa = isa, .opt = opt};
+  pthread_t ids[64];
+  int started = 0;
+  sard_status *st = NULL;
+  if (n == 0) return NULL;
+  c.results = sd_calloc(n, sizeof *c.results);
+  if (!c.results) return SD_ERR(NOMEM, "out of memory for %u kernels", n);
+  if (threads > 64) threads = 64;
+  pthread_attr_t attr;
+  pthread_attr_init(&attr);
+  pthread_attr_setstacksize(&attr, 16u << 20); // LLVM recurses deeply on large basic blocks
+  for (int i = 0; i < threads && i < (int)n; i++)
+    if (pthread_create(&ids[started], &attr, crew_main, &c) == 0) started++;
+  pthread_attr_destroy(&attr);
+  if (started == 0) crew_main(&c);
+  for (int i = 0; i < started; i++) pthread_join(ids[i], NULL);
+  for (uint32_t i = 0; i < n; i++) {
+    if (c.results[i].error && !st) st = sd_status_context(c.results[i].error, "while compiling kernel %s", units[i].symbol);
+    else sard_status_free(c.results[i].error);
+  }
+  for (uint32_t i = 0; i < n && !st; i++) st = collect(a, dims, &units[i], &c.results[i]);
+  for (uint32_t i = 0; i < n; i++) sd_free(c.results[i].object), sd_free(c.results[i].dims);
+  sd_free(c.results);
+  return st;
+}

@@ -1,0 +1,60 @@
+// Copies a constant into its packed layout, element sizes of 1 to 8 bytes.
+#include "codegen/pack.h"
+
+#include "runtime/base/alloc.h"
+#include "runtime/base/hash.h"
+
+uint64_t sd_pack_hash(const sd_pack *p) {
+  uint64_t h = sd_hash_mix(sd_hash_mix(p->n, (uint64_t)p->base), (uint64_t)p->limit * 31 + p->outer);
+  h = sd_hash_bytes(p->extent, p->n * sizeof p->extent[0], h);
+  return sd_hash_bytes(p->stride, p->n * sizeof p->stride[0], sd_hash_mix(h, (uint64_t)p->factor));
+}
+
+typedef struct packer { const sd_pack *p; const uint8_t *src; uint8_t *dst; size_t elem; } packer;
+
+#define COPY_RUN(T)                                                                                                    \
+  for (int64_t i = 0; i < n; i++) ((T *)dst)[i] = ((const T *)w->src)[from + i * stride]
+
+// Copies the innermost run of lanes, of which those at or past the limit stay zero.
+static void pack_run(packer *w, int64_t from, int64_t lanes) {
+  int64_t stride = w->p->stride[w->p->n - 1], n = lanes;
+  uint8_t *dst = w->dst;
+  switch (w->elem) {
+  case 1: COPY_RUN(uint8_t); break;
+  case 2: COPY_RUN(uint16_t); break;
+  case 4: COPY_RUN(uint32_t); break;
+  default: COPY_RUN(uint64_t); break;
+  }
+  w->dst += (size_t)w->p->extent[w->p->n - 1] * w->elem;
+}
+
+static void pack_level(packer *w, uint32_t d, int64_t from, int64_t lanes) {
+  const sd_pack *p = w->p;
+  if (d == p->n - 1) {
+    pack_run(w, from, lanes);
+    return;
+  }
+  for (int64_t i = 0; i < p->extent[d]; i++) {
+    if (d == p->outer) lanes = sd_min_i64(p->factor, p->limit - i * p->factor);
+    pack_level(w, d + 1, from + i * p->stride[d], lanes);
+  }
+}
+
+sard_status *sd_pack_const(sd_arena *a, const sd_pack *p, const sd_const *src, const void **out, uint64_t *out_bytes) {
+  size_t elem = (size_t)sd_dtype_bits(src->dtype) / 8;
+  if (elem != 1 && elem != 2 && elem != 4 && elem != 8) return SD_ERR(UNSUPPORTED, "packing of %s constants", sd_dtype_name(src->dtype));
+  uint64_t count = elem;
+  int64_t low = p->base, high = p->base;
+  for (uint32_t d = 0; d < p->n; d++) {
+    if (!sd_ck_mul(count, (uint64_t)p->extent[d], &count)) return SD_ERR(NOMEM, "a packed constant is too large");
+    int64_t last = d == p->outer ? 0 : d == p->n - 1 ? p->limit - 1 : p->extent[d] - 1; // the split axis once, by its limit
+    int64_t reach = last * p->stride[d];
+    *(reach < 0 ? &low : &high) += reach;
+  }
+  if (low < 0 || (uint64_t)high >= src->count) return SD_ERR(INTERNAL, "packing reads outside of its constant");
+  uint8_t *to = sd_arena_aligned(a, count + 64, 64);
+  packer w = {p, (const uint8_t *)src->data + (size_t)p->base * elem, to, elem};
+  if (count > 0) pack_level(&w, 0, 0, p->factor);
+  *out = to, *out_bytes = count;
+  return NULL;
+}

@@ -1,0 +1,318 @@
+// The compilation pipeline as one function; options and report are values.
+#include "frontend/driver/driver.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "frontend/onnx/import.h"
+#include "runtime/base/alloc.h"
+#include "runtime/base/file.h"
+#include "runtime/base/thread.h"
+
+void sd_driver_defaults(sd_driver_options *o) {
+  *o = (sd_driver_options){.opt = 3, .bisect = -1, .verify = getenv("SARD_VERIFY") != NULL};
+}
+
+sard_status *sd_driver_options_read(const sard_options *from, sd_arena *a, sd_driver_options *o) {
+  int64_t opt, threads, keep;
+  const char *key, *value;
+  SD_TRY(sd_options_int(from, "opt", 0, 3, o->opt, &opt));
+  SD_TRY(sd_options_int(from, "threads", 0, 1024, 0, &threads));
+  SD_TRY(sd_options_int(from, "keep-ir", 0, 1, o->keep_ir, &keep));
+  o->opt = (int)opt, o->threads = (int)threads, o->keep_ir = keep != 0;
+  o->target = sd_options_get(from, "target");
+  for (size_t i = 0; sd_options_at(from, i, &key, &value); i++) {
+    if (strncmp(key, "dim:", 4) != 0) continue;
+    char *end;
+    long long v = strtoll(value, &end, 10);
+    if (!*value || *end || v < 0 || v > INT32_MAX) return SD_ERR(USAGE, "size '%s' of dim '%s' is no number from 0 to %d", value, key + 4, INT32_MAX);
+    sd_vec_push(a, &o->dims, ((sd_fixed_dim){key + 4, v}));
+  }
+  return NULL;
+}
+
+// ---- loading ----
+
+static bool looks_like_text(const uint8_t *p, uint64_t n) {
+  for (uint64_t i = 0; i < n && i < 512; i++)
+    if (p[i] == 0 || (p[i] < 32 && p[i] != '\n' && p[i] != '\r' && p[i] != '\t')) return false;
+  return n > 0;
+}
+
+static sard_status *load_text(const char *file, const uint8_t *data, uint64_t size, sd_module **out) {
+  char *text = sd_malloc(size + 1);
+  if (!text) return SD_ERR(NOMEM, "out of memory for %s", file);
+  memcpy(text, data, size);
+  text[size] = 0;
+  sard_status *st = sd_module_parse(text, file, out);
+  sd_free(text);
+  return st;
+}
+
+static sard_status *load_any(const sard_source *src, sd_module **out) {
+  sd_map map = {0};
+  const uint8_t *data = src->data;
+  uint64_t size = src->bytes;
+  if (src->path) {
+    SD_TRY(sd_file_map(src->path, &map));
+    data = map.data, size = map.size;
+  }
+  const char *file = src->path ? src->path : "<memory>";
+  sard_status *st;
+  if (looks_like_text(data, size)) st = load_text(file, data, size, out);
+  else st = sd_import_onnx(src, out);
+  if (src->path) sd_file_unmap(&map);
+  return st;
+}
+
+typedef struct fixing { sd_module *m; const sd_fixed_dims *dims; } fixing;
+static sd_dim fixed_value(void *user, const char *name) {
+  const fixing *f = user;
+  for (uint32_t i = 0; i < f->dims->len; i++)
+    if (strcmp(f->dims->at[i].name, name) == 0) return sd_dim_const(f->m->dims, f->dims->at[i].value);
+  return SD_DIM_NONE;
+}
+
+static sard_status *check_names(sd_module *m, const sd_fixed_dims *dims) {
+  for (uint32_t i = 0; i < dims->len; i++) {
+    sd_str known = {0};
+    bool found = false;
+    for (uint32_t k = 0; k < m->main->inputs.len; k++)
+      for (int d = 0; d < m->main->inputs.at[k]->rank; d++) {
+        const sd_dimnode *n = sd_dim_get(m->dims, m->main->inputs.at[k]->dims[d]);
+        if (n->op != SD_DIM_SYM) continue;
+        found |= strcmp(n->name, dims->at[i].name) == 0;
+        if (!known.p || !strstr(known.p, n->name)) sd_strf(&known, "%s%s", known.p ? ", " : "", n->name);
+      }
+    sard_status *st = found ? NULL
+                            : SD_ERR(USAGE, "no input has a symbolic dim '%s' (symbolic dims: %s)", dims->at[i].name, known.p ? known.p : "none");
+    sd_str_free(&known);
+    if (st) return st;
+  }
+  return NULL;
+}
+
+static sard_status *reinfer(sd_graph *g, int depth) {
+  for (sd_node *n = g->first; n; n = n->next) {
+    SD_TRY(sd_node_infer(n));
+    if (depth < SD_MAX_DEPTH)
+      for (uint32_t i = 0; i < n->n_body; i++) SD_TRY(reinfer(n->bodies[i], depth + 1));
+  }
+  return NULL;
+}
+
+static sard_status *fix_dims(sd_module *m, const sd_fixed_dims *dims) {
+  fixing f = {m, dims};
+  if (dims->len == 0) return NULL;
+  SD_TRY(check_names(m, dims));
+  for (uint32_t i = 0; i < m->main->inputs.len; i++) {
+    sd_value *v = m->main->inputs.at[i];
+    for (int d = 0; d < v->rank; d++) v->dims[d] = sd_dim_subst(m->dims, v->dims[d], fixed_value, &f);
+  }
+  return reinfer(m->main, 0);
+}
+
+static sard_status *guarded(sd_module *m, sard_status *(*fn)(sd_module *m, const void *arg), const void *arg) {
+  jmp_buf oom;
+  if (setjmp(oom)) return SD_ERR(NOMEM, "out of memory");
+  sd_arena_set_oom(m->arena, &oom);
+  sard_status *st = fn(m, arg);
+  sd_arena_set_oom(m->arena, NULL);
+  return st;
+}
+static sard_status *fix_dims_fn(sd_module *m, const void *arg) { return fix_dims(m, arg); }
+
+sard_status *sd_driver_load(const sard_source *src, const sd_driver_options *o, sd_module **out) {
+  SD_TRY(load_any(src, out));
+  sard_status *st = guarded(*out, fix_dims_fn, &o->dims);
+  if (st) sd_module_free(*out), *out = NULL;
+  return st;
+}
+
+// ---- passes ----
+
+typedef struct hook_state { const sd_driver_options *o; sd_driver_report *r; sd_arena *a; int step; } hook_state;
+
+static sard_status *dump_module(const sd_driver_options *o, const char *pass, const sd_module *m) {
+  sd_str s = {0};
+  sard_status *st = sd_module_print(m, true, &s);
+  if (!st && (s.failed || !s.p)) st = SD_ERR(NOMEM, "out of memory while printing the module");
+  if (!st && o->dump_fn) st = o->dump_fn(o->dump_user, pass, s.p);
+  if (!st && o->dump_dir) {
+    char path[4096];
+    snprintf(path, sizeof path, "%s/%s.sard-ir", o->dump_dir, pass);
+    st = sd_file_write(path, &(sd_piece){s.p, s.len}, 1);
+  }
+  sd_str_free(&s);
+  return st;
+}
+
+static sard_status *after_pass(void *user, const sd_pass *p, sd_module *m, const sd_pass_report *r, double seconds) {
+  hook_state *h = user;
+  sd_vec_push(h->a, &h->r->phases, ((sd_phase){p->name, seconds, r->rewrites}));
+  if (h->o->verify) SD_TRY_MSG(sd_module_verify(m), "after pass %s", p->name);
+  if (h->o->dump && (strcmp(h->o->dump, "all") == 0 || strcmp(h->o->dump, p->name) == 0)) SD_TRY(dump_module(h->o, p->name, m));
+  return NULL;
+}
+
+static uint32_t count_nodes(const sd_graph *g) {
+  uint32_t n = 0;
+  for (const sd_node *x = g->first; x; x = x->next) n++;
+  return n;
+}
+
+static const char *group_kind(const sd_node *n) {
+  if (n->n_body == 0) return NULL;
+  bool contraction = false, composite = false, reduce = false, move = false;
+  for (const sd_node *x = n->bodies[0]->first; x; x = x->next) {
+    contraction |= x->op->kind == SD_CONTRACT, composite |= x->op->kind == SD_COMPOSITE;
+    reduce |= x->op->kind == SD_REDUCE, move |= x->op->kind == SD_MOVE;
+  }
+  return contraction ? "contraction with epilogue" : composite ? "normalization or softmax with maps" : reduce ? "reduction with maps" : move ? "moves with maps" : "elementwise";
+}
+
+static void count_fusions(const sd_module *m, sd_driver_report *r, sd_arena *a) {
+  static const char *const kinds[] = {"contraction with epilogue", "normalization or softmax with maps", "reduction with maps", "moves with maps", "elementwise"};
+  for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+    int count = 0;
+    for (const sd_node *n = m->main->first; n; n = n->next) {
+      const char *g = strcmp(n->op->name, "sard.Fused") == 0 ? group_kind(n) : NULL;
+      count += g && strcmp(g, kinds[k]) == 0;
+    }
+    if (count) sd_vec_push(a, &r->fusions, ((sd_meta){kinds[k], sd_arena_printf(a, "%d", count)}));
+  }
+}
+
+typedef struct pass_args {
+  const sd_driver_options *o;
+  sd_driver_report *r;
+  sd_arena *a;
+} pass_args;
+static sard_status *passes_fn(sd_module *m, const void *arg) {
+  const pass_args *p = arg;
+  hook_state h = {p->o, p->r, p->a, 0};
+  sd_pass_options po = {.opt = p->o->opt, .channels_last = true, .bisect = p->o->bisect};
+  p->r->nodes_in = count_nodes(m->main);
+  if (p->o->verify) SD_TRY_MSG(sd_module_verify(m), "after import");
+  if (p->o->dump && (strcmp(p->o->dump, "all") == 0 || strcmp(p->o->dump, "import") == 0)) SD_TRY(dump_module(p->o, "import", m));
+  if (p->o->stop_after && strcmp(p->o->stop_after, "import") == 0) return NULL;
+  SD_TRY(sd_passes_run(m, &po, p->o->from, p->o->stop_after, after_pass, &h));
+  p->r->nodes_out = count_nodes(m->main);
+  count_fusions(m, p->r, p->a);
+  return NULL;
+}
+
+static sard_status *check_pass(const char *flag, const char *name) {
+  if (!name || strcmp(name, "import") == 0 || sd_pass_find(name)) return NULL;
+  const char *names[64];
+  size_t n = 0;
+  for (; n < 64 && sd_pass_at((uint32_t)n); n++) names[n] = sd_pass_at((uint32_t)n)->name;
+  const char *near = sd_str_nearest(name, names, n);
+  return SD_ERR(USAGE, "%s: there is no pass '%s'%s%s%s", flag, name, near ? " (did you mean '" : "", near ? near : "", near ? "'?)" : "");
+}
+
+sard_status *sd_driver_passes(sd_module *m, const sd_driver_options *o, sd_driver_report *r, sd_arena *a) {
+  pass_args p = {o, r, a};
+  SD_TRY(check_pass("--from-pass", o->from));
+  SD_TRY(check_pass("--stop-after", o->stop_after));
+  if (o->dump && strcmp(o->dump, "all") != 0) SD_TRY(check_pass("--dump", o->dump));
+  return guarded(m, passes_fn, &p);
+}
+
+// ---- everything ----
+
+static sard_status *progress(const sd_driver_options *o, int step, const char *name) {
+  return o->progress.fn ? o->progress.fn(o->progress.user, step, 3, name) : NULL;
+}
+
+typedef struct generate_args {
+  const sd_driver_options *o;
+  sd_compiled *c;
+} generate_args;
+static sard_status *generate_fn(sd_module *m, const void *arg) {
+  const generate_args *p = arg;
+  sd_compiled *c = p->c;
+  const sd_isa *isa;
+  if (p->o->target && *p->o->target && strcmp(p->o->target, "host") != 0 && strcmp(p->o->target, "auto") != 0) {
+    isa = sd_isa_find(p->o->target); // need not be of this machine
+    if (!isa) {
+      sd_str names = {0};
+      for (int i = 0; sd_isa_at(i); i++) sd_strf(&names, "%s%s", i ? ", " : "", sd_isa_at(i)->name);
+      sard_status *st = SD_ERR(USAGE, "unknown target '%s' (known: %s)", p->o->target, names.p ? names.p : "");
+      sd_str_free(&names);
+      return st;
+    }
+  } else {
+    SD_TRY(sd_isa_host(NULL, &isa));
+  }
+  c->report.isa = isa->name;
+  sd_codegen_options co = {.isa = isa, .opt = p->o->opt, .threads = p->o->threads ? p->o->threads : sd_cpu_count(), .keep_ir = p->o->keep_ir};
+  return sd_codegen(c->arena, m, &co, &c->pieces, &c->n_pieces, &c->report.code);
+}
+
+static sard_status *compile_into(const sard_source *src, const sd_driver_options *o, sd_compiled *c) {
+  int64_t t0 = sd_now_ns();
+  SD_TRY(progress(o, 1, "import"));
+  SD_TRY(sd_driver_load(src, o, &c->module));
+  sd_vec_push(c->arena, &c->report.phases, ((sd_phase){"import", (double)(sd_now_ns() - t0) * 1e-9, 0}));
+  SD_TRY(progress(o, 2, "optimize"));
+  SD_TRY(sd_driver_passes(c->module, o, &c->report, c->arena));
+  if (o->stop_after) return NULL;
+  SD_TRY(progress(o, 3, "generate code"));
+  generate_args p = {o, c};
+  SD_TRY(guarded(c->module, generate_fn, &p));
+  sd_vec_push(c->arena, &c->report.phases, ((sd_phase){"lower", c->report.code.lower_s, 0}));
+  sd_vec_push(c->arena, &c->report.phases, ((sd_phase){"emit", c->report.code.emit_s, 0}));
+  sd_vec_push(c->arena, &c->report.phases, ((sd_phase){"write", c->report.code.write_s, 0}));
+  c->report.total_s = (double)(sd_now_ns() - t0) * 1e-9;
+  return NULL;
+}
+
+sard_status *sd_driver_compile(const sard_source *src, const sd_driver_options *o, sd_compiled **out) {
+  jmp_buf oom;
+  sd_compiled *volatile c = sd_calloc(1, sizeof *c);
+  *out = NULL;
+  if (!c) return SD_ERR(NOMEM, "out of memory");
+  c->arena = sd_arena_new();
+  if (!c->arena || setjmp(oom)) {
+    sd_compiled_free(c);
+    return SD_ERR(NOMEM, "out of memory while compiling");
+  }
+  sd_arena_set_oom(c->arena, &oom);
+  sard_status *st = compile_into(src, o, c);
+  sd_arena_set_oom(c->arena, NULL);
+  if (st) {
+    if (src->path) st = sd_status_field(st, SARD_TEXT_FILE, "%s", src->path);
+    sd_compiled_free(c);
+    return st;
+  }
+  *out = c;
+  return NULL;
+}
+
+void sd_compiled_free(void *compiled) {
+  sd_compiled *c = compiled;
+  if (!c) return;
+  sd_module_free(c->module);
+  sd_arena_free(c->arena);
+  sd_free(c);
+}
+
+char *sd_driver_report_json(const sd_driver_report *r) {
+  sd_str s = {0};
+  sd_strf(&s, "{\"schema\":1,\"isa\":"), sd_str_json(&s, r->isa);
+  sd_strf(&s, ",\"nodes_in\":%u,\"nodes_out\":%u,\"kernels\":%u,\"unique_kernels\":%u,\"code_bytes\":%llu,\"weight_bytes\":%llu,\"meta_bytes\":%llu,\"seconds\":%.6f,\"phases\":[",
+          r->nodes_in, r->nodes_out, r->code.kernels, r->code.unique_kernels, (unsigned long long)r->code.code_bytes,
+          (unsigned long long)r->code.const_bytes, (unsigned long long)r->code.meta_bytes, r->total_s);
+  for (uint32_t i = 0; i < r->phases.len; i++) {
+    sd_strf(&s, "%s{\"name\":", i ? "," : ""), sd_str_json(&s, r->phases.at[i].name);
+    sd_strf(&s, ",\"seconds\":%.6f,\"rewrites\":%u}", r->phases.at[i].seconds, r->phases.at[i].rewrites);
+  }
+  sd_str_put(&s, "],\"fusions\":{");
+  for (uint32_t i = 0; i < r->fusions.len; i++) {
+    if (i) sd_str_put(&s, ",");
+    sd_str_json(&s, r->fusions.at[i].key), sd_strf(&s, ":%s", r->fusions.at[i].value);
+  }
+  sd_str_put(&s, "}}");
+  return sd_str_take(&s);
+}

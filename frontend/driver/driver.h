@@ -1,0 +1,62 @@
+// From a source to an artifact: import, passes, code; with dumps, checks and a report on the way.
+#pragma once
+#include "codegen/codegen.h"
+#include "passes/pass.h"
+#include "runtime/options.h"
+
+typedef struct sd_fixed_dim { const char *name; int64_t value; } sd_fixed_dim;
+typedef SD_VEC(sd_fixed_dim) sd_fixed_dims;
+
+typedef struct sd_driver_progress {
+  // Called before each phase (step of `of`); a status stops the compilation (cancellation).
+  sard_status *(*fn)(void *user, int step, int of, const char *name);
+  void *user;
+} sd_driver_progress;
+
+typedef struct sd_driver_options {
+  int opt;                    // 0..3
+  const char *target;         // instruction set, NULL = best of this machine
+  int threads;                // of the compiler, 0 = all
+  bool keep_ir;
+  bool verify;                // verify the module after every pass
+  const char *dump;           // pass name or "all": the module after it goes to dump_dir (or through dump_fn)
+  const char *dump_dir;
+  const char *from, *stop_after; // pass names, NULL = from the first, to the last
+  int64_t bisect;             // -1 = off
+  sard_status *(*dump_fn)(void *user, const char *pass, const char *text);
+  void *dump_user;
+  sd_fixed_dims dims;
+  sd_driver_progress progress;
+} sd_driver_options;
+
+typedef struct sd_phase { const char *name; double seconds; uint32_t rewrites; } sd_phase;
+typedef struct sd_driver_report {
+  SD_VEC(sd_phase) phases;
+  uint32_t nodes_in, nodes_out;
+  SD_VEC(sd_meta) fusions;    // kind of group -> count as text
+  sd_codegen_stats code;
+  const char *isa;
+  double total_s;
+} sd_driver_report;
+
+typedef struct sd_compiled {
+  sd_arena *arena;            // owns the pieces (and the report)
+  sd_module *module;          // owns the mapped weights that pieces point into
+  sd_piece *pieces;
+  size_t n_pieces;
+  sd_driver_report report;
+} sd_compiled;
+
+void sd_driver_defaults(sd_driver_options *o);
+// Reads "opt", "target", "dim:NAME", "threads", "keep-ir"; the texts stay those of `from`. Dims are put into `a`.
+sard_status *sd_driver_options_read(const sard_options *from, sd_arena *a, sd_driver_options *o);
+
+// Reads a model: .onnx or graph text. Dims are fixed as `o` says.
+sard_status *sd_driver_load(const sard_source *src, const sd_driver_options *o, sd_module **out);
+// Runs the passes on a loaded module.
+sard_status *sd_driver_passes(sd_module *m, const sd_driver_options *o, sd_driver_report *r, sd_arena *a);
+// All of it. With stop_after set there are no pieces. The caller frees with sd_compiled_free.
+sard_status *sd_driver_compile(const sard_source *src, const sd_driver_options *o, sd_compiled **out);
+void sd_compiled_free(void *compiled); // NULL ok
+// The report as JSON text, owned by the caller (sd_free); NULL when memory is short.
+char *sd_driver_report_json(const sd_driver_report *r);

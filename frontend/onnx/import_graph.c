@@ -1,0 +1,151 @@
+// Graphs: inputs, initializers, nodes in order, outputs; the main one and bodies.
+#include "frontend/onnx/internal.h"
+
+static sard_status *initializers(sd_import *im, sd_scope *scope, const Onnx__GraphProto *p) {
+  for (size_t i = 0; i < p->n_initializer; i++) {
+    sd_const *c = NULL;
+    if (!*p->initializer[i]->name) return SD_ERR(MODEL, "initializer %zu has no name", i);
+    SD_TRY(sd_tensor_proto_const(&im->tensors, p->initializer[i], "initializer", &c));
+    sd_value *v = sd_import_const_value(scope, p->initializer[i]->name, c);
+    SD_TRY_MSG(sd_import_define(im, scope, p->initializer[i]->name, v), "initializer %zu", i);
+  }
+  for (size_t i = 0; i < p->n_sparse_initializer; i++) {
+    const Onnx__SparseTensorProto *s = p->sparse_initializer[i];
+    const char *name = s->values ? s->values->name : "";
+    if (!*name) return SD_ERR(MODEL, "sparse initializer %zu has no name", i);
+    SD_TRY(sd_tensor_proto_sparse_check(&im->tensors, s, "sparse initializer"));
+    if (sd_names_get(&scope->names, name) || !sd_names_add(&scope->sparse, name, (void *)s))
+      return SD_ERR(MODEL, "the value '%.200s' is defined twice (sparse initializer %zu)", name, i);
+  }
+  return NULL;
+}
+
+static bool is_initializer(const sd_scope *scope, const char *name) {
+  return sd_names_get(&scope->names, name) || sd_names_get(&scope->sparse, name);
+}
+
+static sard_status *main_inputs(sd_import *im, sd_scope *scope, const Onnx__GraphProto *p) {
+  sd_names seen;
+  sd_names_init(&seen, im->tmp);
+  for (size_t i = 0; i < p->n_input; i++) {
+    const char *name = p->input[i]->name;
+    sd_onnx_type t;
+    if (!*name) return SD_ERR(MODEL, "input %zu has no name", i);
+    if (!sd_names_add(&seen, name, p->input[i])) return SD_ERR(MODEL, "the input '%.200s' is declared twice", name);
+    if (is_initializer(scope, name)) continue; // a constant with a default: the default is taken
+    SD_TRY(sd_import_type(im, p->input[i], false, &t));
+    if (t.unsupported)
+      sd_import_problem_line(im, sd_arena_printf(im->tmp, "input '%.200s' is %s", name, t.unsupported));
+    else if (t.dtype == SD_DT_NONE || t.rank == SD_RANK_UNKNOWN)
+      sd_import_problem_line(im, sd_arena_printf(im->tmp, "input '%.200s' has no %s", name,
+                                                 t.dtype == SD_DT_NONE ? "element type" : "shape (not even a rank)"));
+    bool known = !t.unsupported && t.rank != SD_RANK_UNKNOWN;
+    sd_value *v = known ? sd_graph_input(scope->graph, name, t.dtype, t.rank, t.dims) : sd_value_new(scope->graph, name);
+    SD_TRY(sd_import_define(im, scope, name, v));
+  }
+  return NULL;
+}
+
+static sard_status *nodes(sd_import *im, sd_scope *scope, const Onnx__GraphProto *p) {
+  uint32_t *order = NULL;
+  SD_TRY(sd_import_order(im, p->node, p->n_node, &order));
+  for (size_t i = 0; i < p->n_node; i++) SD_TRY(sd_import_node(im, scope, p->node[order[i]], (int)order[i]));
+  return NULL;
+}
+
+// The caller sees outputs by name: a value that has another name already (an alias through a function, an output that
+// is listed under two names) gets an Identity.
+static sard_status *named_output(sd_import *im, sd_scope *scope, const char *name, sd_value **v) {
+  if (strcmp((*v)->name, name) == 0 || (*v)->dtype == SD_DT_NONE) return NULL;
+  sd_node *n = NULL;
+  SD_TRY(sd_import_emit(im, scope, "Identity", v, 1, &n));
+  SD_TRY(sd_node_infer(n));
+  *v = n->out[0];
+  (*v)->name = sd_arena_strdup(im->m->arena, name);
+  return NULL;
+}
+
+static sard_status *check_output(sd_import *im, const Onnx__ValueInfoProto *p, const sd_value *v) {
+  (void)im;
+  const Onnx__TypeProto *t = p->type;
+  if (!t || t->value_case != ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE || v->dtype == SD_DT_NONE) return NULL;
+  int declared = t->tensor_type->elem_type;
+  if (declared <= 0 || declared >= SD_DT_COUNT || declared == (int)v->dtype) return NULL;
+  return SD_ERR(MODEL, "the output '%.200s' is declared as %s, but its node gives %s", p->name,
+                sd_dtype_name((sd_dtype)declared), sd_dtype_name(v->dtype));
+}
+
+static sard_status *outputs(sd_import *im, sd_scope *scope, const Onnx__GraphProto *p) {
+  if (p->n_output == 0) return SD_ERR(MODEL, "%s", "it has no outputs");
+  for (size_t i = 0; i < p->n_output; i++) {
+    sd_value *v = NULL;
+    SD_TRY(sd_import_lookup(im, scope, p->output[i]->name, &v));
+    if (!v || v == &sd_import_absent)
+      return SD_ERR(MODEL, "the output '%.200s' is defined by nothing", p->output[i]->name);
+    SD_TRY(check_output(im, p->output[i], v));
+    if (!scope->graph->owner) SD_TRY(named_output(im, scope, p->output[i]->name, &v));
+    sd_graph_output(scope->graph, v);
+  }
+  return NULL;
+}
+
+sard_status *sd_import_graph(sd_import *im, sd_scope *scope, const Onnx__GraphProto *p) {
+  SD_TRY(nodes(im, scope, p));
+  sard_status *st = outputs(im, scope, p);
+  return im->described ? st : sd_status_context(st, "graph '%.200s'", p->name);
+}
+
+sard_status *sd_import_main(sd_import *im) {
+  const Onnx__GraphProto *p = im->o.model->graph;
+  sd_scope *scope = SD_NEW(im->tmp, sd_scope);
+  scope->graph = im->m->main;
+  sd_names_init(&scope->names, im->tmp);
+  sd_names_init(&scope->sparse, im->tmp);
+  sd_names_init(&im->symbols, im->tmp);
+  if (*p->name) im->m->main->name = sd_arena_strdup(im->m->arena, p->name);
+  sd_import_collect_symbols(im, p);
+  SD_TRY(initializers(im, scope, p));
+  SD_TRY(main_inputs(im, scope, p));
+  return sd_import_graph(im, scope, p);
+}
+
+// Input i of a body belongs to operand i of its node (Loop and Scan are so): what is not declared is taken from there.
+static void complete_type(sd_import *im, const sd_node *node, size_t i, const char *name, sd_onnx_type *t) {
+  const sd_value *from = i < node->n_in ? node->in[i] : NULL;
+  if (t->dtype == SD_DT_NONE && from) t->dtype = from->dtype;
+  if (t->rank != SD_RANK_UNKNOWN || !from || from->rank == SD_RANK_UNKNOWN) return;
+  t->rank = from->rank;
+  for (int d = 0; d < t->rank; d++)
+    t->dims[d] = sd_dim_fresh(im->m->dims, sd_arena_printf(im->tmp, "%.200s_d%d", name, d));
+}
+
+static sard_status *body_inputs(sd_import *im, sd_scope *scope, const Onnx__GraphProto *p, const sd_node *node) {
+  for (size_t i = 0; i < p->n_input; i++) {
+    const char *name = p->input[i]->name;
+    sd_onnx_type t;
+    if (!*name) return SD_ERR(MODEL, "input %zu of the body has no name", i);
+    SD_TRY(sd_import_type(im, p->input[i], true, &t));
+    complete_type(im, node, i, name, &t);
+    if (t.unsupported || t.dtype == SD_DT_NONE || t.rank == SD_RANK_UNKNOWN)
+      sd_import_problem_line(im, sd_arena_printf(im->tmp, "input '%.200s' of a body of node %d '%.200s' (%s) %s%s", name,
+                                                 node->onnx_index, node->name, node->op->name,
+                                                 t.unsupported ? "is " : "has no type and shape",
+                                                 t.unsupported ? t.unsupported : ""));
+    sd_dtype dtype = t.rank == SD_RANK_UNKNOWN ? SD_DT_NONE : t.dtype;
+    sd_value *v = sd_graph_input(scope->graph, name, dtype, t.rank, t.dims);
+    SD_TRY(sd_import_define(im, scope, name, v));
+  }
+  return NULL;
+}
+
+sard_status *sd_import_body(sd_import *im, sd_scope *outer, const Onnx__GraphProto *p, sd_node *node, const char *name) {
+  if (outer->depth >= SD_MAX_DEPTH) return SD_ERR(MODEL, "bodies nest deeper than %d levels", SD_MAX_DEPTH);
+  sd_scope *scope = SD_NEW(im->tmp, sd_scope);
+  *scope = (sd_scope){
+      .parent = outer, .graph = sd_node_add_body(node, name), .call = outer->call, .depth = outer->depth + 1};
+  sd_names_init(&scope->names, im->tmp);
+  sd_names_init(&scope->sparse, im->tmp);
+  SD_TRY(body_inputs(im, scope, p, node));
+  SD_TRY(initializers(im, scope, p));
+  return sd_import_graph(im, scope, p);
+}

@@ -1,0 +1,93 @@
+// Order of nodes: ONNX wants files sorted; those that are not are sorted here, and cycles found.
+#include "frontend/onnx/internal.h"
+
+typedef SD_VEC(uint32_t) indexes;
+
+typedef struct order {
+  sd_import *im;
+  Onnx__NodeProto *const *nodes;
+  size_t n;
+  sd_names producers; // value name -> index + 1
+  indexes deps;       // of node i: deps.at[start[i] .. start[i + 1])
+  uint32_t *start;
+  bool sorted;
+} order;
+
+static void add_dep(order *o, uint32_t node, const char *name) {
+  uintptr_t p = (uintptr_t)sd_names_get(&o->producers, name);
+  if (!p) return;
+  if (p - 1 >= node) o->sorted = false;
+  sd_vec_push(o->im->tmp, &o->deps, (uint32_t)(p - 1));
+}
+
+static void add_graph(order *o, uint32_t node, const Onnx__GraphProto *g);
+
+// What the node reads, with its bodies: a name made inside of a body is not a producer here, so it is passed over.
+static void add_node(order *o, uint32_t node, const Onnx__NodeProto *p) {
+  for (size_t i = 0; i < p->n_input; i++)
+    if (*p->input[i]) add_dep(o, node, p->input[i]);
+  for (size_t i = 0; i < p->n_attribute; i++) {
+    if (p->attribute[i]->g) add_graph(o, node, p->attribute[i]->g);
+    for (size_t k = 0; k < p->attribute[i]->n_graphs; k++) add_graph(o, node, p->attribute[i]->graphs[k]);
+  }
+}
+
+static void add_graph(order *o, uint32_t node, const Onnx__GraphProto *g) {
+  for (size_t i = 0; i < g->n_node; i++) add_node(o, node, g->node[i]);
+  for (size_t i = 0; i < g->n_output; i++) add_dep(o, node, g->output[i]->name);
+}
+
+static void find_producers(order *o) {
+  sd_names_init(&o->producers, o->im->tmp);
+  for (size_t i = 0; i < o->n; i++)
+    for (size_t k = 0; k < o->nodes[i]->n_output; k++)
+      if (*o->nodes[i]->output[k]) sd_names_add(&o->producers, o->nodes[i]->output[k], (void *)(uintptr_t)(i + 1));
+}
+
+enum { NEW, OPEN, DONE };
+
+// Depth first in the order of the file, on an explicit stack: stack entries are nodes, at[] their next dependency.
+static sard_status *sort(order *o, uint32_t *out) {
+  sd_arena *a = o->im->tmp;
+  uint8_t *state = SD_NEW_ARRAY(a, uint8_t, o->n);
+  uint32_t *stack = SD_NEW_ARRAY(a, uint32_t, o->n), *at = SD_NEW_ARRAY(a, uint32_t, o->n), n_out = 0;
+  for (uint32_t root = 0; root < o->n; root++) {
+    if (state[root] != NEW) continue;
+    uint32_t depth = 0;
+    stack[depth++] = root;
+    state[root] = OPEN;
+    at[root] = o->start[root];
+    while (depth) {
+      uint32_t node = stack[depth - 1];
+      if (at[node] == o->start[node + 1]) {
+        state[node] = DONE;
+        out[n_out++] = node;
+        depth--;
+        continue;
+      }
+      uint32_t dep = o->deps.at[at[node]++];
+      if (state[dep] == OPEN)
+        return SD_ERR(MODEL, "node %u '%.200s' (%s) depends on its own output: the graph has a cycle", dep,
+                      o->nodes[dep]->name, o->nodes[dep]->op_type);
+      if (state[dep] == DONE) continue;
+      state[dep] = OPEN;
+      at[dep] = o->start[dep];
+      stack[depth++] = dep;
+    }
+  }
+  return NULL;
+}
+
+sard_status *sd_import_order(sd_import *im, Onnx__NodeProto *const *nodes, size_t n, uint32_t **out_order) {
+  order o = {.im = im, .nodes = nodes, .n = n, .sorted = true};
+  if (n > UINT32_MAX / 4) return SD_ERR(UNSUPPORTED, "a graph of %zu nodes", n);
+  *out_order = SD_NEW_ARRAY(im->tmp, uint32_t, n);
+  find_producers(&o);
+  o.start = SD_NEW_ARRAY(im->tmp, uint32_t, n + 1);
+  for (uint32_t i = 0; i < n; i++) {
+    add_node(&o, i, nodes[i]);
+    o.start[i + 1] = o.deps.len;
+    (*out_order)[i] = i;
+  }
+  return o.sorted ? NULL : sort(&o, *out_order);
+}

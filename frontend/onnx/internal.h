@@ -1,0 +1,155 @@
+// Shared by the files of the importer: its state, scopes of names, and nodes on their way to the graph level.
+#pragma once
+#include "frontend/onnx/import.h"
+#include "frontend/onnx/names.h"
+#include "frontend/onnx/tensor_proto.h"
+#include "ir/op.h"
+
+#define SD_IMPORT_MAX_INLINED 2000000u // nodes that functions may expand to
+
+typedef struct sd_import sd_import;
+typedef struct sd_scope sd_scope;
+
+// A model as opened: mapped bytes and the unpacked skeleton. Lives in two arenas: the map in `keep`, the rest in `tmp`.
+typedef struct sd_opened {
+  sard_source source; // complete, whatever the size of the caller's
+  const uint8_t *data;
+  uint64_t size;
+  const char *file; // for messages
+  const Onnx__ModelProto *model;
+  sd_spans spans;
+} sd_opened;
+sard_status *sd_import_open(const sard_source *src, sd_arena *keep, sd_arena *tmp, sd_opened *out);
+
+// An attribute of a node on its way. A graph is not built yet.
+typedef struct sd_onnx_attr {
+  const char *name;
+  sd_attr value; // kind SD_ATTR_GRAPH: value.graph is NULL, see `body`
+  const Onnx__GraphProto *body;
+  sd_scope *scope;         // what the body sees
+  const char *unsupported; // not NULL: the kind of attribute that Sard has no value for
+} sd_onnx_attr;
+
+// A function call that is being inlined.
+typedef struct sd_call {
+  const struct sd_call *outer;
+  const Onnx__FunctionProto *fn;
+  const sd_onnx_attr *attrs; // those of the call, then the defaults
+  uint32_t n_attrs;
+  const char *prefix; // of node names
+} sd_call;
+
+// Names visible in a graph or function.
+struct sd_scope {
+  sd_scope *parent; // enclosing graph; NULL for the main graph and functions
+  sd_graph *graph;  // where nodes go
+  sd_names names;   // -> sd_value
+  sd_names sparse;  // initializer name -> Onnx__SparseTensorProto, expanded when first read
+  const sd_call *call;
+  int depth; // of bodies
+};
+
+// A node in ONNX's terms, operands resolved. upgrade.c changes it before a row is looked for.
+typedef struct sd_onnx_node {
+  sd_scope *scope;
+  const char *name, *op, *domain; // domain "" for ONNX's own
+  int64_t opset;
+  int index;
+  SD_VEC(sd_value *) in;      // NULL = omitted
+  SD_VEC(const char *) out;   // "" = omitted
+  SD_VEC(sd_onnx_attr) attrs;
+  const char *first_op; // as in the file, for messages
+  int64_t first_opset;
+} sd_onnx_node;
+
+struct sd_import {
+  sd_module *m;
+  sd_arena *tmp;
+  sd_opened o;
+  sd_external external;
+  sd_tensors tensors;
+  sd_names functions; // "domain\x1fname\x1foverload" -> Onnx__FunctionProto
+  sd_names symbols;   // names of dims of the main graph's inputs
+  uint32_t inlined;
+  SD_VEC(char *) problems; // one line for each node that cannot be compiled
+  const char *problem_node, *problem_op;
+  bool described; // the failing node is in the message already
+};
+
+// ---- import_attr.c ----
+// The value of one ONNX attribute; references are resolved in scope->call (*out_absent: the reference is to nothing).
+sard_status *sd_import_attr(sd_import *im, sd_scope *scope, const Onnx__AttributeProto *p, sd_onnx_attr *out,
+                            bool *out_absent);
+sd_onnx_attr *sd_import_find_attr(sd_onnx_node *n, const char *name); // NULL when absent
+void sd_import_drop_attr(sd_onnx_node *n, const char *name);
+void sd_import_set_int(sd_import *im, sd_onnx_node *n, const char *name, int64_t v);
+void sd_import_set_str(sd_import *im, sd_onnx_node *n, const char *name, const char *v);
+// Moves the attributes into the dense array of `node` and builds its bodies. *missing is the case that is missing, in
+// words, where the row lacks an attribute; wrong or absent ones are SARD_E_MODEL.
+sard_status *sd_import_match_attrs(sd_import *im, sd_onnx_node *n, sd_node *node, const char **missing);
+const char *sd_import_attr_kind(sd_attr_kind k);
+
+// ---- import_node.c ----
+sard_status *sd_import_node(sd_import *im, sd_scope *scope, const Onnx__NodeProto *p, int index);
+// Makes a node of the row "op" with one output, types not inferred yet (the caller sets attributes, then sd_node_infer).
+sard_status *sd_import_emit(sd_import *im, sd_scope *scope, const char *op, sd_value *const *in, uint32_t n_in,
+                            sd_node **out);
+// Makes `v` known as `name`; gives it the name when it has none. Defining a name twice is SARD_E_MODEL.
+sard_status *sd_import_define(sd_import *im, sd_scope *scope, const char *name, sd_value *v);
+// *out = NULL when nothing defines it, &sd_import_absent for a function's input that the call omits.
+sard_status *sd_import_lookup(sd_import *im, sd_scope *scope, const char *name, sd_value **out);
+extern sd_value sd_import_absent; // never read or written, only its address counts
+
+// ---- import_constant.c ----
+// The value of a Constant node.
+sard_status *sd_import_constant(sd_import *im, sd_onnx_node *n, sd_value **out);
+sd_value *sd_import_const_value(sd_scope *scope, const char *name, const sd_const *c);
+
+// ---- import_function.c ----
+sard_status *sd_import_functions(sd_import *im);
+const Onnx__FunctionProto *sd_import_find_function(sd_import *im, const char *domain, const char *op,
+                                                   const char *overload);
+sard_status *sd_import_inline(sd_import *im, sd_onnx_node *n, const Onnx__FunctionProto *fn);
+// Version of the domain's opset where the scope's nodes live; 0 when none is imported.
+int64_t sd_import_opset(const sd_import *im, const sd_scope *scope, const char *domain);
+
+// ---- import_graph.c ----
+// Fills scope->graph from p: initializers, nodes, outputs. Inputs are defined by the caller.
+sard_status *sd_import_graph(sd_import *im, sd_scope *scope, const Onnx__GraphProto *p);
+sard_status *sd_import_main(sd_import *im);
+// A body of `node` from p, its inputs typed by their declarations and by the operands of `node`.
+sard_status *sd_import_body(sd_import *im, sd_scope *outer, const Onnx__GraphProto *p, sd_node *node, const char *name);
+// Order in which the nodes can be built: order[i] is an index into nodes. The identity where the file is sorted.
+sard_status *sd_import_order(sd_import *im, Onnx__NodeProto *const *nodes, size_t n, uint32_t **out_order);
+
+// ---- import_type.c ----
+typedef struct sd_onnx_type {
+  sd_dtype dtype; // SD_DT_NONE when not declared
+  int rank;       // SD_RANK_UNKNOWN when not declared
+  sd_dim dims[SD_MAX_RANK];
+  const char *unsupported; // in words; NULL for a tensor
+} sd_onnx_type;
+// Type of an input. In the main graph (`body` false) a named dim is the symbol of that name, an unnamed one a new symbol
+// "<input>_d<axis>". In a body a name means the main graph's symbol, or a new one.
+sard_status *sd_import_type(sd_import *im, const Onnx__ValueInfoProto *p, bool body, sd_onnx_type *out);
+// Collects the names of the main graph's dims, which decides what "n+1" as a name means.
+void sd_import_collect_symbols(sd_import *im, const Onnx__GraphProto *g);
+void sd_import_type_text(const Onnx__TypeProto *t, sd_str *out, int depth);
+
+// ---- import_diag.c ----
+// "node 12 'name' (Op, opset 17)".
+void sd_import_describe(const sd_onnx_node *n, sd_str *out);
+// Records a line of its own.
+void sd_import_problem_line(sd_import *im, const char *line);
+// Records that n cannot be compiled, for the reason `what`.
+void sd_import_problem(sd_import *im, const sd_onnx_node *n, const char *what);
+// The status that lists all of them, NULL when there are none.
+sard_status *sd_import_problems(sd_import *im);
+// Puts the node's description before the message of the status that ends the import, and sets the fields.
+sard_status *sd_import_fail(sd_import *im, const sd_onnx_node *n, sard_status *st);
+
+// ---- upgrade.c ----
+// Brings n to the newest opset's form; nodes before it are built directly. SARD_E_UNSUPPORTED names the missing case.
+sard_status *sd_upgrade_node(sd_import *im, sd_onnx_node *n);
+// True when a row rewrites this op of ONNX's own domain (it may have no row in the operator table).
+bool sd_upgrade_has(const char *op);

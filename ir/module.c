@@ -1,0 +1,130 @@
+// Modules, graphs and values: making them, types, replacing.
+#include "ir/op.h"
+#include "runtime/base/alloc.h"
+
+static sd_graph *graph_new(sd_module *m, sd_node *owner, const char *name) {
+  sd_graph *g = SD_NEW(m->arena, sd_graph);
+  g->module = m;
+  g->owner = owner;
+  g->name = sd_arena_strdup(m->arena, name ? name : "");
+  return g;
+}
+
+sard_status *sd_module_new(const char *file, sd_module **out) {
+  jmp_buf oom;
+  sd_arena *a = sd_arena_new();
+  *out = NULL;
+  if (!a) return SD_ERR(NOMEM, "out of memory for a module");
+  sd_arena_set_oom(a, &oom);
+  if (setjmp(oom)) {
+    sd_arena_free(a);
+    return SD_ERR(NOMEM, "out of memory for a module");
+  }
+  sd_module *m = SD_NEW(a, sd_module);
+  m->arena = a;
+  m->dims = sd_dimtab_new(a);
+  m->file = sd_arena_strdup(a, file ? file : "");
+  m->producer = "";
+  m->main = graph_new(m, NULL, "main");
+  sd_arena_set_oom(a, NULL); // the frame of `oom` ends here: the caller sets its own
+  *out = m;
+  return NULL;
+}
+
+void sd_module_free(sd_module *m) {
+  if (m) sd_arena_free(m->arena);
+}
+
+sd_graph *sd_node_add_body(sd_node *n, const char *name) {
+  sd_module *m = n->graph->module;
+  sd_graph *g = graph_new(m, n, name);
+  sd_graph **bodies = SD_NEW_ARRAY(m->arena, sd_graph *, n->n_body + 1);
+  if (n->n_body) memcpy(bodies, n->bodies, n->n_body * sizeof *bodies);
+  bodies[n->n_body++] = g;
+  n->bodies = bodies;
+  sd_vec_push(m->arena, &n->graph->children, g);
+  for (uint32_t i = 0; i < n->n_attr; i++)
+    if (n->op->attrs[i].def.kind == SD_ATTR_GRAPH && strcmp(n->op->attrs[i].name, g->name) == 0)
+      n->attrs[i] = (sd_attr){.kind = SD_ATTR_GRAPH, .graph = g};
+  return g;
+}
+
+// ---- values ----
+
+sd_value *sd_value_new(sd_graph *g, const char *name) {
+  sd_value *v = SD_NEW(g->module->arena, sd_value);
+  v->id = g->module->next_id++;
+  v->name = name && *name ? sd_arena_strdup(g->module->arena, name) : "";
+  v->rank = SD_RANK_UNKNOWN;
+  v->graph = g;
+  return v;
+}
+
+sd_value *sd_graph_input(sd_graph *g, const char *name, sd_dtype t, int rank, const sd_dim *dims) {
+  sd_value *v = sd_value_new(g, name);
+  sd_value_set_type(v, t, rank, dims);
+  v->out_index = g->inputs.len;
+  sd_vec_push(g->module->arena, &g->inputs, v);
+  return v;
+}
+
+void sd_graph_output(sd_graph *g, sd_value *v) { sd_vec_push(g->module->arena, &g->outputs, v); }
+
+void sd_value_set_type(sd_value *v, sd_dtype t, int rank, const sd_dim *dims) {
+  v->dtype = t;
+  v->rank = rank < 0 || rank > SD_MAX_RANK ? SD_RANK_UNKNOWN : rank;
+  if (v->rank > 0 && dims != v->dims) memcpy(v->dims, dims, (size_t)v->rank * sizeof *dims);
+}
+
+void sd_value_copy_type(sd_value *dst, const sd_value *src) { sd_value_set_type(dst, src->dtype, src->rank, src->dims); }
+
+bool sd_value_static(const sd_value *v, int64_t *out_dims) {
+  if (v->rank < 0) return false;
+  for (int i = 0; i < v->rank; i++) {
+    int64_t d;
+    if (!sd_dim_is_const(v->graph->module->dims, v->dims[i], &d)) return false;
+    if (out_dims) out_dims[i] = d;
+  }
+  return true;
+}
+
+sd_dim sd_value_count(const sd_value *v) {
+  return v->rank < 0 ? SD_DIM_NONE : sd_dim_product(v->graph->module->dims, v->dims, v->rank);
+}
+
+// ---- replacing ----
+
+static void replace_outputs(sd_graph *g, sd_value *old, sd_value *new_) {
+  for (uint32_t i = 0; i < g->outputs.len; i++)
+    if (g->outputs.at[i] == old) g->outputs.at[i] = new_;
+  for (uint32_t i = 0; i < g->children.len; i++) replace_outputs(g->children.at[i], old, new_);
+}
+
+void sd_value_replace(sd_value *old, sd_value *new_) {
+  if (old == new_) return;
+  while (old->uses.len) {
+    sd_use u = old->uses.at[old->uses.len - 1];
+    sd_node_set_input(u.node, u.operand, new_);
+  }
+  replace_outputs(old->graph, old, new_);
+}
+
+static bool outputs_have(const sd_graph *g, const sd_value *v) {
+  for (uint32_t i = 0; i < g->outputs.len; i++)
+    if (g->outputs.at[i] == v) return true;
+  for (uint32_t i = 0; i < g->children.len; i++)
+    if (outputs_have(g->children.at[i], v)) return true;
+  return false;
+}
+
+bool sd_value_is_output(const sd_value *v) { return outputs_have(v->graph, v); }
+
+void sd_type_print(const sd_module *m, const sd_value *v, sd_str *out) {
+  sd_strf(out, "%s[", sd_dtype_name(v->dtype));
+  if (v->rank < 0) sd_str_put(out, "*");
+  for (int i = 0; i < v->rank; i++) {
+    if (i) sd_str_put(out, ",");
+    sd_dim_print(m->dims, v->dims[i], out);
+  }
+  sd_str_put(out, "]");
+}

@@ -1,0 +1,369 @@
+// Resize: nearest, linear and cubic in every coordinate mode, with antialiasing.
+#include <math.h>
+
+#include "ir/ops.h"
+#include "ir/ops/interp.h"
+
+enum { SD_MAX_POINTS = 256 }; // unrolled neighbours of one output element
+
+typedef struct resize_axis {
+  bool resized;  // false: output index = input index
+  bool known;    // scale is a number; else it is out / in
+  double scale;
+  sd_dim in, out;
+  int roi;       // index of this axis in the roi operand
+} resize_axis;
+
+typedef struct resize_plan {
+  int rank, n_axes;
+  resize_axis axis[SD_MAX_RANK];
+  bool nearest, cubic, antialias, exclude;
+  const char *coord, *round;
+} resize_plan;
+
+static bool given(const sd_node *n, uint32_t operand) {
+  const sd_value *v = sd_sh_in(n, operand);
+  return v && !(v->rank == 1 && sd_dim_is(sd_sh_tab(n), v->dims[0], 0));
+}
+
+static bool listed(const char *word, const char *const *list) {
+  for (; *list; list++)
+    if (!strcmp(word, *list)) return true;
+  return false;
+}
+
+static sard_status *read_modes(const sd_node *n, resize_plan *p) {
+  static const char *const modes[] = {"nearest", "linear", "cubic", NULL};
+  static const char *const coords[] = {"half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners",
+                                       "asymmetric", "tf_crop_and_resize", "tf_half_pixel_for_nn", NULL};
+  static const char *const rounds[] = {"round_prefer_floor", "round_prefer_ceil", "floor", "ceil", NULL};
+  const char *mode = sd_node_str(n, "mode", "nearest");
+  p->coord = sd_node_str(n, "coordinate_transformation_mode", "half_pixel");
+  p->round = sd_node_str(n, "nearest_mode", "round_prefer_floor");
+  if (!listed(mode, modes)) return SD_SH_ERR(n, MODEL, "unknown mode '%s'", mode);
+  if (!listed(p->coord, coords)) return SD_SH_ERR(n, MODEL, "unknown coordinate_transformation_mode '%s'", p->coord);
+  if (!listed(p->round, rounds)) return SD_SH_ERR(n, MODEL, "unknown nearest_mode '%s'", p->round);
+  p->nearest = !strcmp(mode, "nearest");
+  p->cubic = !strcmp(mode, "cubic");
+  p->antialias = sd_node_int(n, "antialias", 0) && !p->nearest;
+  p->exclude = sd_node_int(n, "exclude_outside", 0) && !p->nearest;
+  return NULL;
+}
+
+// floor(in * scale), with the scale read as the simple fraction that it was before it became a float.
+static sard_status *scaled_dim(const sd_node *n, sd_dim in, double scale, sd_dim *out) {
+  int64_t num, den, v;
+  sd_dimtab *t = sd_sh_tab(n);
+  if (!(scale > 0 && scale < 1e9)) return SD_SH_ERR(n, MODEL, "scale %g", scale);
+  if (sd_sh_fraction(scale, &num, &den))
+    *out = sd_dim_floordiv(t, sd_dim_mul(t, in, sd_dim_const(t, num)), sd_dim_const(t, den));
+  else if (sd_dim_is_const(t, in, &v))
+    *out = sd_dim_const(t, (int64_t)floorf((float)v * (float)scale));
+  else
+    return SD_SH_ERR(n, UNSUPPORTED, "scale %.9g of a symbolic dim", scale);
+  return NULL;
+}
+
+static sard_status *plan_scales(const sd_node *n, const int *axes, resize_plan *p) {
+  double s[SD_MAX_RANK];
+  uint32_t count = 0;
+  if (!sd_sh_floats(n, 2, s, SD_MAX_RANK, &count))
+    return SD_SH_ERR(n, UNSUPPORTED, "operand '%s' must be constant", sd_sh_operand(n, 2));
+  if ((int)count != p->n_axes) return SD_SH_ERR(n, MODEL, "%u scales for %d axes", count, p->n_axes);
+  for (int i = 0; i < p->n_axes; i++) {
+    resize_axis *a = &p->axis[axes[i]];
+    a->scale = s[i];
+    a->known = true;
+    SD_TRY(scaled_dim(n, a->in, s[i], &a->out));
+  }
+  return NULL;
+}
+
+// One scale for all axes: the smallest (not_larger) or largest ratio of the wanted sizes.
+static sard_status *keep_aspect(const sd_node *n, const int *axes, const char *policy, resize_plan *p) {
+  double scale = 0;
+  bool smallest = !strcmp(policy, "not_larger");
+  for (int i = 0; i < p->n_axes; i++) {
+    const resize_axis *a = &p->axis[axes[i]];
+    if (!a->known) return SD_SH_ERR(n, UNSUPPORTED, "keep_aspect_ratio_policy '%s' with symbolic dims", policy);
+    if (!i || (smallest ? a->scale < scale : a->scale > scale)) scale = a->scale;
+  }
+  for (int i = 0; i < p->n_axes; i++) {
+    resize_axis *a = &p->axis[axes[i]];
+    int64_t in = 0;
+    sd_dim_is_const(sd_sh_tab(n), a->in, &in);
+    a->scale = scale;
+    a->out = sd_dim_const(sd_sh_tab(n), (int64_t)floor((double)in * scale + 0.5));
+  }
+  return NULL;
+}
+
+static sard_status *plan_sizes(const sd_node *n, const int *axes, resize_plan *p) {
+  sd_dim sizes[SD_MAX_RANK];
+  uint32_t count = 0;
+  sd_dimtab *t = sd_sh_tab(n);
+  SD_TRY(sd_sh_elems(n, 3, sizes, SD_MAX_RANK, &count));
+  if ((int)count != p->n_axes) return SD_SH_ERR(n, MODEL, "%u sizes for %d axes", count, p->n_axes);
+  for (int i = 0; i < p->n_axes; i++) {
+    resize_axis *a = &p->axis[axes[i]];
+    int64_t from, to;
+    a->out = sizes[i];
+    sd_dim ratio = sd_dim_is(t, a->in, 0) ? SD_DIM_NONE : sd_dim_floordiv(t, a->out, a->in);
+    a->known = true;
+    if (sd_dim_is_const(t, a->in, &from) && sd_dim_is_const(t, a->out, &to) && from > 0)
+      a->scale = (double)to / (double)from;
+    else if (sd_dim_is_const(t, ratio, &to) && sd_dim_mul(t, a->in, ratio) == a->out)
+      a->scale = (double)to; // a symbolic dim times a number
+    else
+      a->known = false;
+  }
+  const char *policy = sd_node_str(n, "keep_aspect_ratio_policy", "stretch");
+  return strcmp(policy, "stretch") ? keep_aspect(n, axes, policy, p) : NULL;
+}
+
+static sard_status *plan_resize(const sd_node *n, resize_plan *p) {
+  int axes[SD_MAX_RANK];
+  SD_TRY(sd_sh_rank(n, 0, 1, SD_MAX_RANK));
+  *p = (resize_plan){.rank = n->in[0]->rank, .n_axes = n->in[0]->rank};
+  SD_TRY(read_modes(n, p));
+  for (int i = 0; i < p->rank; i++) {
+    axes[i] = i;
+    p->axis[i] = (resize_axis){.known = true, .scale = 1, .in = n->in[0]->dims[i], .out = n->in[0]->dims[i]};
+  }
+  const sd_attr *a = sd_node_attr(n, "axes");
+  if (a && a->kind == SD_ATTR_INTS && a->n) {
+    p->n_axes = (int)a->n;
+    SD_TRY(sd_sh_axes(n, a->ints, a->n, p->rank, axes));
+  }
+  if (given(n, 2) == given(n, 3)) return SD_SH_ERR(n, MODEL, "exactly one of 'scales' and 'sizes' must be given");
+  SD_TRY(given(n, 2) ? plan_scales(n, axes, p) : plan_sizes(n, axes, p));
+  bool crop = !strcmp(p->coord, "tf_crop_and_resize");
+  if (crop && !given(n, 1)) return SD_SH_ERR(n, MODEL, "tf_crop_and_resize needs operand '%s'", sd_sh_operand(n, 1));
+  for (int i = 0; i < p->n_axes; i++) {
+    resize_axis *x = &p->axis[axes[i]];
+    x->roi = i;
+    x->resized = crop || x->in != x->out || !x->known || x->scale != 1;
+  }
+  return NULL;
+}
+
+sard_status *sd_shape_resize(sd_node *n) {
+  resize_plan p;
+  sd_dim dims[SD_MAX_RANK];
+  SD_TRY(plan_resize(n, &p));
+  for (int i = 0; i < p.rank; i++) dims[i] = p.axis[i].out;
+  return sd_sh_set(n, 0, n->in[0]->dtype, p.rank, dims);
+}
+
+// ---- coordinates ----
+static sd_expr *load_roi(sd_tb *b, const sd_node *n, int at, sd_dtype t) {
+  sd_expr *idx[1] = {x_int(b, at)};
+  return x_cast(b, t, sd_tb_load(b, n, 1, idx));
+}
+
+// x / scale.
+static sd_expr *unscale(sd_tb *b, const resize_axis *a, sd_expr *x) {
+  if (!x) return NULL;
+  if (a->known) return x_div(b, x, x_num(b, x, a->scale));
+  return x_div(b, x_mul(b, x, x_float_dim(b, x->dtype, a->in)), x_float_dim(b, x->dtype, a->out));
+}
+
+// Length of the output before it was rounded to a whole number.
+static sd_expr *exact_length(sd_tb *b, const resize_axis *a, sd_dtype t) {
+  return a->known ? x_muln(b, x_float_dim(b, t, a->in), a->scale) : x_float_dim(b, t, a->out);
+}
+
+static sd_expr *half_pixel(sd_tb *b, const resize_axis *a, sd_expr *x) {
+  return x_addn(b, unscale(b, a, x_addn(b, x, 0.5)), -0.5);
+}
+
+// x * span / (length - 1), and `single` where length is 1.
+static sd_expr *corners(sd_tb *b, const resize_axis *a, sd_expr *x, sd_expr *span, sd_expr *single) {
+  sd_expr *len = exact_length(b, a, x->dtype);
+  sd_expr *r = x_div(b, x_mul(b, x, span), x_addn(b, len, -1));
+  return x_sel(b, x_bin(b, SD_X_EQ, len, x_num(b, x, 1)), single, r);
+}
+
+// Input coordinate of output index i along an axis; *outside grows by "not in the input" for tf_crop_and_resize.
+static sd_expr *coordinate(sd_tb *b, const sd_node *n, const resize_plan *p, const resize_axis *a, sd_expr *i,
+                           sd_dtype t, sd_expr **outside) {
+  sd_expr *x = x_cast(b, t, i), *last = x_addn(b, x_float_dim(b, t, a->in), -1);
+  if (!strcmp(p->coord, "half_pixel")) return half_pixel(b, a, x);
+  if (!strcmp(p->coord, "asymmetric")) return unscale(b, a, x);
+  if (!strcmp(p->coord, "tf_half_pixel_for_nn")) return unscale(b, a, x_addn(b, x, 0.5));
+  if (!strcmp(p->coord, "align_corners")) return corners(b, a, x, last, x_num(b, x, 0));
+  if (!strcmp(p->coord, "pytorch_half_pixel"))
+    return x_sel(b, x_bin(b, SD_X_EQ, exact_length(b, a, t), x_num(b, x, 1)), x_num(b, x, p->nearest ? 0 : -0.5),
+                 half_pixel(b, a, x));
+  if (!strcmp(p->coord, "half_pixel_symmetric")) {
+    sd_expr *ratio = x_div(b, x_float_dim(b, t, a->out), exact_length(b, a, t));
+    sd_expr *center = x_muln(b, x_float_dim(b, t, a->in), 0.5);
+    return x_add(b, x_sub(b, center, x_mul(b, center, ratio)), half_pixel(b, a, x));
+  }
+  sd_expr *begin = load_roi(b, n, a->roi, t), *end = load_roi(b, n, p->n_axes + a->roi, t);
+  sd_expr *span = x_mul(b, x_sub(b, end, begin), last);
+  if (!span) return NULL;
+  x = x_add(b, corners(b, a, x, span, x_muln(b, span, 0.5)), x_mul(b, begin, last));
+  sd_expr *low = x_bin(b, SD_X_LT, x, x_num(b, x, 0)), *high = x_bin(b, SD_X_LT, last, x);
+  if (low && high) *outside = *outside ? x_bin(b, SD_X_OR, *outside, x_bin(b, SD_X_OR, low, high))
+                                       : x_bin(b, SD_X_OR, low, high);
+  return x;
+}
+
+// A coordinate may be anything when a roi is wild: limited before it becomes an integer.
+static sd_expr *to_index(sd_tb *b, const resize_axis *a, sd_expr *x) {
+  if (!x) return NULL;
+  x = x_max(b, x_min(b, x, x_addn(b, x_float_dim(b, x->dtype, a->in), 4)), x_num(b, x, -4));
+  return x_cast(b, SD_I64, x);
+}
+
+static sd_expr *nearest_index(sd_tb *b, const resize_plan *p, const resize_axis *a, sd_expr *x) {
+  if (!strcmp(p->round, "floor")) x = x_un(b, SD_X_FLOOR, x);
+  else if (!strcmp(p->round, "ceil")) x = x_un(b, SD_X_CEIL, x);
+  else if (!strcmp(p->round, "round_prefer_ceil")) x = x_un(b, SD_X_FLOOR, x_addn(b, x, 0.5));
+  else x = x_un(b, SD_X_CEIL, x_addn(b, x, -0.5));
+  return x_clamp_index(b, to_index(b, a, x), a->in);
+}
+
+// Nearest by a whole factor needs no floats in the two usual forms: both are i // factor.
+static bool whole_factor(sd_tb *b, const resize_plan *p, const resize_axis *a) {
+  if (!a->known || a->scale < 1 || a->scale > 1e6 || a->scale != floor(a->scale)) return false;
+  if (sd_dim_mul(b->dims, a->in, sd_dim_const(b->dims, (int64_t)a->scale)) != a->out) return false;
+  return (!strcmp(p->coord, "asymmetric") && !strcmp(p->round, "floor")) ||
+         (!strcmp(p->coord, "half_pixel") && !strcmp(p->round, "round_prefer_floor"));
+}
+
+static sd_expr *extrapolated(sd_tb *b, const sd_node *n, sd_expr *outside, sd_expr *x) {
+  return outside ? x_sel(b, outside, x_num(b, x, sd_node_float(n, "extrapolation_value", 0)), x) : x;
+}
+
+// f64: a coordinate that falls just short of a half would pick the other neighbour.
+static sd_expr *pull_nearest(sd_tb *b, const sd_node *n, const resize_plan *p, sd_expr *const *idx) {
+  sd_expr *at[SD_MAX_RANK], *outside = NULL;
+  for (int i = 0; i < p->rank; i++) {
+    const resize_axis *a = &p->axis[i];
+    if (!a->resized) at[i] = idx[i];
+    else if (whole_factor(b, p, a)) at[i] = x_bin(b, SD_X_FLOORDIV, idx[i], x_int(b, (int64_t)a->scale));
+    else at[i] = nearest_index(b, p, a, coordinate(b, n, p, a, idx[i], SD_F64, &outside));
+    if (!at[i]) return NULL;
+  }
+  return extrapolated(b, n, outside, sd_tb_load(b, n, 0, at));
+}
+
+// ---- linear and cubic: a few unrolled neighbours per axis ----
+typedef struct taps { int n; sd_expr *at[SD_MAX_TAPS], *w[SD_MAX_TAPS]; } taps;
+
+// Weights of neighbours outside of the input become 0, and the others sum to 1.
+static void exclude_outside(sd_tb *b, const resize_axis *a, taps *t) {
+  sd_expr *sum = NULL;
+  for (int i = 0; i < t->n; i++) {
+    sd_expr *in = x_and(b, x_bin(b, SD_X_LE, x_int(b, 0), t->at[i]), x_bin(b, SD_X_LT, t->at[i], x_dim(b, a->in)));
+    t->w[i] = x_sel(b, in, t->w[i], x_num(b, t->w[i], 0));
+    sum = i ? x_add(b, sum, t->w[i]) : t->w[i];
+  }
+  for (int i = 0; i < t->n; i++) t->w[i] = x_div(b, t->w[i], sum);
+}
+
+static bool neighbours(sd_tb *b, const sd_node *n, const resize_plan *p, const resize_axis *a, sd_expr *x, taps *t) {
+  if (!x) return false;
+  sd_expr *low = x_un(b, SD_X_FLOOR, x), *r = x_sub(b, x, low), *first = to_index(b, a, low);
+  t->n = p->cubic ? 4 : 2;
+  if (p->cubic) {
+    x_cubic_weights(b, r, sd_node_float(n, "cubic_coeff_a", -0.75f), t->w);
+    first = x_add(b, first, x_int(b, -1));
+  } else {
+    t->w[0] = x_sub(b, x_num(b, r, 1), r);
+    t->w[1] = r;
+  }
+  for (int i = 0; i < t->n; i++) t->at[i] = x_add(b, first, x_int(b, i));
+  if (p->exclude) exclude_outside(b, a, t);
+  for (int i = 0; i < t->n; i++) t->at[i] = x_clamp_index(b, t->at[i], a->in);
+  return true;
+}
+
+// Weighted sum over the neighbours of axes [axis, rank), axis by axis.
+static sd_expr *weigh(sd_tb *b, const sd_node *n, const resize_plan *p, const taps *t, int axis, sd_expr **at,
+                      sd_dtype ft) {
+  if (axis == p->rank) return x_cast(b, ft, sd_tb_load(b, n, 0, at));
+  if (!p->axis[axis].resized) return weigh(b, n, p, t, axis + 1, at, ft);
+  sd_expr *sum = NULL;
+  for (int i = 0; i < t[axis].n; i++) {
+    at[axis] = t[axis].at[i];
+    sd_expr *x = x_mul(b, weigh(b, n, p, t, axis + 1, at, ft), t[axis].w[i]);
+    sum = i ? x_add(b, sum, x) : x;
+  }
+  return sum;
+}
+
+static sd_expr *pull_smooth(sd_tb *b, const sd_node *n, const resize_plan *p, sd_expr *const *idx, sd_dtype ft) {
+  taps t[SD_MAX_RANK];
+  sd_expr *at[SD_MAX_RANK], *outside = NULL;
+  int points = 1;
+  for (int i = 0; i < p->rank; i++) {
+    at[i] = idx[i];
+    if (!p->axis[i].resized) continue;
+    if (!neighbours(b, n, p, &p->axis[i], coordinate(b, n, p, &p->axis[i], idx[i], ft, &outside), &t[i])) return NULL;
+    if ((points *= t[i].n) > SD_MAX_POINTS)
+      return sd_tb_fail(b, SD_SH_ERR(n, UNSUPPORTED, "more than %d neighbours per element", SD_MAX_POINTS));
+  }
+  return extrapolated(b, n, outside, weigh(b, n, p, t, 0, at, ft));
+}
+
+// ---- antialiasing: the filter is stretched by 1 / scale, a reduction over its taps ----
+static sd_expr *filter(sd_tb *b, const sd_node *n, const resize_plan *p, sd_expr *d) {
+  d = x_un(b, SD_X_ABS, d);
+  sd_expr *zero = x_num(b, d, 0), *one = x_num(b, d, 1);
+  if (!p->cubic) return x_max(b, x_sub(b, one, d), zero);
+  double a = sd_node_float(n, "cubic_coeff_a", -0.75f);
+  sd_expr *near = x_addn(b, x_mul(b, x_mul(b, x_addn(b, x_muln(b, d, a + 2), -(a + 3)), d), d), 1);
+  sd_expr *far = x_addn(b, x_muln(b, d, a), -5 * a);
+  far = x_addn(b, x_mul(b, x_addn(b, x_mul(b, far, d), 8 * a), d), -4 * a);
+  far = x_sel(b, x_bin(b, SD_X_LT, d, x_num(b, d, 2)), far, zero);
+  return x_sel(b, x_bin(b, SD_X_LE, d, one), near, far);
+}
+
+// Tap k (an I64 expression) of an axis around coordinate x: its clamped position and weight, not yet normalized.
+static sd_expr *wide_tap(sd_tb *b, const sd_node *n, const resize_plan *p, const resize_axis *a, sd_expr *x, sd_expr *k,
+                         sd_expr **at) {
+  double scale = fmin(a->scale, 1), support = (p->cubic ? 2 : 1) / scale;
+  sd_expr *first = to_index(b, a, x_un(b, SD_X_FLOOR, x));
+  sd_expr *pos = x_add(b, x_add(b, first, k), x_int(b, (int64_t)floor(-support) + 1));
+  sd_expr *w = filter(b, n, p, x_muln(b, x_sub(b, x_cast(b, x->dtype, pos), x), scale));
+  sd_expr *in = x_and(b, x_bin(b, SD_X_LE, x_int(b, 0), pos), x_bin(b, SD_X_LT, pos, x_dim(b, a->in)));
+  *at = x_clamp_index(b, pos, a->in);
+  return p->exclude ? x_sel(b, in, w, x_num(b, w, 0)) : w;
+}
+
+static sd_expr *pull_antialias(sd_tb *b, const sd_node *n, const resize_plan *p, sd_expr *const *idx, sd_dtype ft) {
+  sd_expr *at[SD_MAX_RANK], *outside = NULL, *weight = NULL, *total = NULL, *unused;
+  x_axes all = {0};
+  for (int i = 0; i < p->rank; i++) {
+    const resize_axis *a = &p->axis[i];
+    at[i] = idx[i];
+    if (!a->resized) continue;
+    if (!a->known) return sd_tb_fail(b, SD_SH_ERR(n, UNSUPPORTED, "antialiasing with symbolic dims"));
+    sd_expr *x = coordinate(b, n, p, a, idx[i], ft, &outside);
+    int64_t first = (int64_t)floor(-(p->cubic ? 2 : 1) / fmin(a->scale, 1)) + 1;
+    sd_dim count = sd_dim_const(b->dims, 2 - 2 * first + 1);
+    x_axes own = {0};
+    sd_expr *k = x_raxis(b, &all, "t", count), *k2 = x_raxis(b, &own, "s", count);
+    if (!x || !k || !k2) return NULL;
+    sd_expr *w = wide_tap(b, n, p, a, x, k, &at[i]);
+    sd_expr *sum = x_reduce(b, SD_R_SUM, &own, wide_tap(b, n, p, a, x, k2, &unused));
+    weight = weight ? x_mul(b, weight, w) : w;
+    total = total ? x_mul(b, total, sum) : sum;
+  }
+  sd_expr *v = x_cast(b, ft, sd_tb_load(b, n, 0, at));
+  if (weight) v = x_div(b, x_reduce(b, SD_R_SUM, &all, x_mul(b, v, weight)), total);
+  return extrapolated(b, n, outside, v);
+}
+
+sd_expr *sd_pull_resize(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *idx) {
+  resize_plan p;
+  sard_status *st = plan_resize(n, &p);
+  if (st) return sd_tb_fail(b, st);
+  if (p.nearest) return pull_nearest(b, n, &p, idx);
+  sd_dtype ct = sd_compute_type(n->out[out]->dtype), ft = ct == SD_F64 ? SD_F64 : SD_F32;
+  sd_expr *x = p.antialias ? pull_antialias(b, n, &p, idx, ft) : pull_smooth(b, n, &p, idx, ft);
+  return x_cast(b, ct, x);
+}

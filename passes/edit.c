@@ -1,0 +1,52 @@
+// Building nodes on constants folds them at once, so that passes can compute weights by writing graphs.
+#include "passes/edit.h"
+
+#include "ir/eval.h"
+
+bool sd_edit_is(const sd_node *n, const char *op) { return n && strcmp(n->op->name, op) == 0; }
+
+static sard_status *fold_if_constant(sd_node *n, sd_value **out) {
+  sd_module *m = n->graph->module;
+  const sd_const *c = NULL;
+  *out = n->out[0];
+  for (uint32_t i = 0; i < n->n_in; i++)
+    if (n->in[i] && !n->in[i]->data) return NULL;
+  if (n->n_out != 1) return NULL;
+  SD_TRY(sd_eval_node_consts(n, m->arena, &c));
+  sd_value *v = sd_value_const(n->graph, n->out[0]->name, c->dtype, c->rank, c->dims, c->data);
+  if (!v) return NULL;
+  sd_node_remove(n);
+  *out = v;
+  return NULL;
+}
+
+sard_status *sd_edit_apply(sd_graph *g, sd_node *before, const char *op, sd_value *const *in, uint32_t n_in, sd_value **out) {
+  sd_node *n;
+  SD_TRY(sd_build(g, before, op, in, n_in, &n));
+  return fold_if_constant(n, out);
+}
+
+sard_status *sd_edit_transpose(sd_graph *g, sd_node *before, sd_value *x, const int64_t *perm, uint32_t rank, sd_value **out) {
+  const sd_op *op = sd_op_find("Transpose");
+  if (!op) return SD_ERR(INTERNAL, "the operator table has no Transpose");
+  sd_node *n = sd_node_new(g, before, op, &x, 1, 1);
+  sd_node_set_ints(n, "perm", perm, rank);
+  SD_TRY(sd_node_infer(n));
+  return fold_if_constant(n, out);
+}
+
+sard_status *sd_edit_reshape(sd_graph *g, sd_node *before, sd_value *x, const int64_t *dims, int rank, sd_value **out) {
+  return sd_edit_apply(g, before, "Reshape", (sd_value *[]){x, sd_value_const_i64(g, dims, rank)}, 2, out);
+}
+
+sd_value *sd_edit_only_use(const sd_value *v) {
+  return v && v->uses.len == 1 && !sd_value_is_output(v) ? (sd_value *)v : NULL;
+}
+
+bool sd_edit_ints(const sd_node *n, uint32_t operand, int64_t *out, uint32_t cap, uint32_t *out_n) {
+  sd_dim d[64];
+  if (operand >= n->n_in || !n->in[operand] || cap > 64 || !sd_value_elems(n->in[operand], d, cap, out_n)) return false;
+  for (uint32_t i = 0; i < *out_n; i++)
+    if (!sd_dim_is_const(n->graph->module->dims, d[i], &out[i])) return false;
+  return true;
+}

@@ -1,0 +1,11 @@
+// Small tools for passes that build nodes.
+#pragma once
+#include "passes/pass.h"
+
+bool sd_edit_is(const sd_node *n, const char *op); // n may be NULL
+// Builds op(in...) before `before`, evaluates it at once where all operands are constant; *out is its first output.
+sard_status *sd_edit_apply(sd_graph *g, sd_node *before, const char *op, sd_value *const *in, uint32_t n_in, sd_value **out);
+sard_status *sd_edit_transpose(sd_graph *g, sd_node *before, sd_value *x, const int64_t *perm, uint32_t rank, sd_value **out);
+sard_status *sd_edit_reshape(sd_graph *g, sd_node *before, sd_value *x, const int64_t *dims, int rank, sd_value **out);
+sd_value *sd_edit_only_use(const sd_value *v); // v when exactly one operand slot uses it and it is no output, else NULL
+bool sd_edit_ints(const sd_node *n, uint32_t operand, int64_t *out, uint32_t cap, uint32_t *out_n); // constant contents

@@ -1,0 +1,300 @@
+// Groups nodes into kernels: from each root upward, producers whose element can be recomputed where it is used.
+//
+// Lowering substitutes the expression of a member at its use (ir/lower.h), so the question for a producer is how often
+// the consumer asks for each of its elements: once, a few times (the passes of a softmax over a row), or many times
+// (operand of a contraction, broadcast). Contractions join where each element is asked for once: that is the epilogue.
+#include "passes/pass.h"
+
+#define MAX_MEMBERS 48
+#define MAX_INPUTS  24
+
+typedef enum demand { ONCE, FEW, ROWS, MANY } demand; // ROWS: many times, but the same value along the innermost axes
+
+typedef struct group {
+  sd_node *members[MAX_MEMBERS]; // root first
+  demand asked[MAX_MEMBERS];
+  uint32_t n;
+  bool contraction, composite;
+} group;
+
+static int member_index(const group *g, const sd_node *n) {
+  for (uint32_t i = 0; i < g->n; i++)
+    if (g->members[i] == n) return (int)i;
+  return -1;
+}
+
+// Same shape, or differing only by dims of 1.
+static bool same_count(const sd_value *a, const sd_value *b) { return sd_value_count(a) == sd_value_count(b); }
+
+static bool is_op(const sd_node *n, const char *name) { return strcmp(n->op->name, name) == 0; }
+
+static bool one_of(const sd_node *n, const char *const *names) {
+  for (; *names; names++)
+    if (is_op(n, *names)) return true;
+  return false;
+}
+
+// Moves that permute or rename elements: every element is asked for exactly as often as the result.
+static bool bijective_move(const sd_node *n) {
+  static const char *const names[] = {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity", "DepthToSpace", "SpaceToDepth", NULL};
+  return one_of(n, names);
+}
+
+// Moves whose index map is affine: free to read through.
+static bool affine_move(const sd_node *n) {
+  static const char *const names[] = {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Slice", "Split", "Expand", NULL};
+  return one_of(n, names);
+}
+
+// Reshape after a permutation needs division: leave the permutation to a kernel of its own.
+static bool transposes(const sd_node *n) { return is_op(n, "Transpose") || is_op(n, "DepthToSpace") || is_op(n, "SpaceToDepth"); }
+
+static bool costly_map(const sd_node *n) {
+  static const char *const slow[] = {"exp(", "log(", "pow(", "erf(", "tanh(", "sin(", "cos(", "tan(", "sinh(", "cosh(", "asin(", "acos(", "atan(", NULL};
+  if (!n->op->text) return strcmp(n->op->name, "Cast") != 0;
+  for (int i = 0; slow[i]; i++)
+    if (strstr(n->op->text, slow[i])) return true;
+  return false;
+}
+
+// The last axis stays last (or there is only one axis).
+static bool keeps_last_axis(const sd_node *n) {
+  const sd_attr *perm = sd_node_attr(n, "perm");
+  if (!is_op(n, "Transpose")) return true;
+  return perm && perm->kind == SD_ATTR_INTS && perm->n > 0 && perm->ints[perm->n - 1] == (int64_t)perm->n - 1;
+}
+
+static bool last_dim_equal(const sd_value *a, const sd_value *b) {
+  return a->rank > 0 && b->rank > 0 && a->dims[a->rank - 1] == b->dims[b->rank - 1];
+}
+
+// Reduction over trailing axes only (constant axes), so that its value is the same along the innermost loops.
+static bool reduces_trailing(const sd_node *n) {
+  const sd_value *x = n->in[0], *y = n->out[0];
+  if (x->rank < 1 || y->rank != x->rank) return false; // keepdims
+  bool tail = true;
+  for (int d = x->rank - 1; d >= 0; d--) {
+    bool reduced = x->dims[d] != y->dims[d];
+    if (reduced && !tail) return false;
+    if (!reduced) tail = false;
+  }
+  return true;
+}
+
+// How often consumer c (asked for `d` itself) asks for each element of its operand v.
+static demand demand_of(const sd_node *c, demand d, const sd_value *v) {
+  switch (c->op->kind) {
+  case SD_MAP: {
+    if (same_count(v, c->out[0])) return d;
+    // broadcast along trailing axes: hoisted out of the inner loops
+    const sd_value *y = c->out[0];
+    int last = v->rank - 1;
+    if (d <= FEW && v->rank == y->rank && v->rank > 0 && sd_dim_is(v->graph->module->dims, v->dims[last], 1) &&
+        !sd_dim_is(v->graph->module->dims, y->dims[last], 1))
+      return ROWS;
+    return MANY;
+  }
+  case SD_MOVE: return bijective_move(c) || is_op(c, "Slice") || is_op(c, "Split") || is_op(c, "Pad") || is_op(c, "Concat") ? d : MANY;
+  case SD_REDUCE: return d;
+  case SD_COMPOSITE: return d <= FEW && v == c->in[0] ? FEW : MANY;
+  default: return MANY;
+  }
+}
+
+static demand worst_demand(const group *g, const sd_value *v) {
+  demand worst = ONCE;
+  int uses = 0;
+  for (uint32_t i = 0; i < v->uses.len; i++) {
+    int c = member_index(g, v->uses.at[i].node);
+    demand d = demand_of(v->uses.at[i].node, g->asked[c], v);
+    if (d > worst) worst = d;
+    uses++;
+  }
+  if (uses > 1 && worst == ONCE) {
+    bool same = true; // one consumer that uses it twice, or maps over the same shape: still computed once
+    for (uint32_t i = 0; i < v->uses.len; i++) same &= v->uses.at[i].node->op->kind == SD_MAP;
+    if (!same) worst = FEW;
+  }
+  return worst;
+}
+
+static bool feeds_contraction(const group *g, const sd_value *v) {
+  for (uint32_t i = 0; i < v->uses.len; i++)
+    if (member_index(g, v->uses.at[i].node) >= 0 && v->uses.at[i].node->op->kind == SD_CONTRACT) return true;
+  return false;
+}
+
+// May a move be read through by the contraction that uses it?
+static bool readable_operand(const group *g, const sd_node *p) {
+  const sd_value *v = p->out[0];
+  if (!affine_move(p) || is_op(p, "Split")) return false;
+  if (is_op(p, "Reshape") && p->in[0]->def && transposes(p->in[0]->def)) return false;
+  for (uint32_t i = 0; i < v->uses.len; i++) {
+    const sd_use *u = &v->uses.at[i];
+    if (member_index(g, u->node) < 0) return false;
+    if (u->node->op->kind != SD_CONTRACT) return false;
+    if (!is_op(u->node, "MatMul")) return false;
+    if (!keeps_last_axis(p)) return false;
+  }
+  return true;
+}
+
+// Between a contraction and the root only maps and moves that keep the last axis stand.
+static bool epilogue_only(const group *g, const sd_value *v) {
+  for (uint32_t i = 0; i < g->n; i++) {
+    const sd_node *c = g->members[i];
+    if (c->op->kind == SD_MAP) continue;
+    if (c->op->kind == SD_MOVE && bijective_move(c) && keeps_last_axis(c)) {
+      const sd_value *x = c->in[0];
+      int64_t a, b;
+      if (last_dim_equal(x, c->out[0])) continue;
+      // Reshape that splits the last axis is read affinely; one that merges axes after a transpose is not
+      if (x->rank > 0 && c->out[0]->rank > x->rank && sd_dim_is_const(x->graph->module->dims, x->dims[x->rank - 1], &a) &&
+          sd_dim_is_const(x->graph->module->dims, c->out[0]->dims[c->out[0]->rank - 1], &b) && b > 0 && a % b == 0 && b >= 16)
+        continue;
+    }
+    return false;
+  }
+  (void)v;
+  return true;
+}
+
+static bool may_join(const group *g, const sd_node *p) {
+  const sd_value *v = p->out[0];
+  if (p->n_out != 1 || !v || sd_value_is_output(v) || v->uses.len == 0 || v->rank < 0 || g->n == MAX_MEMBERS) return false;
+  for (uint32_t i = 0; i < v->uses.len; i++)
+    if (member_index(g, v->uses.at[i].node) < 0) return false;
+  demand d = worst_demand(g, v);
+  switch (p->op->kind) {
+  case SD_MAP:
+    if (feeds_contraction(g, v)) return false;
+    return d == ONCE || ((d == FEW || d == ROWS) && !costly_map(p)) || (d == ROWS && !g->contraction);
+  case SD_MOVE:
+    if (feeds_contraction(g, v)) return readable_operand(g, p);
+    if (is_op(p, "Concat") || is_op(p, "Pad") || is_op(p, "Resize") || is_op(p, "GridSample")) return false;
+    if (is_op(g->members[0], "Concat") || is_op(g->members[0], "Pad")) return affine_move(p) && !is_op(p, "Reshape");
+    if (transposes(p) && !keeps_last_axis(p)) return d == ONCE && !g->contraction && !g->composite;
+    return affine_move(p) || d == ONCE || d == FEW;
+  case SD_REDUCE: return (d == ONCE && same_count(v, g->members[0]->out[0])) || (d <= ROWS && reduces_trailing(p) && !g->contraction && !is_op(p, "ArgMax") && !is_op(p, "ArgMin"));
+  case SD_COMPOSITE: return d == ONCE && !g->contraction && !g->composite && same_count(v, g->members[0]->out[0]);
+  case SD_CONTRACT: return d == ONCE && !g->contraction && !g->composite && epilogue_only(g, v);
+  default: return false;
+  }
+}
+
+static bool can_root(const sd_node *n) {
+  if (n->n_out != 1 || n->n_body) return false;
+  return n->op->kind <= SD_COMPOSITE;
+}
+
+static uint32_t count_inputs(const group *g) {
+  uint32_t n = 0;
+  for (uint32_t i = 0; i < g->n; i++)
+    for (uint32_t k = 0; k < g->members[i]->n_in; k++) {
+      const sd_value *v = g->members[i]->in[k];
+      n += v && (!v->def || member_index(g, v->def) < 0);
+    }
+  return n;
+}
+
+// Adds producers until nothing changes; contractions last-computed first, so that the longest chain gets the epilogue.
+static void grow(group *g) {
+  for (bool changed = true; changed;) {
+    changed = false;
+    for (uint32_t i = 0; i < g->n && !changed; i++) {
+      if (g->members[i]->op->kind == SD_MOVE && (is_op(g->members[i], "Concat") || is_op(g->members[i], "Pad")) && i > 0) continue;
+      for (uint32_t k = g->members[i]->n_in; k-- > 0 && !changed;) {
+        sd_node *p = g->members[i]->in[k] ? g->members[i]->in[k]->def : NULL;
+        if (!p || p->graph != g->members[0]->graph || member_index(g, p) >= 0 || p->n_body) continue;
+        if (!may_join(g, p)) continue;
+        g->asked[g->n] = worst_demand(g, p->out[0]);
+        g->members[g->n++] = p;
+        g->contraction |= p->op->kind == SD_CONTRACT, g->composite |= p->op->kind == SD_COMPOSITE;
+        changed = true;
+      }
+    }
+    if (count_inputs(g) > MAX_INPUTS) return;
+  }
+}
+
+// ---- making the group node ----
+
+typedef struct map_entry { sd_value *outer, *inner; } map_entry;
+typedef SD_VEC(map_entry) map_list;
+
+static sd_value *mapped(const map_list *l, const sd_value *v) {
+  for (uint32_t i = 0; i < l->len; i++)
+    if (l->at[i].outer == v) return l->at[i].inner;
+  return NULL;
+}
+
+// Position in the graph: members in topological order.
+static void sort_members(group *g) {
+  sd_node *sorted[MAX_MEMBERS];
+  uint32_t n = 0;
+  for (sd_node *x = g->members[0]; x && n < g->n; x = x->prev)
+    if (member_index(g, x) >= 0) sorted[g->n - 1 - n++] = x;
+  memcpy(g->members, sorted, sizeof sorted[0] * g->n);
+}
+
+static sard_status *make_group(group *g, sd_arena *scratch) {
+  sd_node *root = g->members[0];
+  sd_value *ins[MAX_INPUTS * 4];
+  uint32_t n_in = 0;
+  const sd_op *fused = sd_op_find("sard.Fused");
+  if (!fused) return SD_ERR(INTERNAL, "the operator table has no sard.Fused");
+  sort_members(g);
+  for (uint32_t i = 0; i < g->n; i++)
+    for (uint32_t k = 0; k < g->members[i]->n_in; k++) {
+      sd_value *v = g->members[i]->in[k];
+      bool seen = !v || (v->def && member_index(g, v->def) >= 0);
+      for (uint32_t q = 0; q < n_in && !seen; q++) seen = ins[q] == v;
+      if (seen) continue;
+      if (n_in == sizeof ins / sizeof *ins) return NULL; // leave it unfused
+      ins[n_in++] = v;
+    }
+  sd_node *f = sd_node_new(root->graph, root->next, fused, ins, n_in, 1);
+  f->name = root->name, f->onnx_index = root->onnx_index;
+  sd_graph *body = sd_node_add_body(f, "fused");
+  map_list map = {0};
+  for (uint32_t i = 0; i < n_in; i++) {
+    sd_value *v = sd_graph_input(body, ins[i]->name, ins[i]->dtype, ins[i]->rank, ins[i]->dims);
+    v->data = ins[i]->data, v->elems = ins[i]->elems, v->n_elems = ins[i]->n_elems;
+    sd_vec_push(scratch, &map, ((map_entry){ins[i], v}));
+  }
+  for (uint32_t i = 0; i < g->n; i++) {
+    sd_node *src = g->members[i];
+    sd_value **in = SD_NEW_ARRAY(scratch, sd_value *, src->n_in + 1);
+    for (uint32_t k = 0; k < src->n_in; k++) in[k] = src->in[k] ? mapped(&map, src->in[k]) : NULL;
+    sd_node *copy = sd_node_new(body, NULL, src->op, in, src->n_in, src->n_out);
+    copy->name = src->name, copy->onnx_index = src->onnx_index;
+    if (src->n_attr) memcpy(copy->attrs, src->attrs, src->n_attr * sizeof *src->attrs);
+    sd_value_copy_type(copy->out[0], src->out[0]);
+    copy->out[0]->name = src->out[0]->name;
+    copy->out[0]->elems = src->out[0]->elems, copy->out[0]->n_elems = src->out[0]->n_elems;
+    sd_vec_push(scratch, &map, ((map_entry){src->out[0], copy->out[0]}));
+  }
+  sd_graph_output(body, mapped(&map, root->out[0]));
+  sd_value_copy_type(f->out[0], root->out[0]);
+  f->out[0]->name = root->out[0]->name;
+  sd_value_replace(root->out[0], f->out[0]);
+  for (uint32_t i = g->n; i-- > 0;) sd_node_remove(g->members[i]);
+  return NULL;
+}
+
+sard_status *sd_pass_fuse(sd_module *m, const sd_pass_options *o, sd_arena *scratch, sd_pass_report *r) {
+  sd_node *prev;
+  for (sd_node *n = m->main->last; n; n = prev) {
+    prev = n->prev;
+    if (!can_root(n) || (o->bisect >= 0 && r->rewrites >= o->bisect)) continue;
+    group g = {.members = {n}, .n = 1, .contraction = n->op->kind == SD_CONTRACT, .composite = n->op->kind == SD_COMPOSITE};
+    grow(&g);
+    if (g.n < 2) continue;
+    sd_node *stop = n->next; // members lie before; continue above the group's place
+    SD_TRY(make_group(&g, scratch));
+    sd_node *made = stop ? stop->prev : m->main->last;
+    prev = made->prev;
+    r->rewrites++;
+  }
+  return NULL;
+}

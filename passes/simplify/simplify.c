@@ -1,0 +1,161 @@
+// Local rewrites on whole graphs: identities go, transposes merge, normalization and scaling move into convolutions.
+#include "passes/edit.h"
+
+static bool same_type(const sd_value *a, const sd_value *b) {
+  return a->dtype == b->dtype && a->rank == b->rank && a->rank >= 0 &&
+         (a->rank == 0 || memcmp(a->dims, b->dims, (size_t)a->rank * sizeof a->dims[0]) == 0);
+}
+
+// ---- nodes that give their operand ----
+
+static bool is_identity(const sd_node *n) {
+  static const char *const shape_only[] = {"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Expand", "Cast", "Identity", "Tile", NULL};
+  if (n->n_in == 0 || !n->in[0] || !n->out[0]) return false;
+  for (uint32_t i = 1; i < n->n_out; i++)
+    if (n->out[i] && (n->out[i]->uses.len || sd_value_is_output(n->out[i]))) return false;
+  if (sd_edit_is(n, "Identity") || sd_edit_is(n, "Dropout")) return n->in[0]->dtype == n->out[0]->dtype;
+  if (sd_edit_is(n, "Transpose")) {
+    const sd_attr *p = sd_node_attr(n, "perm");
+    if (!p || p->kind != SD_ATTR_INTS) return n->out[0]->rank <= 1;
+    for (uint32_t i = 0; i < p->n; i++)
+      if (p->ints[i] != i) return false;
+    return true;
+  }
+  for (int i = 0; shape_only[i]; i++)
+    if (sd_edit_is(n, shape_only[i])) return same_type(n->in[0], n->out[0]);
+  return false;
+}
+
+static bool drop_identity(sd_node *n) {
+  if (!is_identity(n)) return false;
+  if (sd_value_is_output(n->out[0]) && (!n->in[0]->def || sd_value_is_output(n->in[0]))) return false; // keeps the output's name
+  if (sd_value_is_output(n->out[0])) n->in[0]->name = n->out[0]->name;
+  sd_value_replace(n->out[0], n->in[0]);
+  sd_node_remove(n);
+  return true;
+}
+
+static sard_status *merge_transposes(sd_node *n, bool *changed) {
+  const sd_node *p = n->in[0]->def;
+  const sd_attr *a = sd_node_attr(n, "perm"), *b;
+  int64_t perm[SD_MAX_RANK];
+  if (!sd_edit_is(p, "Transpose")) return NULL;
+  b = sd_node_attr(p, "perm");
+  if (a->kind != SD_ATTR_INTS || b->kind != SD_ATTR_INTS || a->n != b->n) return NULL;
+  for (uint32_t i = 0; i < a->n; i++) perm[i] = b->ints[a->ints[i]];
+  sd_node_set_ints(n, "perm", perm, a->n);
+  sd_node_set_input(n, 0, p->in[0]);
+  *changed = true;
+  return NULL;
+}
+
+// ---- normalization and scaling in front of and behind convolutions ----
+
+// BatchNormalization with constant statistics is a multiplication and an addition per channel.
+static sard_status *split_batchnorm(sd_node *n, bool *changed) {
+  sd_graph *g = n->graph;
+  sd_value *scale, *shift, *t, *eps, *x = n->in[0];
+  int64_t dims[SD_MAX_RANK], channels;
+  for (uint32_t i = 1; i < 5; i++)
+    if (n->n_in < 5 || !n->in[i] || !n->in[i]->data || n->in[i]->dtype != x->dtype) return NULL;
+  if (sd_node_int(n, "training_mode", 0) || x->rank < 2 || !sd_dim_is_const(g->module->dims, n->in[1]->dims[0], &channels)) return NULL;
+  if (x->dtype != SD_F32) return NULL;
+  eps = sd_value_const_f32(g, sd_node_float(n, "epsilon", 1e-5f));
+  SD_TRY(sd_edit_apply(g, n, "Add", (sd_value *[]){n->in[4], eps}, 2, &t));
+  SD_TRY(sd_edit_apply(g, n, "Sqrt", &t, 1, &t));
+  SD_TRY(sd_edit_apply(g, n, "Div", (sd_value *[]){n->in[1], t}, 2, &scale));
+  SD_TRY(sd_edit_apply(g, n, "Mul", (sd_value *[]){n->in[3], scale}, 2, &t));
+  SD_TRY(sd_edit_apply(g, n, "Sub", (sd_value *[]){n->in[2], t}, 2, &shift));
+  dims[0] = channels;
+  for (int i = 1; i < x->rank - 1; i++) dims[i] = 1;
+  SD_TRY(sd_edit_reshape(g, n, scale, dims, x->rank - 1, &scale));
+  SD_TRY(sd_edit_reshape(g, n, shift, dims, x->rank - 1, &shift));
+  SD_TRY(sd_edit_apply(g, n, "Mul", (sd_value *[]){x, scale}, 2, &t));
+  SD_TRY(sd_edit_apply(g, n, "Add", (sd_value *[]){t, shift}, 2, &t));
+  t->name = n->out[0]->name;
+  t->def->name = n->name;
+  sd_value_replace(n->out[0], t);
+  sd_node_remove(n);
+  *changed = true;
+  return NULL;
+}
+
+// A constant that is one number or one number per channel (axis 1) of y.
+static bool per_channel(const sd_value *c, const sd_value *y, int64_t channels) {
+  const sd_const *k = c->data;
+  if (!k || k->dtype != y->dtype || k->rank > y->rank) return false;
+  if (k->count == 1) return true;
+  for (int d = 0; d < k->rank; d++) {
+    int axis = d + y->rank - k->rank;
+    if (k->dims[d] != (axis == 1 ? channels : 1)) return false;
+  }
+  return (int64_t)k->count == channels;
+}
+
+// Mul or Add by a constant per channel behind a convolution moves into its weights and bias.
+static sard_status *absorb_scaling(sd_node *n, bool *changed) {
+  sd_graph *g = n->graph;
+  bool mul = sd_edit_is(n, "Mul");
+  for (uint32_t side = 0; side < 2; side++) {
+    sd_node *conv = n->in[side]->def;
+    sd_value *c = n->in[1 - side], *w, *bias, *y = n->in[side];
+    bool transposed = sd_edit_is(conv, "ConvTranspose");
+    int64_t channels, ones[SD_MAX_RANK];
+    if (!conv || (!transposed && !sd_edit_is(conv, "Conv")) || !sd_edit_only_use(y) || !conv->in[1]->data) continue;
+    if (sd_node_int(conv, "channels_last", 0) || (transposed && sd_node_int(conv, "group", 1) != 1)) continue;
+    if (conv->n_in > 2 && conv->in[2] && !conv->in[2]->data) continue;
+    if (!sd_dim_is_const(g->module->dims, y->dims[1], &channels) || !per_channel(c, y, channels) || y->dtype != SD_F32) continue;
+    w = conv->in[1], bias = conv->n_in > 2 ? conv->in[2] : NULL;
+    if (c->data->count == 1 && channels != 1) { // one number for all channels
+      SD_TRY(sd_edit_reshape(g, conv, c, (int64_t[]){1}, 1, &c));
+      SD_TRY(sd_edit_apply(g, conv, "Expand", (sd_value *[]){c, sd_value_const_i64(g, &channels, 1)}, 2, &c));
+    }
+    SD_TRY(sd_edit_reshape(g, conv, c, &channels, 1, &c));
+    if (mul) {
+      for (int d = 0; d < w->rank; d++) ones[d] = 1;
+      sd_value *f;
+      ones[transposed ? 1 : 0] = channels;
+      SD_TRY(sd_edit_reshape(g, conv, c, ones, w->rank, &f));
+      SD_TRY(sd_edit_apply(g, conv, "Mul", (sd_value *[]){w, f}, 2, &w));
+      if (bias) SD_TRY(sd_edit_apply(g, conv, "Mul", (sd_value *[]){bias, c}, 2, &bias));
+    } else if (bias) {
+      SD_TRY(sd_edit_apply(g, conv, "Add", (sd_value *[]){bias, c}, 2, &bias));
+    } else {
+      bias = c;
+    }
+    sd_value *in[3] = {conv->in[0], w, bias};
+    sd_node *made = sd_node_new(g, conv, conv->op, in, bias ? 3 : 2, 1);
+    memcpy(made->attrs, conv->attrs, conv->n_attr * sizeof *conv->attrs);
+    made->name = conv->name, made->onnx_index = conv->onnx_index;
+    SD_TRY(sd_node_infer(made));
+    made->out[0]->name = n->out[0]->name;
+    sd_value_replace(n->out[0], made->out[0]);
+    sd_node_remove(n);
+    sd_node_remove(conv);
+    *changed = true;
+    return NULL;
+  }
+  return NULL;
+}
+
+sard_status *sd_pass_simplify(sd_module *m, const sd_pass_options *o, sd_arena *scratch, sd_pass_report *r) {
+  (void)scratch;
+  for (int round = 0; round < 3; round++) {
+    uint32_t before = r->rewrites;
+    for (sd_node *n = m->main->first, *next; n; n = next) {
+      bool changed = false;
+      next = n->next;
+      if (o->bisect >= 0 && r->rewrites >= o->bisect) return NULL;
+      if (drop_identity(n)) {
+        r->rewrites++;
+        continue;
+      }
+      if (sd_edit_is(n, "Transpose")) SD_TRY(merge_transposes(n, &changed));
+      else if (sd_edit_is(n, "BatchNormalization")) SD_TRY(split_batchnorm(n, &changed));
+      else if (sd_edit_is(n, "Mul") || sd_edit_is(n, "Add")) SD_TRY(absorb_scaling(n, &changed));
+      r->rewrites += changed;
+    }
+    if (r->rewrites == before) break;
+  }
+  return NULL;
+}

@@ -1,0 +1,213 @@
+// Binds tensors to a session: names, types and dims checked, symbols solved, memory planned when dims changed.
+#include <stdio.h>
+#include <string.h>
+
+#include "runtime/base/alloc.h"
+#include "runtime/base/dtype.h"
+#include "runtime/dimcode.h"
+#include "runtime/session.h"
+
+enum { TEXT = 400, SLACK = 64 };
+
+// "input 'x' (0)", for messages.
+static const char *io_text(const sd_art *a, uint32_t i, char *out, size_t size) {
+  bool output = i >= a->n_in;
+  snprintf(out, size, "%s '%s' (%u)", output ? "output" : "input", sd_art_text(a, a->io[i].name), output ? i - a->n_in : i);
+  return out;
+}
+
+// What the model declares: "f32[N,3,224,224]".
+static const char *declared(const sard_session *s, uint32_t i, char *out, size_t size) {
+  const sd_art *a = &s->model->art;
+  const sard_art_io *io = &a->io[i];
+  size_t n = (size_t)snprintf(out, size, "%s[", sd_dtype_name((sd_dtype)io->dtype));
+  for (uint32_t k = 0; k < io->rank && n < size; k++) {
+    uint32_t slot = a->lists[io->dims + k];
+    const char *sym = io->symbols == SARD_ART_NONE ? "" : sd_art_text(a, a->lists[io->symbols + k]);
+    const char *comma = k ? "," : "";
+    n += (size_t)(s->model->dim_known[slot] ? snprintf(out + n, size - n, "%s%lld", comma, (long long)s->model->dim_value[slot])
+                                            : snprintf(out + n, size - n, "%s%s", comma, *sym ? sym : "?"));
+  }
+  if (n < size) snprintf(out + n, size - n, "]");
+  return out;
+}
+
+// Dtype and rank of a tensor against the model's declaration.
+static sard_status *check_type(const sard_session *s, uint32_t i, const sard_tensor *t) {
+  const sard_art_io *io = &s->model->art.io[i];
+  char what[TEXT], got[TEXT], want[TEXT];
+  if (!t) return SD_ERR(USAGE, "%s is NULL", io_text(&s->model->art, i, what, sizeof what));
+  if (t->desc.dtype == (int32_t)io->dtype && t->desc.rank == (int32_t)io->rank) return NULL;
+  return SD_ERR(USAGE, "%s is %s, but the model takes %s", io_text(&s->model->art, i, what, sizeof what),
+                sd_tensor_text(t->desc.dtype, t->desc.rank, t->desc.dims, got, sizeof got),
+                declared(s, i, want, sizeof want));
+}
+
+static sard_status *bind_symbols(sard_session *s, sard_tensor *const *in) {
+  const sd_art *a = &s->model->art;
+  for (uint32_t i = 0; i < a->n_syms; i++) {
+    const sard_art_sym *y = &a->syms[i];
+    int64_t v = in[y->input]->desc.dims[y->axis];
+    char what[TEXT];
+    if (v < y->min || v > y->max)
+      return SD_ERR(USAGE, "%s: dim %u ('%s') is %lld, the model takes %lld to %lld", io_text(a, y->input, what, sizeof what),
+                    y->axis, sd_art_text(a, y->name), (long long)v, (long long)y->min, (long long)y->max);
+    s->new_sym[i] = v;
+  }
+  return NULL;
+}
+
+// The dims of a tensor against the values of their slots.
+static sard_status *check_dims(const sard_session *s, uint32_t i, const sard_tensor *t) {
+  const sd_art *a = &s->model->art;
+  const sard_art_io *io = &a->io[i];
+  for (uint32_t k = 0; k < io->rank; k++) {
+    uint32_t slot = a->lists[io->dims + k];
+    int64_t have = t->desc.dims[k], want = s->dim[slot];
+    char what[TEXT], got[TEXT], model[TEXT];
+    if (have == want) continue;
+    io_text(a, i, what, sizeof what);
+    sd_tensor_text(t->desc.dtype, t->desc.rank, t->desc.dims, got, sizeof got);
+    declared(s, i, model, sizeof model);
+    if (s->model->dim_known[slot])
+      return SD_ERR(USAGE, "%s is %s, but the model takes %s: dim %u is %lld, not %lld", what, got, model, k,
+                    (long long)have, (long long)want);
+    return SD_ERR(USAGE, "%s is %s, but with the other inputs given its dim %u must be %lld, not %lld (the model has %s)",
+                  what, got, k, (long long)want, (long long)have, model);
+  }
+  return NULL;
+}
+
+// ---- sizes and memory ----
+
+static sard_status *check_sizes(sard_session *s) {
+  const sd_art *a = &s->model->art;
+  for (uint32_t i = 0; i < a->n_bufs; i++)
+    if (s->dim[a->bufs[i].bytes] < 0)
+      return SD_ERR(USAGE, "with these inputs buffer %u would have %lld bytes", i, (long long)s->dim[a->bufs[i].bytes]);
+  s->scratch_need = 0;
+  for (uint32_t i = 0; i < a->n_steps; i++) {
+    const sard_art_step *t = &a->steps[i];
+    const char *name = sd_art_text(a, t->name);
+    if (t->kind == SARD_AS_COPY) {
+      int64_t from = s->dim[a->bufs[a->lists[t->bufs]].bytes], to = s->dim[a->bufs[a->lists[t->bufs + 1]].bytes];
+      if (from != to)
+        return SD_ERR(MODEL, "node '%s' copies %lld bytes into a buffer of %lld", name, (long long)from, (long long)to);
+      continue;
+    }
+    int64_t tiles = s->dim[t->tiles], scratch = s->dim[t->scratch];
+    if (tiles < 0 || tiles > UINT32_MAX || scratch < 0 || scratch > INT64_MAX / 4096)
+      return SD_ERR(USAGE, "with these inputs node '%s' would have %lld tiles and %lld bytes of scratch", name,
+                    (long long)tiles, (long long)scratch);
+    if ((uint64_t)scratch > s->scratch_need) s->scratch_need = (uint64_t)scratch;
+  }
+  if (s->scratch_need) s->scratch_need = sd_align_up(s->scratch_need, 64) + SLACK;
+  return NULL;
+}
+
+static sard_status *plan(sard_session *s) {
+  const sd_art *a = &s->model->art;
+  uint32_t n = 0;
+  for (uint32_t i = 0; i < a->n_bufs; i++) {
+    const sard_art_buf *b = &a->bufs[i];
+    if (b->kind != SARD_AB_ARENA || b->first == SARD_ART_NONE) continue;
+    uint64_t bytes = sd_align_up((uint64_t)s->dim[b->bytes], 64) + SLACK;
+    s->items[n++] = (sd_plan_item){bytes, b->first, b->last, i, 0};
+  }
+  if (!sd_plan_place(s->items, n, s->work, &s->arena_need))
+    return SD_ERR(NOMEM, "these inputs need more activation memory than this machine can address");
+  for (uint32_t i = 0; i < n; i++) s->offset[s->items[i].id] = s->items[i].offset;
+  s->plans++;
+  return NULL;
+}
+
+static sard_status *get_memory(sard_session *s) {
+  uint64_t need, scratch;
+  bool ok = sd_ck_mul(s->scratch_need, (uint64_t)s->workers, &scratch) && sd_ck_add(s->arena_need, scratch, &need);
+  if (ok && s->memory_limit && need > s->memory_limit)
+    return SD_ERR(NOMEM, "these inputs need %llu bytes of activation memory, the memory-limit is %llu",
+                  (unsigned long long)need, (unsigned long long)s->memory_limit);
+  if (ok && need <= s->memory_size) return NULL;
+  sd_free_aligned(s->memory); // nothing in it is needed any more: old and new are never held together
+  s->memory = NULL;
+  s->memory_size = 0;
+  s->memory = ok ? sd_alloc_aligned(need) : NULL;
+  if (!s->memory)
+    return SD_ERR(NOMEM, "out of memory: %llu bytes of activations (%llu for buffers, %llu for scratch)",
+                  (unsigned long long)(ok ? need : UINT64_MAX), (unsigned long long)s->arena_need,
+                  (unsigned long long)(ok ? scratch : UINT64_MAX));
+  s->memory_size = need;
+  return NULL;
+}
+
+static void fill_step_dims(sard_session *s) {
+  const sd_art *a = &s->model->art;
+  int64_t *to = s->step_dim;
+  for (uint32_t i = 0; i < a->n_steps; i++) {
+    const sard_art_step *t = &a->steps[i];
+    for (uint32_t k = 0; t->kind == SARD_AS_DISPATCH && k < t->n_dim; k++) *to++ = s->dim[a->lists[t->dims + k]];
+  }
+}
+
+// Everything that follows from the symbol values.
+static sard_status *resize(sard_session *s) {
+  const sd_art *a = &s->model->art;
+  s->sized = false;
+  if (a->n_syms) memcpy(s->sym, s->new_sym, a->n_syms * sizeof *s->sym);
+  SD_TRY(sd_dimcode_eval(a, s->sym, s->dim));
+  SD_TRY(check_sizes(s));
+  SD_TRY(plan(s));
+  fill_step_dims(s);
+  s->sized = true;
+  return NULL;
+}
+
+sard_status *sd_bind_inputs(sard_session *s, sard_tensor *const *in, int n_in) {
+  const sd_art *a = &s->model->art;
+  if (n_in < 0 || (uint32_t)n_in != a->n_in) return SD_ERR(USAGE, "%d inputs are given, the model has %u", n_in, a->n_in);
+  for (uint32_t i = 0; i < a->n_in; i++) SD_TRY(check_type(s, i, in[i]));
+  SD_TRY(bind_symbols(s, in));
+  bool same = s->sized && (a->n_syms == 0 || !memcmp(s->sym, s->new_sym, a->n_syms * sizeof *s->sym));
+  if (!same) SD_TRY(resize(s));
+  for (uint32_t i = 0; i < a->n_in; i++) {
+    SD_TRY(check_dims(s, i, in[i]));
+    uint32_t b = a->io[i].buf;
+    if (b == SARD_ART_NONE) continue;
+    char what[TEXT];
+    if (s->dim[a->bufs[b].bytes] != (int64_t)in[i]->bytes)
+      return SD_ERR(MODEL, "%s has %llu bytes, the model reads %lld", io_text(a, i, what, sizeof what),
+                    (unsigned long long)in[i]->bytes, (long long)s->dim[a->bufs[b].bytes]);
+    s->buf[b] = in[i]->data;
+  }
+  return get_memory(s);
+}
+
+// ---- outputs ----
+
+static sard_status *make_output(sard_session *s, uint32_t i) {
+  const sd_art *a = &s->model->art;
+  const sard_art_io *io = &a->io[a->n_in + i];
+  sard_tensor_desc d = {.size = sizeof d, .dtype = (int32_t)io->dtype, .rank = (int32_t)io->rank};
+  for (uint32_t k = 0; k < io->rank; k++) d.dims[k] = s->dim[a->lists[io->dims + k]];
+  d.name = sd_art_text(a, io->name);
+  return sard_tensor_new(s->model->ctx, &d, &s->made[i]);
+}
+
+sard_status *sd_bind_output(sard_session *s, uint32_t i, sard_tensor *given) {
+  const sd_art *a = &s->model->art;
+  uint32_t at = a->n_in + i, b = a->io[at].buf;
+  char what[TEXT];
+  io_text(a, at, what, sizeof what);
+  if (given) {
+    SD_TRY(check_type(s, at, given));
+    SD_TRY(check_dims(s, at, given));
+  } else {
+    SD_TRY_MSG(make_output(s, i), "%s", what);
+    given = s->made[i];
+  }
+  if (s->dim[a->bufs[b].bytes] != (int64_t)given->bytes)
+    return SD_ERR(MODEL, "%s has %llu bytes, the model writes %lld", what, (unsigned long long)given->bytes,
+                  (long long)s->dim[a->bufs[b].bytes]);
+  s->buf[b] = given->data;
+  return NULL;
+}

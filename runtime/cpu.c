@@ -1,0 +1,90 @@
+// CPU features by CPUID and XGETBV; a feature counts only where the operating system saves its registers.
+#include "runtime/cpu.h"
+
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+
+// One bit of CPUID and the register state (XCR0) that it needs.
+typedef struct feature { const char *name; uint32_t leaf, sub; char reg; uint8_t bit, level; } feature;
+// level 1: part of the avx2 row, 2: of the avx512 row as well.
+static const feature features[] = {
+    {"sse4.2", 1, 0, 'c', 20, 1},  {"popcnt", 1, 0, 'c', 23, 1},   {"avx", 1, 0, 'c', 28, 1},
+    {"fma", 1, 0, 'c', 12, 1},     {"f16c", 1, 0, 'c', 29, 1},     {"movbe", 1, 0, 'c', 22, 1},
+    {"avx2", 7, 0, 'b', 5, 1},     {"bmi1", 7, 0, 'b', 3, 1},      {"bmi2", 7, 0, 'b', 8, 1},
+    {"lzcnt", 0x80000001u, 0, 'c', 5, 1},
+    {"avx512f", 7, 0, 'b', 16, 2}, {"avx512dq", 7, 0, 'b', 17, 2}, {"avx512cd", 7, 0, 'b', 28, 2},
+    {"avx512bw", 7, 0, 'b', 30, 2}, {"avx512vl", 7, 0, 'b', 31, 2},
+};
+
+static bool has(const feature *f) {
+  uint32_t a, b, c, d;
+  if (!__get_cpuid_count(f->leaf, f->sub, &a, &b, &c, &d)) return false;
+  uint32_t r = f->reg == 'b' ? b : f->reg == 'c' ? c : d;
+  return r >> f->bit & 1;
+}
+
+static uint64_t saved_state(void) {
+  static const feature osxsave = {"osxsave", 1, 0, 'c', 27, 0};
+  if (!has(&osxsave)) return 0;
+  uint32_t lo, hi;
+  __asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
+  return (uint64_t)hi << 32 | lo;
+}
+
+static bool has_level(int level, const char **missing) {
+  uint64_t need = level >= 2 ? 0xe6 : 0x06; // XMM, YMM; opmask and ZMM halves
+  *missing = "operating system support for the vector registers";
+  if ((saved_state() & need) != need) return false;
+  for (size_t i = 0; i < sizeof features / sizeof *features; i++) {
+    *missing = features[i].name;
+    if (features[i].level <= level && !has(&features[i])) return false;
+  }
+  return true;
+}
+
+const char *sd_cpu_arch(void) { return "x86_64"; }
+
+static bool has_row(const char *isa, const char **missing) {
+  if (!strcmp(isa, "baseline")) return true;
+  if (!strcmp(isa, "avx2")) return has_level(1, missing);
+  if (!strcmp(isa, "avx512")) return has_level(2, missing);
+  return false;
+}
+#elif defined(__aarch64__)
+const char *sd_cpu_arch(void) { return "aarch64"; }
+
+static bool has_row(const char *isa, const char **missing) {
+  (void)missing;
+  return !strcmp(isa, "neon") || !strcmp(isa, "baseline"); // part of every 64-bit Arm
+}
+#else
+const char *sd_cpu_arch(void) { return "?"; }
+
+static bool has_row(const char *isa, const char **missing) {
+  (void)isa, (void)missing;
+  return false;
+}
+#endif
+
+bool sd_cpu_has_isa(const char *isa, const char **out_missing) {
+  const char *none, **missing = out_missing ? out_missing : &none;
+  *missing = "a name that this build knows";
+  return has_row(isa, missing);
+}
+
+const char *sd_cpu_name(void) {
+  static _Thread_local char name[128];
+  FILE *f = fopen("/proc/cpuinfo", "re");
+  char line[256];
+  name[0] = 0;
+  while (f && !name[0] && fgets(line, sizeof line, f)) {
+    char *colon = !strncmp(line, "model name", 10) ? strchr(line, ':') : NULL;
+    if (colon) snprintf(name, sizeof name, "%.*s", (int)strcspn(colon + 2, "\n"), colon + 2);
+  }
+  if (f) fclose(f);
+  return name;
+}

@@ -1,0 +1,69 @@
+// Inside of contexts, models and tensors: what the compiler library and the command line use beyond sard.h.
+#pragma once
+#include <stdatomic.h>
+
+#include "runtime/artifact_read.h"
+#include "runtime/code_elf.h"
+#include "runtime/options.h"
+#include "runtime/pool.h"
+
+// ---- context ----
+// Compiles a model that is no artifact. Installed by the compiler library; the runtime alone has none.
+typedef sard_status *(*sd_compile_fn)(sard_context *ctx, const sard_source *source, const sard_options *options,
+                                      sard_model **out);
+void sd_context_set_compiler(sard_context *ctx, sd_compile_fn fn);
+const char *sd_context_isa(const sard_context *ctx); // option "isa", "auto" by default
+int sd_context_threads(const sard_context *ctx);
+
+struct sard_context {
+  atomic_int refs;
+  sd_pool *pool;
+  char isa[16];
+  _Atomic(sd_compile_fn) compiler;
+};
+void sd_context_hold(sard_context *ctx);
+
+// ---- model ----
+struct sard_model {
+  atomic_int refs;
+  sard_context *ctx;
+  sd_art art;
+  sd_piece *pieces; // all bytes of the artifact, in order
+  size_t n_pieces;
+  uint64_t file_size;
+  void *head;            // own copy of the part in front of CONST, NULL when it is used in place
+  const void **consts;   // per buffer: address of a CONST one
+  sard_kernel_fn *entry; // per kernel
+  sd_code code;
+  int64_t *dim_value;    // slots that depend on no symbol
+  uint8_t *dim_known;
+  uint32_t n_step_bufs, n_step_dims; // sums over the steps
+  void (*release)(void *);
+  void *user;
+};
+
+// Makes a model of an artifact whose bytes lie in pieces, in order of the file: sections may be cut anywhere, a constant
+// must lie within one piece. The bytes must stay valid, and readable for 64 bytes behind each piece, until
+// release(user) is called (when the model goes, or at once when this fails; NULL ok). `pieces` itself is copied; only
+// what stands in front of the CONST section is copied, and only when it is in several pieces or misaligned. Where
+// pieces are many, the CONST section has to be the last one.
+sard_status *sd_model_from_bytes(sard_context *ctx, const sd_piece *pieces, size_t n, void (*release)(void *), void *user,
+                                 sard_model **out);
+void sd_model_hold(sard_model *m);
+// Activation memory of a model without symbolic dims (arena, and scratch of one worker); false when it has some.
+bool sd_model_static_memory(const sard_model *m, uint64_t *arena, uint64_t *scratch);
+
+// ---- tensors ----
+struct sard_tensor {
+  sard_tensor_desc desc;
+  char *name; // desc.name
+  void *data;
+  uint64_t bytes;
+  void (*release)(void *); // NULL and `owned`: sd_free_aligned
+  void *user;
+  bool owned;
+};
+// Bytes of a dense tensor; SARD_E_USAGE for bad rank, dims, strides or dtype, naming `what`.
+sard_status *sd_tensor_size(const sard_tensor_desc *d, const char *what, uint64_t *out_bytes);
+// "f32[2,3]" into a buffer.
+const char *sd_tensor_text(int32_t dtype, int32_t rank, const int64_t *dims, char *out, size_t size);

@@ -1,0 +1,43 @@
+// Inside of a session: tables that are made once, sizes that follow the dims of the inputs, and the state of a run.
+#pragma once
+#include <stdatomic.h>
+
+#include "runtime/model.h"
+#include "runtime/plan.h"
+
+// Measurements of one step, with option "profile".
+typedef struct sd_step_time { int64_t ns; uint64_t runs; } sd_step_time;
+
+struct sard_session {
+  sard_model *model;
+  uint64_t memory_limit; // bytes, 0 = none
+  bool profile;
+  bool sized;            // dims, offsets and step tables belong to `sym`
+  atomic_int cancel;
+  // sizes
+  int64_t *sym, *new_sym; // per symbol: bound values, and those of the inputs at hand
+  int64_t *dim;           // per slot
+  uint64_t *offset;       // per buffer: in the arena
+  sd_plan_item *items;    // room for the plan
+  uint32_t *work;
+  uint64_t arena_need, scratch_need; // bytes; scratch per worker
+  // memory: arena_need bytes for buffers, then scratch of each worker
+  uint8_t *memory;
+  uint64_t memory_size;
+  int workers;
+  // per step, in the order of the step's lists
+  void **step_buf;
+  int64_t *step_dim;
+  void **buf; // per buffer
+  // outputs of the run at hand that were made by it
+  sard_tensor **made;
+  uint64_t runs, plans;
+  sd_step_time *times;
+};
+
+// Binds the inputs: checks them against the model, evaluates sizes and plans memory where dims are new.
+sard_status *sd_bind_inputs(sard_session *s, sard_tensor *const *in, int n_in);
+// Checks output i, or makes it (into s->made).
+sard_status *sd_bind_output(sard_session *s, uint32_t i, sard_tensor *given);
+// Runs all steps; buffers are bound.
+sard_status *sd_execute(sard_session *s);

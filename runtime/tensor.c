@@ -1,0 +1,127 @@
+// Tensors: dense row-major memory with a description, owned or wrapped.
+#include <stdio.h>
+#include <string.h>
+
+#include "runtime/base/alloc.h"
+#include "runtime/base/dtype.h"
+#include "runtime/model.h"
+
+const char *sd_tensor_text(int32_t dtype, int32_t rank, const int64_t *dims, char *out, size_t size) {
+  size_t n = (size_t)snprintf(out, size, "%s[", sd_dtype_name((sd_dtype)dtype));
+  for (int32_t i = 0; i < rank && n < size; i++)
+    n += (size_t)snprintf(out + n, size - n, "%s%lld", i ? "," : "", (long long)dims[i]);
+  if (n < size) snprintf(out + n, size - n, "]");
+  return out;
+}
+
+// Strides are all 0 or those of dense row-major order. Axes of extent 0 or 1 do not matter.
+static bool dense(const sard_tensor_desc *d) {
+  int64_t stride = 1;
+  bool given = false, right = true;
+  for (int32_t i = d->rank - 1; i >= 0; i--) {
+    given |= d->strides[i] != 0;
+    right &= d->strides[i] == stride || d->dims[i] <= 1;
+    stride *= d->dims[i] > 0 ? d->dims[i] : 1;
+  }
+  return !given || right;
+}
+
+sard_status *sd_tensor_size(const sard_tensor_desc *d, const char *what, uint64_t *out_bytes) {
+  if (d->size < sizeof *d) return SD_ERR(USAGE, "%s: desc.size is %zu, it must be %zu", what, d->size, sizeof *d);
+  if (d->rank < 0 || d->rank > SARD_MAX_RANK)
+    return SD_ERR(USAGE, "%s has rank %d, the limit is %d", what, d->rank, SARD_MAX_RANK);
+  if (d->device) return SD_ERR(UNSUPPORTED, "%s lies on device %d, only the CPU (0) is supported", what, d->device);
+  if (d->dtype == SARD_STRING) return SD_ERR(UNSUPPORTED, "%s: tensors of strings are not supported yet", what);
+  if (sd_dtype_bits((sd_dtype)d->dtype) == 0) return SD_ERR(USAGE, "%s has unknown element type %d", what, d->dtype);
+  uint64_t count = 1;
+  for (int32_t i = 0; i < d->rank; i++)
+    if (d->dims[i] < 0) return SD_ERR(USAGE, "%s: dim %d is %lld", what, i, (long long)d->dims[i]);
+  for (int32_t i = 0; i < d->rank; i++)
+    if (d->dims[i] == 0) count = 0; // an empty tensor may have other dims of any size
+  bool ok = true;
+  for (int32_t i = 0; i < d->rank && count; i++) ok = ok && sd_ck_mul(count, (uint64_t)d->dims[i], &count);
+  if (!ok || !sd_dtype_bytes((sd_dtype)d->dtype, count, out_bytes) || *out_bytes > PTRDIFF_MAX / 2)
+    return SD_ERR(USAGE, "%s is too large for this machine", what);
+  if (count && !dense(d)) return SD_ERR(UNSUPPORTED, "%s is not dense row-major: make it contiguous first", what);
+  return NULL;
+}
+
+static sard_status *make(const sard_tensor_desc *d, const char *what, sard_tensor **out) {
+  uint64_t bytes;
+  if (!out) return SD_ERR(USAGE, "%s: out must not be NULL", what);
+  *out = NULL;
+  if (!d) return SD_ERR(USAGE, "%s: the description must not be NULL", what);
+  SD_TRY(sd_tensor_size(d, what, &bytes));
+  sard_tensor *t = sd_calloc(1, sizeof *t);
+  if (!t) return SD_ERR(NOMEM, "out of memory for %s", what);
+  t->desc = *d;
+  t->desc.size = sizeof *d;
+  memset(t->desc.symbols, 0, sizeof t->desc.symbols); // a tensor has numbers only
+  t->name = d->name ? sd_strdup(d->name) : NULL;
+  t->desc.name = t->name ? t->name : "";
+  t->bytes = bytes;
+  if (d->name && !t->name) {
+    sd_free(t);
+    return SD_ERR(NOMEM, "out of memory for %s", what);
+  }
+  *out = t;
+  return NULL;
+}
+
+sard_status *sard_tensor_new(sard_context *ctx, const sard_tensor_desc *desc, sard_tensor **out) {
+  (void)ctx; // places tensors on devices later
+  SD_TRY(make(desc, "the tensor", out));
+  sard_tensor *t = *out;
+  // The slack may be read, never used, by vector code.
+  t->data = sd_alloc_aligned(t->bytes + 64);
+  t->owned = true;
+  if (t->data) return NULL;
+  unsigned long long bytes = t->bytes;
+  sard_tensor_free(t);
+  *out = NULL;
+  return SD_ERR(NOMEM, "out of memory for a tensor of %llu bytes", bytes);
+}
+
+// The alignment that kernels count on: that of the element.
+static size_t natural_alignment(int32_t dtype) {
+  int bits = sd_dtype_bits((sd_dtype)dtype);
+  return bits <= 8 ? 1 : bits >= 64 ? 8 : (size_t)bits / 8;
+}
+
+sard_status *sard_tensor_wrap(sard_context *ctx, const sard_tensor_desc *desc, void *data, uint64_t bytes,
+                              void (*release)(void *), void *user, sard_tensor **out) {
+  (void)ctx;
+  SD_TRY(make(desc, "the tensor", out));
+  sard_tensor *t = *out;
+  sard_status *st = NULL;
+  if (bytes < t->bytes)
+    st = SD_ERR(USAGE, "the memory given has %llu bytes, the tensor needs %llu", (unsigned long long)bytes,
+                (unsigned long long)t->bytes);
+  else if (!data && t->bytes)
+    st = SD_ERR(USAGE, "the memory given is NULL, the tensor needs %llu bytes", (unsigned long long)t->bytes);
+  else if ((uintptr_t)data % natural_alignment(desc->dtype))
+    st = SD_ERR(USAGE, "the memory given is not aligned to %zu bytes, the size of its elements",
+                natural_alignment(desc->dtype));
+  if (st) {
+    sard_tensor_free(t);
+    *out = NULL;
+    return st;
+  }
+  t->data = data;
+  t->release = release;
+  t->user = user;
+  return NULL;
+}
+
+void *sard_tensor_data(sard_tensor *t, sard_tensor_desc *desc_out) {
+  if (desc_out) *desc_out = t->desc;
+  return t->data;
+}
+
+void sard_tensor_free(sard_tensor *t) {
+  if (!t) return;
+  if (t->owned) sd_free_aligned(t->data);
+  if (t->release) t->release(t->user);
+  sd_free(t->name);
+  sd_free(t);
+}

@@ -1,0 +1,178 @@
+// Checks the contents of an artifact before anything of it is used: after this no index can lead outside.
+#include <string.h>
+
+#include "runtime/artifact_read.h"
+#include "runtime/base/alloc.h"
+#include "runtime/base/dtype.h"
+#include "runtime/dimcode.h"
+
+#define BAD(...) SD_ERR(MODEL, "the artifact is damaged: " __VA_ARGS__)
+
+static sard_status *check_text(const sd_art *a, uint32_t offset, const char *what, uint32_t index) {
+  if (offset < a->text_size) return NULL; // the section ends with a NUL: see check_text_section
+  return BAD("the name of %s %u lies outside of the text section", what, index);
+}
+
+static sard_status *check_text_section(const sd_art *a) {
+  if (!a->text_size) return BAD("it has no text section");
+  if (a->text[0] || a->text[a->text_size - 1]) return BAD("its text section has no end");
+  return NULL;
+}
+
+static sard_status *check_dims(const sd_art *a) {
+  for (uint32_t i = 0; i < a->n_dims; i++) {
+    const sard_art_dim *d = &a->dims[i];
+    if (d->op > SARD_AD_MAX) return BAD("size %u has unknown operation %u", i, d->op);
+    if (d->op == SARD_AD_CONST) continue;
+    if (d->op == SARD_AD_SYM) {
+      if (d->a >= a->n_syms) return BAD("size %u reads symbol %u of %u", i, d->a, a->n_syms);
+    } else if (d->a >= i || d->b >= i) {
+      return BAD("size %u reads size %u, which does not stand before it", i, d->a >= i ? d->a : d->b);
+    }
+  }
+  return NULL;
+}
+
+static sard_status *check_slot(const sd_art *a, uint32_t slot, const char *what, uint32_t index) {
+  return slot < a->n_dims ? NULL : BAD("%s %u uses size %u of %u", what, index, slot, a->n_dims);
+}
+
+static sard_status *check_list(const sd_art *a, uint32_t at, uint32_t n, uint32_t limit, const char *what, uint32_t index) {
+  if (n > a->n_lists || at > a->n_lists - n) return BAD("a list of %s %u lies outside of the list section", what, index);
+  for (uint32_t i = 0; i < n; i++)
+    if (a->lists[at + i] >= limit)
+      return BAD("a list of %s %u has entry %u, the limit is %u", what, index, a->lists[at + i], limit);
+  return NULL;
+}
+
+static sard_status *check_syms(const sd_art *a) {
+  for (uint32_t i = 0; i < a->n_syms; i++) {
+    const sard_art_sym *s = &a->syms[i];
+    SD_TRY(check_text(a, s->name, "symbol", i));
+    const char *name = sd_art_text(a, s->name);
+    if (s->input >= a->n_in) return BAD("symbol '%s' is bound by input %u of %u", name, s->input, a->n_in);
+    const sard_art_io *io = &a->io[s->input];
+    if (s->axis >= io->rank) return BAD("symbol '%s' is bound by axis %u of an input of rank %u", name, s->axis, io->rank);
+    const sard_art_dim *d = &a->dims[a->lists[io->dims + s->axis]];
+    if (d->op != SARD_AD_SYM || d->a != i) return BAD("symbol '%s' is bound by a dim that is not this symbol", name);
+    if (s->min < 0 || s->min > s->max)
+      return BAD("symbol '%s' has the range %lld to %lld", name, (long long)s->min, (long long)s->max);
+  }
+  return NULL;
+}
+
+static sard_status *check_io(const sd_art *a, uint32_t i) {
+  const sard_art_io *io = &a->io[i];
+  bool output = i >= a->n_in;
+  const char *what = output ? "output" : "input";
+  uint32_t index = output ? i - a->n_in : i;
+  SD_TRY(check_text(a, io->name, what, index));
+  if (io->rank > SARD_ART_MAXRANK) return BAD("%s %u has rank %u, the limit is %d", what, index, io->rank, SARD_ART_MAXRANK);
+  if (sd_dtype_bits((sd_dtype)io->dtype) == 0) return BAD("%s %u has unknown element type %u", what, index, io->dtype);
+  SD_TRY(check_list(a, io->dims, io->rank, a->n_dims, what, index));
+  if (io->symbols != SARD_ART_NONE) SD_TRY(check_list(a, io->symbols, io->rank, (uint32_t)a->text_size, what, index));
+  if (io->buf == SARD_ART_NONE) return output ? BAD("output %u has no buffer", index) : NULL;
+  if (io->buf >= a->n_bufs) return BAD("%s %u has buffer %u of %u", what, index, io->buf, a->n_bufs);
+  const sard_art_buf *b = &a->bufs[io->buf];
+  if (b->kind != (output ? SARD_AB_OUTPUT : SARD_AB_INPUT) || b->offset != index)
+    return BAD("%s %u has a buffer that belongs to something else", what, index);
+  return NULL;
+}
+
+static sard_status *check_const(const sd_art *a, uint32_t i, const int64_t *value, const uint8_t *known) {
+  const sard_art_buf *b = &a->bufs[i];
+  uint64_t end;
+  if (!known[b->bytes] || value[b->bytes] < 0) return BAD("constant %u has no constant size", i);
+  if (b->offset % 64) return BAD("constant %u is not aligned", i);
+  if (!sd_ck_add(b->offset, (uint64_t)value[b->bytes], &end) || !sd_ck_add(end, 64, &end) || end > a->const_size)
+    return BAD("constant %u (%lld bytes at %llu) lies outside of the weights", i, (long long)value[b->bytes],
+               (unsigned long long)b->offset);
+  return NULL;
+}
+
+static sard_status *check_buf(const sd_art *a, uint32_t i, const int64_t *value, const uint8_t *known) {
+  const sard_art_buf *b = &a->bufs[i];
+  SD_TRY(check_slot(a, b->bytes, "buffer", i));
+  if (known[b->bytes] && value[b->bytes] < 0) return BAD("buffer %u has %lld bytes", i, (long long)value[b->bytes]);
+  uint32_t limit = b->kind == SARD_AB_INPUT ? a->n_in : a->n_out;
+  switch (b->kind) {
+  case SARD_AB_ARENA:
+    if (b->first == SARD_ART_NONE && b->last == SARD_ART_NONE) return NULL; // nothing uses it
+    if (b->first > b->last || b->last >= a->n_steps)
+      return BAD("buffer %u lives from step %u to %u of %u", i, b->first, b->last, a->n_steps);
+    return NULL;
+  case SARD_AB_CONST: return check_const(a, i, value, known);
+  case SARD_AB_INPUT:
+  case SARD_AB_OUTPUT:
+    if (b->offset >= limit) return BAD("buffer %u belongs to input or output %llu", i, (unsigned long long)b->offset);
+    return NULL;
+  default: return BAD("buffer %u is of unknown kind %u", i, b->kind);
+  }
+}
+
+static sard_status *check_kernel(const sd_art *a, uint32_t i) {
+  const sard_art_kernel *k = &a->kernels[i];
+  uint64_t end;
+  SD_TRY(check_text(a, k->symbol, "kernel", i));
+  if (!sd_ck_add(k->offset, k->size, &end) || end > a->code_size || k->size == 0)
+    return BAD("the code of kernel '%s' lies outside of the code section", sd_art_text(a, k->symbol));
+  return NULL;
+}
+
+// The buffers of a step: in their lifetime, and a copy does not write what is read-only.
+static sard_status *check_step_bufs(const sd_art *a, uint32_t i) {
+  const sard_art_step *s = &a->steps[i];
+  for (uint32_t k = 0; k < s->n_buf; k++) {
+    uint32_t index = a->lists[s->bufs + k];
+    const sard_art_buf *b = &a->bufs[index];
+    if (b->kind == SARD_AB_ARENA && (b->first == SARD_ART_NONE || i < b->first || i > b->last))
+      return BAD("step %u uses buffer %u outside of its lifetime (%u to %u)", i, index, b->first, b->last);
+    bool readonly = b->kind == SARD_AB_CONST || b->kind == SARD_AB_INPUT;
+    if (s->kind == SARD_AS_COPY && k == 1 && readonly) return BAD("step %u copies to read-only buffer %u", i, index);
+  }
+  return NULL;
+}
+
+static sard_status *check_step(const sd_art *a, uint32_t i) {
+  const sard_art_step *s = &a->steps[i];
+  SD_TRY(check_text(a, s->name, "step", i));
+  SD_TRY(check_text(a, s->op, "step", i));
+  SD_TRY(check_list(a, s->bufs, s->n_buf, a->n_bufs, "step", i));
+  SD_TRY(check_step_bufs(a, i));
+  if (s->flops != SARD_ART_NONE) SD_TRY(check_slot(a, s->flops, "step", i));
+  if (s->bytes != SARD_ART_NONE) SD_TRY(check_slot(a, s->bytes, "step", i));
+  if (s->kind == SARD_AS_COPY) return s->n_buf == 2 ? NULL : BAD("copy step %u has %u buffers", i, s->n_buf);
+  if (s->kind != SARD_AS_DISPATCH) return BAD("step %u is of unknown kind %u", i, s->kind);
+  if (s->kernel >= a->n_kernels) return BAD("step %u runs kernel %u of %u", i, s->kernel, a->n_kernels);
+  const sard_art_kernel *k = &a->kernels[s->kernel];
+  if (k->n_buf != s->n_buf || k->n_dim != s->n_dim)
+    return BAD("step %u gives %u buffers and %u sizes to kernel '%s', which takes %u and %u", i, s->n_buf, s->n_dim,
+               sd_art_text(a, k->symbol), k->n_buf, k->n_dim);
+  SD_TRY(check_list(a, s->dims, s->n_dim, a->n_dims, "step", i));
+  SD_TRY(check_slot(a, s->tiles, "step", i));
+  return check_slot(a, s->scratch, "step", i);
+}
+
+static sard_status *check_tables(const sd_art *a, int64_t *value, uint8_t *known) {
+  SD_TRY(sd_dimcode_static(a, value, known));
+  for (uint32_t i = 0; i < a->n_bufs; i++) SD_TRY(check_buf(a, i, value, known));
+  for (uint32_t i = 0; i < a->n_io; i++) SD_TRY(check_io(a, i));
+  SD_TRY(check_syms(a)); // reads the dims of inputs, so after them
+  for (uint32_t i = 0; i < a->n_kernels; i++) SD_TRY(check_kernel(a, i));
+  for (uint32_t i = 0; i < a->n_steps; i++) SD_TRY(check_step(a, i));
+  return NULL;
+}
+
+sard_status *sd_verify_artifact(sd_art *a) {
+  a->n_out = a->n_io - a->n_in;
+  if (a->text_size > UINT32_MAX) return BAD("its text section has %llu bytes", (unsigned long long)a->text_size);
+  SD_TRY(check_text_section(a));
+  SD_TRY(check_dims(a));
+  int64_t *value = sd_calloc(a->n_dims, sizeof *value);
+  uint8_t *known = sd_calloc(a->n_dims, 1);
+  sard_status *st = value && known ? check_tables(a, value, known)
+                                   : SD_ERR(NOMEM, "out of memory while checking an artifact of %u sizes", a->n_dims);
+  sd_free(value);
+  sd_free(known);
+  return st;
+}

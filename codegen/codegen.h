@@ -26,6 +26,8 @@ typedef struct sd_object {
   sd_dim scratch;       // bytes per worker
 } sd_object;
 
+// Lanes of a vector (sd_axis.vec counts vectors of so many elements) in the code of k for that ISA.
+int sd_emit_lanes(const sd_kernel *k, const sd_isa *isa);
 // Emits the scheduled kernel with LLVM. `symbol` becomes the function's name. One call per thread at a time and arena;
 // several threads may compile different kernels at once as long as none adds to the same dim table (the caller clones).
 sard_status *sd_emit_llvm(const sd_kernel *k, const sd_isa *isa, const char *symbol, int opt, sd_arena *out, sd_object *o);

@@ -72,10 +72,11 @@ static const char *class_text(char cls) {
 static sard_status *check_operands(const sd_node *n) {
   const sd_op *op = n->op;
   sd_dtype t = sd_node_class_type(n), variadic = SD_DT_NONE;
+  if (n->n_in && !operand_decl(op->ins, op->n_in, n->n_in - 1))
+    return SD_ERR(MODEL, "has %u operands, but %s takes at most %u", n->n_in, op->name, op->n_in);
   for (uint32_t i = 0; i < n->n_in || i < op->n_in; i++) {
     const sd_operand *d = operand_decl(op->ins, op->n_in, i);
     const sd_value *v = i < n->n_in ? n->in[i] : NULL;
-    if (!d) return SD_ERR(MODEL, "has %u operands, but %s takes at most %u", n->n_in, op->name, op->n_in);
     if (!v && !d->optional) return SD_ERR(MODEL, "operand %u (%s) is missing", i, d->name);
     if (!v || v->dtype == SD_DT_NONE) continue;
     if (d->cls == 'T' ? t != SD_DT_NONE && v->dtype != t : !sd_op_class_has(d->cls, v->dtype))

@@ -8,13 +8,18 @@
 
 // ---- lexical ----
 
-sard_status *sd_parse_fail(parser *s, const char *what) {
-  int line = 1, column = 1;
+static void position(const parser *s, int *line, int *column) {
+  *line = *column = 1;
   for (const char *c = s->text; c < s->p; c++) {
-    column++;
-    if (*c == '\n') line++, column = 1;
+    ++*column;
+    if (*c == '\n') ++*line, *column = 1;
   }
+}
+
+sard_status *sd_parse_fail(parser *s, const char *what) {
+  int line, column;
   size_t n = strcspn(s->p, "\n");
+  position(s, &line, &column);
   return SD_ERR(MODEL, "%s:%d:%d: %s at \"%.*s\"", s->file, line, column, what, n > 32 ? 32 : (int)n, s->p);
 }
 
@@ -30,7 +35,7 @@ bool sd_parse_eat(parser *s, const char *token) {
   sd_parse_skip(s);
   size_t n = strlen(token);
   if (strncmp(s->p, token, n)) return false;
-  if (isalpha((unsigned char)*token) && (isalnum((unsigned char)s->p[n]) || s->p[n] == '_' || s->p[n] == '.')) return false;
+  if (isalnum((unsigned char)token[n - 1]) && (isalnum((unsigned char)s->p[n]) || s->p[n] == '_' || s->p[n] == '.')) return false;
   s->p += n;
   return true;
 }
@@ -261,9 +266,14 @@ static sard_status *parse_types(parser *s, sd_node *n, type *types) {
 }
 
 // Inference recomputes the symbolic contents; the types that the text gives win over it.
-static sard_status *infer(sd_node *n, const type *types) {
+static sard_status *infer(const parser *s, sd_node *n, const type *types) {
   sard_status *st = sd_node_infer(n);
-  if (!types) return st;
+  if (st && !types) {
+    int line, column;
+    position(s, &line, &column);
+    return sd_status_context(st, "%s:%d:%d", s->file, line, column);
+  }
+  if (!types) return NULL;
   sard_status_free(st); // the verifier judges the types that were given
   for (uint32_t i = 0; i < n->n_out; i++)
     if (n->out[i]) sd_value_set_type(n->out[i], types[i].dtype, types[i].rank, types[i].dims);
@@ -294,7 +304,7 @@ static sard_status *parse_node(parser *s, sd_graph *g, const def *defs, uint32_t
     if (depth + 1 >= SD_MAX_DEPTH) return sd_parse_fail(s, "bodies are nested too deeply");
     SD_TRY(parse_graph(s, sd_node_add_body(n, name), depth + 1));
   }
-  return infer(n, types);
+  return infer(s, n, types);
 }
 
 static sard_status *parse_const(parser *s, sd_graph *g, const def *d) {

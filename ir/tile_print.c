@@ -87,14 +87,25 @@ static void put_const(printer *p, const sd_expr *e) {
   else sd_strf(p->out, e->dtype == SD_F32 ? "%s:%.9g" : "%s:%.17g", sd_dtype_name(e->dtype), e->f);
 }
 
+// Terms are printed in an order that does not depend on ids: axes by number, named atoms, others.
+static uint64_t term_key(const printer *p, const sd_expr *e) {
+  if (e->op == SD_X_AXIS) return p->axis_no[e->axis->id];
+  return p->let[e->id] != NONE ? (1ull << 32) + p->let[e->id] : (2ull << 32) + e->id;
+}
+
 static void put_affine(printer *p, const sd_expr *e) {
   if (e->number) { sd_strf(p->out, "%lld", (long long)e->i); return; }
+  uint32_t *order = SD_NEW_ARRAY(p->arena, uint32_t, e->n + 1);
+  for (uint32_t i = 0, j; i < e->n; i++) {
+    for (j = i; j > 0 && term_key(p, e->a[order[j - 1]]) > term_key(p, e->a[i]); j--) order[j] = order[j - 1];
+    order[j] = i;
+  }
   sd_str_put(p->out, "{");
   for (uint32_t i = 0; i < e->n; i++) {
     sd_str_put(p->out, i ? " + (" : "(");
-    put_dim(p, e->coef[i]);
+    put_dim(p, e->coef[order[i]]);
     sd_str_put(p->out, ")");
-    put_expr(p, e->a[i]);
+    put_expr(p, e->a[order[i]]);
   }
   sd_str_put(p->out, e->n ? " + (" : "(");
   put_dim(p, e->dim);
@@ -180,21 +191,54 @@ static void put_bufs(printer *p) {
   }
 }
 
-static void put_lets(printer *p) {
+// Numbers of named expressions, then of the axes that only expressions use, in the order of their text.
+static void number_expr(printer *p, const sd_expr *e, bool root) {
+  if (!e || (!root && p->let[e->id] != NONE)) return;
+  if (e->op == SD_X_AXIS) number_axis(p, e->axis);
+  for (uint32_t i = 0; i < e->n_axes; i++) number_axis(p, e->axes[i]);
+  for (uint32_t i = 0; i < e->n; i++) number_expr(p, e->a[i], false);
+}
+
+static void number_items(printer *p, const sd_items *items) {
+  for (uint32_t i = 0; i < items->len; i++) {
+    const sd_item *it = &items->at[i];
+    if (it->body) number_items(p, it->body);
+    for (uint32_t j = 0; it->nest && j < it->nest->stores.len; j++) {
+      const sd_store *s = &it->nest->stores.at[j];
+      number_expr(p, s->offset, false);
+      number_expr(p, s->value, false);
+      number_expr(p, s->guard, false);
+    }
+  }
+}
+
+static void number_all(printer *p) {
   uint32_t n = 0;
   for (uint32_t id = 0; id < p->k->n_expr; id++) {
-    const sd_expr *e = p->by_id[id];
-    if (!p->uses[id] || trivial(e) || (p->uses[id] < 2 && p->height[id])) continue;
-    sd_strf(p->out, "  t%u = ", n);
-    put_body(p, e);
-    sd_str_put(p->out, "\n");
-    p->let[id] = n++;
+    bool named = p->uses[id] && !trivial(p->by_id[id]) && (p->uses[id] > 1 || !p->height[id]);
+    if (named) p->let[id] = n++;
   }
-  for (uint32_t i = 0; i < p->n_axes; i++) {
-    if (!p->axes[i]->limit) continue;
-    sd_strf(p->out, "  limit a%u = ", i);
-    put_expr(p, p->axes[i]->limit);
-    sd_str_put(p->out, "\n");
+  for (uint32_t id = 0; id < p->k->n_expr; id++) {
+    if (p->let[id] != NONE) number_expr(p, p->by_id[id], true);
+  }
+  for (uint32_t i = 0; i < p->n_axes; i++) number_expr(p, p->axes[i]->limit, false); // may append to p->axes
+  number_items(p, &p->k->items);
+}
+
+static void put_lets(printer *p) {
+  for (uint32_t id = 0; id < p->k->n_expr; id++) {
+    if (p->let[id] != NONE) {
+      sd_strf(p->out, "  t%u = ", p->let[id]);
+      put_body(p, p->by_id[id]);
+      sd_str_put(p->out, "\n");
+    }
+    for (uint32_t i = 0; p->uses[id] && i < p->n_axes; i++) { // before the first reduction over the axis
+      const sd_expr *limit = p->axes[i]->limit;
+      if (!limit || limit->id != id) continue;
+      sd_strf(p->out, "  limit a%u = ", i);
+      put_expr(p, limit);
+      sd_str_put(p->out, "\n");
+    }
   }
 }
 
@@ -242,11 +286,7 @@ static void print(printer *p) {
   for (size_t i = 0; i < na; i++) p->axis_no[i] = NONE;
   for (uint32_t i = 0; i < k->grid.len; i++) count_axis(p, k->grid.at[i]);
   count_items(p, &k->items);
-  for (uint32_t id = 0; id < k->n_expr; id++) { // axes of reductions, in an order that a parsed copy keeps
-    const sd_expr *e = p->by_id[id];
-    for (uint32_t i = 0; p->uses[id] && i < e->n_axes; i++) number_axis(p, e->axes[i]);
-    if (p->uses[id] && e->op == SD_X_AXIS) number_axis(p, e->axis);
-  }
+  number_all(p);
   sd_str_put(p->out, "kernel ");
   sd_str_json(p->out, p->names ? k->name : "");
   sd_str_put(p->out, " {\n");

@@ -1,6 +1,4 @@
 // Verifier of kernels: types of all expressions, scopes of axes, canonical form, limits of the format.
-#include <string.h>
-
 #include "ir/tile_priv.h"
 #include "runtime/base/status.h"
 
@@ -12,6 +10,7 @@ typedef struct checker {
   sd_expr **by_id;
   sd_axis_sets free;
   uint32_t *depth;
+  bool *live; // reachable from a store or limit; what rewriting left over is not looked at
   uint64_t *scope; // axes in scope at this place
   uint8_t *owner;  // axis id: 1 = axis of a nest, loop or grid; 2 = of reductions
 } checker;
@@ -99,6 +98,48 @@ static sard_status *check_types(const checker *c, const sd_expr *e) {
   return NULL;
 }
 
+static sard_status *mark_operands(checker *c, const sd_expr *e) {
+  for (uint32_t i = 0; i < e->n; i++) {
+    if (!e->a[i]) continue;
+    if (e->a[i]->id >= e->id || c->by_id[e->a[i]->id] != e->a[i]) return BAD("expression %u: operand %u is no earlier expression", e->id, i);
+    c->live[e->a[i]->id] = true;
+  }
+  for (uint32_t i = 0; i < e->n_axes; i++) {
+    const sd_expr *l = e->axes[i]->limit;
+    if (l && (l->id >= e->id || c->by_id[l->id] != l)) return BAD("the limit of axis '%s' is no earlier expression", e->axes[i]->name);
+    if (l) c->live[l->id] = true;
+  }
+  return NULL;
+}
+
+static sard_status *mark_root(checker *c, const sd_expr *e) {
+  if (!e) return NULL;
+  if (e->id >= c->k->n_expr || c->by_id[e->id] != e) return BAD("an expression of another kernel");
+  c->live[e->id] = true;
+  return NULL;
+}
+
+static sard_status *mark_items(checker *c, const sd_items *items, int depth) {
+  if (depth > SD_MAX_DEPTH) return BAD("loops are nested deeper than %d", SD_MAX_DEPTH);
+  for (uint32_t i = 0; i < items->len; i++) {
+    const sd_item *it = &items->at[i];
+    if (!it->nest == !it->loop || !it->loop == !!it->body) return BAD("an item that is not one nest or one loop");
+    if (it->loop) {
+      SD_TRY(mark_root(c, it->loop->limit));
+      SD_TRY(mark_items(c, it->body, depth + 1));
+      continue;
+    }
+    if (it->nest->n_axes > SD_MAX_AXES) return BAD("a nest with %u axes (at most %d)", it->nest->n_axes, SD_MAX_AXES);
+    for (uint32_t j = 0; j < it->nest->n_axes; j++) SD_TRY(mark_root(c, it->nest->axes[j]->limit));
+    for (uint32_t j = 0; j < it->nest->stores.len; j++) {
+      SD_TRY(mark_root(c, it->nest->stores.at[j].offset));
+      SD_TRY(mark_root(c, it->nest->stores.at[j].value));
+      SD_TRY(mark_root(c, it->nest->stores.at[j].guard));
+    }
+  }
+  return NULL;
+}
+
 static sard_status *check_expr(checker *c, const sd_expr *e) {
   int arity = sd_xop_arity(e->op);
   uint32_t d = 0;
@@ -111,12 +152,10 @@ static sard_status *check_expr(checker *c, const sd_expr *e) {
       if (e->op != SD_X_LOAD || i != 1) return BAD("expression %u: operand %u is missing", e->id, i);
       continue;
     }
-    if (e->a[i]->id >= e->id || c->by_id[e->a[i]->id] != e->a[i]) return BAD("expression %u: operand %u is no earlier expression", e->id, i);
     if (c->depth[e->a[i]->id] > d) d = c->depth[e->a[i]->id];
   }
-  for (uint32_t i = 0; i < e->n_axes; i++) { // before anything looks at the limits
+  for (uint32_t i = 0; i < e->n_axes; i++) {
     const sd_expr *l = e->axes[i]->limit;
-    if (l && (l->id >= e->id || c->by_id[l->id] != l)) return BAD("the limit of axis '%s' is no earlier expression", e->axes[i]->name);
     if (l && c->depth[l->id] > d) d = c->depth[l->id];
   }
   c->depth[e->id] = d + 1;
@@ -168,7 +207,6 @@ static sard_status *check_store(const checker *c, const sd_store *s) {
 
 static sard_status *check_nest(const checker *c, const sd_nest *n) {
   uint32_t vectors = 0;
-  if (n->n_axes > SD_MAX_AXES) return BAD("a nest with %u axes (at most %d)", n->n_axes, SD_MAX_AXES);
   for (uint32_t i = 0; i < n->n_axes; i++) {
     SD_TRY(enter_axis(c, n->axes[i]));
     vectors += n->axes[i]->vec > 0;
@@ -179,17 +217,15 @@ static sard_status *check_nest(const checker *c, const sd_nest *n) {
   return NULL;
 }
 
-static sard_status *check_items(const checker *c, const sd_items *items, int depth) {
-  if (depth > SD_MAX_DEPTH) return BAD("loops are nested deeper than %d", SD_MAX_DEPTH);
+static sard_status *check_items(const checker *c, const sd_items *items) {
   for (uint32_t i = 0; i < items->len; i++) {
     const sd_item *it = &items->at[i];
-    if (!it->nest == !it->loop || !it->loop == !!it->body) return BAD("an item that is not one nest or one loop");
     if (it->nest) {
       SD_TRY(check_nest(c, it->nest));
       continue;
     }
     SD_TRY(enter_axis(c, it->loop));
-    SD_TRY(check_items(c, it->body, depth + 1));
+    SD_TRY(check_items(c, it->body));
     scope_set(c, it->loop, false);
   }
   return NULL;
@@ -213,12 +249,18 @@ static sard_status *verify(checker *c) {
   c->depth = SD_NEW_ARRAY(c->arena, uint32_t, k->n_expr + 1);
   c->owner = SD_NEW_ARRAY(c->arena, uint8_t, k->n_axis + 1);
   c->scope = SD_NEW_ARRAY(c->arena, uint64_t, k->n_axis / 64 + 1);
-  // Expressions left over from rewriting may be wrong without harm, but the constructors never make such ones.
-  for (uint32_t i = 0; i < k->n_expr; i++) SD_TRY(check_expr(c, c->by_id[i]));
-  memset(c->owner, 0, k->n_axis + 1); // leftovers may have reduced what is free now
+  c->live = SD_NEW_ARRAY(c->arena, bool, k->n_expr + 1);
+  for (uint32_t i = 0; i < k->grid.len; i++) SD_TRY(mark_root(c, k->grid.at[i]->limit));
+  SD_TRY(mark_items(c, &k->items, 0));
+  for (uint32_t i = k->n_expr; i-- > 0;) {
+    if (c->live[i]) SD_TRY(mark_operands(c, c->by_id[i]));
+  }
+  for (uint32_t i = 0; i < k->n_expr; i++) {
+    if (c->live[i]) SD_TRY(check_expr(c, c->by_id[i]));
+  }
   c->free = sd_tile_free_axes(k, c->by_id, c->arena);
   for (uint32_t i = 0; i < k->grid.len; i++) SD_TRY(enter_axis(c, k->grid.at[i]));
-  return check_items(c, &k->items, 0);
+  return check_items(c, &k->items);
 }
 
 sard_status *sd_kernel_verify(const sd_kernel *k) {

@@ -96,6 +96,8 @@ typedef struct sd_emit_if {
 
 typedef struct sd_emit_root { const sd_buf *buf; sd_expr *offset, *value, *guard; } sd_emit_root; // a store
 
+struct sd_emit_nestroots { const sd_nest *nest; sd_emit_root *root; };
+
 typedef struct sd_emit {
   sd_kernel *k;
   const sd_isa *isa;
@@ -104,7 +106,7 @@ typedef struct sd_emit {
   LLVMContextRef c;
   LLVMModuleRef m;
   LLVMBuilderRef b, entry; // entry: appends to the first block
-  sd_ll fn, dispatch, dim_ptr, err, zeros, scratch;
+  sd_ll fn, dispatch, dim_ptr, err, zeros;
   unsigned md_invariant;
   sd_ll md_empty;
   LLVMTypeRef i1, i8, i16, i32, i64, f32, f64, f16, ptr;
@@ -129,9 +131,9 @@ typedef struct sd_emit {
   bool narrow; // a lane access of elements below 32 bits: masks are costly before AVX-512
   uint32_t n_root;
   sd_emit_root *root;
+  SD_VEC(sd_ll *) rw_cells; // values that the stores of this nest may change
   SD_VEC(struct sd_emit_nestroots) nests;
 } sd_emit;
-struct sd_emit_nestroots { const sd_nest *nest; sd_emit_root *root; };
 
 // ---- emit_scope.c: bookkeeping, loops, branches ----
 void sd_emit_fail(sd_emit *E, sard_status *st); // keeps the first

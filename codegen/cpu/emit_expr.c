@@ -24,12 +24,13 @@ static sd_ll *cell_of(sd_emit *E, const sd_expr *e, bool broadcast) {
   return &x->cell[2 * sd_emit_project(E, x->slots) + broadcast];
 }
 
-static void fill(sd_emit *E, sd_ll *cell, sd_ll v) {
+static void fill(sd_emit *E, const sd_expr *e, sd_ll *cell, sd_ll v) {
   if (!*cell) sd_vec_push(E->a, &E->scopes.at[E->n_scope - 1].cells, cell);
+  if (E->info[e->id].rw) sd_vec_push(E->a, &E->rw_cells, cell);
   *cell = v;
 }
 
-void sd_emit_keep(sd_emit *E, const sd_expr *e, sd_ll v) { fill(E, cell_of(E, e, false), v); }
+void sd_emit_keep(sd_emit *E, const sd_expr *e, sd_ll v) { fill(E, e, cell_of(E, e, false), v); }
 sd_ll sd_emit_kept(sd_emit *E, const sd_expr *e) { return *cell_of(E, e, false); }
 
 // ---- values ----
@@ -113,7 +114,7 @@ sd_ll sd_emit_value_lanes(sd_emit *E, const sd_expr *e, bool lanes) {
   if (!lanes || sd_emit_info_of(E, e)->lanes) return v;
   if (LLVMIsConstant(v)) return sd_emit_splat(E, v);
   sd_ll *cell = cell_of(E, e, true);
-  if (!*cell) fill(E, cell, sd_emit_splat(E, v));
+  if (!*cell) fill(E, e, cell, sd_emit_splat(E, v));
   return *cell;
 }
 
@@ -134,7 +135,7 @@ static void walk_reductions(sd_emit *E, const sd_expr *e) {
   if (x->seen == E->stamp) return;
   x->seen = E->stamp;
   if (e->op == SD_X_REDUCE && x->ready) {
-    if (!sd_emit_kept(E, e)) { // its own walks need another stamp
+    if (!x->rw && !sd_emit_kept(E, e)) { // its own walks need another stamp
       uint32_t stamp = E->stamp;
       sd_emit_reduce(E, e);
       E->stamp = stamp;

@@ -216,6 +216,10 @@ static sd_ll index_check(sd_emit *E, sd_ll x, sd_ll y, bool lanes) {
   sd_ll ok = LLVMBuildICmp(E->b, LLVMIntULT, x, y, "");
   sd_ll bad = LLVMBuildNot(E->b, ok, ""), mask = lanes ? sd_emit_lane_mask(E) : NULL;
   if (mask) bad = LLVMBuildAnd(E->b, bad, mask, "");
+  if (!E->err) {
+    E->err = LLVMBuildAlloca(E->entry, E->i32, "");
+    LLVMBuildStore(E->entry, LLVMConstInt(E->i32, 0, 0), E->err);
+  }
   sd_ll flag = LLVMBuildZExt(E->b, sd_emit_any(E, bad), E->i32, "");
   LLVMBuildStore(E->b, LLVMBuildOr(E->b, LLVMBuildLoad2(E->b, E->i32, E->err, ""), flag, ""), E->err);
   return LLVMBuildSelect(E->b, ok, x, LLVMConstNull(LLVMTypeOf(x)), "");

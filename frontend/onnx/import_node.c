@@ -96,7 +96,8 @@ static const char *row_name(sd_import *im, const sd_onnx_node *n) {
 }
 
 static sard_status *no_row(sd_import *im, sd_onnx_node *n) {
-  const char *name = row_name(im, n), *near = sd_op_nearest(name);
+  // Names of other domains resemble each other by their prefix only.
+  const char *name = row_name(im, n), *near = *n->domain ? NULL : sd_op_nearest(name);
   return give_up(im, n, near ? sd_arena_printf(im->tmp, "Sard has no operator '%s' (the nearest name is '%s')", name, near)
                              : sd_arena_printf(im->tmp, "Sard has no operator '%s'", name));
 }
@@ -147,7 +148,9 @@ static sard_status *build(sd_import *im, sd_onnx_node *n, const sd_op *op) {
   if (missing) sd_import_problem(im, n, missing);
   if (im->problems.len > problems) return NULL; // types of the outputs stay unknown
   st = sd_node_infer(node);
-  return st ? unsupported_or_fail(im, n, st) : NULL;
+  if (st) return unsupported_or_fail(im, n, st);
+  sd_import_fold(im, node);
+  return NULL;
 }
 
 static sard_status *import_constant(sd_import *im, sd_onnx_node *n) {

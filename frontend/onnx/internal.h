@@ -105,6 +105,10 @@ extern sd_value sd_import_absent; // never read or written, only its address cou
 sard_status *sd_import_constant(sd_import *im, sd_onnx_node *n, sd_value **out);
 sd_value *sd_import_const_value(sd_scope *scope, const char *name, const sd_const *c);
 
+// ---- import_fold.c ----
+// Turns the one small output of n into a constant where it is known, and removes n.
+void sd_import_fold(sd_import *im, sd_node *n);
+
 // ---- import_function.c ----
 sard_status *sd_import_functions(sd_import *im);
 const Onnx__FunctionProto *sd_import_find_function(sd_import *im, const char *domain, const char *op,

@@ -238,8 +238,8 @@ static sard_status *scan_message(scan *s, const ProtobufCMessageDescriptor *d, c
     return SD_ERR(MODEL, "the model nests deeper than %d levels of subgraphs (at byte %llu)", SD_MAX_DEPTH,
                   offset_of(s, p));
   while (p < end) {
-    const uint8_t *tag_at = p, *from;
-    uint64_t tag, n;
+    const uint8_t *tag_at = p, *from = p;
+    uint64_t tag, n = 0;
     if (!sd_wire_varint(&p, end, &tag) || tag >> 3 == 0 || tag >> 3 > 0x1fffffff)
       return SD_ERR(MODEL, "malformed model: broken field tag at byte %llu (in %s)", offset_of(s, tag_at),
                     d->short_name);

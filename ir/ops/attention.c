@@ -9,7 +9,7 @@
 #include "ir/ops/xbuild.h"
 #include "runtime/base/alloc.h"
 
-enum { Q, K, V, MASK, KV_LEN };
+enum { Q, K, V, MASK, KV_LEN, PAST };
 #define BLOCK_STATIC   64 // query rows of a tile
 #define BLOCK_SYMBOLIC 32
 
@@ -52,8 +52,9 @@ static sard_status *attn_read(const sd_node *n, attn *a) {
   sd_dimtab *t = sd_sh_tab(n);
   if (sd_dim_eq(t, sd_dim_mod(t, a->H, a->Hk), sd_dim_const(t, 0)) == 0)
     return SD_SH_ERR(n, MODEL, "the heads of q are no multiple of those of k");
-  if (sd_node_int(n, "offset", 0) == 2 && !sd_sh_in(n, KV_LEN)) return SD_SH_ERR(n, MODEL, "offset = 2 needs kv_len");
-  return NULL;
+  int64_t offset = sd_node_int(n, "offset", 0);
+  if (offset == 2 && !sd_sh_in(n, KV_LEN)) return SD_SH_ERR(n, MODEL, "offset = 2 needs kv_len");
+  return offset == 3 ? sd_sh_rank(n, PAST, 4, 4) : NULL;
 }
 
 sard_status *sd_shape_sard_attention(sd_node *n) {
@@ -104,6 +105,7 @@ static void attn_tile(sd_tb *b, attn *a) {
   a->offset = x_int(b, 0);
   if (offset == 1) a->offset = x_dim(b, sd_dim_sub(b->dims, a->T, a->S));
   if (offset == 2) a->offset = x_sub(b, sd_tb_load(b, a->n, KV_LEN, &a->b), x_dim(b, a->S));
+  if (offset == 3) a->offset = x_dim(b, a->n->in[PAST]->dims[2]);
   if (sd_node_int(a->n, "causal", 0) && !(a->n->n_out > 1 && a->n->out[1]))
     a->reach = x_add(b, x_add(b, a->row0, a->offset), x_int(b, a->rows));
   sd_dim rows = d_const(b, a->rows);
@@ -159,12 +161,14 @@ static sd_expr *attended(sd_tb *b, const attn *a, sd_expr *s, sd_expr *t, sd_exp
   if (!sd_tb_has(n, MASK)) return cond;
   const sd_value *m = n->in[MASK];
   sd_expr *ix[4] = {a->b, a->h, s, t};
+  sd_dim over_t = a->T;
   if (sd_node_int(n, "pad_mask", 0) && m->rank && sd_dim_eq(b->dims, m->dims[m->rank - 1], a->T) != 1 &&
       !sd_dim_is(b->dims, m->dims[m->rank - 1], 1)) {
+    over_t = m->dims[m->rank - 1];
     inside = x_bin(b, SD_X_LT, t, x_dim(b, m->dims[m->rank - 1]));
     sd_tb_guard_begin(b, inside, &saved);
   }
-  sd_expr *x = sd_tb_load_bcast(b, n, MASK, ix, 4);
+  sd_expr *x = x_load_over(b, n, MASK, ix, 4, (sd_dim[]){a->B, a->H, a->S, over_t});
   if (x && m->dtype != SD_BOOL) x = x_cast(b, a->type, x);
   sd_expr *none = !x ? NULL : m->dtype == SD_BOOL ? sd_x_i(b->k, SD_BOOL, 0) : x_lowest(b, a->type);
   if (inside) x = sd_tb_guard_end(b, saved, inside, x, none);
@@ -180,6 +184,15 @@ static void store_scores(sd_tb *b, const attn *a, sd_nest *nest, int64_t mode, s
   sd_nest_store(b->k, nest, sd_tb_out(b, a->n, 1), sd_tb_offset(b, a->n->out[1], ix), x, NULL);
 }
 
+// Times the attribute `scale`; 0 stands for 1 / sqrt(D).
+static sd_expr *scaled(sd_tb *b, const attn *a, sd_expr *x) {
+  double scale = sd_node_float(a->n, "scale", 1);
+  int64_t d;
+  if (scale == 0 && sd_dim_is_const(b->dims, a->D, &d) && d > 0) scale = 1 / sqrt((double)d);
+  if (scale != 0 || !x) return x_muln(b, x, scale);
+  return x_div(b, x, x_un(b, SD_X_SQRT, x_cast(b, x->dtype, x_dim(b, a->D))));
+}
+
 static void score_nest(sd_tb *b, const attn *a) {
   sd_expr *iq[4], *ik[4], *bias = NULL;
   sd_nest *nest = sd_kernel_nest(b->k, NULL);
@@ -191,7 +204,7 @@ static void score_nest(sd_tb *b, const attn *a) {
   sd_expr *key = a->pack ? sd_x_load(b->k, a->keys, x_add(b, sd_x_mul_dim(b->k, d, a->T), t), NULL)
                          : sd_tb_load(b, a->n, K, ik);
   sd_expr *x = x_reduce(b, SD_R_SUM, &red, x_mul(b, sd_tb_load(b, a->n, Q, iq), key));
-  x = x_muln(b, x, sd_node_float(a->n, "scale", 1));
+  x = scaled(b, a, x);
   store_scores(b, a, nest, 0, r, t, x);
   double cap = sd_node_float(a->n, "softcap", 0);
   if (cap > 0) x = x_muln(b, x_un(b, SD_X_TANH, x_muln(b, x, 1.0 / cap)), cap);
@@ -376,15 +389,11 @@ static void set_float(sd_node *n, const char *name, float v) {
   if (a) *a = (sd_attr){.kind = SD_ATTR_FLOAT, .f = v};
 }
 
-static void attention_attrs(sd_node *x, const sd_node *n, const onnx_attn *a, const int64_t *layout) {
-  int64_t d = 1;
-  sd_dim_is_const(sd_sh_tab(n), a->D, &d);
-  const sd_attr *scale = sd_node_attr(n, "scale");
-  bool given = scale && scale->kind == SD_ATTR_FLOAT && scale->f != 0;
-  set_float(x, "scale", given ? scale->f : (float)(1.0 / sqrt((double)d)));
+static void attention_attrs(sd_node *x, const sd_node *n, const int64_t *layout) {
+  set_float(x, "scale", sd_node_float(n, "scale", 0));
   set_float(x, "softcap", sd_node_float(n, "softcap", 0));
   sd_node_set_int(x, "causal", sd_node_int(n, "is_causal", 0));
-  sd_node_set_int(x, "offset", sd_sh_in(n, PAST_K) ? 1 : sd_sh_in(n, NONPAD) ? 2 : 0);
+  sd_node_set_int(x, "offset", sd_sh_in(n, PAST_K) ? 3 : sd_sh_in(n, NONPAD) ? 2 : 0);
   sd_node_set_int(x, "window_left", sd_node_int(n, "left_window_size", -1));
   sd_node_set_int(x, "window_right", sd_node_int(n, "right_window_size", -1));
   sd_node_set_int(x, "scores_mode", sd_node_int(n, "qk_matmul_output_mode", 0));
@@ -397,10 +406,6 @@ sard_status *sd_rewrite_attention(sd_node *n) {
   sd_value *q, *k, *v, *y;
   sd_node *x;
   SD_TRY(onnx_read(n, &a));
-  if (!sd_dim_is_const(sd_sh_tab(n), a.D, NULL)) return SD_SH_ERR(n, UNSUPPORTED, "the head size must be a number");
-  // offset T - S equals the past only where all new keys belong to the query rows
-  if (sd_sh_in(n, PAST_K) && sd_dim_eq(sd_sh_tab(n), a.S, a.Tn) == 0 && sd_node_int(n, "is_causal", 0))
-    return SD_SH_ERR(n, UNSUPPORTED, "causal attention with a past and key length different from the query length");
   int64_t layout[4] = {a.flat, a.flat, a.flat, a.flat};
   SD_TRY(split_heads(n, 0, "q_num_heads", &q));
   SD_TRY(split_heads(n, 1, "kv_num_heads", &k));
@@ -408,9 +413,9 @@ sard_status *sd_rewrite_attention(sd_node *n) {
   SD_TRY(with_past(n, 1, PAST_K, 1, &k, &layout[1]));
   SD_TRY(with_past(n, 2, PAST_V, 2, &v, &layout[2]));
   bool scores = n->n_out > 3 && n->out[3];
-  sd_value *in[5] = {q, k, v, sd_sh_in(n, MASK), sd_sh_in(n, NONPAD)};
-  SD_TRY(make(n, "sard.Attention", in, 5, scores ? 2 : 1, &x));
-  attention_attrs(x, n, &a, layout);
+  sd_value *in[6] = {q, k, v, sd_sh_in(n, MASK), sd_sh_in(n, NONPAD), sd_sh_in(n, PAST_K)};
+  SD_TRY(make(n, "sard.Attention", in, 6, scores ? 2 : 1, &x));
+  attention_attrs(x, n, layout);
   SD_TRY(sd_node_infer(x));
   y = x->out[0];
   if (a.flat) SD_TRY(reshape(n, y, (int64_t[]){0, 0, -1}, 3, &y));

@@ -105,7 +105,7 @@ sard_status *sd_shape_gemm(sd_node *n) {
 sd_expr *sd_pull_gemm(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *idx) {
   sd_expr *y = sd_pull_matmul(b, n, out, idx); // alpha is applied there
   if (!sd_tb_has(n, 2) || sd_node_float(n, "beta", 1) == 0) return y;
-  return x_add(b, y, x_muln(b, sd_tb_load_bcast(b, n, 2, idx, 2), sd_node_float(n, "beta", 1)));
+  return x_add(b, y, x_muln(b, x_load_over(b, n, 2, idx, 2, n->out[0]->dims), sd_node_float(n, "beta", 1)));
 }
 
 // ---- Einsum ----

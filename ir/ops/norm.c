@@ -167,7 +167,7 @@ static void over_from(const sd_node *n, bool *over) {
 
 // Operand of the row broadcast to x, in the type of `like`.
 static sd_expr *operand_as(sd_tb *b, const sd_node *n, uint32_t operand, sd_expr *const *idx, const sd_expr *like) {
-  return like ? x_cast(b, like->dtype, sd_tb_load_bcast(b, n, operand, idx, n->in[0]->rank)) : NULL;
+  return like ? x_cast(b, like->dtype, x_load_over(b, n, operand, idx, n->in[0]->rank, n->in[0]->dims)) : NULL;
 }
 
 // Output 0, 1 (mean) or 2 (inverse deviation) of a layer normalization of `at`; scale and bias are operand numbers.
@@ -219,8 +219,8 @@ sard_status *sd_shape_skipnorm(sd_node *n) {
 
 static sd_expr *element_skip(sd_tb *b, const sd_node *n, sd_expr *const *ix) {
   uint32_t bias = n->op->n_in == 5 ? 4 : 3; // the simplified row has no beta
-  sd_expr *x = x_add(b, sd_tb_load(b, n, 0, ix), sd_tb_load_bcast(b, n, 1, ix, n->in[0]->rank));
-  return sd_tb_has(n, bias) ? x_add(b, x, sd_tb_load_bcast(b, n, bias, ix, n->in[0]->rank)) : x;
+  sd_expr *x = x_add(b, sd_tb_load(b, n, 0, ix), x_load_over(b, n, 1, ix, n->in[0]->rank, n->in[0]->dims));
+  return sd_tb_has(n, bias) ? x_add(b, x, x_load_over(b, n, bias, ix, n->in[0]->rank, n->in[0]->dims)) : x;
 }
 
 sd_expr *sd_pull_skipnorm(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *idx) {
@@ -244,10 +244,7 @@ static sard_status *channel_operands(const sd_node *n, uint32_t count) {
 
 sard_status *sd_shape_channelnorm(sd_node *n) {
   SD_TRY(channel_operands(n, (uint32_t)n->op->n_in - 1));
-  if (sd_node_attr(n, "training_mode") && sd_node_int(n, "training_mode", 0))
-    return sd_status_field(SD_SH_ERR(n, UNSUPPORTED, "batch normalization in training mode"), SARD_TEXT_HINT,
-                           "export the model for inference");
-  for (uint32_t o = 1; o < n->n_out; o++) SD_TRY(sd_sh_like(n, o, o + 2)); // running statistics stay as they are
+  for (uint32_t o = 1; o < n->n_out; o++) SD_TRY(sd_sh_like(n, o, o + 2));
   return sd_sh_like(n, 0, 0);
 }
 
@@ -255,11 +252,29 @@ static sd_expr *channel_load(sd_tb *b, const sd_node *n, uint32_t operand, sd_ex
   return like ? x_cast(b, like->dtype, sd_tb_load(b, n, operand, &channel)) : NULL;
 }
 
+// In training the statistics are those of the batch, and the running ones move towards them.
+static sd_expr *batch_statistic(sd_tb *b, const sd_node *n, bool variance, sd_expr *channel) {
+  bool over[SD_MAX_RANK];
+  sd_expr *ix[SD_MAX_RANK];
+  for (int i = 0; i < n->in[0]->rank; i++) over[i] = i != 1, ix[i] = channel;
+  sd_expr *mean = mean_of(b, n, ix, over, element_x);
+  return variance ? variance_of(b, n, ix, over, element_x, mean) : mean;
+}
+
 sd_expr *sd_pull_batchnorm(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *idx) {
-  if (out > 0) return sd_tb_load(b, n, out + 2, idx);
+  bool training = sd_node_int(n, "training_mode", 0) != 0;
+  if (out > 0) {
+    double momentum = sd_node_float(n, "momentum", 0.9f);
+    sd_expr *running = sd_tb_load(b, n, out + 2, idx);
+    if (!training || !running) return running;
+    sd_expr *now = x_cast(b, running->dtype, batch_statistic(b, n, out == 2, idx[0]));
+    return x_add(b, x_muln(b, running, momentum), x_muln(b, now, 1 - momentum));
+  }
   sd_expr *x = sd_tb_load(b, n, 0, idx), *c = idx[1];
-  sd_expr *inv = inverse_root(b, channel_load(b, n, 4, c, x), sd_node_float(n, "epsilon", 1e-5f));
-  sd_expr *y = x_mul(b, x_sub(b, x, channel_load(b, n, 3, c, x)), x_mul(b, channel_load(b, n, 1, c, x), inv));
+  sd_expr *mean = training ? batch_statistic(b, n, false, c) : channel_load(b, n, 3, c, x);
+  sd_expr *var = training ? batch_statistic(b, n, true, c) : channel_load(b, n, 4, c, x);
+  sd_expr *inv = inverse_root(b, var, sd_node_float(n, "epsilon", 1e-5f));
+  sd_expr *y = x_mul(b, x_sub(b, x, mean), x_mul(b, channel_load(b, n, 1, c, x), inv));
   return x_add(b, y, channel_load(b, n, 2, c, x));
 }
 

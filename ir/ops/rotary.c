@@ -53,7 +53,7 @@ static sd_expr *table_at(sd_tb *b, const sd_node *n, const rotary *r, uint32_t o
   const sd_value *pos = sd_tb_has(n, r->pos) ? n->in[r->pos] : NULL;
   if (!pos) return sd_tb_load(b, n, operand, (sd_expr *[]){batch, s, j});
   sd_expr *p;
-  if (pos->rank == 2) p = sd_tb_load_bcast(b, n, r->pos, (sd_expr *[]){batch, s}, 2);
+  if (pos->rank == 2) p = x_load_over(b, n, r->pos, (sd_expr *[]){batch, s}, 2, (sd_dim[]){n->in[0]->dims[0], pos->dims[1]});
   else p = x_add(b, sd_tb_load(b, n, r->pos, (sd_expr *[]){x_int(b, 0)}), s); // one offset for all
   if (!p) return NULL;
   p = sd_x_index(b->k, x_cast(b, SD_I64, p), n->in[operand]->dims[0]);

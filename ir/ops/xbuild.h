@@ -55,3 +55,16 @@ static inline sd_expr *x_div_dim(sd_tb *b, sd_expr *x, sd_dim count) {
   if (sd_dim_is_const(b->dims, count, &v)) return x_div(b, x, x_num(b, x, (double)v));
   return x_div(b, x, x_cast(b, x->dtype, x_dim(b, count)));
 }
+// Element of an operand broadcast by numpy's rule to the shape `over` of rank `rank`, over which idx runs. Also right
+// where a symbolic dim of the operand is 1 only at run time.
+static inline sd_expr *x_load_over(sd_tb *b, const sd_node *n, uint32_t operand, sd_expr *const *idx, int rank,
+                                   const sd_dim *over) {
+  const sd_value *v = n->in[operand];
+  sd_expr *at[SD_MAX_RANK];
+  for (int i = 0; i < v->rank; i++) {
+    int o = rank - v->rank + i;
+    if (o < 0 || !idx[o]) return NULL;
+    at[i] = sd_sh_bcast_index(b->k, idx[o], v->dims[i], over[o]);
+  }
+  return sd_tb_load(b, n, operand, at);
+}

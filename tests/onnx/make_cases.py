@@ -1,12 +1,15 @@
 """Writes ONNX's own node tests (from the Python package onnx) as folders of .onnx and .pb files.
 
 usage: python3 make_cases.py OUT_DIR [NAME_PREFIX...]   OUT_DIR/<case>/model.onnx, test_data_set_0/{input,output}_N.pb
+
+Most cases pass everything as graph inputs, even axes and shapes, which real models hold as constants. model_const.onnx,
+where present, is the same model with these small inputs turned into initializers.
 """
 import os
 import sys
 import warnings
 
-from onnx import SequenceProto, OptionalProto, TensorProto, numpy_helper
+from onnx import ModelProto, OptionalProto, SequenceProto, TensorProto, defs, numpy_helper
 from onnx.backend.test.case.node import collect_testcases
 
 
@@ -19,11 +22,54 @@ def encode(value, info):
     return make(value, info.name).SerializeToString()
 
 
+PARAMETERS = {"scales", "roi", "start", "limit", "delta", "ratio", "X_scale"}
+
+
+def parameter_names(graph):
+    """Inputs of the graph that go into operands like scales, by the schemas of their nodes."""
+    found = set()
+    for node in graph.node:
+        if not defs.has(node.op_type, node.domain):
+            continue
+        for formal, name in zip(defs.get_schema(node.op_type, node.domain).inputs, node.input):
+            if formal.name in PARAMETERS:
+                found.add(name)
+    return found
+
+
+def with_constants(model, inputs):
+    model = ModelProto.FromString(model.SerializeToString())
+    parameters = parameter_names(model.graph)
+    changed = False
+    for info, value in list(zip(model.graph.input, inputs)):
+        if info.type.WhichOneof("value") != "tensor_type":
+            continue
+        tensor = value if isinstance(value, TensorProto) else None
+        if tensor is None:
+            if getattr(value, "dtype", None) is None or value.dtype.kind not in "iubf":
+                continue
+            tensor = numpy_helper.from_array(value, info.name)
+        count = 1
+        for d in tensor.dims:
+            count *= d
+        integer = tensor.data_type in (2, 3, 4, 5, 6, 7, 9, 12, 13)
+        if len(tensor.dims) <= 1 and count <= 64 and (integer or info.name in parameters):
+            tensor.name = info.name
+            model.graph.initializer.append(tensor)
+            model.graph.input.remove(info)
+            changed = True
+    return model if changed else None
+
+
 def write(case, out):
     folder = os.path.join(out, case.name)
     os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, "model.onnx"), "wb") as f:
         f.write(case.model.SerializeToString())
+    constants = with_constants(case.model, case.data_sets[0][0]) if len(case.data_sets) == 1 else None
+    if constants:
+        with open(os.path.join(folder, "model_const.onnx"), "wb") as f:
+            f.write(constants.SerializeToString())
     for i, (inputs, outputs) in enumerate(case.data_sets):
         data = os.path.join(folder, f"test_data_set_{i}")
         os.makedirs(data, exist_ok=True)

@@ -1,0 +1,125 @@
+// Finds scaled dot product attention written out as MatMul, scale, mask, Softmax, MatMul and makes it sard.Attention.
+//
+// Scalings by constants are collected from the scores and from q and k; transposes between [B,S,H,D] and [B,H,S,D]
+// become layouts of the operands. Only forms that compute the same are taken: an additive mask, softmax over the last
+// axis, ranks of 4 with equal batch and head dims.
+#include "passes/edit.h"
+
+typedef struct match {
+  sd_value *q, *k, *v, *mask, *y;
+  double scale;
+  int64_t layout[4];
+  sd_node *root; // node whose output 0 becomes the attention's
+} match;
+
+static bool scalar(const sd_value *v, double *out) {
+  if (!v || !v->data || v->data->count != 1 || !sd_dtype_is_float(v->data->dtype)) return false;
+  *out = sd_dtype_get_f64(v->data->dtype, v->data->data, 0);
+  return true;
+}
+
+// v = w * c or w / c for a number c: returns w and multiplies the scale; v itself otherwise.
+static sd_value *strip_scale(sd_value *v, double *scale) {
+  double c;
+  for (sd_node *n = v->def; n; n = v->def) {
+    if (sd_edit_is(n, "Mul") && scalar(n->in[1], &c)) *scale *= c, v = n->in[0];
+    else if (sd_edit_is(n, "Mul") && scalar(n->in[0], &c)) *scale *= c, v = n->in[1];
+    else if (sd_edit_is(n, "Div") && scalar(n->in[1], &c) && c != 0) *scale /= c, v = n->in[0];
+    else break;
+    if (v->rank != 4) return v;
+  }
+  return v;
+}
+
+static bool permutes(const sd_node *n, int64_t a, int64_t b, int64_t c, int64_t d) {
+  const sd_attr *p = n && sd_edit_is(n, "Transpose") ? sd_node_attr(n, "perm") : NULL;
+  return p && p->kind == SD_ATTR_INTS && p->n == 4 && p->ints[0] == a && p->ints[1] == b && p->ints[2] == c && p->ints[3] == d;
+}
+
+// An operand that is the transpose of [B,S,H,D] is read in that layout.
+static sd_value *heads_layout(sd_value *v, int64_t *layout) {
+  *layout = permutes(v->def, 0, 2, 1, 3);
+  return *layout ? v->def->in[0] : v;
+}
+
+static bool keys(match *m, sd_value *kt) {
+  kt = strip_scale(kt, &m->scale);
+  if (permutes(kt->def, 0, 1, 3, 2)) { // [B,H,T,D], perhaps itself a transpose of [B,T,H,D]
+    sd_value *k = strip_scale(kt->def->in[0], &m->scale);
+    m->k = heads_layout(k, &m->layout[1]);
+    return true;
+  }
+  if (permutes(kt->def, 0, 2, 3, 1)) {
+    m->k = kt->def->in[0], m->layout[1] = 1;
+    return true;
+  }
+  return false;
+}
+
+static sd_dim head_dim(const sd_value *v, int64_t layout, int axis) { // axis 0 batch, 1 heads
+  return v->dims[axis == 0 ? 0 : layout ? 2 : 1];
+}
+
+static bool scores(match *m, sd_value *s) {
+  m->scale = 1, m->mask = NULL;
+  sd_node *n = s->def;
+  if (n && sd_edit_is(n, "Add")) {
+    // which side is the product: the one that reaches a MatMul through scalings
+    for (int side = 0; side < 2 && !m->mask; side++) {
+      double c = 1;
+      sd_value *w = strip_scale(n->in[side], &c);
+      if (w->def && sd_edit_is(w->def, "MatMul") && sd_edit_only_use(w)) m->mask = n->in[1 - side], s = n->in[side];
+    }
+    if (!m->mask || m->mask->rank > 4 || m->mask->dtype != s->dtype) return false;
+  }
+  s = strip_scale(s, &m->scale);
+  if (!s->def || !sd_edit_is(s->def, "MatMul") || !sd_edit_only_use(s) || s->rank != 4) return false;
+  sd_value *q = strip_scale(s->def->in[0], &m->scale);
+  if (q->rank != 4 || s->def->in[1]->rank != 4) return false;
+  m->q = heads_layout(q, &m->layout[0]);
+  return keys(m, s->def->in[1]);
+}
+
+static bool find(sd_node *n, match *m) {
+  sd_value *p = n->in[0];
+  if (!sd_edit_is(n, "MatMul") || !p->def || !sd_edit_is(p->def, "Softmax") || !sd_edit_only_use(p) || p->rank != 4) return false;
+  int64_t axis = sd_node_int(p->def, "axis", -1);
+  if ((axis != -1 && axis != 3) || n->in[1]->rank != 4 || !scores(m, p->def->in[0])) return false;
+  m->v = heads_layout(n->in[1], &m->layout[2]);
+  for (int a = 0; a < 2; a++) {
+    sd_dim d = head_dim(m->q, m->layout[0], a);
+    if (head_dim(m->k, m->layout[1], a) != d || head_dim(m->v, m->layout[2], a) != d) return false;
+  }
+  if (!sd_dim_is_const(n->graph->module->dims, m->q->dims[3], NULL) || m->q->dtype != m->k->dtype || m->q->dtype != m->v->dtype) return false;
+  m->root = n, m->layout[3] = 0;
+  sd_value *y = sd_edit_only_use(n->out[0]);
+  if (y && permutes(y->uses.at[0].node, 0, 2, 1, 3)) m->root = y->uses.at[0].node, m->layout[3] = 1;
+  return true;
+}
+
+static sard_status *replace(sd_node *n, const match *m) {
+  sd_value *in[4] = {m->q, m->k, m->v, m->mask};
+  const sd_op *op = sd_op_find("sard.Attention");
+  if (!op) return NULL;
+  sd_node *x = sd_node_new(n->graph, m->root, op, in, m->mask ? 4 : 3, 1);
+  *sd_node_attr(x, "scale") = (sd_attr){.kind = SD_ATTR_FLOAT, .f = (float)m->scale};
+  sd_node_set_ints(x, "layout", m->layout, 4);
+  x->name = n->name, x->onnx_index = n->onnx_index;
+  SD_TRY(sd_node_infer(x));
+  x->out[0]->name = m->root->out[0]->name;
+  sd_value_replace(m->root->out[0], x->out[0]);
+  return NULL;
+}
+
+sard_status *sd_pass_attention(sd_module *m, const sd_pass_options *o, sd_arena *scratch, sd_pass_report *r) {
+  (void)scratch;
+  for (sd_node *n = m->main->first; n; n = n->next) {
+    match x = {0};
+    if (o->bisect >= 0 && r->rewrites >= o->bisect) break;
+    if (!find(n, &x)) continue;
+    sard_status *st = replace(n, &x); // what it replaced is dead now
+    if (st) return sd_node_error(n, st);
+    r->rewrites++;
+  }
+  return NULL;
+}

@@ -1,0 +1,30 @@
+# Installs what building needs on Debian 12 (sourced by tests/run.sh and models/try.sh). Does nothing when it is there.
+sard_install() {
+  local missing=() p
+  for p in "$@"; do
+    dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q "install ok installed" || missing+=("$p")
+  done
+  if [ ${#missing[@]} -eq 0 ]; then return 0; fi
+  local sudo=""
+  if [ "$(id -u)" -ne 0 ]; then
+    command -v sudo >/dev/null || { echo "needs root or sudo to install: ${missing[*]}" >&2; return 1; }
+    sudo=sudo
+  fi
+  echo "installing ${missing[*]}" >&2
+  if ! { $sudo apt-get update -qq && $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"; } >/tmp/sard-apt.$$ 2>&1; then
+    cat /tmp/sard-apt.$$ >&2; rm -f /tmp/sard-apt.$$; return 1
+  fi
+  rm -f /tmp/sard-apt.$$
+}
+
+sard_build_deps() { sard_install gcc libc6-dev cmake ninja-build llvm-19-dev libprotobuf-c-dev protobuf-c-compiler; }
+
+# sard_build DIR [cmake flags...]: configures and builds; output only when something fails.
+sard_build() {
+  local dir=$1 log; shift
+  log=$(mktemp)
+  if ! { cmake -G Ninja -S . -B "$dir" "$@" && ninja -C "$dir"; } >"$log" 2>&1; then
+    tail -40 "$log" >&2; rm -f "$log"; return 1
+  fi
+  rm -f "$log"
+}

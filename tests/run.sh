@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# Every test. Installs what it needs, builds into build/, closes with "N passed, N failed". Root of the checkout or anywhere.
+#   tests/run.sh [PART...]   parts: unit golden cli corpus onnx sanitize lint   (all when none is named)
+set -uo pipefail
+cd "$(dirname "$0")/.."
+root=$PWD
+. tests/deps.sh
+parts=${*:-lint unit golden cli corpus onnx sanitize}
+passed=0 failed=0
+export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:allocator_may_return_null=1}
+
+want() { case " $parts " in *" $1 "*) return 0 ;; *) return 1 ;; esac; }
+# check NAME COMMAND...: one test, its output shown when it fails
+check() {
+  local name=$1 log; shift
+  log=$(mktemp)
+  if "$@" >"$log" 2>&1; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "FAIL $name"; tail -25 "$log" | sed 's/^/    /'; fi
+  rm -f "$log"
+}
+# counted NAME COMMAND...: adds the counts of the command's last line "... N passed, M failed"
+counted() {
+  local name=$1 log line; shift
+  log=$(mktemp)
+  "$@" >"$log" 2>&1; local rc=$?
+  line=$(grep -E '[0-9]+ passed, [0-9]+ failed' "$log" | tail -1)
+  if [ -z "$line" ]; then failed=$((failed + 1)); echo "FAIL $name (no result, exit $rc)"; tail -25 "$log" | sed 's/^/    /'
+  else
+    local p f
+    p=$(echo "$line" | grep -oE '[0-9]+ passed' | grep -oE '[0-9]+'); f=$(echo "$line" | grep -oE '[0-9]+ failed' | grep -oE '[0-9]+')
+    passed=$((passed + p)); failed=$((failed + f))
+    echo "$name: $p passed, $f failed"
+    [ "$f" -eq 0 ] || grep -E '^(FAIL|not ok)' "$log" | head -40 | sed 's/^/    /'
+  fi
+  rm -f "$log"
+}
+
+sard_build_deps && sard_install python3 python3-numpy pkg-config || { echo "0 passed, 1 failed"; exit 1; }
+echo "building"
+if ! sard_build build -DSARD_WERROR=ON; then echo "FAIL build"; echo "0 passed, 1 failed"; exit 1; fi
+passed=$((passed + 1))
+corpus=${SARD_CORPUS:-$root/../shared/corpus}
+[ -d "$corpus" ] || corpus=$root/models/corpus
+
+if want lint; then check lint/layers bash tests/lint/layers.sh; fi
+if want unit; then
+  for t in build/tests/test_*; do
+    case $t in *_fuzz | *node_cases | *_bench) continue ;; esac
+    check "unit/$(basename "$t")" env SARD_CORPUS="$corpus" timeout 300 "$t"
+  done
+fi
+if want golden && [ -x tests/golden/run.sh ]; then counted golden bash tests/golden/run.sh; fi
+if want cli && [ -f tests/cli/run.sh ]; then counted cli bash tests/cli/run.sh; fi
+if want corpus; then
+  list=()
+  [ -f "$corpus/spine.txt" ] && list=(--list "$corpus/spine.txt")
+  counted corpus python3 tests/corpus/check.py build/sard "$corpus" --modes "${SARD_TEST_MODES:-all}" "${list[@]}"
+fi
+if want onnx && [ -f tests/onnx/run.sh ]; then counted onnx bash tests/onnx/run.sh; fi
+if want sanitize && [ -f tests/sanitize/run.sh ]; then counted sanitize env SARD_CORPUS="$corpus" bash tests/sanitize/run.sh; fi
+
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]

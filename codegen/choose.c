@@ -37,12 +37,6 @@ static int store_axis(const choice *c) {
   return -1;
 }
 
-static bool in_axes(const sd_expr *reduce, const sd_axis *a) {
-  for (uint32_t i = 0; i < reduce->n_axes; i++)
-    if (reduce->axes[i] == a) return true;
-  return false;
-}
-
 // ---- packing of constant operands ----
 
 // Fills `p` for a constant load whose offset is affine with constant coefficients in the given axes only.

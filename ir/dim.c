@@ -185,7 +185,10 @@ void sd_dim_bounds(const sd_dimtab *t, const sd_dimnode *d, int64_t *min, int64_
     break;
   case SD_DIM_PROD:
     lo = hi = 1;
-    for (uint32_t i = 0; i < d->n; i++) mul_bounds(&lo, &hi, t->nodes.at[d->args[i]]->min, t->nodes.at[d->args[i]]->max);
+    for (uint32_t i = 0; i < d->n; i++) {
+      const sd_dimnode *x = t->nodes.at[d->args[i]];
+      mul_bounds(&lo, &hi, x->min, x->max);
+    }
     break;
   case SD_DIM_FLOORDIV: div_bounds(a, b, &lo, &hi); break;
   case SD_DIM_CEILDIV:

@@ -44,7 +44,8 @@ struct sd_value {
   const sd_dim *elems;
   uint32_t n_elems;
   sd_value *storage; // shares the memory of that value (a view, or computed in place); NULL: has its own
-  bool view;         // with `storage`: the same elements, its node needs no code (Reshape)
+  bool view;         // its node needs no code: the same elements as `storage` (Reshape), or put together from windows (Concat)
+  const sd_dim *window; // with `storage`: the value lies inside of it, element 0 at this position (rank dims; same rank)
   SD_VEC(sd_use) uses;
 };
 
@@ -136,8 +137,8 @@ sd_node *sd_node_new(sd_graph *g, sd_node *before, const sd_op *op, sd_value *co
 sard_status *sd_build(sd_graph *g, sd_node *before, const char *op, sd_value *const *in, uint32_t n_in, sd_node **out);
 void sd_node_set_input(sd_node *n, uint32_t operand, sd_value *v); // keeps use lists right
 void sd_node_remove(sd_node *n);                                   // outputs must have no uses
-void sd_node_move_before(sd_node *n, sd_node *before);              // also into another graph; NULL: to the end of its own
-void sd_node_move_to(sd_node *n, sd_graph *g, sd_node *before);     // into g; outputs and bodies go along; NULL: at the end
+void sd_node_move_before(sd_node *n, sd_node *before);          // also into another graph; NULL: to the end of its own
+void sd_node_move_to(sd_node *n, sd_graph *g, sd_node *before); // into g, with outputs and bodies; NULL: at the end
 // A new empty body. A graph attribute of that name in the row is set to it: bodies are where graph attributes live.
 sd_graph *sd_node_add_body(sd_node *n, const char *name);
 // Attribute by name; NULL when the row has none of that name. Setting an undeclared one is an internal error.

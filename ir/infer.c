@@ -15,7 +15,7 @@ static int node_position(const sd_node *n) {
 }
 
 sard_status *sd_node_error(const sd_node *n, sard_status *st) {
-  if (!st) return NULL;
+  if (!st || *sard_status_text(st, SARD_TEXT_OP)) return st; // the innermost node is the one to name
   sd_str types = {0};
   for (uint32_t i = 0; i < n->n_in && i < 8; i++) {
     if (i) sd_str_put(&types, ", ");
@@ -167,7 +167,8 @@ sard_status *sd_node_infer(sd_node *n) {
   return sd_node_error(n, st);
 }
 
-sard_status *sd_build(sd_graph *g, sd_node *before, const char *name, sd_value *const *in, uint32_t n_in, sd_node **out) {
+sard_status *sd_build(sd_graph *g, sd_node *before, const char *name, sd_value *const *in, uint32_t n_in,
+                      sd_node **out) {
   const sd_op *op = sd_op_find(name);
   if (out) *out = NULL;
   if (!op) {

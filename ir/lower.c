@@ -73,13 +73,25 @@ static void memo_put(sd_tb *b, const sd_value *v, sd_expr *const *idx, int rank,
 }
 
 // ---- index arithmetic ----
+static const sd_value *outer_value(sd_tb *b, const sd_value *v);
+
+// The value whose memory holds v: itself, or the one it is a window of.
+static const sd_value *holder(const sd_value *v) {
+  while (v->window) v = v->storage;
+  return v;
+}
+
 sd_expr *sd_tb_offset(sd_tb *b, const sd_value *v, sd_expr *const *idx) {
+  const sd_value *outer = outer_value(b, v), *h = outer ? holder(outer) : v;
   sd_expr *off = sd_x_i(b->k, SD_I64, 0);
   sd_dim stride = sd_dim_const(b->dims, 1);
   for (int i = v->rank - 1; i >= 0; i--) {
-    if (!idx[i]) return NULL;
-    off = sd_x_bin(b->k, SD_X_ADD, off, sd_x_mul_dim(b->k, idx[i], stride));
-    stride = sd_dim_mul(b->dims, stride, v->dims[i]);
+    sd_expr *x = idx[i];
+    if (!x) return NULL;
+    for (const sd_value *w = outer; w && w->window; w = w->storage)
+      x = sd_x_bin(b->k, SD_X_ADD, x, sd_x_dim(b->k, w->window[i]));
+    off = sd_x_bin(b->k, SD_X_ADD, off, sd_x_mul_dim(b->k, x, stride));
+    stride = sd_dim_mul(b->dims, stride, h != outer && outer ? h->dims[i] : v->dims[i]);
   }
   return off;
 }
@@ -177,7 +189,7 @@ static sd_buf *param(sd_tb *b, const sd_value *v) {
     sd_buf *p = b->k->bufs.at[i];
     if (p->kind == SD_BUF_IN && p->value == v) return p;
   }
-  return sd_kernel_buf(b->k, SD_BUF_IN, v->dtype, sd_value_count(v), (sd_value *)v);
+  return sd_kernel_buf(b->k, SD_BUF_IN, v->dtype, sd_value_count(holder(v)), (sd_value *)v);
 }
 
 static bool inlined_here(const sd_tb *b, const sd_value *v) {
@@ -250,7 +262,7 @@ sd_expr *sd_tb_load_linear(sd_tb *b, const sd_node *n, uint32_t operand, sd_expr
   const sd_value *v = operand_of(b, n, operand);
   if (!v || !offset) return NULL;
   const sd_value *outer = inlined_here(b, v) ? NULL : outer_value(b, v);
-  if (outer && !known_element(b, outer, NULL) && v->rank != 1) {
+  if (outer && !outer->window && !known_element(b, outer, NULL) && v->rank != 1) {
     return sd_x_load(b->k, param(b, outer), offset, b->guard);
   }
   sd_expr *idx[SD_MAX_RANK];
@@ -299,7 +311,7 @@ sd_buf *sd_tb_out(sd_tb *b, const sd_node *n, uint32_t out) {
     sd_buf *p = b->k->bufs.at[i];
     if (p->kind == SD_BUF_OUT && p->value == v) return p;
   }
-  return sd_kernel_buf(b->k, SD_BUF_OUT, v->dtype, sd_value_count(v), v);
+  return sd_kernel_buf(b->k, SD_BUF_OUT, v->dtype, sd_value_count(holder(v)), v);
 }
 
 sd_buf *sd_tb_local(sd_tb *b, sd_dtype t, sd_dim count) { return sd_kernel_buf(b->k, SD_BUF_LOCAL, t, count, NULL); }
@@ -343,7 +355,7 @@ static sard_status *outputs_nest(sd_tb *b, const out_ref *outs, uint32_t n, bool
     done[o] = true;
     sd_expr *x = pull_output(b, &outs[o], idx);
     if (!x) return NULL; // recorded in b->error
-    sd_buf *buf = sd_kernel_buf(b->k, SD_BUF_OUT, outs[o].to->dtype, sd_value_count(outs[o].to), outs[o].to);
+    sd_buf *buf = sd_kernel_buf(b->k, SD_BUF_OUT, outs[o].to->dtype, sd_value_count(holder(outs[o].to)), outs[o].to);
     sd_nest_store(b->k, nest, buf, sd_tb_offset(b, outs[o].to, idx), x, NULL);
   }
   return NULL;
@@ -380,6 +392,52 @@ static sard_status *lower_outputs(sd_tb *b) {
   for (uint32_t i = 0; i < n && !b->error; i++) {
     if (!done[i]) SD_TRY(outputs_nest(b, outs, n, done, i));
   }
+  return NULL;
+}
+
+// ---- borders ----
+// A Pad whose operand lies in its output already: only the border is left to write, one nest for each side.
+static bool border_only(const sd_node *n) {
+  return !strcmp(n->op->name, "Pad") && n->in[0] && n->in[0]->window && n->in[0]->storage == n->out[0];
+}
+
+static void border_nest(sd_tb *b, const sd_node *n, int side, bool high, sd_expr *value) {
+  const sd_value *x = n->in[0], *y = n->out[0];
+  sd_nest *nest = NULL;
+  sd_expr *idx[SD_MAX_RANK];
+  sd_buf *buf = sd_tb_out(b, n, 0);
+  sd_dim start[SD_MAX_RANK], extent[SD_MAX_RANK];
+  for (int d = 0; d < y->rank; d++) { // sides before this one are done: stay between them
+    start[d] = d < side ? x->window[d] : sd_dim_const(b->dims, 0);
+    extent[d] = d < side ? x->dims[d] : y->dims[d];
+    if (d != side) continue;
+    sd_dim end = sd_dim_add(b->dims, x->window[d], x->dims[d]);
+    start[d] = high ? end : start[d];
+    extent[d] = high ? sd_dim_sub(b->dims, y->dims[d], end) : x->window[d];
+    if (sd_dim_is(b->dims, extent[d], 0)) return;
+  }
+  nest = sd_kernel_nest(b->k, NULL);
+  for (int d = 0; d < y->rank; d++) {
+    idx[d] = sd_x_dim(b->k, start[d]);
+    if (sd_dim_is(b->dims, extent[d], 1)) continue;
+    sd_axis *a = sd_kernel_axis(b->k, "i", extent[d]);
+    sd_nest_axis(nest, a);
+    idx[d] = sd_x_bin(b->k, SD_X_ADD, idx[d], sd_x_axis(b->k, a));
+  }
+  sd_nest_store(b->k, nest, buf, sd_tb_offset(b, y, idx), value, NULL);
+}
+
+static sard_status *lower_border(sd_tb *b, const sd_node *n) {
+  const sd_value *y = n->out[0];
+  sd_expr *zero[SD_MAX_RANK], *value;
+  if (sd_tb_has(n, 2)) {
+    for (int d = 0; d < n->in[2]->rank; d++) zero[d] = sd_x_i(b->k, SD_I64, 0);
+    value = sd_tb_load(b, n, 2, zero);
+  } else {
+    value = sd_x_f(b->k, sd_compute_type(y->dtype), 0);
+  }
+  for (int d = 0; d < y->rank && value; d++)
+    for (int high = 0; high < 2; high++) border_nest(b, n, d, high, value);
   return NULL;
 }
 
@@ -444,7 +502,7 @@ sard_status *sd_lower_node(sd_arena *a, sd_module *m, const sd_node *n, sd_kerne
       return sd_node_error(n, SD_ERR(INTERNAL, "a fused group needs one body with as many outputs as the node"));
     b.inlined = n->bodies[0];
   }
-  sard_status *st = n->op->nests ? n->op->nests(&b, n) : lower_outputs(&b);
+  sard_status *st = border_only(n) ? lower_border(&b, n) : n->op->nests ? n->op->nests(&b, n) : lower_outputs(&b);
   if (b.error) { // the cause; what followed from it adds nothing
     if (st && st != b.error) sard_status_free(st);
     return b.error;

@@ -76,7 +76,9 @@ void sd_value_set_type(sd_value *v, sd_dtype t, int rank, const sd_dim *dims) {
   if (v->rank > 0 && dims != v->dims) memcpy(v->dims, dims, (size_t)v->rank * sizeof *dims);
 }
 
-void sd_value_copy_type(sd_value *dst, const sd_value *src) { sd_value_set_type(dst, src->dtype, src->rank, src->dims); }
+void sd_value_copy_type(sd_value *dst, const sd_value *src) {
+  sd_value_set_type(dst, src->dtype, src->rank, src->dims);
+}
 
 bool sd_value_static(const sd_value *v, int64_t *out_dims) {
   if (v->rank < 0) return false;

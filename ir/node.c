@@ -51,7 +51,8 @@ static void children_drop(sd_graph *g, const sd_graph *child) {
     }
 }
 
-sd_node *sd_node_new(sd_graph *g, sd_node *before, const sd_op *op, sd_value *const *in, uint32_t n_in, uint32_t n_out) {
+sd_node *sd_node_new(sd_graph *g, sd_node *before, const sd_op *op, sd_value *const *in, uint32_t n_in,
+                     uint32_t n_out) {
   sd_arena *a = g->module->arena;
   sd_node *n = SD_NEW(a, sd_node);
   n->op = op;

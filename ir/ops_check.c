@@ -1,4 +1,4 @@
-// Self-check of the operator table: every row is well formed, every TEXT body expands for every dtype its classes allow.
+// Self-check of the operator table: rows are well formed, TEXT bodies expand for every dtype that their classes allow.
 #include "ir/lower.h"
 #include "ir/op_internal.h"
 
@@ -57,7 +57,8 @@ static sard_status *expand_row(sd_arena *a, sd_module *m, const sd_op *op, sd_dt
   sd_expr *e = sd_text_expand(&b, n, op->map, element, n_in);
   if (b.error) return b.error;
   if (!e || e->dtype != sd_compute_type(y))
-    return SD_ERR(INTERNAL, "row %s gives %s for %s", op->name, e ? sd_dtype_name(e->dtype) : "nothing", sd_dtype_name(t));
+    return SD_ERR(INTERNAL, "row %s gives %s for %s", op->name, e ? sd_dtype_name(e->dtype) : "nothing",
+                  sd_dtype_name(t));
   return NULL;
 }
 

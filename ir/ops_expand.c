@@ -167,7 +167,8 @@ static bool is_given(const ctx *c, const text_node *t) {
 
 static val fold(ctx *c, const text_node *t) {
   val acc = operand(c, (uint32_t)t->index);
-  for (uint32_t i = (uint32_t)t->index + 1; i < c->n_operands && !bad(acc); i++) acc = binary(c, t->op, acc, operand(c, i));
+  for (uint32_t i = (uint32_t)t->index + 1; i < c->n_operands && !bad(acc); i++)
+    acc = binary(c, t->op, acc, operand(c, i));
   return acc;
 }
 

@@ -35,7 +35,8 @@ bool sd_parse_eat(parser *s, const char *token) {
   sd_parse_skip(s);
   size_t n = strlen(token);
   if (strncmp(s->p, token, n)) return false;
-  if (isalnum((unsigned char)token[n - 1]) && (isalnum((unsigned char)s->p[n]) || s->p[n] == '_' || s->p[n] == '.')) return false;
+  unsigned char next = (unsigned char)s->p[n];
+  if (isalnum((unsigned char)token[n - 1]) && (isalnum(next) || next == '_' || next == '.')) return false;
   s->p += n;
   return true;
 }
@@ -57,8 +58,10 @@ sard_status *sd_parse_word(parser *s, const char **out) {
   return NULL;
 }
 
-static int hex_digit(char c) {
-  return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+int sd_parse_hex(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+  return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
 sard_status *sd_parse_quoted(parser *s, const char **out) {
@@ -75,7 +78,7 @@ sard_status *sd_parse_quoted(parser *s, const char **out) {
       if (x == 'n') x = '\n';
       else if (x == 't') x = '\t';
       else if (x == 'x') {
-        int h = hex_digit(s->p[1]), l = h < 0 ? -1 : hex_digit(s->p[2]);
+        int h = sd_parse_hex(s->p[1]), l = h < 0 ? -1 : sd_parse_hex(s->p[2]);
         if (l < 0 || h + l == 0) return sd_parse_fail(s, "bad escape");
         x = (char)(h * 16 + l);
         s->p += 2;

@@ -7,10 +7,6 @@
 
 #define HASHED_MAX_BYTES (1ull << 40) // of a constant without contents: its zeros are never touched
 
-static int hex_digit(char c) {
-  return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 static sard_status *parse_element(parser *s, sd_const *c, void *data, uint64_t i) {
   double f;
   int64_t v;
@@ -52,7 +48,7 @@ static sard_status *parse_hex(parser *s, sd_const *c) {
   if (c->bytes > (uint64_t)(s->end - s->p) / 2) return sd_parse_fail(s, "too few bytes");
   uint8_t *data = sd_arena_aligned(s->m->arena, c->bytes + 8, 64);
   for (uint64_t i = 0; i < c->bytes; i++, s->p += 2) {
-    int h = hex_digit(s->p[0]), l = h < 0 ? -1 : hex_digit(s->p[1]);
+    int h = sd_parse_hex(s->p[0]), l = h < 0 ? -1 : sd_parse_hex(s->p[1]);
     if (l < 0) return sd_parse_fail(s, "expected two hex digits");
     data[i] = (uint8_t)(h * 16 + l);
   }
@@ -64,7 +60,7 @@ static sard_status *parse_hash(parser *s, sd_const *c) {
   if (c->dtype == SD_STRING || c->bytes > HASHED_MAX_BYTES) return sd_parse_fail(s, "this type needs contents");
   uint64_t h = 0;
   int digits = 0;
-  for (int d; digits < 16 && (d = hex_digit(*s->p)) >= 0; digits++, s->p++) h = h * 16 + (uint64_t)d;
+  for (int d; digits < 16 && (d = sd_parse_hex(*s->p)) >= 0; digits++, s->p++) h = h * 16 + (uint64_t)d;
   if (digits != 16 || h == 0) return sd_parse_fail(s, "expected a hash of 16 hex digits, not zero");
   c->data = sd_arena_aligned(s->m->arena, c->bytes + 8, 64);
   c->hash = h;

@@ -19,6 +19,7 @@ bool sd_parse_eat(parser *s, const char *token); // words only whole
 sard_status *sd_parse_need(parser *s, const char *token);
 sard_status *sd_parse_word(parser *s, const char **out);
 sard_status *sd_parse_quoted(parser *s, const char **out);
+int sd_parse_hex(char c); // -1 when it is no hex digit
 sard_status *sd_parse_int(parser *s, int64_t *out);
 sard_status *sd_parse_float(parser *s, double *out);
 

@@ -81,7 +81,8 @@ static void print_symbols(printer *p) {
     const sd_dimnode *x = sd_dim_get(p->m->dims, p->syms.at[i]);
     sd_str_put(p->out, "symbol ");
     sd_dim_print(p->m->dims, p->syms.at[i], p->out);
-    if (x->min != 0 || x->max != INT64_MAX / 4) sd_strf(p->out, " in [%lld, %lld]", (long long)x->min, (long long)x->max);
+    if (x->min != 0 || x->max != INT64_MAX / 4)
+      sd_strf(p->out, " in [%lld, %lld]", (long long)x->min, (long long)x->max);
     sd_str_put(p->out, "\n");
   }
 }

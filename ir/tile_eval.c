@@ -31,6 +31,7 @@ typedef struct program {
   uint32_t n_regs;
   uint8_t *storage;
   bool has_limit;
+  uint32_t n_limit_insts; // the first instructions of `points` compute limits
 } program;
 
 typedef struct ev {
@@ -51,6 +52,7 @@ typedef struct ev {
   level *open[MAX_LEVELS];
   uint32_t n_open;
   struct { uint32_t reg; level *at; } *memo; // by expression id
+  bool *pinned; // by expression id: reads what the nest writes, so it is not computed once for all points
 } ev;
 
 static bool set_error(ev *v, sard_status *st) {
@@ -82,7 +84,7 @@ static level *level_of(ev *v, const sd_expr *e) {
   for (uint32_t i = 0; i < v->p->nest->n_axes; i++) {
     if (sd_axis_sets_has(&v->free, e, v->p->nest->axes[i])) return v->open[1];
   }
-  return v->open[0];
+  return v->open[v->pinned[e->id]];
 }
 
 static bool is_open(const ev *v, const level *l) {
@@ -221,8 +223,29 @@ static uint32_t compile(ev *v, const sd_expr *e) {
   return r;
 }
 
+static bool writes(const sd_nest *n, const sd_buf *b) {
+  for (uint32_t i = 0; i < n->stores.len; i++) {
+    if (n->stores.at[i].buf == b) return true;
+  }
+  return false;
+}
+
+// Forgets earlier nests; returns whether the nest reads what it writes.
+static bool begin_nest(ev *v, const sd_nest *n) {
+  bool any = false;
+  for (uint32_t id = 0; id < v->k->n_expr; id++) {
+    const sd_expr *e = v->by_id[id];
+    v->memo[id].at = NULL;
+    v->pinned[id] = e->op == SD_X_LOAD && writes(n, e->buf);
+    for (uint32_t i = 0; i < e->n; i++) v->pinned[id] |= e->a[i] && v->pinned[e->a[i]->id];
+    any |= v->pinned[id];
+  }
+  return any;
+}
+
 static program *compile_nest(ev *v, const sd_nest *n) {
   program *p = v->p = SD_NEW(v->arena, program);
+  bool reads_own = begin_nest(v, n);
   p->nest = n;
   p->total = 1;
   v->open[0] = &p->entry;
@@ -242,6 +265,7 @@ static program *compile_nest(ev *v, const sd_nest *n) {
     p->limits[i] = compile(v, n->axes[i]->limit);
     p->has_limit = true;
   }
+  p->n_limit_insts = p->points.block.len;
   for (uint32_t i = 0; i < n->stores.len; i++) {
     const sd_store *s = &n->stores.at[i];
     sd_inst in = {.fn = sd_eval_store_fn(s->buf->dtype), .y = NONE};
@@ -256,16 +280,17 @@ static program *compile_nest(ev *v, const sd_nest *n) {
     in.data = v->data[s->buf->id];
     emit(v, &p->points, in);
     // A later store of the same point may read what this one wrote.
-    for (uint32_t id = 0; id < v->k->n_expr; id++) v->memo[id].at = NULL;
+    for (uint32_t id = 0; reads_own && id < v->k->n_expr; id++) v->memo[id].at = NULL;
   }
   p->storage = sd_arena_aligned(v->arena, (size_t)(p->n_regs + 1) * SD_LANES * 8, 64);
   return p;
 }
 
 // ---- running ----
-static void run_block(sd_vm *vm, const sd_block *b) {
-  for (uint32_t i = 0; i < b->len; i++) b->at[i].fn(vm, &b->at[i]);
+static void run_insts(sd_vm *vm, const sd_block *b, uint32_t from, uint32_t to) {
+  for (uint32_t i = from; i < to; i++) b->at[i].fn(vm, &b->at[i]);
 }
+static void run_block(sd_vm *vm, const sd_block *b) { run_insts(vm, b, 0, b->len); }
 
 static void reduce_level(sd_vm *vm, const reduction *r, uint32_t depth, const sd_inst *acc) {
   const level *l = r->levels[depth];
@@ -355,17 +380,12 @@ static bool run_program(ev *v, program *p) {
     vm.n = p->total - done < step ? (uint32_t)(p->total - done) : step;
     fill_points(&vm, p, at, vm.n);
     vm.mask = NULL;
+    run_insts(&vm, &p->points.block, 0, p->n_limit_insts);
     if (p->has_limit) {
-      // The limits are among the first instructions of the block, and safe to compute for points past the limit: they
-      // use outer axes only. They need to be known before anything that reads memory.
-      memset(mask, 0, sizeof mask);
       vm.mask = mask;
-      const sd_expr *bad = vm.bad;
-      run_block(&vm, &p->points.block);
-      vm.bad = bad;
       if (!limits_mask(&vm, p, mask)) continue;
     }
-    run_block(&vm, &p->points.block);
+    run_insts(&vm, &p->points.block, p->n_limit_insts, p->points.block.len);
   }
   return vm.bad ? set_error(v, failure(v, &vm)) : true;
 }
@@ -542,7 +562,7 @@ static bool scalar_limit(ev *v, const sd_axis *a, int64_t *extent) {
   v->open[0] = &p->entry;
   v->open[1] = &p->points;
   v->n_open = 2;
-  for (uint32_t id = 0; id < v->k->n_expr; id++) v->memo[id].at = NULL;
+  begin_nest(v, &nowhere);
   uint32_t r = compile(v, a->limit);
   p->storage = sd_arena_aligned(v->arena, (size_t)(p->n_regs + 1) * SD_LANES * 8, 64);
   sd_vm vm = {.regs = p->storage, .n = 1};
@@ -612,6 +632,7 @@ sard_status *sd_kernel_eval(const sd_kernel *k, void *const *data, sd_symfn sym,
   v->data = SD_NEW_ARRAY(a, void *, k->bufs.len + 1);
   v->count = SD_NEW_ARRAY(a, int64_t, k->bufs.len + 1);
   v->axis_at = SD_NEW_ARRAY(a, int64_t, k->n_axis + 1);
+  v->pinned = SD_NEW_ARRAY(a, bool, k->n_expr + 1);
   v->memo = sd_arena_array(a, k->n_expr + 1, sizeof *v->memo);
   v->by_id = sd_tile_by_id(k, a);
   v->free = sd_tile_free_axes(k, v->by_id, a);

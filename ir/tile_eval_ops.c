@@ -95,7 +95,12 @@ static void set_lane(sd_vm *v, uint32_t reg, sd_dtype t, uint32_t lane, sd_scala
 }
 
 void sd_eval_splat(sd_vm *v, uint32_t reg, sd_dtype t, sd_scalar s) {
-  for (uint32_t l = 0; l < SD_LANES; l++) set_lane(v, reg, t, l, s);
+  switch (t) {
+  case SD_F32: { float *p = REG(float, reg); for (uint32_t l = 0; l < SD_LANES; l++) p[l] = (float)s.f; return; }
+  case SD_F64: { double *p = REG(double, reg); for (uint32_t l = 0; l < SD_LANES; l++) p[l] = s.f; return; }
+  case SD_I64: { int64_t *p = REG(int64_t, reg); for (uint32_t l = 0; l < SD_LANES; l++) p[l] = s.i; return; }
+  default: for (uint32_t l = 0; l < SD_LANES; l++) set_lane(v, reg, t, l, s);
+  }
 }
 
 // Any operation through its scalar meaning.
@@ -213,7 +218,7 @@ sd_inst_fn sd_eval_fn(const sd_expr *e) {
 static bool in_bounds(sd_vm *v, const sd_inst *i, int64_t at) {
   if ((uint64_t)at < (uint64_t)i->imm) return true;
   if (!v->bad_buf && !v->bad) {
-    v->bad_buf = i->e ? i->e->buf : (const sd_buf *)i->e;
+    v->bad_buf = i->e->buf;
     v->bad_value = at;
     v->bad_extent = i->imm;
     v->bad = i->e;

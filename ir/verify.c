@@ -1,4 +1,4 @@
-// The graph verifier: the invariants stated at the head of ir/graph.h, plus agreement of types with the shape functions.
+// The graph verifier: the invariants stated at the head of ir/graph.h, and agreement of types with shape functions.
 #include "ir/op.h"
 
 #define STORAGE_MAX 1000000 // longer chains of storage are a cycle
@@ -49,9 +49,11 @@ static sard_status *check_const(const verifier *v, const sd_value *x) {
   const sd_const *c = x->data;
   uint64_t bytes;
   if (x->def) return BROKEN("%%%u is a constant and has a defining node", x->id);
-  if (c->dtype != x->dtype || c->rank != x->rank) return BROKEN("the type of constant %%%u is not that of its contents", x->id);
+  if (c->dtype != x->dtype || c->rank != x->rank)
+    return BROKEN("the type of constant %%%u is not that of its contents", x->id);
   for (int i = 0; i < c->rank; i++)
-    if (!sd_dim_is(v->m->dims, x->dims[i], c->dims[i])) return BROKEN("dim %d of constant %%%u differs from its contents", i, x->id);
+    if (!sd_dim_is(v->m->dims, x->dims[i], c->dims[i]))
+      return BROKEN("dim %d of constant %%%u differs from its contents", i, x->id);
   if (!sd_dtype_bytes(c->dtype, c->count, &bytes) || bytes != c->bytes || (bytes && !c->data))
     return BROKEN("constant %%%u has no contents, or contents of the wrong size", x->id);
   return NULL;
@@ -160,7 +162,8 @@ static sard_status *verify_node(verifier *v, sd_graph *g, sd_node *n, int depth)
 static sard_status *check_children(const sd_graph *g) {
   uint32_t bodies = 0;
   for (const sd_node *n = g->first; n; n = n->next) bodies += n->n_body;
-  if (bodies != g->children.len) return BROKEN("graph '%s' lists %u bodies, its nodes have %u", g->name, g->children.len, bodies);
+  if (bodies != g->children.len)
+    return BROKEN("graph '%s' lists %u bodies, its nodes have %u", g->name, g->children.len, bodies);
   for (uint32_t i = 0; i < g->children.len; i++)
     if (!g->children.at[i]->owner || g->children.at[i]->owner->graph != g)
       return BROKEN("graph '%s' lists a body that is not below it", g->name);
@@ -201,10 +204,12 @@ static sard_status *verify_graph(verifier *v, sd_graph *g, int depth) {
 
 static sard_status *check_uses(verifier *v, const sd_value *x) {
   uint32_t slots = look(v, x)->count;
-  if (x->uses.len != slots) return BROKEN("%%%u '%s' lists %u uses, but %u operands hold it", x->id, x->name, x->uses.len, slots);
+  if (x->uses.len != slots)
+    return BROKEN("%%%u '%s' lists %u uses, but %u operands hold it", x->id, x->name, x->uses.len, slots);
   for (uint32_t i = 0; i < x->uses.len; i++) {
     sd_use u = x->uses.at[i];
-    if (look(v, u.node)->state != VISIBLE) return BROKEN("%%%u '%s' lists a use by a node that is in no graph", x->id, x->name);
+    if (look(v, u.node)->state != VISIBLE)
+      return BROKEN("%%%u '%s' lists a use by a node that is in no graph", x->id, x->name);
     if (u.operand >= u.node->n_in || u.node->in[u.operand] != x)
       return BROKEN("%%%u '%s' lists a use by an operand that is another value", x->id, x->name);
     if (look(v, &u.node->in[u.operand])->count++) return BROKEN("%%%u '%s' lists a use twice", x->id, x->name);
@@ -219,8 +224,9 @@ static sard_status *check_graph_uses(verifier *v, const sd_graph *g) {
       if (n->out[i]) SD_TRY(check_uses(v, n->out[i]));
     for (uint32_t i = 0; i < n->n_in; i++) { // constants are in no list: check them at their first use
       const sd_value *x = n->in[i];
-      if (x && x->data && x->uses.len && x->uses.at[0].node == n && x->uses.at[0].operand == i) SD_TRY(check_uses(v, x));
-      if (x && x->data && !x->uses.len) return BROKEN("constant %%%u '%s' lists no use, but is used", x->id, x->name);
+      if (!x || !x->data) continue;
+      if (x->uses.len && x->uses.at[0].node == n && x->uses.at[0].operand == i) SD_TRY(check_uses(v, x));
+      if (!x->uses.len) return BROKEN("constant %%%u '%s' lists no use, but is used", x->id, x->name);
     }
     for (uint32_t i = 0; i < n->n_body; i++) SD_TRY(check_graph_uses(v, n->bodies[i]));
   }

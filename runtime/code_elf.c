@@ -72,7 +72,8 @@ static bool named(const object *o, uint32_t i, const char *name) {
 
 // Unwind tables are of no use without exceptions, and would need relocations of their own.
 static bool unwanted(const object *o, uint32_t i) {
-  return !(o->section[i].sh_flags & SHF_ALLOC) || o->section[i].sh_size == 0 || named(o, i, ".eh_frame");
+  const Elf64_Shdr *s = &o->section[i];
+  return s->sh_type == SHT_NULL || !(s->sh_flags & SHF_ALLOC) || s->sh_size == 0 || named(o, i, ".eh_frame");
 }
 
 // Gives each loaded section an offset behind *total.

@@ -24,8 +24,9 @@ static bool apply(uint32_t op, int64_t a, int64_t b, int64_t *out) {
   case SARD_AD_FLOORDIV: return floor_div(a, b, out);
   case SARD_AD_CEILDIV: return ceil_div(a, b, out);
   case SARD_AD_MOD:
-    if (!floor_div(a, b, out)) return false;
-    *out = a - *out * b; // |quotient * b| <= |a| + |b|, and the remainder lies between 0 and b
+    if (b == 0) return false;
+    *out = b == -1 ? 0 : a % b; // C's remainder has the sign of a; ours has that of b
+    if (*out && (*out < 0) != (b < 0)) *out += b;
     return true;
   case SARD_AD_MIN: *out = sd_min_i64(a, b); return true;
   case SARD_AD_MAX: *out = sd_max_i64(a, b); return true;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "codegen/vmath.h"
+#include "runtime/artifact.h"
 
 // ---- small values ----
 sd_ll sd_emit_i64(sd_emit *E, int64_t v) { return LLVMConstInt(E->i64, (uint64_t)v, true); }

@@ -23,9 +23,3 @@ sard_status *sd_tensor_proto_sparse_check(sd_tensors *t, const Onnx__SparseTenso
 // ---- files that hold one TensorProto (test data) ----
 // Reads one; the result lives in `a` and may point into `data`. *out_name is "" when it has none; may be NULL.
 sard_status *sd_tensor_proto_read(sd_arena *a, const void *data, uint64_t size, sd_const **out, const char **out_name);
-// Reads a SequenceProto of tensors or an OptionalProto with one or no tensor, as an array. *out_n may be 0.
-sard_status *sd_tensor_proto_read_sequence(sd_arena *a, const void *data, uint64_t size, sd_const ***out, size_t *out_n);
-sard_status *sd_tensor_proto_read_optional(sd_arena *a, const void *data, uint64_t size, sd_const ***out, size_t *out_n);
-// Appends the file's bytes up to the contents; the c->bytes bytes of contents follow (for strings all is appended and
-// nothing follows).
-void sd_tensor_proto_write(const sd_const *c, const char *name, sd_str *out);

@@ -83,11 +83,11 @@ static sard_status *split_sizes(const sd_node *n, int axis, sd_dim *sizes) {
   if (pieces != n->n_out)
     return SD_SH_ERR(n, MODEL, "num_outputs is %lld, the node has %u outputs", (long long)pieces, n->n_out);
   sd_dim each = sd_dim_ceildiv(t, d, sd_dim_const(t, pieces)), left = d;
-  for (uint32_t i = 0; i + 1 < n->n_out; i++) {
-    sizes[i] = each;
+  bool even = sd_dim_multiple_of(t, d, pieces);
+  for (uint32_t i = 0; i < n->n_out; i++) { // the last ones get what is left, perhaps nothing
+    sizes[i] = even ? each : sd_dim_max(t, sd_dim_min(t, each, left), sd_dim_const(t, 0));
     left = sd_dim_sub(t, left, each);
   }
-  sizes[n->n_out - 1] = sd_dim_multiple_of(t, d, pieces) ? each : left;
   return NULL;
 }
 

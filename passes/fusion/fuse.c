@@ -184,6 +184,7 @@ static bool may_join(const group *g, const sd_node *p) {
 
 static bool can_root(const sd_node *n) {
   if (n->n_out != 1 || n->n_body) return false;
+  if (is_op(n, "Concat") || is_op(n, "Pad")) return false; // their operands are computed in place (passes/memory)
   return n->op->kind <= SD_COMPOSITE;
 }
 

@@ -1,6 +1,12 @@
 // Storage: views share the memory of their operand, maps overwrite an operand that nothing needs any more.
 #include "passes/pass.h"
 
+// The value whose memory v shares.
+static sd_value *root(sd_value *v) {
+  while (v->storage) v = v->storage;
+  return v;
+}
+
 static bool is_view_row(const sd_node *n) {
   static const char *const names[] = {"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", NULL};
   for (int i = 0; names[i]; i++)
@@ -8,9 +14,77 @@ static bool is_view_row(const sd_node *n) {
   return false;
 }
 
-static sd_value *root(sd_value *v) {
-  while (v->storage) v = v->storage;
-  return v;
+// ---- windows: parts of a concatenation and the inside of a padded value are computed where they will lie ----
+
+static bool reads_by_offset(const sd_node *n) {
+  return n->op->kind <= SD_COMPOSITE || strcmp(n->op->name, "sard.Fused") == 0 || strcmp(n->op->name, "sard.Attention") == 0;
+}
+
+typedef struct viewed { bool *at; } viewed; // by value id: has a view
+
+static bool can_move(const sd_value *v, const viewed *w) {
+  if (!v->def || v->data || v->storage || v->view || w->at[v->id] || v->rank < 1 || sd_value_is_output(v) || !reads_by_offset(v->def)) return false;
+  for (uint32_t i = 0; i < v->uses.len; i++)
+    if (!reads_by_offset(v->uses.at[i].node)) return false;
+  return true;
+}
+
+static void set_window(sd_module *m, sd_value *v, sd_value *in, const sd_dim *at) {
+  v->storage = in;
+  v->window = sd_arena_dup(m->arena, at, (size_t)v->rank * sizeof *at);
+}
+
+static sard_status *place_concat(sd_node *n, viewed *w, sd_pass_report *r) {
+  sd_module *m = n->graph->module;
+  sd_value *y = n->out[0];
+  int64_t axis = sd_node_int(n, "axis", 0), count;
+  sd_dim at[SD_MAX_RANK];
+  if (y->rank < 1 || y->storage || w->at[y->id] || (sd_dim_is_const(m->dims, sd_value_count(y), &count) && count <= 256)) return NULL;
+  for (uint32_t i = 0; i < y->uses.len; i++)
+    if (!reads_by_offset(y->uses.at[i].node)) return NULL;
+  if (axis < 0) axis += y->rank;
+  for (int d = 0; d < y->rank; d++) at[d] = sd_dim_const(m->dims, 0);
+  for (uint32_t i = 0; i < n->n_in; i++) {
+    sd_value *v = n->in[i];
+    if (!can_move(v, w)) { // it stays where it is: a copy goes into the window
+      sd_node *copy;
+      SD_TRY(sd_build(n->graph, n, "Identity", &v, 1, &copy));
+      copy->name = n->name;
+      sd_node_set_input(n, i, copy->out[0]);
+      v = copy->out[0];
+    }
+    set_window(m, v, y, at);
+    at[axis] = sd_dim_add(m->dims, at[axis], v->dims[axis]);
+  }
+  y->view = true;
+  r->rewrites++;
+  return NULL;
+}
+
+static void place_pad(sd_node *n, const viewed *w, sd_pass_report *r) {
+  sd_module *m = n->graph->module;
+  sd_value *x = n->in[0], *y = n->out[0];
+  sd_dim pads[2 * SD_MAX_RANK];
+  uint32_t count;
+  if (strcmp(sd_node_str(n, "mode", "constant"), "constant") != 0 || (n->n_in > 3 && n->in[3]) || n->n_out != 1) return;
+  if (!n->in[1] || !sd_value_elems(n->in[1], pads, 2 * SD_MAX_RANK, &count) || count != 2 * (uint32_t)x->rank) return;
+  for (uint32_t i = 0; i < count; i++)
+    if (!sd_dim_is_const(m->dims, pads[i], NULL) || sd_dim_lt(m->dims, pads[i], sd_dim_const(m->dims, 0)) != 0) return;
+  if (!can_move(x, w)) return;
+  set_window(m, x, y, pads);
+  r->rewrites++;
+}
+
+static sard_status *place_windows(sd_module *m, sd_arena *scratch, sd_pass_report *r) {
+  viewed w = {SD_NEW_ARRAY(scratch, bool, m->next_id * 4 + 4096)}; // room for the copies made here
+  uint32_t limit = m->next_id * 4 + 4096;
+  for (sd_node *n = m->main->first; n; n = n->next)
+    if (n->out[0] && n->out[0]->view && n->out[0]->storage) w.at[n->out[0]->storage->id] = true;
+  for (sd_node *n = m->main->first; n && m->next_id < limit - 512; n = n->next) {
+    if (strcmp(n->op->name, "Concat") == 0) SD_TRY(place_concat(n, &w, r));
+    else if (strcmp(n->op->name, "Pad") == 0) place_pad(n, &w, r);
+  }
+  return NULL;
 }
 
 // ---- in place ----
@@ -62,7 +136,7 @@ static sard_status *try_in_place(sd_node *n, uint32_t step, const positions *p, 
     sd_value *v = n->in[i], *s;
     if (!v) continue;
     s = root(v);
-    if (s->data || !s->def || p->last[s->id] != step || sd_dtype_bits(v->dtype) != sd_dtype_bits(out->dtype)) continue;
+    if (s->data || !s->def || v->window || out->storage || p->last[s->id] != step || sd_dtype_bits(v->dtype) != sd_dtype_bits(out->dtype)) continue;
     if (sd_value_count(v) != sd_value_count(out)) continue;
     bool again = false; // another operand of this node lives in the same memory
     for (uint32_t q = 0; q < n->n_in; q++) again |= q != i && n->in[q] && root(n->in[q]) == s && n->in[q] != v;
@@ -85,6 +159,7 @@ sard_status *sd_pass_memory(sd_module *m, const sd_pass_options *o, sd_arena *sc
       r->rewrites++;
     }
   if (o->opt < 1) return NULL;
+  SD_TRY(place_windows(m, scratch, r));
   positions p = {SD_NEW_ARRAY(scratch, uint32_t, m->next_id + 1), scratch};
   number_steps(g, &p);
   uint32_t step = 0;

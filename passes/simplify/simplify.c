@@ -138,6 +138,34 @@ static sard_status *absorb_scaling(sd_node *n, bool *changed) {
   return NULL;
 }
 
+// Concat(a, b, c) where Concat(a, b) exists becomes Concat(Concat(a, b), c): then all parts share one buffer.
+static bool nest_concat(sd_node *n) {
+  sd_node *best = NULL;
+  sd_value *first = n->in[0];
+  for (uint32_t u = 0; u < first->uses.len; u++) {
+    sd_node *c = first->uses.at[u].node;
+    if (c == n || !sd_edit_is(c, "Concat") || c->n_in < 2 || c->n_in >= n->n_in || (best && best->n_in >= c->n_in)) continue;
+    if (sd_node_int(c, "axis", 0) != sd_node_int(n, "axis", 0)) continue;
+    bool prefix = true;
+    for (uint32_t i = 0; i < c->n_in && prefix; i++) prefix = c->in[i] == n->in[i];
+    const sd_node *x = n->prev;
+    while (prefix && x && x != c) x = x->prev; // it has to come before
+    if (prefix && x) best = c;
+  }
+  if (!best) return false;
+  uint32_t n_in = n->n_in - best->n_in + 1;
+  sd_value **in = SD_NEW_ARRAY(n->graph->module->arena, sd_value *, n_in);
+  in[0] = best->out[0];
+  for (uint32_t i = 1; i < n_in; i++) in[i] = n->in[best->n_in + i - 1];
+  sd_node *c = sd_node_new(n->graph, n, n->op, in, n_in, 1);
+  memcpy(c->attrs, n->attrs, n->n_attr * sizeof *n->attrs);
+  sd_value_copy_type(c->out[0], n->out[0]);
+  c->name = n->name, c->onnx_index = n->onnx_index, c->out[0]->name = n->out[0]->name;
+  sd_value_replace(n->out[0], c->out[0]);
+  sd_node_remove(n);
+  return true;
+}
+
 sard_status *sd_pass_simplify(sd_module *m, const sd_pass_options *o, sd_arena *scratch, sd_pass_report *r) {
   (void)scratch;
   for (int round = 0; round < 3; round++) {
@@ -146,7 +174,7 @@ sard_status *sd_pass_simplify(sd_module *m, const sd_pass_options *o, sd_arena *
       bool changed = false;
       next = n->next;
       if (o->bisect >= 0 && r->rewrites >= o->bisect) return NULL;
-      if (drop_identity(n)) {
+      if (drop_identity(n) || (sd_edit_is(n, "Concat") && nest_concat(n))) {
         r->rewrites++;
         continue;
       }

@@ -22,7 +22,7 @@ def encode(value, info):
     return make(value, info.name).SerializeToString()
 
 
-PARAMETERS = {"scales", "roi", "start", "limit", "delta", "ratio", "X_scale"}
+PARAMETERS = {"scales", "roi", "start", "limit", "delta", "ratio", "depth"}
 
 
 def parameter_names(graph):
@@ -46,7 +46,7 @@ def with_constants(model, inputs):
             continue
         tensor = value if isinstance(value, TensorProto) else None
         if tensor is None:
-            if getattr(value, "dtype", None) is None or value.dtype.kind not in "iubf":
+            if getattr(value, "dtype", None) is None or value.dtype.kind in "OSU":
                 continue
             tensor = numpy_helper.from_array(value, info.name)
         count = 1

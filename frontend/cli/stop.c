@@ -1,0 +1,46 @@
+// Ctrl-C: a run is cancelled, a file that is being written is finished or removed, everything else ends at once.
+#include <signal.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "frontend/cli/cli.h"
+
+static _Atomic(sard_session *) running;
+static atomic_int holds, asked;
+
+static _Noreturn void leave(void) {
+  static const char text[] = "interrupted\n";
+  if (write(2, text, sizeof text - 1) < 0) { /* nothing can be done */
+  }
+  _exit(130);
+}
+
+static void on_interrupt(int signal) {
+  (void)signal;
+  sard_session *s = atomic_load(&running);
+  int before = atomic_exchange(&asked, 1);
+  if (before && !atomic_load(&holds)) leave(); // the second time: do not wait for the run
+  if (s)
+    sard_session_cancel(s);
+  else if (!atomic_load(&holds))
+    leave();
+}
+
+void sd_stop_install(void) {
+  struct sigaction a;
+  memset(&a, 0, sizeof a);
+  a.sa_handler = on_interrupt;
+  a.sa_flags = SA_RESTART;
+  sigaction(SIGINT, &a, NULL);
+  sigaction(SIGTERM, &a, NULL);
+  a.sa_handler = SIG_IGN; // a closed pipe shows as a failed write
+  sigaction(SIGPIPE, &a, NULL);
+}
+
+void sd_stop_session(sard_session *s) { atomic_store(&running, s); }
+void sd_stop_hold(void) { atomic_fetch_add(&holds, 1); }
+void sd_stop_release(void) {
+  if (atomic_fetch_sub(&holds, 1) == 1 && atomic_load(&asked)) leave();
+}
+bool sd_stop_asked(void) { return atomic_load(&asked) != 0; }

@@ -1,0 +1,28 @@
+// The graph interpreter: runs graphs node by node, each lowered to its kernel and interpreted. The reference that
+// compiled runs are checked against, and the engine of constant folding.
+#pragma once
+#include "ir/lower.h"
+
+// A concrete tensor, row-major and packed.
+typedef struct sd_evalue {
+  sd_dtype dtype;
+  int rank;
+  int64_t dims[SD_MAX_RANK];
+  void *data;     // not written through for inputs
+  uint64_t bytes;
+} sd_evalue;
+
+// Called after each node with its concrete outputs (outs[i].data NULL for an output nobody uses); a status stops.
+typedef sard_status *(*sd_eval_hook)(void *user, const sd_node *n, const sd_evalue *outs);
+
+// Runs the main graph. in[i] is input i of the main graph, in order; the number must match. Symbols get their values
+// from the inputs (SARD_E_USAGE where shapes or types do not fit). out[i] receives output i: its data is allocated
+// with sd_alloc_aligned and owned by the caller (sd_eval_free), also when it equals an input or constant. On failure
+// nothing is owned.
+sard_status *sd_eval_module(sd_module *m, const sd_evalue *in, uint32_t n_in, sd_evalue *out, uint32_t n_out,
+                            sd_eval_hook hook, void *user);
+void sd_eval_free(sd_evalue *v); // frees the data; NULL data ok
+
+// Evaluates one node whose operands are all constants (or omitted) and whose output shapes are static. outs has n_out
+// entries; contents and constants live in `a`; NULL for omitted and dead outputs. Needs scratch memory from `a` too.
+sard_status *sd_eval_node_consts(sd_node *n, sd_arena *a, const sd_const **outs);

@@ -273,7 +273,7 @@ static void grid_contraction(choice *c, const sd_expr *r, sd_axis *jo, sd_axis *
   for (uint32_t i = 0; i < r->n_axes; i++) k *= (double)guess(c, r->axes[i]);
   for (uint32_t i = 0; i < c->n->n_axes; i++)
     if (c->n->axes[i] != jo && c->n->axes[i]->vec == 0) rows *= (double)guess(c, c->n->axes[i]);
-  double cols = (double)guess(c, jo) * c->n->axes[c->n->n_axes - 1]->vec * c->lanes;
+  double cols = jo ? (double)guess(c, jo) * c->n->axes[c->n->n_axes - 1]->vec * c->lanes : 1;
   bool by_cols = jo && cols * k >= rows * k * 0.75 && guess(c, jo) >= 4;
   // axes outside of jo (batch, groups) first, then the chosen one
   uint32_t i = 0;

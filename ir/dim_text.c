@@ -157,15 +157,15 @@ static bool eat(const char **p, char c) {
   return true;
 }
 
-static bool parse_number(const char **p, int64_t *out) {
-  uint64_t v = 0;
+// With its sign, so that INT64_MIN can be read.
+static sd_dim parse_number(sd_dimtab *t, const char **p, bool neg) {
+  uint64_t v = 0, limit = (uint64_t)INT64_MAX + neg;
   for (; isdigit((unsigned char)**p); ++*p) {
-    if (v > (uint64_t)INT64_MAX / 10) return false;
-    v = v * 10 + (uint64_t)(**p - '0');
+    uint64_t digit = (uint64_t)(**p - '0');
+    if (v > (limit - digit) / 10) return SD_DIM_NONE;
+    v = v * 10 + digit;
   }
-  if (v > INT64_MAX) return false;
-  *out = (int64_t)v;
-  return true;
+  return sd_dim_const(t, neg ? (int64_t)(0 - v) : (int64_t)v);
 }
 
 static int hex_digit(char c) {
@@ -207,9 +207,8 @@ static sd_dim parse_call(sd_dimtab *t, sd_dimop op, const char **p, int depth) {
 }
 
 static sd_dim parse_factor(sd_dimtab *t, const char **p, int depth) {
-  int64_t v;
   skip(p);
-  if (isdigit((unsigned char)**p)) return parse_number(p, &v) ? sd_dim_const(t, v) : SD_DIM_NONE;
+  if (isdigit((unsigned char)**p)) return parse_number(t, p, false);
   if (**p == '"') return parse_quoted(t, p);
   if (eat(p, '(')) {
     sd_dim d = parse_sum(t, p, depth + 1);
@@ -227,8 +226,11 @@ static sd_dim parse_factor(sd_dimtab *t, const char **p, int depth) {
   return SD_DIM_NONE;
 }
 
-static sd_dim parse_term(sd_dimtab *t, const char **p, int depth) {
-  sd_dim a = parse_factor(t, p, depth);
+static sd_dim parse_term(sd_dimtab *t, const char **p, int depth, bool neg) {
+  skip(p);
+  bool number = isdigit((unsigned char)**p);
+  sd_dim a = number ? parse_number(t, p, neg) : parse_factor(t, p, depth);
+  if (a && neg && !number) a = sd_dim_sub(t, sd_dim_const(t, 0), a);
   while (a && eat(p, '*')) {
     sd_dim b = parse_factor(t, p, depth);
     a = b ? sd_dim_mul(t, a, b) : SD_DIM_NONE;
@@ -238,15 +240,12 @@ static sd_dim parse_term(sd_dimtab *t, const char **p, int depth) {
 
 static sd_dim parse_sum(sd_dimtab *t, const char **p, int depth) {
   if (depth > DIM_PARSE_DEPTH) return SD_DIM_NONE;
-  bool neg = eat(p, '-');
-  sd_dim a = parse_term(t, p, depth);
-  if (neg && a) a = sd_dim_sub(t, sd_dim_const(t, 0), a);
+  sd_dim a = parse_term(t, p, depth, eat(p, '-'));
   while (a) {
     bool plus = eat(p, '+');
     if (!plus && !eat(p, '-')) break;
-    sd_dim b = parse_term(t, p, depth);
-    if (!b) return SD_DIM_NONE;
-    a = plus ? sd_dim_add(t, a, b) : sd_dim_sub(t, a, b);
+    sd_dim b = parse_term(t, p, depth, !plus);
+    a = b ? sd_dim_add(t, a, b) : SD_DIM_NONE;
   }
   return a;
 }

@@ -38,7 +38,7 @@ struct sd_value {
   sd_dim dims[SD_MAX_RANK];
   sd_node *def;        // NULL: graph input or constant
   uint32_t out_index;
-  const sd_const *data; // not NULL: a constant
+  const sd_const *data; // not NULL: a constant, or an input of a body whose contents are known (a bound constant)
   sd_graph *graph;      // where it is defined
   // Symbolic contents of a small integer tensor (rank 0 or 1), e.g. what Shape gives; NULL when not known.
   const sd_dim *elems;
@@ -123,6 +123,7 @@ void sd_value_copy_type(sd_value *dst, const sd_value *src);
 bool sd_value_static(const sd_value *v, int64_t *out_dims);         // all dims constant; out_dims may be NULL
 sd_dim sd_value_count(const sd_value *v);                           // number of elements
 void sd_value_replace(sd_value *old, sd_value *new_);               // all uses and graph outputs of old become new_
+bool sd_value_is_input(const sd_value *v);                          // of its graph
 bool sd_value_is_output(const sd_value *v);                         // of its graph, or of a body below it
 uint64_t sd_const_hash(const sd_const *c);                          // cached in *c
 // Content of an integer constant or symbolic content as dims; false when not known. n elements, caller gives the room.

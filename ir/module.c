@@ -111,6 +111,13 @@ void sd_value_replace(sd_value *old, sd_value *new_) {
   replace_outputs(old->graph, old, new_);
 }
 
+bool sd_value_is_input(const sd_value *v) {
+  if (v->def) return false;
+  for (uint32_t i = 0; i < v->graph->inputs.len; i++)
+    if (v->graph->inputs.at[i] == v) return true;
+  return false;
+}
+
 static bool outputs_have(const sd_graph *g, const sd_value *v) {
   for (uint32_t i = 0; i < g->outputs.len; i++)
     if (g->outputs.at[i] == v) return true;

@@ -348,10 +348,18 @@ static sard_status *parse_inputs(parser *s, sd_graph *g) {
     def d;
     type t;
     if (!first) SD_TRY(sd_parse_need(s, ","));
+    sd_value *bound = NULL; // contents known from an operand of the owner
     SD_TRY(parse_def(s, &d));
+    if (sd_parse_eat(s, "=")) SD_TRY(parse_ref(s, &bound));
     SD_TRY(sd_parse_need(s, ":"));
     SD_TRY(parse_type(s, &t.dtype, &t.rank, t.dims));
-    define(s, sd_graph_input(g, d.name, t.dtype, t.rank, t.dims), &d);
+    sd_value *v = sd_graph_input(g, d.name, t.dtype, t.rank, t.dims);
+    define(s, v, &d);
+    if (!bound) continue;
+    if (!g->owner) return sd_parse_fail(s, "only inputs of bodies can be bound");
+    v->data = bound->data; // the verifier compares the types
+    v->elems = bound->elems;
+    v->n_elems = bound->n_elems;
   }
   return NULL;
 }

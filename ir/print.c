@@ -63,7 +63,7 @@ static void collect_dim(printer *p, sd_dim d) {
 static void collect_value(printer *p, const sd_value *v) {
   if (!v) return;
   for (int i = 0; i < v->rank; i++) collect_dim(p, v->dims[i]);
-  if (v->data && idset_add(p->arena, &p->consts, v)) sd_vec_push(p->arena, &p->const_list, v);
+  if (v->data && !sd_value_is_input(v) && idset_add(p->arena, &p->consts, v)) sd_vec_push(p->arena, &p->const_list, v);
 }
 
 static void collect_graph(printer *p, const sd_graph *g) {
@@ -150,6 +150,15 @@ static void print_def(printer *p, const sd_value *v) { // %3 "name" in %1
     sd_text_quote(p->out, v->name);
   }
   if (v->storage) sd_strf(p->out, " in %%%u", v->storage->id);
+}
+
+// The operand of the owner whose contents are known for an input of its body; NULL when there is none.
+static const sd_value *bound_to(const sd_graph *g, const sd_value *v) {
+  for (uint32_t i = 0; g->owner && i < g->owner->n_in; i++) {
+    const sd_value *x = g->owner->in[i];
+    if (x && ((v->data && x->data == v->data) || (v->elems && x->elems == v->elems))) return x;
+  }
+  return NULL;
 }
 
 static void print_ref(sd_str *out, const sd_value *v) {
@@ -273,7 +282,9 @@ static void print_graph(printer *p, const sd_graph *g, int depth) {
   sd_str_put(p->out, " (");
   for (uint32_t i = 0; i < g->inputs.len; i++) {
     if (i) sd_str_put(p->out, ", ");
+    const sd_value *bound = bound_to(g, g->inputs.at[i]);
     print_def(p, g->inputs.at[i]);
+    if (bound) sd_strf(p->out, " = %%%u", bound->id);
     sd_str_put(p->out, ": ");
     sd_type_print(p->m, g->inputs.at[i], p->out);
   }

@@ -165,7 +165,10 @@ static bool recombine_once(sd_kernel *k, aff *o) {
     sd_dim cd = sd_dim_mul(k->dims, o->c[i], d), c = o->c[i];
     for (uint32_t j = 0; j < o->n; j++) {
       if (j == i || o->c[j] != cd) continue;
-      if (div_or_mod(o->a[j], SD_X_FLOORDIV, &e) && e == d && o->a[j]->a[0] == x) return aff_replace(k, o, i, j, x, c);
+      if (div_or_mod(o->a[j], SD_X_FLOORDIV, &e)) { // x/d itself, or the form that it was simplified to
+        if ((e == d && o->a[j]->a[0] == x) || sd_tile_affine_div(k, x, d) == o->a[j]) return aff_replace(k, o, i, j, x, c);
+        continue;
+      }
       if (!div_or_mod(o->a[j], SD_X_MOD, &e) || !quotient_inside(k, o->a[j]->a[0], x, d, &rest)) continue;
       sd_dim coefs[2] = {d, dim_c(k, 1)}, m = sd_dim_mul(k->dims, e, d);
       sd_expr *parts[2] = {rest, x};

@@ -152,7 +152,7 @@ static uint32_t compile_reduce(ev *v, const sd_expr *e, level *at) {
   level *saved[MAX_LEVELS];
   uint32_t n_saved = v->n_open;
   memcpy(saved, v->open, sizeof saved);
-  while (v->open[v->n_open - 1] != at) v->n_open--;
+  while (v->n_open > 2 && v->open[v->n_open - 1] != at) v->n_open--; // the first two stay, each in its place
   if (v->n_open + e->n_axes > MAX_LEVELS) {
     set_error(v, SD_ERR(UNSUPPORTED, "kernel '%s': reductions nested too deeply", v->k->name));
     v->n_open = n_saved;

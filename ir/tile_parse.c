@@ -36,7 +36,7 @@ static bool fail(parser *p, const char *what) {
 
 static void skip(parser *p) {
   for (;; p->at++) {
-    if (*p->at == '/' && p->at[1] == '/') {
+    if (*p->at == '#') { // "//" is the floor division
       while (*p->at && *p->at != '\n') p->at++;
     }
     if (!*p->at || !isspace((unsigned char)*p->at)) return;

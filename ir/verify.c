@@ -74,6 +74,7 @@ static sard_status *define(verifier *v, const sd_graph *g, const sd_value *x) {
   if (x->graph != g) return BROKEN("%%%u '%s' names another graph as its own", x->id, x->name);
   if (x->id >= v->m->next_id) return BROKEN("%%%u is not below the next free number", x->id);
   SD_TRY(check_type(v, x));
+  if (x->data) SD_TRY(check_const(v, x)); // an input of a body that is bound to a constant
   return check_storage(x);
 }
 
@@ -224,7 +225,7 @@ static sard_status *check_graph_uses(verifier *v, const sd_graph *g) {
       if (n->out[i]) SD_TRY(check_uses(v, n->out[i]));
     for (uint32_t i = 0; i < n->n_in; i++) { // constants are in no list: check them at their first use
       const sd_value *x = n->in[i];
-      if (!x || !x->data) continue;
+      if (!x || !x->data || sd_value_is_input(x)) continue;
       if (x->uses.len && x->uses.at[0].node == n && x->uses.at[0].operand == i) SD_TRY(check_uses(v, x));
       if (!x->uses.len) return BROKEN("constant %%%u '%s' lists no use, but is used", x->id, x->name);
     }

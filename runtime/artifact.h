@@ -18,7 +18,7 @@ typedef struct sard_art_header {
   uint32_t version;
   uint32_t n_sections;   // the table follows the header
   uint64_t file_size;
-  uint64_t hash;         // sd_hash_bytes(seed 0) of everything after the header except the CONST section (sd_artifact_hash)
+  uint64_t hash; // sd_hash_bytes(seed 0) of everything after the header except the CONST section (sd_artifact_hash)
   char isa[16];          // row of codegen/targets.def, e.g. "avx512"; the CPU must have its features
   char arch[16];         // "x86_64", "aarch64"
   char compiler[32];     // version text of the compiler

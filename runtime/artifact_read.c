@@ -28,8 +28,8 @@ static sard_status *check_header(const sard_art_header *h, uint64_t head_size, u
     return SD_ERR(MODEL, "the artifact is cut off: %llu bytes, less than its header", (unsigned long long)whole_size);
   if (!sd_artifact_sniff(h, head_size)) return SD_ERR(MODEL, "this is not a Sard artifact");
   if (h->version != SARD_ART_VERSION)
-    return sd_status_field(SD_ERR(MODEL, "the artifact has format version %u, this runtime reads version %u", h->version,
-                                  SARD_ART_VERSION),
+    return sd_status_field(SD_ERR(MODEL, "the artifact has format version %u, this runtime reads version %u",
+                                  h->version, SARD_ART_VERSION),
                            SARD_TEXT_HINT, "compile the model again with this version of Sard");
   if (h->file_size != whole_size)
     return SD_ERR(MODEL, "the artifact is damaged: it should have %llu bytes and has %llu",
@@ -73,8 +73,9 @@ static sard_status *check_section(const sard_art_section *s, uint64_t head_size,
   if (s->kind != SARD_ART_CONST && end > head_size)
     return SD_ERR(MODEL, "the artifact is damaged: section %s stands behind the weights", name);
   // IO: the count is that of the inputs; the outputs follow them.
-  bool fits = s->kind == SARD_ART_IO ? s->size % element == 0 && s->count <= s->size / element && s->size / element <= UINT32_MAX
-                                     : (uint64_t)s->count * element == s->size;
+  bool fits = s->kind == SARD_ART_IO
+                  ? s->size % element == 0 && s->count <= s->size / element && s->size / element <= UINT32_MAX
+                  : (uint64_t)s->count * element == s->size;
   if (element && !fits)
     return SD_ERR(MODEL, "the artifact is damaged: section %s has %llu bytes for %u entries", name,
                   (unsigned long long)s->size, s->count);

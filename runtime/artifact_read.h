@@ -24,9 +24,9 @@ typedef struct sd_art {
 
 // True when the bytes begin like an artifact (of any version).
 bool sd_artifact_sniff(const void *data, uint64_t size);
-// Finds the sections. `head` holds the first `head_size` bytes of the artifact, 8-byte aligned: all of it but perhaps the
-// end of the CONST section. Checks magic, version, architecture, section table and hash; SARD_E_MODEL or SARD_E_DEVICE.
-// Everything in *out points into head.
+// Finds the sections. `head` holds the first `head_size` bytes of the artifact, 8-byte aligned: all of it but perhaps
+// the end of the CONST section. Checks magic, version, architecture, section table and hash; SARD_E_MODEL or
+// SARD_E_DEVICE. Everything in *out points into head.
 sard_status *sd_artifact_open(const void *head, uint64_t head_size, uint64_t whole_size, sd_art *out);
 // header.hash: of the bytes from behind the header up to the CONST section, then of those behind it (if any) with the
 // first hash as seed.

@@ -12,7 +12,8 @@ enum { TEXT = 400, SLACK = 64 };
 // "input 'x' (0)", for messages.
 static const char *io_text(const sd_art *a, uint32_t i, char *out, size_t size) {
   bool output = i >= a->n_in;
-  snprintf(out, size, "%s '%s' (%u)", output ? "output" : "input", sd_art_text(a, a->io[i].name), output ? i - a->n_in : i);
+  snprintf(out, size, "%s '%s' (%u)", output ? "output" : "input", sd_art_text(a, a->io[i].name),
+           output ? i - a->n_in : i);
   return out;
 }
 
@@ -25,8 +26,9 @@ static const char *declared(const sard_session *s, uint32_t i, char *out, size_t
     uint32_t slot = a->lists[io->dims + k];
     const char *sym = io->symbols == SARD_ART_NONE ? "" : sd_art_text(a, a->lists[io->symbols + k]);
     const char *comma = k ? "," : "";
-    n += (size_t)(s->model->dim_known[slot] ? snprintf(out + n, size - n, "%s%lld", comma, (long long)s->model->dim_value[slot])
-                                            : snprintf(out + n, size - n, "%s%s", comma, *sym ? sym : "?"));
+    n += (size_t)(s->model->dim_known[slot]
+                      ? snprintf(out + n, size - n, "%s%lld", comma, (long long)s->model->dim_value[slot])
+                      : snprintf(out + n, size - n, "%s%s", comma, *sym ? sym : "?"));
   }
   if (n < size) snprintf(out + n, size - n, "]");
   return out;
@@ -50,8 +52,9 @@ static sard_status *bind_symbols(sard_session *s, sard_tensor *const *in) {
     int64_t v = in[y->input]->desc.dims[y->axis];
     char what[TEXT];
     if (v < y->min || v > y->max)
-      return SD_ERR(USAGE, "%s: dim %u ('%s') is %lld, the model takes %lld to %lld", io_text(a, y->input, what, sizeof what),
-                    y->axis, sd_art_text(a, y->name), (long long)v, (long long)y->min, (long long)y->max);
+      return SD_ERR(USAGE, "%s: dim %u ('%s') is %lld, the model takes %lld to %lld",
+                    io_text(a, y->input, what, sizeof what), y->axis, sd_art_text(a, y->name), (long long)v,
+                    (long long)y->min, (long long)y->max);
     s->new_sym[i] = v;
   }
   return NULL;
@@ -72,7 +75,8 @@ static sard_status *check_dims(const sard_session *s, uint32_t i, const sard_ten
     if (s->model->dim_known[slot])
       return SD_ERR(USAGE, "%s is %s, but the model takes %s: dim %u is %lld, not %lld", what, got, model, k,
                     (long long)have, (long long)want);
-    return SD_ERR(USAGE, "%s is %s, but with the other inputs given its dim %u must be %lld, not %lld (the model has %s)",
+    return SD_ERR(USAGE,
+                  "%s is %s, but with the other inputs given its dim %u must be %lld, not %lld (the model has %s)",
                   what, got, k, (long long)want, (long long)have, model);
   }
   return NULL;
@@ -164,7 +168,8 @@ static sard_status *resize(sard_session *s) {
 
 sard_status *sd_bind_inputs(sard_session *s, sard_tensor *const *in, int n_in) {
   const sd_art *a = &s->model->art;
-  if (n_in < 0 || (uint32_t)n_in != a->n_in) return SD_ERR(USAGE, "%d inputs are given, the model has %u", n_in, a->n_in);
+  if (n_in < 0 || (uint32_t)n_in != a->n_in)
+    return SD_ERR(USAGE, "%d inputs are given, the model has %u", n_in, a->n_in);
   for (uint32_t i = 0; i < a->n_in; i++) SD_TRY(check_type(s, i, in[i]));
   SD_TRY(bind_symbols(s, in));
   bool same = s->sized && (a->n_syms == 0 || !memcmp(s->sym, s->new_sym, a->n_syms * sizeof *s->sym));

@@ -41,7 +41,8 @@ static sard_status *read_header(object *o) {
   if (memcmp(h->e_ident, ELFMAG, SELFMAG) || h->e_ident[EI_CLASS] != ELFCLASS64 || h->e_ident[EI_DATA] != ELFDATA2LSB)
     return BAD(o, "it is not a 64-bit little-endian ELF object");
   if (h->e_type != ET_REL) return BAD(o, "it is not a relocatable object (type %u)", h->e_type);
-  if (h->e_machine != EM_X86_64 && h->e_machine != EM_AARCH64) return BAD(o, "it is for unknown machine %u", h->e_machine);
+  if (h->e_machine != EM_X86_64 && h->e_machine != EM_AARCH64)
+    return BAD(o, "it is for unknown machine %u", h->e_machine);
   if (h->e_shnum == 0 || h->e_shnum > MAX_SECTIONS || h->e_shentsize != sizeof(Elf64_Shdr) ||
       !inside(o, h->e_shoff, (uint64_t)h->e_shnum * sizeof(Elf64_Shdr)))
     return BAD(o, "its section table is bad (%u sections)", h->e_shnum);
@@ -58,7 +59,8 @@ static sard_status *read_sections(object *o) {
     if (s->sh_type != SHT_NOBITS && s->sh_type != SHT_NULL && !inside(o, s->sh_offset, s->sh_size))
       return BAD(o, "section %u lies outside of the object", i);
     if (s->sh_addralign == 0) s->sh_addralign = 1;
-    if (s->sh_addralign & (s->sh_addralign - 1)) return BAD(o, "section %u has alignment %llu", i, (unsigned long long)s->sh_addralign);
+    if (s->sh_addralign & (s->sh_addralign - 1))
+      return BAD(o, "section %u has alignment %llu", i, (unsigned long long)s->sh_addralign);
   }
   return NULL;
 }
@@ -84,7 +86,8 @@ static sard_status *place_sections(object *o, uint64_t *total) {
     if (unwanted(o, i)) continue;
     if (s->sh_flags & (SHF_WRITE | SHF_TLS)) return BAD(o, "it has writable data in section %u", i);
     if (s->sh_type == SHT_NOBITS) return BAD(o, "it has uninitialized data in section %u", i);
-    if (s->sh_addralign > MAX_ALIGN) return BAD(o, "section %u wants alignment %llu", i, (unsigned long long)s->sh_addralign);
+    if (s->sh_addralign > MAX_ALIGN)
+      return BAD(o, "section %u wants alignment %llu", i, (unsigned long long)s->sh_addralign);
     o->place[i] = sd_align_up(*total, s->sh_addralign);
     if (s->sh_size > MAX_CODE || o->place[i] + s->sh_size > MAX_CODE) return BAD(o, "the code is larger than 1 GiB");
     *total = o->place[i] + s->sh_size;
@@ -95,7 +98,16 @@ static sard_status *place_sections(object *o, uint64_t *total) {
 // ---- relocations ----
 
 typedef enum relkind {
-  REL_ABS64, REL_PC32, REL_PC64, REL_ADR_PAGE, REL_LO12_ADD, REL_LO12_8, REL_LO12_16, REL_LO12_32, REL_LO12_64, REL_LO12_128,
+  REL_ABS64,
+  REL_PC32,
+  REL_PC64,
+  REL_ADR_PAGE,
+  REL_LO12_ADD,
+  REL_LO12_8,
+  REL_LO12_16,
+  REL_LO12_32,
+  REL_LO12_64,
+  REL_LO12_128,
   REL_BRANCH26
 } relkind;
 typedef struct relrow { uint16_t machine, type; relkind kind; } relrow;
@@ -204,7 +216,8 @@ static sard_status *relocate_one(const object *o, uint32_t table, uint32_t targe
   if (type == 0) return NULL; // R_*_NONE
   if (!row) return BAD(o, "unknown relocation type %llu", (unsigned long long)type);
   if (!read_symbol(o, table, ELF64_R_SYM(r->r_info), &s)) return BAD(o, "a relocation has a bad symbol");
-  if (!symbol_address(o, &s, &address)) return BAD(o, "symbol '%s' is not defined in the object", symbol_name(o, table, &s));
+  if (!symbol_address(o, &s, &address))
+    return BAD(o, "symbol '%s' is not defined in the object", symbol_name(o, table, &s));
   uint64_t size = o->section[target].sh_size, width = width_of(row->kind);
   if (size < width || r->r_offset > size - width) return BAD(o, "a relocation lies outside of its section");
   if (!apply(row->kind, o->base + o->place[target] + r->r_offset, address + (uint64_t)r->r_addend))
@@ -344,7 +357,8 @@ sard_status *sd_code_check(const void *data, size_t size, const char *symbol) {
   void *entry;
   uint8_t *room = NULL;
   sard_status *st = open_object(&o, data, size, symbol, &total);
-  if (!st && !(room = sd_malloc(total + MAX_ALIGN))) st = SD_ERR(NOMEM, "out of memory while checking kernel '%s'", symbol);
+  if (!st && !(room = sd_malloc(total + MAX_ALIGN)))
+    st = SD_ERR(NOMEM, "out of memory while checking kernel '%s'", symbol);
   // Relocations by page count on the alignment that a mapping has.
   if (!st) st = finish_object(&o, (uint8_t *)sd_align_up((uintptr_t)room, MAX_ALIGN), &entry);
   sd_free(room);

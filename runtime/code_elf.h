@@ -13,8 +13,8 @@ typedef struct sd_code {
   size_t size;
 } sd_code;
 
-// Maps all objects and sets their entry. Objects of the architecture of this process only. SARD_E_MODEL names object and
-// reason: bad offset, undefined symbol, unknown relocation, writable data.
+// Maps all objects and sets their entry. Objects of the architecture of this process only. SARD_E_MODEL names object
+// and reason: bad offset, undefined symbol, unknown relocation, writable data.
 sard_status *sd_code_load(sd_code_object *objects, size_t n, sd_code *out);
 void sd_code_unload(sd_code *c);
 // The checks of sd_code_load without running anything; any architecture. The compiler uses it on what it made.

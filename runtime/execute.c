@@ -25,7 +25,8 @@ static sard_status *node_error(const sd_art *a, const sard_art_step *t, sard_sta
   return sd_status_field(st, SARD_TEXT_OP, "%s", sd_art_text(a, t->op));
 }
 
-static sard_status *run_dispatch(sard_session *s, const sard_art_step *t, void *const *bufs, const int64_t *dims, bool pooled) {
+static sard_status *run_dispatch(sard_session *s, const sard_art_step *t, void *const *bufs, const int64_t *dims,
+                                 bool pooled) {
   const sard_model *m = s->model;
   uint32_t error = 0, tiles = (uint32_t)s->dim[t->tiles];
   if (tiles == 0) return NULL;

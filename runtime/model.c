@@ -113,7 +113,8 @@ static sard_status *place_consts(sard_model *m) {
     if (b->offset < last) piece = 0, start = 0; // not in order: search from the beginning
     last = b->offset;
     m->consts[i] = find_bytes(m, a->const_offset + b->offset, bytes, &piece, &start);
-    if (!m->consts[i]) return SD_ERR(INTERNAL, "constant %u of %llu bytes lies in several pieces", i, (unsigned long long)bytes);
+    if (!m->consts[i])
+      return SD_ERR(INTERNAL, "constant %u of %llu bytes lies in several pieces", i, (unsigned long long)bytes);
   }
   return NULL;
 }
@@ -143,7 +144,8 @@ static sard_status *count_steps(sard_model *m) {
     bufs += m->art.steps[i].n_buf;
     if (m->art.steps[i].kind == SARD_AS_DISPATCH) dims += m->art.steps[i].n_dim;
   }
-  if (bufs > UINT32_MAX || dims > UINT32_MAX) return SD_ERR(MODEL, "the artifact is damaged: its steps use too many buffers");
+  if (bufs > UINT32_MAX || dims > UINT32_MAX)
+    return SD_ERR(MODEL, "the artifact is damaged: its steps use too many buffers");
   m->n_step_bufs = (uint32_t)bufs;
   m->n_step_dims = (uint32_t)dims;
   return NULL;
@@ -162,8 +164,8 @@ static sard_status *load(sard_model *m) {
   return load_code(m);
 }
 
-sard_status *sd_model_from_bytes(sard_context *ctx, const sd_piece *pieces, size_t n, void (*release)(void *), void *user,
-                                 sard_model **out) {
+sard_status *sd_model_from_bytes(sard_context *ctx, const sd_piece *pieces, size_t n, void (*release)(void *),
+                                 void *user, sard_model **out) {
   *out = NULL;
   sard_model *m = sd_calloc(1, sizeof *m);
   sd_piece *copy = sd_calloc(n, sizeof *copy);
@@ -196,8 +198,10 @@ static void release_map(void *user) {
 }
 
 static sard_status *no_compiler(const char *what) {
-  return sd_status_field(SD_ERR(UNSUPPORTED, "'%s' is not a compiled artifact, and this program links the runtime only; "
-                                             "compile it first with sard compile", what),
+  return sd_status_field(SD_ERR(UNSUPPORTED,
+                                "'%s' is not a compiled artifact, and this program links the runtime only; "
+                                "compile it first with sard compile",
+                                what),
                          SARD_TEXT_HINT, "sard compile MODEL.onnx -o MODEL.sard");
 }
 
@@ -211,7 +215,8 @@ static sard_status *open_artifact(sard_context *ctx, const sd_map *map, sard_mod
   return sd_model_from_bytes(ctx, &(sd_piece){map->data, map->size}, 1, release_map, owned, out);
 }
 
-static sard_status *open_path(sard_context *ctx, const sard_source *source, const sard_options *options, sard_model **out) {
+static sard_status *open_path(sard_context *ctx, const sard_source *source, const sard_options *options,
+                              sard_model **out) {
   sd_map map;
   SD_TRY(sd_file_map(source->path, &map));
   if (sd_artifact_sniff(map.data, map.size)) {
@@ -225,7 +230,8 @@ static sard_status *open_path(sard_context *ctx, const sard_source *source, cons
   return compile ? compile(ctx, source, options, out) : no_compiler(source->path);
 }
 
-sard_status *sard_model_open(sard_context *ctx, const sard_source *source, const sard_options *options, sard_model **out) {
+sard_status *sard_model_open(sard_context *ctx, const sard_source *source, const sard_options *options,
+                             sard_model **out) {
   if (!ctx || !source || !out) return SD_ERR(USAGE, "sard_model_open: context, source and out must not be NULL");
   *out = NULL;
   if (source->size < sizeof *source)
@@ -255,7 +261,8 @@ sard_status *sard_model_io(const sard_model *m, int is_output, int index, sard_t
   for (uint32_t i = 0; i < io->rank; i++) {
     uint32_t slot = a->lists[io->dims + i];
     out->dims[i] = m->dim_known[slot] ? m->dim_value[slot] : -1;
-    if (!m->dim_known[slot]) out->symbols[i] = io->symbols == SARD_ART_NONE ? "" : sd_art_text(a, a->lists[io->symbols + i]);
+    if (!m->dim_known[slot])
+      out->symbols[i] = io->symbols == SARD_ART_NONE ? "" : sd_art_text(a, a->lists[io->symbols + i]);
   }
   return NULL;
 }

@@ -42,13 +42,13 @@ struct sard_model {
   void *user;
 };
 
-// Makes a model of an artifact whose bytes lie in pieces, in order of the file: sections may be cut anywhere, a constant
-// must lie within one piece. The bytes must stay valid, and readable for 64 bytes behind each piece, until
+// Makes a model of an artifact whose bytes lie in pieces, in order of the file: sections may be cut anywhere, a
+// constant must lie within one piece. The bytes must stay valid, and readable for 64 bytes behind each piece, until
 // release(user) is called (when the model goes, or at once when this fails; NULL ok). `pieces` itself is copied; only
 // what stands in front of the CONST section is copied, and only when it is in several pieces or misaligned. Where
 // pieces are many, the CONST section has to be the last one.
-sard_status *sd_model_from_bytes(sard_context *ctx, const sd_piece *pieces, size_t n, void (*release)(void *), void *user,
-                                 sard_model **out);
+sard_status *sd_model_from_bytes(sard_context *ctx, const sd_piece *pieces, size_t n, void (*release)(void *),
+                                 void *user, sard_model **out);
 void sd_model_hold(sard_model *m);
 // Activation memory of a model without symbolic dims (arena, and scratch of one worker); false when it has some.
 bool sd_model_static_memory(const sard_model *m, uint64_t *arena, uint64_t *scratch);

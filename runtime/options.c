@@ -103,7 +103,9 @@ sard_options *sd_options_clone(const sard_options *o) {
 }
 
 sard_status *sd_options_check(const sard_options *o, sd_option_object object) {
-  const char *name = object == SD_OPT_CONTEXT ? " of a context" : object == SD_OPT_MODEL ? " of a model" : " of a session";
+  const char *name = object == SD_OPT_CONTEXT ? " of a context"
+                     : object == SD_OPT_MODEL ? " of a model"
+                                              : " of a session";
   for (size_t i = 0; o && i < o->n; i++)
     if (!(objects_of(o->at[i].key) & (unsigned)object)) return unknown_key(o->at[i].key, (unsigned)object, name);
   return NULL;
@@ -122,7 +124,8 @@ bool sd_options_at(const sard_options *o, size_t index, const char **key, const 
   return true;
 }
 
-sard_status *sd_options_int(const sard_options *o, const char *key, int64_t min, int64_t max, int64_t absent, int64_t *out) {
+sard_status *sd_options_int(const sard_options *o, const char *key, int64_t min, int64_t max, int64_t absent,
+                            int64_t *out) {
   const char *text = sd_options_get(o, key);
   *out = absent;
   if (!text) return NULL;

@@ -11,7 +11,8 @@ const char *sd_options_get(const sard_options *o, const char *key);
 // Entry `index` in the order of setting; false past the end. For keys with a prefix ("dim:N").
 bool sd_options_at(const sard_options *o, size_t index, const char **key, const char **value);
 // Integer value within [min, max], `absent` when not set.
-sard_status *sd_options_int(const sard_options *o, const char *key, int64_t min, int64_t max, int64_t absent, int64_t *out);
+sard_status *sd_options_int(const sard_options *o, const char *key, int64_t min, int64_t max, int64_t absent,
+                            int64_t *out);
 // Bytes with an optional suffix K, M, G, T (powers of 1024), 0 when not set.
 sard_status *sd_options_bytes(const sard_options *o, const char *key, uint64_t *out);
 sard_options *sd_options_clone(const sard_options *o); // NULL when memory is short or o is NULL

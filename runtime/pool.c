@@ -52,7 +52,9 @@ static void futex_wait(atomic_uint *word, unsigned seen) {
   syscall(SYS_futex, (unsigned *)word, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
 }
 
-static void futex_wake(atomic_uint *word, int n) { syscall(SYS_futex, (unsigned *)word, FUTEX_WAKE_PRIVATE, n, NULL, NULL, 0); }
+static void futex_wake(atomic_uint *word, int n) {
+  syscall(SYS_futex, (unsigned *)word, FUTEX_WAKE_PRIVATE, n, NULL, NULL, 0);
+}
 
 // Takes half of what is left in a slot (at least one tile), so that few calls do much and the tail can be stolen.
 static bool claim(slot *s, uint32_t *begin, uint32_t *end) {

@@ -8,7 +8,8 @@
 
 void sard_session_free(sard_session *s) {
   if (!s) return;
-  void *tables[] = {s->sym, s->new_sym, s->dim, s->offset, s->items, s->work, s->step_buf, s->step_dim, s->buf, s->made, s->times};
+  void *tables[] = {s->sym,      s->new_sym,  s->dim, s->offset, s->items, s->work,
+                    s->step_buf, s->step_dim, s->buf, s->made,   s->times};
   for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) sd_free(tables[i]);
   sd_free_aligned(s->memory);
   sard_model_free(s->model);
@@ -89,9 +90,11 @@ static void fill_buffers(sard_session *s) {
     for (uint32_t k = 0; k < a->steps[i].n_buf; k++) *to++ = s->buf[a->lists[a->steps[i].bufs + k]];
 }
 
-static sard_status *bind_and_run(sard_session *s, sard_tensor *const *in, int n_in, sard_tensor *const *out, int n_out) {
+static sard_status *bind_and_run(sard_session *s, sard_tensor *const *in, int n_in, sard_tensor *const *out,
+                                 int n_out) {
   const sd_art *a = &s->model->art;
-  if (n_out < 0 || (uint32_t)n_out != a->n_out) return SD_ERR(USAGE, "%d outputs are given, the model has %u", n_out, a->n_out);
+  if (n_out < 0 || (uint32_t)n_out != a->n_out)
+    return SD_ERR(USAGE, "%d outputs are given, the model has %u", n_out, a->n_out);
   SD_TRY(sd_bind_inputs(s, in, n_in));
   for (uint32_t i = 0; i < a->n_out; i++) {
     if (out[i]) SD_TRY(check_overlap(s, in, out, i));

@@ -37,8 +37,10 @@ static sard_status *check_slot(const sd_art *a, uint32_t slot, const char *what,
   return slot < a->n_dims ? NULL : BAD("%s %u uses size %u of %u", what, index, slot, a->n_dims);
 }
 
-static sard_status *check_list(const sd_art *a, uint32_t at, uint32_t n, uint32_t limit, const char *what, uint32_t index) {
-  if (n > a->n_lists || at > a->n_lists - n) return BAD("a list of %s %u lies outside of the list section", what, index);
+static sard_status *check_list(const sd_art *a, uint32_t at, uint32_t n, uint32_t limit, const char *what,
+                               uint32_t index) {
+  if (n > a->n_lists || at > a->n_lists - n)
+    return BAD("a list of %s %u lies outside of the list section", what, index);
   for (uint32_t i = 0; i < n; i++)
     if (a->lists[at + i] >= limit)
       return BAD("a list of %s %u has entry %u, the limit is %u", what, index, a->lists[at + i], limit);
@@ -52,7 +54,8 @@ static sard_status *check_syms(const sd_art *a) {
     const char *name = sd_art_text(a, s->name);
     if (s->input >= a->n_in) return BAD("symbol '%s' is bound by input %u of %u", name, s->input, a->n_in);
     const sard_art_io *io = &a->io[s->input];
-    if (s->axis >= io->rank) return BAD("symbol '%s' is bound by axis %u of an input of rank %u", name, s->axis, io->rank);
+    if (s->axis >= io->rank)
+      return BAD("symbol '%s' is bound by axis %u of an input of rank %u", name, s->axis, io->rank);
     const sard_art_dim *d = &a->dims[a->lists[io->dims + s->axis]];
     if (d->op != SARD_AD_SYM || d->a != i) return BAD("symbol '%s' is bound by a dim that is not this symbol", name);
     if (s->min < 0 || s->min > s->max)
@@ -67,7 +70,8 @@ static sard_status *check_io(const sd_art *a, uint32_t i) {
   const char *what = output ? "output" : "input";
   uint32_t index = output ? i - a->n_in : i;
   SD_TRY(check_text(a, io->name, what, index));
-  if (io->rank > SARD_ART_MAXRANK) return BAD("%s %u has rank %u, the limit is %d", what, index, io->rank, SARD_ART_MAXRANK);
+  if (io->rank > SARD_ART_MAXRANK)
+    return BAD("%s %u has rank %u, the limit is %d", what, index, io->rank, SARD_ART_MAXRANK);
   if (sd_dtype_bits((sd_dtype)io->dtype) == 0) return BAD("%s %u has unknown element type %u", what, index, io->dtype);
   SD_TRY(check_list(a, io->dims, io->rank, a->n_dims, what, index));
   if (io->symbols != SARD_ART_NONE) SD_TRY(check_list(a, io->symbols, io->rank, (uint32_t)a->text_size, what, index));

@@ -50,8 +50,7 @@ const char *sd_cli_bytes(uint64_t n, char out[24]) {
   double v = (double)n;
   int k = 0;
   for (; v >= 1000 && k < 6; k++) v /= 1000;
-  snprintf(out, 24, k ? "%.*f %s" : "%.0f %s", k ? (v < 10 ? 2 : 1) : (int)v, unit[k]);
-  if (!k) snprintf(out, 24, "%u B", (unsigned)n);
+  snprintf(out, 24, "%.*f %s", k == 0 ? 0 : v < 10 ? 2 : 1, v, unit[k]);
   return out;
 }
 

@@ -1,11 +1,8 @@
 // Small results that are known already become constants during import: shape functions of later nodes (Pad, Resize,
 // Reshape) need the contents of operands that exporters compute by chains of nodes.
 #include "frontend/onnx/internal.h"
-#include "runtime/base/alloc.h"
-#if __has_include("ir/eval.h")
 #include "ir/eval.h"
-#define HAVE_EVAL
-#endif
+#include "runtime/base/alloc.h"
 
 enum { MAX_ELEMENTS = 64, MAX_OPERAND = 1 << 16 };
 
@@ -39,17 +36,12 @@ static bool can_run(const sd_node *n) {
 }
 
 static const void *from_running(sd_import *im, sd_node *n) {
-#ifdef HAVE_EVAL
   const sd_const *result = NULL;
   if (!can_run(n)) return NULL;
   sard_status *st = sd_eval_node_consts(n, im->m->arena, &result);
   if (st) result = NULL; // what cannot be run now is left to be compiled
   sard_status_free(st);
   return result ? result->data : NULL;
-#else
-  (void)im, (void)n, (void)can_run;
-  return NULL;
-#endif
 }
 
 void sd_import_fold(sd_import *im, sd_node *n) {

@@ -53,15 +53,21 @@ static sd_dim parse_expression(sd_import *im, const char *text) {
   return sd_dim_eval(im->m->dims, d, known_symbol, im, &v) ? d : SD_DIM_NONE;
 }
 
+// A new symbol; in the main graph exactly "<input>_d<axis>" where that is free, since users name it.
+static sd_dim new_dim(sd_import *im, const char *name, bool body) {
+  bool exact = !body && sd_names_add(&im->symbols, name, (void *)name);
+  return exact ? sd_dim_sym(im->m->dims, name) : sd_dim_fresh(im->m->dims, name);
+}
+
 static sd_dim named_dim(sd_import *im, const char *name, bool body, const char *fresh) {
-  if (!names_something(name)) return sd_dim_fresh(im->m->dims, fresh);
+  if (!names_something(name)) return new_dim(im, fresh, body);
   if (is_plain(name)) {
     bool known = sd_names_get(&im->symbols, name) != NULL;
-    return known || !body ? sd_dim_sym(im->m->dims, name) : sd_dim_fresh(im->m->dims, fresh);
+    return known || !body ? sd_dim_sym(im->m->dims, name) : new_dim(im, fresh, body);
   }
   sd_dim d = parse_expression(im, name);
   if (d != SD_DIM_NONE) return d;
-  return body ? sd_dim_fresh(im->m->dims, fresh) : sd_dim_sym(im->m->dims, name);
+  return body ? new_dim(im, fresh, body) : sd_dim_sym(im->m->dims, name);
 }
 
 static sard_status *read_dims(sd_import *im, const Onnx__ValueInfoProto *p, const Onnx__TensorShapeProto *s, bool body,
@@ -77,7 +83,7 @@ static sard_status *read_dims(sd_import *im, const Onnx__ValueInfoProto *p, cons
     else if (d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM)
       out->dims[i] = named_dim(im, d->dim_param, body, fresh);
     else
-      out->dims[i] = sd_dim_fresh(im->m->dims, fresh);
+      out->dims[i] = new_dim(im, fresh, body);
   }
   return NULL;
 }

@@ -5,7 +5,7 @@
 #include "frontend/onnx/tensor_proto.h"
 #include "ir/op.h"
 
-#define SD_IMPORT_MAX_INLINED 2000000u // nodes that functions may expand to
+#define SD_IMPORT_MAX_INLINED 1000000u // nodes that functions may expand to
 
 typedef struct sd_import sd_import;
 typedef struct sd_scope sd_scope;

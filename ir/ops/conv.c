@@ -175,6 +175,7 @@ static sard_status *convtranspose_read(const sd_node *n, conv *c) {
       c->w.out[i] = has_shape ? sd_dim_const(t, shape[i]) : sd_dim_mul(t, c->w.in[i], stride);
       sd_dim total = sd_dim_max(t, sd_dim_sub(t, full, c->w.out[i]), zero), half = sd_dim_floordiv(t, total, two);
       c->w.pad[i] = upper ? half : sd_dim_sub(t, total, half);
+      if (!has_shape) c->w.out[i] = sd_dim_sub(t, full, total); // less than in * stride for kernels below the stride
     } else {
       c->w.out[i] = sd_dim_sub(t, full, sd_dim_add(t, c->w.pad[i], c->w.pad_end[i]));
     }

@@ -16,7 +16,6 @@ static bool all_known(const sd_dim *e, uint32_t count) {
 }
 
 static bool nonnegative(const sd_dimtab *t, sd_dim d) { return sd_dim_get(t, d)->min >= 0; }
-static bool positive(const sd_dimtab *t, sd_dim d) { return sd_dim_get(t, d)->min >= 1; }
 
 // Folds the contents of all operands, broadcasting vectors of one element, into those of output 0.
 static void fold_elems(sd_node *n, dim_fn fn) {
@@ -48,15 +47,16 @@ static sard_status *arith(sd_node *n, dim_fn fn) {
   return NULL;
 }
 
+// Symbols are dims, which are at least 0; a division by a symbol that is 0 is reported when its value is known.
 static sd_dim div_dims(sd_dimtab *t, sd_dim a, sd_dim b) {
   int64_t x, y;
   if (sd_dim_is_const(t, a, &x) && sd_dim_is_const(t, b, &y))
     return y == 0 || (x == INT64_MIN && y == -1) ? SD_DIM_NONE : sd_dim_const(t, x / y);
-  return nonnegative(t, a) && positive(t, b) ? sd_dim_floordiv(t, a, b) : SD_DIM_NONE;
+  return nonnegative(t, a) && nonnegative(t, b) ? sd_dim_floordiv(t, a, b) : SD_DIM_NONE;
 }
 
 static sd_dim mod_dims(sd_dimtab *t, sd_dim a, sd_dim b) {
-  return nonnegative(t, a) && positive(t, b) ? sd_dim_mod(t, a, b) : SD_DIM_NONE;
+  return nonnegative(t, a) && nonnegative(t, b) && !sd_dim_is(t, b, 0) ? sd_dim_mod(t, a, b) : SD_DIM_NONE;
 }
 
 static sd_dim truth(sd_dimtab *t, int known) { return known < 0 ? SD_DIM_NONE : sd_dim_const(t, known); }
@@ -235,6 +235,8 @@ static sard_status *cast_to(sd_node *n, int64_t to) {
   sd_dtype_kind kf = sd_dtype_kind_of(from), kt = sd_dtype_kind_of(t);
   if (kf == SD_DK_S || kt == SD_DK_S || kf == SD_DK_C || kt == SD_DK_C)
     return SD_SH_ERR(n, UNSUPPORTED, "conversion from %s to %s", sd_dtype_name(from), sd_dtype_name(t));
+  if (t == SD_F8E5M2 && from != t && !sd_node_int(n, "saturate", 1))
+    return SD_SH_ERR(n, UNSUPPORTED, "conversion to %s with saturate=0", sd_dtype_name(t));
   if (sd_dtype_is_float(from) && sd_dtype_is_int(t)) {
     SD_TRY(unary(n, t, NULL));
     round_elems(n, ROUND_ZERO);
@@ -296,23 +298,23 @@ sard_status *sd_shape_dropout(sd_node *n) {
 }
 
 // ---- bodies ----
-sd_expr *sd_pull_cast(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *idx) {
-  sd_expr *x = sd_tb_load(b, n, 0, idx);
-  sd_dtype to = n->out[out]->dtype;
-  if (!x) return NULL;
-  // a narrow float goes to a narrow integer by way of i32: what is out of range wraps as in C
-  if (sd_dtype_is_float(n->in[0]->dtype) && sd_dtype_is_int(to) && sd_dtype_bits(to) < 32)
-    x = sd_x_cast(b->k, SD_I32, x);
-  return sd_x_cast(b->k, sd_compute_type(to), x);
-}
-
-sd_expr *sd_pull_bitcast(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *idx) {
-  sd_expr *x = sd_tb_load(b, n, 0, idx);
-  return x ? sd_x_bits(b->k, n->out[out]->dtype, x) : NULL;
-}
-
 sd_expr *sd_pull_dropout(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *idx) {
   return out ? sd_x_i(b->k, SD_BOOL, 1) : sd_tb_load(b, n, 0, idx);
+}
+
+// fmod of floats with the sign brought to that of b: a - floor(a/b)*b would lose infinite b.
+sd_expr *sd_pull_mod(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *idx) {
+  sd_kernel *k = b->k;
+  sd_expr *x = sd_tb_load_bcast(b, n, 0, idx, n->out[out]->rank), *y = sd_tb_load_bcast(b, n, 1, idx, n->out[out]->rank);
+  bool truncate = sd_node_int(n, "fmod", 0) != 0, floats = x && sd_dtype_is_float(x->dtype);
+  if (!x || !y) return NULL;
+  if (!floats) return sd_x_bin(k, truncate ? SD_X_FMOD : SD_X_MOD, x, y);
+  sd_expr *r = sd_x_bin(k, SD_X_FMOD, x, y), *zero = sd_x_f(k, r->dtype, 0), *minus = sd_x_f(k, r->dtype, -0.0);
+  if (truncate) return r;
+  sd_expr *below = sd_x_bin(k, SD_X_LT, y, zero);
+  sd_expr *differ = sd_x_bin(k, SD_X_XOR, sd_x_bin(k, SD_X_LT, r, zero), below);
+  sd_expr *moved = sd_x_sel(k, differ, sd_x_bin(k, SD_X_ADD, r, y), r);
+  return sd_x_sel(k, sd_x_bin(k, SD_X_EQ, r, zero), sd_x_sel(k, below, minus, zero), moved);
 }
 
 // In f32 for integers too, as bias and lambd are floats.

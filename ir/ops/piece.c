@@ -138,7 +138,13 @@ typedef struct slice_plan {
   int64_t step[SD_MAX_RANK];
 } slice_plan;
 
-// A bound counted from the end when negative, clamped to [low, high]; NONE when its sign is not known.
+// v + d where v is negative, when its sign is not known: v + d * min(1, max(0, -v)).
+static sd_dim from_end(sd_dimtab *t, sd_dim v, sd_dim d) {
+  sd_dim zero = sd_dim_const(t, 0), negative = sd_dim_max(t, zero, sd_dim_sub(t, zero, v));
+  return sd_dim_add(t, v, sd_dim_mul(t, d, sd_dim_min(t, negative, sd_dim_const(t, 1))));
+}
+
+// A bound counted from the end when negative, clamped to [low, high].
 static sd_dim slice_bound(sd_dimtab *t, sd_dim v, sd_dim d, sd_dim low, sd_dim high) {
   int64_t c;
   if (sd_dim_is_const(t, v, &c)) {
@@ -148,7 +154,7 @@ static sd_dim slice_bound(sd_dimtab *t, sd_dim v, sd_dim d, sd_dim low, sd_dim h
   } else if (sd_dim_get(t, v)->max < 0) {
     v = sd_dim_add(t, d, v);
   } else if (sd_dim_get(t, v)->min < 0) {
-    return SD_DIM_NONE;
+    v = from_end(t, v, d);
   }
   return sd_dim_max(t, low, sd_dim_min(t, v, high));
 }
@@ -163,7 +169,7 @@ static sard_status *plan_axis(const sd_node *n, int axis, sd_dim start, sd_dim e
   p->start[axis] = slice_bound(t, start, d, up ? zero : minus, up ? d : last);
   end = slice_bound(t, end, d, up ? zero : minus, up ? d : last);
   if (p->start[axis] == SD_DIM_NONE || end == SD_DIM_NONE)
-    return SD_SH_ERR(n, UNSUPPORTED, "axis %d: it is not known whether a symbolic start or end is negative", axis);
+    return SD_SH_ERR(n, MODEL, "start or end of axis %d is too large", axis);
   p->count[axis] = sd_sh_range(t, p->start[axis], end, step);
   return NULL;
 }

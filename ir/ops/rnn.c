@@ -179,13 +179,17 @@ static sd_expr *act_apply_dir(sd_tb *b, const rnn *r, int dir, int which, sd_exp
   return row->fn(b, x, alpha, beta);
 }
 
-static sd_expr *act_apply(sd_tb *b, const rnn *r, int which, sd_expr *x) {
-  double clip = sd_node_float(r->n, "clip", 0);
-  if (clip > 0) x = x_max(b, x_min(b, x, x_num(b, x, clip)), x_num(b, x, -clip));
+static sd_expr *act_unclipped(sd_tb *b, const rnn *r, int which, sd_expr *x) {
   sd_expr *y = act_apply_dir(b, r, 0, which, x);
   if (r->dirs == 1 || !y) return y;
   sd_expr *second = act_apply_dir(b, r, 1, which, x); // the same expression where both directions agree
   return second == y ? y : x_sel(b, x_bin(b, SD_X_EQ, r->d, x_int(b, 0)), y, second);
+}
+
+static sd_expr *act_apply(sd_tb *b, const rnn *r, int which, sd_expr *x) {
+  double clip = sd_node_float(r->n, "clip", 0);
+  if (clip > 0) x = x_max(b, x_min(b, x, x_num(b, x, clip)), x_num(b, x, -clip));
+  return act_unclipped(b, r, which, x);
 }
 
 // ---- nests ----
@@ -320,7 +324,8 @@ static void lstm_step(sd_tb *b, const rnn *r, sd_items *body, sd_expr *t) {
                                                     : act_apply(b, r, 0, peephole(b, r, &p, 2, pre_at(b, r, &p, 2), c));
   sd_expr *next = x_add(b, x_mul(b, f, c), x_mul(b, i, act_apply(b, r, 1, pre_at(b, r, &p, 3))));
   sd_expr *o = act_apply(b, r, 0, peephole(b, r, &p, 1, pre_at(b, r, &p, 1), next));
-  store_hidden(b, r, &p, x_mul(b, o, act_apply(b, r, 2, next)));
+  // the cell state is not clipped, as ONNX Runtime does
+  store_hidden(b, r, &p, x_mul(b, o, act_unclipped(b, r, 2, next)));
   put(b, p.nest, r->c, at, p.active && next ? x_sel(b, p.active, next, c) : next);
 }
 

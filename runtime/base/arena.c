@@ -26,7 +26,13 @@ struct sd_arena {
 };
 
 // SLACK: bytes behind a block that vector code may read when constants of an arena are run in place.
-enum { SLACK = 64, ALIGN = 16, HEAD = (sizeof(block) + ALIGN - 1) / ALIGN * ALIGN, FIRST = 16 << 10, LARGEST = 1 << 20 };
+enum {
+  SLACK = 64,
+  ALIGN = 16,
+  HEAD = (sizeof(block) + ALIGN - 1) / ALIGN * ALIGN,
+  FIRST = 16 << 10,
+  LARGEST = 1 << 20
+};
 
 static char *payload(block *b) { return (char *)b + HEAD; }
 

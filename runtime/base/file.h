@@ -7,7 +7,8 @@ typedef struct sd_map {
   uint64_t size;
 } sd_map;
 
-// Maps a regular file read-only; at least 64 bytes behind the contents can be read as well. The caller unmaps with sd_file_unmap.
+// Maps a regular file read-only; at least 64 bytes behind the contents can be read as well. The caller unmaps with
+// sd_file_unmap.
 sard_status *sd_file_map(const char *path, sd_map *out);
 void sd_file_unmap(sd_map *m);
 

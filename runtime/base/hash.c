@@ -18,8 +18,8 @@ static uint64_t fold(uint64_t a, uint64_t b) {
 }
 
 // Odd constants with about half of their bits set.
-static const uint64_t K[5] = {0x9e3779b97f4a7c15ull, 0xc2b2ae3d27d4eb4full, 0x165667b19e3779f9ull, 0xd6e8feb86659fd93ull,
-                              0xa0761d6478bd642full};
+static const uint64_t K[5] = {0x9e3779b97f4a7c15ull, 0xc2b2ae3d27d4eb4full, 0x165667b19e3779f9ull,
+                              0xd6e8feb86659fd93ull, 0xa0761d6478bd642full};
 
 static uint64_t pair(const uint8_t *p, uint64_t lane, uint64_t k) {
   // The lane is added after the product as well: a zero factor must not wipe out what came before.

@@ -91,7 +91,8 @@ static int cgroup_quota(void) {
     if (!*controllers) {
       q = tree_quota("/sys/fs/cgroup", group, true);
       if (!q) q = tree_quota("/sys/fs/cgroup/unified", group, true);
-    } else if (!strcmp(controllers, "cpu") || !strcmp(controllers, "cpu,cpuacct") || !strcmp(controllers, "cpuacct,cpu")) {
+    } else if (!strcmp(controllers, "cpu") || !strcmp(controllers, "cpu,cpuacct") ||
+               !strcmp(controllers, "cpuacct,cpu")) {
       char mount[64];
       snprintf(mount, sizeof mount, "/sys/fs/cgroup/%s", controllers);
       q = tree_quota(mount, group, false);

@@ -77,7 +77,8 @@ static bool parse_shape(const char *p, header *h) {
 
 // The dictionary, as a NUL-terminated text.
 static sard_status *parse_text(const char *text, const char *what, header *h) {
-  const char *descr = find_key(text, "descr"), *order = find_key(text, "fortran_order"), *shape = find_key(text, "shape");
+  const char *descr = find_key(text, "descr"), *order = find_key(text, "fortran_order"),
+             *shape = find_key(text, "shape");
   if (!parse_descr(descr, h)) return SD_ERR(MODEL, "'%s': the .npy header has no plain element type", what);
   if (h->dtype == SD_DT_NONE)
     return SD_ERR(UNSUPPORTED, "'%s': element type %.12s of this .npy file is not supported", what, descr);
@@ -92,12 +93,14 @@ static sard_status *parse_header(const uint8_t *p, uint64_t size, const char *wh
   *h = (header){0};
   if (size < MAGIC + 4 || memcmp(p, "\x93NUMPY", MAGIC)) return SD_ERR(MODEL, "'%s' is not a .npy file", what);
   unsigned version = p[6];
-  if (version < 1 || version > 3) return SD_ERR(UNSUPPORTED, "'%s' is a .npy file of unknown version %u", what, version);
+  if (version < 1 || version > 3)
+    return SD_ERR(UNSUPPORTED, "'%s' is a .npy file of unknown version %u", what, version);
   uint64_t at = version == 1 ? 10 : 12, n;
   if (size < at) return SD_ERR(MODEL, "'%s' is cut off", what);
   n = (uint64_t)p[8] | (uint64_t)p[9] << 8;
   if (version > 1) n |= (uint64_t)p[10] << 16 | (uint64_t)p[11] << 24;
-  if (n > MAX_HEADER || n > size - at) return SD_ERR(MODEL, "'%s' is cut off: its header should have %llu bytes", what, (unsigned long long)n);
+  if (n > MAX_HEADER || n > size - at)
+    return SD_ERR(MODEL, "'%s' is cut off: its header should have %llu bytes", what, (unsigned long long)n);
   char *text = sd_malloc(n + 1);
   if (!text) return SD_ERR(NOMEM, "out of memory while reading '%s'", what);
   memcpy(text, p + at, n);
@@ -179,10 +182,11 @@ static size_t make_header(char *out, size_t room, sd_dtype t, const sard_tensor_
   const code *c = codes;
   while (c->t != t) c++;
   char text[512];
-  int n = snprintf(text, sizeof text, "{'descr': '%c%c%d', 'fortran_order': False, 'shape': (", c->size == 1 ? '|' : '<',
-                   c->letter, c->size);
+  int n = snprintf(text, sizeof text, "{'descr': '%c%c%d', 'fortran_order': False, 'shape': (",
+                   c->size == 1 ? '|' : '<', c->letter, c->size);
   for (int32_t i = 0; i < d->rank; i++)
-    n += snprintf(text + n, sizeof text - (size_t)n, "%lld%s", (long long)d->dims[i], d->rank == 1 || i + 1 < d->rank ? "," : "");
+    n += snprintf(text + n, sizeof text - (size_t)n, "%lld%s", (long long)d->dims[i],
+                  d->rank == 1 || i + 1 < d->rank ? "," : "");
   n += snprintf(text + n, sizeof text - (size_t)n, "), }");
   size_t whole = sd_align_up(10 + (size_t)n + 1, 64); // elements begin at a multiple of 64
   if (whole > room) return 0;

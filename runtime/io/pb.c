@@ -8,8 +8,21 @@
 #include "runtime/io/tensor_io.h"
 
 // Field numbers of TensorProto.
-enum { F_DIMS = 1, F_TYPE = 2, F_SEGMENT = 3, F_FLOATS = 4, F_INTS = 5, F_STRINGS = 6, F_LONGS = 7, F_NAME = 8, F_RAW = 9,
-       F_DOUBLES = 10, F_ULONGS = 11, F_EXTERNAL = 13, F_LOCATION = 14 };
+enum {
+  F_DIMS = 1,
+  F_TYPE = 2,
+  F_SEGMENT = 3,
+  F_FLOATS = 4,
+  F_INTS = 5,
+  F_STRINGS = 6,
+  F_LONGS = 7,
+  F_NAME = 8,
+  F_RAW = 9,
+  F_DOUBLES = 10,
+  F_ULONGS = 11,
+  F_EXTERNAL = 13,
+  F_LOCATION = 14
+};
 enum { WIRE_VARINT = 0, WIRE_64 = 1, WIRE_BYTES = 2, WIRE_32 = 5 };
 
 typedef struct reader { const uint8_t *p, *end; } reader;
@@ -194,7 +207,8 @@ static sard_status *read_typed(const message *m, reader r, const char *what, uin
 
 static sard_status *check_message(message *m, const char *what) {
   if (m->segment)
-    return SD_ERR(UNSUPPORTED, "'%s' is a SequenceProto, an OptionalProto or a tensor in segments: not supported yet", what);
+    return SD_ERR(UNSUPPORTED, "'%s' is a SequenceProto, an OptionalProto or a tensor in segments: not supported yet",
+                  what);
   if (m->dtype == SD_STRING) return SD_ERR(UNSUPPORTED, "'%s': tensors of strings are not supported yet", what);
   if (sd_dtype_bits(m->dtype) == 0) return SD_ERR(MODEL, "'%s' has no known element type", what);
   if (m->external)
@@ -261,7 +275,8 @@ sard_status *sd_tensor_read(sard_context *ctx, const char *path, sard_tensor **o
   *out = NULL;
   SD_TRY(sd_file_map(path, &map));
   bool npy = map.size >= 6 && !memcmp(map.data, "\x93NUMPY", 6);
-  sard_status *st = npy ? sd_npy_parse(ctx, map.data, map.size, path, out) : sd_pb_parse(ctx, map.data, map.size, path, out);
+  sard_status *st =
+      npy ? sd_npy_parse(ctx, map.data, map.size, path, out) : sd_pb_parse(ctx, map.data, map.size, path, out);
   sd_file_unmap(&map);
   return sd_status_field(st, SARD_TEXT_FILE, "%s", path);
 }
@@ -303,8 +318,9 @@ sard_status *sd_pb_write(const char *path, sard_tensor *t, const char *name) {
   }
   put_key(&head, F_RAW, WIRE_BYTES);
   put_varint(&head, bytes);
-  sard_status *st = head.failed || dims.failed ? SD_ERR(NOMEM, "out of memory while writing '%s'", path)
-                                               : sd_file_write(path, (sd_piece[]){{head.p, head.len}, {data, bytes}}, 2);
+  sard_status *st = head.failed || dims.failed
+                        ? SD_ERR(NOMEM, "out of memory while writing '%s'", path)
+                        : sd_file_write(path, (sd_piece[]){{head.p, head.len}, {data, bytes}}, 2);
   sd_str_free(&head);
   sd_str_free(&dims);
   return st;

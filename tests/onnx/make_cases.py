@@ -3,7 +3,8 @@
 usage: python3 make_cases.py OUT_DIR [NAME_PREFIX...]   OUT_DIR/<case>/model.onnx, test_data_set_0/{input,output}_N.pb
 
 Most cases pass everything as graph inputs, even axes and shapes, which real models hold as constants. model_const.onnx,
-where present, is the same model with these small inputs turned into initializers.
+where present, is the same model with these small inputs turned into initializers. model_symbolic.onnx has in addition
+all dims above 1 of the remaining inputs symbolic, one symbol for each size; model_unique.onnx one for each input and axis.
 """
 import os
 import sys
@@ -61,15 +62,35 @@ def with_constants(model, inputs):
     return model if changed else None
 
 
+def with_symbols(model, unique):
+    model = ModelProto.FromString(model.SerializeToString())
+    for info in model.graph.input:
+        if info.type.WhichOneof("value") != "tensor_type":
+            return None
+        for i, dim in enumerate(info.type.tensor_type.shape.dim):
+            if dim.dim_value > 1:
+                dim.dim_param = f"{info.name}_{i}" if unique else f"d{dim.dim_value}"
+    del model.graph.value_info[:]
+    for info in model.graph.output:
+        if info.type.WhichOneof("value") == "tensor_type":
+            info.type.tensor_type.ClearField("shape")
+    return model
+
+
+def write_model(folder, name, model):
+    if model:
+        with open(os.path.join(folder, name), "wb") as f:
+            f.write(model.SerializeToString())
+
+
 def write(case, out):
     folder = os.path.join(out, case.name)
     os.makedirs(folder, exist_ok=True)
-    with open(os.path.join(folder, "model.onnx"), "wb") as f:
-        f.write(case.model.SerializeToString())
+    write_model(folder, "model.onnx", case.model)
     constants = with_constants(case.model, case.data_sets[0][0]) if len(case.data_sets) == 1 else None
-    if constants:
-        with open(os.path.join(folder, "model_const.onnx"), "wb") as f:
-            f.write(constants.SerializeToString())
+    write_model(folder, "model_const.onnx", constants)
+    write_model(folder, "model_symbolic.onnx", with_symbols(constants or case.model, False))
+    write_model(folder, "model_unique.onnx", with_symbols(constants or case.model, True))
     for i, (inputs, outputs) in enumerate(case.data_sets):
         data = os.path.join(folder, f"test_data_set_{i}")
         os.makedirs(data, exist_ok=True)

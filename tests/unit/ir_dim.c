@@ -86,7 +86,8 @@ static void test_decide(void) {
 
 static void test_text(void) {
   static const char *const stable[] = {"N", "-N", "2*N+1", "floordiv(N+1,2)", "max(M,N)", "\"a b\"", "\"x\\\"y\\\\\"+3",
-                                       "N*N*M+4", "-3*M+N-7", "mod(N,floordiv(M+3,4))", "?", "-5"};
+                                       "N*N*M+4", "-3*M+N-7", "mod(N,floordiv(M+3,4))", "?", "-5", "-9223372036854775808",
+                                       "9223372036854775807", "-9223372036854775808*N"};
   for (size_t i = 0; i < sizeof stable / sizeof *stable; i++) {
     sd_dim d = P(stable[i]);
     const char *once = S(d);

@@ -176,7 +176,8 @@ static void files(void) {
   CHECK(entries_beside(path) == 1);
   CHECK_ERR(sd_file_write("/tmp", NULL, 0), IO, "directory");
   CHECK_ERR(sd_file_write("/nonexistent/x", NULL, 0), IO, "No such file");
-  if (access("/dev/full", W_OK) == 0) CHECK_ERR(sd_file_write("/dev/full", &(sd_piece){"x", 1}, 1), IO, "No space left");
+  if (access("/dev/full", W_OK) == 0)
+    CHECK_ERR(sd_file_write("/dev/full", &(sd_piece){"x", 1}, 1), IO, "No space left");
   char link[512];
   snprintf(link, sizeof link, "%s", test_path("link"));
   CHECK(symlink(path, link) == 0);

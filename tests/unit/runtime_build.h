@@ -51,15 +51,23 @@ static inline bytes make_elf(uint16_t machine, const char *symbol, const void *t
                   .e_shentsize = sizeof(Elf64_Shdr), .e_shnum = 6, .e_shstrndx = 5};
   memcpy(h.e_ident, ELFMAG, SELFMAG);
   h.e_ident[EI_CLASS] = ELFCLASS64, h.e_ident[EI_DATA] = ELFDATA2LSB, h.e_ident[EI_VERSION] = 1;
-  Elf64_Sym sym[3] = {{0}, {.st_info = ELF64_ST_INFO(STB_LOCAL, STT_SECTION), .st_shndx = 2},
-                      {.st_name = sizeof names, .st_info = ELF64_ST_INFO(STB_GLOBAL, STT_FUNC), .st_shndx = 1, .st_size = n}};
+  Elf64_Sym sym[3] = {
+      {0},
+      {.st_info = ELF64_ST_INFO(STB_LOCAL, STT_SECTION), .st_shndx = 2},
+      {.st_name = sizeof names, .st_info = ELF64_ST_INFO(STB_GLOBAL, STT_FUNC), .st_shndx = 1, .st_size = n}};
   Elf64_Rela rela = {r.offset, ELF64_R_INFO(1, r.type), r.addend};
   Elf64_Shdr s[6] = {{0}};
   bytes b = {0};
   bytes_put(&b, &h, sizeof h);
-#define SECTION(i, nm, ty, fl, al, data, size, ...)                                                                    \
-  bytes_align(&b, 16);                                                                                                 \
-  s[i] = (Elf64_Shdr){.sh_name = nm, .sh_type = ty, .sh_flags = fl, .sh_addralign = al, .sh_offset = b.n, .sh_size = size, __VA_ARGS__}; \
+#define SECTION(i, nm, ty, fl, al, data, size, ...)                                                                  \
+  bytes_align(&b, 16);                                                                                               \
+  s[i] = (Elf64_Shdr){.sh_name = nm,                                                                                 \
+                      .sh_type = ty,                                                                                 \
+                      .sh_flags = fl,                                                                                \
+                      .sh_addralign = al,                                                                            \
+                      .sh_offset = b.n,                                                                              \
+                      .sh_size = size,                                                                               \
+                      __VA_ARGS__};                                                                                  \
   bytes_put(&b, data, size)
   SECTION(1, 1, SHT_PROGBITS, SHF_ALLOC | SHF_EXECINSTR, 16, text, n, .sh_link = 0);
   SECTION(2, 7, SHT_PROGBITS, SHF_ALLOC, 16, ones, sizeof ones, .sh_link = 0);
@@ -141,8 +149,10 @@ static inline parts make_parts(const uint8_t *second, size_t n_second) {
   n = two.n;
   m.kernels[1] = (sard_art_kernel){part_code(&m, two), n, part_text(&m, "two"), 2, 1, 0};
   uint32_t none = SARD_ART_NONE;
-  m.steps[0] = (sard_art_step){SARD_AS_DISPATCH, 0, 4, 2, 10, 1, 5, 7, part_text(&m, "first"), part_text(&m, "Add"), 2, 3};
-  m.steps[1] = (sard_art_step){SARD_AS_DISPATCH, 1, 6, 2, 10, 1, 5, 6, part_text(&m, "second"), m.steps[0].op, none, none};
+  m.steps[0] =
+      (sard_art_step){SARD_AS_DISPATCH, 0, 4, 2, 10, 1, 5, 7, part_text(&m, "first"), part_text(&m, "Add"), 2, 3};
+  m.steps[1] =
+      (sard_art_step){SARD_AS_DISPATCH, 1, 6, 2, 10, 1, 5, 6, part_text(&m, "second"), m.steps[0].op, none, none};
   m.steps[2] = (sard_art_step){SARD_AS_COPY, 0, 8, 2, 0, 0, 0, 0, part_text(&m, "third"), m.steps[0].op, none, none};
   return m;
 }

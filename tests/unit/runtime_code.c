@@ -39,11 +39,19 @@ static sard_status *check(uint16_t machine, const char *symbol, elf_relocation r
 static void relocations(void) {
   static const uint32_t x86[] = {R_X86_64_PC32, R_X86_64_PLT32, R_X86_64_64, R_X86_64_PC64, R_X86_64_NONE};
   for (size_t i = 0; i < sizeof x86 / sizeof *x86; i++) CHECK_OK(check(EM_X86_64, "f", (elf_relocation){x86[i], 8, 0}));
-  static const uint32_t arm[] = {R_AARCH64_ABS64, R_AARCH64_PREL32, R_AARCH64_ADR_PREL_PG_HI21, R_AARCH64_ADD_ABS_LO12_NC,
-                                 R_AARCH64_LDST8_ABS_LO12_NC, R_AARCH64_LDST16_ABS_LO12_NC, R_AARCH64_LDST32_ABS_LO12_NC,
-                                 R_AARCH64_LDST64_ABS_LO12_NC, R_AARCH64_LDST128_ABS_LO12_NC, R_AARCH64_CALL26,
+  static const uint32_t arm[] = {R_AARCH64_ABS64,
+                                 R_AARCH64_PREL32,
+                                 R_AARCH64_ADR_PREL_PG_HI21,
+                                 R_AARCH64_ADD_ABS_LO12_NC,
+                                 R_AARCH64_LDST8_ABS_LO12_NC,
+                                 R_AARCH64_LDST16_ABS_LO12_NC,
+                                 R_AARCH64_LDST32_ABS_LO12_NC,
+                                 R_AARCH64_LDST64_ABS_LO12_NC,
+                                 R_AARCH64_LDST128_ABS_LO12_NC,
+                                 R_AARCH64_CALL26,
                                  R_AARCH64_JUMP26};
-  for (size_t i = 0; i < sizeof arm / sizeof *arm; i++) CHECK_OK(check(EM_AARCH64, "f", (elf_relocation){arm[i], 8, 0}));
+  for (size_t i = 0; i < sizeof arm / sizeof *arm; i++)
+    CHECK_OK(check(EM_AARCH64, "f", (elf_relocation){arm[i], 8, 0}));
   CHECK_ERR(check(EM_X86_64, "f", (elf_relocation){R_X86_64_GOTPCREL, 8, 0}), MODEL, "unknown relocation type 9");
   CHECK_ERR(check(EM_X86_64, "f", (elf_relocation){R_X86_64_PC32, 61, 0}), MODEL, "outside of its section");
   CHECK_ERR(check(EM_X86_64, "f", (elf_relocation){R_X86_64_64, 60, 0}), MODEL, "outside of its section");

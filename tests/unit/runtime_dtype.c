@@ -12,7 +12,8 @@ static void table(void) {
     CHECK(sd_dtype_parse(sd_dtype_name((sd_dtype)t)) == (sd_dtype)t);
   }
   CHECK(n == 26);
-  CHECK(sd_dtype_parse("FLOAT") == SD_F32 && sd_dtype_parse("int64") == SD_I64 && sd_dtype_parse("bfloat16") == SD_BF16);
+  CHECK(sd_dtype_parse("FLOAT") == SD_F32 && sd_dtype_parse("int64") == SD_I64 &&
+        sd_dtype_parse("bfloat16") == SD_BF16);
   CHECK(sd_dtype_parse("FLOAT8E4M3FN") == SD_F8E4M3FN && sd_dtype_parse("nothing") == SD_DT_NONE);
   CHECK_TEXT(sd_dtype_name((sd_dtype)99), "?");
   CHECK_TEXT(sd_dtype_name((sd_dtype)-1), "?");
@@ -26,7 +27,8 @@ static void table(void) {
 
 // Every code of a float type of at most 16 bits reads and writes back as itself (NaNs as some NaN).
 static void float_codes(void) {
-  static const sd_dtype types[] = {SD_F16, SD_BF16, SD_F8E4M3FN, SD_F8E4M3FNUZ, SD_F8E5M2, SD_F8E5M2FNUZ, SD_F4E2M1, SD_F8E8M0};
+  static const sd_dtype types[] = {SD_F16,    SD_BF16,       SD_F8E4M3FN, SD_F8E4M3FNUZ,
+                                   SD_F8E5M2, SD_F8E5M2FNUZ, SD_F4E2M1,   SD_F8E8M0};
   for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
     sd_dtype t = types[i];
     unsigned bad = 0;
@@ -75,11 +77,13 @@ static double through(sd_dtype t, double v) {
 static void limits(void) {
   CHECK(isinf(through(SD_F16, 65520)) && through(SD_F16, 65519) == 65504);
   CHECK(through(SD_F8E4M3FN, 1e9) == 448 && through(SD_F8E4M3FN, INFINITY) == 448 && isnan(through(SD_F8E4M3FN, NAN)));
-  CHECK(through(SD_F8E5M2, 1e9) == 57344 && through(SD_F8E4M3FNUZ, -1e9) == -240 && through(SD_F8E5M2FNUZ, 1e9) == 57344);
+  CHECK(through(SD_F8E5M2, 1e9) == 57344 && through(SD_F8E4M3FNUZ, -1e9) == -240 &&
+        through(SD_F8E5M2FNUZ, 1e9) == 57344);
   CHECK(isnan(through(SD_F8E4M3FNUZ, INFINITY)) && !signbit(through(SD_F8E4M3FNUZ, -1e-9)));
   CHECK(through(SD_F4E2M1, 100) == 6 && through(SD_F4E2M1, -0.3) == -0.5 && through(SD_F4E2M1, 5) == 4);
   CHECK(through(SD_F8E8M0, 4) == 4 && through(SD_F8E8M0, 7) == 8 && isnan(through(SD_F8E8M0, NAN)));
-  CHECK(through(SD_I8, 300) == 127 && through(SD_I8, -300) == -128 && through(SD_U8, -3) == 0 && through(SD_I8, NAN) == 0);
+  CHECK(through(SD_I8, 300) == 127 && through(SD_I8, -300) == -128 && through(SD_U8, -3) == 0 &&
+        through(SD_I8, NAN) == 0);
   CHECK(through(SD_I32, 2.5) == 2 && through(SD_I32, 3.5) == 4 && through(SD_BOOL, 0.1) == 1);
   CHECK(through(SD_I64, 1e300) == (double)INT64_MAX && through(SD_U64, 1e300) == (double)UINT64_MAX);
   CHECK(through(SD_STRING, 1) == 0);

@@ -103,7 +103,9 @@ static void many_users(void) {
   sd_pool_free(shared);
 }
 
-static void nothing(void *user, int worker, uint32_t begin, uint32_t end) { (void)user, (void)worker, (void)begin, (void)end; }
+static void nothing(void *user, int worker, uint32_t begin, uint32_t end) {
+  (void)user, (void)worker, (void)begin, (void)end;
+}
 
 static void speed(void) {
   int n = sd_cpu_count();

@@ -147,7 +147,8 @@ static void random_damage(void) {
     sard_art_header *h = (sard_art_header *)q;
     const sard_art_section *s = (const sard_art_section *)(h + 1);
     uint64_t at = s[10].offset, n = s[10].size;
-    if (s[10].kind == SARD_ART_CONST && at <= size && n <= size - at && at >= sizeof *h) h->hash = sd_artifact_hash(q, size, at, n);
+    if (s[10].kind == SARD_ART_CONST && at <= size && n <= size - at && at >= sizeof *h)
+      h->hash = sd_artifact_hash(q, size, at, n);
     sd_art a;
     sard_status *st = sd_artifact_open(q, size, size, &a);
     if (!st) st = sd_verify_artifact(&a);

@@ -1,0 +1,147 @@
+// sard bench: latency and throughput of repeated runs.
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "frontend/cli/cli.h"
+#include "runtime/base/alloc.h"
+#include "runtime/base/thread.h"
+#include "runtime/session.h"
+
+typedef struct measuring {
+  sd_cli *c;
+  sd_cli_model m;
+  sard_session *session;
+  sd_cli_tensors in, out;
+  double *ms;      // latency of each run
+  size_t n, cap;
+  double wall_s;
+} measuring;
+
+// ---- numbers ----
+
+static int by_value(const void *a, const void *b) {
+  double x = *(const double *)a, y = *(const double *)b;
+  return (x > y) - (x < y);
+}
+
+// Nearest-rank percentile of sorted numbers.
+static double percentile(const double *sorted, size_t n, double p) {
+  size_t k = (size_t)ceil(p * (double)n);
+  return sorted[k ? k - 1 : 0];
+}
+
+static double median(const double *sorted, size_t n) { return (sorted[(n - 1) / 2] + sorted[n / 2]) / 2; }
+
+// Peak resident memory. VmHWM begins anew with the program; getrusage would count what the parent had.
+static double peak_mb(void) {
+  char line[256];
+  unsigned long long kb = 0;
+  FILE *f = fopen("/proc/self/status", "r");
+  while (f && fgets(line, sizeof line, f))
+    if (sscanf(line, "VmHWM: %llu", &kb) == 1) break;
+  if (f) fclose(f);
+  return (double)kb * 1024e-6;
+}
+
+// ---- runs ----
+
+static bool record(measuring *b, double ms) {
+  if (b->n == b->cap) {
+    size_t cap = b->cap ? b->cap * 2 : 4096;
+    double *more = sd_realloc(b->ms, cap * sizeof *more);
+    if (!more) return false;
+    b->ms = more, b->cap = cap;
+  }
+  b->ms[b->n++] = ms;
+  return true;
+}
+
+static sard_status *one_run(measuring *b, double *ms) {
+  int64_t t0 = sd_now_ns();
+  sard_status *st = sard_session_run(b->session, b->in.at, b->in.n, b->out.at, b->out.n);
+  *ms = (double)(sd_now_ns() - t0) * 1e-6;
+  return st;
+}
+
+static sard_status *measure(measuring *b) {
+  int64_t warmup = 5, iterations = INT64_MAX;
+  double duration = 3, ms;
+  SD_TRY(sd_args_int(b->c, "warmup", 0, 1000000, &warmup));
+  SD_TRY(sd_args_int(b->c, "iterations", 1, 100000000, &iterations));
+  SD_TRY(sd_args_number(b->c, "duration", 0, 86400, &duration));
+  if (iterations != INT64_MAX && !sd_args_given(b->c, "duration")) duration = 86400;
+  for (int64_t i = 0; i < warmup; i++) SD_TRY(one_run(b, &ms));
+  if (b->session->times) // the profile is about the measured runs only
+    memset(b->session->times, 0, sizeof *b->session->times * (b->session->profile ? b->m.model->art.n_steps : 1));
+  int64_t t0 = sd_now_ns(), end = t0 + (int64_t)(duration * 1e9);
+  for (int64_t i = 0; i < iterations; i++) {
+    SD_TRY(one_run(b, &ms));
+    if (!record(b, ms)) return SD_ERR(NOMEM, "out of memory for the measured times");
+    if (sd_now_ns() >= end) break;
+  }
+  b->wall_s = (double)(sd_now_ns() - t0) * 1e-9;
+  return NULL;
+}
+
+// ---- result ----
+
+static void report(measuring *b) {
+  sd_cli *c = b->c;
+  double sum = 0;
+  for (size_t i = 0; i < b->n; i++) sum += b->ms[i];
+  qsort(b->ms, b->n, sizeof *b->ms, by_value);
+  double mean = sum / (double)b->n, mid = median(b->ms, b->n), p90 = percentile(b->ms, b->n, 0.9), p99 = percentile(b->ms, b->n, 0.99);
+  double rate = (double)b->n / b->wall_s, peak = peak_mb(), weights = (double)b->m.weight_bytes * 1e-6, arena = (double)b->session->memory_size * 1e-6;
+  sd_cli_say(c, "latency    min %.4g  mean %.4g  median %.4g  p90 %.4g  p99 %.4g  max %.4g ms\n", b->ms[0], mean, mid, p90, p99, b->ms[b->n - 1]);
+  sd_cli_say(c, "throughput %.4g runs/s (%zu runs in %.2f s, %d thread%s, %s)\n", rate, b->n, b->wall_s, b->session->workers,
+             b->session->workers == 1 ? "" : "s", b->m.isa);
+  sd_cli_say(c, "start      compile %.1f ms, load %.1f ms\n", b->m.compile_s * 1e3, b->m.load_s * 1e3);
+  sd_cli_say(c, "memory     peak %.1f MB, weights %.1f MB, activations %.1f MB\n", peak, weights, arena);
+  sd_strf(&c->json, ",\"latency_ms\":{\"min\":%.6f,\"mean\":%.6f,\"median\":%.6f,\"p90\":%.6f,\"p99\":%.6f,\"max\":%.6f}", b->ms[0], mean, mid, p90, p99, b->ms[b->n - 1]);
+  sd_strf(&c->json, ",\"throughput_per_s\":%.6f,\"iterations\":%zu,\"threads\":%d,\"isa\":\"%s\"", rate, b->n, b->session->workers, b->m.isa);
+  sd_strf(&c->json, ",\"compile_ms\":%.3f,\"load_ms\":%.3f,\"peak_rss_mb\":%.3f,\"weights_mb\":%.3f,\"arena_mb\":%.3f", b->m.compile_s * 1e3,
+          b->m.load_s * 1e3, peak, weights, arena);
+}
+
+static sard_status *new_session(measuring *b) {
+  const char *limit = sd_args_get(b->c, "memory-limit");
+  bool profile = sd_args_given(b->c, "profile") || sd_args_given(b->c, "trace");
+  sard_options *o = sard_options_new();
+  if (!o) return SD_ERR(NOMEM, "out of memory");
+  sard_status *st = limit ? sard_options_set(o, "memory-limit", limit) : NULL;
+  if (!st && profile) st = sard_options_set(o, "profile", "1");
+  if (!st) st = sard_session_new(b->m.model, o, &b->session);
+  sard_options_free(o);
+  return st;
+}
+
+static sard_status *steps(measuring *b) {
+  const char *trace = sd_args_get(b->c, "trace");
+  if (trace) SD_TRY(sd_files_can_write(trace));
+  SD_TRY(sd_model_load(b->c, &b->m));
+  SD_TRY(new_session(b));
+  SD_TRY(sd_inputs_make(b->c, &b->m, &b->in));
+  b->out.n = sard_model_io_count(b->m.model, 1);
+  b->out.at = SD_NEW_ARRAY(b->c->arena, sard_tensor *, b->out.n + 1);
+  sd_cli_progress(b->c, "measuring ...");
+  sd_stop_session(b->session);
+  sard_status *st = measure(b);
+  sd_stop_session(NULL);
+  sd_cli_progress(b->c, NULL);
+  SD_TRY(st);
+  if (b->n) report(b);
+  return b->session->profile ? sd_profile_show(b->c, b->session, b->session->workers, b->n ? median(b->ms, b->n) : 0) : NULL;
+}
+
+sard_status *sd_verb_bench(sd_cli *c) {
+  measuring b = {.c = c};
+  sard_status *st = steps(&b);
+  sd_inputs_free(&b.in);
+  sd_inputs_free(&b.out);
+  sd_free(b.ms);
+  sard_session_free(b.session);
+  sd_model_unload(&b.m);
+  return st;
+}

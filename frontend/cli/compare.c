@@ -1,0 +1,3 @@
+// sard compare.
+#include "frontend/cli/tools.h"
+sard_status *sd_verb_compare(sd_cli *c) { return SD_ERR(UNSUPPORTED, "%s is not written yet", c->verb->name); }

@@ -1,0 +1,207 @@
+// sard compile: a model to an artifact, with dumps and a table of what was done.
+#include <string.h>
+
+#include "frontend/cli/tools.h"
+#include "runtime/base/alloc.h"
+#include "runtime/base/file.h"
+#include "runtime/model.h"
+
+typedef struct compiling {
+  sd_cli *c;
+  sd_driver_options o;
+  sd_compiled *done;
+  const char *path, *output;
+  uint64_t arena, scratch, file_bytes;
+  bool sized; // arena and scratch are known: the model has no symbolic dims
+} compiling;
+
+static sard_status *show_progress(void *user, int step, int of, const char *name) {
+  sd_cli *c = user;
+  sd_cli_progress(c, sd_arena_printf(c->arena, "[%d/%d] %s ...", step, of, name));
+  return sd_stop_asked() ? SD_ERR(CANCELLED, "interrupted") : NULL;
+}
+
+static sard_status *take_dump(void *user, const char *pass, const char *text) {
+  compiling *k = user;
+  const char *dir = sd_args_get(k->c, "dump-dir");
+  sd_cli_progress(k->c, NULL);
+  if (dir) return sd_files_write(sd_files_path(k->c, dir, "%s.sard-ir", pass), text, strlen(text));
+  fprintf(stdout, "// after %s\n%s", pass, text);
+  return NULL;
+}
+
+// ---- options ----
+
+static sard_status *read_dims(sd_cli *c, sd_driver_options *o) {
+  sard_options *options = sard_options_new();
+  if (!options) return SD_ERR(NOMEM, "out of memory");
+  sard_status *st = sd_model_options(c, options);
+  if (!st) {
+    // The driver keeps the texts: they are copied out of the options, which end here.
+    st = sd_driver_options_read(options, c->arena, o);
+    o->target = sd_arena_strdup(c->arena, o->target);
+    for (uint32_t i = 0; i < o->dims.len; i++) o->dims.at[i].name = sd_arena_strdup(c->arena, o->dims.at[i].name);
+  }
+  sard_options_free(options);
+  return st;
+}
+
+static sard_status *read_flags(compiling *k) {
+  sd_cli *c = k->c;
+  int64_t threads = 0, bisect = -1;
+  sd_driver_defaults(&k->o);
+  SD_TRY(read_dims(c, &k->o));
+  SD_TRY(sd_args_int(c, "threads", 0, 1024, &threads));
+  SD_TRY(sd_args_int(c, "bisect", 0, INT64_MAX, &bisect));
+  k->o.threads = (int)threads, k->o.bisect = bisect;
+  k->o.keep_ir = sd_args_given(c, "keep-ir");
+  k->o.verify |= sd_args_given(c, "verify");
+  k->o.dump = sd_args_get(c, "dump");
+  k->o.stop_after = sd_args_get(c, "stop-after");
+  k->o.from = sd_args_get(c, "from-pass");
+  k->o.dump_fn = take_dump, k->o.dump_user = k;
+  k->o.progress = (sd_driver_progress){show_progress, c};
+  k->output = sd_args_get(c, "output");
+  k->path = c->n_operands ? c->operands[0] : sd_args_get(c, "from");
+  if (c->n_operands && sd_args_given(c, "from")) return SD_ERR(USAGE, "give either MODEL or --from FILE, not both");
+  if (k->o.dump && !sd_args_given(c, "dump-dir")) c->out = stderr; // the dump has standard output
+  return NULL;
+}
+
+static bool emits_text(const compiling *k) { return k->o.stop_after || strcmp(sd_args_get(k->c, "emit"), "ir") == 0; }
+
+static sard_status *check_flags(compiling *k) {
+  const char *emit = sd_args_get(k->c, "emit"), *dir = sd_args_get(k->c, "dump-dir");
+  if (strcmp(emit, "sard") != 0 && strcmp(emit, "ir") != 0) return SD_ERR(USAGE, "--emit: '%s' is neither sard nor ir", emit);
+  if (!k->output && !k->o.dump && !k->o.stop_after)
+    return sd_status_field(SD_ERR(USAGE, "compile: -o FILE is missing"), SARD_TEXT_HINT, "sard compile %s -o FILE", k->path);
+  if (k->output) SD_TRY(sd_files_can_write(k->output));
+  if (dir) {
+    SD_TRY(sd_files_make_dir(dir));
+    SD_TRY(sd_files_can_write(sd_files_path(k->c, dir, "import.sard-ir")));
+  }
+  if (sd_files_is_artifact(k->path)) return SD_ERR(USAGE, "'%s' is compiled already", k->path);
+  return NULL;
+}
+
+// ---- output ----
+
+static sard_status *write_text(compiling *k) {
+  sd_str s = {0};
+  sard_status *st = sd_module_print(k->done->module, true, &s);
+  if (!st && (s.failed || !s.p)) st = SD_ERR(NOMEM, "out of memory while printing the graph");
+  if (!st) st = sd_files_write(k->output, s.p, s.len);
+  k->file_bytes = s.len;
+  sd_str_free(&s);
+  return st;
+}
+
+static sard_status *write_artifact(compiling *k) {
+  for (size_t i = 0; i < k->done->n_pieces; i++) k->file_bytes += k->done->pieces[i].size;
+  if (!k->output) return NULL;
+  if (strcmp(k->output, "-") == 0) {
+    for (size_t i = 0; i < k->done->n_pieces; i++) fwrite(k->done->pieces[i].data, 1, k->done->pieces[i].size, stdout);
+    k->c->out = stderr;
+    return NULL;
+  }
+  sd_stop_hold();
+  sard_status *st = sd_file_write(k->output, k->done->pieces, k->done->n_pieces);
+  sd_stop_release();
+  return st;
+}
+
+// Activation memory, by loading what was made; not known for another machine's code or symbolic dims.
+static void size_memory(compiling *k) {
+  sard_context *ctx = NULL;
+  sard_model *m = NULL;
+  sard_status *st = sard_context_new(NULL, &ctx);
+  if (!st) st = sd_model_from_bytes(ctx, k->done->pieces, k->done->n_pieces, NULL, NULL, &m);
+  if (!st) k->sized = sd_model_static_memory(m, &k->arena, &k->scratch);
+  if (st) sd_cli_detail(k->c, "peak memory is not known: %s", sard_status_text(st, SARD_TEXT_MESSAGE));
+  sard_status_free(st);
+  sard_model_free(m);
+  sard_context_free(ctx);
+}
+
+// ---- table ----
+
+static bool is_pass(const sd_phase *p) { return sd_pass_find(p->name) != NULL; }
+
+static void show_phases(compiling *k) {
+  const sd_driver_report *r = &k->done->report;
+  double passes = 0, import = 0;
+  for (uint32_t i = 0; i < r->phases.len; i++) {
+    if (is_pass(&r->phases.at[i])) passes += r->phases.at[i].seconds;
+    else if (strcmp(r->phases.at[i].name, "import") == 0) import += r->phases.at[i].seconds;
+  }
+  sd_cli_say(k->c, "seconds      %.3f: import %.3f, passes %.3f, lower %.3f, code %.3f, write %.3f\n", r->total_s, import, passes, r->code.lower_s,
+             r->code.emit_s, r->code.write_s);
+  if (!sd_args_given(k->c, "time-passes")) return;
+  for (uint32_t i = 0; i < r->phases.len; i++)
+    if (is_pass(&r->phases.at[i])) sd_cli_say(k->c, "  %-10s %9.6f s %6u rewrites\n", r->phases.at[i].name, r->phases.at[i].seconds, r->phases.at[i].rewrites);
+}
+
+static void show_table(compiling *k) {
+  const sd_driver_report *r = &k->done->report;
+  char a[24], b[24], d[24], e[24];
+  sd_cli *c = k->c;
+  if (k->output && strcmp(k->output, "-") != 0) sd_cli_say(c, "%s: %s\n", k->output, sd_cli_bytes(k->file_bytes, a));
+  sd_cli_say(c, "nodes        %u in, %u out\n", r->nodes_in, r->nodes_out);
+  for (uint32_t i = 0; i < r->fusions.len; i++) sd_cli_say(c, "fused        %s %s\n", r->fusions.at[i].value, r->fusions.at[i].key);
+  if (!emits_text(k)) {
+    sd_cli_say(c, "target       %s, -O%d, %u steps, %u kernels (%u different)\n", r->isa, k->o.opt, r->code.steps, r->code.kernels, r->code.unique_kernels);
+    if (k->sized) sd_cli_say(c, "peak memory  %s of activations, %s of scratch per thread\n", sd_cli_bytes(k->arena, a), sd_cli_bytes(k->scratch, b));
+    else sd_cli_say(c, "peak memory  depends on symbolic dims or another machine\n");
+    sd_cli_say(c, "bytes        %s: code %s, weights %s, metadata %s\n", sd_cli_bytes(k->file_bytes, e), sd_cli_bytes(r->code.code_bytes, a),
+               sd_cli_bytes(r->code.const_bytes, b), sd_cli_bytes(r->code.meta_bytes, d));
+  }
+  show_phases(k);
+}
+
+static sard_status *put_json(compiling *k) {
+  char *json = sd_driver_report_json(&k->done->report);
+  if (!json) return SD_ERR(NOMEM, "out of memory for the report");
+  sd_str_put(&k->c->json, ",\"report\":"), sd_str_put(&k->c->json, json);
+  sd_strf(&k->c->json, ",\"file_bytes\":%llu", (unsigned long long)k->file_bytes);
+  if (k->sized) sd_strf(&k->c->json, ",\"arena_bytes\":%llu,\"scratch_bytes\":%llu", (unsigned long long)k->arena, (unsigned long long)k->scratch);
+  sd_free(json);
+  return NULL;
+}
+
+static sard_status *steps(compiling *k) {
+  sard_source src = {.size = sizeof src, .path = k->path};
+  bool text = emits_text(k);
+  if (text && !k->o.stop_after) {
+    uint32_t last = 0;
+    while (sd_pass_at(last + 1)) last++;
+    k->o.stop_after = sd_pass_at(last)->name;
+  }
+  sard_status *st = sd_driver_compile(&src, &k->o, &k->done);
+  sd_cli_progress(k->c, NULL);
+  SD_TRY(st);
+  if (text) {
+    if (k->output) SD_TRY(write_text(k));
+  } else {
+    SD_TRY(write_artifact(k));
+    size_memory(k);
+  }
+  show_table(k);
+  return put_json(k);
+}
+
+static void list_passes(sd_cli *c) {
+  for (uint32_t i = 0; sd_pass_at(i); i++) sd_cli_say(c, "%-10s -O%d  %s\n", sd_pass_at(i)->name, sd_pass_at(i)->min_opt, sd_pass_at(i)->what);
+}
+
+sard_status *sd_verb_compile(sd_cli *c) {
+  compiling k = {.c = c};
+  if (sd_args_given(c, "list-passes")) {
+    list_passes(c);
+    return NULL;
+  }
+  SD_TRY(read_flags(&k));
+  SD_TRY(check_flags(&k));
+  sard_status *st = steps(&k);
+  sd_compiled_free(k.done);
+  return st;
+}

@@ -1,0 +1,108 @@
+// A context and a model by the flags of a verb: an artifact is loaded, anything else compiled where there is a compiler.
+#include <string.h>
+
+#include "frontend/cli/cli.h"
+#include "runtime/base/dtype.h"
+#include "runtime/base/thread.h"
+#include "runtime/model.h"
+
+sard_status *sd_model_options(sd_cli *c, sard_options *o) {
+  uint32_t at = 0;
+  int64_t opt = 3;
+  const char *dim, *target = sd_args_get(c, "target");
+  SD_TRY(sd_args_int(c, "O", 0, 3, &opt));
+  char text[8];
+  snprintf(text, sizeof text, "%d", (int)opt);
+  SD_TRY(sard_options_set(o, "opt", text));
+  if (target) SD_TRY(sard_options_set(o, "target", target));
+  while ((dim = sd_args_next(c, "dim", &at)) != NULL) {
+    const char *name, *size;
+    SD_TRY(sd_args_split(c, "dim", dim, '=', &name, &size));
+    SD_TRY(sard_options_set(o, sd_arena_printf(c->arena, "dim:%s", name), size));
+  }
+  return NULL;
+}
+
+static sard_status *set_threads(sd_cli *c, sard_options *o) {
+  int64_t threads = 0;
+  char text[16];
+  SD_TRY(sd_args_int(c, "threads", 0, 1024, &threads));
+  snprintf(text, sizeof text, "%d", (int)threads);
+  return sard_options_set(o, "threads", text);
+}
+
+static sard_status *new_context(sd_cli *c, sard_context **out) {
+  sard_options *o = sard_options_new();
+  if (!o) return SD_ERR(NOMEM, "out of memory");
+  sard_status *st = set_threads(c, o);
+  if (!st) st = sard_context_new(o, out);
+  sard_options_free(o);
+  return st;
+}
+
+static sard_status *compile(sd_cli *c, const sard_source *src, sd_cli_model *m) {
+  sard_options *o = sard_options_new();
+  int64_t t0 = sd_now_ns();
+  if (!o) return SD_ERR(NOMEM, "out of memory");
+  sard_status *st = sd_model_options(c, o);
+  sd_cli_progress(c, sd_arena_printf(c->arena, "compiling %s ...", src->path));
+  if (!st) st = c->program->compiler->compile(c, m->ctx, src, o, &m->model, &m->compile_s);
+  sd_cli_progress(c, NULL);
+  m->load_s = (double)(sd_now_ns() - t0) * 1e-9 - m->compile_s;
+  sard_options_free(o);
+  return st;
+}
+
+static sard_status *load(sd_cli *c, const char *path, sd_cli_model *m) {
+  sard_source src = {.size = sizeof src, .path = path};
+  int64_t t0 = sd_now_ns();
+  if (!m->artifact && c->program->compiler) return compile(c, &src, m);
+  SD_TRY(sard_model_open(m->ctx, &src, NULL, &m->model));
+  m->load_s = (double)(sd_now_ns() - t0) * 1e-9;
+  return NULL;
+}
+
+sard_status *sd_model_load(sd_cli *c, sd_cli_model *m) {
+  const char *path = c->operands[0];
+  *m = (sd_cli_model){.artifact = sd_files_is_artifact(path)};
+  if (m->artifact) {
+    for (size_t i = 0; i < 2; i++) {
+      const char *flag = i ? "target" : "O";
+      if (sd_args_given(c, flag)) sd_cli_note(c, "%s has no effect on a model that is compiled already", i ? "--target" : "-O");
+    }
+  }
+  SD_TRY(new_context(c, &m->ctx));
+  sard_status *st = load(c, path, m);
+  if (st) {
+    sd_model_unload(m);
+    if (!c->program->compiler && sard_status_code(st) == SARD_E_UNSUPPORTED)
+      st = sd_status_field(st, SARD_TEXT_HINT, "compile it first where the full program is: sard compile %s -o FILE", path);
+    return st;
+  }
+  m->isa = sd_arena_strndup(c->arena, m->model->art.header->isa, sizeof m->model->art.header->isa);
+  m->weight_bytes = m->model->art.const_size;
+  return NULL;
+}
+
+void sd_model_unload(sd_cli_model *m) {
+  sard_model_free(m->model);
+  sard_context_free(m->ctx);
+  m->model = NULL;
+  m->ctx = NULL;
+}
+
+const char *sd_model_type(sd_cli *c, const sard_tensor_desc *d) {
+  sd_str s = {0};
+  sd_strf(&s, "%s[", sd_dtype_name((sd_dtype)d->dtype));
+  for (int i = 0; i < d->rank; i++) {
+    if (i) sd_str_put(&s, ",");
+    if (d->dims[i] >= 0)
+      sd_strf(&s, "%lld", (long long)d->dims[i]);
+    else
+      sd_str_put(&s, d->symbols[i] && *d->symbols[i] ? d->symbols[i] : "?");
+  }
+  sd_str_put(&s, "]");
+  const char *text = sd_arena_strdup(c->arena, s.p ? s.p : "?");
+  sd_str_free(&s);
+  return text;
+}

@@ -1,0 +1,206 @@
+// sard run: one run of a model; outputs are shown, saved and compared.
+#include <math.h>
+#include <string.h>
+
+#include "frontend/cli/cli.h"
+#include "runtime/base/dtype.h"
+#include "runtime/base/thread.h"
+#include "runtime/io/tensor_io.h"
+
+typedef struct running {
+  sd_cli *c;
+  sd_cli_model m;
+  sard_session *session;
+  sd_cli_tensors in, out;
+  double run_s;
+} running;
+
+static const char *output_name(running *r, int i) {
+  sard_tensor_desc d = {.size = sizeof d};
+  sard_status *st = sard_model_io(r->m.model, 1, i, &d);
+  if (!st) return d.name ? d.name : "";
+  sard_status_free(st);
+  return "";
+}
+
+// ---- showing ----
+
+static void put_element(sd_str *s, sd_dtype t, const void *data, uint64_t i) {
+  if (sd_dtype_is_float(t)) sd_strf(s, "%.6g", sd_dtype_get_f64(t, data, i));
+  else if (t == SD_U64) sd_strf(s, "%llu", (unsigned long long)sd_dtype_get_i64(t, data, i));
+  else sd_strf(s, "%lld", (long long)sd_dtype_get_i64(t, data, i));
+}
+
+static void json_number(sd_str *s, double v) {
+  if (isfinite(v)) sd_strf(s, "%.9g", v);
+  else sd_str_put(s, "null");
+}
+
+// Least, mean and largest element, leaving NaN out.
+static void measure(sd_dtype t, const void *data, uint64_t n, double *least, double *mean, double *most, uint64_t *nans) {
+  double sum = 0;
+  *least = INFINITY, *most = -INFINITY, *nans = 0;
+  for (uint64_t i = 0; i < n; i++) {
+    double v = sd_dtype_is_float(t) ? sd_dtype_get_f64(t, data, i) : (double)sd_dtype_get_i64(t, data, i);
+    if (isnan(v)) {
+      ++*nans;
+      continue;
+    }
+    sum += v;
+    *least = fmin(*least, v), *most = fmax(*most, v);
+  }
+  *mean = sum / (double)(n - *nans ? n - *nans : 1);
+  if (n == *nans) *least = *most = NAN;
+}
+
+static void show_output(running *r, int i, int64_t print) {
+  sd_cli *c = r->c;
+  sard_tensor_desc d;
+  const void *data = sard_tensor_data(r->out.at[i], &d);
+  const char *name = output_name(r, i);
+  uint64_t n = 1, nans;
+  double least, mean, most;
+  sd_str s = {0};
+  for (int k = 0; k < d.rank; k++) n *= (uint64_t)d.dims[k];
+  measure((sd_dtype)d.dtype, data, n, &least, &mean, &most, &nans);
+  sd_strf(&s, "%s %s", name, sd_model_type(c, &d));
+  if (n > 1) sd_strf(&s, "  min %.6g  mean %.6g  max %.6g", least, mean, most);
+  if (nans) sd_strf(&s, "  NaN %llu", (unsigned long long)nans);
+  for (uint64_t k = 0; k < n && k < (uint64_t)print; k++) {
+    sd_str_put(&s, k ? " " : "\n  ");
+    put_element(&s, (sd_dtype)d.dtype, data, k);
+  }
+  if (print && n > (uint64_t)print) sd_str_put(&s, " ...");
+  sd_cli_say(c, "%s\n", s.p ? s.p : "");
+  sd_str_free(&s);
+  sd_strf(&c->json, "%s{\"name\":", i ? "," : ""), sd_str_json(&c->json, name);
+  sd_strf(&c->json, ",\"dtype\":\"%s\",\"dims\":[", sd_dtype_name((sd_dtype)d.dtype));
+  for (int k = 0; k < d.rank; k++) sd_strf(&c->json, "%s%lld", k ? "," : "", (long long)d.dims[k]);
+  sd_str_put(&c->json, "],\"min\":"), json_number(&c->json, least);
+  sd_str_put(&c->json, ",\"mean\":"), json_number(&c->json, mean);
+  sd_str_put(&c->json, ",\"max\":"), json_number(&c->json, most);
+  sd_strf(&c->json, ",\"nans\":%llu}", (unsigned long long)nans);
+}
+
+static sard_status *show(running *r) {
+  int64_t print = 8;
+  SD_TRY(sd_args_int(r->c, "print", 0, INT32_MAX, &print));
+  sd_strf(&r->c->json, ",\"isa\":\"%s\",\"compile_ms\":%.3f,\"load_ms\":%.3f,\"run_ms\":%.3f,\"outputs\":[", r->m.isa, r->m.compile_s * 1e3,
+          r->m.load_s * 1e3, r->run_s * 1e3);
+  for (int i = 0; i < r->out.n; i++) show_output(r, i, print);
+  sd_str_put(&r->c->json, "]");
+  sd_cli_detail(r->c, "isa %s, compiled in %.1f ms, loaded in %.1f ms, ran in %.3f ms", r->m.isa, r->m.compile_s * 1e3,
+                r->m.load_s * 1e3, r->run_s * 1e3);
+  return NULL;
+}
+
+// ---- saving and comparing ----
+
+static sard_status *save(running *r) {
+  const char *dir = sd_args_get(r->c, "outputs");
+  sard_status *st = NULL;
+  if (!dir) return NULL;
+  for (int i = 0; i < r->out.n && !st; i++) {
+    sd_stop_hold();
+    st = sd_pb_write(sd_files_path(r->c, dir, "output_%d.pb", i), r->out.at[i], output_name(r, i));
+    sd_stop_release();
+  }
+  return st;
+}
+
+static void show_diff(running *r, int i, const sd_diff *d) {
+  sd_cli *c = r->c;
+  const char *name = output_name(r, i);
+  if (d->reason)
+    sd_cli_say(c, "%s: %s FAILED\n", name, d->reason);
+  else if (d->passed)
+    sd_cli_say(c, "%s: max abs error %.3g, max rel error %.3g, rel rms %.3g PASSED\n", name, d->max_abs, d->max_rel, d->rel_rms);
+  else
+    sd_cli_say(c, "%s: max abs error %.3g, max rel error %.3g, rel rms %.3g, %llu of %llu beyond the tolerance, first at %llu: %.9g instead of %.9g FAILED\n",
+               name, d->max_abs, d->max_rel, d->rel_rms, (unsigned long long)d->wrong, (unsigned long long)d->count,
+               (unsigned long long)d->first_wrong, d->got, d->want);
+  sd_strf(&c->json, "%s{\"name\":", i ? "," : ""), sd_str_json(&c->json, name);
+  sd_str_put(&c->json, ",\"max_abs\":"), json_number(&c->json, d->max_abs);
+  sd_str_put(&c->json, ",\"max_rel\":"), json_number(&c->json, d->max_rel);
+  sd_str_put(&c->json, ",\"rel_rms\":"), json_number(&c->json, d->rel_rms);
+  sd_strf(&c->json, ",\"wrong\":%llu,\"passed\":%s}", (unsigned long long)d->wrong, d->passed ? "true" : "false");
+}
+
+static sard_status *expect_one(running *r, const char *dir, int i, bool *passed) {
+  double rtol = 1e-3, atol = 1e-5;
+  sard_tensor *want;
+  sd_diff d;
+  SD_TRY(sd_args_number(r->c, "rtol", 0, 1e30, &rtol));
+  SD_TRY(sd_args_number(r->c, "atol", 0, 1e30, &atol));
+  SD_TRY(sd_tensor_read(r->m.ctx, sd_files_path(r->c, dir, "output_%d.pb", i), &want));
+  sd_diff_tensors(r->c, r->out.at[i], want, rtol, atol, &d);
+  sard_tensor_free(want);
+  show_diff(r, i, &d);
+  *passed &= d.passed;
+  return NULL;
+}
+
+static sard_status *expect(running *r) {
+  const char *dir = sd_args_get(r->c, "expect");
+  bool passed = true;
+  if (!dir) return NULL;
+  sd_str_put(&r->c->json, ",\"expect\":[");
+  for (int i = 0; i < r->out.n; i++) SD_TRY(expect_one(r, dir, i, &passed));
+  sd_strf(&r->c->json, "],\"passed\":%s", passed ? "true" : "false");
+  sd_cli_say(r->c, "%s\n", passed ? "PASSED" : "FAILED");
+  r->c->failed |= !passed;
+  return NULL;
+}
+
+// ---- running ----
+
+static sard_status *new_session(running *r) {
+  const char *limit = sd_args_get(r->c, "memory-limit");
+  sard_options *o = sard_options_new();
+  if (!o) return SD_ERR(NOMEM, "out of memory");
+  sard_status *st = limit ? sard_options_set(o, "memory-limit", limit) : NULL;
+  if (!st) st = sard_session_new(r->m.model, o, &r->session);
+  sard_options_free(o);
+  return st;
+}
+
+static sard_status *run_once(running *r) {
+  r->out.n = sard_model_io_count(r->m.model, 1);
+  r->out.at = SD_NEW_ARRAY(r->c->arena, sard_tensor *, r->out.n + 1);
+  int64_t t0 = sd_now_ns();
+  sd_stop_session(r->session);
+  sard_status *st = sard_session_run(r->session, r->in.at, r->in.n, r->out.at, r->out.n);
+  sd_stop_session(NULL);
+  r->run_s = (double)(sd_now_ns() - t0) * 1e-9;
+  return st;
+}
+
+static sard_status *steps(running *r) {
+  const char *outputs = sd_args_get(r->c, "outputs");
+  const sd_cli_compiler *compiler = r->c->program->compiler;
+  if (outputs) {
+    SD_TRY(sd_files_make_dir(outputs));
+    SD_TRY(sd_files_can_write(sd_files_path(r->c, outputs, "output_0.pb")));
+  }
+  SD_TRY(sd_model_load(r->c, &r->m));
+  SD_TRY(new_session(r));
+  SD_TRY(sd_inputs_make(r->c, &r->m, &r->in));
+  SD_TRY(run_once(r));
+  SD_TRY(show(r));
+  SD_TRY(save(r));
+  SD_TRY(expect(r));
+  if (!sd_args_given(r->c, "check")) return NULL;
+  if (!compiler || r->m.artifact)
+    return SD_ERR(UNSUPPORTED, "--check needs the model itself (an .onnx or a dump)%s, not a compiled artifact", compiler ? "" : " and the full program");
+  return compiler->check(r->c, r->m.ctx, r->in.at, r->in.n);
+}
+
+sard_status *sd_verb_run(sd_cli *c) {
+  running r = {.c = c};
+  sard_status *st = steps(&r);
+  sd_inputs_free(&r.in);
+  sd_inputs_free(&r.out);
+  sard_session_free(r.session);
+  sd_model_unload(&r.m);
+  return st;
+}

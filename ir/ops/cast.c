@@ -1,0 +1,62 @@
+// Bodies of the conversions Cast, CastLike, BitCast, with the rules for eight-bit and smaller floats.
+#include <math.h>
+
+#include "ir/ops.h"
+#include "ir/ops/xbuild.h"
+
+// Narrow floats: largest value, and the value from which on rounding leaves the format.
+typedef struct narrow { sd_dtype dtype; double max, over; } narrow;
+static const narrow narrow_floats[] = {
+    {SD_F8E4M3FN, 448, 464},       {SD_F8E4M3FNUZ, 240, 248}, {SD_F8E5M2, 57344, 61440},
+    {SD_F8E5M2FNUZ, 57344, 61440}, {SD_F4E2M1, 6, 7},
+};
+
+static const narrow *narrow_of(sd_dtype t) {
+  for (size_t i = 0; i < sizeof narrow_floats / sizeof *narrow_floats; i++)
+    if (narrow_floats[i].dtype == t) return &narrow_floats[i];
+  return NULL;
+}
+
+// What lies outside becomes the largest value, or NaN where the cast does not saturate.
+static sd_expr *to_narrow(sd_tb *b, const narrow *f, sd_expr *x, bool saturate) {
+  if (f->dtype == SD_F4E2M1) x = x_sel(b, x_un(b, SD_X_ISNAN, x), x_num(b, x, -0.0), x); // it has no NaN
+  if (!x) return NULL;
+  if (saturate || f->dtype == SD_F4E2M1) return x_max(b, x_min(b, x, x_num(b, x, f->max)), x_num(b, x, -f->max));
+  sd_expr *size = x_un(b, SD_X_ABS, x), *limit = x_num(b, x, f->over);
+  // a tie goes to the even mantissa: only E4M3FN's largest one is even
+  sd_expr *over = f->dtype == SD_F8E4M3FN ? x_bin(b, SD_X_LT, limit, size) : x_bin(b, SD_X_LE, limit, size);
+  return x_sel(b, over, x_num(b, x, NAN), x);
+}
+
+// Powers of two: the exponent of an f32, raised where the mantissa asks for it.
+static sd_expr *to_e8m0(sd_tb *b, sd_expr *x, const char *mode) {
+  x = x_cast(b, SD_F32, x);
+  if (!x) return NULL;
+  sd_expr *bits = sd_x_bits(b->k, SD_U32, x);
+  sd_expr *exponent = x_bin(b, SD_X_SHR, bits, sd_x_i(b->k, SD_U32, 23));
+  sd_expr *mantissa = x_bin(b, SD_X_AND, bits, sd_x_i(b->k, SD_U32, 0x7fffff));
+  int64_t from = !strcmp(mode, "up") ? 1 : !strcmp(mode, "nearest") ? 0x400000 : 0x800000;
+  sd_expr *up = x_bin(b, SD_X_LE, sd_x_i(b->k, SD_U32, from), mantissa);
+  exponent = x_add(b, exponent, x_cast(b, SD_U32, up));
+  sd_expr *finite = x_bin(b, SD_X_LT, exponent, sd_x_i(b->k, SD_U32, 255));
+  sd_expr *power = sd_x_bits(b->k, SD_F32, x_bin(b, SD_X_SHL, exponent, sd_x_i(b->k, SD_U32, 23)));
+  return x_sel(b, finite, power, x);
+}
+
+sd_expr *sd_pull_cast(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *idx) {
+  sd_expr *x = sd_tb_load(b, n, 0, idx);
+  sd_dtype to = n->out[out]->dtype, from = n->in[0]->dtype, ct = sd_compute_type(to);
+  const narrow *f = narrow_of(to);
+  if (!x) return NULL;
+  // a float goes to a narrow integer by way of i32: what is out of range wraps as in C
+  if (sd_dtype_is_float(from) && sd_dtype_is_int(to) && sd_dtype_bits(to) < 32) x = x_cast(b, SD_I32, x);
+  x = x_cast(b, ct, x);
+  if (from != to && f) return to_narrow(b, f, x, sd_node_int(n, "saturate", 1) != 0);
+  if (from != to && to == SD_F8E8M0) return to_e8m0(b, x, sd_node_str(n, "round_mode", "up"));
+  return x;
+}
+
+sd_expr *sd_pull_bitcast(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *idx) {
+  sd_expr *x = sd_tb_load(b, n, 0, idx);
+  return x ? sd_x_bits(b->k, n->out[out]->dtype, x) : NULL;
+}

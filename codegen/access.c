@@ -1,6 +1,9 @@
 // Collects the loads and reductions of a nest and classifies their strides.
 #include "codegen/access.h"
 
+#include <string.h>
+#include <strings.h>
+
 typedef struct walk {
   sd_kernel *k;
   sd_arena *a;
@@ -38,18 +41,15 @@ sd_stride sd_access_stride(sd_kernel *k, const sd_expr *offset, const sd_axis *a
   return sd_dim_is(k->dims, c, 1) ? SD_STRIDE_ONE : SD_STRIDE_MANY;
 }
 
-typedef struct guess_all { int64_t value; } guess_all;
 static bool guess_symbol(void *user, const char *name, int64_t *v) {
-  (void)name;
-  *v = ((guess_all *)user)->value;
+  (void)user;
+  bool batch = strcasestr(name, "batch") || !strcasecmp(name, "b") || !strcasecmp(name, "n");
+  *v = batch ? 1 : 64;
   return true;
 }
 
-int64_t sd_access_guess(const sd_dimtab *t, sd_dim d, int64_t guess) {
+int64_t sd_access_guess(const sd_dimtab *t, sd_dim d) {
   int64_t v;
-  if (d == SD_DIM_NONE) return guess;
-  if (sd_dim_is_const(t, d, &v)) return v;
-  guess_all g = {guess};
-  if (!sd_dim_eval(t, d, guess_symbol, &g, &v) || v < 1) return guess;
-  return v;
+  if (d == SD_DIM_NONE) return 1;
+  return sd_dim_eval(t, d, guess_symbol, NULL, &v) && v > 1 ? v : 1;
 }

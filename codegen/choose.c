@@ -1,13 +1,12 @@
 // Chooses schedules: a nest is a contraction (register tile), a row reduction, or a map; sizes decide the rest.
 //
-// Rules and numbers come from measurements of the emitted code; symbolic sizes are taken as GUESS. The work split
+// Rules and numbers come from measurements of the emitted code; symbolic sizes are guessed (codegen/access.h). The work split
 // depends on shapes only, so results do not depend on the number of threads.
 #include "codegen/choose.h"
 
 #include "codegen/access.h"
 #include "runtime/base/alloc.h"
 
-#define GUESS          64        // iterations assumed for a symbol
 #define TILE_FLOPS     250000    // least work of a grid tile of a contraction, operations
 #define TILE_ELEMS     8192      // least work of a grid tile of a map or reduction, elements
 #define MAX_TILES      32        // grid tiles wanted at most
@@ -26,7 +25,7 @@ typedef struct choice {
   int vaxis;             // position of the vector axis, -1 = none
 } choice;
 
-static int64_t guess(const choice *c, const sd_axis *a) { return sd_access_guess(c->k->dims, a->extent, GUESS); }
+static int64_t guess(const choice *c, const sd_axis *a) { return sd_access_guess(c->k->dims, a->extent); }
 static bool known(const choice *c, const sd_axis *a) { return sd_dim_is_const(c->k->dims, a->extent, NULL); }
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -135,11 +134,11 @@ static tile choose_tile(const sd_isa *isa, int64_t e, bool e_known, int64_t jv) 
     double cost = 0;
     for (int part = 0; part < 2; part++) {
       double m = part ? (double)rest : mr, times = part ? (rest > 0) : (double)full;
-      double fma = m * nv, loads = (m + nv) * 0.55, latency = 7;
-      double t = fma > loads ? fma : loads;
-      cost += times * (double)cols * (t > latency ? t : latency);
+      double fma = m * nv, loads = m + nv, latency = 7;
+      double t = fma > 0.8 * loads ? fma : 0.8 * loads;
+      cost += times * (double)cols * ((t > latency ? t : latency) + 0.15 * loads);
     }
-    cost *= 1 + 0.004 * nv; // prefer tall tiles among equals: less weight traffic
+    cost *= 1 + 0.01 * nv; // prefer tall tiles among equals: less weight traffic
     if (cost < best_cost) best_cost = cost, best = (tile){mr, nv};
   }
   return best;

@@ -71,7 +71,7 @@ static void count_items(walker *w, const sd_items *items, sd_dim times) {
   }
 }
 
-static sd_dim kernel_flops(sd_kernel *k, sd_arena *a) {
+sd_dim sd_codegen_flops(sd_kernel *k, sd_arena *a) {
   walker w = {k, a, sd_dim_const(k->dims, 0)};
   sd_dim times = sd_dim_const(k->dims, 1);
   for (uint32_t i = 0; i < k->grid.len; i++) times = sd_dim_mul(k->dims, times, k->grid.at[i]->extent);
@@ -110,7 +110,7 @@ static sard_status *lower_node(gen *g, sd_node *n, sd_arena *scratch) {
   SD_TRY(sd_lower_node(scratch, g->m, n, &k));
   k->name = "k";
   if (g->o->opt > 0) sd_kernel_simplify(k);
-  step s = {.node = n, .flops = kernel_flops(k, scratch), .bytes = kernel_bytes(k)};
+  step s = {.node = n, .flops = sd_codegen_flops(k, scratch), .bytes = kernel_bytes(k)};
   SD_TRY_MSG(sd_choose(k, g->o->isa, g->o->opt, scratch, &packs), "while scheduling node '%s' (%s)", n->name, n->op->name);
   s.bufs = SD_NEW_ARRAY(g->a, binding, k->bufs.len + 1);
   for (uint32_t i = 0; i < k->bufs.len; i++) {

@@ -32,6 +32,10 @@ int sd_emit_lanes(const sd_kernel *k, const sd_isa *isa);
 // several threads may compile different kernels at once as long as none adds to the same dim table (the caller clones).
 sard_status *sd_emit_llvm(const sd_kernel *k, const sd_isa *isa, const char *symbol, int opt, sd_arena *out, sd_object *o);
 
+// Operations of a kernel, for profiles and pictures: a multiply and an add for each step of each reduction, one for
+// each store.
+sd_dim sd_codegen_flops(sd_kernel *k, sd_arena *scratch);
+
 typedef struct sd_codegen_options {
   const sd_isa *isa;
   int opt;              // 0..3

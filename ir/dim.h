@@ -70,7 +70,8 @@ bool sd_dim_eval(const sd_dimtab *t, sd_dim d, bool (*sym)(void *user, const cha
 // Replaces symbols by dims of the same table (subst returns SD_DIM_NONE to keep one).
 sd_dim sd_dim_subst(sd_dimtab *t, sd_dim d, sd_dim (*subst)(void *user, const char *name), void *user);
 
-// Text: "N", "4", "2*N+1", "floordiv(N+1,2)", "max(N,1)"; "?" for SD_DIM_NONE. Names that are no identifiers are quoted.
+// Text: "N", "4", "2*N+1", "floordiv(N+1,2)", "max(N,1)"; "?" for SD_DIM_NONE. Names that are no identifiers are
+// quoted.
 void sd_dim_print(const sd_dimtab *t, sd_dim d, sd_str *out);
 // Parses that text from *p on and advances it; SD_DIM_NONE and an unchanged *p when it is none ("?" is accepted).
 sd_dim sd_dim_parse(sd_dimtab *t, const char **p);

@@ -1,8 +1,8 @@
 // The graph level: modules, graphs, nodes, values, constants. Everything lives in the module's arena.
 //
-// Invariants (ir/verify.c): nodes of a graph are in topological order; every value has one definition; `uses` of a value
-// lists exactly the operand slots that hold it (graph outputs are not uses: see sd_graph.outputs); types agree with
-// the shape function of the operator row; a body sees its own inputs and the values of the enclosing graphs.
+// Invariants (ir/verify.c): nodes of a graph are in topological order; every value has one definition; `uses` of a
+// value lists exactly the operand slots that hold it (graph outputs are not uses: see sd_graph.outputs); types agree
+// with the shape function of the operator row; a body sees its own inputs and the values of the enclosing graphs.
 #pragma once
 #include "ir/dim.h"
 #include "runtime/base/dtype.h"
@@ -38,20 +38,23 @@ struct sd_value {
   sd_dim dims[SD_MAX_RANK];
   sd_node *def;        // NULL: graph input or constant
   uint32_t out_index;
-  const sd_const *data; // not NULL: a constant, or an input of a body whose contents are known (a bound constant)
+  const sd_const *data; // not NULL: a constant, or an input of a body that is bound to one
   sd_graph *graph;      // where it is defined
   // Symbolic contents of a small integer tensor (rank 0 or 1), e.g. what Shape gives; NULL when not known.
   const sd_dim *elems;
   uint32_t n_elems;
   sd_value *storage; // shares the memory of that value (a view, or computed in place); NULL: has its own
-  bool view;         // its node needs no code: the same elements as `storage` (Reshape), or put together from windows (Concat)
-  const sd_dim *window; // with `storage`: the value lies inside of it, element 0 at this position (rank dims; same rank)
+  // Its node needs no code: the same elements as `storage` (Reshape), or put together from windows (Concat).
+  bool view;
+  // With `storage`: the value lies inside of it, element 0 at this position (rank dims; same rank).
+  const sd_dim *window;
   SD_VEC(sd_use) uses;
 };
 
 typedef enum sd_attr_kind {
   SD_ATTR_NONE, // absent (optional and without default)
-  SD_ATTR_INT, SD_ATTR_FLOAT, SD_ATTR_STRING, SD_ATTR_INTS, SD_ATTR_FLOATS, SD_ATTR_STRINGS, SD_ATTR_TENSOR, SD_ATTR_GRAPH
+  SD_ATTR_INT, SD_ATTR_FLOAT, SD_ATTR_STRING, SD_ATTR_INTS, SD_ATTR_FLOATS, SD_ATTR_STRINGS, SD_ATTR_TENSOR,
+  SD_ATTR_GRAPH // one of the node's bodies
 } sd_attr_kind;
 
 typedef struct sd_attr {

@@ -124,23 +124,6 @@ static sard_status *parse_dtype(parser *s, sd_dtype *out) {
   return *out ? NULL : sd_parse_fail(s, "unknown type");
 }
 
-static sard_status *parse_type(parser *s, sd_dtype *t, int *rank, sd_dim *dims) {
-  SD_TRY(parse_dtype(s, t));
-  SD_TRY(sd_parse_need(s, "["));
-  *rank = SD_RANK_UNKNOWN;
-  if (sd_parse_eat(s, "*")) return sd_parse_need(s, "]");
-  *rank = 0;
-  while (!sd_parse_eat(s, "]")) {
-    if (*rank == SD_MAX_RANK) return sd_parse_fail(s, "more than 16 dims");
-    if (*rank) SD_TRY(sd_parse_need(s, ","));
-    sd_parse_skip(s);
-    const char *before = s->p;
-    dims[(*rank)++] = sd_dim_parse(s->m->dims, &s->p);
-    if (s->p == before) return sd_parse_fail(s, "expected a dim");
-  }
-  return NULL;
-}
-
 static sard_status *parse_const_dims(parser *s, int *rank, int64_t *dims) {
   SD_TRY(sd_parse_need(s, "["));
   for (*rank = 0; !sd_parse_eat(s, "]"); ++*rank) {
@@ -184,8 +167,42 @@ static sard_status *parse_id(parser *s, uint32_t *out) {
   return NULL;
 }
 
-// %3 "name" in %1
-typedef struct def { uint32_t id; const char *name; bool stored, omitted; uint32_t storage; } def;
+// %3 "name" view in %1 at [0,4]
+typedef struct def {
+  uint32_t id, storage, n_window;
+  const char *name;
+  bool stored, view, omitted;
+  const sd_dim *window;
+} def;
+
+static sard_status *parse_dims(parser *s, int *rank, sd_dim *dims) { // after [
+  for (*rank = 0; !sd_parse_eat(s, "]");) {
+    if (*rank == SD_MAX_RANK) return sd_parse_fail(s, "more than 16 dims");
+    if (*rank) SD_TRY(sd_parse_need(s, ","));
+    sd_parse_skip(s);
+    const char *before = s->p;
+    dims[(*rank)++] = sd_dim_parse(s->m->dims, &s->p);
+    if (s->p == before) return sd_parse_fail(s, "expected a dim");
+  }
+  return NULL;
+}
+
+static sard_status *parse_type(parser *s, sd_dtype *t, int *rank, sd_dim *dims) {
+  SD_TRY(parse_dtype(s, t));
+  SD_TRY(sd_parse_need(s, "["));
+  *rank = SD_RANK_UNKNOWN;
+  return sd_parse_eat(s, "*") ? sd_parse_need(s, "]") : parse_dims(s, rank, dims);
+}
+
+static sard_status *parse_window(parser *s, def *d) {
+  sd_dim at[SD_MAX_RANK + 1];
+  int rank;
+  SD_TRY(sd_parse_need(s, "["));
+  SD_TRY(parse_dims(s, &rank, at));
+  d->n_window = (uint32_t)rank;
+  d->window = sd_arena_dup(s->m->arena, at, (size_t)rank * sizeof *at);
+  return NULL;
+}
 
 static sard_status *parse_def(parser *s, def *d) {
   *d = (def){.name = ""};
@@ -193,8 +210,11 @@ static sard_status *parse_def(parser *s, def *d) {
   if (id_find(s, d->id)) return sd_parse_fail(s, "the value number is defined twice");
   sd_parse_skip(s);
   if (*s->p == '"') SD_TRY(sd_parse_quoted(s, &d->name));
+  d->view = sd_parse_eat(s, "view");
   d->stored = sd_parse_eat(s, "in");
-  return d->stored ? parse_id(s, &d->storage) : NULL;
+  if (!d->stored) return NULL;
+  SD_TRY(parse_id(s, &d->storage));
+  return sd_parse_eat(s, "at") ? parse_window(s, d) : NULL;
 }
 
 static void define(parser *s, sd_value *v, const def *d) {
@@ -202,7 +222,9 @@ static void define(parser *s, sd_value *v, const def *d) {
   v->name = *d->name ? d->name : "";
   if (d->id >= s->next_id) s->next_id = d->id + 1;
   id_insert(s, v);
-  if (d->stored) sd_vec_push(s->m->arena, &s->fixups, ((fixup){v, d->storage}));
+  v->view = d->view;
+  v->window = d->window;
+  if (d->stored) sd_vec_push(s->m->arena, &s->fixups, ((fixup){v, d->storage, d->n_window}));
 }
 
 static sard_status *parse_ref(parser *s, sd_value **out) {
@@ -427,7 +449,10 @@ static sard_status *parse_storage(parser *s) {
   for (uint32_t i = 0; i < s->fixups.len; i++) {
     sd_value *to = id_find(s, s->fixups.at[i].id);
     if (!to) return sd_parse_fail(s, "storage in a value that is not defined");
-    s->fixups.at[i].v->storage = to;
+    sd_value *v = s->fixups.at[i].v;
+    if (v->window && (v->rank < 0 || (uint32_t)v->rank != s->fixups.at[i].n_window))
+      return sd_parse_fail(s, "a window position has another rank than its value");
+    v->storage = to;
   }
   return NULL;
 }

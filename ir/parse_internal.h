@@ -2,7 +2,7 @@
 #pragma once
 #include "ir/text.h"
 
-typedef struct fixup { sd_value *v; uint32_t id; } fixup; // storage of v is the value with that id
+typedef struct fixup { sd_value *v; uint32_t id, n_window; } fixup; // storage of v is the value with that id
 typedef SD_VEC(sd_value *) operands;
 
 typedef struct parser {

@@ -63,6 +63,7 @@ static void collect_dim(printer *p, sd_dim d) {
 static void collect_value(printer *p, const sd_value *v) {
   if (!v) return;
   for (int i = 0; i < v->rank; i++) collect_dim(p, v->dims[i]);
+  for (int i = 0; v->window && i < v->rank; i++) collect_dim(p, v->window[i]);
   if (v->data && !sd_value_is_input(v) && idset_add(p->arena, &p->consts, v)) sd_vec_push(p->arena, &p->const_list, v);
 }
 
@@ -143,13 +144,20 @@ static void print_const_type(sd_str *out, const sd_const *c) {
 
 // ---- values and nodes ----
 
-static void print_def(printer *p, const sd_value *v) { // %3 "name" in %1
+static void print_def(printer *p, const sd_value *v) { // %3 "name" view in %1 at [0,4]
   sd_strf(p->out, "%%%u", v->id);
   if (*v->name) {
     sd_str_put(p->out, " ");
     sd_text_quote(p->out, v->name);
   }
+  if (v->view) sd_str_put(p->out, " view");
   if (v->storage) sd_strf(p->out, " in %%%u", v->storage->id);
+  if (!v->window) return;
+  for (int i = 0; i < v->rank; i++) {
+    sd_str_put(p->out, i ? "," : " at [");
+    sd_dim_print(p->m->dims, v->window[i], p->out);
+  }
+  sd_str_put(p->out, v->rank > 0 ? "]" : " at []");
 }
 
 // The operand of the owner whose contents are known for an input of its body; NULL when there is none.

@@ -59,12 +59,25 @@ static sard_status *check_const(const verifier *v, const sd_value *x) {
   return NULL;
 }
 
+// Inside of its storage, as far as the dims tell.
+static sard_status *check_window(const sd_value *x) {
+  const sd_value *s = x->storage;
+  sd_dimtab *t = x->graph->module->dims;
+  if (!s || s->rank != x->rank || s->dtype != x->dtype)
+    return BROKEN("the window of %%%u needs a storage of the same rank and type", x->id);
+  for (int i = 0; i < x->rank; i++)
+    if (!x->window[i] || sd_dim_lt(t, s->dims[i], sd_dim_add(t, x->window[i], x->dims[i])) == 1 ||
+        sd_dim_lt(t, x->window[i], sd_dim_const(t, 0)) == 1)
+      return BROKEN("the window of %%%u lies outside of its storage in dim %d", x->id, i);
+  return NULL;
+}
+
 static sard_status *check_storage(const sd_value *x) {
   uint32_t steps = 0;
   for (const sd_value *s = x->storage; s; s = s->storage)
     if (s == x || ++steps > STORAGE_MAX) return BROKEN("the storage of %%%u leads back to itself", x->id);
   if (x->storage && x->data) return BROKEN("constant %%%u has its storage elsewhere", x->id);
-  return NULL;
+  return x->window ? check_window(x) : NULL;
 }
 
 static sard_status *define(verifier *v, const sd_graph *g, const sd_value *x) {

@@ -6,6 +6,8 @@
 #include "runtime/base/dtype.h"
 #include "runtime/dimcode.h"
 
+enum { MAX_LIST = 1 << 14 }; // lists may overlap: without a limit a small file could ask for endless checks
+
 #define BAD(...) SD_ERR(MODEL, "the artifact is damaged: " __VA_ARGS__)
 
 static sard_status *check_text(const sd_art *a, uint32_t offset, const char *what, uint32_t index) {
@@ -41,6 +43,7 @@ static sard_status *check_list(const sd_art *a, uint32_t at, uint32_t n, uint32_
                                uint32_t index) {
   if (n > a->n_lists || at > a->n_lists - n)
     return BAD("a list of %s %u lies outside of the list section", what, index);
+  if (n > MAX_LIST) return BAD("a list of %s %u has %u entries, the limit is %d", what, index, n, MAX_LIST);
   for (uint32_t i = 0; i < n; i++)
     if (a->lists[at + i] >= limit)
       return BAD("a list of %s %u has entry %u, the limit is %u", what, index, a->lists[at + i], limit);

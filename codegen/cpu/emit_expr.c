@@ -46,27 +46,44 @@ static sd_ll add(sd_emit *E, sd_ll x, sd_ll y) {
   return LLVMBuildAdd(E->b, x, y, "");
 }
 
+static int64_t axis_offset(sd_emit *E, const sd_emit_bind *b) {
+  return b->add + (b->slot >= 0 ? (int64_t)E->at[b->slot] * b->step : 0);
+}
+
 static sd_ll axis_value(sd_emit *E, const sd_axis *a) {
   const sd_emit_bind *b = sd_emit_bind_of(E, a);
-  int64_t off = b->add + (b->slot >= 0 ? (int64_t)E->at[b->slot] * b->step : 0);
-  sd_ll v = add(E, b->base, sd_emit_i64(E, off));
+  sd_ll v = add(E, b->base, sd_emit_i64(E, axis_offset(E, b)));
   if (a != E->lane.axis) return v;
   return LLVMBuildAdd(E->b, sd_emit_splat(E, v), sd_emit_iota(E, E->i64), "");
 }
 
+static sd_ll scaled(sd_emit *E, sd_ll v, sd_dim coef, bool wide) {
+  if (!v || sd_dim_is(E->k->dims, coef, 1)) return v;
+  sd_ll c = sd_emit_dim(E, coef);
+  return LLVMBuildMul(E->b, v, wide ? sd_emit_splat(E, c) : c, "");
+}
+
+// Constants are summed apart and added last, so that equal indices of different copies are equal instructions.
 static sd_ll affine_value(sd_emit *E, const sd_expr *e, bool lanes) {
-  sd_ll scalar = e->dim ? sd_emit_dim(E, e->dim) : NULL, vector = NULL;
+  int64_t constant = 0, c;
+  sd_ll scalar = NULL, vector = NULL;
+  if (e->dim && !sd_dim_is_const(E->k->dims, e->dim, &constant)) scalar = sd_emit_dim(E, e->dim);
   for (uint32_t i = 0; i < e->n; i++) {
-    sd_ll v = sd_emit_value(E, e->a[i]), c = sd_emit_dim(E, e->coef[i]);
-    bool wide = sd_emit_info_of(E, e->a[i])->lanes;
-    if (!sd_dim_is(E->k->dims, e->coef[i], 1)) v = LLVMBuildMul(E->b, v, wide ? sd_emit_splat(E, c) : c, "");
-    sd_ll *sum = wide ? &vector : &scalar;
-    *sum = *sum ? add(E, *sum, v) : v;
+    const sd_expr *a = e->a[i];
+    bool wide = sd_emit_info_of(E, a)->lanes;
+    sd_ll v, *sum = wide ? &vector : &scalar;
+    if (a->op == SD_X_AXIS && !wide && sd_dim_is_const(E->k->dims, e->coef[i], &c)) {
+      const sd_emit_bind *b = sd_emit_bind_of(E, a->axis);
+      constant += c * axis_offset(E, b);
+      v = scaled(E, b->base, e->coef[i], false);
+    } else {
+      v = scaled(E, sd_emit_value(E, a), e->coef[i], wide);
+    }
+    if (v) *sum = *sum ? add(E, *sum, v) : v;
   }
-  if (!lanes) return scalar ? scalar : sd_emit_i64(E, 0);
-  int64_t c;
-  if (!scalar || (sd_emit_const(scalar, &c) && c == 0)) return vector;
-  return LLVMBuildAdd(E->b, vector, sd_emit_splat(E, scalar), "");
+  scalar = add(E, scalar, sd_emit_i64(E, constant));
+  if (!lanes) return scalar;
+  return sd_emit_const(scalar, &c) && c == 0 ? vector : LLVMBuildAdd(E->b, vector, sd_emit_splat(E, scalar), "");
 }
 
 bool sd_emit_true(sd_emit *E, const sd_expr *e) {

@@ -260,7 +260,13 @@ sd_ll sd_emit_lane_mask(sd_emit *E) {
   return l->mask;
 }
 
-static sd_ll both(sd_emit *E, sd_ll x, sd_ll y) { return !x ? y : !y ? x : LLVMBuildAnd(E->b, x, y, ""); }
+static sd_ll both(sd_emit *E, sd_ll x, sd_ll y) {
+  int64_t c;
+  if (!x || !y) return x ? x : y;
+  if (sd_emit_const(x, &c)) return c ? y : x;
+  if (sd_emit_const(y, &c)) return c ? x : y;
+  return LLVMBuildAnd(E->b, x, y, "");
+}
 
 static unsigned align_of(LLVMTypeRef t, sd_emit *E) {
   return t == E->f32 || t == E->i32 ? 4 : t == E->f64 || t == E->i64 ? 8 : t == E->i8 ? 1 : 2;
@@ -360,7 +366,10 @@ sd_ll sd_emit_load(sd_emit *E, const sd_expr *e) {
   const sd_buf *buf = e->buf;
   bool lanes = sd_emit_info_of(E, e)->lanes;
   sd_ll bit = NULL, mask = NULL, v;
+  int64_t on = 1;
   split_guard(E, e->a[1], &bit, &mask);
+  if (bit && sd_emit_const(bit, &on)) bit = NULL;
+  if (!on) return LLVMConstNull(sd_emit_vtype(E, sd_emit_type(E, e->dtype), lanes));
   access ac = access_of(E, buf, e->a[0]);
   if (!lanes || ac.kind == ONE) {
     sd_ll some = mask ? sd_emit_any(E, mask) : NULL;

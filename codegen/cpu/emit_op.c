@@ -225,6 +225,11 @@ static sd_ll index_check(sd_emit *E, sd_ll x, sd_ll y, bool lanes) {
   return LLVMBuildSelect(E->b, ok, x, LLVMConstNull(LLVMTypeOf(x)), "");
 }
 
+static bool all_ones(sd_ll v) {
+  int64_t c;
+  return sd_emit_const(v, &c) && c == -1;
+}
+
 static sd_ll int_op(sd_emit *E, const sd_expr *e, sd_ll *v) {
   LLVMBuilderRef b = E->b;
   sd_ll rem;
@@ -236,7 +241,7 @@ static sd_ll int_op(sd_emit *E, const sd_expr *e, sd_ll *v) {
   case SD_X_FMOD: return divide(E, e, v[0], v[1], &rem), rem;
   case SD_X_FLOORDIV: return floor_divide(E, e, v[0], v[1], false);
   case SD_X_MOD: return floor_divide(E, e, v[0], v[1], true);
-  case SD_X_AND: return LLVMBuildAnd(b, v[0], v[1], "");
+  case SD_X_AND: return all_ones(v[0]) ? v[1] : all_ones(v[1]) ? v[0] : LLVMBuildAnd(b, v[0], v[1], "");
   case SD_X_OR: return LLVMBuildOr(b, v[0], v[1], "");
   case SD_X_XOR: return LLVMBuildXor(b, v[0], v[1], "");
   case SD_X_SHL:
@@ -285,7 +290,9 @@ sd_ll sd_emit_op(sd_emit *E, const sd_expr *e, sd_ll *v, bool lanes) {
   case SD_X_MIN:
   case SD_X_MAX: return sd_emit_minmax(E, e->dtype, e->op == SD_X_MAX, v[0], v[1]);
   case SD_X_SIGN: return sign(E, e, v[0]);
-  case SD_X_SEL: return LLVMBuildSelect(E->b, v[0], v[1], v[2], "");
+  case SD_X_SEL:
+    if (LLVMIsAConstantInt(v[0])) return LLVMIsNull(v[0]) ? v[2] : v[1];
+    return LLVMBuildSelect(E->b, v[0], v[1], v[2], "");
   case SD_X_CAST: return sd_emit_cast(E, e->a[0]->dtype, e->dtype, v[0], lanes);
   case SD_X_BITS: return LLVMBuildBitCast(E->b, v[0], t, "");
   case SD_X_INDEX: return index_check(E, v[0], v[1], lanes);

@@ -44,7 +44,10 @@ static void accumulate_one(sd_emit *E, reduction *R, bool lanes) {
   const sd_expr *b = R->body;
   if (b->op == SD_X_MUL && R->e->rop == SD_R_SUM && sd_dtype_is_float(b->dtype) && !sd_emit_kept(E, b)) {
     sd_ll x = sd_emit_value_lanes(E, b->a[0], lanes);
-    r = sd_emit_fma(E, x, sd_emit_value_lanes(E, b->a[1], lanes), *acc);
+    if (LLVMIsNull(x)) return; // a guard that is false by construction
+    sd_ll y = sd_emit_value_lanes(E, b->a[1], lanes);
+    if (LLVMIsNull(y)) return;
+    r = sd_emit_fma(E, x, y, *acc);
   } else {
     r = combine(E, R->e, *acc, sd_emit_value_lanes(E, b, lanes));
   }
@@ -97,8 +100,18 @@ static bool full_unroll(sd_emit *E, const sd_axis *a, int64_t *n) {
          (a->unroll == 0 || a->unroll >= *n);
 }
 
-static sd_ll and_(sd_emit *E, sd_ll x, sd_ll y) { return x ? LLVMBuildAnd(E->b, x, y, "") : y; }
-static sd_ll or_(sd_emit *E, sd_ll x, sd_ll y) { return x ? LLVMBuildOr(E->b, x, y, "") : y; }
+static sd_ll and_(sd_emit *E, sd_ll x, sd_ll y) {
+  int64_t c;
+  if (!x || (sd_emit_const(x, &c) && c)) return y;
+  if (x == y || sd_emit_const(x, &c)) return x;
+  return sd_emit_const(y, &c) ? (c ? x : y) : LLVMBuildAnd(E->b, x, y, "");
+}
+static sd_ll or_(sd_emit *E, sd_ll x, sd_ll y) {
+  int64_t c;
+  if (!x || (sd_emit_const(x, &c) && !c)) return y;
+  if (x == y || sd_emit_const(x, &c)) return x;
+  return sd_emit_const(y, &c) ? (c ? y : x) : LLVMBuildOr(E->b, x, y, "");
+}
 
 // Over all coordinates (and the unrolled axes from i on): is guard `g` true everywhere, and anywhere?
 static void test_guard(sd_emit *E, reduction *R, uint32_t i, const sd_expr *g, sd_ll *all, sd_ll *any) {
@@ -158,6 +171,16 @@ static void versions(sd_emit *E, reduction *R, uint32_t i, const guards *s) {
     single = single && bit && skip;
   }
   sd_emit_if f, h;
+  int64_t yes;
+  if (sd_emit_const(all, &yes)) { // decided here: only one version is left
+    for (uint32_t j = 0; j < s->n && yes; j++) E->info[s->g[j]->id].assumed++;
+    bool was = R->plain;
+    R->plain = R->plain || !yes;
+    over_axis(E, R, i);
+    R->plain = was;
+    for (uint32_t j = 0; j < s->n && yes; j++) E->info[s->g[j]->id].assumed--;
+    return;
+  }
   sd_emit_if_open(E, &f, all, &R->acc);
   for (uint32_t j = 0; j < s->n; j++) E->info[s->g[j]->id].assumed++;
   over_axis(E, R, i);

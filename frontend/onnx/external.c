@@ -43,7 +43,8 @@ static sard_status *read_entries(Onnx__StringStringEntryProto *const *entries, s
     unsigned k = 0;
     while (k < 4 && strcmp(keys[k], key)) k++;
     if (k == 4)
-      return SD_ERR(MODEL, "external data has the unknown key '%.64s' (known: location, offset, length, checksum)", key);
+      return SD_ERR(MODEL, "external data has the unknown key '%.64s' (known: location, offset, length, checksum)",
+                    key);
     if (seen >> k & 1) return SD_ERR(MODEL, "external data has the key '%s' twice", key);
     seen |= 1u << k;
     if (k == 0) out->location = value;

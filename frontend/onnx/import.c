@@ -56,7 +56,8 @@ static sard_status *check_versions(sd_import *im) {
   if (p->ir_version <= 0)
     return SD_ERR(MODEL, "IR version %lld", (long long)p->ir_version);
   if (p->ir_version < SD_ONNX_IR_MIN || p->ir_version > SD_ONNX_IR_MAX)
-    return SD_ERR(UNSUPPORTED, "ONNX IR version %lld (supported: %d and later)", (long long)p->ir_version, SD_ONNX_IR_MIN);
+    return SD_ERR(UNSUPPORTED, "ONNX IR version %lld (supported: %d and later)", (long long)p->ir_version,
+                  SD_ONNX_IR_MIN);
   for (size_t i = 0; i < p->n_opset_import; i++)
     if (p->opset_import[i]->version <= 0)
       return SD_ERR(MODEL, "opset %lld of the domain '%s'", (long long)p->opset_import[i]->version,
@@ -67,7 +68,8 @@ static sard_status *check_versions(sd_import *im) {
   if (v == 0 || (v >= SD_ONNX_OPSET_MIN && v <= SD_ONNX_OPSET_MAX)) return NULL;
   return sd_status_field(SD_ERR(UNSUPPORTED, "ONNX opset %lld (supported: %d to %d)", (long long)v, SD_ONNX_OPSET_MIN,
                                 SD_ONNX_OPSET_MAX),
-                         SARD_TEXT_HINT, "convert the model with onnx.version_converter, or export it again with opset %d",
+                         SARD_TEXT_HINT,
+                         "convert the model with onnx.version_converter, or export it again with opset %d",
                          v < SD_ONNX_OPSET_MIN ? 17 : SD_ONNX_OPSET_MAX);
 }
 

@@ -67,7 +67,9 @@ static sard_status *value_of(sd_import *im, const Onnx__AttributeProto *p, sd_on
   switch ((int)p->type) {
   case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOAT: *v = (sd_attr){.kind = SD_ATTR_FLOAT, .f = p->f}; break;
   case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INT: *v = (sd_attr){.kind = SD_ATTR_INT, .i = p->i}; break;
-  case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__STRING: v->kind = SD_ATTR_STRING; return text_of(im, &p->s, p->name, &v->s);
+  case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__STRING:
+    v->kind = SD_ATTR_STRING;
+    return text_of(im, &p->s, p->name, &v->s);
   case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOATS:
     *v = (sd_attr){.kind = SD_ATTR_FLOATS,
                    .n = (uint32_t)p->n_floats,

@@ -78,7 +78,8 @@ static sard_status *complete_attrs(sd_import *im, sd_onnx_node *n, const Onnx__F
   return NULL;
 }
 
-static sard_status *define_inputs(sd_import *im, const sd_onnx_node *n, const Onnx__FunctionProto *fn, sd_scope *scope) {
+static sard_status *define_inputs(sd_import *im, const sd_onnx_node *n, const Onnx__FunctionProto *fn,
+                                  sd_scope *scope) {
   for (size_t i = 0; i < fn->n_input; i++) {
     sd_value *v = i < n->in.len ? n->in.at[i] : NULL;
     SD_TRY(sd_import_define(im, scope, fn->input[i], v ? v : &sd_import_absent));

@@ -40,7 +40,8 @@ static sard_status *main_inputs(sd_import *im, sd_scope *scope, const Onnx__Grap
       sd_import_problem_line(im, sd_arena_printf(im->tmp, "input '%.200s' has no %s", name,
                                                  t.dtype == SD_DT_NONE ? "element type" : "shape (not even a rank)"));
     bool known = !t.unsupported && t.rank != SD_RANK_UNKNOWN;
-    sd_value *v = known ? sd_graph_input(scope->graph, name, t.dtype, t.rank, t.dims) : sd_value_new(scope->graph, name);
+    sd_value *v =
+        known ? sd_graph_input(scope->graph, name, t.dtype, t.rank, t.dims) : sd_value_new(scope->graph, name);
     SD_TRY(sd_import_define(im, scope, name, v));
   }
   return NULL;
@@ -127,8 +128,8 @@ static sard_status *body_inputs(sd_import *im, sd_scope *scope, const Onnx__Grap
     SD_TRY(sd_import_type(im, p->input[i], true, &t));
     complete_type(im, node, i, name, &t);
     if (t.unsupported || t.dtype == SD_DT_NONE || t.rank == SD_RANK_UNKNOWN)
-      sd_import_problem_line(im, sd_arena_printf(im->tmp, "input '%.200s' of a body of node %d '%.200s' (%s) %s%s", name,
-                                                 node->onnx_index, node->name, node->op->name,
+      sd_import_problem_line(im, sd_arena_printf(im->tmp, "input '%.200s' of a body of node %d '%.200s' (%s) %s%s",
+                                                 name, node->onnx_index, node->name, node->op->name,
                                                  t.unsupported ? "is " : "has no type and shape",
                                                  t.unsupported ? t.unsupported : ""));
     sd_dtype dtype = t.rank == SD_RANK_UNKNOWN ? SD_DT_NONE : t.dtype;
@@ -138,7 +139,8 @@ static sard_status *body_inputs(sd_import *im, sd_scope *scope, const Onnx__Grap
   return NULL;
 }
 
-sard_status *sd_import_body(sd_import *im, sd_scope *outer, const Onnx__GraphProto *p, sd_node *node, const char *name) {
+sard_status *sd_import_body(sd_import *im, sd_scope *outer, const Onnx__GraphProto *p, sd_node *node,
+                            const char *name) {
   if (outer->depth >= SD_MAX_DEPTH) return SD_ERR(MODEL, "bodies nest deeper than %d levels", SD_MAX_DEPTH);
   sd_scope *scope = SD_NEW(im->tmp, sd_scope);
   *scope = (sd_scope){

@@ -98,8 +98,9 @@ static const char *row_name(sd_import *im, const sd_onnx_node *n) {
 static sard_status *no_row(sd_import *im, sd_onnx_node *n) {
   // Names of other domains resemble each other by their prefix only.
   const char *name = row_name(im, n), *near = *n->domain ? NULL : sd_op_nearest(name);
-  return give_up(im, n, near ? sd_arena_printf(im->tmp, "Sard has no operator '%s' (the nearest name is '%s')", name, near)
-                             : sd_arena_printf(im->tmp, "Sard has no operator '%s'", name));
+  return give_up(im, n,
+                 near ? sd_arena_printf(im->tmp, "Sard has no operator '%s' (the nearest name is '%s')", name, near)
+                      : sd_arena_printf(im->tmp, "Sard has no operator '%s'", name));
 }
 
 static sard_status *define_outputs(sd_import *im, sd_onnx_node *n, sd_node *node) {
@@ -181,7 +182,8 @@ static sard_status *import_read(sd_import *im, sd_onnx_node *n, const Onnx__Func
 sard_status *sd_import_node(sd_import *im, sd_scope *scope, const Onnx__NodeProto *p, int index) {
   sd_onnx_node n = {.scope = scope, .op = p->op_type, .first_op = p->op_type, .index = index};
   n.domain = strcmp(p->domain, "ai.onnx") == 0 ? "" : p->domain;
-  n.name = scope->call ? sd_arena_printf(im->tmp, "%s/%s", scope->call->prefix, *p->name ? p->name : p->op_type) : p->name;
+  n.name =
+      scope->call ? sd_arena_printf(im->tmp, "%s/%s", scope->call->prefix, *p->name ? p->name : p->op_type) : p->name;
   const Onnx__FunctionProto *fn = sd_import_find_function(im, n.domain, p->op_type, p->overload);
   sard_status *st = read_node(im, p, &n);
   if (st && sard_status_code(st) == SARD_E_UNSUPPORTED) {

@@ -100,7 +100,8 @@ sard_status *sd_import_type(sd_import *im, const Onnx__ValueInfoProto *p, bool b
     return NULL;
   }
   int elem = t->tensor_type->elem_type;
-  if (elem < 0 || elem >= SD_DT_COUNT) return SD_ERR(MODEL, "input '%s' has the unknown element type %d", p->name, elem);
+  if (elem < 0 || elem >= SD_DT_COUNT)
+    return SD_ERR(MODEL, "input '%s' has the unknown element type %d", p->name, elem);
   out->dtype = (sd_dtype)elem;
   return t->tensor_type->shape ? read_dims(im, p, t->tensor_type->shape, body, out) : NULL;
 }

@@ -91,7 +91,8 @@ const char *sd_import_attr_kind(sd_attr_kind k);
 
 // ---- import_node.c ----
 sard_status *sd_import_node(sd_import *im, sd_scope *scope, const Onnx__NodeProto *p, int index);
-// Makes a node of the row "op" with one output, types not inferred yet (the caller sets attributes, then sd_node_infer).
+// Makes a node of the row "op" with one output, types not inferred yet (the caller sets attributes, then
+// sd_node_infer).
 sard_status *sd_import_emit(sd_import *im, sd_scope *scope, const char *op, sd_value *const *in, uint32_t n_in,
                             sd_node **out);
 // Makes `v` known as `name`; gives it the name when it has none. Defining a name twice is SARD_E_MODEL.
@@ -133,7 +134,8 @@ typedef struct sd_onnx_type {
   sd_dim dims[SD_MAX_RANK];
   const char *unsupported; // in words; NULL for a tensor
 } sd_onnx_type;
-// Type of an input. In the main graph (`body` false) a named dim is the symbol of that name, an unnamed one a new symbol
+// Type of an input. In the main graph (`body` false) a named dim is the symbol of that name, an unnamed one a new
+// symbol
 // "<input>_d<axis>". In a body a name means the main graph's symbol, or a new one.
 sard_status *sd_import_type(sd_import *im, const Onnx__ValueInfoProto *p, bool body, sd_onnx_type *out);
 // Collects the names of the main graph's dims, which decides what "n+1" as a name means.

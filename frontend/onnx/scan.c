@@ -57,7 +57,8 @@ static void graph(scan *s, const Onnx__GraphProto *g, const char *owner, int dep
     weight(s, g->initializer[i], g->initializer[i]->dims, g->initializer[i]->n_dims, false);
   for (size_t i = 0; i < g->n_sparse_initializer; i++)
     if (g->sparse_initializer[i]->values)
-      weight(s, g->sparse_initializer[i]->values, g->sparse_initializer[i]->dims, g->sparse_initializer[i]->n_dims, true);
+      weight(s, g->sparse_initializer[i]->values, g->sparse_initializer[i]->dims, g->sparse_initializer[i]->n_dims,
+             true);
   for (size_t i = 0; i < g->n_node; i++) node(s, g->node[i], i, owner, depth);
 }
 

@@ -72,8 +72,8 @@ sard_status *sd_tensor_proto_sparse(sd_tensors *t, const Onnx__SparseTensorProto
   sparse s = {0};
   SD_TRY(read_sparse(t, p, what, &s));
   if (s.dense.bytes > t->dense_budget)
-    return SD_ERR(NOMEM, "%s '%s': %llu bytes as a dense tensor, over the limit for sparse tensors (%llu are left)", what,
-                  s.name, (unsigned long long)s.dense.bytes, (unsigned long long)t->dense_budget);
+    return SD_ERR(NOMEM, "%s '%s': %llu bytes as a dense tensor, over the limit for sparse tensors (%llu are left)",
+                  what, s.name, (unsigned long long)s.dense.bytes, (unsigned long long)t->dense_budget);
   t->dense_budget -= s.dense.bytes;
   size_t size = (size_t)sd_dtype_bits(s.dense.dtype) / 8;
   uint8_t *data = sd_arena_aligned(t->arena, s.dense.bytes, 64);

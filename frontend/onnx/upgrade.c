@@ -4,7 +4,8 @@
 // A constant operand that an attribute becomes; gaps before it are omitted operands.
 sard_status *sd_upgrade_set_operand(sd_import *im, sd_onnx_node *n, const char *attr, uint32_t operand, sd_value *v) {
   if (operand < n->in.len && n->in.at[operand])
-    return SD_ERR(MODEL, "it has both the attribute '%s' of old opsets and operand %u, which replaced it", attr, operand);
+    return SD_ERR(MODEL, "it has both the attribute '%s' of old opsets and operand %u, which replaced it", attr,
+                  operand);
   while (n->in.len <= operand) sd_vec_push(im->tmp, &n->in, NULL);
   n->in.at[operand] = v;
   sd_import_drop_attr(n, attr);

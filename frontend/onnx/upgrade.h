@@ -11,7 +11,8 @@ sard_status *sd_upgrade_int(sd_onnx_node *n, const char *name, int64_t absent, i
 sard_status *sd_upgrade_split_outputs(sd_import *im, sd_onnx_node *n, const char *text, int64_t number);
 // BatchNormalization: only statistics by channel are left.
 sard_status *sd_upgrade_spatial(sd_import *im, sd_onnx_node *n, const char *text, int64_t number);
-// Softmax over the flattened axes from `axis` (default 1) on: Flatten, Softmax, Reshape where that is not the last axis.
+// Softmax over the flattened axes from `axis` (default 1) on: Flatten, Softmax, Reshape where that is not the last
+// axis.
 sard_status *sd_upgrade_flat_softmax(sd_import *im, sd_onnx_node *n, const char *text, int64_t number);
 // Upsample: floats attribute becomes an f32 operand.
 sard_status *sd_upgrade_scales_operand(sd_import *im, sd_onnx_node *n, const char *text, int64_t number);

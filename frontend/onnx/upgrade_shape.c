@@ -56,7 +56,8 @@ sard_status *sd_upgrade_flat_softmax(sd_import *im, sd_onnx_node *n, const char 
 
 sard_status *sd_upgrade_scales_operand(sd_import *im, sd_onnx_node *n, const char *text, int64_t number) {
   const sd_onnx_attr *a = sd_import_find_attr(n, text);
-  if (!a || a->value.kind != SD_ATTR_FLOATS) return SD_ERR(MODEL, "it needs the attribute '%s', a list of floats", text);
+  if (!a || a->value.kind != SD_ATTR_FLOATS)
+    return SD_ERR(MODEL, "it needs the attribute '%s', a list of floats", text);
   int64_t count = a->value.n;
   sd_value *v = sd_value_const(n->scope->graph, "", SD_F32, 1, &count, a->value.floats);
   return sd_upgrade_set_operand(im, n, text, (uint32_t)number, v);

@@ -220,8 +220,8 @@ static sard_status *payload(const scan *s, const ProtobufCMessageDescriptor *d, 
       return SD_ERR(MODEL, "malformed model: broken length at byte %llu (in %s)", offset_of(s, at), d->short_name);
     *from = *p;
   } else {
-    return SD_ERR(MODEL, "malformed model: field %llu of %s at byte %llu has wire type %u", (unsigned long long)(tag >> 3),
-                  d->short_name, offset_of(s, at), wire);
+    return SD_ERR(MODEL, "malformed model: field %llu of %s at byte %llu has wire type %u",
+                  (unsigned long long)(tag >> 3), d->short_name, offset_of(s, at), wire);
   }
   if (*n > (uint64_t)(end - *p))
     return SD_ERR(MODEL, "malformed or truncated model: field %llu of %s at byte %llu needs %llu bytes, %llu are left",
@@ -257,7 +257,8 @@ static sard_status *scan_message(scan *s, const ProtobufCMessageDescriptor *d, c
     }
     if (d == &onnx__tensor_proto__descriptor && (f->id == FIELD_FLOAT_DATA || f->id == FIELD_DOUBLE_DATA)) {
       if (seen.lifted)
-        return SD_ERR(MODEL, "malformed model: a tensor's data is given twice (second at byte %llu)", offset_of(s, from));
+        return SD_ERR(MODEL, "malformed model: a tensor's data is given twice (second at byte %llu)",
+                      offset_of(s, from));
       seen.data = true;
     }
     SD_TRY(put(s, tag_at, (size_t)(p - tag_at)));

@@ -52,6 +52,10 @@ static sard_status *attn_read(const sd_node *n, attn *a) {
   sd_dimtab *t = sd_sh_tab(n);
   if (sd_dim_eq(t, sd_dim_mod(t, a->H, a->Hk), sd_dim_const(t, 0)) == 0)
     return SD_SH_ERR(n, MODEL, "the heads of q are no multiple of those of k");
+  if (sd_sh_in(n, KV_LEN)) {
+    SD_TRY(sd_sh_rank(n, KV_LEN, 1, 1));
+    SD_TRY(sd_sh_same(n, n->in[KV_LEN]->dims[0], a->B, "kv_len and the batch", NULL));
+  }
   int64_t offset = sd_node_int(n, "offset", 0);
   if (offset == 2 && !sd_sh_in(n, KV_LEN)) return SD_SH_ERR(n, MODEL, "offset = 2 needs kv_len");
   return offset == 3 ? sd_sh_rank(n, PAST, 4, 4) : NULL;

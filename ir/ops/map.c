@@ -59,14 +59,24 @@ static sd_dim mod_dims(sd_dimtab *t, sd_dim a, sd_dim b) {
   return nonnegative(t, a) && nonnegative(t, b) && !sd_dim_is(t, b, 0) ? sd_dim_mod(t, a, b) : SD_DIM_NONE;
 }
 
-static sd_dim truth(sd_dimtab *t, int known) { return known < 0 ? SD_DIM_NONE : sd_dim_const(t, known); }
-static int negated(int known) { return known < 0 ? known : !known; }
-static sd_dim equal_dims(sd_dimtab *t, sd_dim a, sd_dim b) { return truth(t, a == b ? 1 : sd_dim_eq(t, a, b)); }
-static sd_dim less_dims(sd_dimtab *t, sd_dim a, sd_dim b) { return truth(t, sd_dim_lt(t, a, b)); }
-static sd_dim greater_dims(sd_dimtab *t, sd_dim a, sd_dim b) { return truth(t, sd_dim_lt(t, b, a)); }
-static sd_dim less_equal_dims(sd_dimtab *t, sd_dim a, sd_dim b) { return truth(t, negated(sd_dim_lt(t, b, a))); }
-static sd_dim greater_equal_dims(sd_dimtab *t, sd_dim a, sd_dim b) { return truth(t, negated(sd_dim_lt(t, a, b))); }
-static sd_dim xor_dims(sd_dimtab *t, sd_dim a, sd_dim b) { return truth(t, negated(sd_dim_eq(t, a, b))); }
+// Truth values are dims that are 0 or 1, so that a choice that is not decided yet is an expression too.
+static sd_dim flag_dim(sd_dimtab *t, sd_dim positive) { // 1 where positive > 0
+  return sd_dim_min(t, sd_dim_const(t, 1), sd_dim_max(t, sd_dim_const(t, 0), positive));
+}
+static sd_dim not_dim(sd_dimtab *t, sd_dim a) { return sd_dim_sub(t, sd_dim_const(t, 1), a); }
+static sd_dim differ_dims(sd_dimtab *t, sd_dim a, sd_dim b) {
+  int known = a == b ? 1 : sd_dim_eq(t, a, b);
+  if (known >= 0) return sd_dim_const(t, !known);
+  return flag_dim(t, sd_dim_max(t, sd_dim_sub(t, a, b), sd_dim_sub(t, b, a)));
+}
+static sd_dim less_dims(sd_dimtab *t, sd_dim a, sd_dim b) {
+  int known = sd_dim_lt(t, a, b);
+  return known >= 0 ? sd_dim_const(t, known) : flag_dim(t, sd_dim_sub(t, b, a));
+}
+static sd_dim equal_dims(sd_dimtab *t, sd_dim a, sd_dim b) { return not_dim(t, differ_dims(t, a, b)); }
+static sd_dim greater_dims(sd_dimtab *t, sd_dim a, sd_dim b) { return less_dims(t, b, a); }
+static sd_dim less_equal_dims(sd_dimtab *t, sd_dim a, sd_dim b) { return not_dim(t, less_dims(t, b, a)); }
+static sd_dim greater_equal_dims(sd_dimtab *t, sd_dim a, sd_dim b) { return not_dim(t, less_dims(t, a, b)); }
 
 sard_status *sd_shape_add(sd_node *n) { return arith(n, sd_dim_add); }
 sard_status *sd_shape_sub(sd_node *n) { return arith(n, sd_dim_sub); }
@@ -94,7 +104,7 @@ sard_status *sd_shape_greater(sd_node *n) { return compare(n, greater_dims); }
 sard_status *sd_shape_greater_equal(sd_node *n) { return compare(n, greater_equal_dims); }
 sard_status *sd_shape_and(sd_node *n) { return compare(n, sd_dim_min); }
 sard_status *sd_shape_or(sd_node *n) { return compare(n, sd_dim_max); }
-sard_status *sd_shape_xor(sd_node *n) { return compare(n, xor_dims); }
+sard_status *sd_shape_xor(sd_node *n) { return compare(n, differ_dims); }
 
 // ---- one operand ----
 typedef sd_dim (*dim_fn1)(sd_dimtab *t, sd_dim a);
@@ -112,9 +122,8 @@ static sard_status *unary(sd_node *n, sd_dtype dtype, dim_fn1 fn) {
 
 static sd_dim neg_dim(sd_dimtab *t, sd_dim a) { return sd_dim_sub(t, sd_dim_const(t, 0), a); }
 static sd_dim abs_dim(sd_dimtab *t, sd_dim a) { return nonnegative(t, a) ? a : sd_dim_max(t, a, neg_dim(t, a)); }
-static sd_dim not_dim(sd_dimtab *t, sd_dim a) { return sd_dim_sub(t, sd_dim_const(t, 1), a); }
 static sd_dim keep_dim(sd_dimtab *t, sd_dim a) { return (void)t, a; }
-static sd_dim bool_dim(sd_dimtab *t, sd_dim a) { return truth(t, negated(sd_dim_eq(t, a, sd_dim_const(t, 0)))); }
+static sd_dim bool_dim(sd_dimtab *t, sd_dim a) { return differ_dims(t, a, sd_dim_const(t, 0)); }
 // The square root where it is exact: exporters compute grid sizes of square images.
 static sd_dim sqrt_dim(sd_dimtab *t, sd_dim a) {
   int64_t v, r = 0;
@@ -280,10 +289,9 @@ sard_status *sd_shape_where(sd_node *n) {
   if (lx != 1) len = lx;
   if (ly != 1) len = ly;
   for (uint32_t i = 0; i < len; i++) {
-    int64_t take = 0;
+    sd_dimtab *t = sd_sh_tab(n);
     sd_dim yes = x[lx == 1 ? 0 : i], no = y[ly == 1 ? 0 : i];
-    bool known = sd_dim_is_const(sd_sh_tab(n), c[lc == 1 ? 0 : i], &take);
-    z[i] = yes == no ? yes : !known ? SD_DIM_NONE : take ? yes : no;
+    z[i] = sd_dim_add(t, no, sd_dim_mul(t, c[lc == 1 ? 0 : i], sd_dim_sub(t, yes, no)));
   }
   sd_sh_set_elems(n, 0, z, len);
   return NULL;

@@ -44,9 +44,14 @@ static sd_expr *load_scale(sd_tb *b, const sd_node *n, uint32_t operand, sd_expr
   sd_expr *at[SD_MAX_RANK];
   sard_status *st = scale_layout(n, &axis, &block);
   if (st) return sd_tb_fail(b, st);
-  const sd_value *s = n->in[operand];
-  for (int i = 0; i < s->rank; i++) at[i] = axis < 0 ? x_int(b, 0) : block ? idx[i] : idx[axis];
-  if (axis >= 0 && block) at[axis] = x_bin(b, SD_X_FLOORDIV, at[axis], x_int(b, block));
+  const sd_value *s = n->in[operand], *x = n->in[0];
+  for (int i = 0; i < s->rank; i++) {
+    int of = block ? i : axis;
+    bool blocked = block && i == axis;
+    if (axis < 0) at[i] = x_int(b, 0);
+    else if (blocked) at[i] = x_bin(b, SD_X_FLOORDIV, idx[i], x_int(b, block));
+    else at[i] = sd_sh_bcast_index(b->k, idx[of], s->dims[i], x->dims[of]); // a symbolic length may turn out to be 1
+  }
   return sd_tb_load(b, n, operand, at);
 }
 

@@ -11,6 +11,17 @@ typedef struct rotary {
   bool interleaved;
 } rotary;
 
+// The tables have one form, and rows for all positions: [B,S,half] without position_ids, else one row a position.
+static sard_status *rotary_tables(const sd_node *n, const rotary *r) {
+  const sd_value *x = n->in[0], *c = n->in[r->cos], *s = n->in[r->sin], *pos = sd_sh_in(n, r->pos);
+  for (int i = 0; i < c->rank; i++) SD_TRY(sd_sh_same(n, c->dims[i], s->dims[i], "cos_cache and sin_cache", NULL));
+  const sd_value *rows = pos ? pos : c;
+  if (rows->rank < 2) return NULL;
+  SD_TRY(sd_sh_same(n, rows->dims[1], x->dims[r->flat ? 1 : 2], "positions and the sequence", NULL));
+  if (pos && sd_dim_is(sd_sh_tab(n), pos->dims[0], 1)) return NULL;
+  return sd_sh_same(n, rows->dims[0], x->dims[0], "positions and the batch", NULL);
+}
+
 static sard_status *rotary_read(const sd_node *n, rotary *r) {
   bool ms = !strncmp(n->op->name, "com.", 4);
   *r = (rotary){.pos = ms ? 1 : 3, .cos = ms ? 2 : 1, .sin = ms ? 3 : 2};
@@ -39,7 +50,7 @@ static sard_status *rotary_read(const sd_node *n, rotary *r) {
   if (!sd_sh_in(n, r->pos) != (c->rank == 3))
     return SD_SH_ERR(n, MODEL, "cos_cache has rank %d, which does not fit %s position_ids", c->rank,
                      sd_sh_in(n, r->pos) ? "given" : "missing");
-  return NULL;
+  return rotary_tables(n, r);
 }
 
 sard_status *sd_shape_rotary(sd_node *n) {

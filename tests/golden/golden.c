@@ -22,6 +22,19 @@ static sard_status *run_passes(sd_module *m, char *names) {
   return NULL;
 }
 
+// A dump is a legal input: it verifies and prints the same.
+static void check_reparse(const char *file, const char *text) {
+  sd_module *m = NULL;
+  sd_str again = {0};
+  CHECK_OK(sd_module_parse(text, file, &m));
+  if (!m) return;
+  CHECK_OK(sd_module_verify(m));
+  CHECK_OK(sd_module_print(m, false, &again));
+  CHECK_TEXT(again.p, text);
+  sd_str_free(&again);
+  sd_module_free(m);
+}
+
 // The text after the passes, or "error: ...", owned by the caller (sd_free).
 static char *transform(const char *file, const char *text, char *names) {
   sd_str out = {0};
@@ -33,7 +46,8 @@ static char *transform(const char *file, const char *text, char *names) {
     if (setjmp(oom)) st = SD_ERR(NOMEM, "out of memory");
     else st = sd_module_verify(m);
     if (!st) st = run_passes(m, names);
-    if (!st) st = sd_module_print(m, true, &out);
+    if (!st) st = sd_module_print(m, false, &out);
+    if (!st) check_reparse(file, out.p);
   }
   if (st) {
     sd_str_free(&out);

@@ -4,7 +4,8 @@ usage: python3 make_cases.py OUT_DIR [NAME_PREFIX...]   OUT_DIR/<case>/model.onn
 
 Most cases pass everything as graph inputs, even axes and shapes, which real models hold as constants. model_const.onnx,
 where present, is the same model with these small inputs turned into initializers. model_symbolic.onnx has in addition
-all dims above 1 of the remaining inputs symbolic, one symbol for each size; model_unique.onnx one for each input and axis.
+all dims above 1 of the remaining inputs symbolic, one symbol for each size; model_unique.onnx all dims, one symbol for
+each input and axis.
 """
 import os
 import sys
@@ -68,7 +69,7 @@ def with_symbols(model, unique):
         if info.type.WhichOneof("value") != "tensor_type":
             return None
         for i, dim in enumerate(info.type.tensor_type.shape.dim):
-            if dim.dim_value > 1:
+            if dim.dim_value > (0 if unique else 1):
                 dim.dim_param = f"{info.name}_{i}" if unique else f"d{dim.dim_value}"
     del model.graph.value_info[:]
     for info in model.graph.output:

@@ -18,6 +18,10 @@
 #include "ir/eval.h"
 #include "runtime/base/file.h"
 
+#ifndef SARD_TEST_DIR
+#define SARD_TEST_DIR "tests/onnx" // from the top of the project
+#endif
+
 enum { MAX_TENSORS = 64, CASE_SECONDS = 20 };
 enum outcome { PASSED, FAILED, UNSUPPORTED, BROKEN, N_OUTCOMES };
 static const char *const outcome_names[N_OUTCOMES] = {"pass", "FAIL", "unsupported", "CRASH"};

@@ -93,6 +93,7 @@ int main(int argc, char **argv) {
     if (strcmp(mode, "flip") == 0) flips(argv[at], &m, a > 0 ? a : 1000, (uint64_t)b);
     sd_file_unmap(&m);
   }
-  printf("import_fuzz %s: %ld runs, %ld imported, %ld slow, %ld internal errors\n", mode, runs, imported, slow, internal);
+  printf("import_fuzz %s: %ld runs, %ld imported, %ld slow, %ld internal errors\n", mode, runs, imported, slow,
+         internal);
   return internal || slow;
 }

@@ -373,7 +373,8 @@ static sard_status *external(const char *location, const char *offset, const cha
 static void test_external_paths(void) {
   static const char *const bad[] = {"/etc/passwd", "../w.bin", "sub/../w.bin", "./w.bin", "sub//w.bin", "sub/", "~/w",
                                     "", ".", ".."};
-  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) CHECK_ERR(external(bad[i], NULL, NULL, NULL), MODEL, "location");
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+    CHECK_ERR(external(bad[i], NULL, NULL, NULL), MODEL, "location");
   char target[256], path[256];
   path_in(target, sizeof target, "w.bin");
   path_in(path, sizeof path, "link");
@@ -469,7 +470,8 @@ static void test_graph(void) {
   put_msg(&g, 1, node("Neg", "x", "y"));
   CHECK_ERR(try_model(model(g, 17)), MODEL, "defined twice");
   CHECK_ERR(try_model(model(one_node(node1("Relu", "x", "y", attr_int("slope", 1))), 17)), UNSUPPORTED, "'slope'");
-  CHECK_ERR(try_model(model(one_node(node1("LeakyRelu", "x", "y", attr_int("alpha", 1))), 17)), MODEL, "must be a float");
+  CHECK_ERR(try_model(model(one_node(node1("LeakyRelu", "x", "y", attr_int("alpha", 1))), 17)), MODEL,
+            "must be a float");
   CHECK_ERR(try_model(model(one_node(node("Cast", "x", "y")), 17)), MODEL, "'to'");
   CHECK_ERR(try_model(model(one_node(node("Relu", "x,x", "y")), 17)), MODEL, "operands");
   CHECK_ERR(try_model(model(one_node(node("Relu", "", "y")), 17)), MODEL, "missing");
@@ -525,7 +527,8 @@ static void test_constant(void) {
   put_msg(&g, 1, node("Add", "x,c", "e"));
   put_msg(&g, 1, node("Mul", "e,d", "y"));
   CHECK_OPS(model(g, 17), "Add Mul");
-  CHECK_ERR(try_model(model(one_node(node1("Constant", "", "y", attr_int("value_float", 2))), 17)), MODEL, "value_float");
+  CHECK_ERR(try_model(model(one_node(node1("Constant", "", "y", attr_int("value_float", 2))), 17)), MODEL,
+            "value_float");
   CHECK_ERR(try_model(model(one_node(node("Constant", "", "y")), 17)), MODEL, "one attribute");
 }
 
@@ -597,7 +600,8 @@ static void test_upgrade(void) {
   CHECK_OPS(model(one_node(node1("Softmax", "x", "y", attr_int("axis", 1))), 11), "Softmax");
   CHECK_OPS(model(one_node(node1("Softmax", "x", "y", attr_int("axis", 0))), 11), "Shape Flatten Softmax Reshape");
   CHECK_OPS(model(one_node(node1("Dropout", "x", "y", attr_float("ratio", 0.5f))), 10), "Dropout");
-  CHECK_ERR(try_model(model(one_node(node("BatchNormalization", "x,x,x,x,x", "y,m,v")), 9)), UNSUPPORTED, "training only");
+  CHECK_ERR(try_model(model(one_node(node("BatchNormalization", "x,x,x,x,x", "y,m,v")), 9)), UNSUPPORTED,
+            "training only");
   CHECK_ERR(try_model(model(one_node(node1("Squeeze", "x,x", "y", attr_ints("axes", 1, one))), 11)), MODEL, "both");
 }
 

@@ -1,4 +1,4 @@
-// Random nodes of every row: inference must not crash, must not report bugs of its own, and what it accepts must survive
+// Random nodes of every row: inference must not crash or report bugs of its own, and what it accepts must survive
 // verification and a round trip through text. Argument: number of nodes, seed.
 #include "ir/op.h"
 #include "runtime/base/alloc.h"
@@ -53,8 +53,8 @@ static sd_value *random_value(sd_module *m, sd_dtype t) {
 }
 
 static void random_attrs(sd_module *m, sd_node *n) {
-  static const char *const words[] = {"", "SAME_UPPER", "SAME_LOWER", "VALID", "linear", "cubic", "bi,bj->bij", "...ij,jk->ik",
-                                      "ij->ji", "reflect", "bidirectional", "reverse"};
+  static const char *const words[] = {"", "SAME_UPPER", "SAME_LOWER", "VALID", "linear", "cubic", "bi,bj->bij",
+                                      "...ij,jk->ik", "ij->ji", "reflect", "bidirectional", "reverse"};
   for (uint32_t i = 0; i < n->n_attr; i++) {
     sd_attr a = {.kind = n->op->attrs[i].def.kind};
     if (rnd(2)) continue;

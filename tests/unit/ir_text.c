@@ -1,4 +1,4 @@
-// Text form of modules: print(parse(x)) == x, contents survive, and damaged text gives errors with a position, never a crash.
+// Text form of modules: print(parse(x)) == x, contents survive, damaged text gives errors with a position, never a crash.
 #include "ir/op.h"
 #include "runtime/base/alloc.h"
 #include "tests/unit/check.h"
@@ -17,7 +17,7 @@ static const char *const cases[] = {
     "  %2 \"y\" = Mul(%0, %7) \"layer/mul\" #3 : f32[N,\"seq len\"]\n"
     "  %3 = LeakyRelu(%2) {alpha=0.25} : f32[N,\"seq len\"]\n"
     "  %12 = Add(%8, %1) : i64[3]\n"
-    "  %13 in %3 = Neg(%3) : f32[N,\"seq len\"]\n"
+    "  %13 in %3 at [0,0] = Neg(%3) : f32[N,\"seq len\"]\n"
     "  %14 = Abs(%9) : f32[1]\n"
     "  %15 = Abs(%11) : f32[32]\n"
     "  return %13, %3, %0, %10, %12\n"

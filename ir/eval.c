@@ -270,24 +270,47 @@ static sard_status *const_output(const sd_value *v, sd_arena *a, sd_const **out)
   return NULL;
 }
 
-sard_status *sd_eval_node_consts(sd_node *n, sd_arena *a, const sd_const **outs) {
+// Scratch memory that also goes when `a` is left through its recovery point.
+typedef struct scratch { sd_arena *arena; } scratch;
+static void scratch_free(void *p) {
+  scratch *s = p;
+  sd_arena_free(s->arena);
+  s->arena = NULL;
+}
+
+static sard_status *fold(sd_node *n, sd_arena *work, sd_const **results, const sd_const **outs) {
   sd_kernel *k;
-  for (uint32_t i = 0; i < n->n_in; i++) {
-    if (n->in[i] && !n->in[i]->data) return sd_node_error(n, SD_ERR(INTERNAL, "operand %u is not constant", i));
-  }
-  for (uint32_t i = 0; i < n->n_out; i++) outs[i] = NULL;
-  SD_TRY(sd_lower_node(a, n->graph->module, n, &k));
-  void **data = SD_NEW_ARRAY(a, void *, k->bufs.len + 1);
+  jmp_buf oom;
+  sd_arena_set_oom(work, &oom);
+  if (setjmp(oom)) return SD_ERR(NOMEM, "no memory to evaluate a constant node");
+  SD_TRY(sd_lower_node(work, n->graph->module, n, &k));
+  void **data = SD_NEW_ARRAY(work, void *, k->bufs.len + 1);
   for (uint32_t i = 0; i < k->bufs.len; i++) {
     const sd_value *v = k->bufs.at[i]->value;
     if (!v) continue;
-    if (v->data) { data[i] = (void *)v->data->data; continue; }
-    sd_const *c = NULL;
-    sard_status *st = const_output(v, a, &c);
-    if (st) return sd_node_error(n, st);
-    data[i] = (void *)c->data;
-    if (v->out_index < n->n_out && n->out[v->out_index] == v) outs[v->out_index] = c;
+    sd_const *c = v->def == n && v->out_index < n->n_out ? results[v->out_index] : NULL;
+    if (!v->data && !c) return SD_ERR(UNSUPPORTED, "the shape of value %%%u is not static", v->id);
+    data[i] = v->data ? (void *)v->data->data : (void *)c->data;
+    if (!v->data) outs[v->out_index] = c;
   }
-  sard_status *st = sd_kernel_eval(k, data, no_symbols, NULL);
+  return sd_kernel_eval(k, data, no_symbols, NULL);
+}
+
+sard_status *sd_eval_node_consts(sd_node *n, sd_arena *a, const sd_const **outs) {
+  for (uint32_t i = 0; i < n->n_in; i++) {
+    if (n->in[i] && !n->in[i]->data) return sd_node_error(n, SD_ERR(INTERNAL, "operand %u is not constant", i));
+  }
+  sd_const **results = SD_NEW_ARRAY(a, sd_const *, n->n_out + 1);
+  for (uint32_t i = 0; i < n->n_out; i++) {
+    outs[i] = NULL;
+    sard_status *st = n->out[i] && (n->out[i]->rank >= 0) ? const_output(n->out[i], a, &results[i]) : NULL;
+    if (st) return sd_node_error(n, st);
+  }
+  scratch *work = SD_NEW(a, scratch);
+  sd_arena_defer(a, scratch_free, work);
+  work->arena = sd_arena_new();
+  if (!work->arena) return sd_node_error(n, SD_ERR(NOMEM, "no memory to evaluate a constant node"));
+  sard_status *st = fold(n, work->arena, results, outs);
+  scratch_free(work);
   return st ? sd_node_error(n, st) : NULL;
 }

@@ -24,5 +24,5 @@ sard_status *sd_eval_module(sd_module *m, const sd_evalue *in, uint32_t n_in, sd
 void sd_eval_free(sd_evalue *v); // frees the data; NULL data ok
 
 // Evaluates one node whose operands are all constants (or omitted) and whose output shapes are static. outs has n_out
-// entries; contents and constants live in `a`; NULL for omitted and dead outputs. Needs scratch memory from `a` too.
+// entries; contents and constants live in `a`; NULL for omitted and dead outputs.
 sard_status *sd_eval_node_consts(sd_node *n, sd_arena *a, const sd_const **outs);

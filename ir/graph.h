@@ -43,7 +43,9 @@ struct sd_value {
   // Symbolic contents of a small integer tensor (rank 0 or 1), e.g. what Shape gives; NULL when not known.
   const sd_dim *elems;
   uint32_t n_elems;
-  sd_value *storage; // shares the memory of that value (a view, or computed in place); NULL: has its own
+  // Shares the memory of that value (a view, or computed in place); NULL: has its own. May be a value that nothing
+  // defines and nothing reads: memory that only holds others.
+  sd_value *storage;
   // Its node needs no code: the same elements as `storage` (Reshape), or put together from windows (Concat).
   bool view;
   // With `storage`: the value lies inside of it, element 0 at this position (rank dims; same rank).

@@ -345,6 +345,18 @@ static sard_status *parse_const(parser *s, sd_graph *g, const def *d) {
   return NULL;
 }
 
+// Memory that only holds other values: they name it as their storage.
+static sard_status *parse_buffer(parser *s, sd_graph *g, const def *d) {
+  sd_dtype t;
+  int rank;
+  sd_dim dims[SD_MAX_RANK];
+  SD_TRY(parse_type(s, &t, &rank, dims));
+  sd_value *v = sd_value_new(g, d->name);
+  sd_value_set_type(v, t, rank, dims);
+  define(s, v, d);
+  return NULL;
+}
+
 static sard_status *parse_statement(parser *s, sd_graph *g, int depth) {
   SD_VEC(def) defs = {0};
   sd_parse_skip(s);
@@ -356,9 +368,10 @@ static sard_status *parse_statement(parser *s, sd_graph *g, int depth) {
       sd_vec_push(s->m->arena, &defs, d);
     } while (sd_parse_eat(s, ","));
     SD_TRY(sd_parse_need(s, "="));
-    if (sd_parse_eat(s, "const")) {
-      if (defs.len != 1 || defs.at[0].omitted) return sd_parse_fail(s, "a constant is one value");
-      return parse_const(s, g, &defs.at[0]);
+    bool buffer = sd_parse_eat(s, "buffer");
+    if (buffer || sd_parse_eat(s, "const")) {
+      if (defs.len != 1 || defs.at[0].omitted) return sd_parse_fail(s, "a constant or buffer is one value");
+      return buffer ? parse_buffer(s, g, &defs.at[0]) : parse_const(s, g, &defs.at[0]);
     }
   }
   return parse_node(s, g, defs.at, defs.len, depth);

@@ -13,8 +13,8 @@ typedef struct printer {
   sd_arena *arena; // scratch
   sd_str *out;
   bool weights;
-  idset consts; // printed or collected
-  SD_VEC(const sd_value *) const_list;
+  idset consts; // the members of const_list
+  SD_VEC(const sd_value *) const_list; // constants and buffers, in order of first use
   SD_VEC(sd_dim) syms;
   idset dims_seen;
 } printer;
@@ -60,11 +60,19 @@ static void collect_dim(printer *p, sd_dim d) {
   for (uint32_t i = 0; i < x->n; i++) collect_dim(p, x->args[i]);
 }
 
+static bool is_loose(const sd_value *v) { // a constant, or memory that only holds other values
+  return !v->def && !sd_value_is_input(v);
+}
+
 static void collect_value(printer *p, const sd_value *v) {
   if (!v) return;
   for (int i = 0; i < v->rank; i++) collect_dim(p, v->dims[i]);
   for (int i = 0; v->window && i < v->rank; i++) collect_dim(p, v->window[i]);
-  if (v->data && !sd_value_is_input(v) && idset_add(p->arena, &p->consts, v)) sd_vec_push(p->arena, &p->const_list, v);
+  if (is_loose(v)) {
+    if (!idset_add(p->arena, &p->consts, v)) return; // ends chains that lead back to themselves
+    sd_vec_push(p->arena, &p->const_list, v);
+  }
+  if (v->storage && is_loose(v->storage)) collect_value(p, v->storage);
 }
 
 static void collect_graph(printer *p, const sd_graph *g) {
@@ -277,10 +285,14 @@ static void print_consts(printer *p, const sd_graph *g, int depth) {
     if (v->graph != g) continue;
     indent(p, depth);
     print_def(p, v);
-    sd_str_put(p->out, " = const ");
-    print_const_type(p->out, v->data);
-    sd_str_put(p->out, " ");
-    print_content(p, v->data);
+    sd_str_put(p->out, v->data ? " = const " : " = buffer ");
+    if (v->data) {
+      print_const_type(p->out, v->data);
+      sd_str_put(p->out, " ");
+      print_content(p, v->data);
+    } else {
+      sd_type_print(p->m, v, p->out);
+    }
     sd_str_put(p->out, "\n");
   }
 }

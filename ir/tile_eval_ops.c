@@ -226,12 +226,24 @@ static bool in_bounds(sd_vm *v, const sd_inst *i, int64_t at) {
   return false;
 }
 
+// True when every lane is on and within the buffer: the plain loops may run.
+static bool all_plain(const sd_vm *v, const sd_inst *i, const int64_t *at) {
+  uint32_t out = 0;
+  if (i->y != UINT32_MAX || v->mask) return false;
+  EACH_LANE out |= (uint64_t)at[l] >= (uint64_t)i->imm;
+  return !out;
+}
+
 #define LOAD(name, S, T, expr)                                                                                         \
   static void load_##name(sd_vm *v, const sd_inst *i) {                                                                \
     const int64_t *at = REG(int64_t, i->x);                                                                            \
     const uint8_t *on = i->y == UINT32_MAX ? NULL : REG(uint8_t, i->y);                                                \
     const S *p = i->data;                                                                                              \
     T *d = REG(T, i->dst);                                                                                             \
+    if (all_plain(v, i, at)) {                                                                                         \
+      EACH_LANE { S x = p[at[l]]; d[l] = (expr); }                                                                     \
+      return;                                                                                                          \
+    }                                                                                                                  \
     EACH_LANE {                                                                                                        \
       bool ok = (!on || on[l]) && sd_vm_on(v, l) && in_bounds(v, i, at[l]);                                            \
       if (ok) { S x = p[at[l]]; d[l] = (expr); } else d[l] = 0;                                                        \
@@ -243,6 +255,10 @@ static bool in_bounds(sd_vm *v, const sd_inst *i, int64_t at) {
     const uint8_t *on = i->y == UINT32_MAX ? NULL : REG(uint8_t, i->y);                                                \
     const T *px = REG(T, i->z);                                                                                        \
     S *p = i->data;                                                                                                    \
+    if (all_plain(v, i, at)) {                                                                                         \
+      EACH_LANE { T x = px[l]; p[at[l]] = (expr); }                                                                    \
+      return;                                                                                                          \
+    }                                                                                                                  \
     EACH_LANE {                                                                                                        \
       T x = px[l];                                                                                                     \
       if ((!on || on[l]) && sd_vm_on(v, l) && in_bounds(v, i, at[l])) p[at[l]] = (expr);                               \

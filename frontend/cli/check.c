@@ -1,6 +1,117 @@
-// run --check.
+// run --check: the compiled nodes against the interpreter, in order; the first one that differs is named.
+#include <string.h>
+
 #include "frontend/cli/tools.h"
+#include "ir/eval.h"
+#include "runtime/base/dtype.h"
+
+typedef struct checking {
+  sd_cli *c;
+  sd_observer w;
+  int next;          // observed values are in the order of nodes
+  double rtol, atol;
+  int checked;
+  const sd_node *bad; // first node that differs
+  const char *bad_value;
+  sd_diff diff;
+} checking;
+
+// Rounding grows with the values that are summed: elements near zero may differ by a part of the largest one.
+static double tolerance(const sd_evalue *v, double rtol, double atol) {
+  double most = 0;
+  uint64_t n = 1;
+  if (!sd_dtype_is_float(v->dtype)) return atol;
+  for (int i = 0; i < v->rank; i++) n *= (uint64_t)v->dims[i];
+  for (uint64_t i = 0; i < n; i++) {
+    double x = sd_dtype_get_f64(v->dtype, v->data, i);
+    if (x < 0) x = -x;
+    if (x > most && x < 1e300) most = x;
+  }
+  return atol + 0.1 * rtol * most;
+}
+
+static sard_status *compare_value(checking *k, const sd_node *n, const sd_observed *o, const sd_evalue *v) {
+  sard_tensor_desc d = {.size = sizeof d, .dtype = (int32_t)v->dtype, .rank = v->rank};
+  sard_tensor *t;
+  sd_diff diff;
+  for (int i = 0; i < v->rank; i++) d.dims[i] = v->dims[i];
+  SD_TRY(sard_tensor_wrap(k->w.loaded.ctx, &d, v->data, v->bytes, NULL, NULL, &t));
+  sd_diff_tensors(k->c, o->tensor, t, k->rtol, tolerance(v, k->rtol, k->atol), &diff);
+  sard_tensor_free(t);
+  k->checked++;
+  if (diff.passed) return NULL;
+  k->bad = n, k->bad_value = o->name, k->diff = diff;
+  return SD_ERR(CHECK, "differs"); // stops the interpreter
+}
+
+static sard_status *after_node(void *user, const sd_node *n, const sd_evalue *outs) {
+  checking *k = user;
+  if (sd_stop_asked()) return SD_ERR(CANCELLED, "interrupted");
+  if (n->graph != k->w.module->main) return NULL; // nodes of bodies are part of their node
+  for (uint32_t i = 0; i < n->n_out; i++) {
+    if (!n->out[i] || k->next >= k->w.n || k->w.at[k->next].value != n->out[i]) continue;
+    const sd_observed *o = &k->w.at[k->next++];
+    if (outs[i].data && o->tensor) SD_TRY(compare_value(k, n, o, &outs[i]));
+  }
+  if (k->next % 16 == 0) sd_cli_progress(k->c, sd_arena_printf(k->c->arena, "interpreting value %d of %d ...", k->next, k->w.n));
+  return NULL;
+}
+
+static sard_status *interpret(checking *k, sard_tensor *const *in, int n_in) {
+  sd_arena *a = k->c->arena;
+  sd_evalue *vin = SD_NEW_ARRAY(a, sd_evalue, n_in + 1);
+  uint32_t n_out = k->w.module->main->outputs.len;
+  sd_evalue *vout = SD_NEW_ARRAY(a, sd_evalue, n_out + 1);
+  for (int i = 0; i < n_in; i++) {
+    sard_tensor_desc d;
+    vin[i].data = sard_tensor_data(in[i], &d);
+    vin[i].dtype = (sd_dtype)d.dtype, vin[i].rank = d.rank;
+    uint64_t count = 1;
+    for (int r = 0; r < d.rank; r++) vin[i].dims[r] = d.dims[r], count *= (uint64_t)d.dims[r];
+    if (!sd_dtype_bytes(vin[i].dtype, count, &vin[i].bytes)) return SD_ERR(UNSUPPORTED, "--check: input %d has no plain elements", i);
+  }
+  sard_status *st = sd_eval_module(k->w.module, vin, (uint32_t)n_in, vout, n_out, after_node, k);
+  sd_cli_progress(k->c, NULL);
+  for (uint32_t i = 0; !st && i < n_out; i++) sd_eval_free(&vout[i]);
+  if (!st || !k->bad) return st;
+  sard_status_free(st);
+  return NULL;
+}
+
+static void report(checking *k) {
+  sd_cli *c = k->c;
+  const sd_diff *d = &k->diff;
+  if (!k->bad) {
+    sd_cli_say(c, "check: %d values of nodes agree with the interpreter PASSED\n", k->checked);
+    sd_strf(&c->json, ",\"check\":{\"values\":%d,\"passed\":true}", k->checked);
+    return;
+  }
+  sd_cli_say(c, "check: node '%s' (%s), output '%s', is the first that differs from the interpreter FAILED\n", k->bad->name, k->bad->op->name, k->bad_value);
+  if (d->reason) sd_cli_say(c, "  %s\n", d->reason);
+  else sd_cli_say(c, "  max abs error %.3g, %llu of %llu elements, first at %llu: %.9g instead of %.9g; %d values before it agree\n", d->max_abs,
+                  (unsigned long long)d->wrong, (unsigned long long)d->count, (unsigned long long)d->first_wrong, d->got, d->want, k->checked - 1);
+  sd_strf(&c->json, ",\"check\":{\"values\":%d,\"passed\":false,\"node\":", k->checked);
+  sd_str_json(&c->json, k->bad->name);
+  sd_str_put(&c->json, ",\"op\":"), sd_str_json(&c->json, k->bad->op->name);
+  sd_strf(&c->json, ",\"max_abs\":%.9g}", d->max_abs < 1e300 ? d->max_abs : 1e300);
+  c->failed = true;
+}
+
+static sard_status *steps(checking *k, sard_tensor *const *in, int n_in) {
+  SD_TRY(sd_args_number(k->c, "rtol", 0, 1e30, &k->rtol));
+  SD_TRY(sd_args_number(k->c, "atol", 0, 1e30, &k->atol));
+  SD_TRY(sd_observe_run(k->c, &k->w, in, n_in));
+  SD_TRY(interpret(k, in, n_in));
+  report(k);
+  return NULL;
+}
+
 sard_status *sd_tools_check(sd_cli *c, sard_context *ctx, sard_tensor *const *in, int n_in) {
-  (void)c, (void)ctx, (void)in, (void)n_in;
-  return SD_ERR(UNSUPPORTED, "--check is not written yet");
+  checking k = {.c = c};
+  sd_driver_options o;
+  SD_TRY(sd_tools_options(c, &o));
+  SD_TRY(sd_observe_open(c, ctx, c->operands[0], &o, &k.w));
+  sard_status *st = steps(&k, in, n_in);
+  sd_observe_close(&k.w);
+  return st;
 }

@@ -15,12 +15,6 @@ typedef struct compiling {
   bool sized; // arena and scratch are known: the model has no symbolic dims
 } compiling;
 
-static sard_status *show_progress(void *user, int step, int of, const char *name) {
-  sd_cli *c = user;
-  sd_cli_progress(c, sd_arena_printf(c->arena, "[%d/%d] %s ...", step, of, name));
-  return sd_stop_asked() ? SD_ERR(CANCELLED, "interrupted") : NULL;
-}
-
 static sard_status *take_dump(void *user, const char *pass, const char *text) {
   compiling *k = user;
   const char *dir = sd_args_get(k->c, "dump-dir");
@@ -32,35 +26,16 @@ static sard_status *take_dump(void *user, const char *pass, const char *text) {
 
 // ---- options ----
 
-static sard_status *read_dims(sd_cli *c, sd_driver_options *o) {
-  sard_options *options = sard_options_new();
-  if (!options) return SD_ERR(NOMEM, "out of memory");
-  sard_status *st = sd_model_options(c, options);
-  if (!st) {
-    // The driver keeps the texts: they are copied out of the options, which end here.
-    st = sd_driver_options_read(options, c->arena, o);
-    o->target = sd_arena_strdup(c->arena, o->target);
-    for (uint32_t i = 0; i < o->dims.len; i++) o->dims.at[i].name = sd_arena_strdup(c->arena, o->dims.at[i].name);
-  }
-  sard_options_free(options);
-  return st;
-}
-
 static sard_status *read_flags(compiling *k) {
   sd_cli *c = k->c;
-  int64_t threads = 0, bisect = -1;
-  sd_driver_defaults(&k->o);
-  SD_TRY(read_dims(c, &k->o));
-  SD_TRY(sd_args_int(c, "threads", 0, 1024, &threads));
-  SD_TRY(sd_args_int(c, "bisect", 0, INT64_MAX, &bisect));
-  k->o.threads = (int)threads, k->o.bisect = bisect;
+  SD_TRY(sd_tools_options(c, &k->o));
+  SD_TRY(sd_args_int(c, "bisect", 0, INT64_MAX, &k->o.bisect));
   k->o.keep_ir = sd_args_given(c, "keep-ir");
   k->o.verify |= sd_args_given(c, "verify");
   k->o.dump = sd_args_get(c, "dump");
   k->o.stop_after = sd_args_get(c, "stop-after");
   k->o.from = sd_args_get(c, "from-pass");
   k->o.dump_fn = take_dump, k->o.dump_user = k;
-  k->o.progress = (sd_driver_progress){show_progress, c};
   k->output = sd_args_get(c, "output");
   k->path = c->n_operands ? c->operands[0] : sd_args_get(c, "from");
   if (c->n_operands && sd_args_given(c, "from")) return SD_ERR(USAGE, "give either MODEL or --from FILE, not both");

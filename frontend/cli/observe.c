@@ -1,1 +1,115 @@
-// TODO
+// A model compiled such that the value of every node can be seen: each becomes an output of the graph.
+#include <string.h>
+
+#include "frontend/cli/tools.h"
+#include "runtime/model.h"
+
+static const char *const LAST_PASS = "memory"; // decides which values share storage: it runs after the outputs are added
+
+static const char *pass_before(const char *name) {
+  const char *before = NULL;
+  for (uint32_t i = 0; sd_pass_at(i) && strcmp(sd_pass_at(i)->name, name) != 0; i++) before = sd_pass_at(i)->name;
+  return before;
+}
+
+static sard_status *add_outputs(sd_observer *w) {
+  sd_graph *g = w->module->main;
+  SD_VEC(sd_observed) list = {0};
+  uint32_t given = g->outputs.len;
+  for (sd_node *n = g->first; n; n = n->next)
+    for (uint32_t i = 0; i < n->n_out; i++) {
+      sd_value *v = n->out[i];
+      if (!v || v->rank == SD_RANK_UNKNOWN || (v->uses.len == 0 && !sd_value_is_output(v))) continue;
+      sd_vec_push(w->arena, &list, ((sd_observed){v->name ? v->name : "", n->op->name, v, NULL}));
+      sd_graph_output(g, v);
+    }
+  w->at = list.at;
+  w->n = (int)list.len;
+  return given + list.len == g->outputs.len ? NULL : SD_ERR(INTERNAL, "outputs were not added");
+}
+
+static sard_status *generate(sd_observer *w, sard_context *ctx, const sd_driver_options *o) {
+  const sd_isa *isa = o->target && strcmp(o->target, "host") != 0 ? sd_isa_find(o->target) : NULL;
+  if (!isa) SD_TRY(sd_isa_host(o->target && strcmp(o->target, "host") != 0 ? o->target : NULL, &isa));
+  sd_codegen_options co = {.isa = isa, .opt = o->opt, .threads = o->threads > 0 ? o->threads : sd_context_threads(ctx)};
+  sd_codegen_stats stats = {0};
+  sd_piece *pieces;
+  size_t n;
+  SD_TRY(sd_codegen(w->arena, w->module, &co, &pieces, &n, &stats));
+  SD_TRY(sd_model_from_bytes(ctx, pieces, n, NULL, NULL, &w->loaded.model));
+  w->loaded.isa = isa->name;
+  return NULL;
+}
+
+static sard_status *compile(sd_observer *w, sard_context *ctx, const char *path, const sd_driver_options *given) {
+  sard_source src = {.size = sizeof src, .path = path};
+  sd_driver_options o = *given;
+  sd_driver_report report = {0};
+  jmp_buf oom;
+  o.dump = NULL;
+  SD_TRY(sd_driver_load(&src, &o, &w->module));
+  o.stop_after = pass_before(LAST_PASS);
+  SD_TRY(sd_driver_passes(w->module, &o, &report, w->arena));
+  if (setjmp(oom)) return SD_ERR(NOMEM, "out of memory while compiling");
+  sd_arena_set_oom(w->module->arena, &oom);
+  sd_arena_set_oom(w->arena, &oom);
+  SD_TRY(add_outputs(w));
+  o.stop_after = NULL, o.from = LAST_PASS;
+  SD_TRY(sd_driver_passes(w->module, &o, &report, w->arena));
+  sd_arena_set_oom(w->module->arena, &oom);
+  return generate(w, ctx, &o);
+}
+
+static sard_status *load_artifact(sd_observer *w, sard_context *ctx, const char *path) {
+  sard_source src = {.size = sizeof src, .path = path};
+  SD_TRY(sard_model_open(ctx, &src, NULL, &w->loaded.model));
+  w->n = sard_model_io_count(w->loaded.model, 1);
+  w->at = SD_NEW_ARRAY(w->arena, sd_observed, w->n + 1);
+  for (int i = 0; i < w->n; i++) {
+    sard_tensor_desc d;
+    SD_TRY(sard_model_io(w->loaded.model, 1, i, &d));
+    w->at[i] = (sd_observed){.name = sd_arena_strdup(w->arena, d.name), .op = ""};
+  }
+  return NULL;
+}
+
+sard_status *sd_observe_open(sd_cli *c, sard_context *ctx, const char *path, const sd_driver_options *o, sd_observer *out) {
+  *out = (sd_observer){.arena = sd_arena_new()};
+  jmp_buf oom;
+  if (!out->arena) return SD_ERR(NOMEM, "out of memory");
+  if (setjmp(oom)) {
+    sd_observe_close(out);
+    return SD_ERR(NOMEM, "out of memory while compiling '%s'", path);
+  }
+  sd_arena_set_oom(out->arena, &oom);
+  out->loaded.ctx = ctx;
+  sd_cli_progress(c, sd_arena_printf(c->arena, "compiling %s ...", path));
+  sard_status *st = sd_files_is_artifact(path) ? load_artifact(out, ctx, path) : compile(out, ctx, path, o);
+  sd_cli_progress(c, NULL);
+  if (st) sd_observe_close(out);
+  return sd_status_field(st, SARD_TEXT_FILE, "%s", path);
+}
+
+sard_status *sd_observe_run(sd_cli *c, sd_observer *w, sard_tensor *const *in, int n_in) {
+  sard_session *s;
+  int n = sard_model_io_count(w->loaded.model, 1), first = n - w->n;
+  sard_tensor **out = SD_NEW_ARRAY(c->arena, sard_tensor *, n + 1);
+  SD_TRY(sard_session_new(w->loaded.model, NULL, &s));
+  sd_stop_session(s);
+  sard_status *st = sard_session_run(s, in, n_in, out, n);
+  sd_stop_session(NULL);
+  sard_session_free(s);
+  for (int i = 0; i < n; i++) {
+    if (i < first) sard_tensor_free(out[i]); // the graph's own outputs come again as outputs of their nodes
+    else w->at[i - first].tensor = out[i];
+  }
+  return st;
+}
+
+void sd_observe_close(sd_observer *w) {
+  for (int i = 0; i < w->n; i++) sard_tensor_free(w->at[i].tensor);
+  sard_model_free(w->loaded.model);
+  sd_module_free(w->module);
+  sd_arena_free(w->arena);
+  *w = (sd_observer){0};
+}

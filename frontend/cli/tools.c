@@ -12,6 +12,25 @@ static sard_status *show_progress(void *user, int step, int of, const char *name
   return sd_stop_asked() ? SD_ERR(CANCELLED, "interrupted") : NULL;
 }
 
+sard_status *sd_tools_options(sd_cli *c, sd_driver_options *o) {
+  sard_options *options = sard_options_new();
+  int64_t threads = 0;
+  if (!options) return SD_ERR(NOMEM, "out of memory");
+  sd_driver_defaults(o);
+  sard_status *st = sd_model_options(c, options);
+  if (!st) st = sd_driver_options_read(options, c->arena, o);
+  if (!st) {
+    // The driver keeps the texts: they are copied out of the options, which end here.
+    o->target = sd_arena_strdup(c->arena, o->target);
+    for (uint32_t i = 0; i < o->dims.len; i++) o->dims.at[i].name = sd_arena_strdup(c->arena, o->dims.at[i].name);
+    st = sd_args_int(c, "threads", 0, 1024, &threads);
+  }
+  o->threads = (int)threads;
+  o->progress = (sd_driver_progress){show_progress, c};
+  sard_options_free(options);
+  return st;
+}
+
 sard_status *sd_tools_compile(sd_cli *c, sard_context *ctx, const sard_source *src, const sard_options *o, sard_model **out,
                               double *out_seconds) {
   sd_driver_options d;

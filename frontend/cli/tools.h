@@ -1,14 +1,63 @@
-// The verbs of sard that need the compiler.
+// The verbs of sard that need the compiler, and what they share.
 #pragma once
 #include "frontend/cli/cli.h"
 #include "frontend/driver/driver.h"
+#include "frontend/onnx/import.h"
 
 sard_status *sd_verb_compile(sd_cli *c);
 sard_status *sd_verb_inspect(sd_cli *c);
 sard_status *sd_verb_compare(sd_cli *c);
 sard_status *sd_verb_doctor(sd_cli *c);
 
+// ---- tools.c ----
+sard_status *sd_tools_options(sd_cli *c, sd_driver_options *o); // of the flags -O, --target, --dim, --threads; with progress
 // sd_cli_compiler
 sard_status *sd_tools_compile(sd_cli *c, sard_context *ctx, const sard_source *src, const sard_options *o, sard_model **out,
                               double *out_seconds);
-sard_status *sd_tools_check(sd_cli *c, sard_context *ctx, sard_tensor *const *in, int n_in);
+sard_status *sd_tools_check(sd_cli *c, sard_context *ctx, sard_tensor *const *in, int n_in); // check.c
+
+// ---- observe.c: a model compiled such that the value of every node can be seen ----
+typedef struct sd_observed {
+  const char *name, *op; // name of the value, "" when it has none; op of the node that makes it
+  const sd_value *value; // NULL for a compiled artifact
+  sard_tensor *tensor;   // NULL before the run
+} sd_observed;
+typedef struct sd_observer {
+  sd_arena *arena;
+  sd_module *module;     // after all passes; NULL for a compiled artifact, which shows its outputs only
+  sd_cli_model loaded;   // ctx is the caller's
+  sd_observed *at;       // in the order of nodes
+  int n;
+} sd_observer;
+// Compiles the model of `path`. The passes run as they would, so that the nodes seen are those that are compiled; only
+// memory is not shared between values.
+sard_status *sd_observe_open(sd_cli *c, sard_context *ctx, const char *path, const sd_driver_options *o, sd_observer *out);
+sard_status *sd_observe_run(sd_cli *c, sd_observer *w, sard_tensor *const *in, int n_in);
+void sd_observe_close(sd_observer *w);
+
+// ---- cost.c: what a model would take ----
+typedef struct sd_node_cost {
+  const sd_node *node;
+  double flops;        // symbolic dims as --dim says, else 1; 0 when not known
+  sard_status *error;  // it cannot be lowered: why, owned by the list
+} sd_node_cost;
+typedef struct sd_costs { sd_node_cost *at; uint32_t n, failed; double flops; } sd_costs;
+sard_status *sd_cost_module(sd_cli *c, sd_module *m, const sd_fixed_dims *dims, sd_costs *out); // in c->arena
+void sd_cost_free(sd_costs *k);
+
+// ---- picture.c, svg.c: a graph drawn in layers ----
+typedef struct sd_picture_node {
+  const char *label, *detail, *tip; // text in the box, smaller text under it, text shown when pointed at
+  double cost;                      // colour
+  bool bad, port;                   // cannot be compiled; an input or output
+  int layer;
+  double x, y;                      // centre; set by the layout
+} sd_picture_node;
+typedef struct sd_picture_edge { uint32_t from, to; const char *tip; } sd_picture_edge;
+typedef struct sd_picture {
+  const char *title;
+  SD_VEC(sd_picture_node) nodes; // in topological order
+  SD_VEC(sd_picture_edge) edges;
+} sd_picture;
+void sd_picture_layout(sd_arena *a, sd_picture *p, double *width, double *height);
+void sd_svg_write(sd_arena *a, sd_picture *p, sd_str *out);

@@ -84,6 +84,7 @@ static void keep_metadata(sd_import *im) {
 }
 
 static sard_status *run(sd_import *im) {
+  if (!sd_op_at(0)) return SD_ERR(NOMEM, "%s", "out of memory for the operator table");
   SD_TRY(check_versions(im));
   keep_metadata(im);
   SD_TRY(sd_import_functions(im));

@@ -35,27 +35,30 @@ static bool can_run(const sd_node *n) {
   return true;
 }
 
-static const void *from_running(sd_import *im, sd_node *n) {
+static sard_status *from_running(sd_import *im, sd_node *n, const void **out) {
   const sd_const *result = NULL;
+  *out = NULL;
   if (!can_run(n)) return NULL;
   sard_status *st = sd_eval_node_consts(n, im->m->arena, &result);
-  if (st) result = NULL; // what cannot be run now is left to be compiled
-  sard_status_free(st);
-  return result ? result->data : NULL;
+  if (sard_status_code(st) == SARD_E_NOMEM) return st;
+  if (!st && result) *out = result->data;
+  sard_status_free(st); // what cannot be run now is left to be compiled
+  return NULL;
 }
 
-void sd_import_fold(sd_import *im, sd_node *n) {
+sard_status *sd_import_fold(sd_import *im, sd_node *n) {
   sd_value *v = n->n_out == 1 ? n->out[0] : NULL;
   uint64_t count;
-  if (!v || v->dtype == SD_DT_NONE || v->dtype == SD_STRING || !count_of(v, &count) || count > MAX_ELEMENTS) return;
+  if (!v || v->dtype == SD_DT_NONE || v->dtype == SD_STRING || !count_of(v, &count) || count > MAX_ELEMENTS) return NULL;
   const void *data = v->elems && v->n_elems == count ? from_elems(im, v) : NULL;
-  if (!data) data = from_running(im, n);
-  if (!data) return;
+  if (!data) SD_TRY(from_running(im, n, &data));
+  if (!data) return NULL;
   int64_t dims[SD_MAX_RANK];
   sd_value_static(v, dims);
   const sd_value *c = sd_value_const(v->graph, "", v->dtype, v->rank, dims, data);
-  if (!c) return;
+  if (!c) return NULL;
   sd_node_remove(n);
   v->data = c->data;
   v->def = NULL;
+  return NULL;
 }

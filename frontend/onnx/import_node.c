@@ -150,8 +150,7 @@ static sard_status *build(sd_import *im, sd_onnx_node *n, const sd_op *op) {
   if (im->problems.len > problems) return NULL; // types of the outputs stay unknown
   st = sd_node_infer(node);
   if (st) return unsupported_or_fail(im, n, st);
-  sd_import_fold(im, node);
-  return NULL;
+  return sd_import_fold(im, node);
 }
 
 static sard_status *import_constant(sd_import *im, sd_onnx_node *n) {

@@ -108,7 +108,7 @@ sd_value *sd_import_const_value(sd_scope *scope, const char *name, const sd_cons
 
 // ---- import_fold.c ----
 // Turns the one small output of n into a constant where it is known, and removes n.
-void sd_import_fold(sd_import *im, sd_node *n);
+sard_status *sd_import_fold(sd_import *im, sd_node *n);
 
 // ---- import_function.c ----
 sard_status *sd_import_functions(sd_import *im);

@@ -6,10 +6,26 @@ static int n_isas;
 static sd_arena *arena;
 static uint64_t seed = 1;
 
+static sd_expr *identity(sd_kernel *k, sd_expr *e, void *user) { return (void)k, (void)user, e; }
+
+// Plain operations of the text become canonical as the constructors would have made them.
+static void canonical(sd_kernel *k, sd_items *items) {
+  for (uint32_t i = 0; i < items->len; i++) {
+    if (items->at[i].loop) canonical(k, items->at[i].body);
+    for (uint32_t s = 0; items->at[i].nest && s < items->at[i].nest->stores.len; s++) {
+      sd_store *st = &items->at[i].nest->stores.at[s];
+      st->offset = sd_x_rewrite(k, st->offset, identity, NULL);
+      st->value = sd_x_rewrite(k, st->value, identity, NULL);
+      if (st->guard) st->guard = sd_x_rewrite(k, st->guard, identity, NULL);
+    }
+  }
+}
+
 static sd_kernel *parse(const char *text) {
   sd_kernel *k = NULL;
   sd_dimtab *t = sd_dimtab_new(arena);
   sard_status *st = sd_kernel_parse(arena, t, text, &k);
+  if (!st) canonical(k, &k->items);
   if (!st) st = sd_kernel_verify(k);
   if (st) printf("%s\n%s\n", text, sard_status_text(st, SARD_TEXT_MESSAGE));
   CHECK(!st);
@@ -89,10 +105,12 @@ static void check_all(const char *text, const er_sym *syms, double rtol, double 
 
 static char *text(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 static char *text(const char *fmt, ...) {
-  static char buf[8192];
+  static char bufs[4][4096];
+  static int turn;
+  char *buf = bufs[turn = (turn + 1) % 4];
   va_list ap;
   va_start(ap, fmt);
-  vsnprintf(buf, sizeof buf, fmt, ap);
+  vsnprintf(buf, sizeof bufs[0], fmt, ap);
   va_end(ap);
   return buf;
 }
@@ -103,12 +121,14 @@ static void elementwise(void) {
   for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++)
     for (int vec = 0; vec <= 4; vec += 2) {
       int n = sizes[i];
-      check_all(text("kernel \"map\" {\n axis a0 \"i\" (%d) block 48 vec %d\n in b0 f32 [%d]\n in b1 f32 [%d]\n out b2 f32 [%d]\n"
-                     " nest a0 {\n b2[a0] = max((b0[a0] + b1[a0]), f32:0)\n }\n}\n", n, vec, n, n, n), NULL, 0, 0);
+      check_all(text("kernel \"map\" { axis a0 \"i\" (%d) block 48 vec %d in b0 f32 [%d] in b1 f32 [%d] out b2 f32 [%d]\n"
+                     " nest a0 { b2[a0] = max((b0[a0] + b1[a0]), f32:0) } }\n", n, vec, n, n, n), NULL, 0, 0);
       er_sym s[] = {{"N", n}, {NULL, 0}};
-      check_all(text("kernel \"map_sym\" {\n axis a0 \"i\" (N) block 48 vec %d\n in b0 f32 [N]\n out b1 f32 [N]\n"
-                     " nest a0 {\n b1[a0] = (b0[a0] * f32:3)\n }\n}\n", vec), s, 0, 0);
+      check_all(text("kernel \"map_sym\" { axis a0 \"i\" (N) block 48 vec %d in b0 f32 [N] out b1 f32 [N]\n"
+                     " nest a0 { b1[a0] = (b0[a0] * f32:3) } }\n", vec), s, 0, 0);
     }
+  er_sym empty[] = {{"N", 0}, {NULL, 0}};
+  check_all("kernel \"empty\" { axis a0 \"i\" (N) vec 2 axis a1 \"j\" (3) in b0 f32 [N] out b1 f32 [3*N] nest a1 a0 { b1[((a1 * 3) + a0)] = b0[a0] } }", empty, 0, 0);
 }
 
 static void gemm(void) {
@@ -116,17 +136,129 @@ static void gemm(void) {
   for (unsigned i = 0; i < sizeof ms / sizeof *ms; i++)
     for (unsigned j = 0; j < sizeof ns / sizeof *ns; j++) {
       int m = ms[i], n = ns[j], k = 5 + (int)(i + j) % 3;
-      check_all(text("kernel \"gemm\" {\n axis a0 \"m\" (%d) block %d unroll 6\n axis a1 \"n\" (%d) block 64 vec 2\n axis a2 \"k\" (%d)\n"
-                     " in b0 f32 [%d]\n in b1 f32 [%d]\n in b2 f32 [%d]\n out b3 f32 [%d]\n"
-                     " nest a1 a0 {\n b3[{(%d)a0 + (1)a1 + (0)}] = max((sum(a2: (b0[{(%d)a0 + (1)a2 + (0)}] * b1[{(%d)a2 + (1)a1 + (0)}])) + b2[a1]), f32:0)\n }\n}\n",
+      check_all(text("kernel \"gemm\" { axis a0 \"m\" (%d) block %d unroll 6 axis a1 \"n\" (%d) block 64 vec 2 axis a2 \"k\" (%d)\n"
+                     " in b0 f32 [%d] in b1 f32 [%d] in b2 f32 [%d] out b3 f32 [%d]\n"
+                     " nest a1 a0 { b3[((a0 * %d) + a1)] = max((sum(a2: (b0[((a0 * %d) + a2)] * b1[((a2 * %d) + a1)])) + b2[a1]), f32:0) } }\n",
                      m, i % 2 ? 12 : 0, n, k, m * k, k * n, n, m * n, n, k, n), NULL, 1e-5, 1e-5);
+      if ((i + j) % 2) continue;
       er_sym s[] = {{"M", m}, {"N", n}, {"K", k}, {NULL, 0}};
-      check_all(text("kernel \"gemm_sym\" {\n axis a0 \"m\" (M) block 28 unroll 14\n axis a1 \"n\" (N) vec 2\n axis a2 \"k\" (K) unroll 2\n"
-                     " in b0 f32 [M*K]\n in b1 f32 [K*N]\n out b2 f32 [M*N]\n"
-                     " nest a0 a1 {\n b2[{(N)a0 + (1)a1 + (0)}] = sum(a2: (b0[{(K)a0 + (1)a2 + (0)}] * b1[{(N)a2 + (1)a1 + (0)}]))\n }\n}\n"), s, 1e-5, 1e-5);
+      check_all("kernel \"gemm_sym\" { axis a0 \"m\" (M) block 28 unroll 14 axis a1 \"n\" (N) vec 2 axis a2 \"k\" (K) unroll 2\n"
+                " in b0 f32 [M*K] in b1 f32 [K*N] out b2 f32 [M*N]\n"
+                " nest a0 a1 { b2[{(N)a0 + (1)a1 + (0)}] = sum(a2: (b0[{(K)a0 + (1)a2 + (0)}] * b1[{(N)a2 + (1)a1 + (0)}])) } }\n", s, 1e-5, 1e-5);
     }
 }
 
+// 3x3 with padding, NHWC: guards that hold for whole tiles, for rows of them, or not.
+static void convolution(void) {
+  for (int h = 1; h <= 9; h += 2)
+    for (int stride = 1; stride <= 2; stride++)
+      for (int full = 0; full <= 1; full++) {
+        int oh = (h - 1) / stride + 1, ic = 3, oc = 20;
+        check_all(text("kernel \"conv\" { axis a0 \"oh\" (%d) block 2 axis a1 \"ow\" (%d) unroll 4 axis a2 \"oc\" (%d) vec 1\n"
+                       " axis a3 \"kh\" (3) unroll %d axis a4 \"kw\" (3) unroll %d axis a5 \"ic\" (%d)\n"
+                       " in b0 f32 [%d] in b1 f32 [%d] out b2 f32 [%d]\n t0 = (((a0 * %d) + a3) + -1) t1 = (((a1 * %d) + a4) + -1)\n"
+                       " t2 = (((0 <= t0) & (t0 < %d)) & ((0 <= t1) & (t1 < %d)))\n"
+                       " nest a0 a1 a2 { b2[((((a0 * %d) + a1) * %d) + a2)] = max(sum(a3 a4 a5: (b0[((((t0 * %d) + t1) * %d) + a5) | t2] *"
+                       " b1[((((((a3 * 3) + a4) * %d) + a5) * %d) + a2)])), f32:0) } }\n",
+                       oh, oh, oc, full ? 0 : 1, full ? 0 : 1, ic, h * h * ic, 9 * ic * oc, oh * oh * oc, stride, stride, h, h, oh, oc, h, ic, ic, oc),
+                  NULL, 1e-5, 1e-5);
+        // depthwise, max pool; NCHW with the vectors along the width
+        check_all(text("kernel \"dw\" { axis a0 \"oh\" (%d) axis a1 \"ow\" (%d) unroll 3 axis a2 \"c\" (19) vec 1 axis a3 \"kh\" (3) unroll 0\n"
+                       " axis a4 \"kw\" (3) unroll 0 in b0 f32 [%d] in b1 f32 [171] out b2 f32 [%d]\n t0 = (((a0 * %d) + a3) + -1) t1 = (((a1 * %d) + a4) + -1)\n"
+                       " t2 = (((0 <= t0) & (t0 < %d)) & ((0 <= t1) & (t1 < %d)))\n"
+                       " nest a0 a1 a2 { b2[((((a0 * %d) + a1) * 19) + a2)] = sum(a3 a4: (b0[((((t0 * %d) + t1) * 19) + a2) | t2] * b1[((((a3 * 3) + a4) * 19) + a2)])) } }\n",
+                       oh, oh, h * h * 19, oh * oh * 19, stride, stride, h, h, oh, h), NULL, 1e-5, 1e-5);
+        check_all(text("kernel \"pool\" { axis a0 \"c\" (3) axis a1 \"oh\" (%d) unroll 2 axis a2 \"ow\" (%d) vec 2 axis a3 \"kh\" (3)\n"
+                       " axis a4 \"kw\" (3) unroll %d in b0 f32 [%d] out b1 f32 [%d]\n t0 = (((a1 * %d) + a3) + -1) t1 = (((a2 * %d) + a4) + -1)\n"
+                       " t2 = (((0 <= t0) & (t0 < %d)) & ((0 <= t1) & (t1 < %d)))\n"
+                       " nest a0 a1 a2 { b1[((((a0 * %d) + a1) * %d) + a2)] = max(a3 a4: sel(t2, b0[((((a0 * %d) + t0) * %d) + t1) | t2], f32:-inf)) } }\n",
+                       oh, oh, full ? 0 : 1, 3 * h * h, 3 * oh * oh, stride, stride, h, h, oh, oh, h, h), NULL, 0, 0);
+      }
+}
+
+// Sums over lanes, and rows that need several of them.
+static void rows(void) {
+  for (int n = 1; n <= 70; n += n < 36 ? 1 : 7) {
+    er_sym s[] = {{"N", n}, {NULL, 0}};
+    for (int sym = 0; sym <= 1; sym++) {
+      char e[16];
+      snprintf(e, sizeof e, sym ? "N" : "%d", n);
+      check_all(text("kernel \"softmax\" { axis a0 \"r\" (5) block 2 unroll 2 axis a1 \"j\" (%s) vec 2 axis a2 \"jm\" (%s) vec 1 axis a3 \"js\" (%s) vec 2\n"
+                     " in b0 f32 [5*%s] out b1 f32 [5*%s] t0 = max(a2: b0[{(%s)a0 + (1)a2 + (0)}])\n"
+                     " t1 = sum(a3: exp((b0[{(%s)a0 + (1)a3 + (0)}] - t0)))\n"
+                     " nest a0 a1 { b1[{(%s)a0 + (1)a1 + (0)}] = (exp((b0[{(%s)a0 + (1)a1 + (0)}] - t0)) / t1) } }\n", e, e, e, e, e, e, e, e, e),
+                s, 2e-6, 1e-7);
+      check_all(text("kernel \"norm\" { axis a0 \"r\" (3) axis a1 \"j\" (%s) vec 1 axis a2 \"jm\" (%s) vec 1 axis a3 \"js\" (%s) unroll 3\n"
+                     " in b0 f32 [3*%s] out b1 f32 [3*%s] out b2 i32 [3] t0 = sum(a2: b0[{(%s)a0 + (1)a2 + (0)}])\n"
+                     " t1 = (b0[{(%s)a0 + (1)a3 + (0)}] - t0) t2 = (f32:1 / sqrt((sum(a3: (t1 * t1)) + f32:1)))\n"
+                     " nest a0 a1 { b1[{(%s)a0 + (1)a1 + (0)}] = ((b0[{(%s)a0 + (1)a1 + (0)}] - t0) * t2)\n"
+                     "  b2[a0] = cast.i32(t0) } }\n", e, e, e, e, e, e, e, e, e), s, 1e-5, 1e-5);
+    }
+  }
+}
+
+// Other strides than 1 along the vector axis, guards that differ by lane, indices from memory.
+static void access_forms(void) {
+  static const int sizes[] = {1, 5, 16, 23, 32, 40};
+  for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+    int n = sizes[i];
+    er_sym s[] = {{"N", n}, {"S", 3}, {NULL, 0}};
+    for (int st = -3; st <= 3; st++)
+      check_all(text("kernel \"stride\" { axis a0 \"i\" (%d) vec 2 in b0 f32 [%d] out b1 f32 [%d] nest a0 { b1[{(1)a0 + (0)}] = b0[{(%d)a0 + (%d)}] } }\n",
+                     n, abs(st) * (n - 1) + 1, n, st, st < 0 ? -st * (n - 1) : 0), NULL, 0, 0);
+    check_all("kernel \"stride_sym\" { axis a0 \"i\" (N) vec 1 axis a1 \"j\" (S) unroll 2 in b0 f32 [S*N] out b1 f32 [S*N]\n"
+              " nest a1 a0 { b1[{(N)a1 + (1)a0 + (0)}] = b0[{(S)a0 + (1)a1 + (0)}] } }\n", s, 0, 0);
+    check_all(text("kernel \"scatter\" { axis a0 \"i\" (%d) vec 1 in b0 f32 [%d] out b1 f32 [%d] nest a0 { b1[{(3)a0 + (0)}] = b0[a0] b1[{(-3)a0 + (%d)}] = (b0[a0] + f32:1) } }\n",
+                   n, n, 3 * n, 3 * n - 2), NULL, 0, 0);
+    check_all(text("kernel \"reverse\" { axis a0 \"i\" (%d) vec 2 in b0 f32 [%d] out b1 f32 [%d] nest a0 { b1[{(-1)a0 + (%d)}] = b0[a0] } }\n", n, n, n, n - 1), NULL, 0, 0);
+    check_all(text("kernel \"concat\" { axis a0 \"i\" (%d) vec 2 in b0 f32 [%d] in b1 f32 [5] out b2 f32 [%d] t0 = (a0 < %d) t1 = (%d <= a0)\n"
+                   " nest a0 { b2[a0] = sel(t0, b0[a0 | t0], b1[(a0 + %d) | t1]) } }\n", n + 5, n, n + 5, n, n, -n), NULL, 0, 0);
+    check_all(text("kernel \"pad_store\" { axis a0 \"i\" (%d) vec 2 in b0 f32 [%d] out b1 f32 [%d] nest a0 { b1[a0] = b0[a0] if (2 <= a0) } }\n", n, n, n), NULL, 0, 0);
+    check_all(text("kernel \"gather\" { axis a0 \"i\" (%d) vec 2 axis a1 \"j\" (3) in b0 f32 [21] in b1 i64 [%d] in b2 u8 [9] out b3 f32 [%d]\n"
+                   " nest a1 a0 { b3[((a1 * %d) + a0)] = (b0[((index(b1[a0], 7) * 3) + a1)] + cast.f32(b2[index(b1[a0], 9)])) } }\n", n, n, 3 * n, n), NULL, 0, 0);
+    check_all(text("kernel \"same\" { axis a0 \"i\" (%d) vec 1 in b0 f32 [1] out b1 f32 [%d] t0 = ((a0 %% 3) == 1) nest a0 { b1[a0] = b0[0 | t0] } }\n", n, n), NULL, 0, 0);
+    check_all(text("kernel \"divmod\" { axis a0 \"i\" (%d) vec 1 in b0 f32 [%d] out b1 f32 [%d] nest a0 { b1[a0] = (b0[((((a0 %% 7) * 2) + (a0 // 7)) %% %d)] + cast.f32(a0)) } }\n", n, n, n, n), NULL, 0, 0);
+    check_all(text("kernel \"tri\" { axis a0 \"i\" (%d) unroll 3 axis a1 \"j\" (%d) vec 1 axis a2 \"k\" (%d) unroll 2 in b0 f32 [%d] out b1 f32 [%d] limit a2 = (a0 + 1)\n"
+                   " nest a0 a1 { b1[((a0 * %d) + a1)] = sum(a2: b0[((a2 * %d) + a1)]) } }\n", n, n, n, n * n, n * n, n, n), NULL, 1e-5, 1e-5);
+  }
+}
+
+static void items(void) {
+  check_all("kernel \"two\" { axis a0 \"r\" (7) axis a1 \"i\" (19) vec 1 axis a2 \"i\" (19) vec 1 axis a3 \"s\" (3) axis a4 \"j\" (19) in b0 f32 [133] out b1 f32 [133]\n"
+            " local b2 f32 [19] local b3 f64 [19] grid a0\n nest a1 { b2[a1] = b0[((a0 * 19) + a1)] b3[a1] = cast.f64(b2[a1]) }\n"
+            " loop a3 { nest a4 sequential { b2[a4] = (b2[a4] + (b2[((a4 * 18) %% 19)] * cast.f32(a3))) } }\n"
+            " nest a2 { b1[((a0 * 19) + a2)] = (b2[a2] + cast.f32(b3[{(-1)a2 + (18)}])) } }\n", NULL, 1e-4, 1e-4);
+  check_all("kernel \"scan\" { axis a0 \"r\" (6) block 4 axis a1 \"i\" (11) in b0 i32 [66] out b1 i32 [66] readwrite t0 = (1 <= a1)\n"
+            " nest a0 a1 sequential { b1[((a0 * 11) + a1)] = (b0[((a0 * 11) + a1)] + b1[((a0 * 11) + (a1 + -1)) | t0]) } }\n", NULL, 0, 0);
+  check_all("kernel \"add_scatter\" { axis a0 \"i\" (40) in b0 f32 [40] in b1 i64 [40] out b2 f32 [7] readwrite t0 = index(b1[a0], 7)\n"
+            " nest a0 sequential { b2[t0] = (b2[t0] + b0[a0]) } }\n", NULL, 1e-5, 1e-5);
+  check_all("kernel \"grid2\" { axis a0 \"a\" (3) axis a1 \"b\" (4) axis a2 \"i\" (20) block 8 vec 1 axis a3 \"j\" (5) block 2 in b0 f32 [1200] out b1 f32 [1200] grid a0 a1\n"
+            " nest a2 a3 { b1[((((((a0 * 4) + a1) * 5) + a3) * 20) + a2)] = b0[((((((a0 * 4) + a1) * 5) + a3) * 20) + a2)] } }\n", NULL, 0, 0);
+}
+
+// ---- data types ----
+static void dtypes(void) {
+  static const char *const types[] = {"f32", "f64", "f16", "bf16", "i8", "u8", "i16", "u16", "i32", "u32", "i64", "u64", "bool"};
+  for (unsigned a = 0; a < sizeof types / sizeof *types; a++) {
+    for (unsigned b = 0; b < sizeof types / sizeof *types; b++) {
+      const char *to = types[b];
+      check_all(text("kernel \"cast\" { axis a0 \"i\" (37) vec 2 in b0 %s [37] out b1 %s [37] nest a0 { b1[a0] = cast.%s(b0[a0]) } }\n", types[a], to,
+                     !strcmp(to, "f16") || !strcmp(to, "bf16") ? "f32" : to), NULL, 0, 0);
+    }
+    if (!strcmp(types[a], "bool")) continue;
+    static const char *const ops[] = {"+", "-", "*", "/", "min", "max", "==", "<=", "fmod"};
+    for (unsigned o = 0; o < sizeof ops / sizeof *ops; o++) {
+      bool cmp = o == 6 || o == 7, name = ops[o][0] >= 'a';
+      check_all(text("kernel \"op\" { axis a0 \"i\" (37) vec 2 in b0 %s [37] in b1 %s [37] out b2 %s [37] nest a0 { b2[a0] = %s(b0[a0] %s b1[a0]) } }\n",
+                     types[a], types[a], cmp ? "bool" : types[a], name ? ops[o] : "", name ? "," : ops[o]), NULL, 1e-6, 1e-6);
+    }
+    if (a < 4) continue;
+    static const char *const iops[] = {"//", "%", "&", "|", "^", "<<", ">>", "pow"};
+    for (unsigned o = 0; o < sizeof iops / sizeof *iops; o++)
+      check_all(text("kernel \"iop\" { axis a0 \"i\" (37) vec 2 in b0 %s [37] in b1 %s [37] out b2 %s [37] t0 = (b0[a0] - %s) nest a0 { b2[a0] = %s(t0 %s b1[a0]) } }\n",
+                     types[a], types[a], types[a], !strcmp(types[a], "i64") ? "3" : text("%s:3", types[a]), o == 7 ? "pow" : "", o == 7 ? "," : iops[o]), NULL, 0, 0);
+  }
+}
 int main(void) {
   arena = sd_arena_new();
   if (!arena) return 1;
@@ -135,6 +267,11 @@ int main(void) {
     if (!sd_isa_host(r->name, &isas[n_isas])) n_isas++;
   RUN(elementwise);
   RUN(gemm);
+  RUN(convolution);
+  RUN(rows);
+  RUN(access_forms);
+  RUN(items);
+  RUN(dtypes);
   sd_arena_free(arena);
   return check_end();
 }

@@ -38,6 +38,14 @@ static const char *const cases[] = {
     "    }\n"
     "  return %3\n"
     "}\n",
+    "module ir=1 opset=2 producer=\"\"\n"
+    "symbol N\n"
+    "graph \"main\" (%1 \"x\": f32[N,2]) {\n"
+    "  %3 = buffer f32[N,16]\n"
+    "  %4 in %3 at [0,4] = Neg(%1) : f32[N,2]\n"
+    "  %5 view in %4 = Identity(%4) : f32[N,2]\n"
+    "  return %5\n"
+    "}\n",
     "module ir=0 opset=0 producer=\"\"\n"
     "graph \"main\" () {\n"
     "  return\n"
@@ -115,6 +123,9 @@ static void test_errors(void) {
       {"module graph \"g", "not closed"},
       {"module graph \"\\q\" () {}", "bad escape"},
       {"module graph \"g\" (%0 in %5: f32[2]) { return }", "storage"},
+      {"module graph \"g\" (%0: f32[2]) { %1 in %0 at [0,0] = Neg(%0) return }", "another rank"},
+      {"module graph \"g\" (%0 = %0: f32[2]) { return }", "not defined before"},
+      {"module graph \"g\" (%0: f32[2], %1 = %0: f32[2]) { return }", "only inputs of bodies"},
       {"module symbol 3 graph \"g\" () { return }", "symbol name"},
       {"module symbol N in [5, 2] graph \"g\" () { return }", "range"},
       {"module graph \"g\" (%4294967295: f32[2]) { return }", "out of range"},
@@ -160,6 +171,7 @@ static void test_damage(void) {
     }
     free(copy);
   }
+  parse_any("module graph \"g\" (%0 in %1: f32[2], %1 in %0: f32[2]) { %2 in %2 = buffer f32[2] %3 in %2 = Neg(%0) return %3 }");
   sd_str deep = {0};
   sd_str_put(&deep, "module graph \"g\" (%0: bool[]) {\n");
   for (int i = 0; i < 200; i++) sd_strf(&deep, "%%%d = If(%%0) body \"then_branch\" () {\n", i + 1);

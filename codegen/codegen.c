@@ -103,12 +103,30 @@ static uint32_t unit_of(gen *g, const char *text) {
   return g->units.len - 1;
 }
 
+static sard_status *kernel_text(const sd_kernel *k, sd_arena *a, const char **out) {
+  sd_str text = {0};
+  sard_status *st = sd_kernel_print(k, &text);
+  if (!st && text.failed) st = SD_ERR(NOMEM, "out of memory while printing a kernel");
+  if (!st) *out = sd_arena_strndup(a, text.p, text.len);
+  sd_str_free(&text);
+  return st;
+}
+
+// Hands the texts of a kernel to the caller of the compiler, with the node that first needed it.
+static sard_status *show_kernel(const gen *g, const sd_node *n, const sd_unit *u, const char *lowered, sd_arena *scratch) {
+  const char *head = sd_arena_printf(scratch, "// %s: %s '%s'\n", u->symbol, n->op->name, n->name);
+  SD_TRY(g->o->kernel_fn(g->o->kernel_user, "lower", sd_arena_printf(scratch, "%s%s", head, lowered)));
+  return g->o->kernel_fn(g->o->kernel_user, "kernels", sd_arena_printf(scratch, "%s%s", head, u->text));
+}
+
 static sard_status *lower_node(gen *g, sd_node *n, sd_arena *scratch) {
   sd_kernel *k;
   sd_packs packs = {0};
-  sd_str text = {0};
+  const char *text, *lowered = "";
+  uint32_t n_units = g->units.len;
   SD_TRY(sd_lower_node(scratch, g->m, n, &k));
   k->name = "k";
+  if (g->o->kernel_fn) SD_TRY(kernel_text(k, scratch, &lowered));
   if (g->o->opt > 0) sd_kernel_simplify(k);
   step s = {.node = n, .flops = sd_codegen_flops(k, scratch), .bytes = kernel_bytes(k)};
   SD_TRY_MSG(sd_choose(k, g->o->isa, g->o->opt, scratch, &packs), "while scheduling node '%s' (%s)", n->name, n->op->name);
@@ -120,12 +138,11 @@ static sard_status *lower_node(gen *g, sd_node *n, sd_arena *scratch) {
     for (uint32_t p = 0; p < packs.len; p++)
       if (packs.at[p].buf == k->bufs.at[i]) b->pack = sd_arena_dup(g->a, &packs.at[p], sizeof packs.at[p]);
   }
-  sard_status *st = sd_kernel_print(k, &text);
-  if (!st && text.failed) st = SD_ERR(NOMEM, "out of memory while printing a kernel");
-  if (!st) s.unit = unit_of(g, sd_arena_strndup(g->a, text.p, text.len));
-  sd_str_free(&text);
+  SD_TRY(kernel_text(k, g->a, &text));
+  s.unit = unit_of(g, text);
   sd_vec_push(g->a, &g->steps, s);
-  return st;
+  if (!g->o->kernel_fn || g->units.len == n_units) return NULL;
+  return show_kernel(g, n, &g->units.at[s.unit], lowered, scratch);
 }
 
 static bool needs_code(const sd_node *n) {

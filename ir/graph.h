@@ -18,7 +18,8 @@ typedef struct sd_op sd_op; // a row of ir/ops.def, see ir/op.h
 #define SD_RANK_UNKNOWN (-1)
 #define SD_MAX_DEPTH    64 // nesting of bodies
 
-// Constant tensor contents, row-major, packed. `data` may point into a mapped file that the module keeps.
+// Constant tensor contents, row-major, packed. `data` may point into a mapped file that the module keeps, and is then
+// not aligned.
 typedef struct sd_const {
   sd_dtype dtype;
   int rank;

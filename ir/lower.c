@@ -247,13 +247,27 @@ sd_expr *sd_tb_load(sd_tb *b, const sd_node *n, uint32_t operand, sd_expr *const
   return v ? pull_value(b, n, v, idx) : NULL;
 }
 
+// Index into a dim that may be broadcast to `out` (SD_DIM_NONE: not known). Where only the run tells whether it is 1,
+// the index is idx * min(dim - 1, 1): still affine.
+static sd_expr *bcast_index(sd_tb *b, sd_dim dim, sd_dim out, sd_expr *idx) {
+  int64_t inside = 0;
+  if (sd_dim_is(b->dims, dim, 1)) return sd_x_i(b->k, SD_I64, 0);
+  if (!idx || dim == out || dim == SD_DIM_NONE || sd_dim_get(b->dims, dim)->min >= 2) return idx;
+  sd_expr *known = sd_x_bin(b->k, SD_X_LT, idx, sd_x_dim(b->k, dim));
+  if (sd_x_const_value(known, NULL, &inside) && inside) return idx;
+  sd_dim one = sd_dim_const(b->dims, 1);
+  return sd_x_mul_dim(b->k, idx, sd_dim_min(b->dims, sd_dim_sub(b->dims, dim, one), one));
+}
+
 sd_expr *sd_tb_load_bcast(sd_tb *b, const sd_node *n, uint32_t operand, sd_expr *const *idx, int rank) {
   const sd_value *v = operand_of(b, n, operand);
   sd_expr *at[SD_MAX_RANK];
   if (!v) return NULL;
   if (v->rank > rank) return FAIL(b, n, INTERNAL, "operand %u of rank %d broadcast to rank %d", operand, v->rank, rank);
+  const sd_value *out = n->n_out && n->out[0] && n->out[0]->rank == rank ? n->out[0] : NULL;
   for (int i = 0; i < v->rank; i++) {
-    at[i] = sd_dim_is(b->dims, v->dims[i], 1) ? sd_x_i(b->k, SD_I64, 0) : idx[rank - v->rank + i];
+    int o = rank - v->rank + i;
+    at[i] = bcast_index(b, v->dims[i], out ? out->dims[o] : SD_DIM_NONE, idx[o]);
   }
   return pull_value(b, n, v, at);
 }

@@ -128,6 +128,7 @@ typedef struct sd_emit {
   sd_ll *block_lo, *block_hi; // by compact axis number: range of the tile, NULL = whole axis
   // nest being emitted
   const sd_nest *nest;
+  sd_emit_axset limiting; // axes on which limits in the nest depend
   bool narrow; // a lane access of elements below 32 bits: masks are costly before AVX-512
   uint32_t n_root;
   sd_emit_root *root;
@@ -167,6 +168,7 @@ bool sd_emit_const(sd_ll v, int64_t *out); // an integer constant
 
 // ---- emit_nest.c ----
 void sd_emit_nest(sd_emit *E, const struct sd_emit_nestroots *n);
+bool sd_emit_limits(sd_emit *E, const sd_axis *a); // limits of other axes depend on it
 
 // ---- emit_expr.c ----
 LLVMTypeRef sd_emit_type(sd_emit *E, sd_dtype t);               // register type of a compute type

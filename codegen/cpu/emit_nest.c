@@ -168,7 +168,8 @@ static void over_axes(sd_emit *E, uint32_t i) {
       end = LLVMBuildSelect(E->b, LLVMBuildICmp(E->b, LLVMIntSLT, limit, end, ""), limit, end, "");
     }
   }
-  if (!n->sequential && (a->vec > 0 || a->unroll > 1))
+  bool fixed = n->sequential || sd_emit_limits(E, a); // one point at a time
+  if (!fixed && (a->vec > 0 || a->unroll > 1))
     over_tiled(E, i, lo, end);
   else
     segment_loop(E, i, lo, end, (segment){.count = 1});
@@ -181,6 +182,18 @@ static bool written(const sd_nest *n, const sd_buf *b) {
   return false;
 }
 
+// Axes on which the limits of others depend: copies of them would differ in the lengths of the loops inside.
+static void add_limit(sd_emit *E, const sd_axis *a) {
+  if (!a->limit) return;
+  sd_emit_info_of(E, a->limit);
+  for (int w = 0; w < SD_EMIT_AXES / 64; w++) E->limiting.w[w] |= E->info[a->limit->id].set.w[w];
+}
+
+bool sd_emit_limits(sd_emit *E, const sd_axis *a) {
+  int no = sd_emit_axis_no(E, a);
+  return E->limiting.w[no / 64] >> no % 64 & 1;
+}
+
 // Marks what reads a buffer that the nest writes; notes narrow elements, whose masks are costly before AVX-512.
 static bool mark(sd_emit *E, const sd_expr *e) {
   sd_emit_info *x = sd_emit_info_of(E, e);
@@ -188,6 +201,7 @@ static bool mark(sd_emit *E, const sd_expr *e) {
   x->seen = E->stamp;
   x->rw = e->op == SD_X_LOAD && written(E->nest, e->buf);
   if (e->op == SD_X_LOAD && sd_dtype_bits(e->buf->dtype) < 32 && E->isa->vector_bytes < 64) E->narrow = true;
+  for (uint32_t i = 0; e->op == SD_X_REDUCE && i < e->n_axes; i++) add_limit(E, e->axes[i]);
   for (uint32_t i = 0; i < e->n; i++)
     if (e->a[i] && mark(E, e->a[i])) x->rw = true;
   return x->rw;
@@ -198,6 +212,8 @@ void sd_emit_nest(sd_emit *E, const struct sd_emit_nestroots *n) {
   E->root = n->root;
   E->n_root = n->nest->stores.len;
   E->narrow = false;
+  E->limiting = (sd_emit_axset){{0}};
+  for (uint32_t i = 0; i < n->nest->n_axes; i++) add_limit(E, n->nest->axes[i]);
   E->stamp = ++E->n_stamp;
   for (uint32_t i = 0; i < E->n_root; i++) {
     mark(E, n->root[i].value);

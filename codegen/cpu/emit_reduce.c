@@ -334,7 +334,7 @@ void sd_emit_reduce(sd_emit *E, const sd_expr *e) {
   reduction R = {.e = e, .body = e->a[0], .slots = x->slots, .wide = 1};
   uint32_t n = sd_emit_coords(E, R.slots), saved[SD_EMIT_SLOTS];
   for (uint32_t i = 0; i < e->n_axes && !x->lanes && !E->nest->sequential; i++)
-    if (e->axes[i]->vec > 0 && !R.vaxis) R.vaxis = e->axes[i], R.wide = (uint32_t)e->axes[i]->vec;
+    if (e->axes[i]->vec > 0 && !R.vaxis && !sd_emit_limits(E, e->axes[i])) R.vaxis = e->axes[i], R.wide = (uint32_t)e->axes[i]->vec;
   memcpy(saved, E->at, sizeof saved);
   sd_emit_carry_init(E, &R.acc, n * R.wide);
   for (uint32_t i = 0; i < R.acc.n; i++) R.acc.v[i] = identity(E, e, x->lanes || R.vaxis);

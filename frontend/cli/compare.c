@@ -42,7 +42,7 @@ static matches find_matches(comparing *k) {
     const sd_observed *b = &k->b.at[i];
     if (!*b->name) continue;
     const sd_observed **found = bsearch(&b, sorted, (size_t)k->a.n, sizeof *sorted, by_name);
-    if (found && (*found)->tensor && b->tensor) sd_vec_push(k->c->arena, &list, ((match){*found, b, {0}}));
+    if (found && (*found)->tensor && b->tensor) sd_vec_push(k->c->arena, &list, ((match){.a = *found, .b = b}));
   }
   return list;
 }

@@ -53,7 +53,12 @@ typedef struct sd_picture_node {
   int layer;
   double x, y;                      // centre; set by the layout
 } sd_picture_node;
-typedef struct sd_picture_edge { uint32_t from, to; const char *tip; } sd_picture_edge;
+typedef struct sd_picture_edge {
+  uint32_t from, to;
+  const char *tip;
+  uint32_t n_bends; // x in each layer between the two; set by the layout
+  double *bends;
+} sd_picture_edge;
 typedef struct sd_picture {
   const char *title;
   SD_VEC(sd_picture_node) nodes; // in topological order

@@ -133,16 +133,23 @@ sard_status *sd_driver_load(const sard_source *src, const sd_driver_options *o, 
 
 typedef struct hook_state { const sd_driver_options *o; sd_driver_report *r; sd_arena *a; int step; } hook_state;
 
+static bool dumps(const sd_driver_options *o, const char *pass) { return o->dump && (strcmp(o->dump, "all") == 0 || strcmp(o->dump, pass) == 0); }
+
+static bool dumps_kernels(const sd_driver_options *o) { return o->dump && (strcmp(o->dump, "lower") == 0 || strcmp(o->dump, "kernels") == 0); }
+
+static sard_status *dump_text(const sd_driver_options *o, const char *pass, const sd_str *s) {
+  char path[4096];
+  if (s->failed || !s->p) return SD_ERR(NOMEM, "out of memory for the dump after %s", pass);
+  if (o->dump_fn) SD_TRY(o->dump_fn(o->dump_user, pass, s->p));
+  if (!o->dump_dir) return NULL;
+  snprintf(path, sizeof path, "%s/%s.sard-ir", o->dump_dir, pass);
+  return sd_file_write(path, &(sd_piece){s->p, s->len}, 1);
+}
+
 static sard_status *dump_module(const sd_driver_options *o, const char *pass, const sd_module *m) {
   sd_str s = {0};
   sard_status *st = sd_module_print(m, true, &s);
-  if (!st && (s.failed || !s.p)) st = SD_ERR(NOMEM, "out of memory while printing the module");
-  if (!st && o->dump_fn) st = o->dump_fn(o->dump_user, pass, s.p);
-  if (!st && o->dump_dir) {
-    char path[4096];
-    snprintf(path, sizeof path, "%s/%s.sard-ir", o->dump_dir, pass);
-    st = sd_file_write(path, &(sd_piece){s.p, s.len}, 1);
-  }
+  if (!st) st = dump_text(o, pass, &s);
   sd_str_free(&s);
   return st;
 }
@@ -151,7 +158,7 @@ static sard_status *after_pass(void *user, const sd_pass *p, sd_module *m, const
   hook_state *h = user;
   sd_vec_push(h->a, &h->r->phases, ((sd_phase){p->name, seconds, r->rewrites}));
   if (h->o->verify) SD_TRY_MSG(sd_module_verify(m), "after pass %s", p->name);
-  if (h->o->dump && (strcmp(h->o->dump, "all") == 0 || strcmp(h->o->dump, p->name) == 0)) SD_TRY(dump_module(h->o, p->name, m));
+  if (dumps(h->o, p->name)) SD_TRY(dump_module(h->o, p->name, m));
   return NULL;
 }
 
@@ -194,7 +201,7 @@ static sard_status *passes_fn(sd_module *m, const void *arg) {
   sd_pass_options po = {.opt = p->o->opt, .channels_last = true, .bisect = p->o->bisect};
   p->r->nodes_in = count_nodes(m->main);
   if (p->o->verify) SD_TRY_MSG(sd_module_verify(m), "after import");
-  if (p->o->dump && (strcmp(p->o->dump, "all") == 0 || strcmp(p->o->dump, "import") == 0)) SD_TRY(dump_module(p->o, "import", m));
+  if (dumps(p->o, "import")) SD_TRY(dump_module(p->o, "import", m));
   if (p->o->stop_after && strcmp(p->o->stop_after, "import") == 0) return NULL;
   SD_TRY(sd_passes_run(m, &po, p->o->from, p->o->stop_after, after_pass, &h));
   p->r->nodes_out = count_nodes(m->main);
@@ -215,7 +222,7 @@ sard_status *sd_driver_passes(sd_module *m, const sd_driver_options *o, sd_drive
   pass_args p = {o, r, a};
   SD_TRY(check_pass("--from-pass", o->from));
   SD_TRY(check_pass("--stop-after", o->stop_after));
-  if (o->dump && strcmp(o->dump, "all") != 0) SD_TRY(check_pass("--dump", o->dump));
+  if (o->dump && strcmp(o->dump, "all") != 0 && !dumps_kernels(o)) SD_TRY(check_pass("--dump", o->dump));
   return guarded(m, passes_fn, &p);
 }
 
@@ -228,7 +235,15 @@ static sard_status *progress(const sd_driver_options *o, int step, const char *n
 typedef struct generate_args {
   const sd_driver_options *o;
   sd_compiled *c;
+  sd_str *kernels; // their texts, where the dump is of kernels
 } generate_args;
+
+static sard_status *take_kernel(void *user, const char *stage, const char *text) {
+  const generate_args *p = user;
+  if (strcmp(stage, p->o->dump) == 0) sd_str_put(p->kernels, text);
+  return NULL;
+}
+
 static sard_status *generate_fn(sd_module *m, const void *arg) {
   const generate_args *p = arg;
   sd_compiled *c = p->c;
@@ -247,7 +262,9 @@ static sard_status *generate_fn(sd_module *m, const void *arg) {
   }
   c->report.isa = isa->name;
   sd_codegen_options co = {.isa = isa, .opt = p->o->opt, .threads = p->o->threads ? p->o->threads : sd_cpu_count(), .keep_ir = p->o->keep_ir};
-  return sd_codegen(c->arena, m, &co, &c->pieces, &c->n_pieces, &c->report.code);
+  if (dumps_kernels(p->o)) co.kernel_fn = take_kernel, co.kernel_user = (void *)arg;
+  SD_TRY(sd_codegen(c->arena, m, &co, &c->pieces, &c->n_pieces, &c->report.code));
+  return dumps_kernels(p->o) && p->kernels->p ? dump_text(p->o, p->o->dump, p->kernels) : NULL;
 }
 
 static sard_status *compile_into(const sard_source *src, const sd_driver_options *o, sd_compiled *c) {
@@ -259,8 +276,11 @@ static sard_status *compile_into(const sard_source *src, const sd_driver_options
   SD_TRY(sd_driver_passes(c->module, o, &c->report, c->arena));
   if (o->stop_after) return NULL;
   SD_TRY(progress(o, 3, "generate code"));
-  generate_args p = {o, c};
-  SD_TRY(guarded(c->module, generate_fn, &p));
+  sd_str kernels = {0};
+  generate_args p = {o, c, &kernels};
+  sard_status *st = guarded(c->module, generate_fn, &p);
+  sd_str_free(&kernels);
+  SD_TRY(st);
   sd_vec_push(c->arena, &c->report.phases, ((sd_phase){"lower", c->report.code.lower_s, 0}));
   sd_vec_push(c->arena, &c->report.phases, ((sd_phase){"emit", c->report.code.emit_s, 0}));
   sd_vec_push(c->arena, &c->report.phases, ((sd_phase){"write", c->report.code.write_s, 0}));

@@ -19,7 +19,9 @@ typedef struct sd_driver_options {
   int threads;                // of the compiler, 0 = all
   bool keep_ir;
   bool verify;                // verify the module after every pass
-  const char *dump;           // pass name or "all": the module after it goes to dump_dir (or through dump_fn)
+  // Pass name or "all": the module after it goes to dump_dir or through dump_fn; "lower", "kernels": the kernels as
+  // lowered, as scheduled.
+  const char *dump;
   const char *dump_dir;
   const char *from, *stop_after; // pass names, NULL = from the first, to the last
   int64_t bisect;             // -1 = off

@@ -1,8 +1,8 @@
 // Attention as nests: scores of a block of query rows, softmax in place, product with the values.
 //
-// One grid tile is a block of query rows of one head: the scores of the block live in a local buffer, so nothing is
-// computed twice and both contractions are plain matrix products. Keys are first transposed into a local buffer, where
-// a row of the score block reads contiguous memory.
+// One grid tile is a block of query rows of one head: the scores of the block live in a local buffer, so
+// nothing is computed twice and both contractions are plain matrix products. Keys are first transposed into a
+// local buffer, where a row of the score block reads contiguous memory.
 #include <string.h>
 
 #include "ir/ops.h"
@@ -15,13 +15,13 @@ enum { Q, K, V, MASK, KV_LEN, PAST };
 
 typedef struct attn {
   const sd_node *n;
-  int64_t layout[4];                    // of q, k, v, y
+  int64_t layout[4]; // of q, k, v, y
   sd_dim B, H, Hk, S, T, D, Dv;
-  int64_t rows;                         // query rows of a tile
-  bool pack;                            // keys are transposed first
-  sd_dtype type;                        // compute type
-  sd_expr *b, *h, *hk, *row0, *offset;  // of the tile
-  sd_expr *reach;                       // keys that the tile may attend are below it, NULL = all
+  int64_t rows;                        // query rows of a tile
+  bool pack;                           // keys are transposed first
+  sd_dtype type;                       // compute type
+  sd_expr *b, *h, *hk, *row0, *offset; // of the tile
+  sd_expr *reach;                      // keys that the tile may attend are below it, NULL = all
   sd_buf *keys, *scores, *max, *sum;
 } attn;
 
@@ -161,7 +161,8 @@ static sd_expr *attended(sd_tb *b, const attn *a, sd_expr *s, sd_expr *t, sd_exp
   if (sd_node_int(n, "causal", 0)) cond = x_bin(b, SD_X_LE, t, pos);
   if (left >= 0) cond = x_and(b, cond, x_bin(b, SD_X_LE, x_sub(b, pos, x_int(b, left)), t));
   if (right >= 0) cond = x_and(b, cond, x_bin(b, SD_X_LE, t, x_add(b, pos, x_int(b, right))));
-  if (sd_tb_has(n, KV_LEN)) cond = x_and(b, cond, x_bin(b, SD_X_LT, t, sd_tb_load(b, n, KV_LEN, (sd_expr *[]){a->b})));
+  if (sd_tb_has(n, KV_LEN))
+    cond = x_and(b, cond, x_bin(b, SD_X_LT, t, sd_tb_load(b, n, KV_LEN, (sd_expr *[]){a->b})));
   if (!sd_tb_has(n, MASK)) return cond;
   const sd_value *m = n->in[MASK];
   sd_expr *ix[4] = {a->b, a->h, s, t};
@@ -182,7 +183,8 @@ static sd_expr *attended(sd_tb *b, const attn *a, sd_expr *s, sd_expr *t, sd_exp
 }
 
 // An extra store of the scores into the second output, when it is wanted at this stage.
-static void store_scores(sd_tb *b, const attn *a, sd_nest *nest, int64_t mode, sd_expr *r, sd_expr *t, sd_expr *x) {
+static void store_scores(sd_tb *b, const attn *a, sd_nest *nest, int64_t mode, sd_expr *r, sd_expr *t,
+                         sd_expr *x) {
   if (a->n->n_out < 2 || !a->n->out[1] || sd_node_int(a->n, "scores_mode", 0) != mode || !x) return;
   sd_expr *ix[4] = {a->b, a->h, x_add(b, a->row0, r), t};
   sd_nest_store(b->k, nest, sd_tb_out(b, a->n, 1), sd_tb_offset(b, a->n->out[1], ix), x, NULL);
@@ -289,9 +291,13 @@ sard_status *sd_nests_attention(sd_tb *b, const sd_node *n) {
 // ---- ONNX Attention: brings the operands into heads and the cache together, then sard.Attention ----
 enum { PAST_K = 4, PAST_V = 5, NONPAD = 6 };
 
-typedef struct onnx_attn { bool flat; sd_dim B, H, Hk, S, Tn, T, D, Dv, hidden; } onnx_attn;
+typedef struct onnx_attn {
+  bool flat;
+  sd_dim B, H, Hk, S, Tn, T, D, Dv, hidden;
+} onnx_attn;
 
-static sard_status *heads_of(const sd_node *n, uint32_t operand, const char *attr, sd_dim *heads, sd_dim *size) {
+static sard_status *heads_of(const sd_node *n, uint32_t operand, const char *attr, sd_dim *heads,
+                             sd_dim *size) {
   sd_dimtab *t = sd_sh_tab(n);
   const sd_value *v = n->in[operand];
   if (v->rank == 4) {
@@ -303,8 +309,8 @@ static sard_status *heads_of(const sd_node *n, uint32_t operand, const char *att
   *heads = sd_dim_const(t, count);
   *size = sd_dim_floordiv(t, v->dims[2], *heads);
   if (sd_dim_eq(t, sd_dim_mod(t, v->dims[2], *heads), sd_dim_const(t, 0)) == 0)
-    return SD_SH_ERR(n, MODEL, "the last dim of '%s' is no multiple of %s = %lld", sd_sh_operand(n, operand), attr,
-                     (long long)count);
+    return SD_SH_ERR(n, MODEL, "the last dim of '%s' is no multiple of %s = %lld", sd_sh_operand(n, operand),
+                     attr, (long long)count);
   return NULL;
 }
 
@@ -320,7 +326,8 @@ static sard_status *onnx_read(const sd_node *n, onnx_attn *a) {
   SD_TRY(sd_sh_same(n, a->D, dk, "head sizes of Q and K", NULL));
   int s = a->flat ? 1 : 2;
   a->B = n->in[0]->dims[0], a->S = n->in[0]->dims[s], a->Tn = n->in[1]->dims[s], a->T = a->Tn;
-  if (!sd_sh_in(n, PAST_K) != !sd_sh_in(n, PAST_V)) return SD_SH_ERR(n, MODEL, "past_key and past_value belong together");
+  if (!sd_sh_in(n, PAST_K) != !sd_sh_in(n, PAST_V))
+    return SD_SH_ERR(n, MODEL, "past_key and past_value belong together");
   if (sd_sh_in(n, PAST_K)) {
     SD_TRY(sd_sh_rank(n, PAST_K, 4, 4));
     a->T = sd_dim_add(sd_sh_tab(n), n->in[PAST_K]->dims[2], a->Tn);
@@ -339,7 +346,8 @@ sard_status *sd_shape_attention(sd_node *n) {
   return sd_sh_set(n, 3, n->in[0]->dtype, 4, (sd_dim[]){a.B, a.H, a.S, a.T});
 }
 
-static sard_status *make(sd_node *at, const char *name, sd_value *const *in, uint32_t n_in, uint32_t n_out, sd_node **out) {
+static sard_status *make(sd_node *at, const char *name, sd_value *const *in, uint32_t n_in, uint32_t n_out,
+                         sd_node **out) {
   const sd_op *op = sd_op_find(name);
   if (!op) return SD_SH_ERR(at, UNSUPPORTED, "the operator %s, which it needs, is not known", name);
   *out = sd_node_new(at->graph, at, op, in, n_in, n_out);
@@ -364,7 +372,8 @@ static sard_status *split_heads(sd_node *n, uint32_t operand, const char *attr, 
 }
 
 // Keys or values with the cache: [B,H,T,D], needed as an output or to put the past before them.
-static sard_status *with_past(sd_node *n, uint32_t operand, uint32_t past, uint32_t present, sd_value **io, int64_t *layout) {
+static sard_status *with_past(sd_node *n, uint32_t operand, uint32_t past, uint32_t present, sd_value **io,
+                              int64_t *layout) {
   sd_node *x;
   bool wanted = present < n->n_out && n->out[present];
   if (!sd_sh_in(n, past) && !wanted) return NULL;

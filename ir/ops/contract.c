@@ -9,12 +9,13 @@
 typedef struct matrix {
   const sd_value *v;
   int rank;
-  bool vec;              // 1-D operand: no row (a) or no column (b)
-  int row, col, batch;   // dims of row and column (-1: none), number of batch dims
+  bool vec;            // 1-D operand: no row (a) or no column (b)
+  int row, col, batch; // dims of row and column (-1: none), number of batch dims
   int batch_at[SD_MAX_RANK];
 } matrix;
 
-static void matrix_of(const sd_node *n, uint32_t operand, const char *trans, const char *trans_batch, matrix *m) {
+static void matrix_of(const sd_node *n, uint32_t operand, const char *trans, const char *trans_batch,
+                      matrix *m) {
   *m = (matrix){.v = n->in[operand], .rank = n->in[operand]->rank, .row = -1, .col = -1};
   m->vec = m->rank == 1;
   if (m->vec) {
@@ -56,8 +57,8 @@ sard_status *sd_shape_matmul(sd_node *n) {
 }
 
 // Index of operand `m` for the output's batch indices, its row and its column.
-static void matrix_index(sd_tb *b, const sd_node *n, const matrix *m, sd_expr *const *batch, int n_batch, sd_expr *row,
-                         sd_expr *col, sd_expr **out) {
+static void matrix_index(sd_tb *b, const sd_node *n, const matrix *m, sd_expr *const *batch, int n_batch,
+                         sd_expr *row, sd_expr *col, sd_expr **out) {
   const sd_value *y = n->out[0];
   for (int i = 0; i < m->batch; i++) {
     int at = n_batch - m->batch + i;
@@ -111,32 +112,42 @@ sd_expr *sd_pull_gemm(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *
 // ---- Einsum ----
 // Labels 0..51 are letters, 52 + i is dim i of the broadcast ellipsis (counted from its front).
 typedef struct einsum {
-  uint32_t n;                                // operands
-  struct { uint8_t label[SD_MAX_RANK]; int rank; } term[SD_MAX_RANK], out;
-  sd_dim dim[52 + SD_MAX_RANK];              // of each label
-  int ellipsis;                              // its rank
+  uint32_t n; // operands
+  struct {
+    uint8_t label[SD_MAX_RANK];
+    int rank;
+  } term[SD_MAX_RANK], out;
+  sd_dim dim[52 + SD_MAX_RANK]; // of each label
+  int ellipsis;                 // its rank
 } einsum;
 
-static int letter_of(char c) { return c >= 'A' && c <= 'Z' ? c - 'A' : c >= 'a' && c <= 'z' ? c - 'a' + 26 : -1; }
+static int letter_of(char c) {
+  return c >= 'A' && c <= 'Z' ? c - 'A' : c >= 'a' && c <= 'z' ? c - 'a' + 26 : -1;
+}
 
-// Reads one term up to ',', '-' or the end; ell: number of dims of the ellipsis of this term (-1: from the rank).
-static sard_status *einsum_term(const sd_node *n, einsum *e, const char **p, int rank, uint8_t *label, int *out_rank) {
+// Reads one term up to ',', '-' or the end; ell: number of dims of the ellipsis of this term (-1: from the
+// rank).
+static sard_status *einsum_term(const sd_node *n, einsum *e, const char **p, int rank, uint8_t *label,
+                                int *out_rank) {
   int at = 0, letters = 0, dots = 0;
   for (const char *q = *p; *q && *q != ',' && *q != '-'; q++) {
     if (letter_of(*q) >= 0) letters++;
-    else if (*q == '.') dots++;
-    else if (*q != ' ') return SD_SH_ERR(n, MODEL, "the equation has the character '%c'", *q);
+    else if (*q == '.')
+      dots++;
+    else if (*q != ' ')
+      return SD_SH_ERR(n, MODEL, "the equation has the character '%c'", *q);
   }
   int ell = dots ? (rank < 0 ? e->ellipsis : rank - letters) : 0;
   if ((dots && dots != 3) || ell < 0 || letters + ell > SD_MAX_RANK || (rank >= 0 && letters + ell != rank))
-    return SD_SH_ERR(n, MODEL, "a term of equation '%s' does not fit an operand of rank %d", sd_node_str(n, "equation", ""),
-                     rank);
+    return SD_SH_ERR(n, MODEL, "a term of equation '%s' does not fit an operand of rank %d",
+                     sd_node_str(n, "equation", ""), rank);
   if (rank >= 0 && ell > e->ellipsis) e->ellipsis = ell;
   for (; **p && **p != ',' && **p != '-'; ++*p) {
     if (letter_of(**p) >= 0) label[at++] = (uint8_t)letter_of(**p);
     else if (**p == '.') {
       if (strncmp(*p, "...", 3)) return SD_SH_ERR(n, MODEL, "a broken ellipsis in the equation");
-      for (int i = 0; i < ell; i++) label[at++] = (uint8_t)(52 + SD_MAX_RANK - ell + i); // aligned to the right
+      for (int i = 0; i < ell; i++)
+        label[at++] = (uint8_t)(52 + SD_MAX_RANK - ell + i); // aligned to the right
       *p += 2;
     }
   }
@@ -150,7 +161,8 @@ static void einsum_implicit(einsum *e) {
   for (uint32_t i = 0; i < e->n; i++)
     for (int d = 0; d < e->term[i].rank; d++)
       if (e->term[i].label[d] < 52) count[e->term[i].label[d]]++;
-  for (int i = 0; i < e->ellipsis; i++) e->out.label[e->out.rank++] = (uint8_t)(52 + SD_MAX_RANK - e->ellipsis + i);
+  for (int i = 0; i < e->ellipsis; i++)
+    e->out.label[e->out.rank++] = (uint8_t)(52 + SD_MAX_RANK - e->ellipsis + i);
   for (int c = 0; c < 52 && e->out.rank < SD_MAX_RANK; c++)
     if (count[c] == 1) e->out.label[e->out.rank++] = (uint8_t)c;
 }
@@ -159,16 +171,19 @@ static sard_status *einsum_parse(const sd_node *n, einsum *e) {
   const char *p = sd_node_str(n, "equation", "");
   memset(e, 0, sizeof *e);
   e->n = n->n_in;
-  if (n->n_in > SD_MAX_RANK) return SD_SH_ERR(n, UNSUPPORTED, "Einsum of %u operands; at most %d", n->n_in, SD_MAX_RANK);
+  if (n->n_in > SD_MAX_RANK)
+    return SD_SH_ERR(n, UNSUPPORTED, "Einsum of %u operands; at most %d", n->n_in, SD_MAX_RANK);
   for (uint32_t i = 0; i < n->n_in; i++) {
     SD_TRY(sd_sh_rank(n, i, 0, SD_MAX_RANK));
     SD_TRY(einsum_term(n, e, &p, n->in[i]->rank, e->term[i].label, &e->term[i].rank));
     if (*p == ',') p++;
-    else if (i + 1 < n->n_in) return SD_SH_ERR(n, MODEL, "the equation has %u terms for %u operands", i + 1, n->n_in);
+    else if (i + 1 < n->n_in)
+      return SD_SH_ERR(n, MODEL, "the equation has %u terms for %u operands", i + 1, n->n_in);
     for (int d = 0; d < e->term[i].rank; d++) {
       sd_dim *dim = &e->dim[e->term[i].label[d]];
       if (*dim == SD_DIM_NONE) *dim = n->in[i]->dims[d];
-      else SD_TRY(sd_sh_bcast_dim(n, *dim, n->in[i]->dims[d], dim));
+      else
+        SD_TRY(sd_sh_bcast_dim(n, *dim, n->in[i]->dims[d], dim));
     }
   }
   if (*p == '-') {

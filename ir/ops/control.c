@@ -19,11 +19,13 @@ sard_status *sd_shape_fused(sd_node *n) {
 
 sard_status *sd_shape_control(sd_node *n) {
   sard_status *st = SD_SH_ERR(n, UNSUPPORTED, "control flow (%s) is not supported yet", n->op->name);
-  return sd_status_field(st, SARD_TEXT_HINT, "constant conditions and loop counts can be removed with onnxsim before");
+  return sd_status_field(st, SARD_TEXT_HINT,
+                         "constant conditions and loop counts can be removed with onnxsim before");
 }
 
 // ---- com.microsoft.FusedConv, FusedGemm: the plain operator, then the activation ----
-static sard_status *new_node(sd_node *at, const char *name, sd_value *const *in, uint32_t n_in, sd_node **out) {
+static sard_status *new_node(sd_node *at, const char *name, sd_value *const *in, uint32_t n_in,
+                             sd_node **out) {
   const sd_op *op = sd_op_find(name);
   if (!op) return SD_SH_ERR(at, UNSUPPORTED, "the operator %s, which it needs, is not known", name);
   *out = sd_node_new(at->graph, at, op, in, n_in, 1);

@@ -10,20 +10,21 @@ typedef struct conv {
   sd_window w;
   int64_t group;
   int64_t pad_out[SD_MAX_RANK]; // output_padding
-  sd_dim cin, cout;      // channels of x and of y
-  sd_dim cin_g, cout_g;  // the same per group
-  int w_in, w_out, w_sp; // dims of the weight: input channel, output channel, first spatial
+  sd_dim cin, cout;             // channels of x and of y
+  sd_dim cin_g, cout_g;         // the same per group
+  int w_in, w_out, w_sp;        // dims of the weight: input channel, output channel, first spatial
 } conv;
 
 static sard_status *conv_check_kernel(const sd_node *n, const sd_value *w, int w_sp, const sd_dim *kernel) {
   const sd_attr *a = sd_node_attr(n, "kernel_shape");
   int rank = w->rank - 2;
   if (!a || a->kind != SD_ATTR_INTS || !a->n) return NULL;
-  if ((int)a->n != rank) return SD_SH_ERR(n, MODEL, "kernel_shape has %u entries for %d spatial dims", a->n, rank);
+  if ((int)a->n != rank)
+    return SD_SH_ERR(n, MODEL, "kernel_shape has %u entries for %d spatial dims", a->n, rank);
   for (int i = 0; i < rank; i++)
     if (sd_dim_eq(sd_sh_tab(n), kernel[i], sd_dim_const(sd_sh_tab(n), a->ints[i])) == 0)
-      return SD_SH_ERR(n, MODEL, "kernel_shape[%d] is %lld, which is not dim %d of the weight", i, (long long)a->ints[i],
-                       w_sp + i);
+      return SD_SH_ERR(n, MODEL, "kernel_shape[%d] is %lld, which is not dim %d of the weight", i,
+                       (long long)a->ints[i], w_sp + i);
   return NULL;
 }
 
@@ -59,7 +60,8 @@ static sard_status *conv_common(const sd_node *n, bool transposed, sd_dim *kerne
       return SD_SH_ERR(n, MODEL, "the input channels are no multiple of %lld groups", (long long)c->group);
   } else {
     c->cin_g = w->dims[c->w_in];
-    SD_TRY(sd_sh_same(n, c->cin, sd_dim_mul(t, c->cin_g, group), "channels of x and group * channels of w", NULL));
+    SD_TRY(sd_sh_same(n, c->cin, sd_dim_mul(t, c->cin_g, group), "channels of x and group * channels of w",
+                      NULL));
     c->cout = w->dims[c->w_out];
     c->cout_g = sd_dim_floordiv(t, c->cout, group);
     if (sd_dim_eq(t, sd_dim_mod(t, c->cout, group), zero) == 0)
@@ -93,11 +95,13 @@ sard_status *sd_shape_conv(sd_node *n) {
   return conv_set_output(n, &c);
 }
 
-// Reduction axes in the order that suits the layout: channels outermost, or innermost when they are contiguous.
+// Reduction axes in the order that suits the layout: channels outermost, or innermost when they are
+// contiguous.
 static sd_expr *conv_axes(sd_tb *b, const conv *c, const sd_dim *taps, x_axes *red, sd_expr **tap) {
   static const char *const name[] = {"kd", "kh", "kw"};
   sd_expr *ic = c->w.last ? NULL : x_raxis(b, red, "ic", c->cin_g);
-  for (int i = 0; i < c->w.n; i++) tap[i] = x_raxis(b, red, c->w.n <= 3 ? name[3 - c->w.n + i] : "k", taps[i]);
+  for (int i = 0; i < c->w.n; i++)
+    tap[i] = x_raxis(b, red, c->w.n <= 3 ? name[3 - c->w.n + i] : "k", taps[i]);
   return c->w.last ? x_raxis(b, red, "ic", c->cin_g) : ic;
 }
 
@@ -105,7 +109,8 @@ static sd_expr *add_bias(sd_tb *b, const sd_node *n, sd_expr *sum, sd_expr *chan
   return sd_tb_has(n, 2) ? x_add(b, sum, sd_tb_load(b, n, 2, (sd_expr *[]){channel})) : sum;
 }
 
-// Channel of x that output channel oc and channel ic of its group read. Affine for one group and for depthwise.
+// Channel of x that output channel oc and channel ic of its group read. Affine for one group and for
+// depthwise.
 static sd_expr *conv_channel(sd_tb *b, const conv *c, sd_expr *oc, sd_expr *ic) {
   if (c->group == 1) return ic;
   sd_expr *g = sd_dim_is(b->dims, c->cout_g, 1) ? oc : x_bin(b, SD_X_FLOORDIV, oc, x_dim(b, c->cout_g));
@@ -142,7 +147,8 @@ static sard_status *output_lists(const sd_node *n, conv *c, int64_t *shape, bool
   const sd_attr *op = sd_node_attr(n, "output_padding"), *os = sd_node_attr(n, "output_shape");
   uint32_t count = (uint32_t)c->w.n;
   if (op && op->kind == SD_ATTR_INTS && op->n) {
-    if (op->n != count) return SD_SH_ERR(n, MODEL, "output_padding has %u entries for %u spatial dims", op->n, count);
+    if (op->n != count)
+      return SD_SH_ERR(n, MODEL, "output_padding has %u entries for %u spatial dims", op->n, count);
     for (uint32_t i = 0; i < count; i++) {
       if (op->ints[i] < 0 || op->ints[i] > INT32_MAX) return SD_SH_ERR(n, MODEL, "a negative output_padding");
       c->pad_out[i] = op->ints[i];
@@ -169,13 +175,16 @@ static sard_status *convtranspose_read(const sd_node *n, conv *c) {
   for (int i = 0; i < c->w.n; i++) {
     sd_dim stride = sd_dim_const(t, c->w.stride[i]);
     sd_dim full = sd_dim_mul(t, sd_dim_sub(t, c->w.in[i], one), stride); // output without pads
-    full = sd_dim_add(t, full, sd_dim_mul(t, sd_dim_sub(t, kernel[i], one), sd_dim_const(t, c->w.dilation[i])));
+    full =
+        sd_dim_add(t, full, sd_dim_mul(t, sd_dim_sub(t, kernel[i], one), sd_dim_const(t, c->w.dilation[i])));
     full = sd_dim_add(t, full, sd_dim_const(t, c->pad_out[i] + 1));
     if (has_shape || same) {
       c->w.out[i] = has_shape ? sd_dim_const(t, shape[i]) : sd_dim_mul(t, c->w.in[i], stride);
-      sd_dim total = sd_dim_max(t, sd_dim_sub(t, full, c->w.out[i]), zero), half = sd_dim_floordiv(t, total, two);
+      sd_dim total = sd_dim_max(t, sd_dim_sub(t, full, c->w.out[i]), zero),
+             half = sd_dim_floordiv(t, total, two);
       c->w.pad[i] = upper ? half : sd_dim_sub(t, total, half);
-      if (!has_shape) c->w.out[i] = sd_dim_sub(t, full, total); // less than in * stride for kernels below the stride
+      if (!has_shape)
+        c->w.out[i] = sd_dim_sub(t, full, total); // less than in * stride for kernels below the stride
     } else {
       c->w.out[i] = sd_dim_sub(t, full, sd_dim_add(t, c->w.pad[i], c->w.pad_end[i]));
     }
@@ -189,8 +198,8 @@ sard_status *sd_shape_convtranspose(sd_node *n) {
   return conv_set_output(n, &c);
 }
 
-// Gather form of dim i: tap *k meets output o at input position (o + pad - k * dilation) / stride. Without dilation only
-// the taps of o's phase are visited: k = (o + pad) mod stride + stride * j.
+// Gather form of dim i: tap *k meets output o at input position (o + pad - k * dilation) / stride. Without
+// dilation only the taps of o's phase are visited: k = (o + pad) mod stride + stride * j.
 static sd_expr *transposed_input(sd_tb *b, const conv *c, int i, sd_expr *o, sd_expr **k, sd_expr **cond) {
   const sd_window *w = &c->w;
   sd_dim stride = sd_dim_const(b->dims, w->stride[i]);
@@ -222,8 +231,9 @@ sd_expr *sd_pull_convtranspose(sd_tb *b, const sd_node *n, uint32_t out, sd_expr
   sard_status *st = convtranspose_read(n, &c);
   if (st) return sd_tb_fail(b, st);
   for (int i = 0; i < c.w.n; i++)
-    taps[i] = c.w.dilation[i] == 1 ? sd_dim_ceildiv(b->dims, c.w.kernel[i], sd_dim_const(b->dims, c.w.stride[i]))
-                                   : c.w.kernel[i];
+    taps[i] = c.w.dilation[i] == 1
+                  ? sd_dim_ceildiv(b->dims, c.w.kernel[i], sd_dim_const(b->dims, c.w.stride[i]))
+                  : c.w.kernel[i];
   sd_expr *oc = idx[sd_window_channel(&c.w)], *ic = conv_axes(b, &c, taps, &red, tap);
   sd_expr *channel = conv_channel(b, &c, oc, ic);
   for (int i = 0; i < c.w.n; i++) {

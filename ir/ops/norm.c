@@ -29,7 +29,8 @@ static bool rows_make(sd_tb *b, const sd_value *v, sd_expr *const *idx, const bo
 typedef sd_expr *(*element_fn)(sd_tb *b, const sd_node *n, sd_expr *const *ix);
 static sd_expr *element_x(sd_tb *b, const sd_node *n, sd_expr *const *ix) { return sd_tb_load(b, n, 0, ix); }
 
-static sd_expr *reduce_row(sd_tb *b, const sd_node *n, sd_expr *const *idx, const bool *over, sd_rop op, element_fn at) {
+static sd_expr *reduce_row(sd_tb *b, const sd_node *n, sd_expr *const *idx, const bool *over, sd_rop op,
+                           element_fn at) {
   rows r;
   if (!rows_make(b, n->in[0], idx, over, &r)) return NULL;
   return x_reduce(b, op, &r.red, at(b, n, r.ix));
@@ -42,7 +43,8 @@ static sd_expr *mean_of(sd_tb *b, const sd_node *n, sd_expr *const *idx, const b
 }
 
 // Mean of (x - mean)^2; mean NULL: of x^2.
-static sd_expr *variance_of(sd_tb *b, const sd_node *n, sd_expr *const *idx, const bool *over, element_fn at, sd_expr *mean) {
+static sd_expr *variance_of(sd_tb *b, const sd_node *n, sd_expr *const *idx, const bool *over, element_fn at,
+                            sd_expr *mean) {
   rows r;
   if (!rows_make(b, n->in[0], idx, over, &r)) return NULL;
   sd_expr *d = at(b, n, r.ix);
@@ -118,13 +120,15 @@ sd_expr *sd_pull_lpnorm(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const
   rows r;
   int64_t p = sd_node_int(n, "p", 2);
   over_axis(n, over);
-  if (p != 1 && p != 2) return sd_tb_fail(b, SD_SH_ERR(n, MODEL, "attribute 'p' is %lld, 1 and 2 are known", (long long)p));
+  if (p != 1 && p != 2)
+    return sd_tb_fail(b, SD_SH_ERR(n, MODEL, "attribute 'p' is %lld, 1 and 2 are known", (long long)p));
   if (!rows_make(b, n->in[0], idx, over, &r)) return NULL;
   sd_expr *x = sd_tb_load(b, n, 0, r.ix);
   sd_expr *norm = x_reduce(b, SD_R_SUM, &r.red, p == 1 ? x_un(b, SD_X_ABS, x) : x_mul(b, x, x));
   if (p == 2) norm = x_un(b, SD_X_SQRT, norm);
   if (!norm) return NULL;
-  sd_expr *safe = x_sel(b, x_bin(b, SD_X_EQ, norm, x_num(b, norm, 0)), x_num(b, norm, 1), norm); // 0/0 gives 0
+  sd_expr *safe =
+      x_sel(b, x_bin(b, SD_X_EQ, norm, x_num(b, norm, 0)), x_num(b, norm, 1), norm); // 0/0 gives 0
   return x_div(b, sd_tb_load(b, n, 0, idx), safe);
 }
 
@@ -136,7 +140,8 @@ static sd_dtype stash_type(const sd_node *n) {
 
 static sard_status *stat_outputs(sd_node *n, uint32_t first, uint32_t last, int axis, sd_dtype t) {
   sd_dim dims[SD_MAX_RANK];
-  for (int i = 0; i < n->in[0]->rank; i++) dims[i] = i < axis ? n->in[0]->dims[i] : sd_dim_const(sd_sh_tab(n), 1);
+  for (int i = 0; i < n->in[0]->rank; i++)
+    dims[i] = i < axis ? n->in[0]->dims[i] : sd_dim_const(sd_sh_tab(n), 1);
   for (uint32_t o = first; o <= last; o++) SD_TRY(sd_sh_set(n, o, t, n->in[0]->rank, dims));
   return NULL;
 }
@@ -166,13 +171,16 @@ static void over_from(const sd_node *n, bool *over) {
 }
 
 // Operand of the row broadcast to x, in the type of `like`.
-static sd_expr *operand_as(sd_tb *b, const sd_node *n, uint32_t operand, sd_expr *const *idx, const sd_expr *like) {
-  return like ? x_cast(b, like->dtype, x_load_over(b, n, operand, idx, n->in[0]->rank, n->in[0]->dims)) : NULL;
+static sd_expr *operand_as(sd_tb *b, const sd_node *n, uint32_t operand, sd_expr *const *idx,
+                           const sd_expr *like) {
+  return like ? x_cast(b, like->dtype, x_load_over(b, n, operand, idx, n->in[0]->rank, n->in[0]->dims))
+              : NULL;
 }
 
-// Output 0, 1 (mean) or 2 (inverse deviation) of a layer normalization of `at`; scale and bias are operand numbers.
-static sd_expr *layernorm(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *idx, element_fn at, uint32_t scale,
-                          uint32_t bias) {
+// Output 0, 1 (mean) or 2 (inverse deviation) of a layer normalization of `at`; scale and bias are operand
+// numbers.
+static sd_expr *layernorm(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *idx, element_fn at,
+                          uint32_t scale, uint32_t bias) {
   bool over[SD_MAX_RANK];
   over_from(n, over);
   sd_expr *mean = mean_of(b, n, idx, over, at);
@@ -185,7 +193,8 @@ static sd_expr *layernorm(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *con
 }
 
 // Output 0 or the inverse deviation (any other) of a root-mean-square normalization.
-static sd_expr *rmsnorm(sd_tb *b, const sd_node *n, bool stat, sd_expr *const *idx, element_fn at, uint32_t scale) {
+static sd_expr *rmsnorm(sd_tb *b, const sd_node *n, bool stat, sd_expr *const *idx, element_fn at,
+                        uint32_t scale) {
   bool over[SD_MAX_RANK];
   over_from(n, over);
   sd_expr *inv = inverse_root(b, variance_of(b, n, idx, over, at, NULL), sd_node_float(n, "epsilon", 1e-5f));
@@ -201,7 +210,8 @@ sd_expr *sd_pull_rmsnorm(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *cons
   return rmsnorm(b, n, out != 0, idx, element_x, 1);
 }
 
-// ---- ONNX Runtime's: normalization of x + skip (+ bias), last axis; outputs y, mean, inverse deviation, sum ----
+// ---- ONNX Runtime's: normalization of x + skip (+ bias), last axis; outputs y, mean, inverse deviation, sum
+// ----
 sard_status *sd_shape_skipnorm(sd_node *n) {
   SD_TRY(sd_sh_rank(n, 0, 1, SD_MAX_RANK));
   int rank = n->in[0]->rank;
@@ -248,7 +258,8 @@ sard_status *sd_shape_channelnorm(sd_node *n) {
   return sd_sh_like(n, 0, 0);
 }
 
-static sd_expr *channel_load(sd_tb *b, const sd_node *n, uint32_t operand, sd_expr *channel, const sd_expr *like) {
+static sd_expr *channel_load(sd_tb *b, const sd_node *n, uint32_t operand, sd_expr *channel,
+                             const sd_expr *like) {
   return like ? x_cast(b, like->dtype, sd_tb_load(b, n, operand, &channel)) : NULL;
 }
 
@@ -287,7 +298,8 @@ sd_expr *sd_pull_instancenorm(sd_tb *b, const sd_node *n, uint32_t out, sd_expr 
   bool over[SD_MAX_RANK];
   for (int i = 0; i < n->in[0]->rank; i++) over[i] = i >= 2;
   sd_expr *mean = mean_of(b, n, idx, over, element_x);
-  sd_expr *inv = inverse_root(b, variance_of(b, n, idx, over, element_x, mean), sd_node_float(n, "epsilon", 1e-5f));
+  sd_expr *inv =
+      inverse_root(b, variance_of(b, n, idx, over, element_x, mean), sd_node_float(n, "epsilon", 1e-5f));
   return scale_bias(b, n, x_mul(b, x_sub(b, sd_tb_load(b, n, 0, idx), mean), inv), idx[1]);
 }
 
@@ -295,7 +307,8 @@ sard_status *sd_shape_groupnorm(sd_node *n) {
   int64_t groups = sd_node_int(n, "num_groups", 1);
   SD_TRY(channel_operands(n, 2));
   sd_dimtab *t = sd_sh_tab(n);
-  if (groups < 1 || sd_dim_eq(t, sd_dim_mod(t, n->in[0]->dims[1], sd_dim_const(t, groups)), sd_dim_const(t, 0)) == 0)
+  if (groups < 1 ||
+      sd_dim_eq(t, sd_dim_mod(t, n->in[0]->dims[1], sd_dim_const(t, groups)), sd_dim_const(t, 0)) == 0)
     return SD_SH_ERR(n, MODEL, "the channels are no multiple of num_groups = %lld", (long long)groups);
   return sd_sh_like(n, 0, 0);
 }
@@ -344,14 +357,17 @@ sd_expr *sd_pull_lrn(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *i
   x_axes red = {.n = 0};
   sd_expr *ix[SD_MAX_RANK], *saved = NULL;
   memcpy(ix, idx, (size_t)n->in[0]->rank * sizeof *ix);
-  ix[1] = x_add(b, x_sub(b, idx[1], x_int(b, (size - 1) / 2)), x_raxis(b, &red, "c", sd_dim_const(b->dims, size)));
-  sd_expr *cond = x_and(b, x_bin(b, SD_X_LE, x_int(b, 0), ix[1]), x_bin(b, SD_X_LT, ix[1], x_dim(b, n->in[0]->dims[1])));
+  ix[1] = x_add(b, x_sub(b, idx[1], x_int(b, (size - 1) / 2)),
+                x_raxis(b, &red, "c", sd_dim_const(b->dims, size)));
+  sd_expr *cond =
+      x_and(b, x_bin(b, SD_X_LE, x_int(b, 0), ix[1]), x_bin(b, SD_X_LT, ix[1], x_dim(b, n->in[0]->dims[1])));
   if (!cond) return NULL;
   sd_tb_guard_begin(b, cond, &saved);
   sd_expr *x = sd_tb_load(b, n, 0, ix);
   x = sd_tb_guard_end(b, saved, cond, x, x_num(b, x, 0));
   sd_expr *sum = x_reduce(b, SD_R_SUM, &red, x_mul(b, x, x));
-  sd_expr *base = x_addn(b, x_muln(b, sum, (double)sd_node_float(n, "alpha", 1e-4f) / (double)size), sd_node_float(n, "bias", 1));
+  sd_expr *base = x_addn(b, x_muln(b, sum, (double)sd_node_float(n, "alpha", 1e-4f) / (double)size),
+                         sd_node_float(n, "bias", 1));
   sd_expr *power = base ? x_bin(b, SD_X_POW, base, x_num(b, base, sd_node_float(n, "beta", 0.75f))) : NULL;
   return x_div(b, sd_tb_load(b, n, 0, idx), power);
 }

@@ -66,7 +66,8 @@ static sd_expr *taps_load(sd_tb *b, const sd_node *n, const taps *t, bool lowest
 static sd_expr *max_position(sd_tb *b, const sd_node *n, const taps *t, sd_expr *x, sd_expr *best) {
   const sd_window *w = &t->w;
   const sd_value *v = n->in[0];
-  sd_expr *at = x_add(b, sd_x_mul_dim(b->k, t->ix[0], v->dims[sd_window_channel(w)]), t->ix[sd_window_channel(w)]);
+  sd_expr *at =
+      x_add(b, sd_x_mul_dim(b->k, t->ix[0], v->dims[sd_window_channel(w)]), t->ix[sd_window_channel(w)]);
   bool columns = sd_node_int(n, "storage_order", 0) != 0;
   for (int i = 0; i < w->n; i++) {
     int d = sd_window_axis(w, columns ? w->n - 1 - i : i);
@@ -94,10 +95,12 @@ static sd_expr *taps_inside(sd_tb *b, const sd_window *w, int i, sd_expr *o, boo
   if (pads) edge = sd_dim_add(b->dims, edge, w->pad_end[i]);
   // taps k with pad <= start + k*dil < edge; ceildiv(x, d) = floordiv(x + d - 1, d)
   sd_dim up = sd_dim_const(b->dims, w->dilation[i] - 1);
-  sd_expr *hi = x_bin(b, SD_X_FLOORDIV, x_sub(b, x_dim(b, sd_dim_add(b->dims, edge, up)), start), x_dim(b, dil));
+  sd_expr *hi =
+      x_bin(b, SD_X_FLOORDIV, x_sub(b, x_dim(b, sd_dim_add(b->dims, edge, up)), start), x_dim(b, dil));
   hi = x_min(b, hi, x_dim(b, w->kernel[i]));
   if (pads) return hi;
-  sd_expr *lo = x_bin(b, SD_X_FLOORDIV, x_sub(b, x_dim(b, sd_dim_add(b->dims, w->pad[i], up)), start), x_dim(b, dil));
+  sd_expr *lo =
+      x_bin(b, SD_X_FLOORDIV, x_sub(b, x_dim(b, sd_dim_add(b->dims, w->pad[i], up)), start), x_dim(b, dil));
   return x_sub(b, hi, x_max(b, lo, zero));
 }
 

@@ -1,7 +1,8 @@
 // LSTM, GRU and RNN as nests: the input product of all steps at once, then a sequential loop over time.
 //
-// A grid tile is one direction. Per step: recurrent product of all gates into a local buffer, then the gates. The state
-// is overwritten in the gates' nest, whose last store is the one that other stores of the same point still read.
+// A grid tile is one direction. Per step: recurrent product of all gates into a local buffer, then the gates.
+// The state is overwritten in the gates' nest, whose last store is the one that other stores of the same
+// point still read.
 #include <string.h>
 #include <strings.h>
 
@@ -20,7 +21,7 @@ typedef struct rnn {
   bool reverse, batch_first, reset_after;
   sd_dim S, B, I, H, GH; // GH = gates * H
   sd_dtype type;
-  sd_expr *d;            // direction
+  sd_expr *d; // direction
   sd_buf *xw, *rec, *h, *c, *z, *rh;
 } rnn;
 
@@ -34,7 +35,8 @@ static sard_status *rnn_read(const sd_node *n, rnn *r) {
   const char *dir = sd_node_str(n, "direction", "forward");
   bool both = !strcmp(dir, "bidirectional");
   r->reverse = !strcmp(dir, "reverse");
-  if (!both && !r->reverse && strcmp(dir, "forward")) return SD_SH_ERR(n, MODEL, "unknown direction '%s'", dir);
+  if (!both && !r->reverse && strcmp(dir, "forward"))
+    return SD_SH_ERR(n, MODEL, "unknown direction '%s'", dir);
   r->dirs = both ? 2 : 1;
   r->batch_first = sd_node_int(n, "layout", 0) != 0;
   r->reset_after = r->kind == GRU && sd_node_int(n, "linear_before_reset", 0);
@@ -50,7 +52,8 @@ static sard_status *rnn_read(const sd_node *n, rnn *r) {
   SD_TRY(sd_sh_same(n, w[2], r->I, "input sizes of X and W", NULL));
   if (sd_sh_in(n, BIAS)) {
     SD_TRY(sd_sh_rank(n, BIAS, 2, 2));
-    SD_TRY(sd_sh_same(n, n->in[BIAS]->dims[1], sd_dim_mul(t, r->GH, sd_dim_const(t, 2)), "the last dim of B", NULL));
+    SD_TRY(sd_sh_same(n, n->in[BIAS]->dims[1], sd_dim_mul(t, r->GH, sd_dim_const(t, 2)), "the last dim of B",
+                      NULL));
   }
   return NULL;
 }
@@ -140,13 +143,23 @@ static sd_expr *act_softplus(sd_tb *b, sd_expr *x, double alpha, double beta) {
   return x_add(b, x_max(b, x, x_num(b, x, 0)), x_un(b, SD_X_LOG, x_addn(b, small, 1)));
 }
 
-static const struct act_row { const char *name; act_fn fn; bool has_alpha, has_beta; float alpha, beta; } act_rows[] = {
-  {"Relu", act_relu, 0, 0, 0, 0},           {"Tanh", act_tanh, 0, 0, 0, 0},
-  {"Sigmoid", act_sigmoid, 0, 0, 0, 0},     {"Affine", act_affine, 1, 1, 1, 0},
-  {"LeakyRelu", act_leaky, 1, 0, 0.01f, 0}, {"ThresholdedRelu", act_thresholded, 1, 0, 1, 0},
-  {"ScaledTanh", act_scaled_tanh, 1, 1, 1, 1}, {"HardSigmoid", act_hard_sigmoid, 1, 1, 0.2f, 0.5f},
-  {"Elu", act_elu, 1, 0, 1, 0},             {"Softsign", act_softsign, 0, 0, 0, 0},
-  {"Softplus", act_softplus, 0, 0, 0, 0},
+static const struct act_row {
+  const char *name;
+  act_fn fn;
+  bool has_alpha, has_beta;
+  float alpha, beta;
+} act_rows[] = {
+    {"Relu", act_relu, 0, 0, 0, 0},
+    {"Tanh", act_tanh, 0, 0, 0, 0},
+    {"Sigmoid", act_sigmoid, 0, 0, 0, 0},
+    {"Affine", act_affine, 1, 1, 1, 0},
+    {"LeakyRelu", act_leaky, 1, 0, 0.01f, 0},
+    {"ThresholdedRelu", act_thresholded, 1, 0, 1, 0},
+    {"ScaledTanh", act_scaled_tanh, 1, 1, 1, 1},
+    {"HardSigmoid", act_hard_sigmoid, 1, 1, 0.2f, 0.5f},
+    {"Elu", act_elu, 1, 0, 1, 0},
+    {"Softsign", act_softsign, 0, 0, 0, 0},
+    {"Softplus", act_softplus, 0, 0, 0, 0},
 };
 
 static sard_status *act_find(const sd_node *n, const char *name, const struct act_row **out) {
@@ -158,7 +171,8 @@ static sard_status *act_find(const sd_node *n, const char *name, const struct ac
   return SD_SH_ERR(n, MODEL, "unknown activation '%s'", name);
 }
 
-// Function number `which` of direction `dir` on x: the parameter lists are consumed by those that take a parameter.
+// Function number `which` of direction `dir` on x: the parameter lists are consumed by those that take a
+// parameter.
 static sd_expr *act_apply_dir(sd_tb *b, const rnn *r, int dir, int which, sd_expr *x) {
   static const char *const defaults[3][3] = {{"Tanh"}, {"Sigmoid", "Tanh"}, {"Sigmoid", "Tanh", "Tanh"}};
   int per = functions_of[r->kind], target = dir * per + which;
@@ -173,7 +187,8 @@ static sd_expr *act_apply_dir(sd_tb *b, const rnn *r, int dir, int which, sd_exp
     sard_status *st = act_find(r->n, name, &row);
     if (st) return sd_tb_fail(b, st);
     alpha = row->alpha, beta = row->beta;
-    if (row->has_alpha && al && al->kind == SD_ATTR_FLOATS && at_alpha < al->n) alpha = al->floats[at_alpha++];
+    if (row->has_alpha && al && al->kind == SD_ATTR_FLOATS && at_alpha < al->n)
+      alpha = al->floats[at_alpha++];
     if (row->has_beta && be && be->kind == SD_ATTR_FLOATS && at_beta < be->n) beta = be->floats[at_beta++];
   }
   return row->fn(b, x, alpha, beta);
@@ -199,7 +214,9 @@ static sd_expr *nest_axis(sd_tb *b, sd_nest *nest, const char *name, sd_dim exte
   return x_axis(b, a);
 }
 static sd_dim d_const(sd_tb *b, int64_t v) { return sd_dim_const(b->dims, v); }
-static sd_expr *at2(sd_tb *b, sd_expr *row, sd_dim width, sd_expr *col) { return x_add(b, sd_x_mul_dim(b->k, row, width), col); }
+static sd_expr *at2(sd_tb *b, sd_expr *row, sd_dim width, sd_expr *col) {
+  return x_add(b, sd_x_mul_dim(b->k, row, width), col);
+}
 static sd_expr *bh(sd_tb *b, const rnn *r, sd_expr *row, sd_expr *u) { return at2(b, row, r->H, u); }
 static sd_expr *get(sd_tb *b, sd_buf *buf, sd_expr *at) { return sd_x_load(b->k, buf, at, NULL); }
 static void put(sd_tb *b, sd_nest *nest, sd_buf *buf, sd_expr *at, sd_expr *x) {
@@ -217,7 +234,8 @@ static sd_expr *bias_at(sd_tb *b, const rnn *r, sd_expr *col, bool recurrent) {
 // xw[t, b, g] = X[t, b, :] W[g, :] + biases, for all steps.
 static void input_nest(sd_tb *b, const rnn *r) {
   sd_nest *nest = sd_kernel_nest(b->k, NULL);
-  sd_expr *t = nest_axis(b, nest, "t", r->S), *row = nest_axis(b, nest, "b", r->B), *g = nest_axis(b, nest, "g", r->GH);
+  sd_expr *t = nest_axis(b, nest, "t", r->S), *row = nest_axis(b, nest, "b", r->B),
+          *g = nest_axis(b, nest, "g", r->GH);
   x_axes red = {.n = 0};
   sd_expr *i = x_raxis(b, &red, "i", r->I);
   sd_expr *ix[3] = {r->batch_first ? row : t, r->batch_first ? t : row, i};
@@ -246,7 +264,8 @@ static void initial_nest(sd_tb *b, const rnn *r, sd_buf *buf, uint32_t operand) 
   sd_nest *nest = sd_kernel_nest(b->k, NULL);
   sd_expr *row = nest_axis(b, nest, "b", r->B), *u = nest_axis(b, nest, "u", r->H);
   state_index(r, row, u, ix);
-  put(b, nest, buf, bh(b, r, row, u), sd_tb_has(r->n, operand) ? sd_tb_load(b, r->n, operand, ix) : sd_x_f(b->k, r->type, 0));
+  put(b, nest, buf, bh(b, r, row, u),
+      sd_tb_has(r->n, operand) ? sd_tb_load(b, r->n, operand, ix) : sd_x_f(b->k, r->type, 0));
 }
 
 static void final_nest(sd_tb *b, const rnn *r, sd_buf *buf, uint32_t out) {
@@ -266,11 +285,15 @@ static void recurrent_nest(sd_tb *b, const rnn *r, sd_items *into, sd_buf *state
   x_axes red = {.n = 0};
   sd_expr *k = x_raxis(b, &red, "k", r->H), *col = gate(b, r, first, g);
   sd_expr *w = sd_tb_load(b, r->n, R, (sd_expr *[]){r->d, col, k});
-  put(b, nest, r->rec, at2(b, row, r->GH, col), x_reduce(b, SD_R_SUM, &red, x_mul(b, get(b, state, bh(b, r, row, k)), w)));
+  put(b, nest, r->rec, at2(b, row, r->GH, col),
+      x_reduce(b, SD_R_SUM, &red, x_mul(b, get(b, state, bh(b, r, row, k)), w)));
 }
 
 // One point of a gates nest: indices, time position, activity.
-typedef struct point { sd_nest *nest; sd_expr *row, *u, *time, *active; } point;
+typedef struct point {
+  sd_nest *nest;
+  sd_expr *row, *u, *time, *active;
+} point;
 
 static point point_make(sd_tb *b, const rnn *r, sd_items *into, sd_expr *t) {
   point p = {.nest = sd_kernel_nest(b->k, into)};
@@ -320,8 +343,9 @@ static void lstm_step(sd_tb *b, const rnn *r, sd_items *body, sd_expr *t) {
   point p = point_make(b, r, body, t);
   sd_expr *at = bh(b, r, p.row, p.u), *c = get(b, r->c, at);
   sd_expr *i = act_apply(b, r, 0, peephole(b, r, &p, 0, pre_at(b, r, &p, 0), c));
-  sd_expr *f = sd_node_int(r->n, "input_forget", 0) ? x_sub(b, x_num(b, i, 1), i)
-                                                    : act_apply(b, r, 0, peephole(b, r, &p, 2, pre_at(b, r, &p, 2), c));
+  sd_expr *f = sd_node_int(r->n, "input_forget", 0)
+                   ? x_sub(b, x_num(b, i, 1), i)
+                   : act_apply(b, r, 0, peephole(b, r, &p, 2, pre_at(b, r, &p, 2), c));
   sd_expr *next = x_add(b, x_mul(b, f, c), x_mul(b, i, act_apply(b, r, 1, pre_at(b, r, &p, 3))));
   sd_expr *o = act_apply(b, r, 0, peephole(b, r, &p, 1, pre_at(b, r, &p, 1), next));
   // the cell state is not clipped, as ONNX Runtime does

@@ -5,16 +5,18 @@
 #include "ir/ops/xbuild.h"
 
 typedef struct rotary {
-  bool flat;                     // [B,S,H*D] instead of [B,H,S,D]
-  uint32_t pos, cos, sin;        // operand numbers
-  int64_t heads, size, rot;      // of a flat operand; rotated elements of a head
+  bool flat;                // [B,S,H*D] instead of [B,H,S,D]
+  uint32_t pos, cos, sin;   // operand numbers
+  int64_t heads, size, rot; // of a flat operand; rotated elements of a head
   bool interleaved;
 } rotary;
 
-// The tables have one form, and rows for all positions: [B,S,half] without position_ids, else one row a position.
+// The tables have one form, and rows for all positions: [B,S,half] without position_ids, else one row a
+// position.
 static sard_status *rotary_tables(const sd_node *n, const rotary *r) {
   const sd_value *x = n->in[0], *c = n->in[r->cos], *s = n->in[r->sin], *pos = sd_sh_in(n, r->pos);
-  for (int i = 0; i < c->rank; i++) SD_TRY(sd_sh_same(n, c->dims[i], s->dims[i], "cos_cache and sin_cache", NULL));
+  for (int i = 0; i < c->rank; i++)
+    SD_TRY(sd_sh_same(n, c->dims[i], s->dims[i], "cos_cache and sin_cache", NULL));
   const sd_value *rows = pos ? pos : c;
   if (rows->rank < 2) return NULL;
   SD_TRY(sd_sh_same(n, rows->dims[1], x->dims[r->flat ? 1 : 2], "positions and the sequence", NULL));
@@ -39,13 +41,14 @@ static sard_status *rotary_read(const sd_node *n, rotary *r) {
   r->interleaved = sd_node_int(n, "interleaved", 0) != 0;
   if (r->flat && r->heads <= 0 && ms) r->heads = r->rot > 0 ? 0 : last / (half > 0 ? 2 * half : 1);
   if (!r->flat) r->heads = 1;
-  if (r->heads < 1 || last % r->heads) return SD_SH_ERR(n, MODEL, "num_heads is %lld for a last dim of %lld",
-                                                        (long long)r->heads, (long long)last);
+  if (r->heads < 1 || last % r->heads)
+    return SD_SH_ERR(n, MODEL, "num_heads is %lld for a last dim of %lld", (long long)r->heads,
+                     (long long)last);
   r->size = last / r->heads;
   if (r->rot <= 0) r->rot = r->size;
   if (r->rot > r->size || r->rot % 2 || half != r->rot / 2)
-    return SD_SH_ERR(n, MODEL, "%lld elements of a head are rotated, cos_cache is for %lld", (long long)r->rot,
-                     (long long)(2 * half));
+    return SD_SH_ERR(n, MODEL, "%lld elements of a head are rotated, cos_cache is for %lld",
+                     (long long)r->rot, (long long)(2 * half));
   if (sd_sh_in(n, r->pos)) SD_TRY(sd_sh_rank(n, r->pos, 0, 2));
   if (!sd_sh_in(n, r->pos) != (c->rank == 3))
     return SD_SH_ERR(n, MODEL, "cos_cache has rank %d, which does not fit %s position_ids", c->rank,
@@ -60,12 +63,15 @@ sard_status *sd_shape_rotary(sd_node *n) {
 }
 
 // Element j of the table row for batch entry `b` and row `s`.
-static sd_expr *table_at(sd_tb *b, const sd_node *n, const rotary *r, uint32_t operand, sd_expr *batch, sd_expr *s, sd_expr *j) {
+static sd_expr *table_at(sd_tb *b, const sd_node *n, const rotary *r, uint32_t operand, sd_expr *batch,
+                         sd_expr *s, sd_expr *j) {
   const sd_value *pos = sd_tb_has(n, r->pos) ? n->in[r->pos] : NULL;
   if (!pos) return sd_tb_load(b, n, operand, (sd_expr *[]){batch, s, j});
   sd_expr *p;
-  if (pos->rank == 2) p = x_load_over(b, n, r->pos, (sd_expr *[]){batch, s}, 2, (sd_dim[]){n->in[0]->dims[0], pos->dims[1]});
-  else p = x_add(b, sd_tb_load(b, n, r->pos, (sd_expr *[]){x_int(b, 0)}), s); // one offset for all
+  if (pos->rank == 2)
+    p = x_load_over(b, n, r->pos, (sd_expr *[]){batch, s}, 2, (sd_dim[]){n->in[0]->dims[0], pos->dims[1]});
+  else
+    p = x_add(b, sd_tb_load(b, n, r->pos, (sd_expr *[]){x_int(b, 0)}), s); // one offset for all
   if (!p) return NULL;
   p = sd_x_index(b->k, x_cast(b, SD_I64, p), n->in[operand]->dims[0]);
   return sd_tb_load(b, n, operand, (sd_expr *[]){p, j});

@@ -3,13 +3,15 @@
 
 #include <string.h>
 
-static sard_status *list_of(const sd_node *n, const char *name, uint32_t count, int64_t absent, int64_t min, int64_t *out) {
+static sard_status *list_of(const sd_node *n, const char *name, uint32_t count, int64_t absent, int64_t min,
+                            int64_t *out) {
   const sd_attr *a = sd_node_attr(n, name);
   if (!a || a->kind != SD_ATTR_INTS || a->n == 0) {
     for (uint32_t i = 0; i < count; i++) out[i] = absent;
     return NULL;
   }
-  if (a->n != count) return SD_SH_ERR(n, MODEL, "attribute '%s' has %u entries, %u are needed", name, a->n, count);
+  if (a->n != count)
+    return SD_SH_ERR(n, MODEL, "attribute '%s' has %u entries, %u are needed", name, a->n, count);
   for (uint32_t i = 0; i < count; i++) {
     if (a->ints[i] < min || a->ints[i] > INT32_MAX)
       return SD_SH_ERR(n, MODEL, "attribute '%s' has the entry %lld", name, (long long)a->ints[i]);
@@ -74,12 +76,14 @@ sard_status *sd_window_read(const sd_node *n, const sd_dim *kernel, bool ceil, s
   for (int i = 0; i < w->n; i++) {
     w->kernel[i] = kernel[i];
     w->in[i] = n->in[0]->dims[sd_window_axis(w, i)];
-    sd_dim reach = sd_dim_mul(t, sd_dim_sub(t, kernel[i], sd_dim_const(t, 1)), sd_dim_const(t, w->dilation[i]));
+    sd_dim reach =
+        sd_dim_mul(t, sd_dim_sub(t, kernel[i], sd_dim_const(t, 1)), sd_dim_const(t, w->dilation[i]));
     sd_dim span = sd_dim_add(t, reach, sd_dim_const(t, 1));
     w->pad[i] = sd_dim_const(t, valid ? 0 : pads[i]);
     w->pad_end[i] = sd_dim_const(t, valid ? 0 : pads[w->n + i]);
     if (same) same_pads(t, w, i, lower, span);
-    else w->out[i] = out_size(t, w, i, span, ceil);
+    else
+      w->out[i] = out_size(t, w, i, span, ceil);
   }
   return NULL;
 }
@@ -99,7 +103,8 @@ sd_expr *sd_window_input(sd_tb *b, const sd_window *w, int i, sd_expr *o, sd_exp
   if (!o || !k) return NULL;
   sd_expr *at = x_add(b, sd_x_mul_dim(b->k, o, stride), sd_x_mul_dim(b->k, k, dil));
   at = x_sub(b, at, x_dim(b, w->pad[i]));
-  // the last position that is read: proven inside where no pad at the end or the rounding of the size leaves room
+  // the last position that is read: proven inside where no pad at the end or the rounding of the size leaves
+  // room
   sd_dim end = sd_dim_add(t, sd_dim_mul(t, sd_dim_sub(t, w->out[i], one), stride),
                           sd_dim_sub(t, sd_dim_mul(t, sd_dim_sub(t, w->kernel[i], one), dil), w->pad[i]));
   bool low = sd_dim_lt(t, zero, w->pad[i]) != 0;

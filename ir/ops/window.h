@@ -1,17 +1,19 @@
-// Sliding windows: the geometry that convolutions and pools share (strides, dilations, pads, auto_pad, ceil_mode).
+// Sliding windows: the geometry that convolutions and pools share (strides, dilations, pads, auto_pad,
+// ceil_mode).
 #pragma once
 #include "ir/ops/xbuild.h"
 
 typedef struct sd_window {
-  int n;                           // spatial dims
-  bool last;                       // channels_last
-  bool ceil;                       // sizes are rounded up
+  int n;     // spatial dims
+  bool last; // channels_last
+  bool ceil; // sizes are rounded up
   sd_dim in[SD_MAX_RANK], out[SD_MAX_RANK], kernel[SD_MAX_RANK];
   int64_t stride[SD_MAX_RANK], dilation[SD_MAX_RANK];
   sd_dim pad[SD_MAX_RANK], pad_end[SD_MAX_RANK];
 } sd_window;
 
-// Reads the attributes of n (operand 0 is the data, rank 3 to 3 + more) with the kernel sizes in w->kernel. ceil: ceil_mode.
+// Reads the attributes of n (operand 0 is the data, rank 3 to 3 + more) with the kernel sizes in w->kernel.
+// ceil: ceil_mode.
 sard_status *sd_window_read(const sd_node *n, const sd_dim *kernel, bool ceil, sd_window *w);
 // Error when a window is larger than the padded input.
 sard_status *sd_window_fits(const sd_node *n, const sd_window *w);

@@ -13,8 +13,17 @@ static void fill(float *p, int64_t n) {
   for (int64_t i = 0; i < n; i++) p[i] = (float)(rnd(17) - 8) / 4;
 }
 
-typedef struct tensor { int rank; int64_t dims[5]; float *data; } tensor;
-typedef struct attribute { const char *name; int n; int64_t v[6]; float f; } attribute; // n: 0 int, -1 float, else ints
+typedef struct tensor {
+  int rank;
+  int64_t dims[5];
+  float *data;
+} tensor;
+typedef struct attribute {
+  const char *name;
+  int n;
+  int64_t v[6];
+  float f;
+} attribute; // n: 0 int, -1 float, else ints
 
 static int64_t count_of(const tensor *t) {
   int64_t n = 1;
@@ -46,8 +55,8 @@ static tensor permuted(const tensor *t, const int *perm) {
 }
 
 // Runs one node and compares its first output with `want` (free of dims: shape is checked, too).
-static sard_status *run_node(sd_module *m, const char *name, const attribute *attrs, const tensor *const *in, int n_in,
-                             const tensor *want, double *worst) {
+static sard_status *run_node(sd_module *m, const char *name, const attribute *attrs, const tensor *const *in,
+                             int n_in, const tensor *want, double *worst) {
   sd_value *v[6] = {0};
   for (int i = 0; i < n_in; i++) {
     sd_dim dims[5];
@@ -60,8 +69,10 @@ static sard_status *run_node(sd_module *m, const char *name, const attribute *at
   sd_node *n = sd_node_new(m->main, NULL, op, v, (uint32_t)n_in, 1);
   for (; attrs->name; attrs++) {
     if (attrs->n > 0) sd_node_set_ints(n, attrs->name, attrs->v, (uint32_t)attrs->n);
-    else if (attrs->n == 0) sd_node_set_int(n, attrs->name, attrs->v[0]);
-    else *sd_node_attr(n, attrs->name) = (sd_attr){.kind = SD_ATTR_FLOAT, .f = attrs->f};
+    else if (attrs->n == 0)
+      sd_node_set_int(n, attrs->name, attrs->v[0]);
+    else
+      *sd_node_attr(n, attrs->name) = (sd_attr){.kind = SD_ATTR_FLOAT, .f = attrs->f};
   }
   SD_TRY(sd_node_infer(n));
   int64_t dims[SD_MAX_RANK];
@@ -85,7 +96,8 @@ static sard_status *run_node(sd_module *m, const char *name, const attribute *at
   return NULL;
 }
 
-static void check_node(const char *name, const attribute *attrs, const tensor *const *in, int n_in, const tensor *want) {
+static void check_node(const char *name, const attribute *attrs, const tensor *const *in, int n_in,
+                       const tensor *want) {
   sd_module *m = NULL;
   double worst = 1;
   CHECK_OK(sd_module_new("test", &m));
@@ -96,7 +108,9 @@ static void check_node(const char *name, const attribute *attrs, const tensor *c
 }
 
 // ---- convolution ----
-typedef struct geometry { int64_t stride, dilation, pad, pad_end, group; } geometry;
+typedef struct geometry {
+  int64_t stride, dilation, pad, pad_end, group;
+} geometry;
 
 static tensor conv_loops(const tensor *x, const tensor *w, const geometry *g) {
   int64_t dims[4] = {x->dims[0], w->dims[0]}, cg = w->dims[1], mg = w->dims[0] / g->group;
@@ -104,12 +118,14 @@ static tensor conv_loops(const tensor *x, const tensor *w, const geometry *g) {
     dims[i] = (x->dims[i] + g->pad + g->pad_end - (w->dims[i] - 1) * g->dilation - 1) / g->stride + 1;
   tensor y = tensor_new(4, dims);
   for (int64_t e = 0; e < count_of(&y); e++) {
-    int64_t ow = e % dims[3], oh = e / dims[3] % dims[2], oc = e / dims[3] / dims[2] % dims[1], b = e / dims[3] / dims[2] / dims[1];
+    int64_t ow = e % dims[3], oh = e / dims[3] % dims[2], oc = e / dims[3] / dims[2] % dims[1],
+            b = e / dims[3] / dims[2] / dims[1];
     double sum = 0;
     for (int64_t c = 0; c < cg; c++)
       for (int64_t kh = 0; kh < w->dims[2]; kh++)
         for (int64_t kw = 0; kw < w->dims[3]; kw++) {
-          int64_t ih = oh * g->stride + kh * g->dilation - g->pad, iw = ow * g->stride + kw * g->dilation - g->pad;
+          int64_t ih = oh * g->stride + kh * g->dilation - g->pad,
+                  iw = ow * g->stride + kw * g->dilation - g->pad;
           if (ih < 0 || iw < 0 || ih >= x->dims[2] || iw >= x->dims[3]) continue;
           int64_t ic = oc / mg * cg + c;
           sum += (double)x->data[((b * x->dims[1] + ic) * x->dims[2] + ih) * x->dims[3] + iw] *
@@ -127,9 +143,12 @@ static void test_conv(int turn) {
   tensor x = tensor_new(4, (int64_t[]){2, cg * g.group, 5 + rnd(4), 5 + rnd(4)});
   tensor w = tensor_new(4, (int64_t[]){mg * g.group, cg, kh, kw}), y = conv_loops(&x, &w, &g);
   tensor xl = permuted(&x, last), wl = permuted(&w, weight), yl = permuted(&y, last);
-  attribute attrs[] = {{"strides", 2, {g.stride, g.stride}, 0}, {"dilations", 2, {g.dilation, g.dilation}, 0},
-                       {"pads", 4, {g.pad, g.pad, g.pad_end, g.pad_end}, 0}, {"group", 0, {g.group}, 0},
-                       {"channels_last", 0, {0}, 0}, {0}};
+  attribute attrs[] = {{"strides", 2, {g.stride, g.stride}, 0},
+                       {"dilations", 2, {g.dilation, g.dilation}, 0},
+                       {"pads", 4, {g.pad, g.pad, g.pad_end, g.pad_end}, 0},
+                       {"group", 0, {g.group}, 0},
+                       {"channels_last", 0, {0}, 0},
+                       {0}};
   check_node("Conv", attrs, (const tensor *[]){&x, &w}, 2, &y);
   attrs[4].v[0] = 1;
   check_node("Conv", attrs, (const tensor *[]){&xl, &wl}, 2, &yl);
@@ -158,10 +177,14 @@ static tensor pool_loops(const tensor *x, int64_t k, int64_t stride, int64_t pad
 static void test_pool(int turn) {
   static const int last[] = {0, 2, 3, 1};
   int64_t k = 2 + rnd(2), stride = 1 + rnd(3), pad = rnd(2);
-  tensor x = tensor_new(4, (int64_t[]){2, 3, 5 + rnd(4), 5 + rnd(4)}), y = pool_loops(&x, k, stride, pad, turn & 1);
+  tensor x = tensor_new(4, (int64_t[]){2, 3, 5 + rnd(4), 5 + rnd(4)}),
+         y = pool_loops(&x, k, stride, pad, turn & 1);
   tensor xl = permuted(&x, last), yl = permuted(&y, last);
-  attribute attrs[] = {{"strides", 2, {stride, stride}, 0}, {"kernel_shape", 2, {k, k}, 0}, {"pads", 4, {pad, pad, pad, pad}, 0},
-                       {"channels_last", 0, {0}, 0}, {0}};
+  attribute attrs[] = {{"strides", 2, {stride, stride}, 0},
+                       {"kernel_shape", 2, {k, k}, 0},
+                       {"pads", 4, {pad, pad, pad, pad}, 0},
+                       {"channels_last", 0, {0}, 0},
+                       {0}};
   const char *name = turn & 1 ? "MaxPool" : "AveragePool";
   check_node(name, attrs, (const tensor *[]){&x}, 1, &y);
   attrs[3].v[0] = 1;
@@ -170,8 +193,10 @@ static void test_pool(int turn) {
 }
 
 // ---- attention ----
-static tensor attention_loops(const tensor *q, const tensor *k, const tensor *v, const tensor *mask, float scale, bool causal) {
-  int64_t B = q->dims[0], H = q->dims[1], S = q->dims[2], D = q->dims[3], Hk = k->dims[1], T = k->dims[2], Dv = v->dims[3];
+static tensor attention_loops(const tensor *q, const tensor *k, const tensor *v, const tensor *mask,
+                              float scale, bool causal) {
+  int64_t B = q->dims[0], H = q->dims[1], S = q->dims[2], D = q->dims[3], Hk = k->dims[1], T = k->dims[2],
+          Dv = v->dims[3];
   tensor y = tensor_new(4, (int64_t[]){B, H, S, Dv});
   double *p = calloc((size_t)T, sizeof *p);
   if (!p) exit(1);
@@ -208,8 +233,10 @@ static void test_attention(int turn) {
   for (int i = 0; i < 4; i++) other[i] = permuted(&plain[i], swap);
   for (int bits = 0; bits < 16; bits += turn % 2 ? 15 : 5) {
     const tensor *x[4];
-    attribute attrs[] = {{"scale", -1, {0}, 0.4f}, {"causal", 0, {causal}, 0},
-                         {"layout", 4, {bits & 1, bits >> 1 & 1, bits >> 2 & 1, bits >> 3 & 1}, 0}, {0}};
+    attribute attrs[] = {{"scale", -1, {0}, 0.4f},
+                         {"causal", 0, {causal}, 0},
+                         {"layout", 4, {bits & 1, bits >> 1 & 1, bits >> 2 & 1, bits >> 3 & 1}, 0},
+                         {0}};
     for (int i = 0; i < 4; i++) x[i] = bits >> i & 1 ? &other[i] : &plain[i];
     check_node("sard.Attention", attrs, (const tensor *[]){x[0], x[1], x[2], &mask}, 4, x[3]);
   }

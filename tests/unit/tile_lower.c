@@ -128,6 +128,24 @@ static void fused_heads(void) {
   sd_module_free(m);
 }
 
+// Whether a symbolic dim is 1 is known at run time only.
+static void broadcast(void) {
+  fresh();
+  sd_dim N = sd_dim_sym(m->dims, "N"), M = sd_dim_sym(m->dims, "M");
+  sd_value *x = input("x", 2, (sd_dim[]){N, num(2)}), *y = input("y", 2, (sd_dim[]){M, num(2)});
+  sd_graph_output(g, build(g, "Add", x, y));
+  float a[4] = {1, 2, 3, 4}, b[4] = {10, 20, 30, 40};
+  for (int shape = 0; shape < 3; shape++) {
+    int64_t n = shape == 1 ? 1 : 2, k = shape == 2 ? 1 : 2;
+    sd_evalue z = run(2, (float *[]){a, b}, (int64_t[][3]){{n, 2}, {k, 2}}, (int[]){2, 2});
+    const float *p = z.data;
+    CHECK(p && z.dims[0] == 2 && p[0] == 11 && p[1] == 22);
+    CHECK(p && p[3] == a[n == 1 ? 1 : 3] + b[k == 1 ? 1 : 3]);
+    sd_eval_free(&z);
+  }
+  sd_module_free(m);
+}
+
 static void folding(void) {
   fresh();
   sd_value *a = sd_value_const_f32(g, 2.0f);
@@ -156,6 +174,7 @@ int main(void) {
   RUN(matmul_relu);
   RUN(softmax);
   RUN(fused_heads);
+  RUN(broadcast);
   RUN(folding);
   return check_end();
 }

@@ -10,6 +10,7 @@ typedef SD_VEC(sard_art_buf) sd_art_bufs;
 typedef SD_VEC(sard_art_kernel) sd_art_kernels;
 typedef SD_VEC(sard_art_step) sd_art_steps;
 typedef SD_VEC(uint32_t) sd_art_lists;
+typedef SD_VEC(sard_art_check) sd_art_checks;
 typedef SD_VEC(char) sd_art_text;
 typedef SD_VEC(sd_art_blob) sd_art_consts;
 
@@ -24,6 +25,7 @@ typedef struct sd_artifact {
   sd_art_kernels kernels;
   sd_art_steps steps;
   sd_art_lists lists;
+  sd_art_checks checks;
   sd_art_consts consts; // in order of their offsets
   uint64_t const_bytes; // size of the CONST section
   sd_art_text code;

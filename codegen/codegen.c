@@ -264,6 +264,24 @@ static sard_status *add_outputs(gen *g, bool *copy) {
   return NULL;
 }
 
+static bool is_input_symbol(const gen *g, const char *name) {
+  const sd_graph *main = g->m->main;
+  for (uint32_t i = 0; i < main->inputs.len; i++)
+    for (int d = 0; d < main->inputs.at[i]->rank; d++) {
+      const sd_dimnode *q = sd_dim_get(g->m->dims, main->inputs.at[i]->dims[d]);
+      if (q->op == SD_DIM_SYM && strcmp(q->name, name) == 0) return true;
+    }
+  return false;
+}
+
+static bool from_inputs(const gen *g, sd_dim d) {
+  const sd_dimnode *n = sd_dim_get(g->m->dims, d);
+  if (n->op == SD_DIM_SYM) return is_input_symbol(g, n->name);
+  for (uint32_t i = 0; i < n->n; i++)
+    if (!from_inputs(g, n->args[i])) return false;
+  return true;
+}
+
 static sard_status *add_symbols(gen *g) {
   sd_artifact *x = g->x;
   const sd_graph *main = g->m->main;
@@ -329,6 +347,16 @@ static sard_status *add_copies(gen *g, const bool *copy) {
   return NULL;
 }
 
+// Requirements on sizes that follow from the inputs; those of sizes made at run time are checked where they are made.
+static void add_checks(gen *g) {
+  for (uint32_t i = 0; i < g->m->requires.len; i++) {
+    const sd_require *r = &g->m->requires.at[i];
+    if (!from_inputs(g, r->a) || !from_inputs(g, r->b)) continue;
+    sard_art_check c = {sd_dimslots_get(&g->x->slots, r->a), sd_dimslots_get(&g->x->slots, r->b), r->broadcast, sd_artifact_text(g->x, r->what)};
+    sd_vec_push(g->a, &g->x->checks, c);
+  }
+}
+
 static sard_status *build_plan(gen *g) {
   sd_artifact *x = g->x = sd_artifact_new(g->a, g->m->dims);
   uint32_t *kernel = SD_NEW_ARRAY(g->a, uint32_t, g->units.len + 1);
@@ -345,6 +373,7 @@ static sard_status *build_plan(gen *g) {
     sd_vec_push(g->a, &x->kernels, e);
   }
   SD_TRY(add_inputs(g));
+  add_checks(g);
   SD_TRY(add_outputs(g, copy));
   for (uint32_t s = 0; s < g->steps.len; s++) SD_TRY(add_step(g, &g->steps.at[s], kernel));
   SD_TRY(add_copies(g, copy));

@@ -100,6 +100,10 @@ struct sd_graph {
 
 typedef struct sd_meta { const char *key, *value; } sd_meta;
 
+// Two dims that must agree when the symbols have values: equal, or with `broadcast` also one of them 1. What shape
+// inference could not prove; checked when inputs are bound.
+typedef struct sd_require { sd_dim a, b; bool broadcast; const char *what; } sd_require;
+
 struct sd_module {
   sd_arena *arena;
   sd_dimtab *dims;
@@ -109,10 +113,13 @@ struct sd_module {
   int64_t ir_version, opset;
   uint32_t next_id;
   SD_VEC(sd_meta) metadata;
+  SD_VEC(sd_require) requires;
 };
 
 // ---- module ----
 sard_status *sd_module_new(const char *file, sd_module **out); // with an empty main graph and its own arena
+// Records a requirement (once); nothing happens where it is proven. `what` is copied.
+void sd_module_require(sd_module *m, sd_dim a, sd_dim b, bool broadcast, const char *what);
 void sd_module_free(sd_module *m);                             // NULL ok
 
 // ---- values ----

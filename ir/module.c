@@ -137,3 +137,14 @@ void sd_type_print(const sd_module *m, const sd_value *v, sd_str *out) {
   }
   sd_str_put(out, "]");
 }
+
+void sd_module_require(sd_module *m, sd_dim a, sd_dim b, bool broadcast, const char *what) {
+  if (a == b || a == SD_DIM_NONE || b == SD_DIM_NONE) return;
+  if (broadcast && (sd_dim_is(m->dims, a, 1) || sd_dim_is(m->dims, b, 1))) return;
+  for (uint32_t i = 0; i < m->requires.len; i++) {
+    const sd_require *r = &m->requires.at[i];
+    bool same = (r->a == a && r->b == b) || (r->a == b && r->b == a);
+    if (same && (!r->broadcast || broadcast)) return;
+  }
+  sd_vec_push(m->arena, &m->requires, ((sd_require){a, b, broadcast, sd_arena_strdup(m->arena, what)}));
+}

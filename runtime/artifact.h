@@ -37,6 +37,7 @@ typedef enum sard_art_kind {
   SARD_ART_CONST,      // weights, each 64-byte aligned and followed by at least 64 readable bytes
   SARD_ART_IR,         // optional: final graph text
   SARD_ART_META,       // optional: model metadata as JSON
+  SARD_ART_CHECKS,     // sard_art_check[]: sizes that must agree once the symbols have values
 } sard_art_kind;
 
 typedef struct sard_art_section { uint32_t kind, count; uint64_t offset, size; } sard_art_section;
@@ -55,6 +56,9 @@ typedef struct sard_art_io {
   uint32_t dims;                   // LISTS offset of `rank` dim slots
   uint32_t symbols;                // LISTS offset of `rank` text offsets ("" for constant dims), or NONE
 } sard_art_io;
+
+// Slots a and b must be equal, or with `broadcast` one of them 1; `name`: the node that needs it.
+typedef struct sard_art_check { uint32_t a, b, broadcast, name; } sard_art_check;
 
 typedef enum sard_art_bufkind { SARD_AB_ARENA, SARD_AB_CONST, SARD_AB_INPUT, SARD_AB_OUTPUT } sard_art_bufkind;
 typedef struct sard_art_buf {

@@ -153,12 +153,26 @@ static void fill_step_dims(sard_session *s) {
   }
 }
 
+// What the compiler could not prove about sizes: without this a kernel could read outside of its buffers.
+static sard_status *check_requirements(const sard_session *s) {
+  const sd_art *a = &s->model->art;
+  for (uint32_t i = 0; i < a->n_checks; i++) {
+    const sard_art_check *c = &a->checks[i];
+    int64_t x = s->dim[c->a], y = s->dim[c->b];
+    if (x == y || (c->broadcast && (x == 1 || y == 1))) continue;
+    return SD_ERR(USAGE, "the shapes of the inputs do not fit together: node '%s' gets sizes %lld and %lld, which must %s",
+                  sd_art_text(a, c->name), (long long)x, (long long)y, c->broadcast ? "be equal or 1" : "be equal");
+  }
+  return NULL;
+}
+
 // Everything that follows from the symbol values.
 static sard_status *resize(sard_session *s) {
   const sd_art *a = &s->model->art;
   s->sized = false;
   if (a->n_syms) memcpy(s->sym, s->new_sym, a->n_syms * sizeof *s->sym);
   SD_TRY(sd_dimcode_eval(a, s->sym, s->dim));
+  SD_TRY(check_requirements(s));
   SD_TRY(check_sizes(s));
   SD_TRY(plan(s));
   fill_step_dims(s);

@@ -165,6 +165,11 @@ static sard_status *check_tables(const sd_art *a, int64_t *value, uint8_t *known
   for (uint32_t i = 0; i < a->n_bufs; i++) SD_TRY(check_buf(a, i, value, known));
   for (uint32_t i = 0; i < a->n_io; i++) SD_TRY(check_io(a, i));
   SD_TRY(check_syms(a)); // reads the dims of inputs, so after them
+  for (uint32_t i = 0; i < a->n_checks; i++) {
+    SD_TRY(check_slot(a, a->checks[i].a, "check", i));
+    SD_TRY(check_slot(a, a->checks[i].b, "check", i));
+    SD_TRY(check_text(a, a->checks[i].name, "check", i));
+  }
   for (uint32_t i = 0; i < a->n_kernels; i++) SD_TRY(check_kernel(a, i));
   for (uint32_t i = 0; i < a->n_steps; i++) SD_TRY(check_step(a, i));
   return NULL;

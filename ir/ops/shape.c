@@ -52,6 +52,7 @@ sard_status *sd_sh_same(const sd_node *n, sd_dim a, sd_dim b, const char *what, 
   const sd_dimtab *t = sd_sh_tab(n);
   if (a == SD_DIM_NONE || b == SD_DIM_NONE) return SD_SH_ERR(n, MODEL, "%s: a dim is too large", what);
   if (a != b && sd_dim_eq(t, a, b) == 0) return mismatch(n, what, a, b);
+  sd_module_require(n->graph->module, a, b, false, *n->name ? n->name : what);
   if (out) *out = sd_dim_is_const(t, b, NULL) ? b : a;
   return NULL;
 }
@@ -190,6 +191,7 @@ sard_status *sd_sh_bcast_dim(const sd_node *n, sd_dim a, sd_dim b, sd_dim *out) 
   if (a == SD_DIM_NONE || b == SD_DIM_NONE) return SD_SH_ERR(n, MODEL, "a dim is too large");
   bool ca = sd_dim_is_const(t, a, NULL), cb = sd_dim_is_const(t, b, NULL);
   sd_dim one = sd_dim_const(t, 1);
+  sd_module_require(n->graph->module, a, b, true, *n->name ? n->name : n->op->name);
   if (a == b || sd_dim_is(t, b, 1)) {
     *out = a;
   } else if (sd_dim_is(t, a, 1)) {

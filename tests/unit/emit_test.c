@@ -226,7 +226,7 @@ static void access_forms(void) {
 static void items(void) {
   check_all("kernel \"two\" { axis a0 \"r\" (7) axis a1 \"i\" (19) vec 1 axis a2 \"i\" (19) vec 1 axis a3 \"s\" (3) axis a4 \"j\" (19) in b0 f32 [133] out b1 f32 [133]\n"
             " local b2 f32 [19] local b3 f64 [19] grid a0\n nest a1 { b2[a1] = b0[((a0 * 19) + a1)] b3[a1] = cast.f64(b2[a1]) }\n"
-            " loop a3 { nest a4 sequential { b2[a4] = (b2[a4] + (b2[((a4 * 18) %% 19)] * cast.f32(a3))) } }\n"
+            " loop a3 { nest a4 sequential { b2[a4] = (b2[a4] + (b2[((a4 * 18) % 19)] * cast.f32(a3))) } }\n"
             " nest a2 { b1[((a0 * 19) + a2)] = (b2[a2] + cast.f32(b3[{(-1)a2 + (18)}])) } }\n", NULL, 1e-4, 1e-4);
   check_all("kernel \"scan\" { axis a0 \"r\" (6) block 4 axis a1 \"i\" (11) in b0 i32 [66] out b1 i32 [66] readwrite t0 = (1 <= a1)\n"
             " nest a0 a1 sequential { b1[((a0 * 11) + a1)] = (b0[((a0 * 11) + a1)] + b1[((a0 * 11) + (a1 + -1)) | t0]) } }\n", NULL, 0, 0);
@@ -259,6 +259,149 @@ static void dtypes(void) {
                      types[a], types[a], types[a], !strcmp(types[a], "i64") ? "3" : text("%s:3", types[a]), o == 7 ? "pow" : "", o == 7 ? "," : iops[o]), NULL, 0, 0);
   }
 }
+// ---- functions: units in the last place against the C library in a wider type ----
+typedef struct fn { const char *name; long double (*f)(long double); double lo, hi, ulp32, rel64; } fn;
+static const fn functions[] = {
+    {"exp", expl, -110, 95, 1.5, 1e-15},      {"exp", expl, -1, 1, 1.5, 1e-15},         {"log", logl, 0, 3, 1.5, 1e-15},
+    {"log", logl, 0, 1e30, 1.5, 1e-15},       {"tanh", tanhl, -10, 10, 5, 1e-14},       {"tanh", tanhl, -0.1, 0.1, 3, 1e-15},
+    {"erf", erfl, -4.5, 4.5, 5, 1e-14},       {"erf", erfl, -0.1, 0.1, 5, 1e-15},       {"sin", sinl, -1e5, 1e5, 2, 1e-9},
+    {"sin", sinl, -4, 4, 2, 1e-13},           {"cos", cosl, -1e5, 1e5, 2, 1e-9},        {"cos", cosl, -4, 4, 2, 1e-13},
+    {"tan", tanl, -1.5, 1.5, 4, 1e-14},       {"asin", asinl, -1, 1, 4, 1e-14},         {"acos", acosl, -1, 1, 4, 1e-13},
+    {"atan", atanl, -20, 20, 4, 1e-14},       {"sinh", sinhl, -80, 80, 4, 1e-14},       {"sinh", sinhl, -1, 1, 3, 1e-14},
+    {"cosh", coshl, -80, 80, 4, 1e-14},       {"asinh", asinhl, -50, 50, 5, 1e-14},     {"acosh", acoshl, 1, 50, 5, 1e-14},
+    {"atanh", atanhl, -1, 1, 5, 1e-14},       {"sqrt", sqrtl, 0, 1e6, 0.5, 1e-15},
+};
+static const double special[] = {0.0, -0.0, 1, -1, INFINITY, -INFINITY, NAN, 1e-40, -1e-40, 1e30, -1e30, 88.7, -87.5, -103.9, 0.5, 2, 1e-8};
+#define N_SPECIAL (int)(sizeof special / sizeof *special)
+#define N_POINTS 4000
+
+static double ulp_of(double x) { // of f32 at x
+  double a = fabs(x);
+  if (a < 0x1p-126) return 0x1p-149;
+  int e;
+  frexp(a, &e);
+  return ldexp(1, e - 24);
+}
+
+static double domain(const fn *f, int i) {
+  if (i < N_SPECIAL && f->lo < 0) return special[i];
+  return f->lo + (f->hi - f->lo) * er_uniform(&seed);
+}
+
+static void run_function(const fn *f, const sd_isa *isa, bool wide) {
+  const char *t = wide ? "f64" : "f32";
+  sd_arena_reset(arena);
+  sd_kernel *k = parse(text("kernel \"f\" { axis a0 \"i\" (%d) vec 2 in b0 %s [%d] out b1 %s [%d] nest a0 { b1[a0] = %s(b0[a0]) } }\n", N_POINTS, t, N_POINTS, t, N_POINTS, f->name));
+  er_code c;
+  sard_status *st = k ? er_compile(k, isa, 1, &c) : NULL;
+  CHECK_OK(st);
+  if (st || !k) return;
+  static double in[N_POINTS], out[N_POINTS];
+  static float in32[N_POINTS], out32[N_POINTS];
+  for (int i = 0; i < N_POINTS; i++) in[i] = domain(f, i), in32[i] = (float)in[i];
+  er_run(&c, wide ? (void *[]){in, out} : (void *[]){in32, out32}, NULL, 1);
+  double worst = 0, at = 0;
+  bool special_ok = true;
+  for (int i = 0; i < N_POINTS; i++) {
+    double x = wide ? in[i] : in32[i], got = wide ? out[i] : out32[i];
+    long double want = f->f((long double)x);
+    if (!wide && fabsl(want) > 3.4028235e38L && isfinite(want)) want = want > 0 ? INFINITY : -INFINITY;
+    if (fabsl(want) > 1.79e308L && isfinite(want)) want = want > 0 ? INFINITY : -INFINITY;
+    if (isnan(want) || isinf(want)) {
+      bool ok = isnan(want) ? isnan(got) : got == (double)want;
+      if (!ok) special_ok = false, printf("%s %s(%g) is %g on %s\n", t, f->name, x, got, isa->name);
+      continue;
+    }
+    if (i < N_SPECIAL && fabs(x) > 1e9) continue; // sin and friends far out
+    double e = wide ? (double)(fabsl(got - want) / fmaxl(fabsl(want), 1e-290L)) : (double)(fabsl(got - want) / ulp_of((double)want));
+    if (!(e <= worst)) worst = e, at = x;
+  }
+  CHECK(special_ok);
+  double limit = wide ? f->rel64 : f->ulp32;
+  if (getenv("EMIT_ULP") || !(worst <= limit)) printf("%-8s %s %-6s [%g, %g]: worst %.3g at %.17g (limit %g)\n", isa->name, t, f->name, f->lo, f->hi, worst, at, limit);
+  CHECK(worst <= limit);
+  sd_code_unload(&c.code);
+}
+
+static void function_errors(void) {
+  for (int i = 0; i < n_isas; i++)
+    for (unsigned f = 0; f < sizeof functions / sizeof *functions; f++)
+      for (int wide = 0; wide <= 1; wide++) run_function(&functions[f], isas[i], wide);
+}
+
+static double pow_ref(double x, double y) { return pow(x, y); }
+static double fmod_ref(double x, double y) { return fmod(x, y); }
+static void binary_functions(void) {
+  static const struct { const char *name; double (*f)(double, double); } fs[] = {{"pow", pow_ref}, {"fmod", fmod_ref}};
+  for (int i = 0; i < n_isas; i++)
+    for (int f = 0; f < 2; f++)
+      for (int wide = 0; wide <= 1; wide++) {
+        static double in[2][N_POINTS], out[N_POINTS];
+        static float in32[2][N_POINTS], out32[N_POINTS];
+        const char *t = wide ? "f64" : "f32";
+        sd_arena_reset(arena);
+        sd_kernel *k = parse(text("kernel \"f\" { axis a0 \"i\" (%d) vec 1 in b0 %s [%d] in b1 %s [%d] out b2 %s [%d] nest a0 { b2[a0] = %s(b0[a0], b1[a0]) } }\n",
+                                  N_POINTS, t, N_POINTS, t, N_POINTS, t, N_POINTS, fs[f].name));
+        er_code c;
+        if (!k || er_compile(k, isas[i], 1, &c)) { CHECK(false); continue; }
+        for (int j = 0; j < N_POINTS; j++) {
+          bool grid = j < N_SPECIAL * N_SPECIAL;
+          in[0][j] = grid ? special[j / N_SPECIAL] : f ? er_uniform(&seed) * 1e6 - 5e5 : er_uniform(&seed) * 20;
+          in[1][j] = grid ? special[j % N_SPECIAL] : f ? er_uniform(&seed) * 20 - 10 : er_uniform(&seed) * 8 - 4;
+          if (!f && j % 3 == 0 && !grid) in[0][j] = -in[0][j], in[1][j] = floor(in[1][j]);
+          in32[0][j] = (float)in[0][j], in32[1][j] = (float)in[1][j];
+        }
+        er_run(&c, wide ? (void *[]){in[0], in[1], out} : (void *[]){in32[0], in32[1], out32}, NULL, 1);
+        double worst = 0;
+        int bad = 0;
+        for (int j = 0; j < N_POINTS; j++) {
+          double x = wide ? in[0][j] : in32[0][j], y = wide ? in[1][j] : in32[1][j], got = wide ? out[j] : out32[j], want = fs[f].f(x, y);
+          if (!wide) want = (float)want;
+          if (f == 1 && fabs(x / y) > 1e6) continue;
+          if (isnan(want) || isinf(want) || want == 0) {
+            if (isnan(want) ? !isnan(got) : got != want) bad++, printf("%s %s %s(%g, %g) is %g, not %g\n", isas[i]->name, t, fs[f].name, x, y, got, want);
+            continue;
+          }
+          double e = wide ? fabs(got - want) / fabs(want) : fabs(got - want) / ulp_of(want);
+          if (!(e <= worst)) worst = e;
+        }
+        if (getenv("EMIT_ULP")) printf("%-8s %s %s: worst %.3g\n", isas[i]->name, t, fs[f].name, worst);
+        CHECK(bad == 0);
+        CHECK(worst <= (wide ? 1e-12 : 1));
+        sd_code_unload(&c.code);
+      }
+}
+
+// ---- the error flag, other architectures, hostile kernels ----
+static void index_errors(void) {
+  for (int i = 0; i < n_isas; i++)
+    for (int bad = -1; bad < 21; bad++) {
+      sd_arena_reset(arena);
+      sd_kernel *k = parse("kernel \"index\" { axis a0 \"i\" (21) block 8 vec 1 in b0 f32 [5] in b1 i64 [21] out b2 f32 [21] nest a0 { b2[a0] = b0[index(b1[a0], 5)] } }\n");
+      er_code c;
+      CHECK_OK(er_compile(k, isas[i], 1, &c));
+      float x[5] = {1, 2, 3, 4, 5}, y[21];
+      int64_t index[32];
+      for (int j = 0; j < 32; j++) index[j] = j < 21 ? j % 5 : 99; // past the end: must not count
+      if (bad >= 0) index[bad] = bad % 2 ? -1 : 5;
+      uint32_t e = er_run(&c, (void *[]){x, index, y}, NULL, 1);
+      CHECK(e == (bad >= 0 ? SARD_KE_INDEX : 0));
+      CHECK(bad < 0 || y[bad] == 1);
+      sd_code_unload(&c.code);
+    }
+}
+
+static void other_target(void) {
+  sd_arena_reset(arena);
+  sd_kernel *k = parse("kernel \"gemm\" { axis a0 \"m\" (M) unroll 8 axis a1 \"n\" (N) vec 3 axis a2 \"k\" (K) in b0 f16 [M*K] in b1 bf16 [K*N] out b2 f16 [M*N]\n"
+                       " nest a0 a1 { b2[{(N)a0 + (1)a1 + (0)}] = tanh(sum(a2: (b0[{(K)a0 + (1)a2 + (0)}] * b1[{(N)a2 + (1)a1 + (0)}]))) } }\n");
+  sd_object o;
+  CHECK_OK(sd_emit_llvm(k, sd_isa_find("neon"), "kernel", 2, arena, &o));
+  CHECK_OK(sd_code_check(o.data, o.size, "kernel"));
+  const sd_isa *none;
+  CHECK_ERR(sd_isa_host("avx9", &none), USAGE, "avx512");
+}
+
 int main(void) {
   arena = sd_arena_new();
   if (!arena) return 1;
@@ -272,6 +415,10 @@ int main(void) {
   RUN(access_forms);
   RUN(items);
   RUN(dtypes);
+  RUN(function_errors);
+  RUN(binary_functions);
+  RUN(index_errors);
+  RUN(other_target);
   sd_arena_free(arena);
   return check_end();
 }

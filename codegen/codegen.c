@@ -306,6 +306,19 @@ static sard_status *add_symbols(gen *g) {
 
 // ---- the plan ----
 
+// The original of a packed constant goes as soon as no later step reads it, so that weights are not held twice.
+static void release_original(const gen *g, const step *s, const sd_const *c) {
+  const step *end = g->steps.at + g->steps.len;
+  for (uint32_t i = 0; i < g->m->main->outputs.len; i++)
+    if (root(g->m->main->outputs.at[i])->data == c) return;
+  for (const step *t = g->steps.at; t < end; t++)
+    for (uint32_t i = 0; i < t->n_bufs; i++) {
+      const sd_value *v = t->bufs[i].value;
+      if (v && v->data == c && (t > s || !t->bufs[i].pack)) return;
+    }
+  sd_const_release(g->m, c, true);
+}
+
 static sard_status *add_step(gen *g, const step *s, const uint32_t *kernel_of_unit) {
   sd_artifact *x = g->x;
   const sd_unit *u = &g->units.at[s->unit];
@@ -315,6 +328,8 @@ static sard_status *add_step(gen *g, const step *s, const uint32_t *kernel_of_un
     else SD_TRY(value_buf(g, s->bufs[i].value, &bufs[i]));
     touch(g, bufs[i], at);
   }
+  for (uint32_t i = 0; i < s->n_bufs; i++)
+    if (s->bufs[i].pack) release_original(g, s, s->bufs[i].value->data);
   for (uint32_t i = 0; i < u->n_dims; i++) dims[i] = sd_dimslots_get(&x->slots, u->dims[i]);
   sard_art_step e = {.kind = SARD_AS_DISPATCH, .kernel = kernel_of_unit[s->unit], .n_buf = s->n_bufs, .n_dim = u->n_dims};
   e.bufs = sd_artifact_list(x, bufs, s->n_bufs);

@@ -71,13 +71,12 @@ static const double exp64[] = {0.5000000000000011676, 0.1666666666666642373, 0.0
                                0.00002480148944171330873, 2.755757222349027708e-6, 2.763165313123794155e-7,
                                2.500614753632971892e-8};
 
-// 2^n as two factors, so that results down to the smallest denormal and up to infinity are right.
-static X *scale(vm v, X *p, X *rounded) {
-  uint64_t half = (uint64_t)v.bias + 1; // n + 2*half is positive
-  X *nb = sub(v, bits(v, rounded), ci(v, bits_of(v, v.d ? 0x1.8p52 : 0x1.8p23) - 2 * half));
-  X *n1 = shr(v, nb, 1), *n2 = sub(v, nb, n1), *one = ci(v, 1);
-  p = mul(v, p, flt(v, shl(v, sub(v, n1, one), v.mant)));
-  return mul(v, p, flt(v, shl(v, sub(v, n2, one), v.mant)));
+// p * 2^n for the n in the low bits of `rounded`, as two factors, so that results down to the smallest denormal and up to
+// infinity are right.
+static X *scale(vm v, X *p, X *rounded, X *small) {
+  uint64_t low = (uint64_t)v.bias - 1, high = low + 64;
+  X *e = add(v, shl(v, bits(v, rounded), v.mant), sel(v, small, ci(v, high << v.mant), ci(v, low << v.mant)));
+  return mul(v, mul(v, p, flt(v, e)), sel(v, small, c(v, 0x1p-63), c(v, 2)));
 }
 
 static X *exp_(vm v, X *x) {
@@ -86,7 +85,7 @@ static X *exp_(vm v, X *x) {
   X *r = fma_(v, n, c(v, v.d ? -6.93147180369123816490e-01 : -0.693145751953125), x); // ln 2 in two parts
   r = fma_(v, n, c(v, v.d ? -1.90821492927058770002e-10 : -1.428606765330187e-06), r);
   X *q = v.d ? POLY(v, r, exp64) : POLY(v, r, exp32);
-  return scale(v, add(v, fma_(v, mul(v, r, r), q, r), c(v, 1)), t);
+  return scale(v, add(v, fma_(v, mul(v, r, r), q, r), c(v, 1)), t, lt(v, x, c(v, v.d ? -700 : -86)));
 }
 
 // ---- log ----
@@ -328,15 +327,15 @@ static X *int_pow(sd_kernel *k, X *x, X *y) { // squaring; exponents below 0 giv
   return sd_x_sel(k, sd_x_bin(k, SD_X_LT, y, zero), unit, r);
 }
 
-// Takes off multiples of |y| whose factor has at most 29 bits, so that products are exact in f64; three steps reach
-// quotients of 2^87.
+// Takes off multiples of |y| whose factor has at most 26 bits, and |y| in two halves, so that products are exact in f64
+// without a fused operation; three steps reach quotients of 2^78.
 static X *fmod_(vm v, X *x, X *y) {
   vm w = vm_of(v.k, SD_F64);
-  X *b = sd_x_cast(v.k, SD_F64, fabs_(v, y)), *r = sd_x_cast(v.k, SD_F64, fabs_(v, x));
+  X *b = sd_x_cast(v.k, SD_F64, fabs_(v, y)), *r = sd_x_cast(v.k, SD_F64, fabs_(v, x)), *top = ci(w, ~((1ull << 27) - 1));
+  X *high = flt(w, and_(w, bits(w, b), top)), *low = sub(w, b, high);
   for (int i = 0; i < 3; i++) {
-    X *q = un(w, SD_X_TRUNC, quo(w, r, b));
-    q = flt(w, and_(w, bits(w, q), ci(w, ~((1ull << 24) - 1))));
-    r = fma_(w, neg(w, q), b, r);
+    X *q = flt(w, and_(w, bits(w, un(w, SD_X_TRUNC, quo(w, r, b))), top));
+    r = sub(w, sub(w, r, mul(w, q, high)), mul(w, q, low));
     r = sel(w, lt(w, r, c(w, 0)), add(w, r, b), r);
   }
   r = sel(w, lt(w, r, b), r, sub(w, r, b));

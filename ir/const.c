@@ -1,4 +1,6 @@
 // Constants: making them, hashing their contents, reading small integer ones as dims.
+#include <sys/mman.h>
+
 #include "ir/graph.h"
 #include "runtime/base/alloc.h"
 #include "runtime/base/hash.h"
@@ -37,6 +39,19 @@ sd_value *sd_value_const_i64(sd_graph *g, const int64_t *v, int n) {
 
 sd_value *sd_value_const_f32(sd_graph *g, float v) {
   return sd_value_const(g, "", SD_F32, 0, NULL, sd_arena_dup(g->module->arena, &v, sizeof v));
+}
+
+enum { PAGE = 4096, RELEASE_BYTES = 1 << 18 };
+
+void sd_const_release(const sd_module *m, const sd_const *c, bool last) {
+  const uint8_t *p = c->data;
+  bool mapped = false;
+  if (c->bytes < RELEASE_BYTES || c->dtype == SD_STRING) return;
+  for (uint32_t i = 0; i < m->maps.len && !mapped; i++)
+    mapped = p >= m->maps.at[i].data && p < m->maps.at[i].data + m->maps.at[i].size;
+  if (!mapped && !last) return;
+  uintptr_t from = sd_align_up((uintptr_t)p, PAGE), to = ((uintptr_t)p + c->bytes) / PAGE * PAGE;
+  if (to > from) madvise((void *)from, to - from, MADV_DONTNEED);
 }
 
 uint64_t sd_const_hash(const sd_const *c) {

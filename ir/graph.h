@@ -6,6 +6,7 @@
 #pragma once
 #include "ir/dim.h"
 #include "runtime/base/dtype.h"
+#include "runtime/base/file.h"
 #include "runtime/base/status.h"
 
 typedef struct sd_module sd_module;
@@ -114,6 +115,7 @@ struct sd_module {
   uint32_t next_id;
   SD_VEC(sd_meta) metadata;
   SD_VEC(sd_require) requires;
+  SD_VEC(sd_map) maps;  // files that constants may point into; unmapped by whoever mapped them
 };
 
 // ---- module ----
@@ -138,6 +140,9 @@ sd_dim sd_value_count(const sd_value *v);                           // number of
 void sd_value_replace(sd_value *old, sd_value *new_);               // all uses and graph outputs of old become new_
 bool sd_value_is_input(const sd_value *v);                          // of its graph
 bool sd_value_is_output(const sd_value *v);                         // of its graph, or of a body below it
+// Gives memory of a large constant back to the system. In a mapped file: its pages, which come again when they are read.
+// Elsewhere, and only with `last` (nothing reads it any more): its contents.
+void sd_const_release(const sd_module *m, const sd_const *c, bool last);
 uint64_t sd_const_hash(const sd_const *c);                          // cached in *c
 // Content of an integer constant or symbolic content as dims; false when not known. n elements, caller gives the room.
 bool sd_value_elems(const sd_value *v, sd_dim *out, uint32_t cap, uint32_t *out_n);

@@ -108,6 +108,8 @@ void sd_value_replace(sd_value *old, sd_value *new_) {
     sd_use u = old->uses.at[old->uses.len - 1];
     sd_node_set_input(u.node, u.operand, new_);
   }
+  // Outputs are known by name: it passes on to a value that has no name of its own to keep.
+  if (*old->name && new_->def && sd_value_is_output(old) && !sd_value_is_output(new_)) new_->name = old->name;
   replace_outputs(old->graph, old, new_);
 }
 

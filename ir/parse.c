@@ -111,6 +111,12 @@ sard_status *sd_parse_float(parser *s, double *out) {
   return NULL;
 }
 
+// The same for a word that was just read.
+static sard_status *fail_before(parser *s, const char *word, const char *what) {
+  s->p -= strlen(word);
+  return sd_parse_fail(s, what);
+}
+
 // ---- types ----
 
 static sard_status *parse_dtype(parser *s, sd_dtype *out) {
@@ -121,7 +127,7 @@ static sard_status *parse_dtype(parser *s, sd_dtype *out) {
   }
   SD_TRY(sd_parse_word(s, &name));
   *out = sd_dtype_parse(name);
-  return *out ? NULL : sd_parse_fail(s, "unknown type");
+  return *out ? NULL : fail_before(s, name, "unknown type");
 }
 
 static sard_status *parse_const_dims(parser *s, int *rank, int64_t *dims) {
@@ -231,9 +237,12 @@ static sard_status *parse_ref(parser *s, sd_value **out) {
   uint32_t id;
   *out = NULL;
   if (sd_parse_eat(s, "_")) return NULL;
+  const char *start = s->p;
   SD_TRY(parse_id(s, &id));
   *out = id_find(s, id);
-  return *out ? NULL : sd_parse_fail(s, "the value is not defined before");
+  if (*out) return NULL;
+  s->p = start;
+  return sd_parse_fail(s, "the value is not defined before this use");
 }
 
 // ---- nodes ----
@@ -253,7 +262,7 @@ static sard_status *parse_attr(parser *s, sd_node *n) {
   const char *name;
   SD_TRY(sd_parse_word(s, &name));
   sd_attr *a = sd_node_attr(n, name);
-  if (!a) return sd_parse_fail(s, "the operator has no such attribute");
+  if (!a) return fail_before(s, name, "the operator has no such attribute");
   SD_TRY(sd_parse_need(s, "="));
   sd_attr_kind kind = n->op->attrs[a - n->attrs].def.kind;
   *a = (sd_attr){0};
@@ -305,12 +314,18 @@ static sard_status *infer(const parser *s, sd_node *n, const type *types) {
   return NULL;
 }
 
+static sard_status *unknown_op(parser *s, const char *name) {
+  const char *near = sd_op_nearest(name);
+  sard_status *st = fail_before(s, name, "unknown operator");
+  return near ? sd_status_field(st, SARD_TEXT_HINT, "did you mean '%s'?", near) : st;
+}
+
 static sard_status *parse_node(parser *s, sd_graph *g, const def *defs, uint32_t n_out, int depth) {
   const char *name;
   operands in = {0};
   SD_TRY(sd_parse_word(s, &name));
   const sd_op *op = sd_op_find(name);
-  if (!op) return sd_parse_fail(s, "unknown operator before");
+  if (!op) return unknown_op(s, name);
   SD_TRY(parse_operands(s, &in));
   sd_node *n = sd_node_new(g, NULL, op, in.at, in.len, n_out);
   SD_TRY(parse_suffix(s, n));

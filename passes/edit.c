@@ -15,6 +15,8 @@ static sard_status *fold_if_constant(sd_node *n, sd_value **out) {
   SD_TRY(sd_eval_node_consts(n, m->arena, &c));
   sd_value *v = sd_value_const(n->graph, n->out[0]->name, c->dtype, c->rank, c->dims, c->data);
   if (!v) return NULL;
+  for (uint32_t i = 0; i < n->n_in; i++)
+    if (n->in[i]) sd_const_release(m, n->in[i]->data, false);
   sd_node_remove(n);
   *out = v;
   return NULL;

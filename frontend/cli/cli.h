@@ -19,13 +19,16 @@ bool sd_args_flag_of(const sd_cli_flag *f, const char *verb); // whether the ver
 typedef struct sd_cli sd_cli;
 typedef struct sd_cli_action { const char *verb; sard_status *(*run)(sd_cli *c); } sd_cli_action;
 
+typedef struct sd_cli_tensors { sard_tensor **at; int n; } sd_cli_tensors;
+
 // What only the full program can do; sard-rt has none of it.
 typedef struct sd_cli_compiler {
+  // run --check: compares the compiled nodes with the interpreter's, and the outputs `out` of the run with both; appends
+  // members to c->json and sets c->failed.
+  sard_status *(*check)(sd_cli *c, sard_context *ctx, const sd_cli_tensors *in, const sd_cli_tensors *out);
   // Compiles with a report of the driver's seconds.
   sard_status *(*compile)(sd_cli *c, sard_context *ctx, const sard_source *src, const sard_options *o, sard_model **out,
                           double *out_seconds);
-  // run --check: compares the compiled nodes of the model with the interpreter's; appends members to c->json.
-  sard_status *(*check)(sd_cli *c, sard_context *ctx, sard_tensor *const *in, int n_in);
 } sd_cli_compiler;
 
 typedef struct sd_cli_program {
@@ -108,7 +111,6 @@ sard_status *sd_model_options(sd_cli *c, sard_options *o); // puts -O, --target,
 const char *sd_model_type(sd_cli *c, const sard_tensor_desc *d); // "f32[N,3,224,224]" in the arena
 
 // ---- inputs (inputs.c) ----
-typedef struct sd_cli_tensors { sard_tensor **at; int n; } sd_cli_tensors;
 // Inputs of the model by the flags --inputs, --input, --shape, --dim, --seed, in its order.
 sard_status *sd_inputs_make(sd_cli *c, const sd_cli_model *m, sd_cli_tensors *out);
 void sd_inputs_free(sd_cli_tensors *t);

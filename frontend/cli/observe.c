@@ -4,12 +4,17 @@
 #include "frontend/cli/tools.h"
 #include "runtime/model.h"
 
-static const char *const LAST_PASS = "memory"; // decides which values share storage: it runs after the outputs are added
+// Decides which values share storage: left out, because here every value is kept, and the interpreter keeps each apart.
+static const char *const SHARING_PASS = "memory";
 
 static const char *pass_before(const char *name) {
   const char *before = NULL;
   for (uint32_t i = 0; sd_pass_at(i) && strcmp(sd_pass_at(i)->name, name) != 0; i++) before = sd_pass_at(i)->name;
   return before;
+}
+
+static const char *node_name(sd_arena *a, const sd_node *n, uint32_t out) {
+  return !n->name || !*n->name ? "" : out ? sd_arena_printf(a, "%s:%u", n->name, out) : n->name;
 }
 
 static sard_status *add_outputs(sd_observer *w) {
@@ -20,7 +25,7 @@ static sard_status *add_outputs(sd_observer *w) {
     for (uint32_t i = 0; i < n->n_out; i++) {
       sd_value *v = n->out[i];
       if (!v || v->rank == SD_RANK_UNKNOWN || (v->uses.len == 0 && !sd_value_is_output(v))) continue;
-      sd_vec_push(w->arena, &list, ((sd_observed){v->name ? v->name : "", n->op->name, v, NULL}));
+      sd_vec_push(w->arena, &list, ((sd_observed){v->name ? v->name : "", n->op->name, node_name(w->arena, n, i), v, NULL}));
       sd_graph_output(g, v);
     }
   w->at = list.at;
@@ -48,15 +53,12 @@ static sard_status *compile(sd_observer *w, sard_context *ctx, const char *path,
   jmp_buf oom;
   o.dump = NULL;
   SD_TRY(sd_driver_load(&src, &o, &w->module));
-  o.stop_after = pass_before(LAST_PASS);
+  o.stop_after = pass_before(SHARING_PASS);
   SD_TRY(sd_driver_passes(w->module, &o, &report, w->arena));
   if (setjmp(oom)) return SD_ERR(NOMEM, "out of memory while compiling");
   sd_arena_set_oom(w->module->arena, &oom);
   sd_arena_set_oom(w->arena, &oom);
   SD_TRY(add_outputs(w));
-  o.stop_after = NULL, o.from = LAST_PASS;
-  SD_TRY(sd_driver_passes(w->module, &o, &report, w->arena));
-  sd_arena_set_oom(w->module->arena, &oom);
   return generate(w, ctx, &o);
 }
 
@@ -68,7 +70,7 @@ static sard_status *load_artifact(sd_observer *w, sard_context *ctx, const char 
   for (int i = 0; i < w->n; i++) {
     sard_tensor_desc d;
     SD_TRY(sard_model_io(w->loaded.model, 1, i, &d));
-    w->at[i] = (sd_observed){.name = sd_arena_strdup(w->arena, d.name), .op = ""};
+    w->at[i] = (sd_observed){.name = sd_arena_strdup(w->arena, d.name), .op = "", .node = ""};
   }
   return NULL;
 }
@@ -90,24 +92,23 @@ sard_status *sd_observe_open(sd_cli *c, sard_context *ctx, const char *path, con
   return sd_status_field(st, SARD_TEXT_FILE, "%s", path);
 }
 
-sard_status *sd_observe_run(sd_cli *c, sd_observer *w, sard_tensor *const *in, int n_in) {
+sard_status *sd_observe_run(sd_observer *w, sard_tensor *const *in, int n_in) {
   sard_session *s;
   int n = sard_model_io_count(w->loaded.model, 1), first = n - w->n;
-  sard_tensor **out = SD_NEW_ARRAY(c->arena, sard_tensor *, n + 1);
+  sard_tensor **out = SD_NEW_ARRAY(w->arena, sard_tensor *, n + 1);
   SD_TRY(sard_session_new(w->loaded.model, NULL, &s));
   sd_stop_session(s);
   sard_status *st = sard_session_run(s, in, n_in, out, n);
   sd_stop_session(NULL);
   sard_session_free(s);
-  for (int i = 0; i < n; i++) {
-    if (i < first) sard_tensor_free(out[i]); // the graph's own outputs come again as outputs of their nodes
-    else w->at[i - first].tensor = out[i];
-  }
+  w->outputs = out, w->n_outputs = first;
+  for (int i = 0; i < w->n; i++) w->at[i].tensor = out[first + i];
   return st;
 }
 
 void sd_observe_close(sd_observer *w) {
   for (int i = 0; i < w->n; i++) sard_tensor_free(w->at[i].tensor);
+  for (int i = 0; i < w->n_outputs; i++) sard_tensor_free(w->outputs[i]);
   sard_model_free(w->loaded.model);
   sd_module_free(w->module);
   sd_arena_free(w->arena);

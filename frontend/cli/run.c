@@ -192,7 +192,7 @@ static sard_status *steps(running *r) {
   if (!sd_args_given(r->c, "check")) return NULL;
   if (!compiler || r->m.artifact)
     return SD_ERR(UNSUPPORTED, "--check needs the model itself (an .onnx or a dump)%s, not a compiled artifact", compiler ? "" : " and the full program");
-  return compiler->check(r->c, r->m.ctx, r->in.at, r->in.n);
+  return compiler->check(r->c, r->m.ctx, &r->in, &r->out);
 }
 
 sard_status *sd_verb_run(sd_cli *c) {

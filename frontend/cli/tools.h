@@ -14,11 +14,12 @@ sard_status *sd_tools_options(sd_cli *c, sd_driver_options *o); // of the flags 
 // sd_cli_compiler
 sard_status *sd_tools_compile(sd_cli *c, sard_context *ctx, const sard_source *src, const sard_options *o, sard_model **out,
                               double *out_seconds);
-sard_status *sd_tools_check(sd_cli *c, sard_context *ctx, sard_tensor *const *in, int n_in); // check.c
+sard_status *sd_tools_check(sd_cli *c, sard_context *ctx, const sd_cli_tensors *in, const sd_cli_tensors *out); // check.c
 
 // ---- observe.c: a model compiled such that the value of every node can be seen ----
 typedef struct sd_observed {
   const char *name, *op; // name of the value, "" when it has none; op of the node that makes it
+  const char *node;      // name of that node and number of the output, "" when it has none
   const sd_value *value; // NULL for a compiled artifact
   sard_tensor *tensor;   // NULL before the run
 } sd_observed;
@@ -28,11 +29,13 @@ typedef struct sd_observer {
   sd_cli_model loaded;   // ctx is the caller's
   sd_observed *at;       // in the order of nodes
   int n;
+  sard_tensor **outputs; // the graph's own outputs
+  int n_outputs;
 } sd_observer;
 // Compiles the model of `path`. The passes run as they would, so that the nodes seen are those that are compiled; only
-// memory is not shared between values.
+// memory is not shared between values. An artifact shows its outputs.
 sard_status *sd_observe_open(sd_cli *c, sard_context *ctx, const char *path, const sd_driver_options *o, sd_observer *out);
-sard_status *sd_observe_run(sd_cli *c, sd_observer *w, sard_tensor *const *in, int n_in);
+sard_status *sd_observe_run(sd_observer *w, sard_tensor *const *in, int n_in);
 void sd_observe_close(sd_observer *w);
 
 // ---- cost.c: what a model would take ----

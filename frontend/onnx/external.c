@@ -163,6 +163,7 @@ static sard_status *map_location(sd_external *x, const char *location, const sd_
   close(fd);
   SD_TRY(st);
   sd_names_add(&x->files, sd_arena_strdup(x->arena, location), m);
+  if (x->module) sd_vec_push(x->arena, &x->module->maps, *m);
   return *out = m, NULL;
 }
 

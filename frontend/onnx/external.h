@@ -1,6 +1,7 @@
 // External data of a model: files beside it, opened so that a hostile model cannot reach anything else.
 #pragma once
 #include "frontend/onnx/names.h"
+#include "ir/graph.h"
 #include "onnx.proto3.pb-c.h"
 #include "runtime/base/file.h"
 
@@ -9,6 +10,7 @@ typedef struct sd_external {
   const char *model_path; // NULL: the model came as bytes
   const sard_source *source;
   sd_names files;         // location -> sd_map
+  sd_module *module;      // learns of the maps; NULL ok
 } sd_external;
 
 // `arena` becomes the owner of all maps.

@@ -59,6 +59,13 @@ static bool same_node(const sd_node *a, const sd_node *b) {
   return true;
 }
 
+// Two outputs of the graph have two names.
+static bool both_outputs(const sd_node *a, const sd_node *b) {
+  for (uint32_t i = 0; i < a->n_out; i++)
+    if (a->out[i] && sd_value_is_output(a->out[i]) && sd_value_is_output(b->out[i])) return true;
+  return false;
+}
+
 typedef struct slot { uint64_t hash; void *item; } slot;
 typedef struct set { slot *at; uint32_t cap; } set; // open addressing
 
@@ -107,6 +114,7 @@ sard_status *sd_pass_cse(sd_module *m, const sd_pass_options *o, sd_arena *scrat
       continue;
     }
     sd_node *first = q->item;
+    if (both_outputs(n, first)) continue;
     for (uint32_t i = 0; i < n->n_out; i++)
       if (n->out[i]) sd_value_replace(n->out[i], first->out[i]);
     sd_node_remove(n), r->rewrites++;

@@ -50,7 +50,8 @@ struct sd_value {
   sd_value *storage;
   // Its node needs no code: the same elements as `storage` (Reshape), or put together from windows (Concat).
   bool view;
-  // With `storage`: the value lies inside of it, element 0 at this position (rank dims; same rank).
+  // With `storage`: the value lies inside of it, element 0 at this position (one entry for each dim of the storage, whose
+  // rank may be higher: dims are then aligned at the last one).
   const sd_dim *window;
   SD_VEC(sd_use) uses;
 };

@@ -82,16 +82,25 @@ static const sd_value *holder(const sd_value *v) {
 }
 
 sd_expr *sd_tb_offset(sd_tb *b, const sd_value *v, sd_expr *const *idx) {
-  const sd_value *outer = outer_value(b, v), *h = outer ? holder(outer) : v;
-  sd_expr *off = sd_x_i(b->k, SD_I64, 0);
+  const sd_value *outer = outer_value(b, v), *shape = v;
+  sd_expr *off = sd_x_i(b->k, SD_I64, 0), *x[SD_MAX_RANK];
   sd_dim stride = sd_dim_const(b->dims, 1);
-  for (int i = v->rank - 1; i >= 0; i--) {
-    sd_expr *x = idx[i];
-    if (!x) return NULL;
-    for (const sd_value *w = outer; w && w->window; w = w->storage)
-      x = sd_x_bin(b->k, SD_X_ADD, x, sd_x_dim(b->k, w->window[i]));
-    off = sd_x_bin(b->k, SD_X_ADD, off, sd_x_mul_dim(b->k, x, stride));
-    stride = sd_dim_mul(b->dims, stride, h != outer && outer ? h->dims[i] : v->dims[i]);
+  int rank = v->rank;
+  for (int i = 0; i < rank; i++) {
+    if (!idx[i]) return NULL;
+    x[i] = idx[i];
+  }
+  for (const sd_value *w = outer; w && w->window; w = w->storage) {
+    int more = w->storage->rank - rank; // dims that the window fixes
+    for (int i = rank; i-- > 0;) x[i + more] = x[i];
+    for (int i = 0; i < more; i++) x[i] = sd_x_i(b->k, SD_I64, 0);
+    rank += more;
+    for (int i = 0; i < rank; i++) x[i] = sd_x_bin(b->k, SD_X_ADD, x[i], sd_x_dim(b->k, w->window[i]));
+    shape = w->storage;
+  }
+  for (int i = rank - 1; i >= 0; i--) {
+    off = sd_x_bin(b->k, SD_X_ADD, off, sd_x_mul_dim(b->k, x[i], stride));
+    stride = sd_dim_mul(b->dims, stride, shape->dims[i]);
   }
   return off;
 }
@@ -307,6 +316,16 @@ static sd_expr *pull_member(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *c
 }
 
 // ---- outputs ----
+static bool wanted(const sd_value *v) { return v && (v->uses.len || sd_value_is_output(v)); }
+
+// Dead outputs count only when all outputs are dead.
+static bool any_wanted(const sd_node *n) {
+  for (uint32_t i = 0; i < n->n_out; i++) {
+    if (wanted(n->out[i])) return true;
+  }
+  return false;
+}
+
 sd_buf *sd_tb_out(sd_tb *b, const sd_node *n, uint32_t out) {
   sd_value *v = out < n->n_out ? n->out[out] : NULL;
   if (v && b->inlined && n->graph == b->inlined) {
@@ -316,7 +335,7 @@ sd_buf *sd_tb_out(sd_tb *b, const sd_node *n, uint32_t out) {
       if (b->inlined->outputs.at[i] == inner) v = b->node->out[i];
     }
   }
-  if (!v) { // an output that nobody wants still has a place to write to
+  if (!v || (!wanted(v) && any_wanted(v->def))) { // an output that nobody wants still has a place to write to
     sd_dim one = sd_dim_const(b->dims, 1);
     const sd_value *inner = out < n->n_out ? n->out[out] : NULL;
     return sd_kernel_buf(b->k, SD_BUF_LOCAL, inner ? inner->dtype : SD_F32, inner ? sd_value_count(inner) : one, NULL);
@@ -378,13 +397,12 @@ static sard_status *outputs_nest(sd_tb *b, const out_ref *outs, uint32_t n, bool
 static uint32_t wanted_outputs(sd_tb *b, out_ref *outs) {
   const sd_node *n = b->node;
   uint32_t count = 0;
-  for (int pass = 0; pass < 2 && !count; pass++) { // dead outputs only when all are dead
-    for (uint32_t i = 0; i < n->n_out; i++) {
-      sd_value *v = n->out[i];
-      if (!v || (!pass && !v->uses.len && !sd_value_is_output(v))) continue;
-      const sd_value *from = b->inlined ? b->inlined->outputs.at[i] : v;
-      outs[count++] = (out_ref){v, from, from->def, from->out_index};
-    }
+  bool some = any_wanted(n);
+  for (uint32_t i = 0; i < n->n_out; i++) {
+    sd_value *v = n->out[i];
+    if (!v || (some && !wanted(v))) continue;
+    const sd_value *from = b->inlined ? b->inlined->outputs.at[i] : v;
+    outs[count++] = (out_ref){v, from, from->def, from->out_index};
   }
   return count;
 }
@@ -456,24 +474,22 @@ static sard_status *lower_border(sd_tb *b, const sd_node *n) {
 }
 
 // ---- parameters in their final order: operands that are read, outputs, locals ----
-typedef struct marks { bool *seen, *used; } marks; // expressions visited, buffers used
+typedef struct marks { bool *seen, *loaded; } marks; // expressions visited, buffers read
 
 static void mark_expr(sd_expr *e, marks *m) {
   if (!e || m->seen[e->id]) return;
   m->seen[e->id] = true;
   for (uint32_t i = 0; i < e->n; i++) mark_expr(e->a[i], m);
   for (uint32_t i = 0; i < e->n_axes; i++) mark_expr(e->axes[i]->limit, m);
-  if (e->op == SD_X_LOAD) m->used[e->buf->id] = true;
+  if (e->op == SD_X_LOAD) m->loaded[e->buf->id] = true;
 }
 
 static void mark_nest(const sd_nest *n, marks *m) {
   for (uint32_t i = 0; i < n->n_axes && i < SD_MAX_AXES; i++) mark_expr(n->axes[i]->limit, m);
   for (uint32_t i = 0; i < n->stores.len; i++) {
-    const sd_store *s = &n->stores.at[i];
-    if (s->buf) m->used[s->buf->id] = true;
-    mark_expr(s->offset, m);
-    mark_expr(s->value, m);
-    mark_expr(s->guard, m);
+    mark_expr(n->stores.at[i].offset, m);
+    mark_expr(n->stores.at[i].value, m);
+    mark_expr(n->stores.at[i].guard, m);
   }
 }
 
@@ -486,17 +502,41 @@ static void mark_items(const sd_items *items, marks *m) {
   }
 }
 
+// Drops stores to local buffers that nothing reads, then nests and loops without stores; true when something went.
+static bool drop_stores(sd_items *items, const bool *loaded) {
+  bool any = false;
+  uint32_t kept = 0;
+  for (uint32_t i = 0; i < items->len; i++) {
+    sd_item it = items->at[i];
+    if (it.body) any |= drop_stores(it.body, loaded);
+    uint32_t n = 0;
+    for (uint32_t j = 0; it.nest && j < it.nest->stores.len; j++) {
+      sd_store *s = &it.nest->stores.at[j];
+      if (!s->buf || s->buf->kind != SD_BUF_LOCAL || loaded[s->buf->id]) it.nest->stores.at[n++] = *s;
+    }
+    if (it.nest) any |= n < it.nest->stores.len, it.nest->stores.len = n;
+    if (it.nest ? n : it.body->len) items->at[kept++] = it;
+  }
+  items->len = kept;
+  return any;
+}
+
 static void order_params(sd_tb *b) {
   sd_kernel *k = b->k;
-  marks u = {SD_NEW_ARRAY(b->arena, bool, k->n_expr + 1), SD_NEW_ARRAY(b->arena, bool, k->bufs.len + 1)};
-  mark_items(&k->items, &u);
+  marks m = {SD_NEW_ARRAY(b->arena, bool, k->n_expr + 1), SD_NEW_ARRAY(b->arena, bool, k->bufs.len + 1)};
+  do {
+    memset(m.seen, 0, k->n_expr);
+    memset(m.loaded, 0, k->bufs.len);
+    for (uint32_t i = 0; i < k->grid.len; i++) mark_expr(k->grid.at[i]->limit, &m);
+    mark_items(&k->items, &m);
+  } while (drop_stores(&k->items, m.loaded));
   static const sd_bufkind order[] = {SD_BUF_IN, SD_BUF_OUT, SD_BUF_LOCAL};
   sd_buf **at = SD_NEW_ARRAY(b->arena, sd_buf *, k->bufs.len + 1);
   uint32_t n = 0;
   for (int pass = 0; pass < 3; pass++) {
     for (uint32_t i = 0; i < k->bufs.len; i++) {
       sd_buf *p = k->bufs.at[i];
-      if (p->kind == order[pass] && (u.used[i] || p->kind == SD_BUF_OUT)) at[n++] = p;
+      if (p->kind == order[pass] && (m.loaded[i] || p->kind == SD_BUF_OUT)) at[n++] = p;
     }
   }
   for (uint32_t i = 0; i < n; i++) {

@@ -57,3 +57,5 @@ const char *sd_op_nearest(const char *name); // NULL when no name is near
 
 bool sd_op_class_has(char cls, sd_dtype t);       // false for class T
 sd_dtype sd_node_class_type(const sd_node *n);    // what T stands for; SD_DT_NONE when there is no such operand
+// Number of passes and counter symbol of a sard.For.
+sard_status *sd_for_dims(const sd_node *n, sd_dim *trip, sd_dim *counter);

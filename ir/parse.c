@@ -478,8 +478,8 @@ static sard_status *parse_storage(parser *s) {
     sd_value *to = id_find(s, s->fixups.at[i].id);
     if (!to) return sd_parse_fail(s, "storage in a value that is not defined");
     sd_value *v = s->fixups.at[i].v;
-    if (v->window && (v->rank < 0 || (uint32_t)v->rank != s->fixups.at[i].n_window))
-      return sd_parse_fail(s, "a window position has another rank than its value");
+    if (v->window && (to->rank < 0 || (uint32_t)to->rank != s->fixups.at[i].n_window))
+      return sd_parse_fail(s, "a window position has another rank than its storage");
     v->storage = to;
   }
   return NULL;

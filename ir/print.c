@@ -67,7 +67,7 @@ static bool is_loose(const sd_value *v) { // a constant, or memory that only hol
 static void collect_value(printer *p, const sd_value *v) {
   if (!v) return;
   for (int i = 0; i < v->rank; i++) collect_dim(p, v->dims[i]);
-  for (int i = 0; v->window && i < v->rank; i++) collect_dim(p, v->window[i]);
+  for (int i = 0; v->window && i < v->storage->rank; i++) collect_dim(p, v->window[i]);
   if (is_loose(v)) {
     if (!idset_add(p->arena, &p->consts, v)) return; // ends chains that lead back to themselves
     sd_vec_push(p->arena, &p->const_list, v);
@@ -161,11 +161,11 @@ static void print_def(printer *p, const sd_value *v) { // %3 "name" view in %1 a
   if (v->view) sd_str_put(p->out, " view");
   if (v->storage) sd_strf(p->out, " in %%%u", v->storage->id);
   if (!v->window) return;
-  for (int i = 0; i < v->rank; i++) {
+  for (int i = 0; i < v->storage->rank; i++) {
     sd_str_put(p->out, i ? "," : " at [");
     sd_dim_print(p->m->dims, v->window[i], p->out);
   }
-  sd_str_put(p->out, v->rank > 0 ? "]" : " at []");
+  sd_str_put(p->out, v->storage->rank > 0 ? "]" : " at []");
 }
 
 // The operand of the owner whose contents are known for an input of its body; NULL when there is none.

@@ -139,6 +139,7 @@ static uint32_t compile_affine(ev *v, const sd_expr *e) {
       if (at[i] != v->open[l]) continue;
       dim_value(v, e->coef[i], &c);
       sd_inst in = {.fn = sd_eval_scale_add, .dst = new_reg(v), .x = sum, .y = regs[i], .imm = c};
+      if (sum != NONE && e->a[i]->op == SD_X_AXIS && l != 1) in.fn = sd_eval_add_uniform;
       emit(v, at[i], in);
       sum = in.dst;
     }

@@ -1,23 +1,27 @@
 // Instructions of the reference interpreter: one loop over the lanes per operation and type.
 #include <math.h>
 
+#ifdef __OPTIMIZE__
+#pragma GCC optimize("O3") // the loops over lanes are to be vectorized
+#endif
 #include "ir/tile_eval_priv.h"
 #include "runtime/base/half.h"
 
 // X(tag, C type)
-#define INT_TYPES(X) X(I8, int8_t) X(I16, int16_t) X(I32, int32_t) X(I64, int64_t) X(U8, uint8_t) X(U16, uint16_t) \
+#define INT_TYPES(X) X(I8, int8_t) X(I16, int16_t) X(I32, int32_t) X(I64, int64_t) X(U8, uint8_t) X(U16, uint16_t)     \
   X(U32, uint32_t) X(U64, uint64_t)
 #define FLOAT_TYPES(X) X(F32, float) X(F64, double)
 #define BOOL_TYPE(X) X(BOOL, uint8_t)
 
 #define REG(T, r) ((T *)sd_vm_reg(v, (r)))
-#define EACH_LANE for (uint32_t l = 0; l < v->n; l++)
+// The count in a local: stores of bytes could otherwise change v->n. A result register is never an operand.
+#define EACH_LANE for (uint32_t l = 0, lanes = v->n; l < lanes; l++)
 
 // Integer arithmetic in uint64_t: wraps without undefined behaviour, the store to T truncates.
 #define BIN(name, tag, T, R, expr)                                                                                     \
   static void name##_##tag(sd_vm *v, const sd_inst *i) {                                                               \
     const T *px = REG(T, i->x), *py = REG(T, i->y);                                                                    \
-    R *d = REG(R, i->dst);                                                                                             \
+    R *restrict d = REG(R, i->dst);                                                                                    \
     EACH_LANE { T x = px[l], y = py[l]; d[l] = (R)(expr); }                                                            \
   }
 #define INT_BIN(tag, T)                                                                                                \
@@ -37,7 +41,7 @@
   static void sel_##tag(sd_vm *v, const sd_inst *i) {                                                                  \
     const uint8_t *c = REG(uint8_t, i->x);                                                                             \
     const T *px = REG(T, i->y), *py = REG(T, i->z);                                                                    \
-    T *d = REG(T, i->dst);                                                                                             \
+    T *restrict d = REG(T, i->dst);                                                                                    \
     EACH_LANE d[l] = c[l] ? px[l] : py[l];                                                                             \
   }
 INT_TYPES(INT_BIN) FLOAT_TYPES(FLOAT_BIN)
@@ -52,13 +56,13 @@ BIN(mod, I64, int64_t, int64_t, y == 0 || y == -1 ? 0 : x % y + (x % y != 0 && (
 #define FLOAT_FN(tag, T, field)                                                                                        \
   static void un_##tag(sd_vm *v, const sd_inst *i) {                                                                   \
     const T *x = REG(T, i->x);                                                                                         \
-    T *d = REG(T, i->dst);                                                                                             \
+    T *restrict d = REG(T, i->dst);                                                                                    \
     T (*f)(T) = ((const sd_float_fns *)i->data)->field;                                                                \
     EACH_LANE d[l] = f(x[l]);                                                                                          \
   }                                                                                                                    \
   static void bin_##tag(sd_vm *v, const sd_inst *i) {                                                                  \
     const T *x = REG(T, i->x), *y = REG(T, i->y);                                                                      \
-    T *d = REG(T, i->dst);                                                                                             \
+    T *restrict d = REG(T, i->dst);                                                                                    \
     T (*f)(T, T) = ((const sd_float_fns2 *)i->data)->field;                                                            \
     EACH_LANE d[l] = f(x[l], y[l]);                                                                                    \
   }
@@ -69,7 +73,7 @@ FLOAT_FN(F64, double, d)
 #define CONVERT(from, F, to, T, expr)                                                                                  \
   static void cast_##from##_##to(sd_vm *v, const sd_inst *i) {                                                         \
     const F *px = REG(F, i->x);                                                                                        \
-    T *d = REG(T, i->dst);                                                                                             \
+    T *restrict d = REG(T, i->dst);                                                                                    \
     EACH_LANE { F x = px[l]; d[l] = (T)(expr); }                                                                       \
   }
 #define FROM_INT(from, F)                                                                                              \
@@ -234,14 +238,29 @@ static bool all_plain(const sd_vm *v, const sd_inst *i, const int64_t *at) {
   return !out;
 }
 
+// For guarded loads: positions with 0 in place of those that are off. False when a lane that is on is out of bounds.
+static bool guarded_positions(const sd_vm *v, const sd_inst *i, const int64_t *at, const uint8_t *on, int64_t *restrict pos) {
+  uint32_t out = v->mask || i->imm <= 0;
+  EACH_LANE {
+    pos[l] = at[l] & -(int64_t)on[l];
+    out |= (uint64_t)pos[l] >= (uint64_t)i->imm;
+  }
+  return !out;
+}
+
 #define LOAD(name, S, T, expr)                                                                                         \
   static void load_##name(sd_vm *v, const sd_inst *i) {                                                                \
     const int64_t *at = REG(int64_t, i->x);                                                                            \
     const uint8_t *on = i->y == UINT32_MAX ? NULL : REG(uint8_t, i->y);                                                \
     const S *p = i->data;                                                                                              \
-    T *d = REG(T, i->dst);                                                                                             \
+    T *restrict d = REG(T, i->dst);                                                                                    \
+    int64_t pos[SD_LANES];                                                                                             \
     if (all_plain(v, i, at)) {                                                                                         \
       EACH_LANE { S x = p[at[l]]; d[l] = (expr); }                                                                     \
+      return;                                                                                                          \
+    }                                                                                                                  \
+    if (on && guarded_positions(v, i, at, on, pos)) {                                                                  \
+      EACH_LANE { S x = p[pos[l]]; d[l] = on[l] ? (expr) : 0; }                                                        \
       return;                                                                                                          \
     }                                                                                                                  \
     EACH_LANE {                                                                                                        \
@@ -314,16 +333,23 @@ sd_inst_fn sd_eval_store_fn(sd_dtype t) {
 // ---- indices ----
 void sd_eval_scale_add(sd_vm *v, const sd_inst *i) {
   const int64_t *x = i->x == UINT32_MAX ? NULL : REG(int64_t, i->x), *y = REG(int64_t, i->y);
-  int64_t *d = REG(int64_t, i->dst);
+  int64_t *restrict d = REG(int64_t, i->dst);
   uint64_t c = (uint64_t)i->imm;
   if (!x) EACH_LANE d[l] = (int64_t)(c * (uint64_t)y[l]);
   else if (c == 1) EACH_LANE d[l] = (int64_t)((uint64_t)x[l] + (uint64_t)y[l]);
   else EACH_LANE d[l] = (int64_t)((uint64_t)x[l] + c * (uint64_t)y[l]);
 }
 
+void sd_eval_add_uniform(sd_vm *v, const sd_inst *i) {
+  const int64_t *x = REG(int64_t, i->x);
+  int64_t *restrict d = REG(int64_t, i->dst);
+  uint64_t c = (uint64_t)i->imm * (uint64_t)*REG(int64_t, i->y);
+  EACH_LANE d[l] = (int64_t)((uint64_t)x[l] + c);
+}
+
 void sd_eval_index(sd_vm *v, const sd_inst *i) {
   const int64_t *x = REG(int64_t, i->x), *y = REG(int64_t, i->y);
-  int64_t *d = REG(int64_t, i->dst);
+  int64_t *restrict d = REG(int64_t, i->dst);
   EACH_LANE {
     bool ok = x[l] >= 0 && x[l] < y[l];
     d[l] = ok ? x[l] : 0;

@@ -36,6 +36,7 @@ sd_inst_fn sd_eval_fn(const sd_expr *e);
 sd_inst_fn sd_eval_load_fn(sd_dtype storage);  // x offset, y guard (UINT32_MAX none), imm count, data
 sd_inst_fn sd_eval_store_fn(sd_dtype storage); // x offset, y guard, z value
 void sd_eval_scale_add(sd_vm *v, const sd_inst *i); // I64: dst = x + imm*y, x UINT32_MAX = nothing
+void sd_eval_add_uniform(sd_vm *v, const sd_inst *i); // the same where all lanes of y are equal
 void sd_eval_index(sd_vm *v, const sd_inst *i);
 // acc op= x for the active lanes; f32 sums are accumulated in f64 (acc register holds doubles).
 sd_inst_fn sd_eval_accumulate_fn(sd_rop r, sd_dtype t);

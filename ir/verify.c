@@ -63,12 +63,14 @@ static sard_status *check_const(const verifier *v, const sd_value *x) {
 static sard_status *check_window(const sd_value *x) {
   const sd_value *s = x->storage;
   sd_dimtab *t = x->graph->module->dims;
-  if (!s || s->rank != x->rank || s->dtype != x->dtype)
-    return BROKEN("the window of %%%u needs a storage of the same rank and type", x->id);
-  for (int i = 0; i < x->rank; i++)
-    if (!x->window[i] || sd_dim_lt(t, s->dims[i], sd_dim_add(t, x->window[i], x->dims[i])) == 1 ||
+  if (!s || x->rank < 0 || s->rank < x->rank || s->dtype != x->dtype)
+    return BROKEN("the window of %%%u needs a storage of the same type and at least its rank", x->id);
+  for (int i = 0, first = s->rank - x->rank; i < s->rank; i++) {
+    sd_dim extent = i < first ? sd_dim_const(t, 1) : x->dims[i - first];
+    if (!x->window[i] || sd_dim_lt(t, s->dims[i], sd_dim_add(t, x->window[i], extent)) == 1 ||
         sd_dim_lt(t, x->window[i], sd_dim_const(t, 0)) == 1)
       return BROKEN("the window of %%%u lies outside of its storage in dim %d", x->id, i);
+  }
   return NULL;
 }
 

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . tests/deps.sh
 sard_build_deps
-sard_install python3 python3-numpy
+sard_python
 echo "building sard (the first time takes about a minute)"
 sard_build build
 case=models/corpus/mnist_resnet8
@@ -15,11 +15,11 @@ trap 'rm -rf "$scratch"' EXIT
 echo
 echo "== sard compile $case/model.onnx"
 build/sard compile $case/model.onnx -o "$scratch/digits.sard"
-python3 models/digits.py batch $case/accuracy.npz "$scratch/in"
+$python models/digits.py batch $case/accuracy.npz "$scratch/in"
 echo
 echo "== sard run digits.sard: 1000 test digits in one batch"
 build/sard run "$scratch/digits.sard" --inputs "$scratch/in" --outputs "$scratch/out" --quiet
-python3 models/digits.py show $case/accuracy.npz "$scratch/out"
+$python models/digits.py show $case/accuracy.npz "$scratch/out"
 echo
 echo "== sard bench digits.sard: one digit at a time"
 build/sard bench "$scratch/digits.sard" --inputs $case/test_data_set_0 --duration 1 --warmup 20

@@ -52,3 +52,19 @@ bool sd_edit_ints(const sd_node *n, uint32_t operand, int64_t *out, uint32_t cap
     if (!sd_dim_is_const(n->graph->module->dims, d[i], &out[i])) return false;
   return true;
 }
+
+typedef struct visit { sard_status *(*fn)(sd_graph *g, void *user); void *user; } visit;
+static sard_status *each_graph(sd_graph *g, const visit *v, int depth) {
+  if (depth > SD_MAX_DEPTH) return SD_ERR(MODEL, "graphs are nested more than %d deep", SD_MAX_DEPTH);
+  for (sd_node *n = g->first, *next; n; n = next) {
+    next = n->next;
+    if (sd_edit_is(n, "sard.Fused")) continue;
+    for (uint32_t i = 0; i < n->n_body; i++) SD_TRY(each_graph(n->bodies[i], v, depth + 1));
+  }
+  return v->fn(g, v->user);
+}
+
+sard_status *sd_edit_graphs(sd_module *m, sard_status *(*fn)(sd_graph *g, void *user), void *user) {
+  visit v = {fn, user};
+  return each_graph(m->main, &v, 0);
+}

@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 #define SARD_ART_MAGIC   "SARDART\n"
-#define SARD_ART_VERSION 1u
+#define SARD_ART_VERSION 2u
 #define SARD_ART_NONE    0xffffffffu // "no index"
 #define SARD_ART_MAXRANK 16
 
@@ -48,7 +48,8 @@ typedef enum sard_art_dimop {
 } sard_art_dimop;
 typedef struct sard_art_dim { uint32_t op, a, b, pad; int64_t value; } sard_art_dim;
 
-// A symbolic dim. It is bound by the first input that shows it as a whole dim (input, axis).
+// A symbolic dim. It is bound by the first input that shows it as a whole dim (input, axis); where input is NONE a step
+// gives it its value during the run. Buffers whose size depends on such a symbol get their memory when it is known.
 typedef struct sard_art_sym { uint32_t name, input, axis, pad; int64_t min, max; } sard_art_sym;
 
 typedef struct sard_art_io {
@@ -73,7 +74,19 @@ typedef struct sard_art_kernel {
   uint32_t pad;
 } sard_art_kernel;
 
-typedef enum sard_art_stepkind { SARD_AS_DISPATCH, SARD_AS_COPY /* bufs: source, destination */ } sard_art_stepkind;
+typedef enum sard_art_stepkind {
+  SARD_AS_DISPATCH, // runs a kernel
+  SARD_AS_COPY,     // bufs: source, destination of the same size
+  // Runs the next `body` steps again and again: at most `tiles` (slot, NONE: no bound) times, and while the byte of bufs[0]
+  // is not 0 where there is one. defs: the counter, set to 0, 1, ... before each pass, and perhaps the number of passes
+  // made, set at the end; further bufs are emptied at the start (see APPEND).
+  SARD_AS_LOOP,
+  SARD_AS_BRANCH, // runs the next `body` steps where the byte of bufs[0] is not 0, else the `other` steps behind them
+  SARD_AS_DEFINE, // the element i of integer buffer bufs[0] becomes the value of symbol defs[i]; dims: its sd_dtype
+  SARD_AS_SET,    // the value of slot dims[i] becomes the value of symbol defs[i]; all are read first
+  SARD_AS_APPEND, // bufs: source, and the buffer whose contents grow by it
+  SARD_AS_HOST,   // runs the host function `op` (runtime/host.h); dims describe the tensors, see there
+} sard_art_stepkind;
 typedef struct sard_art_step {
   uint32_t kind, kernel;
   uint32_t bufs, n_buf;   // LISTS offset, count: indices into BUFS
@@ -82,6 +95,8 @@ typedef struct sard_art_step {
   uint32_t scratch;       // dim slot: scratch bytes per worker
   uint32_t name, op;      // text offsets: ONNX node name(s), operator(s)
   uint32_t flops, bytes;  // dim slots of arithmetic operations and bytes moved, NONE when not known (for profiles)
+  uint32_t body, other;   // numbers of steps
+  uint32_t defs, n_def;   // LISTS offset, count: symbols that it gives values to
 } sard_art_step;
 
 // ---- kernel ABI ----
@@ -96,5 +111,5 @@ typedef struct sard_dispatch {
 typedef int32_t (*sard_kernel_fn)(const sard_dispatch *d, uint32_t begin, uint32_t end);
 
 _Static_assert(sizeof(sard_dispatch) <= 64, "fits a cache line");
-_Static_assert(sizeof(sard_art_dim) == 24 && sizeof(sard_art_step) == 48 && sizeof(sard_art_buf) == 24, "layout");
+_Static_assert(sizeof(sard_art_dim) == 24 && sizeof(sard_art_step) == 64 && sizeof(sard_art_buf) == 24, "layout");
 #endif

@@ -49,6 +49,8 @@ static sard_status *bind_symbols(sard_session *s, sard_tensor *const *in) {
   const sd_art *a = &s->model->art;
   for (uint32_t i = 0; i < a->n_syms; i++) {
     const sard_art_sym *y = &a->syms[i];
+    s->new_sym[i] = 0;
+    if (y->input == SARD_ART_NONE) continue; // a step defines it
     int64_t v = in[y->input]->desc.dims[y->axis];
     char what[TEXT];
     if (v < y->min || v > y->max)
@@ -87,18 +89,19 @@ static sard_status *check_dims(const sard_session *s, uint32_t i, const sard_ten
 static sard_status *check_sizes(sard_session *s) {
   const sd_art *a = &s->model->art;
   for (uint32_t i = 0; i < a->n_bufs; i++)
-    if (s->dim[a->bufs[i].bytes] < 0)
+    if (s->dim[a->bufs[i].bytes] < 0) // late ones are 0 until they are known
       return SD_ERR(USAGE, "with these inputs buffer %u would have %lld bytes", i, (long long)s->dim[a->bufs[i].bytes]);
   s->scratch_need = 0;
   for (uint32_t i = 0; i < a->n_steps; i++) {
     const sard_art_step *t = &a->steps[i];
     const char *name = sd_art_text(a, t->name);
-    if (t->kind == SARD_AS_COPY) {
+    if (t->kind == SARD_AS_COPY && !s->late.step[i]) {
       int64_t from = s->dim[a->bufs[a->lists[t->bufs]].bytes], to = s->dim[a->bufs[a->lists[t->bufs + 1]].bytes];
       if (from != to)
         return SD_ERR(MODEL, "node '%s' copies %lld bytes into a buffer of %lld", name, (long long)from, (long long)to);
       continue;
     }
+    if (t->kind != SARD_AS_DISPATCH) continue;
     int64_t tiles = s->dim[t->tiles], scratch = s->dim[t->scratch];
     if (tiles < 0 || tiles > UINT32_MAX || scratch < 0 || scratch > INT64_MAX / 4096)
       return SD_ERR(USAGE, "with these inputs node '%s' would have %lld tiles and %lld bytes of scratch", name,
@@ -114,7 +117,7 @@ static sard_status *plan(sard_session *s) {
   uint32_t n = 0;
   for (uint32_t i = 0; i < a->n_bufs; i++) {
     const sard_art_buf *b = &a->bufs[i];
-    if (b->kind != SARD_AB_ARENA || b->first == SARD_ART_NONE) continue;
+    if (b->kind != SARD_AB_ARENA || b->first == SARD_ART_NONE || s->late.slot[b->bytes]) continue;
     uint64_t bytes = sd_align_up((uint64_t)s->dim[b->bytes], 64) + SLACK;
     s->items[n++] = (sd_plan_item){bytes, b->first, b->last, i, 0};
   }
@@ -159,6 +162,7 @@ static sard_status *check_requirements(const sard_session *s) {
   for (uint32_t i = 0; i < a->n_checks; i++) {
     const sard_art_check *c = &a->checks[i];
     int64_t x = s->dim[c->a], y = s->dim[c->b];
+    if (s->late.slot[c->a] || s->late.slot[c->b]) continue; // sd_late_set checks it
     if (x == y || (c->broadcast && (x == 1 || y == 1))) continue;
     return SD_ERR(USAGE, "the shapes of the inputs do not fit together: node '%s' gets sizes %lld and %lld, which must %s",
                   sd_art_text(a, c->name), (long long)x, (long long)y, c->broadcast ? "be equal or 1" : "be equal");
@@ -171,7 +175,7 @@ static sard_status *resize(sard_session *s) {
   const sd_art *a = &s->model->art;
   s->sized = false;
   if (a->n_syms) memcpy(s->sym, s->new_sym, a->n_syms * sizeof *s->sym);
-  SD_TRY(sd_dimcode_eval(a, s->sym, s->dim));
+  SD_TRY(sd_dimcode_eval(a, s->sym, s->late.slot, s->dim));
   SD_TRY(check_requirements(s));
   SD_TRY(check_sizes(s));
   SD_TRY(plan(s));
@@ -186,7 +190,8 @@ sard_status *sd_bind_inputs(sard_session *s, sard_tensor *const *in, int n_in) {
     return SD_ERR(USAGE, "%d inputs are given, the model has %u", n_in, a->n_in);
   for (uint32_t i = 0; i < a->n_in; i++) SD_TRY(check_type(s, i, in[i]));
   SD_TRY(bind_symbols(s, in));
-  bool same = s->sized && (a->n_syms == 0 || !memcmp(s->sym, s->new_sym, a->n_syms * sizeof *s->sym));
+  bool same = s->sized;
+  for (uint32_t i = 0; i < a->n_syms && same; i++) same = a->syms[i].input == SARD_ART_NONE || s->sym[i] == s->new_sym[i];
   if (!same) SD_TRY(resize(s));
   for (uint32_t i = 0; i < a->n_in; i++) {
     SD_TRY(check_dims(s, i, in[i]));
@@ -217,6 +222,7 @@ sard_status *sd_bind_output(sard_session *s, uint32_t i, sard_tensor *given) {
   uint32_t at = a->n_in + i, b = a->io[at].buf;
   char what[TEXT];
   io_text(a, at, what, sizeof what);
+  if (s->late.slot[a->bufs[b].bytes]) return given ? check_type(s, at, given) : NULL;
   if (given) {
     SD_TRY(check_type(s, at, given));
     SD_TRY(check_dims(s, at, given));
@@ -228,5 +234,28 @@ sard_status *sd_bind_output(sard_session *s, uint32_t i, sard_tensor *given) {
     return SD_ERR(MODEL, "%s has %llu bytes, the model writes %lld", what, (unsigned long long)given->bytes,
                   (long long)s->dim[a->bufs[b].bytes]);
   s->buf[b] = given->data;
+  return NULL;
+}
+
+sard_status *sd_bind_late_output(sard_session *s, uint32_t i, sard_tensor *given) {
+  const sd_art *a = &s->model->art;
+  const sard_art_io *io = &a->io[a->n_in + i];
+  int64_t bytes, dim;
+  char what[TEXT];
+  if (!s->late.slot[a->bufs[io->buf].bytes]) return NULL;
+  io_text(a, a->n_in + i, what, sizeof what);
+  for (uint32_t k = 0; k < io->rank; k++) SD_TRY_MSG(sd_late_value(s, a->lists[io->dims + k], &dim), "%s", what);
+  SD_TRY_MSG(sd_late_value(s, a->bufs[io->buf].bytes, &bytes), "%s", what);
+  if (given) {
+    SD_TRY(check_dims(s, a->n_in + i, given));
+  } else {
+    SD_TRY_MSG(make_output(s, i), "%s", what);
+    given = s->made[i];
+  }
+  const sd_block *from = &s->late.block[io->buf];
+  if (bytes != (int64_t)given->bytes || from->size < given->bytes)
+    return SD_ERR(MODEL, "%s has %llu bytes, the model wrote %llu", what, (unsigned long long)given->bytes,
+                  (unsigned long long)from->size);
+  if (bytes) memcpy(given->data, from->p, given->bytes);
   return NULL;
 }

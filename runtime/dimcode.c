@@ -39,18 +39,30 @@ static const char *op_text(uint32_t op) {
   return op < sizeof names / sizeof *names ? names[op] : "?";
 }
 
-sard_status *sd_dimcode_eval(const sd_art *a, const int64_t *sym, int64_t *out) {
+bool sd_dimcode_slot(const sd_art *a, uint32_t i, const int64_t *sym, int64_t *io) {
+  const sard_art_dim *d = &a->dims[i];
+  if (d->op == SARD_AD_CONST) io[i] = d->value;
+  else if (d->op == SARD_AD_SYM) io[i] = sym[d->a];
+  else return apply(d->op, io[d->a], io[d->b], &io[i]);
+  return true;
+}
+
+sard_status *sd_dimcode_eval(const sd_art *a, const int64_t *sym, const uint8_t *late, int64_t *out) {
   for (uint32_t i = 0; i < a->n_dims; i++) {
     const sard_art_dim *d = &a->dims[i];
-    if (d->op == SARD_AD_CONST)
-      out[i] = d->value;
-    else if (d->op == SARD_AD_SYM)
-      out[i] = sym[d->a];
-    else if (!apply(d->op, out[d->a], out[d->b], &out[i]))
+    if (late && late[i]) out[i] = 0;
+    else if (!sd_dimcode_slot(a, i, sym, out))
       return SD_ERR(USAGE, "the inputs are too large: a size computed from their dims overflows (%lld %s %lld)",
                     (long long)out[d->a], op_text(d->op), (long long)out[d->b]);
   }
   return NULL;
+}
+
+void sd_dimcode_late(const sd_art *a, uint8_t *late) {
+  for (uint32_t i = 0; i < a->n_dims; i++) {
+    const sard_art_dim *d = &a->dims[i];
+    late[i] = d->op == SARD_AD_SYM ? a->syms[d->a].input == SARD_ART_NONE : d->op != SARD_AD_CONST && (late[d->a] || late[d->b]);
+  }
 }
 
 sard_status *sd_dimcode_static(const sd_art *a, int64_t *out, uint8_t *known) {

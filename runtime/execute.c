@@ -1,8 +1,10 @@
 // Runs the step list of a session whose buffers are bound.
 #include <string.h>
 
+#include "runtime/base/alloc.h"
+#include "runtime/base/dtype.h"
 #include "runtime/base/thread.h"
-#include "runtime/session.h"
+#include "runtime/execute.h"
 
 // One dispatch, shared by the workers that run its tiles.
 typedef struct job {
@@ -21,59 +23,184 @@ static void run_tiles(void *user, int worker, uint32_t begin, uint32_t end) {
 }
 
 static sard_status *node_error(const sd_art *a, const sard_art_step *t, sard_status *st) {
+  if (!st || *sard_status_text(st, SARD_TEXT_NODE)) return st;
   st = sd_status_field(st, SARD_TEXT_NODE, "%s", sd_art_text(a, t->name));
   return sd_status_field(st, SARD_TEXT_OP, "%s", sd_art_text(a, t->op));
 }
 
-static sard_status *run_dispatch(sard_session *s, const sard_art_step *t, void *const *bufs, const int64_t *dims,
-                                 bool pooled) {
+// ---- steps that compute ----
+
+// Sizes and buffers of a step that uses late ones. `first`: buffers before that one are left as they are.
+static sard_status *prepare(sard_session *s, uint32_t step, uint32_t first) {
+  const sd_art *a = &s->model->art;
+  const sard_art_step *t = &a->steps[step];
+  for (uint32_t k = 0; k < t->n_buf; k++) {
+    uint32_t b = a->lists[t->bufs + k];
+    if (k >= first && s->late.slot[a->bufs[b].bytes]) SD_TRY(sd_late_place(s, b));
+    s->step_buf[s->buf_at[step] + k] = s->buf[b];
+  }
+  if (t->kind != SARD_AS_DISPATCH) return NULL;
+  int64_t tiles, scratch;
+  for (uint32_t k = 0; k < t->n_dim; k++) SD_TRY(sd_late_value(s, a->lists[t->dims + k], &s->step_dim[s->dim_at[step] + k]));
+  SD_TRY(sd_late_value(s, t->tiles, &tiles));
+  SD_TRY(sd_late_value(s, t->scratch, &scratch));
+  if (tiles < 0 || tiles > UINT32_MAX || scratch < 0 || scratch > INT64_MAX / 4096)
+    return SD_ERR(MODEL, "with this data the step would have %lld tiles and %lld bytes of scratch", (long long)tiles, (long long)scratch);
+  return (uint64_t)scratch > s->scratch_need ? sd_late_scratch(s, (uint64_t)scratch) : NULL;
+}
+
+static sard_status *run_dispatch(sard_session *s, uint32_t step, bool pooled) {
   const sard_model *m = s->model;
-  uint32_t error = 0, tiles = (uint32_t)s->dim[t->tiles];
+  const sard_art_step *t = &m->art.steps[step];
+  uint32_t error = 0;
+  if (s->late.step[step]) SD_TRY(prepare(s, step, 0));
+  uint32_t tiles = (uint32_t)s->dim[t->tiles];
   if (tiles == 0) return NULL;
   job j = {.fn = m->entry[t->kernel],
-           .dispatch = {bufs, dims, s->scratch_need ? s->memory + s->arena_need : NULL, &error},
+           .dispatch = {s->step_buf + s->buf_at[step], s->step_dim + s->dim_at[step], s->scratch_need ? s->memory + s->arena_need : NULL, &error},
            .scratch_stride = s->scratch_need};
+  if (s->late.step[step] && (uint64_t)s->dim[t->scratch] > s->scratch_need)
+    j.dispatch.scratch = s->late.scratch, j.scratch_stride = s->late.scratch_stride;
   if (pooled)
     sd_pool_run(m->ctx->pool, run_tiles, &j, tiles);
   else
     run_tiles(&j, 0, 0, tiles);
   int result = atomic_load_explicit(&j.result, memory_order_relaxed);
   if (error & SARD_KE_INDEX)
-    return node_error(&m->art, t, SD_ERR(MODEL, "index out of range in node '%s' (%s)", sd_art_text(&m->art, t->name),
-                                         sd_art_text(&m->art, t->op)));
+    return SD_ERR(MODEL, "index out of range in node '%s' (%s)", sd_art_text(&m->art, t->name), sd_art_text(&m->art, t->op));
   if (error || result)
-    return node_error(&m->art, t, SD_ERR(INTERNAL, "kernel '%s' of node '%s' failed (%d, %u)",
-                                         sd_art_text(&m->art, m->art.kernels[t->kernel].symbol),
-                                         sd_art_text(&m->art, t->name), result, error));
+    return SD_ERR(INTERNAL, "kernel '%s' of node '%s' failed (%d, %u)", sd_art_text(&m->art, m->art.kernels[t->kernel].symbol),
+                  sd_art_text(&m->art, t->name), result, error);
   return NULL;
 }
 
-static void run_copy(const sard_session *s, const sard_art_step *t, void *const *bufs) {
-  const sd_art *a = &s->model->art;
-  size_t n = (size_t)s->dim[a->bufs[a->lists[t->bufs]].bytes];
-  if (n) memmove(bufs[1], bufs[0], n);
+// Bytes that a buffer has memory for.
+static uint64_t room(const sard_session *s, uint32_t buf) {
+  uint32_t slot = s->model->art.bufs[buf].bytes;
+  return s->late.slot[slot] ? s->late.block[buf].size : (uint64_t)s->dim[slot];
 }
 
-static sard_status *run_steps(sard_session *s, bool pooled) {
+static sard_status *run_copy(sard_session *s, uint32_t step) {
   const sd_art *a = &s->model->art;
-  void *const *bufs = s->step_buf;
-  const int64_t *dims = s->step_dim;
-  for (uint32_t i = 0; i < a->n_steps; i++) {
+  const sard_art_step *t = &a->steps[step];
+  uint32_t from = a->lists[t->bufs], to = a->lists[t->bufs + 1];
+  int64_t n;
+  if (s->late.step[step]) SD_TRY(prepare(s, step, 1)); // the source keeps the size that it was written with
+  SD_TRY(sd_late_value(s, a->bufs[to].bytes, &n));
+  if ((uint64_t)n > room(s, from) || (n && (!s->buf[from] || !s->buf[to])))
+    return SD_ERR(MODEL, "%lld bytes are copied from a buffer of %llu", (long long)n, (unsigned long long)room(s, from));
+  if (n) memmove(s->buf[to], s->buf[from], (size_t)n);
+  return NULL;
+}
+
+static sard_status *run_append(sard_session *s, uint32_t step) {
+  const sd_art *a = &s->model->art;
+  const sard_art_step *t = &a->steps[step];
+  uint32_t from = a->lists[t->bufs], to = a->lists[t->bufs + 1];
+  int64_t n;
+  uint64_t need;
+  SD_TRY(sd_late_value(s, a->bufs[from].bytes, &n));
+  if (s->late.slot[a->bufs[from].bytes]) SD_TRY(sd_late_place(s, from));
+  if (n < 0 || !sd_ck_add(s->late.block[to].used, (uint64_t)n, &need)) return SD_ERR(NOMEM, "the stacked results are too large");
+  SD_TRY(sd_late_grow(s, to, need));
+  sd_block *b = &s->late.block[to];
+  if (n) memcpy((char *)b->p + b->used, s->buf[from], (size_t)n);
+  b->used = need;
+  return NULL;
+}
+
+// ---- steps that give values to symbols ----
+
+static sard_status *run_define(sard_session *s, const sard_art_step *t) {
+  const sd_art *a = &s->model->art;
+  uint32_t b = a->lists[t->bufs];
+  sd_dtype type = (sd_dtype)s->dim[a->lists[t->dims]];
+  uint64_t bytes;
+  if (!sd_dtype_bytes(type, t->n_def, &bytes) || bytes > room(s, b) || (bytes && !s->buf[b]))
+    return SD_ERR(MODEL, "%u sizes are read from a buffer of %llu bytes", t->n_def, (unsigned long long)room(s, b));
+  for (uint32_t i = 0; i < t->n_def; i++) SD_TRY(sd_late_set(s, a->lists[t->defs + i], sd_dtype_get_i64(type, s->buf[b], i)));
+  return NULL;
+}
+
+static sard_status *run_set(sard_session *s, const sard_art_step *t) {
+  const sd_art *a = &s->model->art;
+  int64_t value[64];
+  for (uint32_t i = 0; i < t->n_def; i++) SD_TRY(sd_late_value(s, a->lists[t->dims + i], &value[i]));
+  for (uint32_t i = 0; i < t->n_def; i++) SD_TRY(sd_late_set(s, a->lists[t->defs + i], value[i]));
+  return NULL;
+}
+
+// ---- loops and branches ----
+
+static sard_status *run_range(sard_session *s, uint32_t from, uint32_t to, uint32_t scope, bool pooled);
+
+static sard_status *read_cond(sard_session *s, const sard_art_step *t, bool *out) {
+  const sd_art *a = &s->model->art;
+  uint32_t b = a->lists[t->bufs];
+  if (room(s, b) < 1 || !s->buf[b]) return SD_ERR(MODEL, "a condition has no value");
+  *out = *(const uint8_t *)s->buf[b] != 0;
+  return NULL;
+}
+
+static sard_status *run_loop(sard_session *s, uint32_t step, bool pooled) {
+  const sd_art *a = &s->model->art;
+  const sard_art_step *t = &a->steps[step];
+  const uint32_t *defs = a->lists + t->defs;
+  int64_t limit = INT64_MAX, i = 0;
+  if (t->tiles != SARD_ART_NONE) SD_TRY(sd_late_value(s, t->tiles, &limit));
+  for (uint32_t k = 1; k < t->n_buf; k++) {
+    uint32_t b = a->lists[t->bufs + k];
+    s->late.block[b].used = 0;
+  }
+  for (bool more = true; i < limit; i++) {
+    if (t->n_buf) SD_TRY(read_cond(s, t, &more));
+    if (!more) break;
+    SD_TRY(sd_late_set(s, defs[0], i));
+    SD_TRY(run_range(s, step + 1, step + 1 + t->body, step + 1, pooled));
+  }
+  if (t->n_def > 1) SD_TRY(sd_late_set(s, defs[1], i));
+  return NULL;
+}
+
+static sard_status *run_branch(sard_session *s, uint32_t step, uint32_t scope, bool pooled) {
+  const sard_art_step *t = &s->model->art.steps[step];
+  uint32_t then = step + 1, other = then + t->body;
+  bool yes;
+  SD_TRY(read_cond(s, t, &yes));
+  return yes ? run_range(s, then, other, scope, pooled) : run_range(s, other, other + t->other, scope, pooled);
+}
+
+static sard_status *run_step(sard_session *s, uint32_t i, uint32_t scope, bool pooled) {
+  const sard_art_step *t = &s->model->art.steps[i];
+  switch (t->kind) {
+  case SARD_AS_DISPATCH: return run_dispatch(s, i, pooled);
+  case SARD_AS_COPY: return run_copy(s, i);
+  case SARD_AS_LOOP: return run_loop(s, i, pooled);
+  case SARD_AS_BRANCH: return run_branch(s, i, scope, pooled);
+  case SARD_AS_DEFINE: return run_define(s, t);
+  case SARD_AS_SET: return run_set(s, t);
+  case SARD_AS_APPEND: return run_append(s, i);
+  default: return sd_execute_host(s, i);
+  }
+}
+
+// Runs steps [from, to). Late buffers that began at step `scope` or later give their memory back where they end.
+static sard_status *run_range(sard_session *s, uint32_t from, uint32_t to, uint32_t scope, bool pooled) {
+  const sd_art *a = &s->model->art;
+  for (uint32_t i = from; i < to;) {
     const sard_art_step *t = &a->steps[i];
+    uint32_t next = i + 1 + t->body + t->other;
     if (atomic_load_explicit(&s->cancel, memory_order_relaxed))
       return SD_ERR(CANCELLED, "the run was cancelled at step %u of %u", i, a->n_steps);
     int64_t begin = s->profile ? sd_now_ns() : 0;
-    if (t->kind == SARD_AS_DISPATCH) {
-      SD_TRY(run_dispatch(s, t, bufs, dims, pooled));
-      dims += t->n_dim;
-    } else {
-      run_copy(s, t, bufs);
-    }
-    bufs += t->n_buf;
+    sard_status *st = run_step(s, i, scope, pooled);
+    if (st) return node_error(a, t, st);
+    if (s->late.n_bufs) sd_late_release(s, scope, i, next - 1);
     if (s->profile) {
       s->times[i].ns += sd_now_ns() - begin;
       s->times[i].runs++;
     }
+    i = next;
   }
   return NULL;
 }
@@ -81,7 +208,7 @@ static sard_status *run_steps(sard_session *s, bool pooled) {
 sard_status *sd_execute(sard_session *s) {
   sd_pool *pool = s->model->ctx->pool;
   bool pooled = sd_pool_enter(pool); // else another run has it: this one works on its own thread
-  sard_status *st = run_steps(s, pooled);
+  sard_status *st = run_range(s, 0, s->model->art.n_steps, 0, pooled);
   if (pooled) sd_pool_leave(pool);
   return st;
 }

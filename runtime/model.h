@@ -53,6 +53,8 @@ void sd_model_hold(sard_model *m);
 // Activation memory of a model without symbolic dims (arena, and scratch of one worker); false when it has some.
 bool sd_model_static_memory(const sard_model *m, uint64_t *arena, uint64_t *scratch);
 
+const char *sd_step_text(uint32_t kind); // "copy", "loop", ...: what a step that is no dispatch does
+
 // ---- tensors ----
 struct sard_tensor {
   sard_tensor_desc desc;

@@ -6,6 +6,11 @@
 #include "runtime/model.h"
 #include "runtime/plan.h"
 
+const char *sd_step_text(uint32_t kind) {
+  static const char *const names[] = {"dispatch", "copy", "loop", "branch", "define", "set", "append", "host"};
+  return kind < sizeof names / sizeof *names ? names[kind] : "?";
+}
+
 // Fills items with the ARENA buffers in use; returns their number.
 static uint32_t arena_items(const sard_model *m, sd_plan_item *items) {
   uint32_t n = 0;
@@ -75,7 +80,7 @@ static void put_steps(sd_str *s, const sard_model *m) {
     sd_str_put(s, ",\"op\":");
     sd_str_json(s, sd_art_text(a, t->op));
     sd_str_put(s, ",\"kernel\":");
-    sd_str_json(s, t->kind == SARD_AS_DISPATCH ? sd_art_text(a, a->kernels[t->kernel].symbol) : "copy");
+    sd_str_json(s, t->kind == SARD_AS_DISPATCH ? sd_art_text(a, a->kernels[t->kernel].symbol) : sd_step_text(t->kind));
     if (t->kind == SARD_AS_DISPATCH) put_number(s, m, "tiles", t->tiles);
     put_number(s, m, "flops", t->flops);
     put_number(s, m, "bytes", t->bytes);

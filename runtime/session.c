@@ -9,8 +9,9 @@
 void sard_session_free(sard_session *s) {
   if (!s) return;
   void *tables[] = {s->sym,      s->new_sym,  s->dim, s->offset, s->items, s->work,
-                    s->step_buf, s->step_dim, s->buf, s->made,   s->times};
+                    s->step_buf, s->step_dim, s->buf, s->made,   s->times, s->buf_at, s->dim_at};
   for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) sd_free(tables[i]);
+  if (s->model) sd_late_free(s);
   sd_free_aligned(s->memory);
   sard_model_free(s->model);
   sd_free(s);
@@ -30,8 +31,17 @@ static bool make_tables(sard_session *s) {
   s->step_dim = sd_calloc(s->model->n_step_dims, sizeof *s->step_dim);
   s->made = sd_calloc(a->n_out, sizeof *s->made);
   s->times = sd_calloc(s->profile ? a->n_steps : 1, sizeof *s->times);
-  return s->sym && s->new_sym && s->dim && s->offset && s->items && s->work && s->buf && s->step_buf && s->step_dim &&
-         s->made && s->times;
+  s->buf_at = sd_calloc(a->n_steps, sizeof *s->buf_at);
+  s->dim_at = sd_calloc(a->n_steps, sizeof *s->dim_at);
+  if (!s->sym || !s->new_sym || !s->dim || !s->offset || !s->items || !s->work || !s->buf || !s->step_buf || !s->step_dim ||
+      !s->made || !s->times || !s->buf_at || !s->dim_at)
+    return false;
+  for (uint32_t i = 0, bufs = 0, dims = 0; i < a->n_steps; i++) {
+    s->buf_at[i] = bufs, s->dim_at[i] = dims;
+    bufs += a->steps[i].n_buf;
+    if (a->steps[i].kind == SARD_AS_DISPATCH) dims += a->steps[i].n_dim;
+  }
+  return true;
 }
 
 sard_status *sard_session_new(sard_model *m, const sard_options *options, sard_session **out) {
@@ -49,9 +59,10 @@ sard_status *sard_session_new(sard_model *m, const sard_options *options, sard_s
   s->memory_limit = limit;
   s->profile = profile != 0;
   s->workers = sd_context_threads(m->ctx);
-  if (!make_tables(s)) {
+  sard_status *st = make_tables(s) ? sd_late_init(s) : SD_ERR(NOMEM, "out of memory while making a session");
+  if (st) {
     sard_session_free(s);
-    return SD_ERR(NOMEM, "out of memory while making a session");
+    return st;
   }
   *out = s;
   return NULL;
@@ -83,7 +94,7 @@ static void fill_buffers(sard_session *s) {
   for (uint32_t i = 0; i < a->n_bufs; i++) {
     const sard_art_buf *b = &a->bufs[i];
     if (b->kind == SARD_AB_CONST) s->buf[i] = (void *)m->consts[i]; // kernels only read it
-    if (b->kind == SARD_AB_ARENA) s->buf[i] = b->first == SARD_ART_NONE ? NULL : s->memory + s->offset[i];
+    if (b->kind == SARD_AB_ARENA && !s->late.slot[b->bytes]) s->buf[i] = b->first == SARD_ART_NONE ? NULL : s->memory + s->offset[i];
   }
   void **to = s->step_buf;
   for (uint32_t i = 0; i < a->n_steps; i++)
@@ -100,8 +111,11 @@ static sard_status *bind_and_run(sard_session *s, sard_tensor *const *in, int n_
     if (out[i]) SD_TRY(check_overlap(s, in, out, i));
     SD_TRY(sd_bind_output(s, i, out[i]));
   }
+  sd_late_begin(s);
   fill_buffers(s);
-  return sd_execute(s);
+  SD_TRY(sd_execute(s));
+  for (uint32_t i = 0; i < a->n_out; i++) SD_TRY(sd_bind_late_output(s, i, out[i]));
+  return NULL;
 }
 
 sard_status *sard_session_run(sard_session *s, sard_tensor *const *in, int n_in, sard_tensor **out, int n_out) {
@@ -128,13 +142,14 @@ sard_status *sard_session_reset(sard_session *s) {
   sd_free_aligned(s->memory);
   s->memory = NULL;
   s->memory_size = 0;
+  sd_late_reset(s);
   return NULL;
 }
 
 // ---- statistics ----
 
 static void put_value(sd_str *text, const sard_session *s, const char *name, uint32_t slot) {
-  if (slot != SARD_ART_NONE && s->sized) sd_strf(text, ",\"%s\":%lld", name, (long long)s->dim[slot]);
+  if (slot != SARD_ART_NONE && s->sized && s->late.known[slot]) sd_strf(text, ",\"%s\":%lld", name, (long long)s->dim[slot]);
 }
 
 static void put_step(sd_str *text, const sard_session *s, uint32_t i) {
@@ -146,7 +161,7 @@ static void put_step(sd_str *text, const sard_session *s, uint32_t i) {
   sd_str_put(text, ",\"op\":");
   sd_str_json(text, sd_art_text(a, t->op));
   sd_str_put(text, ",\"kernel\":");
-  sd_str_json(text, dispatch ? sd_art_text(a, a->kernels[t->kernel].symbol) : "copy");
+  sd_str_json(text, dispatch ? sd_art_text(a, a->kernels[t->kernel].symbol) : sd_step_text(t->kind));
   sd_strf(text, ",\"ns_total\":%lld,\"count\":%llu", (long long)s->times[i].ns, (unsigned long long)s->times[i].runs);
   put_value(text, s, "flops", t->flops);
   put_value(text, s, "bytes", t->bytes);
@@ -160,7 +175,8 @@ sard_status *sard_session_stats(sard_session *s, char **json) {
   sd_strf(&text, "{\"runs\":%llu,\"plans\":%llu,\"threads\":%d,\"arena_bytes\":%llu,\"scratch_bytes\":%llu,"
                  "\"memory_bytes\":%llu,\"profile\":%s,\"steps\":[",
           (unsigned long long)s->runs, (unsigned long long)s->plans, s->workers, (unsigned long long)s->arena_need,
-          (unsigned long long)s->scratch_need * (unsigned)s->workers, (unsigned long long)s->memory_size,
+          (unsigned long long)s->scratch_need * (unsigned)s->workers,
+          (unsigned long long)(s->memory_size + s->late.bytes + s->late.scratch_size),
           s->profile ? "true" : "false");
   for (uint32_t i = 0; s->profile && i < s->model->art.n_steps; i++) put_step(&text, s, i);
   sd_str_put(&text, "]}");

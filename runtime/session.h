@@ -2,6 +2,7 @@
 #pragma once
 #include <stdatomic.h>
 
+#include "runtime/late.h"
 #include "runtime/model.h"
 #include "runtime/plan.h"
 
@@ -28,7 +29,9 @@ struct sard_session {
   // per step, in the order of the step's lists
   void **step_buf;
   int64_t *step_dim;
+  uint32_t *buf_at, *dim_at; // per step: where its part of these begins
   void **buf; // per buffer
+  sd_late late;
   // outputs of the run at hand that were made by it
   sard_tensor **made;
   uint64_t runs, plans;
@@ -37,7 +40,8 @@ struct sard_session {
 
 // Binds the inputs: checks them against the model, evaluates sizes and plans memory where dims are new.
 sard_status *sd_bind_inputs(sard_session *s, sard_tensor *const *in, int n_in);
-// Checks output i, or makes it (into s->made).
+// Checks output i, or makes it (into s->made). One whose size the run decides is left to sd_bind_late_output, after it.
 sard_status *sd_bind_output(sard_session *s, uint32_t i, sard_tensor *given);
+sard_status *sd_bind_late_output(sard_session *s, uint32_t i, sard_tensor *given);
 // Runs all steps; buffers are bound.
 sard_status *sd_execute(sard_session *s);

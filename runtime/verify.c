@@ -6,7 +6,7 @@
 #include "runtime/base/dtype.h"
 #include "runtime/dimcode.h"
 
-enum { MAX_LIST = 1 << 14 }; // lists may overlap: without a limit a small file could ask for endless checks
+enum { MAX_DEPTH = 64, MAX_LIST = 1 << 14 }; // lists may overlap: without a limit a small file could ask for endless checks
 
 #define BAD(...) SD_ERR(MODEL, "the artifact is damaged: " __VA_ARGS__)
 
@@ -55,14 +55,15 @@ static sard_status *check_syms(const sd_art *a) {
     const sard_art_sym *s = &a->syms[i];
     SD_TRY(check_text(a, s->name, "symbol", i));
     const char *name = sd_art_text(a, s->name);
+    if (s->min > s->max || (s->min < 0 && s->input != SARD_ART_NONE))
+      return BAD("symbol '%s' has the range %lld to %lld", name, (long long)s->min, (long long)s->max);
+    if (s->input == SARD_ART_NONE) continue; // a step defines it
     if (s->input >= a->n_in) return BAD("symbol '%s' is bound by input %u of %u", name, s->input, a->n_in);
     const sard_art_io *io = &a->io[s->input];
     if (s->axis >= io->rank)
       return BAD("symbol '%s' is bound by axis %u of an input of rank %u", name, s->axis, io->rank);
     const sard_art_dim *d = &a->dims[a->lists[io->dims + s->axis]];
     if (d->op != SARD_AD_SYM || d->a != i) return BAD("symbol '%s' is bound by a dim that is not this symbol", name);
-    if (s->min < 0 || s->min > s->max)
-      return BAD("symbol '%s' has the range %lld to %lld", name, (long long)s->min, (long long)s->max);
   }
   return NULL;
 }
@@ -140,7 +141,40 @@ static sard_status *check_step_bufs(const sd_art *a, uint32_t i) {
   return NULL;
 }
 
-static sard_status *check_step(const sd_art *a, uint32_t i) {
+static sard_status *check_dispatch(const sd_art *a, uint32_t i) {
+  const sard_art_step *s = &a->steps[i];
+  if (s->kernel >= a->n_kernels) return BAD("step %u runs kernel %u of %u", i, s->kernel, a->n_kernels);
+  const sard_art_kernel *k = &a->kernels[s->kernel];
+  if (k->n_buf != s->n_buf || k->n_dim != s->n_dim)
+    return BAD("step %u gives %u buffers and %u sizes to kernel '%s', which takes %u and %u", i, s->n_buf, s->n_dim,
+               sd_art_text(a, k->symbol), k->n_buf, k->n_dim);
+  SD_TRY(check_slot(a, s->tiles, "step", i));
+  return check_slot(a, s->scratch, "step", i);
+}
+
+static bool arena(const sd_art *a, uint32_t list) { return a->bufs[a->lists[list]].kind == SARD_AB_ARENA; }
+
+// Numbers of buffers, sizes and symbols that each kind of step takes.
+static sard_status *check_shape(const sd_art *a, uint32_t i, const int64_t *value, const uint8_t *known) {
+  const sard_art_step *s = &a->steps[i];
+  bool ok = true;
+  switch (s->kind) {
+  case SARD_AS_COPY: ok = s->n_buf == 2 && !s->n_def; break;
+  case SARD_AS_LOOP:
+    ok = s->n_def >= 1 && s->n_def <= 2 && (s->tiles == SARD_ART_NONE ? s->n_buf >= 1 : s->tiles < a->n_dims);
+    for (uint32_t k = 1; k < s->n_buf && ok; k++) ok = a->bufs[a->lists[s->bufs + k]].kind != SARD_AB_CONST;
+    break;
+  case SARD_AS_BRANCH: ok = s->n_buf == 1 && !s->n_def; break;
+  case SARD_AS_DEFINE: ok = s->n_buf == 1 && s->n_dim == 1 && known[a->lists[s->dims]] && sd_dtype_is_int((sd_dtype)value[a->lists[s->dims]]); break;
+  case SARD_AS_SET: ok = s->n_dim == s->n_def && s->n_def <= 64; break;
+  case SARD_AS_APPEND: ok = s->n_buf == 2 && arena(a, s->bufs + 1); break;
+  case SARD_AS_HOST: break; // its lists are read with checks
+  default: return BAD("step %u is of unknown kind %u", i, s->kind);
+  }
+  return ok ? NULL : BAD("step %u has %u buffers, %u sizes and %u symbols", i, s->n_buf, s->n_dim, s->n_def);
+}
+
+static sard_status *check_step(const sd_art *a, uint32_t i, const int64_t *value, const uint8_t *known) {
   const sard_art_step *s = &a->steps[i];
   SD_TRY(check_text(a, s->name, "step", i));
   SD_TRY(check_text(a, s->op, "step", i));
@@ -148,16 +182,52 @@ static sard_status *check_step(const sd_art *a, uint32_t i) {
   SD_TRY(check_step_bufs(a, i));
   if (s->flops != SARD_ART_NONE) SD_TRY(check_slot(a, s->flops, "step", i));
   if (s->bytes != SARD_ART_NONE) SD_TRY(check_slot(a, s->bytes, "step", i));
-  if (s->kind == SARD_AS_COPY) return s->n_buf == 2 ? NULL : BAD("copy step %u has %u buffers", i, s->n_buf);
-  if (s->kind != SARD_AS_DISPATCH) return BAD("step %u is of unknown kind %u", i, s->kind);
-  if (s->kernel >= a->n_kernels) return BAD("step %u runs kernel %u of %u", i, s->kernel, a->n_kernels);
-  const sard_art_kernel *k = &a->kernels[s->kernel];
-  if (k->n_buf != s->n_buf || k->n_dim != s->n_dim)
-    return BAD("step %u gives %u buffers and %u sizes to kernel '%s', which takes %u and %u", i, s->n_buf, s->n_dim,
-               sd_art_text(a, k->symbol), k->n_buf, k->n_dim);
   SD_TRY(check_list(a, s->dims, s->n_dim, a->n_dims, "step", i));
-  SD_TRY(check_slot(a, s->tiles, "step", i));
-  return check_slot(a, s->scratch, "step", i);
+  SD_TRY(check_list(a, s->defs, s->n_def, a->n_syms, "step", i));
+  for (uint32_t k = 0; k < s->n_def; k++)
+    if (a->syms[a->lists[s->defs + k]].input != SARD_ART_NONE) return BAD("step %u defines a symbol that an input binds", i);
+  if (s->kind == SARD_AS_DISPATCH) return check_dispatch(a, i);
+  return check_shape(a, i, value, known);
+}
+
+// Steps [from, to): the steps inside of loops and branches lie in the range, to a limited depth.
+static sard_status *check_range(const sd_art *a, uint32_t from, uint32_t to, int depth) {
+  if (depth > MAX_DEPTH) return BAD("its loops are nested more than %d deep", MAX_DEPTH);
+  for (uint32_t i = from; i < to;) {
+    const sard_art_step *s = &a->steps[i];
+    uint32_t rest = to - i - 1;
+    bool inner = s->kind == SARD_AS_LOOP || s->kind == SARD_AS_BRANCH;
+    if (s->body > rest || s->other > rest - s->body || (!inner && s->body) || (s->kind != SARD_AS_BRANCH && s->other))
+      return BAD("step %u contains %u and %u of %u steps", i, s->body, s->other, rest);
+    if (inner) SD_TRY(check_range(a, i + 1, i + 1 + s->body, depth + 1));
+    if (inner) SD_TRY(check_range(a, i + 1 + s->body, i + 1 + s->body + s->other, depth + 1));
+    i += 1 + s->body + s->other;
+  }
+  return NULL;
+}
+
+// The sizes of inputs and constants do not depend on what steps define; what grows by APPEND steps does.
+static sard_status *check_late(const sd_art *a) {
+  uint8_t *late = sd_calloc(a->n_dims, 1);
+  sard_status *st = NULL;
+  if (!late) return SD_ERR(NOMEM, "out of memory while checking an artifact of %u sizes", a->n_dims);
+  sd_dimcode_late(a, late);
+  for (uint32_t i = 0; i < a->n_in && !st; i++)
+    for (uint32_t k = 0; k < a->io[i].rank && !st; k++)
+      if (late[a->lists[a->io[i].dims + k]]) st = BAD("dim %u of input %u is defined by a step", k, i);
+  for (uint32_t i = 0; i < a->n_bufs && !st; i++)
+    if (late[a->bufs[i].bytes] && (a->bufs[i].kind == SARD_AB_INPUT || a->bufs[i].kind == SARD_AB_CONST))
+      st = BAD("the size of buffer %u is defined by a step", i);
+  for (uint32_t i = 0; i < a->n_steps && !st; i++) {
+    const sard_art_step *s = &a->steps[i];
+    bool listed = s->n_buf <= a->n_lists && s->bufs <= a->n_lists - s->n_buf; // check_step says more about it
+    uint32_t first = s->kind == SARD_AS_APPEND || s->kind == SARD_AS_LOOP ? 1 : s->n_buf;
+    for (uint32_t k = first; k < s->n_buf && listed && !st; k++)
+      if (a->lists[s->bufs + k] >= a->n_bufs || !late[a->bufs[a->lists[s->bufs + k]].bytes])
+        st = BAD("step %u appends to a buffer of fixed size", i);
+  }
+  sd_free(late);
+  return st;
 }
 
 static sard_status *check_tables(const sd_art *a, int64_t *value, uint8_t *known) {
@@ -171,8 +241,9 @@ static sard_status *check_tables(const sd_art *a, int64_t *value, uint8_t *known
     SD_TRY(check_text(a, a->checks[i].name, "check", i));
   }
   for (uint32_t i = 0; i < a->n_kernels; i++) SD_TRY(check_kernel(a, i));
-  for (uint32_t i = 0; i < a->n_steps; i++) SD_TRY(check_step(a, i));
-  return NULL;
+  SD_TRY(check_late(a));
+  for (uint32_t i = 0; i < a->n_steps; i++) SD_TRY(check_step(a, i, value, known));
+  return check_range(a, 0, a->n_steps, 0);
 }
 
 sard_status *sd_verify_artifact(sd_art *a) {

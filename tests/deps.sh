@@ -19,6 +19,17 @@ sard_install() {
 
 sard_build_deps() { sard_install gcc libc6-dev cmake ninja-build llvm-19-dev libprotobuf-c-dev protobuf-c-compiler; }
 
+# sard_python: a python3 with numpy, installed if need be, in $python. (A python3 of the user's own may lack it.)
+sard_python() {
+  for python in python3 /usr/bin/python3; do
+    command -v $python >/dev/null && $python -c 'import numpy' 2>/dev/null && return 0
+  done
+  sard_install python3 python3-numpy || return 1
+  for python in python3 /usr/bin/python3; do $python -c 'import numpy' 2>/dev/null && return 0; done
+  echo "no python3 can import numpy" >&2
+  return 1
+}
+
 # sard_build DIR [cmake flags...]: configures and builds; output only when something fails.
 sard_build() {
   local dir=$1 log; shift

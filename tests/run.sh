@@ -34,7 +34,8 @@ counted() {
   rm -f "$log"
 }
 
-sard_build_deps && sard_install python3 python3-numpy pkg-config || { echo "0 passed, 1 failed"; exit 1; }
+sard_build_deps && sard_install pkg-config && sard_python || { echo "0 passed, 1 failed"; exit 1; }
+export SARD_PYTHON=$python
 echo "building"
 if ! sard_build build -DSARD_WERROR=ON; then echo "FAIL build"; echo "0 passed, 1 failed"; exit 1; fi
 passed=$((passed + 1))
@@ -53,7 +54,7 @@ if want cli && [ -f tests/cli/run.sh ]; then counted cli bash tests/cli/run.sh; 
 if want corpus; then
   list=()
   [ -f "$corpus/spine.txt" ] && list=(--list "$corpus/spine.txt")
-  counted corpus python3 tests/corpus/check.py build/sard "$corpus" --modes "${SARD_TEST_MODES:-all}" "${list[@]}"
+  counted corpus $python tests/corpus/check.py build/sard "$corpus" --modes "${SARD_TEST_MODES:-all}" "${list[@]}"
 fi
 if want onnx && [ -f tests/onnx/run.sh ]; then counted onnx bash tests/onnx/run.sh; fi
 if want sanitize && [ -f tests/sanitize/run.sh ]; then counted sanitize env SARD_CORPUS="$corpus" bash tests/sanitize/run.sh; fi

@@ -204,12 +204,16 @@ sd_ll sd_emit_lane_mask(sd_emit *E); // of the current coordinate, NULL = all la
 void sd_emit_reduce(sd_emit *E, const sd_expr *e); // all coordinates; results are kept
 
 // ---- object.c: LLVM objects of this thread ----
+// What a call owns is kept here, so that it is freed at the next one when memory was short in between.
 typedef struct sd_object_thread {
   LLVMContextRef ctx;
+  LLVMModuleRef m;
+  LLVMBuilderRef b, entry;
+  LLVMMemoryBufferRef code;
   sd_arena *scratch;
   unsigned uses;
 } sd_object_thread;
-sard_status *sd_object_begin(sd_object_thread **out); // context and empty scratch arena of this thread
-sard_status *sd_object_machine(const sd_isa *isa, int opt, LLVMTargetMachineRef *out);
-// Runs the passes and emits the object; `out` keeps the bytes. Disposes of nothing.
-sard_status *sd_object_emit(LLVMModuleRef m, const sd_isa *isa, int opt, const char *symbol, sd_arena *out, sd_object *o);
+sard_status *sd_object_begin(sd_object_thread **out); // frees what is left over; context and empty scratch arena
+void sd_object_end(sd_object_thread *th);             // frees module and builders
+// Runs the passes and emits th->m; `out` keeps the bytes.
+sard_status *sd_object_emit(sd_object_thread *th, const sd_isa *isa, int opt, const char *symbol, sd_arena *out, sd_object *o);

@@ -261,38 +261,45 @@ static void prepare(sd_emit *E) {
   E->epoch = 1;
 }
 
-static void dispose(sd_emit *E) {
-  if (E->b) LLVMDisposeBuilder(E->b);
-  if (E->entry) LLVMDisposeBuilder(E->entry);
-  if (E->m) LLVMDisposeModule(E->m);
-  E->b = E->entry = NULL, E->m = NULL;
+static void check_depth(sd_emit *E) { // before anything walks the expressions without a limit of its own
+  for (uint32_t n = 0; n < E->nests.len; n++)
+    for (uint32_t s = 0; s < E->nests.at[n].nest->stores.len; s++) {
+      const sd_emit_root *r = &E->nests.at[n].root[s];
+      sd_emit_info_of(E, r->value);
+      sd_emit_info_of(E, r->offset);
+      if (r->guard) sd_emit_info_of(E, r->guard);
+    }
+}
+
+static sard_status *emit(sd_object_thread *th, sd_emit *E, const char *symbol, int opt, sd_arena *out, sd_object *o) {
+  layout l = {0};
+  prepare(E);
+  check_depth(E);
+  if (E->error) return E->error;
+  SD_TRY(make_layout(E, &l));
+  E->m = th->m = LLVMModuleCreateWithNameInContext(symbol, E->c);
+  E->b = th->b = LLVMCreateBuilderInContext(E->c);
+  E->entry = th->entry = LLVMCreateBuilderInContext(E->c);
+  make_types(E);
+  emit_function(E, &l, symbol);
+  if (E->error) return E->error;
+  *o = (sd_object){.n_dims = E->dims.len, .tiles = l.tiles, .scratch = l.scratch};
+  SD_TRY(sd_object_emit(th, E->isa, opt, symbol, out, o));
+  o->dims = sd_arena_dup(out, E->dims.at, E->dims.len * sizeof *E->dims.at);
+  return NULL;
 }
 
 sard_status *sd_emit_llvm(const sd_kernel *k, const sd_isa *isa, const char *symbol, int opt, sd_arena *out, sd_object *o) {
   sd_object_thread *th;
+  jmp_buf oom;
   SD_TRY(sd_object_begin(&th));
+  sd_arena_set_oom(th->scratch, &oom);
+  if (setjmp(oom)) return SD_ERR(NOMEM, "out of memory while emitting kernel %s", k->name);
   sd_emit *E = SD_NEW(th->scratch, sd_emit);
   E->a = th->scratch, E->c = th->ctx, E->isa = isa;
   E->k = (sd_kernel *)k; // only new expressions and dims are added to its tables; its stores stay as they are
   E->lanes_full = sd_emit_lanes(k, isa);
-  layout l = {0};
-  prepare(E);
-  SD_TRY(make_layout(E, &l));
-  jmp_buf oom; // from here on LLVM objects must be freed; nothing below adds to the kernel's own arena
-  sd_arena_set_oom(th->scratch, &oom);
-  if (setjmp(oom)) {
-    dispose(E);
-    return SD_ERR(NOMEM, "out of memory while emitting kernel %s", k->name);
-  }
-  E->m = LLVMModuleCreateWithNameInContext(symbol, E->c);
-  E->b = LLVMCreateBuilderInContext(E->c);
-  E->entry = LLVMCreateBuilderInContext(E->c);
-  make_types(E);
-  emit_function(E, &l, symbol);
-  sard_status *st = E->error;
-  *o = (sd_object){.n_dims = E->dims.len, .tiles = l.tiles, .scratch = l.scratch};
-  if (!st) st = sd_object_emit(E->m, isa, opt, symbol, out, o);
-  dispose(E);
-  if (!st) o->dims = sd_arena_dup(out, E->dims.at, E->dims.len * sizeof *E->dims.at);
+  sard_status *st = emit(th, E, symbol, opt, out, o);
+  sd_object_end(th);
   return st;
 }

@@ -169,10 +169,10 @@ static void over_axes(sd_emit *E, uint32_t i) {
     }
   }
   bool fixed = n->sequential || sd_emit_limits(E, a); // one point at a time
-  if (!fixed && (a->vec > 0 || a->unroll > 1))
-    over_tiled(E, i, lo, end);
-  else
+  if (fixed)
     segment_loop(E, i, lo, end, (segment){.count = 1});
+  else
+    over_tiled(E, i, lo, end);
 }
 
 // ---- the nest ----

@@ -82,11 +82,24 @@ static bool not_negative(sd_emit *E, const sd_expr *x) {
   return x->dtype == SD_I64 && sd_x_bounds(E->k, x, &lo, &hi) && sd_dim_is_const(E->k->dims, lo, &v) && v >= 0;
 }
 
+static bool small_number(sd_emit *E, const sd_expr *x) { // 0 <= x < 2^31
+  sd_dim lo, hi;
+  int64_t v;
+  if (sd_x_const_value(x, NULL, &v)) return v >= 0 && v <= INT32_MAX;
+  return not_negative(E, x) && sd_x_bounds(E->k, x, &lo, &hi) && sd_dim_is_const(E->k->dims, hi, &v) && v <= INT32_MAX;
+}
+
 // Quotient toward zero and, in *out_rem, the remainder.
 static sd_ll divide(sd_emit *E, const sd_expr *e, sd_ll x, sd_ll y, sd_ll *out_rem) {
   LLVMBuilderRef b = E->b;
   bool u = sd_dtype_kind_of(e->dtype) == SD_DK_U || (not_negative(E, e->a[0]) && not_negative(E, e->a[1]));
-  LLVMTypeRef t = LLVMTypeOf(x);
+  LLVMTypeRef t = LLVMTypeOf(x), n = like(t, E->i32);
+  if (e->dtype == SD_I64 && safe_divisor(e->a[1]) && small_number(E, e->a[0]) && small_number(E, e->a[1])) {
+    x = LLVMBuildTrunc(b, x, n, ""), y = LLVMBuildTrunc(b, y, n, ""); // vectors have no wide multiplication of 64 bits
+    sd_ll q = LLVMBuildUDiv(b, x, y, "");
+    *out_rem = LLVMBuildZExt(b, LLVMBuildSub(b, x, LLVMBuildMul(b, q, y, ""), ""), t, "");
+    return LLVMBuildZExt(b, q, t, "");
+  }
   sd_ll bad = NULL, d = y;
   if (!safe_divisor(e->a[1])) {
     bad = LLVMBuildICmp(b, LLVMIntEQ, y, zero_of(y), "");

@@ -24,8 +24,17 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_key_t key;
 static bool key_ok;
 
+void sd_object_end(sd_object_thread *th) {
+  if (th->b) LLVMDisposeBuilder(th->b);
+  if (th->entry) LLVMDisposeBuilder(th->entry);
+  if (th->m) LLVMDisposeModule(th->m);
+  if (th->code) LLVMDisposeMemoryBuffer(th->code);
+  th->b = th->entry = NULL, th->m = NULL, th->code = NULL;
+}
+
 static void free_cache(void *p) { // at the end of its thread
   cache *c = p;
+  sd_object_end(&c->th);
   for (int i = 0; i < MAX_ISAS; i++)
     for (int j = 0; j < 2; j++)
       if (c->tm[i][j]) LLVMDisposeTargetMachine(c->tm[i][j]);
@@ -60,6 +69,7 @@ sard_status *sd_object_begin(sd_object_thread **out) {
   cache *c;
   SD_TRY(my_cache(&c));
   sd_object_thread *th = &c->th;
+  sd_object_end(th);
   if (th->ctx && th->uses++ >= CONTEXT_KERNELS) {
     LLVMContextDispose(th->ctx);
     th->ctx = NULL, th->uses = 0;
@@ -94,7 +104,7 @@ static sard_status *init_target(const char *arch) {
   return NULL;
 }
 
-sard_status *sd_object_machine(const sd_isa *isa, int opt, LLVMTargetMachineRef *out) {
+static sard_status *machine(const sd_isa *isa, int opt, LLVMTargetMachineRef *out) {
   cache *c;
   SD_TRY(my_cache(&c));
   int row = 0;
@@ -137,11 +147,11 @@ static sard_status *run_passes(LLVMModuleRef m, LLVMTargetMachineRef tm, const c
   return st;
 }
 
-sard_status *sd_object_emit(LLVMModuleRef m, const sd_isa *isa, int opt, const char *symbol, sd_arena *out, sd_object *o) {
-  LLVMTargetMachineRef tm;
-  LLVMMemoryBufferRef buf;
+sard_status *sd_object_emit(sd_object_thread *th, const sd_isa *isa, int opt, const char *symbol, sd_arena *out, sd_object *o) {
+  LLVMTargetMachineRef tm = NULL;
+  LLVMModuleRef m = th->m;
   char *msg = NULL;
-  SD_TRY(sd_object_machine(isa, opt, &tm));
+  SD_TRY(machine(isa, opt, &tm));
   LLVMSetTarget(m, isa->triple);
   LLVMTargetDataRef layout = LLVMCreateTargetDataLayout(tm);
   LLVMSetModuleDataLayout(m, layout);
@@ -151,9 +161,10 @@ sard_status *sd_object_emit(LLVMModuleRef m, const sd_isa *isa, int opt, const c
   LLVMDisposeMessage(msg);
 #endif
   if (opt > 0) SD_TRY(run_passes(m, tm, symbol));
-  if (LLVMTargetMachineEmitToMemoryBuffer(tm, m, LLVMObjectFile, &msg, &buf)) return llvm_error("code", symbol, msg);
-  sd_arena_defer(out, dispose_buffer, buf);
-  o->data = LLVMGetBufferStart(buf);
-  o->size = LLVMGetBufferSize(buf);
+  if (LLVMTargetMachineEmitToMemoryBuffer(tm, m, LLVMObjectFile, &msg, &th->code)) return llvm_error("code", symbol, msg);
+  sd_arena_defer(out, dispose_buffer, th->code);
+  o->data = LLVMGetBufferStart(th->code);
+  o->size = LLVMGetBufferSize(th->code);
+  th->code = NULL;
   return sd_code_check(o->data, o->size, symbol);
 }

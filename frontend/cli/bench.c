@@ -132,7 +132,7 @@ static sard_status *steps(measuring *b) {
   sd_cli_progress(b->c, NULL);
   SD_TRY(st);
   if (b->n) report(b);
-  return b->session->profile ? sd_profile_show(b->c, b->session, b->session->workers, b->n ? median(b->ms, b->n) : 0) : NULL;
+  return b->session->profile ? sd_profile_show(b->c, b->session, b->session->workers, b->wall_s * 1e3 / (double)(b->n ? b->n : 1)) : NULL;
 }
 
 sard_status *sd_verb_bench(sd_cli *c) {

@@ -27,7 +27,7 @@ static double tolerance(const sd_evalue *v, double rtol, double atol) {
     if (x < 0) x = -x;
     if (x > most && x < 1e300) most = x;
   }
-  return atol + 0.1 * rtol * most;
+  return atol + rtol * most;
 }
 
 static sard_status *compare_value(checking *k, const sd_node *n, const sd_observed *o, const sd_evalue *v) {

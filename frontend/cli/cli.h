@@ -128,11 +128,11 @@ void sd_diff_tensors(sd_cli *c, sard_tensor *a, sard_tensor *b, double rtol, dou
 
 // ---- measured limits of this machine (peak.c) ----
 typedef struct sd_peak { double gflops, gbs; } sd_peak;
-sd_peak sd_peak_measure(int threads); // f32 multiply-add, and reading from memory; about 0.3 s
+sd_peak sd_peak_measure(int threads); // f32 multiply-add, and reading from memory; about half a second
 
 // ---- verbs ----
 sard_status *sd_verb_run(sd_cli *c);
 sard_status *sd_verb_bench(sd_cli *c);
 sard_status *sd_verb_version(sd_cli *c);
 sard_status *sd_verb_help(sd_cli *c);
-sard_status *sd_profile_show(sd_cli *c, sard_session *s, int threads, double latency_ms); // profile.c
+sard_status *sd_profile_show(sd_cli *c, sard_session *s, int threads, double mean_ms); // profile.c

@@ -115,7 +115,7 @@ static sard_status *compare_pair(comparing *k, match *m, double rtol, double ato
   bool last = !named && a.rank > 2 && sd_dtype_bits((sd_dtype)a.dtype) >= 8 && same_dims(&a, &b, true);
   *comparable = same || last || named;
   if (!*comparable) return NULL;
-  double slack = atol + 0.1 * rtol * largest(m->a->tensor);
+  double slack = atol + rtol * largest(m->a->tensor);
   if (same || named) sd_diff_tensors(k->c, m->b->tensor, m->a->tensor, rtol, slack, &m->diff);
   if (!last || (same && m->diff.passed)) return NULL;
   sd_diff diff;

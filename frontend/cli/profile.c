@@ -43,10 +43,7 @@ static uint32_t collect(const sard_session *s, row *rows, uint32_t *of_kernel) {
   return n;
 }
 
-static double share_of_peak(const row *r, const sd_peak *p) {
-  double s = r->ns * 1e-9, by_flops = p->gflops > 0 ? r->flops / 1e9 / s / p->gflops : 0, by_bytes = p->gbs > 0 ? r->bytes / 1e9 / s / p->gbs : 0;
-  return r->ns <= 0 ? 0 : by_flops > by_bytes ? by_flops : by_bytes;
-}
+static double share_of_peak(const row *r, const sd_peak *p) { return r->ns > 0 && p->gflops > 0 ? r->flops / r->ns / p->gflops : 0; }
 
 static void show_rows(sd_cli *c, const row *rows, uint32_t n, const sd_peak *peak, double total, int64_t top) {
   sd_cli_say(c, "\nmeasured peak: %.1f GFLOP/s, %.1f GB/s; steps take %.3f ms of a run\n", peak->gflops, peak->gbs, total * 1e-6);
@@ -88,7 +85,7 @@ static sard_status *write_trace(const sard_session *s, const char *path) {
   return st;
 }
 
-sard_status *sd_profile_show(sd_cli *c, sard_session *s, int threads, double latency_ms) {
+sard_status *sd_profile_show(sd_cli *c, sard_session *s, int threads, double mean_ms) {
   const sd_art *a = &s->model->art;
   const char *trace = sd_args_get(c, "trace");
   int64_t top = 30;
@@ -101,6 +98,6 @@ sard_status *sd_profile_show(sd_cli *c, sard_session *s, int threads, double lat
   for (uint32_t i = 0; i < n; i++) total += rows[i].ns;
   sd_peak peak = sd_peak_measure(threads);
   show_rows(c, rows, n, &peak, total, top);
-  if (latency_ms > 0) sd_cli_say(c, "outside of steps: %.3f ms\n", latency_ms - total * 1e-6);
+  if (mean_ms > total * 1e-6) sd_cli_say(c, "outside of steps: %.3f ms of a run\n", mean_ms - total * 1e-6);
   return NULL;
 }

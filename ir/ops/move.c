@@ -139,7 +139,7 @@ static sard_status *squeezed_axes(const sd_node *n, uint32_t *out) {
   if (sd_sh_in(n, 1)) return unit_axes(n, x->rank, out);
   *out = 0;
   for (int i = 0; i < x->rank; i++)
-    if (sd_dim_is(sd_sh_tab(n), x->dims[i], 1)) *out |= 1u << i;
+    if (sd_dim_eq(sd_sh_tab(n), x->dims[i], sd_dim_const(sd_sh_tab(n), 1)) == 1) *out |= 1u << i; // also a symbol that must be 1
   return NULL;
 }
 

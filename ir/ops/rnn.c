@@ -23,6 +23,7 @@ typedef struct rnn {
   sd_dtype type;
   sd_expr *d; // direction
   sd_buf *xw, *rec, *h, *c, *z, *rh;
+  sd_buf *rounded, *range; // of a quantized state
 } rnn;
 
 static sard_status *rnn_read(const sd_node *n, rnn *r) {
@@ -338,8 +339,32 @@ static sd_expr *peephole(sd_tb *b, const rnn *r, const point *p, int which, sd_e
   return x_add(b, x, x_mul(b, c, sd_tb_load(b, r->n, P, (sd_expr *[]){r->d, gate(b, r, which, p->u)})));
 }
 
+// rounded = the state as DynamicQuantizeLinear and DequantizeLinear would give it back.
+static void round_state(sd_tb *b, const rnn *r, sd_items *body) {
+  static const sd_rop ends[2] = {SD_R_MIN, SD_R_MAX};
+  sd_expr *end[2];
+  for (int i = 0; i < 2; i++) {
+    sd_nest *nest = sd_kernel_nest(b->k, body);
+    sd_expr *at = nest_axis(b, nest, "one", d_const(b, 1));
+    x_axes red = {.n = 0};
+    sd_expr *row = x_raxis(b, &red, "b", r->B), *u = x_raxis(b, &red, "u", r->H);
+    put(b, nest, r->range, x_add(b, at, x_int(b, i)), x_reduce(b, ends[i], &red, get(b, r->h, bh(b, r, row, u))));
+    end[i] = get(b, r->range, x_int(b, i));
+  }
+  sd_nest *nest = sd_kernel_nest(b->k, body);
+  sd_expr *row = nest_axis(b, nest, "b", r->B), *u = nest_axis(b, nest, "u", r->H), *at = bh(b, r, row, u);
+  sd_expr *low = x_min(b, end[0], x_num(b, end[0], 0)), *high = x_max(b, end[1], x_num(b, end[1], 0));
+  sd_expr *scale = x_div(b, x_sub(b, high, low), x_num(b, low, 255));
+  scale = x_sel(b, x_bin(b, SD_X_EQ, scale, x_num(b, scale, 0)), x_num(b, scale, 1), scale);
+  sd_expr *zero = x_un(b, SD_X_ROUND, x_div(b, x_un(b, SD_X_NEG, low), scale));
+  sd_expr *q = x_add(b, x_un(b, SD_X_ROUND, x_div(b, get(b, r->h, at), scale)), zero);
+  q = x_min(b, x_max(b, q, x_num(b, q, 0)), x_num(b, q, 255));
+  put(b, nest, r->rounded, at, x_mul(b, x_sub(b, q, zero), scale));
+}
+
 static void lstm_step(sd_tb *b, const rnn *r, sd_items *body, sd_expr *t) {
-  recurrent_nest(b, r, body, r->h, 0, 4);
+  if (r->rounded) round_state(b, r, body);
+  recurrent_nest(b, r, body, r->rounded ? r->rounded : r->h, 0, 4);
   point p = point_make(b, r, body, t);
   sd_expr *at = bh(b, r, p.row, p.u), *c = get(b, r->c, at);
   sd_expr *i = act_apply(b, r, 0, peephole(b, r, &p, 0, pre_at(b, r, &p, 0), c));
@@ -396,6 +421,10 @@ static void rnn_tile(sd_tb *b, rnn *r) {
   r->rec = sd_tb_local(b, r->type, gates);
   r->h = sd_tb_local(b, r->type, state);
   if (r->kind == LSTM) r->c = sd_tb_local(b, r->type, state);
+  if (sd_node_int(r->n, "quantized_state", 0)) {
+    r->rounded = sd_tb_local(b, r->type, state);
+    r->range = sd_tb_local(b, r->type, d_const(b, 2));
+  }
   if (r->kind == GRU && !r->reset_after) {
     r->z = sd_tb_local(b, r->type, state);
     r->rh = sd_tb_local(b, r->type, state);

@@ -53,6 +53,9 @@ sard_status *sd_sh_same(const sd_node *n, sd_dim a, sd_dim b, const char *what, 
   if (a == SD_DIM_NONE || b == SD_DIM_NONE) return SD_SH_ERR(n, MODEL, "%s: a dim is too large", what);
   if (a != b && sd_dim_eq(t, a, b) == 0) return mismatch(n, what, a, b);
   sd_module_require(n->graph->module, a, b, false, *n->name ? n->name : what);
+  int64_t v;
+  if (!n->graph->owner && sd_dim_is_const(t, b, &v)) sd_dim_set_range(sd_sh_tab(n), a, v, v); // holds for every run
+  else if (!n->graph->owner && sd_dim_is_const(t, a, &v)) sd_dim_set_range(sd_sh_tab(n), b, v, v);
   if (out) *out = sd_dim_is_const(t, b, NULL) ? b : a;
   return NULL;
 }

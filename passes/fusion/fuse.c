@@ -3,7 +3,7 @@
 // Lowering substitutes the expression of a member at its use (ir/lower.h), so the question for a producer is how often
 // the consumer asks for each of its elements: once, a few times (the passes of a softmax over a row), or many times
 // (operand of a contraction, broadcast). Contractions join where each element is asked for once: that is the epilogue.
-#include "passes/pass.h"
+#include "passes/edit.h"
 
 #define MAX_MEMBERS 48
 #define MAX_INPUTS  24
@@ -42,7 +42,7 @@ static bool bijective_move(const sd_node *n) {
 
 // Moves whose index map is affine: free to read through.
 static bool affine_move(const sd_node *n) {
-  static const char *const names[] = {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Slice", "Split", "Expand", NULL};
+  static const char *const names[] = {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Slice", "Split", "Expand", "sard.At", NULL};
   return one_of(n, names);
 }
 
@@ -94,7 +94,7 @@ static demand demand_of(const sd_node *c, demand d, const sd_value *v) {
       return ROWS;
     return MANY;
   }
-  case SD_MOVE: return bijective_move(c) || is_op(c, "Slice") || is_op(c, "Split") || is_op(c, "Pad") || is_op(c, "Concat") ? d : MANY;
+  case SD_MOVE: return bijective_move(c) || is_op(c, "Slice") || is_op(c, "Split") || is_op(c, "sard.At") || is_op(c, "Pad") || is_op(c, "Concat") ? d : MANY;
   case SD_REDUCE: return d;
   case SD_COMPOSITE: return d <= FEW && v == c->in[0] ? FEW : MANY;
   default: return MANY;
@@ -283,19 +283,27 @@ static sard_status *make_group(group *g, sd_arena *scratch) {
   return NULL;
 }
 
-sard_status *sd_pass_fuse(sd_module *m, const sd_pass_options *o, sd_arena *scratch, sd_pass_report *r) {
+typedef struct fuse { const sd_pass_options *o; sd_arena *scratch; sd_pass_report *r; } fuse;
+
+static sard_status *fuse_graph(sd_graph *graph, void *user) {
+  const fuse *f = user;
   sd_node *prev;
-  for (sd_node *n = m->main->last; n; n = prev) {
+  for (sd_node *n = graph->last; n; n = prev) {
     prev = n->prev;
-    if (!can_root(n) || (o->bisect >= 0 && r->rewrites >= o->bisect)) continue;
+    if (!can_root(n) || (f->o->bisect >= 0 && f->r->rewrites >= f->o->bisect)) continue;
     group g = {.members = {n}, .n = 1, .contraction = n->op->kind == SD_CONTRACT, .composite = n->op->kind == SD_COMPOSITE};
     grow(&g);
     if (g.n < 2) continue;
     sd_node *stop = n->next; // members lie before; continue above the group's place
-    SD_TRY(make_group(&g, scratch));
-    sd_node *made = stop ? stop->prev : m->main->last;
+    SD_TRY(make_group(&g, f->scratch));
+    sd_node *made = stop ? stop->prev : graph->last;
     prev = made->prev;
-    r->rewrites++;
+    f->r->rewrites++;
   }
   return NULL;
+}
+
+sard_status *sd_pass_fuse(sd_module *m, const sd_pass_options *o, sd_arena *scratch, sd_pass_report *r) {
+  fuse f = {o, scratch, r};
+  return sd_edit_graphs(m, fuse_graph, &f);
 }

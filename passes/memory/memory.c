@@ -1,5 +1,5 @@
 // Storage: views share the memory of their operand, maps overwrite an operand that nothing needs any more.
-#include "passes/pass.h"
+#include "passes/edit.h"
 
 // The value whose memory v shares.
 static sd_value *root(sd_value *v) {
@@ -31,7 +31,7 @@ static bool can_move(const sd_value *v, const viewed *w) {
 
 static void set_window(sd_module *m, sd_value *v, sd_value *in, const sd_dim *at) {
   v->storage = in;
-  v->window = sd_arena_dup(m->arena, at, (size_t)v->rank * sizeof *at);
+  v->window = sd_arena_dup(m->arena, at, (size_t)in->rank * sizeof *at);
 }
 
 static sard_status *place_concat(sd_node *n, viewed *w, sd_pass_report *r) {
@@ -105,31 +105,111 @@ static void place_rows(sd_module *m, sd_value *v, const viewed *w, sd_pass_repor
   r->rewrites++;
 }
 
-static sard_status *place_windows(sd_module *m, sd_arena *scratch, sd_pass_report *r) {
-  viewed w = {SD_NEW_ARRAY(scratch, bool, m->next_id * 4 + 4096)}; // room for the copies made here
-  uint32_t limit = m->next_id * 4 + 4096;
-  for (sd_node *n = m->main->first; n; n = n->next)
-    if (n->out[0] && n->out[0]->view && n->out[0]->storage) w.at[n->out[0]->storage->id] = true;
-  for (sd_node *n = m->main->first; n && m->next_id < limit - 512; n = n->next) {
-    if (strcmp(n->op->name, "Concat") == 0) SD_TRY(place_concat(n, &w, r));
-    else if (strcmp(n->op->name, "Pad") == 0) place_pad(n, &w, r);
+// Outputs of loop bodies that are stacked: each pass writes its part where it will lie.
+static uint32_t times_output(const sd_graph *g, const sd_value *v) {
+  uint32_t n = 0;
+  for (uint32_t i = 0; i < g->outputs.len; i++) n += g->outputs.at[i] == v;
+  return n;
+}
+
+static bool movable_output(const sd_graph *body, const sd_value *v, const viewed *w) {
+  if (!v->def || v->graph != body || v->data || v->storage || v->view || w->at[v->id]) return false;
+  if (!reads_by_offset(v->def) || times_output(body, v) != 1) return false;
+  for (uint32_t i = 0; i < v->uses.len; i++)
+    if (!reads_by_offset(v->uses.at[i].node)) return false;
+  return true;
+}
+
+static sard_status *place_stacked(sd_node *n, const viewed *w, int opt, sd_pass_report *r) {
+  sd_module *m = n->graph->module;
+  sd_graph *body = n->bodies[0];
+  sd_dim at[SD_MAX_RANK], trip;
+  SD_TRY(sd_for_dims(n, &trip, &at[0]));
+  for (int d = 1; d < SD_MAX_RANK; d++) at[d] = sd_dim_const(m->dims, 0);
+  for (uint32_t i = n->n_in; i < n->n_out; i++) {
+    sd_value *v = body->outputs.at[i];
+    if (opt < 1 || !movable_output(body, v, w)) {
+      sd_node *copy;
+      SD_TRY(sd_build(body, NULL, "Identity", &v, 1, &copy));
+      copy->name = n->name;
+      body->outputs.at[i] = v = copy->out[0];
+    }
+    set_window(m, v, n->out[i], at);
+    r->rewrites++;
   }
-  for (sd_node *n = m->main->first; n && m->next_id < limit - 512; n = n->next)
-    for (uint32_t i = 0; i < n->n_out; i++) place_rows(m, n->out[i], &w, r);
+  return NULL;
+}
+
+typedef struct memory {
+  const sd_pass_options *o;
+  sd_arena *scratch;
+  sd_pass_report *r;
+  viewed views;
+  uint32_t limit; // room for ids in `views`
+} memory;
+
+static sard_status *place_windows(sd_graph *g, void *user) {
+  memory *x = user;
+  sd_module *m = g->module;
+  const viewed *w = &x->views;
+  for (sd_node *n = g->first; n && m->next_id < x->limit - 512; n = n->next) {
+    if (sd_edit_is(n, "sard.For")) SD_TRY(place_stacked(n, w, x->o->opt, x->r));
+    if (x->o->opt < 1) continue;
+    if (sd_edit_is(n, "Concat")) SD_TRY(place_concat(n, &x->views, x->r));
+    else if (sd_edit_is(n, "Pad")) place_pad(n, w, x->r);
+  }
+  if (x->o->opt < 1) return NULL;
+  for (sd_node *n = g->first; n && m->next_id < x->limit - 512; n = n->next)
+    for (uint32_t i = 0; i < n->n_out; i++) place_rows(m, n->out[i], w, x->r);
   return NULL;
 }
 
 // ---- in place ----
 
-typedef struct positions { uint32_t *last; sd_arena *a; } positions; // last step that reads a storage root, by value id
+// By value id, of the last value of a chain of storage that lies in the graph at hand: the last step that reads it, and
+// the last one that reads it inside of a body.
+typedef struct positions { uint32_t *last, *inner; } positions;
+#define NEVER UINT32_MAX
 
-static uint32_t number_steps(sd_graph *g, positions *p) {
-  uint32_t step = 0;
-  for (sd_node *n = g->first; n; n = n->next, step++)
-    for (uint32_t i = 0; i < n->n_in; i++)
-      if (n->in[i]) p->last[root(n->in[i])->id] = step;
-  for (uint32_t i = 0; i < g->outputs.len; i++) p->last[root(g->outputs.at[i])->id] = UINT32_MAX;
-  return step;
+static sd_value *local_root(const sd_graph *g, sd_value *v) {
+  sd_value *r = NULL;
+  for (; v; v = v->storage)
+    if (v->graph == g) r = v;
+  return r;
+}
+
+static void mark_read(const positions *p, const sd_graph *g, sd_value *v, uint32_t step, bool inside) {
+  sd_value *r = v ? local_root(g, v) : NULL;
+  if (!r) return;
+  p->last[r->id] = step;
+  if (inside) p->inner[r->id] = step;
+}
+
+static void mark_body(const positions *p, const sd_graph *g, const sd_graph *body, uint32_t step) {
+  for (const sd_node *n = body->first; n; n = n->next) {
+    for (uint32_t i = 0; i < n->n_in; i++) mark_read(p, g, n->in[i], step, true);
+    for (uint32_t i = 0; i < n->n_body; i++) mark_body(p, g, n->bodies[i], step);
+  }
+  for (uint32_t i = 0; i < body->outputs.len; i++) mark_read(p, g, body->outputs.at[i], step, true);
+}
+
+static void number_steps(const sd_graph *g, const positions *p) {
+  uint32_t step = 1;
+  for (sd_node *n = g->first; n; n = n->next, step++) {
+    for (uint32_t i = 0; i < n->n_in; i++) mark_read(p, g, n->in[i], step, false);
+    for (uint32_t i = 0; i < n->n_body; i++)
+      if (!sd_edit_is(n, "sard.Fused")) mark_body(p, g, n->bodies[i], step);
+  }
+  for (uint32_t i = 0; i < g->outputs.len; i++) mark_read(p, g, g->outputs.at[i], NEVER, false);
+}
+
+// May the memory of v be overwritten by step `step` of g, its last reader?
+static sd_value *overwritable(const sd_graph *g, sd_value *v, const sd_value *out, uint32_t step, const positions *p) {
+  sd_value *s = v ? local_root(g, v) : NULL;
+  if (!s || v->window || s->data || s->window || out->storage || p->last[s->id] != step || p->inner[s->id] == step) return NULL;
+  if (!s->def && !(g->owner && sd_edit_is(g->owner, "sard.For") && sd_value_is_input(s))) return NULL;
+  if (sd_dtype_bits(v->dtype) != sd_dtype_bits(out->dtype) || sd_value_count(v) != sd_value_count(out)) return NULL;
+  return s;
 }
 
 typedef struct search { const sd_buf *buf; const sd_expr *offset; bool ok; uint8_t *seen; } search;
@@ -160,42 +240,83 @@ static bool overwrites(const sd_kernel *k, const sd_value *operand, const sd_val
   return s.ok;
 }
 
+// Another operand of the node lives in the same memory.
+static bool shares_root(const sd_node *n, uint32_t operand) {
+  for (uint32_t q = 0; q < n->n_in; q++)
+    if (q != operand && n->in[q] && n->in[q] != n->in[operand] && root(n->in[q]) == root(n->in[operand])) return true;
+  return false;
+}
+
 static sard_status *try_in_place(sd_node *n, uint32_t step, const positions *p, sd_arena *scratch, sd_pass_report *r) {
   sd_value *out = n->out[0];
+  sd_graph *g = n->graph;
   sd_kernel *k = NULL;
-  if (n->n_out != 1 || !out || sd_value_is_output(out) || n->op->kind == SD_NESTS || n->op->kind == SD_HOST) return NULL;
+  if (n->n_out != 1 || !out || (!g->owner && sd_value_is_output(out)) || n->op->kind == SD_NESTS || n->op->kind == SD_HOST) return NULL;
   for (uint32_t i = 0; i < n->n_in; i++) {
-    sd_value *v = n->in[i], *s;
-    if (!v) continue;
-    s = root(v);
-    if (s->data || !s->def || v->window || out->storage || p->last[s->id] != step || sd_dtype_bits(v->dtype) != sd_dtype_bits(out->dtype)) continue;
-    if (sd_value_count(v) != sd_value_count(out)) continue;
-    bool again = false; // another operand of this node lives in the same memory
-    for (uint32_t q = 0; q < n->n_in; q++) again |= q != i && n->in[q] && root(n->in[q]) == s && n->in[q] != v;
-    if (again) continue;
-    if (!k) SD_TRY(sd_lower_node(scratch, n->graph->module, n, &k));
+    sd_value *v = n->in[i], *s = overwritable(g, v, out, step, p);
+    if (!s || shares_root(n, i)) continue;
+    if (!k) SD_TRY(sd_lower_node(scratch, g->module, n, &k));
     if (!overwrites(k, v, out)) continue;
     out->storage = v;
     p->last[s->id] = p->last[out->id];
+    p->inner[s->id] = p->inner[out->id];
     r->rewrites++;
     return NULL;
   }
   return NULL;
 }
 
-sard_status *sd_pass_memory(sd_module *m, const sd_pass_options *o, sd_arena *scratch, sd_pass_report *r) {
-  sd_graph *g = m->main;
-  for (sd_node *n = g->first; n; n = n->next)
+// States of a loop start in the memory of their initial values.
+static void start_in_place(sd_node *n, uint32_t step, const positions *p, sd_pass_report *r) {
+  for (uint32_t i = 0; i < n->n_in; i++) {
+    sd_value *v = n->in[i], *out = n->out[i], *s;
+    bool again = false;
+    if (!n->graph->owner && sd_value_is_output(out)) continue;
+    s = overwritable(n->graph, v, out, step, p);
+    for (uint32_t q = 0; q < n->n_in && s; q++) again |= q != i && root(n->in[q]) == root(v);
+    if (!s || again) continue;
+    out->storage = v;
+    p->last[s->id] = p->last[out->id];
+    p->inner[s->id] = p->inner[out->id];
+    r->rewrites++;
+  }
+}
+
+static sard_status *compute_in_place(sd_graph *g, void *user) {
+  const memory *x = user;
+  uint32_t n_ids = g->module->next_id + 1, step = 1;
+  positions p = {SD_NEW_ARRAY(x->scratch, uint32_t, n_ids), SD_NEW_ARRAY(x->scratch, uint32_t, n_ids)};
+  number_steps(g, &p);
+  for (sd_node *n = g->first; n; n = n->next, step++) {
+    if (sd_edit_is(n, "sard.For")) start_in_place(n, step, &p, x->r);
+    else if (n->op->kind != SD_CONTROL || sd_edit_is(n, "sard.Fused"))
+      if (n->out[0] && !n->out[0]->view) SD_TRY(try_in_place(n, step, &p, x->scratch, x->r));
+  }
+  return NULL;
+}
+
+// Views and the states of loops: what needs no choice.
+static sard_status *share(sd_graph *g, void *user) {
+  memory *x = user;
+  for (sd_node *n = g->first; n; n = n->next) {
     if (is_view_row(n) && n->out[0] && n->in[0] && n->in[0]->dtype == n->out[0]->dtype) {
       n->out[0]->storage = n->in[0], n->out[0]->view = true;
-      r->rewrites++;
+      x->views.at[n->in[0]->id] = true;
+      x->r->rewrites++;
     }
-  if (o->opt < 1) return NULL;
-  SD_TRY(place_windows(m, scratch, r));
-  positions p = {SD_NEW_ARRAY(scratch, uint32_t, m->next_id + 1), scratch};
-  number_steps(g, &p);
-  uint32_t step = 0;
-  for (sd_node *n = g->first; n; n = n->next, step++)
-    if (n->out[0] && !n->out[0]->view) SD_TRY(try_in_place(n, step, &p, scratch, r));
+    for (uint32_t i = 0; i < n->n_in && sd_edit_is(n, "sard.For"); i++) {
+      sd_value *state = n->bodies[0]->inputs.at[i];
+      state->storage = n->out[i];
+      x->r->rewrites++;
+    }
+  }
   return NULL;
+}
+
+sard_status *sd_pass_memory(sd_module *m, const sd_pass_options *o, sd_arena *scratch, sd_pass_report *r) {
+  uint32_t limit = m->next_id * 4 + 4096; // room for the copies made here
+  memory x = {o, scratch, r, {SD_NEW_ARRAY(scratch, bool, limit)}, limit};
+  SD_TRY(sd_edit_graphs(m, share, &x));
+  SD_TRY(sd_edit_graphs(m, place_windows, &x));
+  return o->opt < 1 ? NULL : sd_edit_graphs(m, compute_in_place, &x);
 }

@@ -1,6 +1,5 @@
 // Common subexpression elimination: equal row, operands, attributes and no bodies give equal values.
-#include "passes/pass.h"
-
+#include "passes/edit.h"
 #include "runtime/base/hash.h"
 
 static uint64_t hash_attr(const sd_attr *a) {
@@ -52,8 +51,10 @@ static bool same_node(const sd_node *a, const sd_node *b) {
   if (a->op != b->op || a->n_in != b->n_in || a->n_out != b->n_out) return false;
   for (uint32_t i = 0; i < a->n_in; i++)
     if (a->in[i] != b->in[i]) return false;
-  for (uint32_t i = 0; i < a->n_out; i++)
-    if (!a->out[i] != !b->out[i]) return false;
+  for (uint32_t i = 0; i < a->n_out; i++) { // sizes that depend on data have a symbol for each node
+    const sd_value *x = a->out[i], *y = b->out[i];
+    if (!x != !y || (x && (x->rank != y->rank || (x->rank > 0 && memcmp(x->dims, y->dims, (size_t)x->rank * sizeof x->dims[0]))))) return false;
+  }
   for (uint32_t i = 0; i < a->n_attr; i++)
     if (!same_attr(&a->attrs[i], &b->attrs[i])) return false;
   return true;
@@ -98,13 +99,15 @@ static uint32_t capacity(const sd_graph *g) {
   return cap;
 }
 
-sard_status *sd_pass_cse(sd_module *m, const sd_pass_options *o, sd_arena *scratch, sd_pass_report *r) {
-  (void)o;
-  set s = {.cap = capacity(m->main)};
-  s.at = SD_NEW_ARRAY(scratch, slot, s.cap);
-  merge_constants(m->main, &s, r);
+typedef struct merging { sd_arena *scratch; sd_pass_report *r; } merging;
+
+static sard_status *merge_graph(sd_graph *g, void *user) {
+  const merging *x = user;
+  set s = {.cap = capacity(g)};
+  s.at = SD_NEW_ARRAY(x->scratch, slot, s.cap);
+  merge_constants(g, &s, x->r);
   memset(s.at, 0, s.cap * sizeof *s.at);
-  for (sd_node *n = m->main->first, *next; n; n = next) {
+  for (sd_node *n = g->first, *next; n; n = next) {
     next = n->next;
     if (!mergeable(n)) continue;
     uint64_t h = hash_node(n);
@@ -117,7 +120,13 @@ sard_status *sd_pass_cse(sd_module *m, const sd_pass_options *o, sd_arena *scrat
     if (both_outputs(n, first)) continue;
     for (uint32_t i = 0; i < n->n_out; i++)
       if (n->out[i]) sd_value_replace(n->out[i], first->out[i]);
-    sd_node_remove(n), r->rewrites++;
+    sd_node_remove(n), x->r->rewrites++;
   }
   return NULL;
+}
+
+sard_status *sd_pass_cse(sd_module *m, const sd_pass_options *o, sd_arena *scratch, sd_pass_report *r) {
+  (void)o;
+  merging x = {scratch, r};
+  return sd_edit_graphs(m, merge_graph, &x);
 }

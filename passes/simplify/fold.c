@@ -1,7 +1,6 @@
 // Constant folding: nodes with constant operands run in the interpreter; integers known from shapes become sard.Dims.
-#include "passes/pass.h"
-
 #include "ir/eval.h"
+#include "passes/edit.h"
 #include "runtime/base/alloc.h"
 
 #define MAX_GROWTH (16u << 20) // bytes a folded constant may have beyond its operands
@@ -86,11 +85,14 @@ static sard_status *known_contents(sd_node *n, sd_pass_report *r) {
   return NULL;
 }
 
-sard_status *sd_pass_fold(sd_module *m, const sd_pass_options *o, sd_arena *scratch, sd_pass_report *r) {
-  (void)scratch;
-  for (sd_node *n = m->main->first, *next; n; n = next) {
+typedef struct folding { const sd_pass_options *o; sd_pass_report *r; } folding;
+
+static sard_status *fold_graph(sd_graph *g, void *user) {
+  const folding *f = user;
+  sd_pass_report *r = f->r;
+  for (sd_node *n = g->first, *next; n; n = next) {
     next = n->next;
-    if (o->bisect >= 0 && r->rewrites >= o->bisect) return NULL;
+    if (f->o->bisect >= 0 && r->rewrites >= f->o->bisect) return NULL;
     uint32_t before = r->rewrites;
     SD_TRY(known_contents(n, r));
     if (r->rewrites != before || !foldable(n)) continue;
@@ -100,4 +102,10 @@ sard_status *sd_pass_fold(sd_module *m, const sd_pass_options *o, sd_arena *scra
     sard_status_free(st); // runs at run time instead
   }
   return NULL;
+}
+
+sard_status *sd_pass_fold(sd_module *m, const sd_pass_options *o, sd_arena *scratch, sd_pass_report *r) {
+  (void)scratch;
+  folding f = {o, r};
+  return sd_edit_graphs(m, fold_graph, &f);
 }

@@ -101,7 +101,7 @@ static sard_status *absorb_scaling(sd_node *n, bool *changed) {
     sd_value *c = n->in[1 - side], *w, *bias, *y = n->in[side];
     bool transposed = sd_edit_is(conv, "ConvTranspose");
     int64_t channels, ones[SD_MAX_RANK];
-    if (!conv || (!transposed && !sd_edit_is(conv, "Conv")) || !sd_edit_only_use(y) || !conv->in[1]->data) continue;
+    if (!conv || conv->graph != g || (!transposed && !sd_edit_is(conv, "Conv")) || !sd_edit_only_use(y) || !conv->in[1]->data) continue;
     if (sd_node_int(conv, "channels_last", 0) || (transposed && sd_node_int(conv, "group", 1) != 1)) continue;
     if (conv->n_in > 2 && conv->in[2] && !conv->in[2]->data) continue;
     if (!sd_dim_is_const(g->module->dims, y->dims[1], &channels) || !per_channel(c, y, channels) || y->dtype != SD_F32) continue;
@@ -166,14 +166,17 @@ static bool nest_concat(sd_node *n) {
   return true;
 }
 
-sard_status *sd_pass_simplify(sd_module *m, const sd_pass_options *o, sd_arena *scratch, sd_pass_report *r) {
-  (void)scratch;
+typedef struct work { const sd_pass_options *o; sd_pass_report *r; } work;
+
+static sard_status *simplify_graph(sd_graph *g, void *user) {
+  const work *w = user;
+  sd_pass_report *r = w->r;
   for (int round = 0; round < 3; round++) {
     uint32_t before = r->rewrites;
-    for (sd_node *n = m->main->first, *next; n; n = next) {
+    for (sd_node *n = g->first, *next; n; n = next) {
       bool changed = false;
       next = n->next;
-      if (o->bisect >= 0 && r->rewrites >= o->bisect) return NULL;
+      if (w->o->bisect >= 0 && r->rewrites >= w->o->bisect) return NULL;
       if (drop_identity(n) || (sd_edit_is(n, "Concat") && nest_concat(n))) {
         r->rewrites++;
         continue;
@@ -186,4 +189,10 @@ sard_status *sd_pass_simplify(sd_module *m, const sd_pass_options *o, sd_arena *
     if (r->rewrites == before) break;
   }
   return NULL;
+}
+
+sard_status *sd_pass_simplify(sd_module *m, const sd_pass_options *o, sd_arena *scratch, sd_pass_report *r) {
+  (void)scratch;
+  work w = {o, r};
+  return sd_edit_graphs(m, simplify_graph, &w);
 }

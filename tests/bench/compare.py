@@ -115,4 +115,4 @@ def main():
         open(a.out, "w").write(head + "<!-- table -->\n" + "\n".join(text) + "\n")
 
 
-main()
+if __name__ == "__main__": main()

@@ -113,14 +113,14 @@ static void conv(const char *name, int hw, int ic, int oc, int mr, int nr, int n
              -(hw * ic + ic), nr * 9 * ic, 3 * ic * nr, ic * nr, nr));
 }
 
-static void depthwise(const char *name, int hw, int ch, int mr, int nv) {
+static void depthwise(const char *name, int hw, int ch, int mr, int nv, int kh) {
   bench(name, 2.0 * hw * hw * ch * 9, 4.0 * (2.0 * hw * hw * ch),
         text("kernel \"dw\" {\n axis a0 \"oh\" (%d) block 8\n axis a1 \"ow\" (%d) unroll %d\n axis a2 \"c\" (%d) vec %d\n"
-             " axis a3 \"kh\" (3) unroll 0\n axis a4 \"kw\" (3) unroll 0\n in b0 f32 [%d]\n in b1 f32 [%d] invariant\n out b2 f32 [%d]\n"
+             " axis a3 \"kh\" (3) unroll %d\n axis a4 \"kw\" (3) unroll 0\n in b0 f32 [%d]\n in b1 f32 [%d] invariant\n out b2 f32 [%d]\n"
              " t0 = (((0 <= {(1)a0 + (1)a3 + (-1)}) & ({(1)a0 + (1)a3 + (-1)} < %d)) & ((0 <= {(1)a1 + (1)a4 + (-1)}) & ({(1)a1 + (1)a4 + (-1)} < %d)))\n"
              " nest a0 a1 a2 {\n b2[{(%d)a0 + (%d)a1 + (1)a2 + (0)}] ="
              " sum(a3 a4: (b0[{(%d)a0 + (%d)a1 + (%d)a3 + (%d)a4 + (1)a2 + (%d)} | t0] * b1[{(%d)a3 + (%d)a4 + (1)a2 + (0)}]))\n }\n}\n",
-             hw, hw, mr, ch, nv, hw * hw * ch, 9 * ch, hw * hw * ch, hw, hw, hw * ch, ch, hw * ch, ch, hw * ch, ch, -(hw * ch + ch), 3 * ch, ch));
+             hw, hw, mr, ch, nv, kh, hw * hw * ch, 9 * ch, hw * hw * ch, hw, hw, hw * ch, ch, hw * ch, ch, hw * ch, ch, -(hw * ch + ch), 3 * ch, ch));
 }
 
 static void rows(void) {
@@ -174,10 +174,14 @@ int main(int argc, char **argv) {
     conv("conv3x3 28x28x128", 28, 128, 128, 14, 32, 2);
     conv("conv3x3 14x14x256", 14, 256, 256, 14, 32, 2);
     conv("conv3x3 7x7x512", 7, 512, 512, 7, 64, 4);
-    depthwise("dw3x3 56x56x128 8x1", 56, 128, 8, 1);
-    depthwise("dw3x3 56x56x128 14x1", 56, 128, 14, 1);
-    depthwise("dw3x3 56x56x128 4x2", 56, 128, 4, 2);
-    depthwise("dw3x3 14x14x512 14x1", 14, 512, 14, 1);
+    depthwise("dw3x3 56x56x128 8x1", 56, 128, 8, 1, 0);
+    depthwise("dw3x3 kh loop 56x56x128 8x1", 56, 128, 8, 1, 1);
+    depthwise("dw3x3 56x56x128 14x1", 56, 128, 14, 1, 0);
+    depthwise("dw3x3 kh loop 56x56x128 14x1", 56, 128, 14, 1, 1);
+    depthwise("dw3x3 56x56x128 4x2", 56, 128, 4, 2, 0);
+    depthwise("dw3x3 kh loop 56x56x128 4x2", 56, 128, 4, 2, 1);
+    depthwise("dw3x3 14x14x512 14x1", 14, 512, 14, 1, 0);
+    depthwise("dw3x3 kh loop 14x14x512 14x1", 14, 512, 14, 1, 1);
   } else {
     gemm("gemm 128x768x768 6x2", 128, 768, 768, 6, 16, 2, 1);
     gemm("gemm 126x768x768 6x2", 126, 768, 768, 6, 16, 2, 1);
@@ -188,9 +192,12 @@ int main(int argc, char **argv) {
     conv("conv3x3 56x56x64", 56, 64, 64, 6, 16, 2);
     conv("conv3x3 28x28x128", 28, 128, 128, 6, 16, 2);
     conv("conv3x3 14x14x256", 14, 256, 256, 5, 16, 2);
-    depthwise("dw3x3 56x56x128 8x1", 56, 128, 8, 1);
-    depthwise("dw3x3 56x56x128 4x1", 56, 128, 4, 1);
-    depthwise("dw3x3 14x14x512 7x1", 14, 512, 7, 1);
+    depthwise("dw3x3 56x56x128 8x1", 56, 128, 8, 1, 0);
+    depthwise("dw3x3 kh loop 56x56x128 8x1", 56, 128, 8, 1, 1);
+    depthwise("dw3x3 56x56x128 4x1", 56, 128, 4, 1, 0);
+    depthwise("dw3x3 kh loop 56x56x128 4x1", 56, 128, 4, 1, 1);
+    depthwise("dw3x3 14x14x512 7x1", 14, 512, 7, 1, 0);
+    depthwise("dw3x3 kh loop 14x14x512 7x1", 14, 512, 7, 1, 1);
   }
   rows();
   sd_arena_free(arena);

@@ -1,6 +1,8 @@
 // The LLVM emitter against the tile interpreter: schedules, all sizes of tails, data types, guards, functions in ulp.
 #include "tests/unit/emit_run.h"
 
+#include <pthread.h>
+
 static const sd_isa *isas[8];
 static int n_isas;
 static sd_arena *arena;
@@ -236,6 +238,68 @@ static void items(void) {
             " nest a2 a3 { b1[((((((a0 * 4) + a1) * 5) + a3) * 20) + a2)] = b0[((((((a0 * 4) + a1) * 5) + a3) * 20) + a2)] } }\n", NULL, 0, 0);
 }
 
+// ---- any legal schedule gives the same results ----
+static const char *const unscheduled[] = {
+    "kernel \"mm\" { axis a0 \"b\" (2) axis a1 \"m\" (19) axis a2 \"n\" (37) axis a3 \"k\" (23) in b0 f32 [874] in b1 f32 [1702] in b2 f32 [37] out b3 f32 [1406] out b4 bool [1406]\n"
+    " t0 = (sum(a3: (b0[((((a0 * 19) + a1) * 23) + a3)] * b1[((((a0 * 23) + a3) * 37) + a2)])) + b2[a2])\n"
+    " nest a0 a1 a2 { b3[((((a0 * 19) + a1) * 37) + a2)] = (t0 * tanh(t0)) b4[((((a0 * 19) + a1) * 37) + a2)] = (f32:100 < t0) } }",
+    "kernel \"mmt\" { axis a0 \"m\" (M) axis a1 \"n\" (N) axis a2 \"k\" (K) in b0 f32 [M*K] in b1 f16 [N*K] out b2 f32 [M*N]\n"
+    " nest a0 a1 { b2[{(N)a0 + (1)a1 + (0)}] = sum(a2: (b0[{(K)a0 + (1)a2 + (0)}] * b1[{(K)a1 + (1)a2 + (0)}])) } }",
+    "kernel \"conv\" { axis a0 \"oh\" (7) axis a1 \"ow\" (7) axis a2 \"oc\" (21) axis a3 \"kh\" (3) axis a4 \"kw\" (3) axis a5 \"ic\" (5) in b0 f32 [245] in b1 f32 [945] out b2 f32 [1029]\n"
+    " t0 = ((a0 + a3) + -1) t1 = ((a1 + a4) + -1) t2 = (((0 <= t0) & (t0 < 7)) & ((0 <= t1) & (t1 < 7)))\n"
+    " nest a0 a1 a2 { b2[((((a0 * 7) + a1) * 21) + a2)] = sum(a3 a4 a5: (b0[((((t0 * 7) + t1) * 5) + a5) | t2] * b1[((((((a3 * 3) + a4) * 5) + a5) * 21) + a2)])) } }",
+    "kernel \"pool\" { axis a0 \"c\" (5) axis a1 \"oh\" (8) axis a2 \"ow\" (8) axis a3 \"kh\" (3) axis a4 \"kw\" (3) in b0 f32 [1280] out b1 f32 [320]\n"
+    " t0 = (((a1 * 2) + a3) + -1) t1 = (((a2 * 2) + a4) + -1) t2 = (((0 <= t0) & (t0 < 16)) & ((0 <= t1) & (t1 < 16)))\n"
+    " nest a0 a1 a2 { b1[((((a0 * 8) + a1) * 8) + a2)] = max(a3 a4: sel(t2, b0[((((a0 * 16) + t0) * 16) + t1) | t2], f32:-inf)) } }",
+    "kernel \"norm\" { axis a0 \"r\" (9) axis a1 \"j\" (N) axis a2 \"x\" (N) axis a3 \"y\" (N) in b0 bf16 [9*N] in b1 f32 [N] out b2 f16 [9*N]\n"
+    " t0 = max(a2: b0[{(N)a0 + (1)a2 + (0)}]) t1 = sum(a3: exp((b0[{(N)a0 + (1)a3 + (0)}] - t0)))\n"
+    " nest a0 a1 { b2[{(N)a0 + (1)a1 + (0)}] = ((exp((b0[{(N)a0 + (1)a1 + (0)}] - t0)) / t1) * b1[a1]) } }",
+    "kernel \"ints\" { axis a0 \"i\" (11) axis a1 \"j\" (26) axis a2 \"k\" (9) in b0 u8 [99] in b1 i8 [234] in b2 i64 [11] out b3 i32 [286]\n"
+    " nest a0 a1 { b3[((a0 * 26) + a1)] = (sum(a2: (cast.i32(b0[((a0 * 9) + a2)]) * cast.i32(b1[((a2 * 26) + a1)]))) + cast.i32(b1[((index(b2[a0], 9) * 26) + a1)])) } }",
+    "kernel \"perm\" { axis a0 \"i\" (6) axis a1 \"j\" (17) axis a2 \"k\" (20) in b0 f64 [2040] out b1 f32 [2040] nest a0 a1 a2 { b1[((((a0 * 17) + a1) * 20) + a2)] = cast.f32(b0[((((a2 * 17) + a1) * 6) + a0)]) } }",
+};
+
+static uint32_t pick(uint32_t n) { return (uint32_t)(test_random(&seed) % n); }
+
+static void schedule_reductions(const sd_expr *e) {
+  for (uint32_t i = 0; i < e->n; i++)
+    if (e->a[i]) schedule_reductions(e->a[i]);
+  for (uint32_t i = 0; e->op == SD_X_REDUCE && i < e->n_axes; i++) {
+    static const int8_t unroll[] = {1, 1, 0, 2, 3, 4};
+    e->axes[i]->unroll = unroll[pick(6)];
+    e->axes[i]->vec = i + 1 == e->n_axes && pick(3) == 0 ? 1 + (int)pick(3) : 0;
+  }
+}
+
+static void random_schedules(void) {
+  for (int round = 0; round < 60; round++)
+    for (unsigned i = 0; i < sizeof unscheduled / sizeof *unscheduled; i++) {
+      sd_arena_reset(arena);
+      sd_kernel *k = parse(unscheduled[i]);
+      if (!k) return;
+      er_sym s[] = {{"M", 1 + pick(20)}, {"N", 1 + pick(70)}, {"K", 1 + pick(40)}, {NULL, 0}};
+      sd_nest *n = k->items.at[0].nest;
+      for (uint32_t a = n->n_axes; a > 1; a--) { // shuffle
+        uint32_t b = pick(a);
+        sd_axis *x = n->axes[a - 1];
+        n->axes[a - 1] = n->axes[b], n->axes[b] = x;
+      }
+      for (uint32_t a = 0; a < n->n_axes; a++) {
+        n->axes[a]->unroll = pick(2) ? 1 : 1 + (int)pick(6);
+        n->axes[a]->block = pick(2) ? 0 : 1 + pick(40);
+      }
+      if (pick(4)) n->axes[pick(n->n_axes)]->vec = 1 + (int)pick(3);
+      for (uint32_t r = 0; r < n->stores.len; r++) schedule_reductions(n->stores.at[r].value);
+      bool ok = same(k, isas[pick((uint32_t)n_isas)], 1, s, fill_random, 1e-3, 1e-3);
+      CHECK(ok);
+      if (ok) continue;
+      sd_str text = {0};
+      sard_status_free(sd_kernel_print(k, &text));
+      printf("M %d N %d K %d\n%s\n", (int)s[0].value, (int)s[1].value, (int)s[2].value, text.p);
+      sd_str_free(&text);
+    }
+}
+
 // ---- data types ----
 static void dtypes(void) {
   static const char *const types[] = {"f32", "f64", "f16", "bf16", "i8", "u8", "i16", "u16", "i32", "u32", "i64", "u64", "bool"};
@@ -402,23 +466,77 @@ static void other_target(void) {
   CHECK_ERR(sd_isa_host("avx9", &none), USAGE, "avx512");
 }
 
+// Kernels compile in several threads at once, each with arenas of its own, and give the same code.
+static void *compile_thread(void *p) {
+  sd_arena *a = sd_arena_new();
+  er_code *c = p;
+  for (int i = 0; i < 6; i++) {
+    sd_kernel *k = NULL;
+    sard_status *st = sd_kernel_parse(a, sd_dimtab_new(a), "kernel \"k\" { axis a0 \"i\" (N) vec 2 in b0 f32 [N] out b1 f32 [N] nest a0 { b1[a0] = erf(exp(b0[a0])) } }", &k);
+    if (!st) st = sd_emit_llvm(k, isas[n_isas - 1], "kernel", 2, a, &c->o);
+    if (st) {
+      sard_status_free(st);
+      c->o.size = 0;
+      break;
+    }
+  }
+  return a;
+}
+
+static void threads(void) {
+  pthread_t t[4];
+  er_code c[4] = {0};
+  void *a[4];
+  for (int i = 0; i < 4; i++) CHECK(pthread_create(&t[i], NULL, compile_thread, &c[i]) == 0);
+  for (int i = 0; i < 4; i++) pthread_join(t[i], &a[i]);
+  for (int i = 0; i < 4; i++) CHECK(c[i].o.size && c[i].o.size == c[0].o.size && !memcmp(c[i].o.data, c[0].o.data, c[0].o.size));
+  for (int i = 0; i < 4; i++) sd_arena_free(a[i]);
+}
+
+// Memory that runs out at any allocation is an error, and the next kernel compiles again.
+static void out_of_memory(void) {
+  for (volatile long n = 1; n < 60; n++) {
+    sd_arena *a = sd_arena_new();
+    jmp_buf oom;
+    sd_arena_set_oom(a, &oom);
+    if (!setjmp(oom)) {
+      sd_kernel *k = NULL;
+      sard_status *st = sd_kernel_parse(a, sd_dimtab_new(a), "kernel \"k\" { axis a0 \"i\" (N) vec 2 in b0 f32 [N] out b1 f32 [N] nest a0 { b1[a0] = erf(b0[a0]) } }", &k);
+      sd_object o;
+      sd_alloc_fail_after(n);
+      if (!st) st = sd_emit_llvm(k, isas[0], "kernel", 1, a, &o);
+      sd_alloc_fail_after(0);
+      CHECK(!st || sard_status_code(st) == SARD_E_NOMEM);
+      sard_status_free(st);
+    }
+    sd_alloc_fail_after(0);
+    sd_arena_free(a);
+  }
+}
+
 int main(void) {
   arena = sd_arena_new();
   if (!arena) return 1;
   const sd_isa *r;
-  for (int i = 0; (r = sd_isa_at(i)); i++)
-    if (!sd_isa_host(r->name, &isas[n_isas])) n_isas++;
+  for (int i = 0; (r = sd_isa_at(i)); i++) {
+    sard_status *st = sd_isa_host(r->name, &isas[n_isas]);
+    n_isas += !st;
+    sard_status_free(st);
+  }
   RUN(elementwise);
   RUN(gemm);
   RUN(convolution);
   RUN(rows);
   RUN(access_forms);
   RUN(items);
+  RUN(random_schedules);
   RUN(dtypes);
   RUN(function_errors);
   RUN(binary_functions);
   RUN(index_errors);
   RUN(other_target);
+  RUN(threads);
+  RUN(out_of_memory);
   sd_arena_free(arena);
   return check_end();
 }

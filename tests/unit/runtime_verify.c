@@ -155,7 +155,7 @@ static void random_damage(void) {
     if (!st) {
       int64_t sym[4] = {5, 5, 5, 5}, dims[16];
       passed++;
-      if (a.n_dims <= 16 && a.n_syms <= 4) sard_status_free(sd_dimcode_eval(&a, sym, dims));
+      if (a.n_dims <= 16 && a.n_syms <= 4) sard_status_free(sd_dimcode_eval(&a, sym, NULL, dims));
     }
     sard_status_free(st);
   }
@@ -169,7 +169,7 @@ static int64_t eval2(uint32_t op, int64_t x, int64_t y, bool *ok) {
   sard_art_dim dims[3] = {{SARD_AD_SYM, 0, 0, 0, 0}, {SARD_AD_CONST, 0, 0, 0, y}, {op, 0, 1, 0, 0}};
   sd_art a = {.dims = dims, .n_dims = 3, .n_syms = 1};
   int64_t out[3] = {0};
-  *ok = take_code(sd_dimcode_eval(&a, &x, out)) == 0;
+  *ok = take_code(sd_dimcode_eval(&a, &x, NULL, out)) == 0;
   return out[2];
 }
 

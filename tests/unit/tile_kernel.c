@@ -1,9 +1,9 @@
 // Kernels as a whole: text round trip, malformed text, verifier, interpreter, split and simplify keep the meaning.
 #include <math.h>
+#include <time.h>
 
 #include "ir/tile.h"
 #include "runtime/base/alloc.h"
-#include "runtime/base/thread.h"
 #include "tests/unit/test.h"
 
 static sd_arena *arena;
@@ -272,27 +272,29 @@ static void simplify_shapes(void) {
   CHECK(r->op == SD_X_REDUCE && r->n_axes == 1 && sd_dim_is(dims, r->axes[0]->extent, 24));
 }
 
+static int64_t cpu_ns(void) { return (int64_t)clock() * (1000000000 / CLOCKS_PER_SEC); }
+
 static void speed(void) {
   int64_t n = 1 << 20;
   float *x = sd_malloc((size_t)n * 4), *y = sd_malloc((size_t)n * 4);
   for (int64_t i = 0; i < n; i++) x[i] = (float)i;
   sd_kernel *k = parsed("kernel \"f\" {\n  axis a0 (1048576)\n  in b0 f32 [1048576]\n  out b1 f32 [1048576]\n  t0 = b0[a0]\n"
     "  nest a0 {\n    b1[a0] = ((t0 * t0) + sel((t0 < f32:5), f32:1, t0))\n  }\n}\n");
-  int64_t t0 = sd_now_ns();
+  int64_t t0 = cpu_ns();
   CHECK_OK(sd_kernel_eval(k, (void *[]){x, y}, sym, NULL));
-  int64_t t1 = sd_now_ns();
+  int64_t t1 = cpu_ns();
   printf("elementwise, 4 operations: %.2f ns per element\n", (double)(t1 - t0) / (double)n);
   k = parsed("kernel \"m\" {\n  axis a0 (128)\n  axis a1 (128)\n  axis a2 (128)\n  in b0 f32 [16384]\n  in b1 f32 [16384]\n  out b2 f32 [16384]\n"
     "  nest a0 a1 {\n    b2[{(128)a0 + (1)a1 + (0)}] = sum(a2: (b0[{(128)a0 + (1)a2 + (0)}] * b1[{(1)a1 + (128)a2 + (0)}]))\n  }\n}\n");
-  t0 = sd_now_ns();
+  t0 = cpu_ns();
   CHECK_OK(sd_kernel_eval(k, (void *[]){x, x, y}, sym, NULL));
-  t1 = sd_now_ns();
+  t1 = cpu_ns();
   printf("matmul: %.2f ns per multiply-add\n", (double)(t1 - t0) / (128.0 * 128 * 128));
   k = parsed("kernel \"t\" {\n  axis a0 (1024)\n  axis a1 (1024)\n  in b0 f32 [1048576]\n  out b1 f32 [1048576]\n"
     "  nest a0 a1 {\n    b1[{(1)a0 + (1024)a1 + (0)}] = b0[{(1024)a0 + (1)a1 + (0)}]\n  }\n}\n");
-  t0 = sd_now_ns();
+  t0 = cpu_ns();
   CHECK_OK(sd_kernel_eval(k, (void *[]){x, y}, sym, NULL));
-  t1 = sd_now_ns();
+  t1 = cpu_ns();
   printf("transpose: %.2f ns per element\n", (double)(t1 - t0) / (double)n);
   CHECK(y[1024 * 3 + 7] == x[1024 * 7 + 3]);
   sd_free(x);

@@ -1,0 +1,45 @@
+// Symbols that get their values during a run (loop counters, sizes that depend on data), and the buffers whose size
+// follows from them.
+#pragma once
+#include "runtime/artifact_read.h"
+
+typedef struct sard_session sard_session;
+
+// A block of memory of a late buffer; `used`: bytes that APPEND steps have filled.
+typedef struct sd_block { void *p; uint64_t size, used; } sd_block;
+
+typedef struct sd_late {
+  uint8_t *slot;         // per slot: late
+  uint8_t *step;         // per step: uses late slots, its sizes and buffers are looked up each time it runs
+  uint8_t *known;        // per slot: has a value in the run at hand
+  uint8_t *given;        // per symbol: has a value in the run at hand
+  uint32_t *slot_first, *slots;   // slots that depend on symbol i: slots[slot_first[i] .. slot_first[i + 1])
+  uint32_t *check_first, *checks; // the same for checks
+  uint32_t *bufs, n_bufs;         // late buffers
+  sd_block *block;       // per buffer: what it has now
+  sd_block *free;        // blocks that wait for a buffer
+  uint32_t n_free;
+  uint64_t bytes;        // of all blocks
+  void *scratch;         // of steps that need more than the others
+  uint64_t scratch_size, scratch_stride;
+} sd_late;
+
+// The tables; everything is empty where no symbol is late.
+sard_status *sd_late_init(sard_session *s);
+void sd_late_free(sard_session *s);
+// Gives all memory of late buffers back.
+void sd_late_reset(sard_session *s);
+// Starts a run: no late symbol has a value, no late buffer has memory.
+void sd_late_begin(sard_session *s);
+// Gives a symbol its value: checks its range, computes the sizes that follow and what is required of them.
+sard_status *sd_late_set(sard_session *s, uint32_t symbol, int64_t value);
+// The value of a slot; SARD_E_MODEL when it has none yet.
+sard_status *sd_late_value(const sard_session *s, uint32_t slot, int64_t *out);
+// Memory for a late buffer at its present size (what it holds is lost when it has to move).
+sard_status *sd_late_place(sard_session *s, uint32_t buf);
+// Memory for `size` bytes; what the buffer holds is kept.
+sard_status *sd_late_grow(sard_session *s, uint32_t buf, uint64_t size);
+// After steps [from, to]: takes back the memory of buffers that end there and began at step `scope` or later.
+void sd_late_release(sard_session *s, uint32_t scope, uint32_t from, uint32_t to);
+// Scratch of at least `stride` bytes for each worker.
+sard_status *sd_late_scratch(sard_session *s, uint64_t stride);

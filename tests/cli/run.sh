@@ -1,0 +1,234 @@
+#!/usr/bin/env bash
+# Black-box tests of the command line: every verb, wrong use, bad files, full disks, pipes, interrupts, install, examples.
+#   tests/cli/run.sh [BUILD_DIR]   prints "ok NAME" or "FAIL NAME" and, last, "N passed, N failed"
+set -u
+root=$(cd "$(dirname "$0")/../.." && pwd)
+build=$(cd "${1:-${SARD_BUILD:-$root/build}}" && pwd)
+sard=$build/sard rt=$build/sard-rt
+models=$root/models/corpus
+digits=$models/digits_mlp bert=$models/bert_base_tiny resnet=$models/resnet50_tiny
+T=$(mktemp -d)
+trap 'rm -rf "$T"' EXIT
+passed=0 failed=0
+unset SARD_ISA SARD_VERIFY
+
+ok() { passed=$((passed + 1)); echo "ok $1"; }
+fail() { failed=$((failed + 1)); echo "FAIL $1: $2"; sed 's/^/    /' "$T/out" "$T/err" 2>/dev/null | tail -8; }
+# code NAME N COMMAND...: the command ends with N; its output is in $T/out and $T/err
+code() {
+  local name=$1 want=$2 got; shift 2
+  timeout 120 "$@" >"$T/out" 2>"$T/err"; got=$?
+  if [ "$got" = "$want" ]; then ok "$name"; else fail "$name" "exit $got instead of $want: $*"; fi
+}
+# says NAME FILE REGEX: the last command wrote that
+says() { if grep -qE -- "$3" "$T/$2"; then ok "$1"; else fail "$1" "no '$3' in std$2"; fi; }
+silent() { if [ ! -s "$T/$2" ]; then ok "$1"; else fail "$1" "unexpected text in std$2"; fi; }
+yes_if() { local name=$1; shift; if "$@" >"$T/out" 2>"$T/err"; then ok "$name"; else fail "$name" "$*"; fi; }
+json() { yes_if "$1" python3 -c "import json,sys; d=json.load(open(sys.argv[1])); assert $3, d" "$2"; }
+
+# ---- help, verbs, flags ----
+code help 0 "$sard" help; says help-lists-verbs out '^  compile '
+code no-arguments 0 "$sard"
+for verb in run compile bench inspect compare doctor version help; do
+  code "help-$verb" 0 "$sard" $verb --help; says "help-$verb-flags" out '--json FILE'
+done
+code rt-help 0 "$rt" help; says rt-help-lists-run out '^  run '
+code version 0 "$sard" version; says version-text out '^sard [0-9]+\.[0-9]+\.[0-9]+$'
+code unknown-verb 2 "$sard" benhc x.onnx; says unknown-verb-suggests err "did you mean 'sard bench'"
+code unknown-flag 2 "$sard" bench "$digits/model.onnx" --warmupp 3; says unknown-flag-suggests err 'did you mean --warmup'
+code flag-of-other-verb 2 "$sard" inspect "$digits/model.onnx" --warmup 3
+code flag-without-value 2 "$sard" bench "$digits/model.onnx" --duration
+code flag-not-a-number 2 "$sard" bench "$digits/model.onnx" --duration=abc
+code flag-out-of-range 2 "$sard" run "$digits/model.onnx" -O7
+code switch-with-value 2 "$sard" run "$digits/model.onnx" --check=3
+code missing-model 2 "$sard" run; says missing-model-text err 'MODEL is missing'
+code too-many-arguments 2 "$sard" run a.onnx b.onnx
+code foreign-flag 2 "$sard" run --onnx=x.onnx; says foreign-flag-hint err 'first argument'
+code foreign-flag-first 2 "$sard" --onnx=x.onnx; says foreign-flag-first-hint err 'first argument'
+code foreign-save 2 "$sard" compile "$digits/model.onnx" --saveEngine=x; says foreign-save-hint err ' -o FILE'
+code rt-lacks-compile 2 "$rt" compile x.onnx; says rt-lacks-compile-hint err 'full program'
+
+# docs/cli.md holds the tables that the program makes of its own flags
+"$sard" help markdown >"$T/tables"
+awk '/^<!-- flags/ {on=1} on {print} /^<!-- end -->/ {on=0}' "$root/docs/cli.md" >"$T/documented"
+yes_if docs-flag-tables diff "$T/tables" "$T/documented"
+
+# ---- run ----
+in=$digits/test_data_set_0
+code run 0 "$sard" run "$digits/model.onnx" --inputs "$in" --expect "$in"; says run-passed out '^PASSED$'
+for o in 0 1 2 3; do code "run-O$o" 0 "$sard" run "$digits/model.onnx" -O$o --inputs "$in" --expect "$in"; done
+code run-symbolic 0 "$sard" run "$digits/model.onnx" --inputs "$digits/test_data_set_1" --expect "$digits/test_data_set_1" --threads 2
+code run-equals-form 0 "$sard" run "$digits/model.onnx" --inputs="$in" --expect="$in" --rtol=1e-3 --atol=1e-4
+code run-random 0 "$sard" run "$digits/model.onnx"; says run-random-notes-dims err 'symbolic dims of size 1'
+name=$(python3 -c "import json;print(json.load(open('$digits/meta.json'))['inputs'][0]['name'])")
+batch=$("$sard" inspect "$digits/model.onnx" --io | sed -n 's/^input .*f32\[\([a-zA-Z_]*\),.*/\1/p')
+code run-dim 0 "$sard" run "$digits/model.onnx" --dim "$batch=3" --json "$T/j"; json run-dim-shape "$T/j" "d['outputs'][0]['dims'][0] == 3"
+code run-shape 0 "$sard" run "$digits/model.onnx" --shape "$name:5x64" --json "$T/j"; json run-shape-shape "$T/j" "d['outputs'][0]['dims'][0] == 5"
+code run-seed 0 "$sard" run "$digits/model.onnx" --seed 7 --outputs "$T/s7"
+code run-seed-again 0 "$sard" run "$digits/model.onnx" --seed 7 --expect "$T/s7" --rtol 0 --atol 0
+code run-seed-other 1 "$sard" run "$digits/model.onnx" --seed 8 --expect "$T/s7"; says run-failed out '^FAILED$'
+code run-zeros 0 "$sard" run "$digits/model.onnx" --input "$name=zeros"
+code run-quiet 0 "$sard" run "$digits/model.onnx" --inputs "$in" -q; silent run-quiet-out out; silent run-quiet-err err
+code run-json-stdout 0 "$sard" run "$digits/model.onnx" --inputs "$in" --json -; cp "$T/out" "$T/j"; json run-json-only "$T/j" "d['schema'] == 1 and d['outputs']"
+code run-check 0 "$sard" run "$digits/model.onnx" --inputs "$in" --check; says run-check-text out 'agree with the interpreter'
+code run-check-bert 0 "$sard" run "$bert/model.onnx" --inputs "$bert/test_data_set_0" --check
+code run-npy 0 python3 - "$in/input_0.pb" "$T/npy" "$name" <<'PY'
+# the input as .npy, without numpy: the raw data of the TensorProto are its last 256 bytes (64 floats)
+import os, struct, sys
+raw = open(sys.argv[1], 'rb').read()
+at = raw.index(b'\x4a\x80\x02') + 3
+data = raw[at:at + 256]
+os.makedirs(sys.argv[2])
+head = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1, 64), }"
+head += b' ' * (117 - len(head)) + b'\n'
+open(f'{sys.argv[2]}/{sys.argv[3]}.npy', 'wb').write(b'\x93NUMPY\x01\x00' + struct.pack('<H', len(head)) + head + data)
+PY
+code run-npy-inputs 0 "$sard" run "$digits/model.onnx" --inputs "$T/npy" --expect "$in"
+code run-npy-file 0 "$sard" run "$digits/model.onnx" --input "$name=@$T/npy/$name.npy" --expect "$in"
+
+# wrong inputs
+code wrong-input-name 2 "$sard" run "$bert/model.onnx" --input input_idz=zeros; says wrong-input-name-suggests err "did you mean .input_ids."
+code wrong-input-form 2 "$sard" run "$digits/model.onnx" --input nonsense
+code wrong-count 2 "$sard" run "$digits/model.onnx" --input "$name=1,2,3"
+code wrong-number 2 "$sard" run "$digits/model.onnx" --shape "$name:1x64" --input "$name=a"
+code wrong-rank 2 "$sard" run "$digits/model.onnx" --shape "$name:1x2x64"
+code wrong-size 2 "$sard" run "$digits/model.onnx" --shape "$name:1x63"
+code wrong-dim-name 2 "$sard" run "$digits/model.onnx" --dim nosuch=3; says wrong-dim-lists err "$batch"
+code wrong-dim-value 2 "$sard" run "$digits/model.onnx" --dim "$batch=-3"
+code wrong-shape-file 2 "$sard" run "$digits/model.onnx" --input "$name=@$bert/test_data_set_0/input_0.pb"
+code wrong-dtype 2 "$sard" run "$bert/model.onnx" --inputs "$bert/test_data_set_0" --input "input_ids=@$T/npy/$name.npy"
+code missing-inputs 7 "$sard" run "$digits/model.onnx" --inputs "$T/nowhere"
+mkdir -p "$T/empty"
+code missing-input 7 "$sard" run "$digits/model.onnx" --inputs "$T/empty"; says missing-input-hint err 'input_0.pb'
+code missing-expect 7 "$sard" run "$digits/model.onnx" --inputs "$in" --expect "$T/empty"
+head -c 40 "$in/input_0.pb" >"$T/cut.pb"
+code broken-input 3 "$sard" run "$digits/model.onnx" --input "$name=@$T/cut.pb"
+code memory-limit 6 "$sard" run "$resnet/model.onnx" --inputs "$resnet/test_data_set_0" --memory-limit 1K
+
+# ---- bad models ----
+code no-such-model 7 "$sard" run "$T/none.onnx"
+code model-is-folder 7 "$sard" run "$T/empty/"
+: >"$T/empty.onnx"; code empty-model 3 "$sard" run "$T/empty.onnx"
+head -c 3000 "$digits/model.onnx" >"$T/cut.onnx"; code truncated-model 3 "$sard" run "$T/cut.onnx"
+head -c 4000 /dev/urandom >"$T/noise.onnx"; code noise-model 3 "$sard" inspect "$T/noise.onnx"
+printf 'graph nonsense {\n' >"$T/bad.sard-ir"; code bad-text 3 "$sard" run "$T/bad.sard-ir"
+sed 's/Relu/Rxlu/g' "$digits/model.onnx" >"$T/unknown.onnx"
+code unknown-op 4 "$sard" run "$T/unknown.onnx"; says unknown-op-named err 'Rxlu'
+code inspect-unknown-op 0 "$sard" inspect "$T/unknown.onnx" --coverage --svg "$T/u.svg"; says inspect-unknown-op-verdict out 'it will not run'
+yes_if svg-unknown-wellformed python3 -c "import xml.dom.minidom,sys; xml.dom.minidom.parse(sys.argv[1])" "$T/u.svg"
+
+# ---- compile ----
+code compile 0 "$sard" compile "$digits/model.onnx" -o "$T/d.sard" --json "$T/j" --time-passes; says compile-table out '^nodes +[0-9]+ in, [0-9]+ out'
+says compile-peak out '^peak memory'; says compile-bytes out 'code .* weights .* metadata'; says compile-seconds out '^seconds'
+json compile-json "$T/j" "d['report']['nodes_in'] > 0 and d['file_bytes'] > 0"
+code artifact-run 0 "$sard" run "$T/d.sard" --inputs "$in" --expect "$in"
+code artifact-rt 0 "$rt" run "$T/d.sard" --inputs "$digits/test_data_set_1" --expect "$digits/test_data_set_1"
+code artifact-inspect 0 "$sard" inspect "$T/d.sard"; says artifact-inspect-text out 'artifact of Sard'
+code rt-onnx 4 "$rt" run "$digits/model.onnx"; says rt-onnx-hint err 'sard compile'
+code artifact-check 4 "$sard" run "$T/d.sard" --check
+code compile-artifact 2 "$sard" compile "$T/d.sard" -o "$T/e.sard"
+code compile-fixed 0 "$sard" compile "$digits/model.onnx" -o "$T/f.sard" --dim "$batch=2"
+code fixed-refuses-other 2 "$sard" run "$T/f.sard" --inputs "$in"
+code compile-no-output 2 "$sard" compile "$digits/model.onnx"
+code compile-target 0 "$sard" compile "$digits/model.onnx" -o "$T/neon.sard" --target neon
+[ "$(uname -m)" = x86_64 ] && code other-machine 5 "$sard" run "$T/neon.sard"
+code compile-bad-target 2 "$sard" compile "$digits/model.onnx" -o "$T/x.sard" --target z80
+code compile-unwritable 7 "$sard" compile "$digits/model.onnx" -o "$T/no/such/x.sard"
+code compile-to-folder 7 "$sard" compile "$digits/model.onnx" -o "$T/empty"
+code compile-full 7 "$sard" compile "$digits/model.onnx" -o /dev/full
+yes_if full-is-still-a-device test -c /dev/full
+code compile-null 0 "$sard" compile "$digits/model.onnx" -o /dev/null
+code list-passes 0 "$sard" compile --list-passes; says list-passes-fuse out '^fuse '
+code dump-all 0 "$sard" compile "$bert/model.onnx" -o "$T/b.sard" --dump=all --dump-dir "$T/dumps" --verify
+yes_if dump-files test -s "$T/dumps/import.sard-ir" -a -s "$T/dumps/fuse.sard-ir"
+code dump-stdout 0 "$sard" compile "$digits/model.onnx" --dump fuse; says dump-stdout-text out 'sard.Fused'
+code dump-bad 2 "$sard" compile "$digits/model.onnx" --dump fusee; says dump-bad-suggests err "did you mean 'fuse'"
+code stop-after 0 "$sard" compile "$bert/model.onnx" --stop-after=fold -o "$T/fold.sard-ir"
+code from 0 "$sard" compile --from="$T/fold.sard-ir" -o "$T/from.sard"
+code from-runs 0 "$sard" run "$T/from.sard" --inputs "$bert/test_data_set_0" --expect "$bert/test_data_set_0"
+code dump-is-a-model 0 "$sard" run "$T/dumps/import.sard-ir" --inputs "$bert/test_data_set_1" --expect "$bert/test_data_set_1"
+code from-pass 0 "$sard" compile "$T/dumps/dce.sard-ir" --from-pass=fuse -o "$T/fp.sard"
+code from-pass-runs 0 "$sard" run "$T/fp.sard" --inputs "$bert/test_data_set_0" --expect "$bert/test_data_set_0"
+code emit-ir 0 "$sard" compile "$digits/model.onnx" --emit ir -o "$T/d.sard-ir"
+code bisect 0 "$sard" compile "$bert/model.onnx" --bisect 0 -o "$T/bisect.sard"
+code bisect-runs 0 "$sard" run "$T/bisect.sard" --inputs "$bert/test_data_set_0" --expect "$bert/test_data_set_0"
+
+# bad artifacts
+head -c 5000 "$T/d.sard" >"$T/cut.sard"; code truncated-artifact 3 "$rt" run "$T/cut.sard"
+cp "$T/d.sard" "$T/flip.sard"; printf '\377' | dd of="$T/flip.sard" bs=1 seek=200 conv=notrunc 2>/dev/null; code flipped-artifact 3 "$rt" run "$T/flip.sard"
+cp "$T/d.sard" "$T/version.sard"; printf '\143' | dd of="$T/version.sard" bs=1 seek=8 conv=notrunc 2>/dev/null
+"$rt" run "$T/version.sard" >"$T/out" 2>"$T/err"; rc=$?
+if [ $rc = 3 ] || [ $rc = 4 ]; then ok other-version; else fail other-version "exit $rc"; fi; says other-version-text err 'version'
+
+# ---- full disk ----
+code json-full 7 "$sard" inspect "$digits/model.onnx" --json /dev/full
+"$sard" inspect "$digits/model.onnx" >/dev/full 2>"$T/err"; rc=$?; : >"$T/out"
+if [ $rc = 7 ]; then ok stdout-full; else fail stdout-full "exit $rc"; fi
+mkdir "$T/small"
+if [ "$(id -u)" = 0 ] && mount -t tmpfs -o size=16k tmpfs "$T/small" 2>/dev/null; then
+  code disk-full 7 "$sard" compile "$digits/model.onnx" -o "$T/small/x.sard"
+  yes_if disk-full-leaves-nothing test -z "$(ls -A "$T/small")"
+  umount "$T/small"
+fi
+
+# ---- bench ----
+code bench 0 "$sard" bench "$T/d.sard" --threads 1 --warmup 2 --duration 0.2 --json "$T/j"
+json bench-fields "$T/j" "set(d['latency_ms']) == {'min','mean','median','p90','p99','max'} and all(k in d for k in 'throughput_per_s iterations threads isa compile_ms load_ms peak_rss_mb weights_mb arena_mb'.split()) and d['threads'] == 1"
+code bench-iterations 0 "$rt" bench "$T/d.sard" --iterations 17 --json "$T/j"; json bench-iterations-count "$T/j" "d['iterations'] == 17"
+code bench-profile 0 "$sard" bench "$resnet/model.onnx" --inputs "$resnet/test_data_set_0" --duration 0.2 --profile --trace "$T/t.json"; says bench-profile-table out 'GFLOP/s'
+json bench-trace "$T/t.json" "d['traceEvents']"
+code bench-zero-iterations 2 "$sard" bench "$T/d.sard" --iterations 0
+
+# ---- inspect ----
+code inspect 0 "$sard" inspect "$resnet/model.onnx" --ops --io --weights --coverage --svg "$T/r.svg" --json "$T/j"
+says inspect-runs out 'it will run'; says inspect-weights out 'f32\['; json inspect-json "$T/j" "d['runs'] and d['ops']['Conv'] > 10"
+yes_if svg-wellformed python3 -c "import xml.dom.minidom,sys; d=xml.dom.minidom.parse(sys.argv[1]); assert len(d.getElementsByTagName('rect')) > 40" "$T/r.svg"
+code inspect-short 0 "$sard" "$digits/model.onnx"; says inspect-short-text out '^input '
+code inspect-dump 0 "$sard" inspect "$T/d.sard-ir"
+
+# ---- compare, doctor ----
+code compare-levels 0 "$sard" compare "$resnet/model.onnx" --inputs "$resnet/test_data_set_0"; says compare-levels-passed out '^PASSED$'
+code compare-exporters 0 "$sard" compare "$resnet/model.onnx" "$models/resnet50_op20_tiny/model.onnx"
+code compare-artifact 0 "$sard" compare "$digits/model.onnx" "$T/d.sard"
+code compare-isa 0 "$sard" compare "$digits/model.onnx" --a-isa baseline --b-isa host --json "$T/j"
+[ "$(uname -m)" = x86_64 ] && json compare-json "$T/j" "d['passed'] and d['values']"
+code compare-different 1 "$sard" compare "$models/mnist_lenet/model.onnx" "$models/mnist_resnet8/model.onnx"
+code doctor 0 "$sard" doctor --json "$T/j"; says doctor-llvm out 'LLVM +[0-9]+'; json doctor-json "$T/j" "d['gflops'] > 0 and d['gbs'] > 0"
+
+# ---- pipes and interrupts ----
+"$sard" inspect "$resnet/model.onnx" --weights 2>"$T/err" | head -1 >"$T/out"; rc=${PIPESTATUS[0]}
+if [ "$rc" = 0 ] && [ ! -s "$T/err" ]; then ok pipe-closed; else fail pipe-closed "exit $rc"; fi
+timeout --preserve-status -s INT 1 "$sard" bench "$T/d.sard" --duration 60 --json "$T/int.json" >"$T/out" 2>"$T/err"; rc=$?
+if [ $rc = 130 ]; then ok interrupt-bench; else fail interrupt-bench "exit $rc"; fi
+big=$models/basic_pitch_nmp/model.onnx
+timeout --preserve-status -s INT 0.05 "$sard" compile "$big" -o "$T/int.sard" >"$T/out" 2>"$T/err"; rc=$?
+if [ $rc = 130 ] && [ ! -e "$T/int.sard" ]; then ok interrupt-compile; else fail interrupt-compile "exit $rc"; fi
+yes_if interrupt-leaves-nothing test -z "$(find "$T" -name '*.tmp.*')"
+
+# ---- runtime alone, install, examples ----
+if ldd "$rt" >"$T/out" 2>&1 && ! grep -qvE 'linux-vdso|libc\.so|libm\.so|libpthread|ld-linux|libasan|libubsan|libtsan|libgcc' "$T/out"; then ok rt-depends-on-libc; else fail rt-depends-on-libc "other libraries"; fi
+cp "$rt" "$T/rt" && strip "$T/rt" 2>/dev/null
+size=$(stat -c %s "$T/rt")
+if [ "$size" -lt 400000 ] || grep -q -E 'libasan|libtsan' "$T/out"; then ok rt-small; else fail rt-small "$size bytes stripped"; fi
+code stripped-rt 0 "$T/rt" run "$T/d.sard" --inputs "$in" --expect "$in"
+code install 0 cmake --install "$build" --prefix "$T/inst"
+export PKG_CONFIG_PATH=$(dirname "$(find "$T/inst" -name sard-rt.pc)")
+libdir=$(pkg-config --variable=libdir sard-rt)
+sanitize=$(sed -n 's/^SARD_SANITIZE:[A-Z]*=//p' "$build/CMakeCache.txt")
+flags="-std=c17 -Wall -Wextra -Werror -Wl,-rpath,$libdir ${sanitize:+-fsanitize=$sanitize}"
+code example-jit-builds 0 cc "$root/docs/examples/jit.c" $flags $(pkg-config --cflags --libs sard) -o "$T/jit"
+code example-artifact-builds 0 cc "$root/docs/examples/artifact.c" $flags $(pkg-config --cflags --libs sard-rt) -o "$T/artifact"
+code example-threads-builds 0 cc "$root/docs/examples/threads.c" $flags $(pkg-config --cflags --libs sard-rt) -pthread -o "$T/threads"
+code example-jit 0 "$T/jit" "$bert/model.onnx"; says example-jit-shape out 'last_hidden_state: 1 1 48'
+code example-jit-error 1 "$T/jit" "$T/cut.onnx"
+code example-artifact 0 "$T/artifact" "$T/d.sard" 4; says example-artifact-text out 'is the largest'
+code example-artifact-onnx 1 "$T/artifact" "$digits/model.onnx"; says example-artifact-onnx-text err 'compile'
+code example-threads 0 "$T/threads" "$T/d.sard"; says example-threads-text out '8 of 8 threads agree, 160 runs'
+code static-rt 0 cc "$root/docs/examples/artifact.c" -std=c17 ${sanitize:+-fsanitize=$sanitize} $(pkg-config --cflags sard-rt) "$libdir/libsard_rt.a" -lm -lpthread -o "$T/static"
+code static-rt-runs 0 "$T/static" "$T/d.sard"
+code installed-sard 0 "$T/inst/bin/sard" run "$digits/model.onnx" --inputs "$in" --expect "$in"
+printf '#include "sard/sard_compile.h"\nint main() { return sard_version() == 0; }\n' >"$T/x.cc"
+if command -v c++ >/dev/null; then code header-in-cplusplus 0 c++ -Wall -Werror "$T/x.cc" $(pkg-config --cflags --libs sard) "-Wl,-rpath,$libdir" ${sanitize:+-fsanitize=$sanitize} -o "$T/x"; fi
+
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]

@@ -7,9 +7,11 @@
 #include "codegen/access.h"
 #include "runtime/base/alloc.h"
 
-#define TILE_FLOPS     250000    // least work of a grid tile of a contraction, operations
+#define TILE_FLOPS     100000    // least work of a grid tile of a contraction, operations
+#define TILE_BYTES     65536     // the same where each element of the vector operand is used few times
 #define TILE_ELEMS     8192      // least work of a grid tile of a map or reduction, elements
 #define MAX_TILES      32        // grid tiles wanted at most
+#define MANY_STORES    8
 #define PANEL_BYTES    (256 * 1024)
 
 typedef struct choice {
@@ -38,6 +40,12 @@ static int store_axis(const choice *c) {
 
 // ---- packing of constant operands ----
 
+// Axes on which the operand may depend besides j: those of the grid and the free ones of the nest.
+static const sd_axis *pack_axis(const choice *c, uint32_t i) {
+  uint32_t grid = c->k->grid.len;
+  return i < grid ? c->k->grid.at[i] : i - grid < c->n->n_axes ? c->n->axes[i - grid] : NULL;
+}
+
 // Fills `p` for a constant load whose offset is affine with constant coefficients in the given axes only.
 static bool pack_plan(choice *c, const sd_access *l, uint32_t jpos, int64_t factor, sd_pack *p) {
   sd_kernel *k = c->k;
@@ -50,13 +58,15 @@ static bool pack_plan(choice *c, const sd_access *l, uint32_t jpos, int64_t fact
   if (!l->load->buf->invariant || !l->reduce || l->load->a[1] || !l->load->buf->value || !l->load->buf->value->data) return false;
   if (!sd_x_coef(k, offset, j, &d) || !sd_dim_is_const(k->dims, d, &jc) || jc == 0) return false;
   if (!sd_dim_is_const(k->dims, j->extent, &jext)) return false;
-  // free axes the operand also depends on (groups), then the split axis, then the reduction, then lanes
-  for (uint32_t i = 0; i < c->n->n_axes; i++) {
-    if (i == jpos || sd_access_stride(k, offset, c->n->axes[i]) == SD_STRIDE_ZERO) continue;
-    if (!sd_x_coef(k, offset, c->n->axes[i], &d) || !sd_dim_is_const(k->dims, d, &v)) return false;
+  // axes the operand also depends on (groups, parts of the grid), then the split axis, then the reduction, then lanes
+  const sd_axis *x;
+  for (uint32_t i = 0; (x = pack_axis(c, i)); i++) {
+    if (x == j || sd_access_stride(k, offset, x) == SD_STRIDE_ZERO) continue;
+    if (p->n + l->reduce->n_axes + 3 > SD_PACK_DIMS) return false;
+    if (!sd_x_coef(k, offset, x, &d) || !sd_dim_is_const(k->dims, d, &v)) return false;
     p->stride[p->n] = v;
-    if (!sd_dim_is_const(k->dims, c->n->axes[i]->extent, &p->extent[p->n++])) return false;
-    rest = sd_x_subst(k, rest, c->n->axes[i], sd_x_i(k, SD_I64, 0));
+    if (!sd_dim_is_const(k->dims, x->extent, &p->extent[p->n++])) return false;
+    rest = sd_x_subst(k, rest, x, sd_x_i(k, SD_I64, 0));
   }
   p->outer = p->n;
   p->stride[p->n] = jc * factor, p->extent[p->n++] = ceil_div(jext, factor);
@@ -118,9 +128,14 @@ static sard_status *pack_apply(choice *c, const sd_access *l, const sd_pack *p, 
 typedef struct tile { int mr, nv; } tile;
 
 // Least time of covering E x J (vectors): multiply-adds against loads against the latency of the accumulators.
-static tile choose_tile(const sd_isa *isa, int64_t e, bool e_known, int64_t jv) {
+// `even`: the axis may end early anywhere, so that only sizes that divide it leave no rows over.
+static tile choose_tile(const sd_isa *isa, int64_t e, bool e_known, bool even, int64_t jv) {
   tile best = {1, 1};
   double best_cost = 1e300;
+  if (e == 1 && e_known) { // the speed of memory: several panels, so that every core reads its part
+    int64_t nv = ceil_div(jv, 4);
+    return (tile){1, nv < 8 ? (int)nv : 8};
+  }
   if (!e_known && e < 48) e = 48;
   for (int nv = 1; nv <= 8; nv++) {
     int room = isa->registers - nv - 1;
@@ -130,6 +145,9 @@ static tile choose_tile(const sd_isa *isa, int64_t e, bool e_known, int64_t jv) 
     if (mr_max > 14) mr_max = 14;
     int64_t rows = ceil_div(e, mr_max);
     int mr = (int)ceil_div(e, rows);
+    int divisor = mr;
+    while (even && e % divisor) divisor--;
+    if (10 * divisor >= 7 * mr) mr = divisor; // else the smaller tile costs more than the rows left over
     int64_t full = e / mr, rest = e % mr, cols = ceil_div(jv, nv);
     double cost = 0;
     for (int part = 0; part < 2; part++) {
@@ -175,7 +193,8 @@ static int64_t grid_axis(const choice *c, sd_axis *a, int64_t want, int64_t step
 static void grid_outer(choice *c, int64_t want) {
   for (uint32_t i = 0; i < c->n->n_axes && want > 1; i++) {
     sd_axis *a = c->n->axes[i];
-    int64_t step = (a->unroll > 1 ? a->unroll : 1) * (a->vec > 0 ? (int64_t)a->vec * c->lanes * 4 : 1);
+    int64_t vectors = c->reductions.len ? 1 : 4;
+    int64_t step = (a->unroll > 1 ? a->unroll : 1) * (a->vec > 0 ? (int64_t)a->vec * c->lanes * vectors : 1);
     want = ceil_div(want, grid_axis(c, a, want, step));
   }
 }
@@ -265,14 +284,15 @@ static uint32_t vector_operand_axes(const choice *c, const sd_expr *r, int j) {
 
 // Grid of a contraction: split the operand that is larger, so that the other one is not read more often than needed.
 static void grid_contraction(choice *c, const sd_expr *r, sd_axis *jo, sd_axis *u, double flops) {
-  int64_t want = (int64_t)(flops / TILE_FLOPS);
-  if (want > MAX_TILES) want = MAX_TILES;
-  if (want < 2) return;
   double k = 1, rows = 1;
   for (uint32_t i = 0; i < r->n_axes; i++) k *= (double)guess(c, r->axes[i]);
   for (uint32_t i = 0; i < c->n->n_axes; i++)
     if (c->n->axes[i] != jo && c->n->axes[i]->vec == 0) rows *= (double)guess(c, c->n->axes[i]);
   double cols = jo ? (double)guess(c, jo) * c->n->axes[c->n->n_axes - 1]->vec * c->lanes : 1;
+  int64_t want = (int64_t)(flops / TILE_FLOPS), by_bytes = (int64_t)(4 * k * cols / TILE_BYTES);
+  if (want < by_bytes) want = by_bytes;
+  if (want > MAX_TILES) want = MAX_TILES;
+  if (want < 2) return;
   bool by_cols = jo && cols * k >= rows * k * 0.75 && guess(c, jo) >= 4;
   // axes outside of jo (batch, groups) first, then the chosen one
   uint32_t i = 0;
@@ -295,7 +315,7 @@ static sard_status *schedule_contraction(choice *c, sd_expr *r, int j, bool *out
   int64_t je = guess(c, n->axes[j]);
   tile t = {1, 1};
   *out_done = false;
-  if (u >= 0) t = choose_tile(c->isa, guess(c, n->axes[u]), known(c, n->axes[u]), ceil_div(je, c->lanes));
+  if (u >= 0) t = choose_tile(c->isa, guess(c, n->axes[u]), known(c, n->axes[u]), n->axes[u]->limit != NULL, ceil_div(je, c->lanes));
   if (!vectorizable(c, r, j, (int64_t)t.nv * c->lanes, &pack)) return NULL;
   *out_done = true;
   if (u < 0) { // no reuse: several outputs side by side share the loads of their windows
@@ -324,11 +344,12 @@ static sard_status *schedule_contraction(choice *c, sd_expr *r, int j, bool *out
   if (pack >= 0) {
     sd_access l = c->loads.at[pack];
     sd_pack p;
-    sd_expr *free_axes[SD_MAX_AXES];
+    sd_expr *free_axes[SD_PACK_DIMS];
+    const sd_axis *x;
     uint32_t nf = 0;
     if (!pack_plan(c, &l, (uint32_t)j, factor, &p)) return SD_ERR(INTERNAL, "packing of %s failed", k->name);
-    for (uint32_t i = 0; i < n->n_axes; i++)
-      if ((int)i != j && sd_access_stride(k, l.load->a[0], n->axes[i]) != SD_STRIDE_ZERO) free_axes[nf++] = sd_x_axis(k, n->axes[i]);
+    for (uint32_t i = 0; (x = pack_axis(c, i)); i++)
+      if (x != n->axes[j] && sd_access_stride(k, l.load->a[0], x) != SD_STRIDE_ZERO) free_axes[nf++] = sd_x_axis(k, (sd_axis *)x);
     SD_TRY(sd_nest_split(k, n, (uint32_t)j, factor));
     jo = n->axes[j], ji = n->axes[j + 1];
     SD_TRY(pack_apply(c, &l, &p, jo, ji, free_axes));
@@ -348,12 +369,33 @@ static sard_status *schedule_contraction(choice *c, sd_expr *r, int j, bool *out
   return NULL;
 }
 
+// The axis along which a load is contiguous that is far apart along the vector axis: such loads are made in square
+// blocks that are turned in registers.
+static int turned_axis(const choice *c) {
+  int found = -1, turned = 0;
+  for (uint32_t l = 0; l < c->loads.len; l++) {
+    const sd_access *x = &c->loads.at[l];
+    if (x->reduce || x->load->a[1] || sd_dtype_bits(x->load->buf->dtype) != 32) continue;
+    if (sd_access_stride(c->k, x->load->a[0], c->n->axes[c->vaxis]) != SD_STRIDE_MANY) continue;
+    for (int i = (int)c->n->n_axes - 1; i >= 0; i--)
+      if (i != c->vaxis && sd_access_stride(c->k, x->load->a[0], c->n->axes[i]) == SD_STRIDE_ONE) found = i, turned++;
+  }
+  return turned == 1 && guess(c, c->n->axes[found]) >= c->lanes ? found : -1;
+}
+
 static void schedule_map(choice *c) {
   sd_nest *n = c->n;
   if (c->vaxis >= 0) {
     sd_axis *v = n->axes[c->vaxis];
     int64_t e = guess(c, v);
-    if (e >= c->lanes / 2 || !known(c, v)) v->vec = e >= 2 * c->lanes ? 2 : 1;
+    bool many = n->stores.len > MANY_STORES; // what they share fills the registers
+    if (e >= c->lanes / 2 || !known(c, v)) v->vec = e >= 2 * c->lanes && !many ? 2 : 1;
+    int turned = c->reductions.len || many ? -1 : turned_axis(c);
+    if (turned >= 0 && e >= c->lanes) v->vec = 1, n->axes[turned]->unroll = c->lanes;
+    sd_dim apart;
+    if (turned >= 0 && e >= 2 && e <= 4 && known(c, v) && sd_x_coef(c->k, n->stores.at[0].offset, n->axes[turned], &apart) &&
+        sd_dim_is(c->k->dims, apart, e)) // few channels of pixels: vectors of pixels, put together when stored
+      v->vec = 0, v->unroll = (int32_t)e, n->axes[turned]->vec = 1;
   }
 }
 

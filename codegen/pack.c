@@ -19,7 +19,8 @@ typedef struct packer { const sd_pack *p; const uint8_t *src; uint8_t *dst; size
 static void pack_run(packer *w, int64_t from, int64_t lanes) {
   int64_t stride = w->p->stride[w->p->n - 1], n = lanes;
   uint8_t *dst = w->dst;
-  switch (w->elem) {
+  if (stride == 1 && n > 0) memcpy(dst, w->src + (size_t)from * w->elem, (size_t)n * w->elem);
+  else switch (w->elem) {
   case 1: COPY_RUN(uint8_t); break;
   case 2: COPY_RUN(uint16_t); break;
   case 4: COPY_RUN(uint32_t); break;

@@ -12,12 +12,13 @@ typedef struct vm {
   sd_kernel *k;
   sd_dtype t, u;   // float type, unsigned type of its width
   bool d;          // f64
+  bool scalef;     // x * 2^n is one instruction for f32
   int mant, bias;  // mantissa bits, exponent bias
 } vm;
 
 static vm vm_of(sd_kernel *k, sd_dtype t) {
   bool d = t == SD_F64;
-  return (vm){k, t, d ? SD_U64 : SD_U32, d, d ? 52 : 23, d ? 1023 : 127};
+  return (vm){k, t, d ? SD_U64 : SD_U32, d, false, d ? 52 : 23, d ? 1023 : 127};
 }
 
 // ---- short forms ----
@@ -79,7 +80,21 @@ static X *scale(vm v, X *p, X *rounded, X *small) {
   return mul(v, mul(v, p, flt(v, e)), sel(v, small, c(v, 0x1p-63), c(v, 2)));
 }
 
+// The f32 form for targets with an instruction for p * 2^n; of an argument -z, the sign goes into the constants.
+static X *exp_scalef(vm v, X *x) {
+  bool minus = x->op == SD_X_NEG;
+  if (minus) x = x->a[0];
+  double s = minus ? -1 : 1;
+  X *lo = c(v, minus ? -89 : -104), *hi = c(v, minus ? 104 : 89), *y = max(v, min(v, x, hi), lo);
+  X *n = sub(v, fma_(v, y, c(v, s * M_LOG2E), magic(v)), magic(v));
+  X *r = fma_(v, n, c(v, -0.693145751953125), minus ? neg(v, y) : y);
+  r = fma_(v, n, c(v, -1.428606765330187e-06), r);
+  X *p = fma_(v, fma_(v, POLY(v, r, exp32), r, c(v, 1)), r, c(v, 1));
+  return sd_x_bin(v.k, SD_X_SHL, p, n);
+}
+
 static X *exp_(vm v, X *x) {
+  if (v.scalef) return exp_scalef(v, x);
   x = max(v, min(v, x, c(v, v.d ? 710 : 89)), c(v, v.d ? -746 : -104));
   X *t = fma_(v, x, c(v, M_LOG2E), magic(v)), *n = sub(v, t, magic(v));
   X *r = fma_(v, n, c(v, v.d ? -6.93147180369123816490e-01 : -0.693145751953125), x); // ln 2 in two parts
@@ -345,9 +360,10 @@ static X *fmod_(vm v, X *x, X *y) {
 }
 
 static X *expand(sd_kernel *k, X *e, void *user) {
-  (void)user;
+  const bool *scalef = user;
   if (!sd_dtype_is_float(e->dtype)) return e->op == SD_X_POW && sd_dtype_is_int(e->dtype) ? int_pow(k, e->a[0], e->a[1]) : e;
   vm v = vm_of(k, e->dtype);
+  v.scalef = *scalef && e->dtype == SD_F32;
   switch (e->op) {
   case SD_X_EXP: return exp_(v, e->a[0]);
   case SD_X_LOG: return log_(v, e->a[0]);
@@ -370,4 +386,4 @@ static X *expand(sd_kernel *k, X *e, void *user) {
   }
 }
 
-sd_expr *sd_vmath_expand(sd_kernel *k, sd_expr *e) { return sd_x_rewrite(k, e, expand, NULL); }
+sd_expr *sd_vmath_expand(sd_kernel *k, sd_expr *e, bool scalef) { return sd_x_rewrite(k, e, expand, &scalef); }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "runtime/base/alloc.h"
+#include "runtime/host.h"
 
 void sd_eval_free(sd_evalue *v) {
   if (v->data) sd_free_aligned(v->data);
@@ -21,6 +22,7 @@ typedef struct machine {
   uint32_t n_symbols;
   sd_eval_hook hook;
   void *user;
+  jmp_buf *oom;
 } machine;
 
 static bool symbol_value(void *user, const char *name, int64_t *v) {
@@ -29,6 +31,33 @@ static bool symbol_value(void *user, const char *name, int64_t *v) {
   if (d >= x->n_symbols || x->symbols[d] == INT64_MIN) return false;
   *v = x->symbols[d];
   return true;
+}
+
+static bool is_input_symbol(const machine *x, sd_dim d) {
+  for (uint32_t i = 0; i < x->m->main->inputs.len; i++)
+    for (int k = 0; k < x->m->main->inputs.at[i]->rank; k++)
+      if (x->m->main->inputs.at[i]->dims[k] == d) return true;
+  return false;
+}
+
+// Room for the symbol of that handle.
+static sard_status *symbol_room(machine *x, sd_dim d) {
+  if (d < x->n_symbols) return NULL;
+  uint32_t n = d + 64;
+  int64_t *grown = sd_realloc(x->symbols, n * sizeof *grown);
+  if (!grown) return SD_ERR(NOMEM, "no memory for the symbols of a graph");
+  for (uint32_t i = x->n_symbols; i < n; i++) grown[i] = INT64_MIN;
+  x->symbols = grown, x->n_symbols = n;
+  return NULL;
+}
+
+static sard_status *set_symbol(machine *x, sd_dim d, int64_t v) {
+  const sd_dimnode *s = sd_dim_get(x->m->dims, d);
+  if (v < s->min || v > s->max)
+    return SD_ERR(MODEL, "the size '%s' that the data gives is %lld, it must be %lld to %lld", s->name, (long long)v, (long long)s->min, (long long)s->max);
+  SD_TRY(symbol_room(x, d));
+  x->symbols[d] = v;
+  return NULL;
 }
 
 static sard_status *shape_text(const machine *x, const sd_value *v, const sd_evalue *got, const char *what) {
@@ -118,50 +147,376 @@ static sard_status *run_kernel(machine *x, const sd_node *n) {
 
 static bool wanted(const sd_value *v) { return v && (v->uses.len || sd_value_is_output(v)); }
 
-static void release(machine *x, const sd_value *v) {
+static void drop(machine *x, const sd_value *v) {
   slot *s = &x->slots[v->id];
-  if (s->uses && --s->uses == 0 && s->owned) {
-    sd_eval_free(&s->v);
-    s->owned = false;
-  }
+  if (s->owned) sd_eval_free(&s->v);
+  s->owned = false;
 }
 
-static sard_status *run_node(machine *x, sd_node *n) {
-  sd_evalue *outs = SD_NEW_ARRAY(x->scratch, sd_evalue, n->n_out + 1);
+// Only values of the main graph are counted; those of bodies go when their pass ends.
+static void release(machine *x, const sd_value *v) {
+  slot *s = &x->slots[v->id];
+  if (s->uses && --s->uses == 0) drop(x, v);
+}
+
+static sard_status *run_outputs(machine *x, sd_node *n, sd_evalue *outs) {
   bool any = false;
   for (uint32_t i = 0; i < n->n_out; i++) any |= wanted(n->out[i]);
   for (uint32_t i = 0; i < n->n_out; i++) {
     sd_value *v = n->out[i];
     if (!v || (any && !wanted(v))) continue;
+    drop(x, v);
     slot *s = &x->slots[v->id];
     SD_TRY(concrete_alloc(x, v, &s->v));
     s->owned = true;
     outs[i] = s->v;
   }
-  SD_TRY(run_kernel(x, n));
+  return run_kernel(x, n);
+}
+
+static sard_status *run_for(machine *x, sd_node *n);
+static sard_status *run_while(machine *x, sd_node *n);
+static sard_status *run_if(machine *x, sd_node *n);
+static sard_status *run_define(machine *x, sd_node *n);
+static sard_status *run_host(machine *x, sd_node *n);
+
+typedef sard_status *(*special)(machine *x, sd_node *n);
+static special find_special(const sd_node *n) {
+  static const struct { const char *name; special fn; } rows[] = {
+      {"sard.For", run_for}, {"sard.While", run_while}, {"If", run_if}, {"sard.Define", run_define}};
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+    if (strcmp(rows[i].name, n->op->name) == 0) return rows[i].fn;
+  return n->op->kind == SD_HOST ? run_host : NULL;
+}
+
+static sard_status *run_node(machine *x, sd_node *n) {
+  sd_evalue *outs = SD_NEW_ARRAY(x->scratch, sd_evalue, n->n_out + 1);
+  special fn = find_special(n);
+  if (fn) SD_TRY(fn(x, n));
+  else SD_TRY(run_outputs(x, n, outs));
+  if (fn) { // the arena may have been reset
+    outs = SD_NEW_ARRAY(x->scratch, sd_evalue, n->n_out + 1);
+    for (uint32_t i = 0; i < n->n_out; i++)
+      if (n->out[i]) outs[i] = x->slots[n->out[i]->id].v;
+  }
   if (x->hook) SD_TRY(x->hook(x->user, n, outs));
   for (uint32_t i = 0; i < n->n_in; i++) {
-    if (n->in[i] && !n->in[i]->data) release(x, n->in[i]);
+    if (n->graph == x->m->main && n->in[i] && !n->in[i]->data) release(x, n->in[i]);
   }
   for (uint32_t i = 0; i < n->n_out; i++) {
-    if (n->out[i] && !wanted(n->out[i])) {
-      sd_eval_free(&x->slots[n->out[i]->id].v);
-      x->slots[n->out[i]->id].owned = false;
-    }
+    if (n->out[i] && !wanted(n->out[i])) drop(x, n->out[i]);
   }
   return NULL;
 }
 
-static sard_status *run_graph(machine *x) {
-  jmp_buf oom;
-  sd_arena_set_oom(x->scratch, &oom);
-  if (setjmp(oom)) return SD_ERR(NOMEM, "no memory to interpret the graph");
-  for (sd_node *n = x->m->main->first; n; n = n->next) {
+static sard_status *run_graph(machine *x, sd_graph *g) {
+  for (sd_node *n = g->first; n; n = n->next) {
     sard_status *st = run_node(x, n);
     if (st) return sd_node_error(n, st);
     sd_arena_reset(x->scratch);
+    sd_arena_set_oom(x->scratch, x->oom);
   }
   return NULL;
+}
+
+static sard_status *run_main(machine *x) {
+  jmp_buf oom;
+  x->oom = &oom;
+  sd_arena_set_oom(x->scratch, &oom);
+  if (setjmp(oom)) return SD_ERR(NOMEM, "no memory to interpret the graph");
+  return run_graph(x, x->m->main);
+}
+
+// ---- loops ----
+
+// A copy of what v holds now, as the contents of `to` (types agree but for dims that the run knows).
+static sard_status *assign(machine *x, const sd_value *to, const sd_value *from) {
+  sd_evalue made;
+  void *data;
+  SD_TRY(operand_data(x, from, &data));
+  if (from->data || !x->slots[from->id].v.dtype) SD_TRY(concrete(x, from, &made));
+  else made = x->slots[from->id].v;
+  made.data = sd_alloc_aligned(made.bytes + 64);
+  if (!made.data) return SD_ERR(NOMEM, "no memory for a tensor of %llu bytes", (unsigned long long)made.bytes);
+  if (made.bytes) memcpy(made.data, data, made.bytes);
+  drop(x, to);
+  x->slots[to->id].v = made;
+  x->slots[to->id].owned = true;
+  return NULL;
+}
+
+static void drop_body(machine *x, const sd_graph *body) {
+  for (uint32_t i = 0; i < body->inputs.len; i++) drop(x, body->inputs.at[i]);
+  for (const sd_node *n = body->first; n; n = n->next)
+    for (uint32_t i = 0; i < n->n_out; i++)
+      if (n->out[i]) drop(x, n->out[i]);
+}
+
+// States in `hold` while the body's values go: a next state may be the old value of another one.
+static sard_status *next_states(machine *x, const sd_graph *body, uint32_t states, sd_evalue *hold) {
+  for (uint32_t i = 0; i < states; i++) {
+    const sd_value *v = body->outputs.at[i];
+    void *data;
+    SD_TRY(operand_data(x, v, &data));
+    hold[i] = x->slots[body->inputs.at[i]->id].v;
+    hold[i].data = sd_alloc_aligned(hold[i].bytes + 64);
+    if (!hold[i].data) return SD_ERR(NOMEM, "no memory for a state of a loop");
+    if (hold[i].bytes) memcpy(hold[i].data, data, hold[i].bytes);
+  }
+  drop_body(x, body);
+  for (uint32_t i = 0; i < states; i++) {
+    x->slots[body->inputs.at[i]->id].v = hold[i];
+    x->slots[body->inputs.at[i]->id].owned = true;
+    hold[i].data = NULL;
+  }
+  return NULL;
+}
+
+static sard_status *stack(machine *x, const sd_node *n) {
+  const sd_graph *body = n->bodies[0];
+  for (uint32_t i = n->n_in; i < n->n_out; i++) {
+    const sd_evalue *y = &x->slots[n->out[i]->id].v;
+    sd_evalue part;
+    sd_dim position;
+    int64_t pass;
+    void *data;
+    SD_TRY(sd_for_position(n, i, &position));
+    if (!sd_dim_eval(x->m->dims, position, symbol_value, x, &pass)) return SD_ERR(INTERNAL, "the position of output %u of a loop is not known", i);
+    SD_TRY(operand_data(x, body->outputs.at[i], &data));
+    SD_TRY(concrete(x, body->outputs.at[i], &part));
+    if (pass < 0 || (uint64_t)(pass + 1) * part.bytes > y->bytes) return SD_ERR(INTERNAL, "output %u of a loop is too small", i);
+    if (part.bytes) memcpy((char *)y->data + (uint64_t)pass * part.bytes, data, part.bytes);
+  }
+  return NULL;
+}
+
+static sard_status *for_passes(machine *x, sd_node *n, int64_t trip, sd_dim counter, sd_evalue *hold) {
+  sd_graph *body = n->bodies[0];
+  for (uint32_t i = 0; i < n->n_in; i++) SD_TRY(assign(x, body->inputs.at[i], n->in[i]));
+  for (uint32_t i = n->n_in; i < n->n_out; i++) {
+    drop(x, n->out[i]);
+    SD_TRY(concrete_alloc(x, n->out[i], &x->slots[n->out[i]->id].v));
+    x->slots[n->out[i]->id].owned = true;
+  }
+  for (int64_t pass = 0; pass < trip; pass++) {
+    SD_TRY(set_symbol(x, counter, pass));
+    SD_TRY(run_graph(x, body));
+    SD_TRY(stack(x, n));
+    SD_TRY(next_states(x, body, n->n_in, hold));
+  }
+  for (uint32_t i = 0; i < n->n_in; i++) SD_TRY(assign(x, n->out[i], body->inputs.at[i]));
+  return NULL;
+}
+
+static sard_status *run_for(machine *x, sd_node *n) {
+  sd_dim trip, counter;
+  int64_t passes;
+  SD_TRY(sd_for_dims(n, &trip, &counter));
+  if (!sd_dim_eval(x->m->dims, trip, symbol_value, x, &passes)) return SD_ERR(UNSUPPORTED, "the number of passes is not known");
+  sd_evalue *hold = sd_calloc(n->n_in + 1, sizeof *hold);
+  if (!hold) return SD_ERR(NOMEM, "no memory for the states of a loop");
+  sard_status *st = for_passes(x, n, passes, counter, hold);
+  for (uint32_t i = 0; i < n->n_in; i++) sd_eval_free(&hold[i]);
+  sd_free(hold);
+  drop_body(x, n->bodies[0]);
+  return st;
+}
+
+// ---- loops with a condition ----
+
+// Symbols that are whole dims of `to` where `from` has something else.
+static sard_status *collect_dims(machine *x, const sd_value *to, const sd_value *from, sd_dim *defs, int64_t *values, uint32_t *n) {
+  for (int d = 0; d < to->rank && d < from->rank; d++) {
+    if (to->dims[d] == from->dims[d] || sd_dim_get(x->m->dims, to->dims[d])->op != SD_DIM_SYM) continue;
+    if (*n == 64) return SD_ERR(UNSUPPORTED, "more than 64 dims change from pass to pass");
+    defs[*n] = to->dims[d];
+    if (!sd_dim_eval(x->m->dims, from->dims[d], symbol_value, x, &values[*n])) return SD_ERR(UNSUPPORTED, "dim %d of value %%%u is not known", d, from->id);
+    ++*n;
+  }
+  return NULL;
+}
+
+static sard_status *set_all(machine *x, const sd_dim *defs, const int64_t *values, uint32_t n) {
+  for (uint32_t i = 0; i < n; i++) SD_TRY(set_symbol(x, defs[i], values[i]));
+  return NULL;
+}
+
+static sard_status *read_bool(machine *x, const sd_value *v, bool *out) {
+  void *data;
+  SD_TRY(operand_data(x, v, &data));
+  if (!data) return SD_ERR(INTERNAL, "a condition has no value");
+  *out = *(const uint8_t *)data != 0;
+  return NULL;
+}
+
+// Appends what the body gave to the stacked outputs, whose first dim counts the passes.
+static sard_status *append(machine *x, const sd_node *n, uint32_t cond, int64_t pass) {
+  const sd_graph *body = n->bodies[0];
+  for (uint32_t i = n->n_in - 1; i < n->n_out; i++) {
+    slot *s = &x->slots[n->out[i]->id];
+    sd_evalue part;
+    void *data;
+    SD_TRY(operand_data(x, body->outputs.at[i + cond], &data));
+    SD_TRY(concrete(x, body->outputs.at[i + cond], &part));
+    uint8_t *grown = sd_alloc_aligned(s->v.bytes + part.bytes + 64);
+    if (!grown) return SD_ERR(NOMEM, "no memory for the stacked outputs of a loop");
+    if (s->v.bytes) memcpy(grown, s->v.data, s->v.bytes);
+    if (part.bytes) memcpy(grown + s->v.bytes, data, part.bytes);
+    uint64_t bytes = s->v.bytes + part.bytes;
+    drop(x, n->out[i]);
+    s->v = (sd_evalue){.dtype = part.dtype, .rank = part.rank + 1, .data = grown, .bytes = bytes};
+    s->v.dims[0] = pass + 1;
+    memcpy(s->v.dims + 1, part.dims, (size_t)part.rank * sizeof part.dims[0]);
+    s->owned = true;
+  }
+  return NULL;
+}
+
+static sard_status *hold_next(machine *x, const sd_node *n, uint32_t cond, sd_evalue *hold) {
+  const sd_graph *body = n->bodies[0];
+  for (uint32_t i = 0; i < body->inputs.len; i++) {
+    const sd_value *v = body->outputs.at[i + cond];
+    void *data;
+    SD_TRY(operand_data(x, v, &data));
+    SD_TRY(concrete(x, v, &hold[i]));
+    hold[i].data = sd_alloc_aligned(hold[i].bytes + 64);
+    if (!hold[i].data) return SD_ERR(NOMEM, "no memory for a state of a loop");
+    if (hold[i].bytes) memcpy(hold[i].data, data, hold[i].bytes);
+  }
+  return NULL;
+}
+
+static sard_status *while_pass(machine *x, sd_node *n, uint32_t cond, int64_t pass, sd_evalue *hold, bool *more) {
+  sd_graph *body = n->bodies[0];
+  sd_dim defs[64];
+  int64_t values[64];
+  uint32_t n_defs = 0;
+  SD_TRY(run_graph(x, body));
+  SD_TRY(append(x, n, cond, pass));
+  if (cond) SD_TRY(read_bool(x, body->outputs.at[0], more));
+  for (uint32_t i = 0; i < body->inputs.len; i++)
+    SD_TRY(collect_dims(x, body->inputs.at[i], body->outputs.at[i + cond], defs, values, &n_defs));
+  SD_TRY(hold_next(x, n, cond, hold));
+  SD_TRY(set_all(x, defs, values, n_defs));
+  drop_body(x, body);
+  for (uint32_t i = 0; i < body->inputs.len; i++) {
+    x->slots[body->inputs.at[i]->id].v = hold[i];
+    x->slots[body->inputs.at[i]->id].owned = true;
+    hold[i].data = NULL;
+  }
+  return NULL;
+}
+
+static sard_status *while_passes(machine *x, sd_node *n, sd_evalue *hold) {
+  sd_graph *body = n->bodies[0];
+  sd_dim trip, counter, count, defs[64];
+  int64_t limit = INT64_MAX, values[64], pass = 0;
+  uint32_t n_defs = 0, cond = n->in[0] ? 1 : 0;
+  bool more = true;
+  SD_TRY(sd_while_dims(n, &trip, &counter, &count));
+  if (trip != SD_DIM_NONE && !sd_dim_eval(x->m->dims, trip, symbol_value, x, &limit)) return SD_ERR(UNSUPPORTED, "the number of passes is not known");
+  if (cond) SD_TRY(read_bool(x, n->in[0], &more));
+  for (uint32_t i = 0; i < body->inputs.len; i++) SD_TRY(collect_dims(x, body->inputs.at[i], n->in[i + 1], defs, values, &n_defs));
+  SD_TRY(set_all(x, defs, values, n_defs));
+  for (uint32_t i = 0; i < body->inputs.len; i++) SD_TRY(assign(x, body->inputs.at[i], n->in[i + 1]));
+  for (uint32_t i = n->n_in - 1; i < n->n_out; i++) drop(x, n->out[i]), x->slots[n->out[i]->id].v = (sd_evalue){0};
+  for (; more && pass < limit; pass++) {
+    SD_TRY(set_symbol(x, counter, pass));
+    SD_TRY(while_pass(x, n, cond, pass, hold, &more));
+  }
+  SD_TRY(set_symbol(x, count, pass));
+  for (uint32_t i = 0; i < body->inputs.len; i++) SD_TRY(assign(x, n->out[i], body->inputs.at[i]));
+  for (uint32_t i = n->n_in - 1; i < n->n_out && !pass; i++) {
+    SD_TRY(concrete_alloc(x, n->out[i], &x->slots[n->out[i]->id].v));
+    x->slots[n->out[i]->id].owned = true;
+  }
+  return NULL;
+}
+
+static sard_status *run_while(machine *x, sd_node *n) {
+  sd_evalue *hold = sd_calloc(n->n_in + 1, sizeof *hold);
+  if (!hold) return SD_ERR(NOMEM, "no memory for the states of a loop");
+  sard_status *st = while_passes(x, n, hold);
+  for (uint32_t i = 0; i < n->n_in; i++) sd_eval_free(&hold[i]);
+  sd_free(hold);
+  drop_body(x, n->bodies[0]);
+  return st;
+}
+
+// ---- branches, and sizes that the data gives ----
+
+static sard_status *run_if(machine *x, sd_node *n) {
+  sd_dim defs[64];
+  int64_t values[64];
+  uint32_t n_defs = 0;
+  bool yes = false;
+  SD_TRY(read_bool(x, n->in[0], &yes));
+  sd_graph *body = n->bodies[yes ? 0 : 1];
+  SD_TRY(run_graph(x, body));
+  for (uint32_t i = 0; i < n->n_out; i++) SD_TRY(collect_dims(x, n->out[i], body->outputs.at[i], defs, values, &n_defs));
+  SD_TRY(set_all(x, defs, values, n_defs));
+  for (uint32_t i = 0; i < n->n_out; i++) SD_TRY(assign(x, n->out[i], body->outputs.at[i]));
+  drop_body(x, body);
+  return NULL;
+}
+
+static sard_status *run_define(machine *x, sd_node *n) {
+  const sd_value *y = n->out[0];
+  void *data;
+  SD_TRY(operand_data(x, n->in[0], &data));
+  for (uint32_t i = 0; i < y->n_elems; i++) SD_TRY(set_symbol(x, y->elems[i], sd_dtype_get_i64(y->dtype, data, i)));
+  return assign(x, y, n->in[0]);
+}
+
+// ---- host functions ----
+
+typedef struct host { machine *x; sd_node *n; } host;
+
+static sard_status *make_host_output(sd_host_call *c, uint32_t i, const int64_t *dims) {
+  host *h = c->user;
+  sd_value *v = h->n->out[i];
+  sd_host_tensor *t = &c->out[i];
+  if (!t->dtype) return NULL;
+  for (int d = 0; d < v->rank; d++) {
+    int64_t want;
+    if (sd_dim_get(h->x->m->dims, v->dims[d])->op == SD_DIM_SYM && !is_input_symbol(h->x, v->dims[d])) SD_TRY(set_symbol(h->x, v->dims[d], dims[d]));
+    else if (!sd_dim_eval(h->x->m->dims, v->dims[d], symbol_value, h->x, &want) || want != dims[d])
+      return SD_ERR(MODEL, "dim %d of output %u is %lld", d, i, (long long)dims[d]);
+    t->dims[d] = dims[d];
+  }
+  slot *s = &h->x->slots[v->id];
+  drop(h->x, v);
+  SD_TRY(concrete_alloc(h->x, v, &s->v));
+  s->owned = true;
+  t->data = s->v.data, t->count = 1;
+  for (int d = 0; d < v->rank; d++) t->count *= (uint64_t)dims[d];
+  return NULL;
+}
+
+static sard_status *run_host(machine *x, sd_node *n) {
+  const sd_host_op *op = sd_host_find(n->op->name);
+  host h = {x, n};
+  sd_dim dims[SD_HOST_PARAMS];
+  int64_t param[SD_HOST_PARAMS];
+  uint32_t n_param;
+  if (!op) return SD_ERR(UNSUPPORTED, "%s has no host function", n->op->name);
+  SD_TRY(sd_host_params(n, dims, &n_param));
+  for (uint32_t i = 0; i < n_param; i++)
+    if (!sd_dim_eval(x->m->dims, dims[i], symbol_value, x, &param[i])) return SD_ERR(UNSUPPORTED, "parameter %u is not known", i);
+  sd_host_tensor *in = SD_NEW_ARRAY(x->scratch, sd_host_tensor, n->n_in + 1), *out = SD_NEW_ARRAY(x->scratch, sd_host_tensor, n->n_out + 1);
+  for (uint32_t i = 0; i < n->n_in; i++) {
+    sd_evalue e;
+    if (!n->in[i]) continue;
+    SD_TRY(concrete(x, n->in[i], &e));
+    in[i] = (sd_host_tensor){.dtype = e.dtype, .rank = e.rank, .count = 1};
+    memcpy(in[i].dims, e.dims, sizeof in[i].dims);
+    for (int d = 0; d < e.rank; d++) in[i].count *= (uint64_t)e.dims[d];
+    SD_TRY(operand_data(x, n->in[i], &in[i].data));
+  }
+  for (uint32_t i = 0; i < n->n_out; i++)
+    if (n->out[i]) out[i] = (sd_host_tensor){.dtype = n->out[i]->dtype, .rank = n->out[i]->rank};
+  sd_host_call c = {n->n_in, n->n_out, n_param, in, out, param, make_host_output, &h};
+  return sd_host_run(op, &c);
 }
 
 static sard_status *bind_inputs(machine *x, const sd_evalue *in, uint32_t n_in) {
@@ -175,6 +530,17 @@ static sard_status *bind_inputs(machine *x, const sd_evalue *in, uint32_t n_in) 
   return NULL;
 }
 
+// What bodies take from the main graph without naming it as an operand stays until the end.
+static void count_captured(machine *x, const sd_graph *body) {
+  for (uint32_t i = 0; i < body->outputs.len; i++)
+    if (body->outputs.at[i]->graph == x->m->main) x->slots[body->outputs.at[i]->id].uses++;
+  for (const sd_node *k = body->first; k; k = k->next) {
+    for (uint32_t i = 0; i < k->n_in; i++)
+      if (k->in[i] && k->in[i]->graph == x->m->main) x->slots[k->in[i]->id].uses++;
+    for (uint32_t b = 0; b < k->n_body; b++) count_captured(x, k->bodies[b]);
+  }
+}
+
 static void count_uses(machine *x) {
   sd_graph *g = x->m->main;
   for (uint32_t i = 0; i < g->outputs.len; i++) x->slots[g->outputs.at[i]->id].uses++;
@@ -182,14 +548,7 @@ static void count_uses(machine *x) {
     for (uint32_t i = 0; i < n->n_in; i++) {
       if (n->in[i]) x->slots[n->in[i]->id].uses++;
     }
-    // What bodies take from outside without naming it as an operand stays until the end.
-    for (uint32_t b = 0; b < n->n_body; b++) {
-      for (sd_node *k = n->bodies[b]->first; k; k = k->next) {
-        for (uint32_t i = 0; i < k->n_in; i++) {
-          if (k->in[i] && k->in[i]->graph == g) x->slots[k->in[i]->id].uses++;
-        }
-      }
-    }
+    for (uint32_t b = 0; b < n->n_body; b++) count_captured(x, n->bodies[b]);
   }
 }
 
@@ -216,7 +575,7 @@ static sard_status *run_all(machine *x, const sd_evalue *in, uint32_t n_in, sd_e
   if (x->m->main->outputs.len != n_out) return SD_ERR(USAGE, "room for %u outputs, the model has %u", n_out, x->m->main->outputs.len);
   SD_TRY(bind_inputs(x, in, n_in));
   count_uses(x);
-  SD_TRY(run_graph(x));
+  SD_TRY(run_main(x));
   return take_outputs(x, out);
 }
 

@@ -347,6 +347,28 @@ sd_buf *sd_tb_out(sd_tb *b, const sd_node *n, uint32_t out) {
   return sd_kernel_buf(b->k, SD_BUF_OUT, v->dtype, sd_value_count(holder(v)), v);
 }
 
+void sd_tb_store(sd_tb *b, sd_nest *nest, const sd_node *n, uint32_t out, sd_expr *const *idx, sd_expr *value, sd_expr *guard) {
+  const sd_value *v = n->out[out], *to = v;
+  sd_expr *at[SD_MAX_RANK], *saved = b->guard;
+  bool inner = b->inlined && n->graph == b->inlined;
+  if (!value) return;
+  for (int i = 0; i < v->rank; i++) {
+    if (!idx[i]) return;
+    at[i] = sd_dim_is(b->dims, v->dims[i], 1) ? sd_x_i(b->k, SD_I64, 0) : idx[i];
+  }
+  value = sd_x_cast(b->k, sd_compute_type(v->dtype), value);
+  if (inner && b->inlined->outputs.len == 1) {
+    const sd_value *root = b->inlined->outputs.at[0];
+    b->guard = guard; // what the rest of the group reads exists only there
+    memo_put(b, v, at, v->rank, value);
+    value = pull_value(b, n, root, at);
+    b->guard = saved;
+    if (!value) return;
+    n = root->def, out = root->out_index, to = b->node->out[0];
+  }
+  sd_nest_store(b->k, nest, sd_tb_out(b, n, out), sd_tb_offset(b, to, at), value, guard);
+}
+
 sd_buf *sd_tb_local(sd_tb *b, sd_dtype t, sd_dim count) { return sd_kernel_buf(b->k, SD_BUF_LOCAL, t, count, NULL); }
 
 typedef struct out_ref { sd_value *to; const sd_value *from; const sd_node *def; uint32_t index; } out_ref;
@@ -412,14 +434,13 @@ static sard_status *lower_outputs(sd_tb *b) {
   bool *done = SD_NEW_ARRAY(b->arena, bool, b->node->n_out + 1);
   uint32_t n = wanted_outputs(b, outs);
   for (uint32_t i = 0; i < n; i++) SD_TRY(check_output(b, outs[i].to));
-  for (uint32_t i = 0; i < n && !b->error; i++) {
-    if (b->inlined && outs[i].def && outs[i].def->op->nests) {
-      for (uint32_t j = 0; j < n; j++) {
-        if (outs[j].def != outs[i].def)
-          return sd_node_error(b->node, SD_ERR(INTERNAL, "a group whose root makes its own nests has other outputs"));
-      }
-      return outs[i].def->op->nests(b, outs[i].def);
+  for (const sd_node *x = b->inlined ? b->inlined->first : NULL; x; x = x->next) {
+    if (!x->op->nests) continue;
+    for (uint32_t i = 0; i < n; i++) { // all of its own, or one that is computed from it (sd_tb_store)
+      if (outs[i].def != x && n > 1)
+        return sd_node_error(b->node, SD_ERR(INTERNAL, "a group with a member that makes its own nests has other outputs"));
     }
+    return x->op->nests(b, x);
   }
   for (uint32_t i = 0; i < n && !b->error; i++) {
     if (!done[i]) SD_TRY(outputs_nest(b, outs, n, done, i));

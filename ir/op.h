@@ -59,3 +59,11 @@ bool sd_op_class_has(char cls, sd_dtype t);       // false for class T
 sd_dtype sd_node_class_type(const sd_node *n);    // what T stands for; SD_DT_NONE when there is no such operand
 // Number of passes and counter symbol of a sard.For.
 sard_status *sd_for_dims(const sd_node *n, sd_dim *trip, sd_dim *counter);
+// Where the pass at hand puts its part of output `out`, a stacked one.
+sard_status *sd_for_position(const sd_node *n, uint32_t out, sd_dim *position);
+// Number of passes (SD_DIM_NONE: no bound), counter and count of a sard.While.
+sard_status *sd_while_dims(const sd_node *n, sd_dim *trip, sd_dim *counter, sd_dim *count);
+// Parameters of a host function: the attributes of the node in the order of its row, as dims. Lists of texts are dims, one
+// parameter each; an absent attribute is SD_HOST_ABSENT (runtime/host.h). Floats are the bits of a double.
+#define SD_HOST_PARAMS 256
+sard_status *sd_host_params(const sd_node *n, sd_dim *out, uint32_t *out_n);

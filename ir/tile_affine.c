@@ -148,7 +148,8 @@ static bool quotient_inside(sd_kernel *k, sd_expr *y, const sd_expr *x, sd_dim d
   if (!aff_add(k, &f, y, dim_c(k, 1))) return false;
   for (uint32_t i = 0; i < f.n; i++) {
     sd_dim e;
-    if (!div_or_mod(f.a[i], SD_X_FLOORDIV, &e) || e != d || f.a[i]->a[0] != x || !sd_dim_is(k->dims, f.c[i], 1)) continue;
+    if (!div_or_mod(f.a[i], SD_X_FLOORDIV, &e) || e != d || f.a[i]->a[0] != x || !sd_dim_is(k->dims, f.c[i],
+        1)) continue;
     if (!aff_replace(k, &f, i, i, sd_x_dim(k, dim_c(k, 0)), dim_c(k, 1))) return false;
     *out = aff_node(k, &f);
     return true;
@@ -166,7 +167,8 @@ static bool recombine_once(sd_kernel *k, aff *o) {
     for (uint32_t j = 0; j < o->n; j++) {
       if (j == i || o->c[j] != cd) continue;
       if (div_or_mod(o->a[j], SD_X_FLOORDIV, &e)) { // x/d itself, or the form that it was simplified to
-        if ((e == d && o->a[j]->a[0] == x) || sd_tile_affine_div(k, x, d) == o->a[j]) return aff_replace(k, o, i, j, x, c);
+        if ((e == d && o->a[j]->a[0] == x) || sd_tile_affine_div(k, x, d) == o->a[j])
+          return aff_replace(k, o, i, j, x, c);
         continue;
       }
       if (!div_or_mod(o->a[j], SD_X_MOD, &e) || !quotient_inside(k, o->a[j]->a[0], x, d, &rest)) continue;
@@ -416,7 +418,8 @@ static sd_expr *divmod(sd_kernel *k, sd_expr *e, sd_dim d, bool mod) {
   if (d == SD_DIM_NONE) return NULL;
   sd_dimnode dn = *sd_dim_get(k->dims, d);
   if (dn.op == SD_DIM_CONST && dn.value == 1) return mod ? sd_x_dim(k, dim_c(k, 0)) : e;
-  if (dn.min < 0 || dn.max <= 0 || k->nesting >= MAX_NESTING) return raw_divmod(k, mod ? SD_X_MOD : SD_X_FLOORDIV, e, d);
+  if (dn.min < 0 || dn.max <= 0 || k->nesting >= MAX_NESTING)
+    return raw_divmod(k, mod ? SD_X_MOD : SD_X_FLOORDIV, e, d);
   aff x, q, r;
   int64_t t;
   aff_dim(&x, dim_c(k, 0));

@@ -23,8 +23,10 @@ typedef struct reduction {
   sd_dtype dtype, acc_dtype;
 } reduction;
 
-typedef struct program {
+typedef struct program program;
+struct program {
   const sd_nest *nest;
+  SD_VEC(program *) before; // reductions over fewer axes, see hoist_reductions
   level entry, points; // entry: once per run
   int64_t extents[SD_MAX_AXES], total;
   uint32_t regs[SD_MAX_AXES], limits[SD_MAX_AXES]; // registers of the axes and their limits (NONE)
@@ -32,7 +34,10 @@ typedef struct program {
   uint8_t *storage;
   bool has_limit;
   uint32_t n_limit_insts; // the first instructions of `points` compute limits
-} program;
+};
+
+// Results of a hoisted reduction for all points of the axes that it depends on, row-major.
+typedef struct table { void *data; int64_t count; const sd_nest *nest; int64_t stride[SD_MAX_AXES]; } table;
 
 typedef struct ev {
   const sd_kernel *k;
@@ -40,6 +45,7 @@ typedef struct ev {
   void **data;
   int64_t *count;   // elements of the buffers
   int64_t *axis_at; // values of grid and loop axes by axis id
+  bool *outer;      // axis id: a grid or loop axis that has its value now
   sd_expr **by_id;
   sd_axis_sets free;
   sd_symfn sym;
@@ -52,6 +58,7 @@ typedef struct ev {
   level *open[MAX_LEVELS];
   uint32_t n_open;
   struct { uint32_t reg; level *at; } *memo; // by expression id
+  table **tables; // by expression id
   bool *pinned; // by expression id: reads what the nest writes, so it is not computed once for all points
 } ev;
 
@@ -193,6 +200,25 @@ static uint32_t compile_load(ev *v, const sd_expr *e, level *at) {
   return in.dst;
 }
 
+// Offset of the point in a table.
+static uint32_t table_offset(ev *v, const table *t) {
+  uint32_t sum = NONE;
+  for (uint32_t i = 0; i < t->nest->n_axes; i++) {
+    sd_inst in = {.fn = sd_eval_scale_add, .x = sum, .y = compile_axis(v, t->nest->axes[i]), .imm = t->stride[i]};
+    sum = in.dst = new_reg(v);
+    emit(v, v->open[1], in);
+  }
+  return sum == NONE ? constant(v, SD_I64, (sd_scalar){.i = 0}) : sum;
+}
+
+static uint32_t compile_table_load(ev *v, const sd_expr *e, const table *t) {
+  sd_inst in = {.fn = sd_eval_load_fn(e->dtype), .x = table_offset(v, t), .y = NONE, .imm = t->count, .data = t->data,
+      .e = e};
+  in.dst = new_reg(v);
+  emit(v, v->open[t->nest->n_axes > 0], in);
+  return in.dst;
+}
+
 static uint32_t compile_new(ev *v, const sd_expr *e, level *at) {
   sd_scalar s = {0};
   switch (e->op) {
@@ -218,7 +244,7 @@ static uint32_t compile_new(ev *v, const sd_expr *e, level *at) {
 static uint32_t compile(ev *v, const sd_expr *e) {
   level *at = level_of(v, e);
   if (v->memo[e->id].at && v->memo[e->id].at == at && is_open(v, at)) return v->memo[e->id].reg;
-  uint32_t r = compile_new(v, e, at);
+  uint32_t r = v->tables[e->id] ? compile_table_load(v, e, v->tables[e->id]) : compile_new(v, e, at);
   v->memo[e->id].reg = r;
   v->memo[e->id].at = at;
   return r;
@@ -236,7 +262,7 @@ static bool begin_nest(ev *v, const sd_nest *n) {
   bool any = false;
   for (uint32_t id = 0; id < v->k->n_expr; id++) {
     const sd_expr *e = v->by_id[id];
-    v->memo[id].at = NULL;
+    v->tables[id] = NULL;
     v->pinned[id] = e->op == SD_X_LOAD && writes(n, e->buf);
     for (uint32_t i = 0; i < e->n; i++) v->pinned[id] |= e->a[i] && v->pinned[e->a[i]->id];
     any |= v->pinned[id];
@@ -244,14 +270,18 @@ static bool begin_nest(ev *v, const sd_nest *n) {
   return any;
 }
 
-static program *compile_nest(ev *v, const sd_nest *n) {
+static void forget(ev *v) {
+  for (uint32_t id = 0; id < v->k->n_expr; id++) v->memo[id].at = NULL;
+}
+
+static program *begin_program(ev *v, const sd_nest *n) {
   program *p = v->p = SD_NEW(v->arena, program);
-  bool reads_own = begin_nest(v, n);
   p->nest = n;
   p->total = 1;
   v->open[0] = &p->entry;
   v->open[1] = &p->points;
   v->n_open = 2;
+  forget(v);
   for (uint32_t i = 0; i < n->n_axes; i++) {
     dim_value(v, n->axes[i]->extent, &p->extents[i]);
     p->regs[i] = new_reg(v);
@@ -260,7 +290,83 @@ static program *compile_nest(ev *v, const sd_nest *n) {
     if (!sd_ck_mul_i64(p->total, p->extents[i], &p->total))
       set_error(v, SD_ERR(NOMEM, "kernel '%s': too many points", v->k->name));
   }
+  return p;
+}
+
+static void end_program(ev *v, program *p) {
+  p->storage = sd_arena_aligned(v->arena, (size_t)(p->n_regs + 1) * SD_LANES * 8, 64);
+}
+
+static void mark(const sd_expr *e, bool *seen) {
+  if (!e || seen[e->id]) return;
+  seen[e->id] = true;
+  for (uint32_t i = 0; i < e->n; i++) mark(e->a[i], seen);
+  for (uint32_t i = 0; i < e->n_axes; i++) mark(e->axes[i]->limit, seen);
+}
+
+// The axes of n that e depends on, as a nest without stores; NULL when it depends on axes of other reductions too.
+static sd_nest *axes_of(ev *v, const sd_nest *n, const sd_expr *e) {
+  sd_nest *sub = SD_NEW(v->arena, sd_nest);
+  const uint64_t *row = v->free.bits + (size_t)e->id * v->free.words;
+  uint32_t found = 0, all = 0;
+  for (uint32_t w = 0; w < v->free.words; w++) all += (uint32_t)__builtin_popcountll(row[w]);
+  for (uint32_t i = 0; i < n->n_axes; i++) {
+    if (sd_axis_sets_has(&v->free, e, n->axes[i])) sub->axes[sub->n_axes++] = n->axes[i];
+  }
+  found = sub->n_axes;
+  for (uint32_t a = 0; a < v->k->n_axis; a++) found += v->outer[a] && (row[a / 64] >> (a % 64) & 1);
+  return found == all ? sub : NULL;
+}
+
+static void hoist(ev *v, program *into, const sd_nest *sub, const sd_expr *e) {
+  program *p = begin_program(v, sub);
+  if (v->error || p->total > into->total / 2 || p->total > (1 << 26)) return;
+  table *t = SD_NEW(v->arena, table);
+  int64_t stride = 1;
+  for (uint32_t i = sub->n_axes; i-- > 0; stride *= p->extents[i]) t->stride[i] = stride;
+  t->nest = sub;
+  t->count = p->total;
+  t->data = sd_arena_aligned(v->arena, (size_t)p->total * 8 + 64, 64);
+  sd_inst in = {.fn = sd_eval_store_fn(e->dtype), .y = NONE, .imm = t->count, .data = t->data, .e = e};
+  in.z = compile(v, e);
+  in.x = table_offset(v, t);
+  emit(v, &p->points, in);
+  end_program(v, p);
+  v->tables[e->id] = t;
+  sd_vec_push(v->arena, &into->before, p);
+}
+
+// Reductions that depend on some of the axes only (mean and maximum of rows) are computed once for each combination
+// of these, into a table.
+static void hoist_reductions(ev *v, program *p, const sd_nest *n) {
+  bool *seen = SD_NEW_ARRAY(v->arena, bool, v->k->n_expr + 1);
+  for (uint32_t i = 0; i < n->n_axes; i++) {
+    if (n->axes[i]->limit) return;
+  }
+  for (uint32_t i = 0; i < n->stores.len; i++) {
+    mark(n->stores.at[i].offset, seen);
+    mark(n->stores.at[i].value, seen);
+    mark(n->stores.at[i].guard, seen);
+  }
+  for (uint32_t id = 0; id < v->k->n_expr; id++) { // inner ones first
+    const sd_expr *e = v->by_id[id];
+    if (!seen[id] || e->op != SD_X_REDUCE || v->pinned[id]) continue;
+    sd_nest *sub = axes_of(v, n, e);
+    if (sub && sub->n_axes && sub->n_axes < n->n_axes) hoist(v, p, sub, e);
+  }
+}
+
+static program *compile_nest(ev *v, const sd_nest *n) {
+  bool reads_own = begin_nest(v, n);
+  program *p = begin_program(v, n);
   if (!p->total || v->error) return p;
+  if (!n->sequential) {
+    program *whole = p;
+    hoist_reductions(v, whole, n);
+    p = begin_program(v, n);
+    p->before.at = whole->before.at;
+    p->before.len = whole->before.len;
+  }
   for (uint32_t i = 0; i < n->n_axes; i++) {
     if (!n->axes[i]->limit) continue;
     p->limits[i] = compile(v, n->axes[i]->limit);
@@ -280,10 +386,9 @@ static program *compile_nest(ev *v, const sd_nest *n) {
     in.imm = v->count[s->buf->id];
     in.data = v->data[s->buf->id];
     emit(v, &p->points, in);
-    // A later store of the same point may read what this one wrote.
-    for (uint32_t id = 0; reads_own && id < v->k->n_expr; id++) v->memo[id].at = NULL;
+    if (reads_own) forget(v); // a later store of the same point may read what this one wrote
   }
-  p->storage = sd_arena_aligned(v->arena, (size_t)(p->n_regs + 1) * SD_LANES * 8, 64);
+  end_program(v, p);
   return p;
 }
 
@@ -365,8 +470,10 @@ static bool limits_mask(sd_vm *vm, const program *p, uint8_t *mask) {
 
 static sard_status *failure(const ev *v, const sd_vm *vm) {
   if (vm->bad->op == SD_X_INDEX)
-    return SD_ERR(MODEL, "index out of range: %lld is not in [0, %lld)", (long long)vm->bad_value, (long long)vm->bad_extent);
-  return SD_ERR(INTERNAL, "kernel '%s': element %lld of buffer %u, which has %lld", v->k->name, (long long)vm->bad_value,
+    return SD_ERR(MODEL, "index out of range: %lld is not in [0, %lld)", (long long)vm->bad_value,
+        (long long)vm->bad_extent);
+  return SD_ERR(INTERNAL, "kernel '%s': element %lld of buffer %u, which has %lld", v->k->name,
+      (long long)vm->bad_value,
                 vm->bad_buf ? vm->bad_buf->id : 0, (long long)vm->bad_extent);
 }
 
@@ -375,6 +482,9 @@ static bool run_program(ev *v, program *p) {
   int64_t at[SD_MAX_AXES] = {0};
   sd_vm vm = {.regs = p->storage, .n = SD_LANES};
   if (!p->total) return true;
+  for (uint32_t i = 0; i < p->before.len; i++) {
+    if (!run_program(v, p->before.at[i])) return false;
+  }
   run_block(&vm, &p->entry.block);
   uint32_t step = p->nest->sequential ? 1 : SD_LANES;
   for (int64_t done = 0; done < p->total && !vm.bad; done += vm.n) {
@@ -520,7 +630,8 @@ static bool run_copies(ev *v, const sd_nest *n) {
       }
       if (!strides(v, n, s->value->a[0], &fb, c.from) || !strides(v, n, s->offset, &tb, c.to)) return false;
       if (!pass) {
-        if (!range_ok(&c, fb, c.from, v->count[from->id]) || !range_ok(&c, tb, c.to, v->count[s->buf->id])) return false;
+        if (!range_ok(&c, fb, c.from, v->count[from->id]) || !range_ok(&c, tb, c.to, v->count[s->buf->id]))
+          return false;
         continue;
       }
       copy_normalize(&c);
@@ -558,14 +669,10 @@ static bool scalar_limit(ev *v, const sd_axis *a, int64_t *extent) {
   if (!dim_value(v, a->extent, extent)) return false;
   if (!a->limit) return true;
   static const sd_nest nowhere; // no axes: all is at the entry level
-  program *p = v->p = SD_NEW(v->arena, program);
-  p->nest = &nowhere;
-  v->open[0] = &p->entry;
-  v->open[1] = &p->points;
-  v->n_open = 2;
   begin_nest(v, &nowhere);
+  program *p = begin_program(v, &nowhere);
   uint32_t r = compile(v, a->limit);
-  p->storage = sd_arena_aligned(v->arena, (size_t)(p->n_regs + 1) * SD_LANES * 8, 64);
+  end_program(v, p);
   sd_vm vm = {.regs = p->storage, .n = 1};
   run_block(&vm, &p->entry.block);
   if (vm.bad) return set_error(v, failure(v, &vm));
@@ -584,8 +691,10 @@ static bool run_items(ev *v, const sd_items *items) {
     if (!scalar_limit(v, it->loop, &n)) return false;
     for (int64_t x = 0; x < n; x++) {
       v->axis_at[it->loop->id] = x;
+      v->outer[it->loop->id] = true;
       if (!run_items(v, it->body)) return false;
     }
+    v->outer[it->loop->id] = false;
   }
   return true;
 }
@@ -597,6 +706,7 @@ static bool run_grid(ev *v, uint32_t d) {
   if (!scalar_limit(v, a, &n)) return false;
   for (int64_t x = 0; x < n; x++) {
     v->axis_at[a->id] = x;
+    v->outer[a->id] = true;
     if (!run_grid(v, d + 1)) return false;
   }
   return true;
@@ -633,6 +743,8 @@ sard_status *sd_kernel_eval(const sd_kernel *k, void *const *data, sd_symfn sym,
   v->data = SD_NEW_ARRAY(a, void *, k->bufs.len + 1);
   v->count = SD_NEW_ARRAY(a, int64_t, k->bufs.len + 1);
   v->axis_at = SD_NEW_ARRAY(a, int64_t, k->n_axis + 1);
+  v->outer = SD_NEW_ARRAY(a, bool, k->n_axis + 1);
+  v->tables = SD_NEW_ARRAY(a, table *, k->n_expr + 1);
   v->pinned = SD_NEW_ARRAY(a, bool, k->n_expr + 1);
   v->memo = sd_arena_array(a, k->n_expr + 1, sizeof *v->memo);
   v->by_id = sd_tile_by_id(k, a);

@@ -50,7 +50,8 @@ INT_TYPES(BIT_BIN) BOOL_TYPE(BIT_BIN)
 INT_TYPES(COMPARE) FLOAT_TYPES(COMPARE) BOOL_TYPE(COMPARE)
 INT_TYPES(SELECT) FLOAT_TYPES(SELECT) BOOL_TYPE(SELECT)
 
-BIN(floordiv, I64, int64_t, int64_t, y == 0 ? 0 : y == -1 ? (int64_t)(0 - (uint64_t)x) : x / y - (x % y != 0 && (x % y < 0) != (y < 0)))
+BIN(floordiv, I64, int64_t, int64_t, y == 0 ? 0 : y == -1 ? (int64_t)(0 - (uint64_t)x) : x / y - (x % y != 0 &&
+    (x % y < 0) != (y < 0)))
 BIN(mod, I64, int64_t, int64_t, y == 0 || y == -1 ? 0 : x % y + (x % y != 0 && (x % y < 0) != (y < 0) ? y : 0))
 
 #define FLOAT_FN(tag, T, field)                                                                                        \
@@ -239,7 +240,8 @@ static bool all_plain(const sd_vm *v, const sd_inst *i, const int64_t *at) {
 }
 
 // For guarded loads: positions with 0 in place of those that are off. False when a lane that is on is out of bounds.
-static bool guarded_positions(const sd_vm *v, const sd_inst *i, const int64_t *at, const uint8_t *on, int64_t *restrict pos) {
+static bool guarded_positions(const sd_vm *v, const sd_inst *i, const int64_t *at, const uint8_t *on,
+    int64_t *restrict pos) {
   uint32_t out = v->mask || i->imm <= 0;
   EACH_LANE {
     pos[l] = at[l] & -(int64_t)on[l];
@@ -376,7 +378,8 @@ void sd_eval_index(sd_vm *v, const sd_inst *i) {
   ACC(min, tag, T, T, x < y ? x : y) ACC(max, tag, T, T, x > y ? x : y)
 #define ACC_FLOAT(tag, T)                                                                                              \
   ACC(sum, tag, double, T, x + y) ACC(prod, tag, double, T, x * y)                                                     \
-  ACC(min, tag, T, T, x != x || y != y ? x + y : x < y ? x : y) ACC(max, tag, T, T, x != x || y != y ? x + y : x > y ? x : y)
+  ACC(min, tag, T, T, x != x || y != y ? x + y : x < y ? x : y)                                                        \
+  ACC(max, tag, T, T, x != x || y != y ? x + y : x > y ? x : y)
 INT_TYPES(ACC_INT) FLOAT_TYPES(ACC_FLOAT)
 
 sd_inst_fn sd_eval_accumulate_fn(sd_rop r, sd_dtype t) {

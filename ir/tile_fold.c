@@ -237,7 +237,8 @@ sd_expr *sd_x_index(sd_kernel *k, sd_expr *x, sd_dim extent) {
   return sd_tile_raw(k, SD_X_INDEX, SD_I64, a, 2);
 }
 
-sd_expr *sd_x_mul_dim(sd_kernel *k, sd_expr *x, sd_dim d) { return x ? sd_x_bin(k, SD_X_MUL, x, sd_x_dim(k, d)) : NULL; }
+sd_expr *sd_x_mul_dim(sd_kernel *k, sd_expr *x, sd_dim d) { return x ? sd_x_bin(k, SD_X_MUL, x, sd_x_dim(k,
+    d)) : NULL; }
 
 sd_expr *sd_tile_rebuild(sd_kernel *k, const sd_expr *e, sd_expr *const *a) {
   switch (e->op) {

@@ -290,7 +290,8 @@ static char *quoted(parser *p) {
     unsigned code;
     if (*i != '\\') { *o++ = *i; continue; }
     i++;
-    if (*i == 'u' && c - i > 4 && sscanf(i + 1, "%4x", &code) == 1) { *o++ = code < 128 && code ? (char)code : '?'; i += 4; }
+    if (*i == 'u' && c - i > 4 && sscanf(i + 1, "%4x", &code) == 1) { *o++ = code < 128 &&
+        code ? (char)code : '?'; i += 4; }
     else *o++ = *i == 'n' ? '\n' : *i == 't' ? '\t' : *i == 'r' ? '\r' : *i == 'b' ? '\b' : *i == 'f' ? '\f' : *i;
   }
   p->at = c + 1;

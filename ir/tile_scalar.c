@@ -159,7 +159,8 @@ bool sd_scalar_eval(sd_xop op, sd_dtype from, sd_dtype to, const sd_scalar *x, s
   int arity = sd_xop_arity(op);
   for (int i = 1; i < arity && i < 3; i++) args[i] = x[i];
   if (f) return eval_float(op, from, args, out);
-  if (op == SD_X_FMA) { out->i = sd_scalar_wrap(to, (int64_t)((uint64_t)args[0].i * (uint64_t)args[1].i + (uint64_t)args[2].i)); return true; }
+  if (op == SD_X_FMA) { out->i = sd_scalar_wrap(to,
+      (int64_t)((uint64_t)args[0].i * (uint64_t)args[1].i + (uint64_t)args[2].i)); return true; }
   if (op == SD_X_ISNAN || op == SD_X_ISINF) { out->i = 0; return true; }
   if (!eval_int(op, from, args[0].i, args[1].i, &out->i)) return false;
   out->i = sd_scalar_wrap(to, out->i);

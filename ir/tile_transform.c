@@ -152,7 +152,8 @@ sd_expr *sd_x_subst(sd_kernel *k, sd_expr *e, const sd_axis *a, sd_expr *by) {
   return r;
 }
 
-typedef struct rewriter { sd_kernel *k; sd_expr *(*fn)(sd_kernel *, sd_expr *, void *); void *user; sd_memo memo; } rewriter;
+typedef struct rewriter { sd_kernel *k; sd_expr *(*fn)(sd_kernel *, sd_expr *,
+    void *); void *user; sd_memo memo; } rewriter;
 
 static sd_expr *rewrite(rewriter *w, sd_expr *e) {
   if (!e) return NULL;

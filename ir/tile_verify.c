@@ -31,7 +31,8 @@ static sard_status *check_affine(const checker *c, const sd_expr *e) {
   for (uint32_t i = 0; i < e->n; i++) {
     if (e->coef[i] == SD_DIM_NONE) return BAD("expression %u: unknown coefficient", e->id);
     if (sd_dim_is(c->k->dims, e->coef[i], 0)) return BAD("expression %u: coefficient 0", e->id);
-    if (e->a[i]->op == SD_X_AFFINE || e->a[i]->dtype != SD_I64) return BAD("expression %u: term %u is no atom", e->id, i);
+    if (e->a[i]->op == SD_X_AFFINE || e->a[i]->dtype != SD_I64)
+      return BAD("expression %u: term %u is no atom", e->id, i);
     if (i && !sd_tile_atom_before(e->a[i - 1], e->a[i])) return BAD("expression %u: terms out of order", e->id);
   }
   return NULL;
@@ -42,14 +43,16 @@ static sard_status *check_axis(const checker *c, const sd_axis *a) {
   if (a->extent == SD_DIM_NONE) return BAD("axis '%s' has an unknown or overflowing extent", a->name);
   if (a->limit && a->limit->dtype != SD_I64) return BAD("the limit of axis '%s' is no i64", a->name);
   if (a->block < 0 || a->vec < 0 || a->vec > SD_MAX_UNROLL || a->unroll < 0 || a->unroll > SD_MAX_UNROLL)
-    return BAD("axis '%s' has a schedule out of range (block %lld, vec %d, unroll %d)", a->name, (long long)a->block, a->vec, a->unroll);
+    return BAD("axis '%s' has a schedule out of range (block %lld, vec %d, unroll %d)", a->name, (long long)a->block,
+        a->vec, a->unroll);
   return NULL;
 }
 
 static sard_status *check_reduce(const checker *c, const sd_expr *e) {
   if (!e->n_axes || e->n_axes > SD_MAX_AXES) return BAD("expression %u: reduction over %u axes", e->id, e->n_axes);
   if (e->rop > SD_R_MIN) return BAD("expression %u: unknown reduction", e->id);
-  if (e->dtype != e->a[0]->dtype || e->dtype == SD_BOOL) return BAD("expression %u: reduction of type %s", e->id, sd_dtype_name(e->dtype));
+  if (e->dtype != e->a[0]->dtype || e->dtype == SD_BOOL)
+    return BAD("expression %u: reduction of type %s", e->id, sd_dtype_name(e->dtype));
   for (uint32_t i = 0; i < e->n_axes; i++) {
     SD_TRY(check_axis(c, e->axes[i]));
     if (c->owner[e->axes[i]->id] == 1) return BAD("axis '%s' is reduced and free at once", e->axes[i]->name);
@@ -68,45 +71,56 @@ static sard_status *check_types(const checker *c, const sd_expr *e) {
   switch (e->op) {
   case SD_X_CONST: return NULL;
   case SD_X_AFFINE: return check_affine(c, e);
-  case SD_X_AXIS: return e->dtype == SD_I64 ? check_axis(c, e->axis) : BAD("expression %u: axis of type %s", e->id, sd_dtype_name(e->dtype));
+  case SD_X_AXIS: return e->dtype == SD_I64 ? check_axis(c, e->axis) : BAD("expression %u: axis of type %s", e->id,
+      sd_dtype_name(e->dtype));
   case SD_X_LOAD:
-    if (e->buf->id >= c->k->bufs.len || c->k->bufs.at[e->buf->id] != e->buf) return BAD("expression %u loads from a foreign buffer", e->id);
-    if (e->n != 2 || x->dtype != SD_I64 || e->dtype != sd_compute_type(e->buf->dtype) || (e->a[1] && e->a[1]->dtype != SD_BOOL))
+    if (e->buf->id >= c->k->bufs.len || c->k->bufs.at[e->buf->id] != e->buf)
+      return BAD("expression %u loads from a foreign buffer", e->id);
+    if (e->n != 2 || x->dtype != SD_I64 || e->dtype != sd_compute_type(e->buf->dtype) || (e->a[1] &&
+        e->a[1]->dtype != SD_BOOL))
       return BAD("expression %u: a load with wrong types", e->id);
     return NULL;
   case SD_X_REDUCE: return check_reduce(c, e);
   case SD_X_SEL:
     if (x->dtype != SD_BOOL || e->a[1]->dtype != e->dtype || e->a[2]->dtype != e->dtype)
-      return BAD("expression %u: sel of %s, %s, %s", e->id, sd_dtype_name(x->dtype), sd_dtype_name(e->a[1]->dtype), sd_dtype_name(e->a[2]->dtype));
+      return BAD("expression %u: sel of %s, %s, %s", e->id, sd_dtype_name(x->dtype), sd_dtype_name(e->a[1]->dtype),
+          sd_dtype_name(e->a[2]->dtype));
     return NULL;
   case SD_X_CAST: return NULL;
   case SD_X_BITS: return sd_dtype_bits(x->dtype) == sd_dtype_bits(e->dtype) ? NULL : BAD("expression %u: bits of another width", e->id);
-  case SD_X_INDEX: return same_types(e) && e->dtype == SD_I64 && x->dtype == SD_I64 ? NULL : BAD("expression %u: index of type %s", e->id, sd_dtype_name(x->dtype));
+  case SD_X_INDEX: return same_types(e) && e->dtype == SD_I64 &&
+      x->dtype == SD_I64 ? NULL : BAD("expression %u: index of type %s", e->id, sd_dtype_name(x->dtype));
   case SD_X_ISNAN: case SD_X_ISINF:
-    return e->dtype == SD_BOOL && sd_dtype_is_float(x->dtype) ? NULL : BAD("expression %u: %s of %s", e->id, name, sd_dtype_name(x->dtype));
+    return e->dtype == SD_BOOL && sd_dtype_is_float(x->dtype) ? NULL : BAD("expression %u: %s of %s", e->id, name,
+        sd_dtype_name(x->dtype));
   default: break;
   }
-  if (!same_types(e)) return BAD("expression %u: %s of %s and %s", e->id, name, sd_dtype_name(x->dtype), sd_dtype_name(e->a[1]->dtype));
+  if (!same_types(e))
+    return BAD("expression %u: %s of %s and %s", e->id, name, sd_dtype_name(x->dtype), sd_dtype_name(e->a[1]->dtype));
   bool compare = e->op == SD_X_EQ || e->op == SD_X_NE || e->op == SD_X_LT || e->op == SD_X_LE;
-  if (e->dtype != (compare ? SD_BOOL : x->dtype)) return BAD("expression %u: %s gives %s", e->id, name, sd_dtype_name(e->dtype));
+  if (e->dtype != (compare ? SD_BOOL : x->dtype)) return BAD("expression %u: %s gives %s", e->id, name,
+      sd_dtype_name(e->dtype));
   if (compare) return NULL;
   bool bits = e->op == SD_X_AND || e->op == SD_X_OR || e->op == SD_X_XOR || e->op == SD_X_NOT;
   bool ints = bits || e->op == SD_X_FLOORDIV || e->op == SD_X_MOD || e->op == SD_X_SHL || e->op == SD_X_SHR;
   if (ints ? f : e->dtype == SD_BOOL && e->op != SD_X_MIN && e->op != SD_X_MAX)
     return BAD("expression %u: %s of %s", e->id, name, sd_dtype_name(e->dtype));
-  if (!f && e->op >= SD_X_SQRT && e->op <= SD_X_ERF) return BAD("expression %u: %s of %s", e->id, name, sd_dtype_name(e->dtype));
+  if (!f && e->op >= SD_X_SQRT && e->op <= SD_X_ERF)
+    return BAD("expression %u: %s of %s", e->id, name, sd_dtype_name(e->dtype));
   return NULL;
 }
 
 static sard_status *mark_operands(checker *c, const sd_expr *e) {
   for (uint32_t i = 0; i < e->n; i++) {
     if (!e->a[i]) continue;
-    if (e->a[i]->id >= e->id || c->by_id[e->a[i]->id] != e->a[i]) return BAD("expression %u: operand %u is no earlier expression", e->id, i);
+    if (e->a[i]->id >= e->id || c->by_id[e->a[i]->id] != e->a[i])
+      return BAD("expression %u: operand %u is no earlier expression", e->id, i);
     c->live[e->a[i]->id] = true;
   }
   for (uint32_t i = 0; i < e->n_axes; i++) {
     const sd_expr *l = e->axes[i]->limit;
-    if (l && (l->id >= e->id || c->by_id[l->id] != l)) return BAD("the limit of axis '%s' is no earlier expression", e->axes[i]->name);
+    if (l && (l->id >= e->id || c->by_id[l->id] != l))
+      return BAD("the limit of axis '%s' is no earlier expression", e->axes[i]->name);
     if (l) c->live[l->id] = true;
   }
   return NULL;
@@ -143,8 +157,10 @@ static sard_status *mark_items(checker *c, const sd_items *items, int depth) {
 static sard_status *check_expr(checker *c, const sd_expr *e) {
   int arity = sd_xop_arity(e->op);
   uint32_t d = 0;
-  if ((uint32_t)e->op >= SD_X_COUNT || !compute_type(e->dtype)) return BAD("expression %u has no valid operation or type", e->id);
-  if (arity && e->n != (uint32_t)arity) return BAD("expression %u: %s with %u operands", e->id, sd_xop_name(e->op), e->n);
+  if ((uint32_t)e->op >= SD_X_COUNT || !compute_type(e->dtype))
+    return BAD("expression %u has no valid operation or type", e->id);
+  if (arity && e->n != (uint32_t)arity)
+    return BAD("expression %u: %s with %u operands", e->id, sd_xop_name(e->op), e->n);
   if ((e->op == SD_X_REDUCE && e->n != 1) || ((e->op == SD_X_CONST || e->op == SD_X_AXIS) && e->n))
     return BAD("expression %u: %s with %u operands", e->id, sd_xop_name(e->op), e->n);
   for (uint32_t i = 0; i < e->n; i++) {

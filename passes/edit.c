@@ -5,7 +5,7 @@
 
 bool sd_edit_is(const sd_node *n, const char *op) { return n && strcmp(n->op->name, op) == 0; }
 
-static sard_status *fold_if_constant(sd_node *n, sd_value **out) {
+sard_status *sd_edit_fold(sd_node *n, sd_value **out) {
   sd_module *m = n->graph->module;
   const sd_const *c = NULL;
   *out = n->out[0];
@@ -25,7 +25,7 @@ static sard_status *fold_if_constant(sd_node *n, sd_value **out) {
 sard_status *sd_edit_apply(sd_graph *g, sd_node *before, const char *op, sd_value *const *in, uint32_t n_in, sd_value **out) {
   sd_node *n;
   SD_TRY(sd_build(g, before, op, in, n_in, &n));
-  return fold_if_constant(n, out);
+  return sd_edit_fold(n, out);
 }
 
 sard_status *sd_edit_transpose(sd_graph *g, sd_node *before, sd_value *x, const int64_t *perm, uint32_t rank, sd_value **out) {
@@ -34,7 +34,7 @@ sard_status *sd_edit_transpose(sd_graph *g, sd_node *before, sd_value *x, const 
   sd_node *n = sd_node_new(g, before, op, &x, 1, 1);
   sd_node_set_ints(n, "perm", perm, rank);
   SD_TRY(sd_node_infer(n));
-  return fold_if_constant(n, out);
+  return sd_edit_fold(n, out);
 }
 
 sard_status *sd_edit_reshape(sd_graph *g, sd_node *before, sd_value *x, const int64_t *dims, int rank, sd_value **out) {

@@ -5,6 +5,8 @@
 bool sd_edit_is(const sd_node *n, const char *op); // n may be NULL
 // Builds op(in...) before `before`, evaluates it at once where all operands are constant; *out is its first output.
 sard_status *sd_edit_apply(sd_graph *g, sd_node *before, const char *op, sd_value *const *in, uint32_t n_in, sd_value **out);
+// The first output of n, a constant that takes its place where all operands are constant (n has one output then).
+sard_status *sd_edit_fold(sd_node *n, sd_value **out);
 sard_status *sd_edit_transpose(sd_graph *g, sd_node *before, sd_value *x, const int64_t *perm, uint32_t rank, sd_value **out);
 sard_status *sd_edit_reshape(sd_graph *g, sd_node *before, sd_value *x, const int64_t *dims, int rank, sd_value **out);
 sd_value *sd_edit_only_use(const sd_value *v); // v when exactly one operand slot uses it and it is no output, else NULL

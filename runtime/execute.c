@@ -159,6 +159,13 @@ static sard_status *run_loop(sard_session *s, uint32_t step, bool pooled) {
     SD_TRY(run_range(s, step + 1, step + 1 + t->body, step + 1, pooled));
   }
   if (t->n_def > 1) SD_TRY(sd_late_set(s, defs[1], i));
+  for (uint32_t k = 1; k < t->n_buf; k++) { // parts of different sizes would not make a tensor
+    uint32_t b = a->lists[t->bufs + k];
+    int64_t bytes;
+    SD_TRY(sd_late_value(s, a->bufs[b].bytes, &bytes));
+    if ((uint64_t)bytes != s->late.block[b].used) return SD_ERR(MODEL, "the passes of the loop give results of different sizes");
+    SD_TRY(sd_late_place(s, b));
+  }
   return NULL;
 }
 

@@ -1,14 +1,20 @@
 // The table of host functions.
-#include "runtime/host.h"
+#include "runtime/host_ops.h"
 
 #include <string.h>
 
+// Name of the row, function, least numbers of inputs, outputs at most, parameters at least.
 static const sd_host_op table[] = {
-    {"", NULL, 0, 0, 0},
+    {"NonZero", sd_host_nonzero, 1, 1, 0},
+    {"Compress", sd_host_compress, 2, 1, 1},
+    {"Unique", sd_host_unique, 1, 4, 2},
+    {"TopK", sd_host_topk, 2, 2, 3},
+    {"NonMaxSuppression", sd_host_nms, 2, 1, 1},
+    {"sard.ReshapeDims", sd_host_reshape_dims, 1, 1, 1},
 };
 
 const sd_host_op *sd_host_find(const char *name) {
-  for (size_t i = 1; i < sizeof table / sizeof *table; i++)
+  for (size_t i = 0; i < sizeof table / sizeof *table; i++)
     if (strcmp(table[i].name, name) == 0) return &table[i];
   return NULL;
 }

@@ -27,6 +27,7 @@ struct sd_pool {
   _Alignas(64) atomic_int sleepers;
   atomic_int stop;
   atomic_flag busy; // taken by the thread that entered
+  atomic_int inside; // a run is under way: its next job is near, workers stay awake
   int threads;      // wanted, the caller included
   int started;      // workers running
   bool tried;       // workers were started as far as the system allowed
@@ -96,6 +97,10 @@ static bool wait_for_job(sd_pool *p, unsigned last) {
     int64_t now = sd_now_ns();
     if (!until) until = now + p->spin_ns;
     if (now < until) continue;
+    if (p->spin_ns && atomic_load_explicit(&p->inside, memory_order_relaxed)) {
+      until = 0;
+      continue;
+    }
     atomic_fetch_add(&p->sleepers, 1);
     // A job that opens between the look at state and here changes the word, and the wait returns at once.
     futex_wait(&p->state, s);
@@ -162,9 +167,16 @@ void sd_pool_free(sd_pool *p) {
 
 int sd_pool_threads(const sd_pool *p) { return p->threads; }
 
-bool sd_pool_enter(sd_pool *p) { return !atomic_flag_test_and_set_explicit(&p->busy, memory_order_acquire); }
+bool sd_pool_enter(sd_pool *p) {
+  if (atomic_flag_test_and_set_explicit(&p->busy, memory_order_acquire)) return false;
+  atomic_store_explicit(&p->inside, 1, memory_order_relaxed);
+  return true;
+}
 
-void sd_pool_leave(sd_pool *p) { atomic_flag_clear_explicit(&p->busy, memory_order_release); }
+void sd_pool_leave(sd_pool *p) {
+  atomic_store_explicit(&p->inside, 0, memory_order_relaxed);
+  atomic_flag_clear_explicit(&p->busy, memory_order_release);
+}
 
 // Threads start when they are first of use. Where the system gives fewer, the pool does with those.
 // Signals are for the threads of the program.

@@ -170,6 +170,9 @@ bool sd_emit_const(sd_ll v, int64_t *out); // an integer constant
 void sd_emit_nest(sd_emit *E, const struct sd_emit_nestroots *n);
 bool sd_emit_limits(sd_emit *E, const sd_axis *a); // limits of other axes depend on it
 
+// ---- emit_roll.c ----
+bool sd_emit_rolled(sd_emit *E, void (*body)(sd_emit *E)); // false: nothing was done
+
 // ---- emit_expr.c ----
 LLVMTypeRef sd_emit_type(sd_emit *E, sd_dtype t);               // register type of a compute type
 LLVMTypeRef sd_emit_vtype(sd_emit *E, LLVMTypeRef t, bool lanes);

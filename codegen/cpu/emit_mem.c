@@ -92,6 +92,15 @@ static void add_term(sd_emit *E, sd_emit_addr *ad, const sd_expr *atom, sd_dim c
   ad->terms[ad->n++] = t;
 }
 
+// Apart, so that accesses at constant distances share their pointers.
+static void split_constant(sd_emit *E, sd_dim d, sd_emit_addr *ad) {
+  const sd_dimnode *n = sd_dim_get(E->k->dims, d);
+  ad->sym = d;
+  if (n->op != SD_DIM_SUM || !n->value) return;
+  sd_dim rest = sd_dim_sub(E->k->dims, d, sd_dim_const(E->k->dims, n->value));
+  if (rest) ad->offset = n->value, ad->sym = rest;
+}
+
 static sd_emit_addr *addr_of(sd_emit *E, const sd_buf *buf, const sd_expr *off) {
   sd_emit_info *x = &E->info[off->id];
   for (sd_emit_addr *a = x->addr; a; a = a->next)
@@ -106,7 +115,7 @@ static sd_emit_addr *addr_of(sd_emit *E, const sd_buf *buf, const sd_expr *off) 
     ad->offset = v;
   } else if (split) {
     for (uint32_t i = 0; i < off->n; i++) add_term(E, ad, off->a[i], off->coef[i]);
-    if (off->dim && !sd_dim_is_const(E->k->dims, off->dim, &ad->offset)) ad->sym = off->dim;
+    if (off->dim && !sd_dim_is_const(E->k->dims, off->dim, &ad->offset)) split_constant(E, off->dim, ad);
   } else {
     add_term(E, ad, off, sd_dim_const(E->k->dims, 1));
   }
@@ -349,6 +358,49 @@ static sd_ll vector_load(sd_emit *E, const sd_buf *buf, access *ac, sd_ll bit, s
   return gather(E, buf, ac, mask);
 }
 
+// The slot whose copies lie side by side in memory where lanes lie far apart, when it has one copy for each lane; -1.
+static int block_slot(sd_emit *E, const sd_buf *buf, const sd_expr *off) {
+  const sd_emit_addr *ad = addr_of(E, buf, off);
+  int slot = -1;
+  for (uint32_t i = 0; i < ad->n; i++) {
+    const sd_emit_term *t = &ad->terms[i];
+    if (t->atom->op != SD_X_AXIS) {
+      if (sd_emit_info_of(E, t->atom)->slots) return -1; // moves in an unknown way
+      continue;
+    }
+    const sd_emit_bind *b = sd_emit_bind_of(E, t->atom->axis);
+    if (b->slot < 0 || t->atom->axis == E->lane.axis) continue;
+    if (t->is_const && t->coef == 1 && b->step == 1 && E->count[b->slot] == (uint32_t)E->lanes_full) slot = b->slot;
+  }
+  return slot;
+}
+
+// Loads a square block by rows and turns it in registers: copies become lanes. Keeps the values of all copies.
+static sd_ll block_load(sd_emit *E, const sd_expr *e, access *ac, int slot) {
+  int n = E->lanes_full;
+  sd_ll r[64], low[64], high[64];
+  LLVMTypeRef vt = LLVMVectorType(ac->t, (unsigned)n);
+  for (int i = 0; i < n; i++) r[i] = plain_load(E, e->buf, vt, ac->t, lane_pointer(E, ac, i));
+  for (int h = n / 2; h; h /= 2) {
+    for (int i = 0; i < n; i++) {
+      low[i] = LLVMConstInt(E->i32, (uint64_t)(i & h ? n + i - h : i), 0);
+      high[i] = LLVMConstInt(E->i32, (uint64_t)(i & h ? n + i : i + h), 0);
+    }
+    for (int i = 0; i < n; i++) {
+      if (i & h) continue;
+      sd_ll x = r[i], y = r[i + h];
+      r[i] = LLVMBuildShuffleVector(E->b, x, y, LLVMConstVector(low, (unsigned)n), "");
+      r[i + h] = LLVMBuildShuffleVector(E->b, x, y, LLVMConstVector(high, (unsigned)n), "");
+    }
+  }
+  for (int i = n - 1; i > 0; i--) {
+    E->at[slot] = (uint32_t)i;
+    sd_emit_keep(E, e, r[i]);
+  }
+  E->at[slot] = 0;
+  return r[0];
+}
+
 // Parts of the guard that are one bit, and parts that differ by lane; NULL for none.
 static void split_guard(sd_emit *E, const sd_expr *g, sd_ll *bit, sd_ll *mask) {
   if (!g || sd_emit_true(E, g)) return;
@@ -379,7 +431,10 @@ sd_ll sd_emit_load(sd_emit *E, const sd_expr *e) {
     if (lanes) v = sd_emit_splat(E, v);
     if (mask) v = LLVMBuildSelect(E->b, mask, v, LLVMConstNull(LLVMTypeOf(v)), "");
   } else {
-    v = vector_load(E, buf, &ac, bit, both(E, mask, sd_emit_lane_mask(E)));
+    mask = both(E, mask, sd_emit_lane_mask(E));
+    int slot = ac.kind == STRIDED && !bit && !mask && sd_dtype_bits(buf->dtype) == 32 && E->lanes_full <= 16 ? block_slot(E, buf, e->a[0]) : -1;
+    if (slot >= 0 && E->at[slot] == 0) return block_load(E, e, &ac, slot);
+    v = vector_load(E, buf, &ac, bit, mask);
   }
   return widen(E, buf->dtype, v);
 }
@@ -423,13 +478,57 @@ static void vector_store(sd_emit *E, access *ac, sd_ll v, sd_ll mask) {
   sd_emit_intrinsic(E, "llvm.masked.store", (LLVMTypeRef[]){LLVMTypeOf(v), E->ptr}, 2, args, 4);
 }
 
+static sd_ll stored_value(sd_emit *E, const sd_emit_root *r, bool lanes) {
+  sd_ll v = sd_emit_value_lanes(E, r->value, lanes);
+  v = sd_emit_cast(E, r->value->dtype, sd_compute_type(r->buf->dtype), v, lanes);
+  return narrow(E, r->buf->dtype, v);
+}
+
+// Copies that lie side by side between the lanes (the channels of pixels) are shuffled into whole vectors, all with the
+// first one. True: done.
+static bool interleaved_store(sd_emit *E, const sd_emit_root *r) {
+  const sd_emit_info *x = sd_emit_info_of(E, r->value);
+  if (r->guard || !x->lanes || x->rw || sd_dtype_bits(r->buf->dtype) != 32 || sd_emit_lane_mask(E)) return false;
+  const sd_emit_addr *ad = addr_of(E, r->buf, r->offset);
+  int64_t stride = 0;
+  int slot = -1, n = E->lanes_full;
+  for (uint32_t i = 0; i < ad->n; i++) {
+    const sd_emit_term *t = &ad->terms[i];
+    if (t->atom->op != SD_X_AXIS) return false;
+    const sd_emit_bind *b = sd_emit_bind_of(E, t->atom->axis);
+    if (t->atom->axis == E->lane.axis) stride = t->is_const ? t->coef : 0;
+    else if (b->slot >= 0 && t->is_const && t->coef == 1 && b->step == 1) slot = b->slot;
+  }
+  if (slot < 0 || stride < 2 || stride > 4 || E->count[slot] != stride) return false;
+  if (E->at[slot]) return true;
+  sd_ll v[4], out[4], at[64];
+  for (int j = 0; j < stride; j++) {
+    E->at[slot] = (uint32_t)j;
+    v[j] = stored_value(E, r, true);
+  }
+  E->at[slot] = 0;
+  access ac = access_of(E, r->buf, r->offset);
+  for (int o = 0; o < stride; o++) {
+    out[o] = LLVMGetPoison(LLVMTypeOf(v[0]));
+    for (int j = 0; j < stride; j++) { // lane i of vector o is element (o * n + i) / stride of copy (o * n + i) % stride
+      for (int i = 0; i < n; i++) {
+        int e = o * n + i;
+        at[i] = LLVMConstInt(E->i32, (uint64_t)(e % stride == j ? n + e / stride : i), 0);
+      }
+      out[o] = LLVMBuildShuffleVector(E->b, out[o], v[j], LLVMConstVector(at, (unsigned)n), "");
+    }
+    sd_ll step = sd_emit_i64(E, (int64_t)o * n);
+    plain_store(E, ac.t, out[o], LLVMBuildGEP2(E->b, ac.t, ac.p, &step, 1, ""));
+  }
+  return true;
+}
+
 void sd_emit_store(sd_emit *E, const sd_emit_root *r) {
   sd_ll bit = NULL, mask = NULL;
+  if (interleaved_store(E, r)) return;
   split_guard(E, r->guard, &bit, &mask);
   bool any_lanes = E->lane.axis && (sd_emit_info_of(E, r->offset)->lanes || sd_emit_info_of(E, r->value)->lanes || mask);
-  sd_ll v = sd_emit_value_lanes(E, r->value, any_lanes);
-  v = sd_emit_cast(E, r->value->dtype, sd_compute_type(r->buf->dtype), v, any_lanes);
-  v = narrow(E, r->buf->dtype, v);
+  sd_ll v = stored_value(E, r, any_lanes);
   access ac = access_of(E, r->buf, r->offset);
   sd_emit_if f;
   if (bit) sd_emit_if_open(E, &f, bit, NULL);

@@ -125,13 +125,7 @@ static void over_tiled(sd_emit *E, uint32_t i, sd_ll lo, sd_ll end) {
 }
 
 // ---- one register tile ----
-static void point(sd_emit *E) {
-  for (uint32_t s = 0; s < E->n_root; s++) { // sums first: what else the stores need is not live across their loops
-    const sd_emit_root *r = &E->root[s];
-    if (r->guard) sd_emit_reductions(E, r->guard);
-    sd_emit_reductions(E, r->offset);
-    sd_emit_reductions(E, r->value);
-  }
+static void stores(sd_emit *E) {
   for (uint32_t s = 0; s < E->n_root; s++) {
     memset(E->at, 0, sizeof E->at);
     E->rw_cells.len = 0;
@@ -140,6 +134,16 @@ static void point(sd_emit *E) {
     while (sd_emit_next(E, (1u << E->n_slot) - 1));
     for (uint32_t i = 0; i < E->rw_cells.len; i++) *E->rw_cells.at[i] = NULL;
   }
+}
+
+static void point(sd_emit *E) {
+  for (uint32_t s = 0; s < E->n_root; s++) { // sums first: what else the stores need is not live across their loops
+    const sd_emit_root *r = &E->root[s];
+    if (r->guard) sd_emit_reductions(E, r->guard);
+    sd_emit_reductions(E, r->offset);
+    sd_emit_reductions(E, r->value);
+  }
+  if (!sd_emit_rolled(E, stores)) stores(E);
 }
 
 static void hoist(sd_emit *E) {

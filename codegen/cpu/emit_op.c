@@ -273,6 +273,22 @@ static sd_ll int_op(sd_emit *E, const sd_expr *e, sd_ll *v) {
   }
 }
 
+// x * 2^y of f32 in the AVX-512 instruction (codegen/vmath.h); a scalar goes through a vector.
+static sd_ll scale_by_power(sd_emit *E, sd_ll x, sd_ll y) {
+  LLVMBuilderRef b = E->b;
+  unsigned n = lanes_of(LLVMTypeOf(x)), w = n ? n : 16;
+  LLVMTypeRef t = LLVMVectorType(E->f32, w);
+  sd_ll zero = LLVMConstInt(E->i32, 0, 0);
+  if (!n) x = LLVMBuildInsertElement(b, LLVMGetUndef(t), x, zero, ""), y = LLVMBuildInsertElement(b, LLVMGetUndef(t), y, zero, "");
+  sd_ll all = LLVMConstAllOnes(w == 16 ? E->i16 : E->i8), r;
+  if (w == 16)
+    r = sd_emit_intrinsic(E, "llvm.x86.avx512.mask.scalef.ps.512", NULL, 0,
+                          (sd_ll[]){x, y, LLVMConstNull(t), all, LLVMConstInt(E->i32, 4, 0)}, 5);
+  else
+    r = sd_emit_intrinsic(E, "llvm.x86.avx512.mask.scalef.ps.256", NULL, 0, (sd_ll[]){x, y, LLVMConstNull(t), all}, 4);
+  return n ? r : LLVMBuildExtractElement(b, r, zero, "");
+}
+
 static sd_ll float_op(sd_emit *E, const sd_expr *e, sd_ll *v) {
   LLVMBuilderRef b = E->b;
   switch (e->op) {
@@ -288,6 +304,7 @@ static sd_ll float_op(sd_emit *E, const sd_expr *e, sd_ll *v) {
   case SD_X_ROUND:
   case SD_X_TRUNC: return rounding(E, e->op, v[0]);
   case SD_X_FMA: return sd_emit_fma(E, v[0], v[1], v[2]);
+  case SD_X_SHL: return E->isa->vector_bytes == 64 && e->dtype == SD_F32 ? scale_by_power(E, v[0], v[1]) : NULL;
   default: return NULL;
   }
 }

@@ -23,24 +23,26 @@ static const sd_cli_flag flags[] = {
 enum { VERBS = sizeof verbs / sizeof *verbs, FLAGS = sizeof flags / sizeof *flags };
 
 // Flags that users of other tools type, and what they are called here.
-static const struct { const char *theirs, *ours; } foreign[] = {
-  {"--onnx", "the model is the first argument: sard run MODEL.onnx"},
-  {"-m", "the model is the first argument: sard run MODEL.onnx"},
-  {"--model", "the model is the first argument: sard run MODEL.onnx"},
-  {"--saveEngine", "write an artifact with: sard compile MODEL.onnx -o FILE"},
-  {"--loadEngine", "an artifact is given like a model: sard run FILE"},
-  {"-d", "there is only the CPU; choose its instruction set with --target"},
-  {"--device", "there is only the CPU; choose its instruction set with --target"},
-  {"--shapes", "write --shape NAME:1x3x224x224"},
-  {"--minShapes", "dims stay symbolic; nothing has to be said about their range"},
-  {"--maxShapes", "dims stay symbolic; nothing has to be said about their range"},
-  {"--optShapes", "write --shape NAME:1x3x224x224"},
-  {"--loadInputs", "write --input NAME=@FILE, or --inputs DIR"},
-  {"--warmUp", "write --warmup N (runs)"},
-  {"--dumpProfile", "write --profile"},
-  {"-niter", "write --iterations N"},
-  {"-nthreads", "write --threads N"},
-  {"--verbose=1", "write -v"},
+static const struct {
+  const char *theirs, *ours;
+} foreign[] = {
+    {"--onnx", "the model is the first argument: sard run MODEL.onnx"},
+    {"-m", "the model is the first argument: sard run MODEL.onnx"},
+    {"--model", "the model is the first argument: sard run MODEL.onnx"},
+    {"--saveEngine", "write an artifact with: sard compile MODEL.onnx -o FILE"},
+    {"--loadEngine", "an artifact is given like a model: sard run FILE"},
+    {"-d", "there is only the CPU; choose its instruction set with --target"},
+    {"--device", "there is only the CPU; choose its instruction set with --target"},
+    {"--shapes", "write --shape NAME:1x3x224x224"},
+    {"--minShapes", "dims stay symbolic; nothing has to be said about their range"},
+    {"--maxShapes", "dims stay symbolic; nothing has to be said about their range"},
+    {"--optShapes", "write --shape NAME:1x3x224x224"},
+    {"--loadInputs", "write --input NAME=@FILE, or --inputs DIR"},
+    {"--warmUp", "write --warmup N (runs)"},
+    {"--dumpProfile", "write --profile"},
+    {"-niter", "write --iterations N"},
+    {"-nthreads", "write --threads N"},
+    {"--verbose=1", "write -v"},
 };
 
 const sd_cli_verb *sd_args_verb_at(size_t i) { return i < VERBS ? &verbs[i] : NULL; }
@@ -56,7 +58,8 @@ bool sd_args_flag_of(const sd_cli_flag *f, const char *verb) {
 
 static const sd_cli_flag *find_name(const sd_cli *c, const char *name, size_t n) {
   for (size_t i = 0; i < FLAGS; i++)
-    if (strlen(flags[i].name) == n && n && memcmp(flags[i].name, name, n) == 0 && sd_args_flag_of(&flags[i], c->verb->name))
+    if (strlen(flags[i].name) == n && n && memcmp(flags[i].name, name, n) == 0 &&
+        sd_args_flag_of(&flags[i], c->verb->name))
       return &flags[i];
   return NULL;
 }
@@ -116,7 +119,8 @@ static sard_status *take_short(sd_cli *c, char **argv, int left, int *used) {
     if (p[1]) {
       add(c, f, p[1] == '=' ? p + 2 : p + 1);
     } else {
-      if (left < 2 || !*f->name) return SD_ERR(USAGE, "-%c needs a value: -%c%s%s", *p, *p, *f->name ? " " : "", f->arg);
+      if (left < 2 || !*f->name)
+        return SD_ERR(USAGE, "-%c needs a value: -%c%s%s", *p, *p, *f->name ? " " : "", f->arg);
       add(c, f, argv[1]), *used = 1;
     }
     return NULL;
@@ -140,7 +144,8 @@ static sard_status *find_verb(sd_cli *c, int argc, char **argv, int *first) {
     }
   }
   const char *dot = strrchr(word, '.');
-  if (word[0] != '-' && (strchr(word, '/') || (dot && (!strcmp(dot, ".onnx") || !strcmp(dot, ".sard") || !strcmp(dot, ".sard-ir"))))) {
+  if (word[0] != '-' &&
+      (strchr(word, '/') || (dot && (!strcmp(dot, ".onnx") || !strcmp(dot, ".sard") || !strcmp(dot, ".sard-ir"))))) {
     *first = 1;
     for (size_t i = 0; i < VERBS; i++)
       if (strcmp(verbs[i].name, c->program->bit == SD_CLI_SARD ? "inspect" : "run") == 0) c->verb = &verbs[i];
@@ -161,11 +166,11 @@ static sard_status *find_verb(sd_cli *c, int argc, char **argv, int *first) {
 static sard_status *check_operands(const sd_cli *c) {
   const sd_cli_verb *v = c->verb;
   if (sd_args_given(c, "help") || sd_args_given(c, "list-passes")) return NULL;
-  if (c->n_operands > v->most)
-    return SD_ERR(USAGE, "%s: one argument too many: '%s'", v->name, c->operands[v->most]);
+  if (c->n_operands > v->most) return SD_ERR(USAGE, "%s: one argument too many: '%s'", v->name, c->operands[v->most]);
   if (c->n_operands < v->least && !sd_args_given(c, "from"))
-    return sd_status_field(SD_ERR(USAGE, "%s: %s is missing", v->name, v->operands), SARD_TEXT_HINT, "%s %s %s [flags]; '%s %s --help' lists them",
-                           c->program->name, v->name, v->operands, c->program->name, v->name);
+    return sd_status_field(SD_ERR(USAGE, "%s: %s is missing", v->name, v->operands), SARD_TEXT_HINT,
+                           "%s %s %s [flags]; '%s %s --help' lists them", c->program->name, v->name, v->operands,
+                           c->program->name, v->name);
   return NULL;
 }
 
@@ -230,7 +235,8 @@ sard_status *sd_args_int(const sd_cli *c, const char *flag, int64_t min, int64_t
   errno = 0;
   long long v = strtoll(text, &end, 10);
   if (!*text || *end || errno || v < min || v > max)
-    return SD_ERR(USAGE, "%s%s: '%s' is no whole number from %lld to %lld", dashes(flag), flag, text, (long long)min, (long long)max);
+    return SD_ERR(USAGE, "%s%s: '%s' is no whole number from %lld to %lld", dashes(flag), flag, text, (long long)min,
+                  (long long)max);
   *out = v;
   return NULL;
 }
@@ -246,10 +252,10 @@ sard_status *sd_args_number(const sd_cli *c, const char *flag, double min, doubl
   return NULL;
 }
 
-sard_status *sd_args_split(sd_cli *c, const char *flag, const char *value, char sep, const char **name, const char **rest) {
+sard_status *sd_args_split(sd_cli *c, const char *flag, const char *value, char sep, const char **name,
+                           const char **rest) {
   const char *at = sep == ':' ? strrchr(value, ':') : strchr(value, sep);
-  if (!at || at == value || !at[1])
-    return SD_ERR(USAGE, "--%s: '%s' is not of the form NAME%c...", flag, value, sep);
+  if (!at || at == value || !at[1]) return SD_ERR(USAGE, "--%s: '%s' is not of the form NAME%c...", flag, value, sep);
   *name = sd_arena_strndup(c->arena, value, (size_t)(at - value));
   *rest = at + 1;
   return NULL;

@@ -14,7 +14,7 @@ typedef struct measuring {
   sd_cli_model m;
   sard_session *session;
   sd_cli_tensors in, out;
-  double *ms;      // latency of each run
+  double *ms; // latency of each run
   size_t n, cap;
   double wall_s;
 } measuring;
@@ -92,17 +92,24 @@ static void report(measuring *b) {
   double sum = 0;
   for (size_t i = 0; i < b->n; i++) sum += b->ms[i];
   qsort(b->ms, b->n, sizeof *b->ms, by_value);
-  double mean = sum / (double)b->n, mid = median(b->ms, b->n), p90 = percentile(b->ms, b->n, 0.9), p99 = percentile(b->ms, b->n, 0.99);
-  double rate = (double)b->n / b->wall_s, peak = peak_mb(), weights = (double)b->m.weight_bytes * 1e-6, arena = (double)b->session->memory_size * 1e-6;
-  sd_cli_say(c, "latency    min %.4g  mean %.4g  median %.4g  p90 %.4g  p99 %.4g  max %.4g ms\n", b->ms[0], mean, mid, p90, p99, b->ms[b->n - 1]);
-  sd_cli_say(c, "throughput %.4g runs/s (%zu runs in %.2f s, %d thread%s, %s)\n", rate, b->n, b->wall_s, b->session->workers,
-             b->session->workers == 1 ? "" : "s", b->m.isa);
+  double mean = sum / (double)b->n, mid = median(b->ms, b->n), p90 = percentile(b->ms, b->n, 0.9),
+         p99 = percentile(b->ms, b->n, 0.99);
+  double rate = (double)b->n / b->wall_s, peak = peak_mb(), weights = (double)b->m.weight_bytes * 1e-6,
+         arena = (double)b->session->memory_size * 1e-6;
+  sd_cli_say(c, "latency    min %.4g  mean %.4g  median %.4g  p90 %.4g  p99 %.4g  max %.4g ms\n", b->ms[0], mean, mid,
+             p90, p99, b->ms[b->n - 1]);
+  sd_cli_say(c, "throughput %.4g runs/s (%zu runs in %.2f s, %d thread%s, %s)\n", rate, b->n, b->wall_s,
+             b->session->workers, b->session->workers == 1 ? "" : "s", b->m.isa);
   sd_cli_say(c, "start      compile %.1f ms, load %.1f ms\n", b->m.compile_s * 1e3, b->m.load_s * 1e3);
   sd_cli_say(c, "memory     peak %.1f MB, weights %.1f MB, activations %.1f MB\n", peak, weights, arena);
-  sd_strf(&c->json, ",\"latency_ms\":{\"min\":%.6f,\"mean\":%.6f,\"median\":%.6f,\"p90\":%.6f,\"p99\":%.6f,\"max\":%.6f}", b->ms[0], mean, mid, p90, p99, b->ms[b->n - 1]);
-  sd_strf(&c->json, ",\"throughput_per_s\":%.6f,\"iterations\":%zu,\"threads\":%d,\"isa\":\"%s\"", rate, b->n, b->session->workers, b->m.isa);
-  sd_strf(&c->json, ",\"compile_ms\":%.3f,\"load_ms\":%.3f,\"peak_rss_mb\":%.3f,\"weights_mb\":%.3f,\"arena_mb\":%.3f", b->m.compile_s * 1e3,
-          b->m.load_s * 1e3, peak, weights, arena);
+  sd_strf(&c->json,
+          ",\"latency_ms\":{\"min\":%.6f,\"mean\":%.6f,\"median\":%.6f,\"p90\":%.6f,\"p99\":%.6f,\"max\":%.6f}",
+          b->ms[0], mean, mid, p90, p99, b->ms[b->n - 1]);
+  sd_strf(&c->json, ",\"throughput_per_s\":%.6f,\"iterations\":%zu,\"threads\":%d,\"isa\":\"%s\"", rate, b->n,
+          b->session->workers, b->m.isa);
+  sd_strf(&c->json,
+          ",\"compile_ms\":%.3f,\"load_ms\":%.3f,\"peak_rss_mb\":%.3f,\"weights_mb\":%.3f,\"arena_mb\":%.3f",
+          b->m.compile_s * 1e3, b->m.load_s * 1e3, peak, weights, arena);
 }
 
 static sard_status *new_session(measuring *b) {
@@ -132,7 +139,9 @@ static sard_status *steps(measuring *b) {
   sd_cli_progress(b->c, NULL);
   SD_TRY(st);
   if (b->n) report(b);
-  return b->session->profile ? sd_profile_show(b->c, b->session, b->session->workers, b->wall_s * 1e3 / (double)(b->n ? b->n : 1)) : NULL;
+  return b->session->profile
+             ? sd_profile_show(b->c, b->session, b->session->workers, b->wall_s * 1e3 / (double)(b->n ? b->n : 1))
+             : NULL;
 }
 
 sard_status *sd_verb_bench(sd_cli *c) {

@@ -52,7 +52,8 @@ static sard_status *after_node(void *user, const sd_node *n, const sd_evalue *ou
     const sd_observed *o = n->out[i] ? k->of_value[n->out[i]->id] : NULL;
     if (o && outs[i].data && o->tensor) SD_TRY(compare_value(k, n, o, &outs[i]));
   }
-  if (k->checked % 16 == 0) sd_cli_progress(k->c, sd_arena_printf(k->c->arena, "interpreting value %d of %d ...", k->checked, k->w.n));
+  if (k->checked % 16 == 0)
+    sd_cli_progress(k->c, sd_arena_printf(k->c->arena, "interpreting value %d of %d ...", k->checked, k->w.n));
   return NULL;
 }
 
@@ -67,7 +68,8 @@ static sard_status *interpret(checking *k, sard_tensor *const *in, int n_in) {
     vin[i].dtype = (sd_dtype)d.dtype, vin[i].rank = d.rank;
     uint64_t count = 1;
     for (int r = 0; r < d.rank; r++) vin[i].dims[r] = d.dims[r], count *= (uint64_t)d.dims[r];
-    if (!sd_dtype_bytes(vin[i].dtype, count, &vin[i].bytes)) return SD_ERR(UNSUPPORTED, "--check: input %d has no plain elements", i);
+    if (!sd_dtype_bytes(vin[i].dtype, count, &vin[i].bytes))
+      return SD_ERR(UNSUPPORTED, "--check: input %d has no plain elements", i);
   }
   sard_status *st = sd_eval_module(k->w.module, vin, (uint32_t)n_in, vout, n_out, after_node, k);
   sd_cli_progress(k->c, NULL);
@@ -85,10 +87,15 @@ static void report(checking *k) {
     sd_strf(&c->json, ",\"check\":{\"values\":%d,\"passed\":true}", k->checked);
     return;
   }
-  sd_cli_say(c, "check: node '%s' (%s), output '%s', is the first that differs from the interpreter FAILED\n", k->bad->name, k->bad->op->name, k->bad_value);
+  sd_cli_say(c, "check: node '%s' (%s), output '%s', is the first that differs from the interpreter FAILED\n",
+             k->bad->name, k->bad->op->name, k->bad_value);
   if (d->reason) sd_cli_say(c, "  %s\n", d->reason);
-  else sd_cli_say(c, "  max abs error %.3g, %llu of %llu elements, first at %llu: %.9g instead of %.9g; %d values before it agree\n", d->max_abs,
-                  (unsigned long long)d->wrong, (unsigned long long)d->count, (unsigned long long)d->first_wrong, d->got, d->want, k->checked - 1);
+  else
+    sd_cli_say(c,
+               "  max abs error %.3g, %llu of %llu elements, first at %llu: %.9g instead of %.9g; %d values before "
+               "it agree\n",
+               d->max_abs, (unsigned long long)d->wrong, (unsigned long long)d->count,
+               (unsigned long long)d->first_wrong, d->got, d->want, k->checked - 1);
   sd_strf(&c->json, ",\"check\":{\"values\":%d,\"passed\":false,\"node\":", k->checked);
   sd_str_json(&c->json, k->bad->name);
   sd_str_put(&c->json, ",\"op\":"), sd_str_json(&c->json, k->bad->op->name);
@@ -102,19 +109,23 @@ static void check_outputs(checking *k, const sd_cli_tensors *out) {
     sd_diff diff;
     sd_diff_tensors(k->c, out->at[i], k->w.outputs[i], k->rtol, k->atol, &diff);
     if (diff.passed) continue;
-    sd_cli_say(k->c, "check: output %d differs from the same nodes run with memory of their own, at element %llu: %.9g instead of %.9g FAILED\n", i,
-               (unsigned long long)diff.first_wrong, diff.got, diff.want);
+    sd_cli_say(k->c,
+               "check: output %d differs from the same nodes run with memory of their own, at element %llu: %.9g "
+               "instead of %.9g FAILED\n",
+               i, (unsigned long long)diff.first_wrong, diff.got, diff.want);
     sd_strf(&k->c->json, ",\"check_memory\":{\"output\":%d,\"passed\":false}", i);
     k->c->failed = true;
   }
 }
 
-static sard_status *steps(checking *k, const sd_cli_tensors *in, const sd_cli_tensors *out) {
+static sard_status *steps(checking *k, const sd_driver_options *o, const sd_cli_tensors *in,
+                          const sd_cli_tensors *out) {
   SD_TRY(sd_args_number(k->c, "rtol", 0, 1e30, &k->rtol));
   SD_TRY(sd_args_number(k->c, "atol", 0, 1e30, &k->atol));
+  SD_TRY(sd_observe_run(&k->w, in->at, in->n));
+  SD_TRY(sd_observe_reload(&k->w, k->c->operands[0], o));
   k->of_value = SD_NEW_ARRAY(k->c->arena, const sd_observed *, k->w.module->next_id + 1);
   for (int i = 0; i < k->w.n; i++) k->of_value[k->w.at[i].value->id] = &k->w.at[i];
-  SD_TRY(sd_observe_run(&k->w, in->at, in->n));
   SD_TRY(interpret(k, in->at, in->n));
   report(k);
   check_outputs(k, out);
@@ -126,7 +137,7 @@ sard_status *sd_tools_check(sd_cli *c, sard_context *ctx, const sd_cli_tensors *
   sd_driver_options o;
   SD_TRY(sd_tools_options(c, &o));
   SD_TRY(sd_observe_open(c, ctx, c->operands[0], &o, &k.w));
-  sard_status *st = steps(&k, in, out);
+  sard_status *st = steps(&k, &o, in, out);
   sd_observe_close(&k.w);
   return st;
 }

@@ -56,8 +56,11 @@ const char *sd_cli_bytes(uint64_t n, char out[24]) {
 
 // ---- errors ----
 
-static const char *const field_name[SARD_TEXT_COUNT] = {
-  [SARD_TEXT_NODE] = "node", [SARD_TEXT_OP] = "op", [SARD_TEXT_PASS] = "pass", [SARD_TEXT_FILE] = "file", [SARD_TEXT_HINT] = "hint"};
+static const char *const field_name[SARD_TEXT_COUNT] = {[SARD_TEXT_NODE] = "node",
+                                                        [SARD_TEXT_OP] = "op",
+                                                        [SARD_TEXT_PASS] = "pass",
+                                                        [SARD_TEXT_FILE] = "file",
+                                                        [SARD_TEXT_HINT] = "hint"};
 
 static void print_error(sd_cli *c, const sard_status *st) {
   const char *message = sard_status_text(st, SARD_TEXT_MESSAGE);
@@ -91,10 +94,12 @@ static sard_status *write_json(sd_cli *c, int code) {
   const char *path = sd_args_get(c, "json");
   if (!path) return NULL;
   sd_str s = {0};
-  sd_strf(&s, "{\"schema\":1,\"verb\":\"%s\",\"version\":\"%s\",\"exit_code\":%d", c->verb->name, SARD_VERSION_TEXT, code);
+  sd_strf(&s, "{\"schema\":1,\"verb\":\"%s\",\"version\":\"%s\",\"exit_code\":%d", c->verb->name, SARD_VERSION_TEXT,
+          code);
   if (c->json.p) sd_str_putn(&s, c->json.p, c->json.len);
   sd_str_put(&s, "}\n");
-  sard_status *st = s.failed || c->json.failed ? SD_ERR(NOMEM, "out of memory for the JSON result") : sd_files_write(path, s.p, s.len);
+  sard_status *st = s.failed || c->json.failed ? SD_ERR(NOMEM, "out of memory for the JSON result")
+                                               : sd_files_write(path, s.p, s.len);
   sd_str_free(&s);
   return st;
 }
@@ -118,8 +123,7 @@ static int finish(sd_cli *c, sard_status *st, bool parsed) {
   int code = st ? sard_status_code(st) : c->failed ? SARD_E_CHECK : 0;
   if (code == SARD_E_CANCELLED && sd_stop_asked()) code = 130;
   if (st && parsed) json_error(c, st);
-  if (st && code == 130)
-    fprintf(stderr, "interrupted\n");
+  if (st && code == 130) fprintf(stderr, "interrupted\n");
   else if (st)
     print_error(c, st);
   sard_status_free(st);

@@ -13,7 +13,10 @@ typedef struct comparing {
   const char *path_b;
 } comparing;
 
-typedef struct match { const sd_observed *a, *b; sd_diff diff; } match;
+typedef struct match {
+  const sd_observed *a, *b;
+  sd_diff diff;
+} match;
 typedef SD_VEC(match) matches;
 
 static sard_status *open_side(comparing *k, bool second, sd_observer *out) {
@@ -30,8 +33,12 @@ static sard_status *open_side(comparing *k, bool second, sd_observer *out) {
 }
 
 static const char *key_of(const sd_observed *o, bool by_node) { return by_node ? o->node : o->name; }
-static int by_name(const void *a, const void *b) { return strcmp((*(const sd_observed *const *)a)->name, (*(const sd_observed *const *)b)->name); }
-static int by_node(const void *a, const void *b) { return strcmp((*(const sd_observed *const *)a)->node, (*(const sd_observed *const *)b)->node); }
+static int by_name(const void *a, const void *b) {
+  return strcmp((*(const sd_observed *const *)a)->name, (*(const sd_observed *const *)b)->name);
+}
+static int by_node(const void *a, const void *b) {
+  return strcmp((*(const sd_observed *const *)a)->node, (*(const sd_observed *const *)b)->node);
+}
 
 // Values of the same name; where a pass took the name of a value, those of nodes of the same name.
 static matches find_matches(comparing *k) {
@@ -73,8 +80,8 @@ static void json_row(sd_cli *c, const match *m, bool first) {
   sd_str_put(&c->json, ",\"op\":"), sd_str_json(&c->json, m->b->op);
   if (m->diff.reason) sd_str_put(&c->json, ",\"reason\":"), sd_str_json(&c->json, m->diff.reason);
   else
-    sd_strf(&c->json, ",\"max_abs\":%.9g,\"rel_rms\":%.9g,\"passed\":%s", m->diff.max_abs < 1e300 ? m->diff.max_abs : 1e300, m->diff.rel_rms,
-            m->diff.passed ? "true" : "false");
+    sd_strf(&c->json, ",\"max_abs\":%.9g,\"rel_rms\":%.9g,\"passed\":%s",
+            m->diff.max_abs < 1e300 ? m->diff.max_abs : 1e300, m->diff.rel_rms, m->diff.passed ? "true" : "false");
   sd_str_put(&c->json, "}");
 }
 
@@ -100,13 +107,14 @@ static sard_status *to_channels_last(sard_context *ctx, sard_tensor *t, sard_ten
   char *to = sard_tensor_data(*out, NULL);
   for (uint64_t i = 0; i < n; i++)
     for (uint64_t s = 0; s < space; s++)
-      for (uint64_t ch = 0; ch < channels; ch++, to += size) memcpy(to, from + ((i * channels + ch) * space + s) * size, size);
+      for (uint64_t ch = 0; ch < channels; ch++, to += size)
+        memcpy(to, from + ((i * channels + ch) * space + s) * size, size);
   return NULL;
 }
 
 // Compares one pair; *comparable is false where one side holds the value in a layout that the other does not have.
-// Where dims fit both as they are and turned (8x8x8), the better of the two counts: a value that is matched by its node
-// may be channels last.
+// Where dims fit both as they are and turned (8x8x8), the better of the two counts: a value that is matched by its
+// node may be channels last.
 static sard_status *compare_pair(comparing *k, match *m, double rtol, double atol, bool *comparable) {
   sard_tensor_desc a, b;
   sard_tensor *turned = NULL;
@@ -127,7 +135,8 @@ static sard_status *compare_pair(comparing *k, match *m, double rtol, double ato
 }
 
 static void show_row(sd_cli *c, const match *m, const char *verdict) {
-  sd_cli_say(c, "%10.3g %10.3g %10.3g  %-8s %-24.24s %s\n", m->diff.max_abs, m->diff.max_rel, m->diff.rel_rms, verdict, m->b->op, shown_name(m->b));
+  sd_cli_say(c, "%10.3g %10.3g %10.3g  %-8s %-24.24s %s\n", m->diff.max_abs, m->diff.max_rel, m->diff.rel_rms,
+             verdict, m->b->op, shown_name(m->b));
 }
 
 static int by_error(const void *a, const void *b) {
@@ -167,7 +176,8 @@ static sard_status *show(comparing *k, matches *list) {
   }
   sd_strf(&c->json, "],\"passed\":%s", first ? "false" : "true");
   if (first) {
-    sd_cli_say(c, "first value that differs: '%s' (%s)%s%s\n", shown_name(first->b), first->b->op, first->diff.reason ? ": " : "", first->diff.reason ? first->diff.reason : "");
+    sd_cli_say(c, "first value that differs: '%s' (%s)%s%s\n", shown_name(first->b), first->b->op,
+               first->diff.reason ? ": " : "", first->diff.reason ? first->diff.reason : "");
     sd_str_put(&c->json, ",\"first\":"), sd_str_json(&c->json, shown_name(first->b));
   }
   bool bad = first != NULL; // the table is sorted: `first` ends here
@@ -196,7 +206,8 @@ static sard_status *steps(comparing *k) {
   SD_TRY_MSG(sd_observe_run(&k->b, k->in.at, k->in.n), "the second model");
   matches list = find_matches(k);
   if (list.len == 0)
-    return sd_status_field(SD_ERR(CHECK, "the two have no value of the same name"), SARD_TEXT_HINT, "values are matched by their ONNX names");
+    return sd_status_field(SD_ERR(CHECK, "the two have no value of the same name"), SARD_TEXT_HINT,
+                           "values are matched by their ONNX names");
   return show(k, &list);
 }
 

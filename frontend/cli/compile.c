@@ -4,7 +4,7 @@
 #include "frontend/cli/tools.h"
 #include "runtime/base/alloc.h"
 #include "runtime/base/file.h"
-#include "runtime/model.h"
+#include "runtime/session.h"
 
 typedef struct compiling {
   sd_cli *c;
@@ -12,7 +12,7 @@ typedef struct compiling {
   sd_compiled *done;
   const char *path, *output;
   uint64_t arena, scratch, file_bytes;
-  bool sized; // arena and scratch are known: the model has no symbolic dims
+  bool sized, symbolic; // arena and scratch are known; for symbolic dims of size 1
 } compiling;
 
 static sard_status *take_dump(void *user, const char *pass, const char *text) {
@@ -47,9 +47,11 @@ static bool emits_text(const compiling *k) { return k->o.stop_after || strcmp(sd
 
 static sard_status *check_flags(compiling *k) {
   const char *emit = sd_args_get(k->c, "emit"), *dir = sd_args_get(k->c, "dump-dir");
-  if (strcmp(emit, "sard") != 0 && strcmp(emit, "ir") != 0) return SD_ERR(USAGE, "--emit: '%s' is neither sard nor ir", emit);
+  if (strcmp(emit, "sard") != 0 && strcmp(emit, "ir") != 0)
+    return SD_ERR(USAGE, "--emit: '%s' is neither sard nor ir", emit);
   if (!k->output && !k->o.dump && !k->o.stop_after)
-    return sd_status_field(SD_ERR(USAGE, "compile: -o FILE is missing"), SARD_TEXT_HINT, "sard compile %s -o FILE", k->path);
+    return sd_status_field(SD_ERR(USAGE, "compile: -o FILE is missing"), SARD_TEXT_HINT, "sard compile %s -o FILE",
+                           k->path);
   if (k->output) SD_TRY(sd_files_can_write(k->output));
   if (dir) {
     SD_TRY(sd_files_make_dir(dir));
@@ -75,7 +77,8 @@ static sard_status *write_artifact(compiling *k) {
   for (size_t i = 0; i < k->done->n_pieces; i++) k->file_bytes += k->done->pieces[i].size;
   if (!k->output) return NULL;
   if (strcmp(k->output, "-") == 0) {
-    for (size_t i = 0; i < k->done->n_pieces; i++) fwrite(k->done->pieces[i].data, 1, k->done->pieces[i].size, stdout);
+    for (size_t i = 0; i < k->done->n_pieces; i++)
+      fwrite(k->done->pieces[i].data, 1, k->done->pieces[i].size, stdout);
     k->c->out = stderr;
     return NULL;
   }
@@ -85,13 +88,35 @@ static sard_status *write_artifact(compiling *k) {
   return st;
 }
 
-// Activation memory, by loading what was made; not known for another machine's code or symbolic dims.
+// Plans the memory of a session for symbolic dims of size 1, without running it.
+static sard_status *size_symbolic(compiling *k, sard_context *ctx, sard_model *m) {
+  sard_session *s = NULL;
+  int n = sard_model_io_count(m, 0);
+  sard_tensor **in = SD_NEW_ARRAY(k->c->arena, sard_tensor *, n + 1);
+  sard_status *st = sard_session_new(m, NULL, &s);
+  for (int i = 0; !st && i < n; i++) {
+    sard_tensor_desc d;
+    st = sard_model_io(m, 0, i, &d);
+    for (int r = 0; !st && r < d.rank; r++)
+      if (d.dims[r] < 0) d.dims[r] = 1;
+    if (!st) st = sard_tensor_new(ctx, &d, &in[i]);
+    if (!st) memset(sard_tensor_data(in[i], NULL), 0, in[i]->bytes);
+  }
+  if (!st) st = sd_bind_inputs(s, in, n);
+  if (!st) k->sized = k->symbolic = true, k->arena = s->arena_need, k->scratch = s->scratch_need;
+  for (int i = 0; i < n; i++) sard_tensor_free(in[i]);
+  sard_session_free(s);
+  return st;
+}
+
+// Activation memory, by loading what was made; not known for another machine's code.
 static void size_memory(compiling *k) {
   sard_context *ctx = NULL;
   sard_model *m = NULL;
   sard_status *st = sard_context_new(NULL, &ctx);
   if (!st) st = sd_model_from_bytes(ctx, k->done->pieces, k->done->n_pieces, NULL, NULL, &m);
   if (!st) k->sized = sd_model_static_memory(m, &k->arena, &k->scratch);
+  if (!st && !k->sized) st = size_symbolic(k, ctx, m);
   if (st) sd_cli_detail(k->c, "peak memory is not known: %s", sard_status_text(st, SARD_TEXT_MESSAGE));
   sard_status_free(st);
   sard_model_free(m);
@@ -107,13 +132,16 @@ static void show_phases(compiling *k) {
   double passes = 0, import = 0;
   for (uint32_t i = 0; i < r->phases.len; i++) {
     if (is_pass(&r->phases.at[i])) passes += r->phases.at[i].seconds;
-    else if (strcmp(r->phases.at[i].name, "import") == 0) import += r->phases.at[i].seconds;
+    else if (strcmp(r->phases.at[i].name, "import") == 0)
+      import += r->phases.at[i].seconds;
   }
-  sd_cli_say(k->c, "seconds      %.3f: import %.3f, passes %.3f, lower %.3f, code %.3f, write %.3f\n", r->total_s, import, passes, r->code.lower_s,
-             r->code.emit_s, r->code.write_s);
+  sd_cli_say(k->c, "seconds      %.3f: import %.3f, passes %.3f, lower %.3f, code %.3f, write %.3f\n", r->total_s,
+             import, passes, r->code.lower_s, r->code.emit_s, r->code.write_s);
   if (!sd_args_given(k->c, "time-passes")) return;
   for (uint32_t i = 0; i < r->phases.len; i++)
-    if (is_pass(&r->phases.at[i])) sd_cli_say(k->c, "  %-10s %9.6f s %6u rewrites\n", r->phases.at[i].name, r->phases.at[i].seconds, r->phases.at[i].rewrites);
+    if (is_pass(&r->phases.at[i]))
+      sd_cli_say(k->c, "  %-10s %9.6f s %6u rewrites\n", r->phases.at[i].name, r->phases.at[i].seconds,
+                 r->phases.at[i].rewrites);
 }
 
 static void show_table(compiling *k) {
@@ -122,13 +150,20 @@ static void show_table(compiling *k) {
   sd_cli *c = k->c;
   if (k->output && strcmp(k->output, "-") != 0) sd_cli_say(c, "%s: %s\n", k->output, sd_cli_bytes(k->file_bytes, a));
   sd_cli_say(c, "nodes        %u in, %u out\n", r->nodes_in, r->nodes_out);
-  for (uint32_t i = 0; i < r->fusions.len; i++) sd_cli_say(c, "fused        %s %s\n", r->fusions.at[i].value, r->fusions.at[i].key);
+  for (uint32_t i = 0; i < r->fusions.len; i++)
+    sd_cli_say(c, "fused        %s %s\n", r->fusions.at[i].value, r->fusions.at[i].key);
   if (!emits_text(k)) {
-    sd_cli_say(c, "target       %s, -O%d, %u steps, %u kernels (%u different)\n", r->isa, k->o.opt, r->code.steps, r->code.kernels, r->code.unique_kernels);
-    if (k->sized) sd_cli_say(c, "peak memory  %s of activations, %s of scratch per thread\n", sd_cli_bytes(k->arena, a), sd_cli_bytes(k->scratch, b));
-    else sd_cli_say(c, "peak memory  depends on symbolic dims or another machine\n");
-    sd_cli_say(c, "bytes        %s: code %s, weights %s, metadata %s\n", sd_cli_bytes(k->file_bytes, e), sd_cli_bytes(r->code.code_bytes, a),
-               sd_cli_bytes(r->code.const_bytes, b), sd_cli_bytes(r->code.meta_bytes, d));
+    sd_cli_say(c, "target       %s, -O%d, %u steps, %u kernels (%u different)\n", r->isa, k->o.opt, r->code.steps,
+               r->code.kernels, r->code.unique_kernels);
+    if (k->sized)
+      sd_cli_say(c, "peak memory  %s of activations, %s of scratch per thread%s\n", sd_cli_bytes(k->arena, a),
+                 sd_cli_bytes(k->scratch, b), k->symbolic ? ", for symbolic dims of size 1" : "");
+    else
+      sd_cli_say(c, "peak memory  not known here: %s\n",
+                 k->o.target ? "the code is for another machine" : "it depends on symbolic dims");
+    sd_cli_say(c, "bytes        %s: code %s, weights %s, metadata %s\n", sd_cli_bytes(k->file_bytes, e),
+               sd_cli_bytes(r->code.code_bytes, a), sd_cli_bytes(r->code.const_bytes, b),
+               sd_cli_bytes(r->code.meta_bytes, d));
   }
   show_phases(k);
 }
@@ -138,7 +173,9 @@ static sard_status *put_json(compiling *k) {
   if (!json) return SD_ERR(NOMEM, "out of memory for the report");
   sd_str_put(&k->c->json, ",\"report\":"), sd_str_put(&k->c->json, json);
   sd_strf(&k->c->json, ",\"file_bytes\":%llu", (unsigned long long)k->file_bytes);
-  if (k->sized) sd_strf(&k->c->json, ",\"arena_bytes\":%llu,\"scratch_bytes\":%llu", (unsigned long long)k->arena, (unsigned long long)k->scratch);
+  if (k->sized && !k->symbolic)
+    sd_strf(&k->c->json, ",\"arena_bytes\":%llu,\"scratch_bytes\":%llu", (unsigned long long)k->arena,
+            (unsigned long long)k->scratch);
   sd_free(json);
   return NULL;
 }
@@ -165,7 +202,8 @@ static sard_status *steps(compiling *k) {
 }
 
 static void list_passes(sd_cli *c) {
-  for (uint32_t i = 0; sd_pass_at(i); i++) sd_cli_say(c, "%-10s -O%d  %s\n", sd_pass_at(i)->name, sd_pass_at(i)->min_opt, sd_pass_at(i)->what);
+  for (uint32_t i = 0; sd_pass_at(i); i++)
+    sd_cli_say(c, "%-10s -O%d  %s\n", sd_pass_at(i)->name, sd_pass_at(i)->min_opt, sd_pass_at(i)->what);
 }
 
 sard_status *sd_verb_compile(sd_cli *c) {

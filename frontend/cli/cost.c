@@ -3,7 +3,9 @@
 
 #include "frontend/cli/tools.h"
 
-typedef struct sizes { const sd_fixed_dims *dims; } sizes;
+typedef struct sizes {
+  const sd_fixed_dims *dims;
+} sizes;
 
 static bool size_of(void *user, const char *name, int64_t *out) {
   const sizes *s = user;
@@ -25,7 +27,8 @@ static void cost_node(sd_module *m, const sd_node *n, sizes *s, sd_node_cost *ou
   }
   sd_arena_set_oom(scratch, &oom);
   out->error = sd_lower_node(scratch, m, n, &k);
-  if (!out->error && sd_dim_eval(m->dims, sd_codegen_flops(k, scratch), size_of, s, &flops)) out->flops = (double)flops;
+  if (!out->error && sd_dim_eval(m->dims, sd_codegen_flops(k, scratch), size_of, s, &flops))
+    out->flops = (double)flops;
   sd_arena_free(scratch);
 }
 

@@ -4,7 +4,8 @@
 #include "frontend/cli/cli.h"
 #include "runtime/base/dtype.h"
 
-static void take_float(sd_diff *r, uint64_t i, double a, double b, double rtol, double atol, double *diff2, double *want2) {
+static void take_float(sd_diff *r, uint64_t i, double a, double b, double rtol, double atol, double *diff2,
+                       double *want2) {
   bool same = a == b || (isnan(a) && isnan(b));
   double e = same ? 0 : fabs(a - b);
   bool ok = same || e <= atol + rtol * fabs(b);
@@ -44,8 +45,10 @@ void sd_diff_tensors(sd_cli *c, sard_tensor *a, sard_tensor *b, double rtol, dou
   sd_dtype t = (sd_dtype)da.dtype;
   for (int i = 0; i < da.rank; i++) out->count *= (uint64_t)da.dims[i];
   for (uint64_t i = 0; i < out->count; i++) {
-    if (sd_dtype_is_float(t)) take_float(out, i, sd_dtype_get_f64(t, pa, i), sd_dtype_get_f64(t, pb, i), rtol, atol, &diff2, &want2);
-    else take_int(out, i, sd_dtype_get_i64(t, pa, i), sd_dtype_get_i64(t, pb, i), t == SD_U64);
+    if (sd_dtype_is_float(t))
+      take_float(out, i, sd_dtype_get_f64(t, pa, i), sd_dtype_get_f64(t, pb, i), rtol, atol, &diff2, &want2);
+    else
+      take_int(out, i, sd_dtype_get_i64(t, pa, i), sd_dtype_get_i64(t, pb, i), t == SD_U64);
   }
   out->rel_rms = diff2 == 0 ? 0 : sqrt(diff2 / fmax(want2, 1e-300));
   out->passed = out->wrong == 0;

@@ -62,11 +62,13 @@ static bool blas_version(void *handle, char out[64]) {
 }
 
 static const library libraries[] = {
-  {"LLVM", "", "generates code (linked)", true, llvm_version},
-  {"protobuf-c", "", "reads .onnx files (linked)", true, protobuf_version},
-  {"CUDA driver", "libcuda.so.1", "NVIDIA devices (optional, not used yet)", false, driver_version},
-  {"NVRTC", "libnvrtc.so libnvrtc.so.13 libnvrtc.so.12", "compiles for NVIDIA devices (optional, not used yet)", false, nvrtc_version},
-  {"cuBLASLt", "libcublasLt.so libcublasLt.so.13 libcublasLt.so.12", "products on NVIDIA devices (optional, not used yet)", false, blas_version},
+    {"LLVM", "", "generates code (linked)", true, llvm_version},
+    {"protobuf-c", "", "reads .onnx files (linked)", true, protobuf_version},
+    {"CUDA driver", "libcuda.so.1", "NVIDIA devices (optional, not used yet)", false, driver_version},
+    {"NVRTC", "libnvrtc.so libnvrtc.so.13 libnvrtc.so.12", "compiles for NVIDIA devices (optional, not used yet)",
+     false, nvrtc_version},
+    {"cuBLASLt", "libcublasLt.so libcublasLt.so.13 libcublasLt.so.12",
+     "products on NVIDIA devices (optional, not used yet)", false, blas_version},
 };
 
 static void *open_first(const char *files) {
@@ -90,10 +92,10 @@ static void show_libraries(sd_cli *c) {
     void *h = *l->files ? open_first(l->files) : dlopen(NULL, RTLD_LAZY);
     bool found = h && l->version(h, version);
     sd_cli_say(c, "  %-12s %-14s %s\n", l->name, found ? version : h && *l->files ? "found" : "not found", l->what);
-    sd_strf(&c->json, "%s{\"name\":\"%s\",\"needed\":%s,\"found\":%s,\"version\":", i ? "," : "", l->name, l->needed ? "true" : "false",
-            found || (h && *l->files) ? "true" : "false");
+    sd_strf(&c->json, "%s{\"name\":\"%s\",\"needed\":%s,\"found\":%s,\"version\":", i ? "," : "", l->name,
+            l->needed ? "true" : "false", found || (h && *l->files) ? "true" : "false");
     sd_str_json(&c->json, found ? version : NULL), sd_str_put(&c->json, "}");
-    if (h && *l->files) dlclose(h);
+    // Not closed: the program ends soon, and libraries may not like to be unloaded.
     c->failed |= l->needed && !found;
   }
   sd_str_put(&c->json, "]");
@@ -110,12 +112,17 @@ static void show_cpu(sd_cli *c) {
   for (int i = 0; sd_isa_at(i); i++) {
     const char *missing = "", *name = sd_isa_at(i)->name;
     bool has = sd_cpu_has_isa(name, &missing);
-    if (has) sd_strf(&isas, "%s%s", isas.p ? ", " : "", name);
-    else sd_strf(&isas, "%sno %s (lacks %s)", isas.p ? ", " : "", name, missing);
+    if (strcmp(sd_isa_at(i)->arch, sd_cpu_arch()) != 0)
+      sd_strf(&isas, "%s%s only as target", isas.p ? ", " : "", name);
+    else if (has)
+      sd_strf(&isas, "%s%s", isas.p ? ", " : "", name);
+    else
+      sd_strf(&isas, "%sno %s (lacks %s)", isas.p ? ", " : "", name, missing);
     sd_strf(&c->json, "%s\"%s\":%s", i ? "," : "", name, has ? "true" : "false");
   }
   sard_status *st = sd_isa_host(NULL, &host);
-  sd_cli_say(c, "  instruction sets: %s\n  used: %s%s\n", isas.p ? isas.p : "none", host ? host->name : "none: ", st ? sard_status_text(st, SARD_TEXT_MESSAGE) : "");
+  sd_cli_say(c, "  instruction sets: %s\n  used: %s%s\n", isas.p ? isas.p : "none",
+             host ? host->name : "none: ", st ? sard_status_text(st, SARD_TEXT_MESSAGE) : "");
   sd_strf(&c->json, "},\"used_isa\":\"%s\"", host ? host->name : "");
   sard_status_free(st);
   sd_str_free(&isas);
@@ -126,13 +133,17 @@ static void show_system(sd_cli *c) {
   char total[24], cache[3][24];
   int cpus = sd_cpu_count();
   uint64_t memory = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
-  long online = sysconf(_SC_NPROCESSORS_ONLN), l1 = sysconf(_SC_LEVEL1_DCACHE_SIZE), l2 = sysconf(_SC_LEVEL2_CACHE_SIZE), l3 = sysconf(_SC_LEVEL3_CACHE_SIZE);
+  long online = sysconf(_SC_NPROCESSORS_ONLN), l1 = sysconf(_SC_LEVEL1_DCACHE_SIZE),
+       l2 = sysconf(_SC_LEVEL2_CACHE_SIZE), l3 = sysconf(_SC_LEVEL3_CACHE_SIZE);
   sd_cli_say(c, "  %ld processors online, %d for this process (affinity and quota)\n", online, cpus);
-  sd_cli_say(c, "  caches %s, %s, %s; memory %s\n", sd_cli_bytes((uint64_t)(l1 > 0 ? l1 : 0), cache[0]), sd_cli_bytes((uint64_t)(l2 > 0 ? l2 : 0), cache[1]),
-             sd_cli_bytes((uint64_t)(l3 > 0 ? l3 : 0), cache[2]), sd_cli_bytes(memory, total));
+  sd_cli_say(c, "  caches %s, %s, %s; memory %s\n", sd_cli_bytes((uint64_t)(l1 > 0 ? l1 : 0), cache[0]),
+             sd_cli_bytes((uint64_t)(l2 > 0 ? l2 : 0), cache[1]), sd_cli_bytes((uint64_t)(l3 > 0 ? l3 : 0), cache[2]),
+             sd_cli_bytes(memory, total));
   if (uname(&u) == 0) sd_cli_say(c, "  %s %s\n", u.sysname, u.release);
-  sd_strf(&c->json, ",\"processors\":%ld,\"threads\":%d,\"l1_bytes\":%ld,\"l2_bytes\":%ld,\"l3_bytes\":%ld,\"memory_bytes\":%llu", online, cpus, l1, l2, l3,
-          (unsigned long long)memory);
+  sd_strf(
+      &c->json,
+      ",\"processors\":%ld,\"threads\":%d,\"l1_bytes\":%ld,\"l2_bytes\":%ld,\"l3_bytes\":%ld,\"memory_bytes\":%llu",
+      online, cpus, l1, l2, l3, (unsigned long long)memory);
 }
 
 static sard_status *show_speed(sd_cli *c) {
@@ -143,8 +154,10 @@ static sard_status *show_speed(sd_cli *c) {
   sd_peak one = sd_peak_measure(1), all = threads > 1 ? sd_peak_measure((int)threads) : one;
   sd_cli_progress(c, NULL);
   sd_cli_say(c, "measured\n  1 thread:  %7.1f GFLOP/s (f32), %6.1f GB/s read\n", one.gflops, one.gbs);
-  if (threads > 1) sd_cli_say(c, "  %d threads: %7.1f GFLOP/s (f32), %6.1f GB/s read\n", (int)threads, all.gflops, all.gbs);
-  sd_strf(&c->json, ",\"gflops_1\":%.3f,\"gbs_1\":%.3f,\"gflops\":%.3f,\"gbs\":%.3f", one.gflops, one.gbs, all.gflops, all.gbs);
+  if (threads > 1)
+    sd_cli_say(c, "  %d threads: %7.1f GFLOP/s (f32), %6.1f GB/s read\n", (int)threads, all.gflops, all.gbs);
+  sd_strf(&c->json, ",\"gflops_1\":%.3f,\"gbs_1\":%.3f,\"gflops\":%.3f,\"gbs\":%.3f", one.gflops, one.gbs, all.gflops,
+          all.gbs);
   return NULL;
 }
 

@@ -5,7 +5,8 @@
 
 void sd_help_verbs(const sd_cli *c, FILE *to) {
   const char *p = c->program->name;
-  fprintf(to, "%s: %s\n\n", p, c->program->bit == SD_CLI_SARD ? "compiles and runs ONNX models" : "runs compiled models");
+  fprintf(to, "%s: %s\n\n", p,
+          c->program->bit == SD_CLI_SARD ? "compiles and runs ONNX models" : "runs compiled models");
   fprintf(to, "usage: %s VERB [MODEL] [flags]\n\n", p);
   for (size_t i = 0; sd_args_verb_at(i); i++) {
     const sd_cli_verb *v = sd_args_verb_at(i);
@@ -13,8 +14,10 @@ void sd_help_verbs(const sd_cli *c, FILE *to) {
   }
   fprintf(to, "\n'%s VERB --help' shows the flags of a verb.", p);
   if (c->program->bit == SD_CLI_SARD) fprintf(to, " '%s MODEL' alone is '%s inspect MODEL'.", p, p);
-  fprintf(to, "\nExit codes: 0 done, 1 a check failed, 2 usage, 3 bad model, 4 not supported, 5 device, 6 memory, 7 file,\n"
-              "70 a bug in Sard, 130 interrupted.\n");
+  fprintf(
+      to,
+      "\nExit codes: 0 done, 1 a check failed, 2 usage, 3 bad model, 4 not supported, 5 device, 6 memory, 7 file,\n"
+      "70 a bug in Sard, 130 interrupted.\n");
 }
 
 static void flag_text(const sd_cli_flag *f, char *out, size_t size) {
@@ -22,8 +25,7 @@ static void flag_text(const sd_cli_flag *f, char *out, size_t size) {
   bool many = n > 3 && strcmp(f->arg + n - 3, "...") == 0;
   char arg[64];
   snprintf(arg, sizeof arg, "%.*s", (int)(many ? n - 3 : n), f->arg);
-  if (!*f->name)
-    snprintf(out, size, "-%c%s", f->letter, arg);
+  if (!*f->name) snprintf(out, size, "-%c%s", f->letter, arg);
   else if (f->letter)
     snprintf(out, size, "-%c, --%s%s%s", f->letter, f->name, *arg ? " " : "", arg);
   else
@@ -37,7 +39,8 @@ void sd_help_verb(const sd_cli *c, const sd_cli_verb *v, FILE *to) {
     char text[96];
     if (!sd_args_flag_of(f, v->name)) continue;
     flag_text(f, text, sizeof text);
-    fprintf(to, "  %-25s %s%s%s%s\n", text, f->what, f->def ? " (default " : "", f->def ? f->def : "", f->def ? ")" : "");
+    fprintf(to, "  %-25s %s%s%s%s\n", text, f->what, f->def ? " (default " : "", f->def ? f->def : "",
+            f->def ? ")" : "");
   }
 }
 
@@ -56,6 +59,9 @@ static void markdown_rows(const char *verb, FILE *to) {
 }
 
 void sd_help_markdown(FILE *to) {
+  fprintf(to, "<!-- flags * -->\n");
+  markdown_rows(NULL, to);
+  fprintf(to, "<!-- end -->\n");
   for (size_t i = 0; sd_args_verb_at(i); i++) {
     const sd_cli_verb *v = sd_args_verb_at(i);
     bool own = false;
@@ -66,9 +72,6 @@ void sd_help_markdown(FILE *to) {
     markdown_rows(v->name, to);
     fprintf(to, "<!-- end -->\n");
   }
-  fprintf(to, "<!-- flags * -->\n");
-  markdown_rows(NULL, to);
-  fprintf(to, "<!-- end -->\n");
 }
 
 sard_status *sd_verb_help(sd_cli *c) {

@@ -6,7 +6,10 @@
 #include "runtime/base/dtype.h"
 #include "runtime/io/tensor_io.h"
 
-typedef struct known_dim { const char *name; int64_t size; } known_dim;
+typedef struct known_dim {
+  const char *name;
+  int64_t size;
+} known_dim;
 typedef struct maker {
   sd_cli *c;
   const sd_cli_model *m;
@@ -27,7 +30,8 @@ static int find_input(const maker *k, const char *name) {
     sard_tensor_desc d;
     sard_status *st = input_desc(k, i, &d);
     if (st) sard_status_free(st);
-    else if (strcmp(d.name, name) == 0) return i;
+    else if (strcmp(d.name, name) == 0)
+      return i;
   }
   return -1;
 }
@@ -43,8 +47,8 @@ static sard_status *unknown_input(const maker *k, const char *flag, const char *
   }
   const char *near = sd_str_nearest(name, names, (size_t)k->out->n);
   sard_status *st = SD_ERR(USAGE, "--%s: the model has no input '%s'", flag, name);
-  st = sd_status_field(st, SARD_TEXT_HINT, "%s%s%sits inputs: %s", near ? "did you mean '" : "", near ? near : "", near ? "'? " : "",
-                       list.p ? list.p : "none");
+  st = sd_status_field(st, SARD_TEXT_HINT, "%s%s%sits inputs: %s", near ? "did you mean '" : "", near ? near : "",
+                       near ? "'? " : "", list.p ? list.p : "none");
   sd_str_free(&list);
   return st;
 }
@@ -138,10 +142,12 @@ static sard_status *settle_shape(maker *k, sard_tensor_desc *d) {
   if (shape) {
     SD_TRY(read_shape(shape, d, d->name));
     if (d->rank != model.rank)
-      return SD_ERR(USAGE, "--shape: input '%s' is %s, of rank %d, but '%s' has rank %d", d->name, sd_model_type(k->c, &model), model.rank, shape, d->rank);
+      return SD_ERR(USAGE, "--shape: input '%s' is %s, of rank %d, but '%s' has rank %d", d->name,
+                    sd_model_type(k->c, &model), model.rank, shape, d->rank);
     for (int i = 0; i < d->rank; i++)
       if (model.dims[i] >= 0 && model.dims[i] != d->dims[i])
-        return SD_ERR(USAGE, "--shape: dim %d of input '%s' is %lld in the model, not %lld", i, d->name, (long long)model.dims[i], (long long)d->dims[i]);
+        return SD_ERR(USAGE, "--shape: dim %d of input '%s' is %lld in the model, not %lld", i, d->name,
+                      (long long)model.dims[i], (long long)d->dims[i]);
     learn_from(k, &model, d);
     return NULL;
   }
@@ -176,7 +182,8 @@ static void fill(sard_tensor *t, filling how, uint64_t seed) {
     uint64_t r = next_random(&state);
     double f = how == ZEROS ? 0 : how == ONES ? 1 : (double)(r >> 40) * 0x1p-23 - 1; // -1 .. 1
     if (sd_dtype_is_float((sd_dtype)d.dtype)) sd_dtype_set_f64((sd_dtype)d.dtype, data, i, f);
-    else sd_dtype_set_i64((sd_dtype)d.dtype, data, i, how == ZEROS ? 0 : how == ONES ? 1 : (int64_t)(r >> 63));
+    else
+      sd_dtype_set_i64((sd_dtype)d.dtype, data, i, how == ZEROS ? 0 : how == ONES ? 1 : (int64_t)(r >> 63));
   }
 }
 
@@ -201,8 +208,10 @@ static sard_status *settle_list(maker *k, sard_tensor_desc *d, int64_t count) {
     for (int i = 0; i < d->rank; i++) {
       if (d->dims[i] < 0 && d->symbols[i]) known(k, d->symbols[i], &d->dims[i]);
       if (d->dims[i] < 0 && open < 0) open = i;
-      else if (d->dims[i] < 0) d->dims[i] = 1, rest *= 1;
-      else if (__builtin_mul_overflow(rest, d->dims[i], &rest)) return SD_ERR(USAGE, "input '%s' is too large", d->name);
+      else if (d->dims[i] < 0)
+        d->dims[i] = 1, rest *= 1;
+      else if (__builtin_mul_overflow(rest, d->dims[i], &rest))
+        return SD_ERR(USAGE, "input '%s' is too large", d->name);
     }
     if (open >= 0) d->dims[open] = rest ? count / rest : 0;
   }
@@ -217,8 +226,10 @@ static sard_status *make_list(maker *k, int i, const sard_tensor_desc *model, co
   for (int j = 0; j < d.rank; j++)
     if (__builtin_mul_overflow(need, d.dims[j], &need)) return SD_ERR(USAGE, "input '%s' is too large", d.name);
   if (need != count)
-    return sd_status_field(SD_ERR(USAGE, "--input: '%s' is %s and needs %lld numbers, %lld are given", d.name, sd_model_type(k->c, &d), (long long)need, (long long)count),
-                           SARD_TEXT_HINT, "give its shape with --shape %s:..., or use @FILE, zeros, ones or random", d.name);
+    return sd_status_field(SD_ERR(USAGE, "--input: '%s' is %s and needs %lld numbers, %lld are given", d.name,
+                                  sd_model_type(k->c, &d), (long long)need, (long long)count),
+                           SARD_TEXT_HINT, "give its shape with --shape %s:..., or use @FILE, zeros, ones or random",
+                           d.name);
   SD_TRY(sard_tensor_new(k->m->ctx, &d, &k->out->at[i]));
   void *data = sard_tensor_data(k->out->at[i], NULL);
   for (int64_t j = 0; j < count; j++) {
@@ -227,13 +238,19 @@ static sard_status *make_list(maker *k, int i, const sard_tensor_desc *model, co
     double f = 0;
     long long v = 0;
     if (is_float) f = strtod(text, &end);
-    else v = strncmp(text, "true", 4) == 0 ? (end = (char *)text + 4, 1) : strncmp(text, "false", 5) == 0 ? (end = (char *)text + 5, 0) : strtoll(text, &end, 10);
+    else
+      v = strncmp(text, "true", 4) == 0    ? (end = (char *)text + 4, 1)
+          : strncmp(text, "false", 5) == 0 ? (end = (char *)text + 5, 0)
+                                           : strtoll(text, &end, 10);
     if (end == text || (*end && *end != ',')) {
-      return sd_status_field(SD_ERR(USAGE, "--input: '%.20s' of input '%s' is no %s", text, d.name, is_float ? "number" : "whole number"), SARD_TEXT_HINT,
+      return sd_status_field(SD_ERR(USAGE, "--input: '%.20s' of input '%s' is no %s", text, d.name,
+                                    is_float ? "number" : "whole number"),
+                             SARD_TEXT_HINT,
                              "write --input %s=@FILE, random, zeros, ones, or numbers separated by commas", d.name);
     }
     if (is_float) sd_dtype_set_f64((sd_dtype)d.dtype, data, (uint64_t)j, f);
-    else sd_dtype_set_i64((sd_dtype)d.dtype, data, (uint64_t)j, v);
+    else
+      sd_dtype_set_i64((sd_dtype)d.dtype, data, (uint64_t)j, v);
     text = *end ? end + 1 : end;
   }
   return NULL;
@@ -267,7 +284,8 @@ static const char *file_of(maker *k, const char *dir, int i, const char *name) {
 
 static sard_status *missing(maker *k, const char *dir, int i, const sard_tensor_desc *d) {
   if (!sd_files_exists(dir)) return sd_status_errno("cannot read the folder", dir);
-  sard_status *st = SD_ERR(IO, "'%s' has neither input_%d.pb nor %s.npy for input '%s' %s", dir, i, d->name, d->name, sd_model_type(k->c, d));
+  sard_status *st = SD_ERR(IO, "'%s' has neither input_%d.pb nor %s.npy for input '%s' %s", dir, i, d->name, d->name,
+                           sd_model_type(k->c, d));
   return sd_status_field(st, SARD_TEXT_HINT, "add the file, or give --input %s=random", d->name);
 }
 
@@ -278,7 +296,8 @@ static sard_status *make_given(maker *k, int i) {
   SD_TRY(input_desc(k, i, &d));
   SD_TRY(value_of(k, "input", '=', d.name, &value));
   if (value && *value == '@') return read_file(k, i, &d, value + 1);
-  if (value && (strcmp(value, "random") == 0 || strcmp(value, "zeros") == 0 || strcmp(value, "ones") == 0)) return NULL;
+  if (value && (strcmp(value, "random") == 0 || strcmp(value, "zeros") == 0 || strcmp(value, "ones") == 0))
+    return NULL;
   if (value) return make_list(k, i, &d, value);
   if (!dir) return NULL;
   const char *path = file_of(k, dir, i, d.name);

@@ -10,9 +10,9 @@ typedef struct inspecting {
   const char *path;
   sd_driver_options o;
   sd_import_info info;
-  bool scanned;        // an .onnx: info is filled
-  sd_module *module;   // after the first passes, NULL when it cannot be loaded
-  sard_status *error;  // why it cannot be
+  bool scanned;       // an .onnx: info is filled
+  sd_module *module;  // after the first passes, NULL when it cannot be loaded
+  sard_status *error; // why it cannot be
   sd_costs costs;
   bool io, ops, weights, coverage; // parts to show
 } inspecting;
@@ -80,13 +80,17 @@ static void show_header(inspecting *k) {
     return;
   }
   for (uint32_t s = 0; s < i->opsets.len; s++)
-    sd_strf(&opsets, "%s%s %lld", s ? ", " : "", *i->opsets.at[s].domain ? i->opsets.at[s].domain : "ai.onnx", (long long)i->opsets.at[s].version);
-  sd_cli_say(c, "%s: ONNX, IR version %lld, opset %s, by %s %s\n", k->path, (long long)i->ir_version, opsets.p ? opsets.p : "none",
-             i->producer && *i->producer ? i->producer : "unknown", i->producer_version ? i->producer_version : "");
-  sd_cli_say(c, "%u node%s, %u weight%s of %s, file %s\n", i->nodes.len, plural(i->nodes.len), i->weights.len, plural(i->weights.len),
-             sd_cli_bytes(i->weight_bytes, a), sd_cli_bytes(i->file_bytes, b));
-  sd_strf(&c->json, ",\"ir_version\":%lld,\"nodes\":%u,\"weights\":%u,\"weight_bytes\":%llu,\"file_bytes\":%llu,\"producer\":", (long long)i->ir_version,
-          i->nodes.len, i->weights.len, (unsigned long long)i->weight_bytes, (unsigned long long)i->file_bytes);
+    sd_strf(&opsets, "%s%s %lld", s ? ", " : "", *i->opsets.at[s].domain ? i->opsets.at[s].domain : "ai.onnx",
+            (long long)i->opsets.at[s].version);
+  sd_cli_say(c, "%s: ONNX, IR version %lld, opset %s, by %s %s\n", k->path, (long long)i->ir_version,
+             opsets.p ? opsets.p : "none", i->producer && *i->producer ? i->producer : "unknown",
+             i->producer_version ? i->producer_version : "");
+  sd_cli_say(c, "%u node%s, %u weight%s of %s, file %s\n", i->nodes.len, plural(i->nodes.len), i->weights.len,
+             plural(i->weights.len), sd_cli_bytes(i->weight_bytes, a), sd_cli_bytes(i->file_bytes, b));
+  sd_strf(&c->json,
+          ",\"ir_version\":%lld,\"nodes\":%u,\"weights\":%u,\"weight_bytes\":%llu,\"file_bytes\":%llu,\"producer\":",
+          (long long)i->ir_version, i->nodes.len, i->weights.len, (unsigned long long)i->weight_bytes,
+          (unsigned long long)i->file_bytes);
   sd_str_json(&c->json, i->producer);
   sd_str_put(&c->json, ",\"opsets\":{");
   for (uint32_t s = 0; s < i->opsets.len; s++) {
@@ -121,7 +125,11 @@ static void show_io(inspecting *k) {
   }
 }
 
-typedef struct op_count { const char *name; uint32_t n; bool known; } op_count;
+typedef struct op_count {
+  const char *name;
+  uint32_t n;
+  bool known;
+} op_count;
 static int by_count(const void *a, const void *b) {
   const op_count *x = a, *y = b;
   return x->n != y->n ? (x->n < y->n) - (x->n > y->n) : strcmp(x->name, y->name);
@@ -144,7 +152,8 @@ static void show_ops(inspecting *k) {
   for (uint32_t i = 0; i < total; i++) {
     const sd_scan_node *s = k->scanned ? &k->info.nodes.at[i] : NULL;
     if (s) count_op(list, &n, *s->domain ? sd_arena_printf(c->arena, "%s.%s", s->domain, s->op) : s->op, s->known);
-    else count_op(list, &n, k->costs.at[i].node->op->name, true);
+    else
+      count_op(list, &n, k->costs.at[i].node->op->name, true);
   }
   qsort(list, n, sizeof *list, by_count);
   sd_str_put(&c->json, ",\"ops\":{");
@@ -165,8 +174,8 @@ static void show_weights(inspecting *k) {
     sard_tensor_desc d = {.size = sizeof d, .dtype = (int32_t)w->dtype, .rank = w->rank};
     char bytes[24];
     for (int r = 0; r < w->rank; r++) d.dims[r] = w->dims[r];
-    sd_cli_say(c, "%10s  %-24s %s%s%s%s\n", sd_cli_bytes(w->bytes, bytes), sd_model_type(c, &d), w->name, w->sparse ? " (sparse)" : "", w->external ? " in " : "",
-               w->external ? w->external : "");
+    sd_cli_say(c, "%10s  %-24s %s%s%s%s\n", sd_cli_bytes(w->bytes, bytes), sd_model_type(c, &d), w->name,
+               w->sparse ? " (sparse)" : "", w->external ? " in " : "", w->external ? w->external : "");
     sd_strf(&c->json, "%s{\"name\":", i ? "," : ""), sd_str_json(&c->json, w->name);
     sd_strf(&c->json, ",\"type\":\"%s\",\"bytes\":%llu}", sd_model_type(c, &d), (unsigned long long)w->bytes);
   }
@@ -176,7 +185,8 @@ static void show_weights(inspecting *k) {
 // ---- verdict ----
 
 static void show_bad_node(inspecting *k, const sd_node_cost *b) {
-  sd_cli_say(k->c, "  %s '%s': %s\n", b->node->op->name, b->node->name, sard_status_text(b->error, SARD_TEXT_MESSAGE));
+  sd_cli_say(k->c, "  %s '%s': %s\n", b->node->op->name, b->node->name,
+             sard_status_text(b->error, SARD_TEXT_MESSAGE));
 }
 
 static void show_verdict(inspecting *k) {
@@ -184,13 +194,15 @@ static void show_verdict(inspecting *k) {
   uint32_t unknown = 0;
   for (uint32_t i = 0; k->scanned && i < k->info.nodes.len; i++) unknown += !k->info.nodes.at[i].known;
   bool runs = k->module && k->costs.failed == 0;
-  sd_strf(&c->json, ",\"runs\":%s,\"unknown_nodes\":%u,\"flops\":%.0f", runs ? "true" : "false", unknown, k->costs.flops);
+  sd_strf(&c->json, ",\"runs\":%s,\"unknown_nodes\":%u,\"flops\":%.0f", runs ? "true" : "false", unknown,
+          k->costs.flops);
   if (runs) {
-    sd_cli_say(c, "it will run: %u node%s to compile, about %.3g GFLOP a run%s\n", k->costs.n, plural(k->costs.n), k->costs.flops * 1e-9,
-               "; symbolic dims counted as 1 unless --dim says more");
+    sd_cli_say(c, "it will run: %u node%s to compile, about %.3g GFLOP a run%s\n", k->costs.n, plural(k->costs.n),
+               k->costs.flops * 1e-9, "; symbolic dims counted as 1 unless --dim says more");
   } else if (k->error) {
     sd_cli_say(c, "it will not run: %s\n", sard_status_text(k->error, SARD_TEXT_MESSAGE));
-    if (*sard_status_text(k->error, SARD_TEXT_HINT)) sd_cli_say(c, "  hint: %s\n", sard_status_text(k->error, SARD_TEXT_HINT));
+    if (!k->coverage && *sard_status_text(k->error, SARD_TEXT_HINT))
+      sd_cli_say(c, "  hint: %s\n", sard_status_text(k->error, SARD_TEXT_HINT));
     sd_str_put(&c->json, ",\"reason\":"), sd_str_json(&c->json, sard_status_text(k->error, SARD_TEXT_MESSAGE));
   } else {
     sd_cli_say(c, "it will not run: %u of %u nodes cannot be compiled\n", k->costs.failed, k->costs.n);
@@ -198,7 +210,9 @@ static void show_verdict(inspecting *k) {
   if (!k->coverage) return;
   for (uint32_t i = 0; k->scanned && i < k->info.nodes.len; i++) {
     const sd_scan_node *s = &k->info.nodes.at[i];
-    if (!s->known) sd_cli_say(c, "  node %d '%s': operator %s%s%s of opset %lld is not known\n", s->index, s->name, s->domain, *s->domain ? "." : "", s->op, (long long)s->opset);
+    if (!s->known)
+      sd_cli_say(c, "  node %d '%s': operator %s%s%s of opset %lld is not known\n", s->index, s->name, s->domain,
+                 *s->domain ? "." : "", s->op, (long long)s->opset);
   }
   for (uint32_t i = 0; i < k->costs.n; i++)
     if (k->costs.at[i].error) show_bad_node(k, &k->costs.at[i]);
@@ -208,13 +222,17 @@ static void show_verdict(inspecting *k) {
 
 // ---- picture ----
 
-typedef struct producer { const void *value; uint32_t node; } producer; // name or sd_value
+typedef struct producer {
+  const void *value;
+  uint32_t node;
+} producer; // name or sd_value
 
 static void add_ports(inspecting *k, sd_picture *p, uint32_t *of_value) {
   for (uint32_t i = 0; i < k->module->main->inputs.len; i++) {
     const sd_value *v = k->module->main->inputs.at[i];
     of_value[v->id] = p->nodes.len + 1;
-    sd_vec_push(k->c->arena, &p->nodes, ((sd_picture_node){.label = v->name, .detail = type_of(k, v), .tip = "input", .port = true}));
+    sd_vec_push(k->c->arena, &p->nodes,
+                ((sd_picture_node){.label = v->name, .detail = type_of(k, v), .tip = "input", .port = true}));
   }
 }
 
@@ -226,24 +244,34 @@ static void picture_of_module(inspecting *k, sd_picture *p) {
     const sd_node_cost *cost = &k->costs.at[i];
     const sd_node *n = cost->node;
     const char *type = n->n_out && n->out[0] ? type_of(k, n->out[0]) : "";
-    const char *tip = sd_arena_printf(a, "%s '%s'\n%s\n%.4g MFLOP%s%s", n->op->name, n->name, type, cost->flops * 1e-6, cost->error ? "\n" : "",
-                                      cost->error ? sard_status_text(cost->error, SARD_TEXT_MESSAGE) : "");
+    const char *tip =
+        sd_arena_printf(a, "%s '%s'\n%s\n%.4g MFLOP%s%s", n->op->name, n->name, type, cost->flops * 1e-6,
+                        cost->error ? "\n" : "", cost->error ? sard_status_text(cost->error, SARD_TEXT_MESSAGE) : "");
     uint32_t me = p->nodes.len;
-    sd_vec_push(a, &p->nodes, ((sd_picture_node){.label = n->op->name, .detail = type, .tip = tip, .cost = cost->flops, .bad = cost->error != NULL}));
+    sd_vec_push(a, &p->nodes,
+                ((sd_picture_node){.label = n->op->name,
+                                   .detail = type,
+                                   .tip = tip,
+                                   .cost = cost->flops,
+                                   .bad = cost->error != NULL}));
     for (uint32_t j = 0; j < n->n_in; j++)
-      if (n->in[j] && of_value[n->in[j]->id]) sd_vec_push(a, &p->edges, ((sd_picture_edge){of_value[n->in[j]->id] - 1, me, .tip = type_of(k, n->in[j])}));
+      if (n->in[j] && of_value[n->in[j]->id])
+        sd_vec_push(a, &p->edges, ((sd_picture_edge){of_value[n->in[j]->id] - 1, me, .tip = type_of(k, n->in[j])}));
     for (uint32_t j = 0; j < n->n_out; j++)
       if (n->out[j]) of_value[n->out[j]->id] = me + 1;
   }
   for (uint32_t i = 0; i < k->module->main->outputs.len; i++) {
     const sd_value *v = k->module->main->outputs.at[i];
     uint32_t me = p->nodes.len;
-    sd_vec_push(a, &p->nodes, ((sd_picture_node){.label = v->name, .detail = type_of(k, v), .tip = "output", .port = true}));
+    sd_vec_push(a, &p->nodes,
+                ((sd_picture_node){.label = v->name, .detail = type_of(k, v), .tip = "output", .port = true}));
     if (of_value[v->id]) sd_vec_push(a, &p->edges, ((sd_picture_edge){of_value[v->id] - 1, me, .tip = ""}));
   }
 }
 
-static int by_value_name(const void *a, const void *b) { return strcmp(((const producer *)a)->value, ((const producer *)b)->value); }
+static int by_value_name(const void *a, const void *b) {
+  return strcmp(((const producer *)a)->value, ((const producer *)b)->value);
+}
 
 // From the scan alone: nodes of the main graph, connected by names.
 static void picture_of_scan(inspecting *k, sd_picture *p) {
@@ -254,7 +282,11 @@ static void picture_of_scan(inspecting *k, sd_picture *p) {
   producer *made = SD_NEW_ARRAY(a, producer, total + info->inputs.len + 1);
   for (uint32_t i = 0; i < info->inputs.len; i++) {
     made[n++] = (producer){info->inputs.at[i].name, p->nodes.len};
-    sd_vec_push(a, &p->nodes, ((sd_picture_node){.label = info->inputs.at[i].name, .detail = info->inputs.at[i].type, .tip = "input", .port = true}));
+    sd_vec_push(a, &p->nodes,
+                ((sd_picture_node){.label = info->inputs.at[i].name,
+                                   .detail = info->inputs.at[i].type,
+                                   .tip = "input",
+                                   .port = true}));
   }
   uint32_t first = p->nodes.len;
   for (uint32_t i = 0; i < info->nodes.len; i++) {
@@ -272,7 +304,8 @@ static void picture_of_scan(inspecting *k, sd_picture *p) {
     if (s->depth) continue;
     for (uint32_t j = 0; j < s->n_in; j++) {
       producer want = {s->in[j], 0}, *found = *s->in[j] ? bsearch(&want, made, n, sizeof *made, by_value_name) : NULL;
-      if (found && found->node != me) sd_vec_push(a, &p->edges, ((sd_picture_edge){found->node, me, .tip = s->in[j]}));
+      if (found && found->node != me)
+        sd_vec_push(a, &p->edges, ((sd_picture_edge){found->node, me, .tip = s->in[j]}));
     }
     me++;
   }
@@ -284,7 +317,8 @@ static sard_status *draw(inspecting *k) {
   sd_str s = {0};
   if (!path) return NULL;
   if (k->module) picture_of_module(k, &p);
-  else picture_of_scan(k, &p);
+  else
+    picture_of_scan(k, &p);
   sd_svg_write(k->c->arena, &p, &s);
   sard_status *st = s.failed ? SD_ERR(NOMEM, "out of memory for the picture") : sd_files_write(path, s.p, s.len);
   sd_str_free(&s);
@@ -299,9 +333,10 @@ static sard_status *show_artifact(sd_cli *c, sard_model *m) {
   char t[4][24];
   char *json;
   uint64_t arena, scratch;
-  sd_cli_say(c, "%s: artifact of Sard, format %u, compiled by %.32s for %.16s (%.16s)\n", c->operands[0], a->header->version, a->header->compiler, a->header->isa, a->header->arch);
-  sd_cli_say(c, "%u steps, %u kernels; code %s, weights %s, file %s\n", a->n_steps, a->n_kernels, sd_cli_bytes(a->code_size, t[0]), sd_cli_bytes(a->const_size, t[1]),
-             sd_cli_bytes(m->file_size, t[2]));
+  sd_cli_say(c, "%s: artifact of Sard, format %u, compiled by %.32s for %.16s (%.16s)\n", c->operands[0],
+             a->header->version, a->header->compiler, a->header->isa, a->header->arch);
+  sd_cli_say(c, "%u steps, %u kernels; code %s, weights %s, file %s\n", a->n_steps, a->n_kernels,
+             sd_cli_bytes(a->code_size, t[0]), sd_cli_bytes(a->const_size, t[1]), sd_cli_bytes(m->file_size, t[2]));
   if (sd_model_static_memory(m, &arena, &scratch)) sd_cli_say(c, "activations %s\n", sd_cli_bytes(arena, t[3]));
   for (int out = 0; out < 2; out++)
     for (int i = 0; i < sard_model_io_count(m, out); i++) {

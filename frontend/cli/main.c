@@ -2,8 +2,11 @@
 #include "frontend/cli/tools.h"
 
 static const sd_cli_action actions[] = {
-  {"run", sd_verb_run},         {"bench", sd_verb_bench},   {"compile", sd_verb_compile}, {"inspect", sd_verb_inspect},
-  {"compare", sd_verb_compare}, {"doctor", sd_verb_doctor}, {"version", sd_verb_version}, {"help", sd_verb_help}, {NULL, NULL}};
+    {"run", sd_verb_run},         {"bench", sd_verb_bench},     {"compile", sd_verb_compile},
+    {"inspect", sd_verb_inspect}, {"compare", sd_verb_compare}, {"doctor", sd_verb_doctor},
+    {"version", sd_verb_version}, {"help", sd_verb_help},       {NULL, NULL}};
 static const sd_cli_compiler compiler = {.compile = sd_tools_compile, .check = sd_tools_check};
 
-int main(int argc, char **argv) { return sd_cli_main(argc, argv, &(sd_cli_program){"sard", SD_CLI_SARD, actions, &compiler}); }
+int main(int argc, char **argv) {
+  return sd_cli_main(argc, argv, &(sd_cli_program){"sard", SD_CLI_SARD, actions, &compiler});
+}

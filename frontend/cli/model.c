@@ -1,4 +1,5 @@
-// A context and a model by the flags of a verb: an artifact is loaded, anything else compiled where there is a compiler.
+// A context and a model by the flags of a verb: an artifact is loaded, anything else compiled where there is a
+// compiler.
 #include <string.h>
 
 #include "frontend/cli/cli.h"
@@ -68,7 +69,8 @@ sard_status *sd_model_load(sd_cli *c, sd_cli_model *m) {
   if (m->artifact) {
     for (size_t i = 0; i < 2; i++) {
       const char *flag = i ? "target" : "O";
-      if (sd_args_given(c, flag)) sd_cli_note(c, "%s has no effect on a model that is compiled already", i ? "--target" : "-O");
+      if (sd_args_given(c, flag))
+        sd_cli_note(c, "%s has no effect on a model that is compiled already", i ? "--target" : "-O");
     }
   }
   SD_TRY(new_context(c, &m->ctx));
@@ -76,7 +78,8 @@ sard_status *sd_model_load(sd_cli *c, sd_cli_model *m) {
   if (st) {
     sd_model_unload(m);
     if (!c->program->compiler && sard_status_code(st) == SARD_E_UNSUPPORTED)
-      st = sd_status_field(st, SARD_TEXT_HINT, "compile it first where the full program is: sard compile %s -o FILE", path);
+      st = sd_status_field(st, SARD_TEXT_HINT, "compile it first where the full program is: sard compile %s -o FILE",
+                           path);
     return st;
   }
   m->isa = sd_arena_strndup(c->arena, m->model->art.header->isa, sizeof m->model->art.header->isa);
@@ -96,8 +99,7 @@ const char *sd_model_type(sd_cli *c, const sard_tensor_desc *d) {
   sd_strf(&s, "%s[", sd_dtype_name((sd_dtype)d->dtype));
   for (int i = 0; i < d->rank; i++) {
     if (i) sd_str_put(&s, ",");
-    if (d->dims[i] >= 0)
-      sd_strf(&s, "%lld", (long long)d->dims[i]);
+    if (d->dims[i] >= 0) sd_strf(&s, "%lld", (long long)d->dims[i]);
     else
       sd_str_put(&s, d->symbols[i] && *d->symbols[i] ? d->symbols[i] : "?");
   }

@@ -4,7 +4,8 @@
 #include "frontend/cli/tools.h"
 #include "runtime/model.h"
 
-// Decides which values share storage: left out, because here every value is kept, and the interpreter keeps each apart.
+// Decides which values share storage: left out, because here every value is kept, and the interpreter keeps each
+// apart.
 static const char *const SHARING_PASS = "memory";
 
 static const char *pass_before(const char *name) {
@@ -25,7 +26,8 @@ static sard_status *add_outputs(sd_observer *w) {
     for (uint32_t i = 0; i < n->n_out; i++) {
       sd_value *v = n->out[i];
       if (!v || v->rank == SD_RANK_UNKNOWN || (v->uses.len == 0 && !sd_value_is_output(v))) continue;
-      sd_vec_push(w->arena, &list, ((sd_observed){v->name ? v->name : "", n->op->name, node_name(w->arena, n, i), v, NULL}));
+      sd_vec_push(w->arena, &list,
+                  ((sd_observed){v->name ? v->name : "", n->op->name, node_name(w->arena, n, i), v, NULL}));
       sd_graph_output(g, v);
     }
   w->at = list.at;
@@ -36,7 +38,9 @@ static sard_status *add_outputs(sd_observer *w) {
 static sard_status *generate(sd_observer *w, sard_context *ctx, const sd_driver_options *o) {
   const sd_isa *isa = o->target && strcmp(o->target, "host") != 0 ? sd_isa_find(o->target) : NULL;
   if (!isa) SD_TRY(sd_isa_host(o->target && strcmp(o->target, "host") != 0 ? o->target : NULL, &isa));
-  sd_codegen_options co = {.isa = isa, .opt = o->opt, .threads = o->threads > 0 ? o->threads : sd_context_threads(ctx)};
+  sd_codegen_options co = {.isa = isa,
+                           .opt = o->opt,
+                           .threads = o->threads > 0 ? o->threads : sd_context_threads(ctx)};
   sd_codegen_stats stats = {0};
   sd_piece *pieces;
   size_t n;
@@ -46,20 +50,61 @@ static sard_status *generate(sd_observer *w, sard_context *ctx, const sd_driver_
   return NULL;
 }
 
-static sard_status *compile(sd_observer *w, sard_context *ctx, const char *path, const sd_driver_options *given) {
+// The module after all passes but one, with the value of every node as an output.
+static sard_status *prepare(sd_observer *w, const char *path, const sd_driver_options *given) {
   sard_source src = {.size = sizeof src, .path = path};
   sd_driver_options o = *given;
   sd_driver_report report = {0};
-  jmp_buf oom;
   o.dump = NULL;
   SD_TRY(sd_driver_load(&src, &o, &w->module));
   o.stop_after = pass_before(SHARING_PASS);
-  SD_TRY(sd_driver_passes(w->module, &o, &report, w->arena));
+  return sd_driver_passes(w->module, &o, &report, w->arena);
+}
+
+// Runs fn with a recovery point for both arenas.
+static sard_status *guarded(sd_observer *w,
+                            sard_status *(*fn)(sd_observer *w, sard_context *ctx, const sd_driver_options *o),
+                            sard_context *ctx, const sd_driver_options *o) {
+  jmp_buf oom;
   if (setjmp(oom)) return SD_ERR(NOMEM, "out of memory while compiling");
   sd_arena_set_oom(w->module->arena, &oom);
   sd_arena_set_oom(w->arena, &oom);
+  return fn(w, ctx, o);
+}
+
+static sard_status *outputs_and_code(sd_observer *w, sard_context *ctx, const sd_driver_options *o) {
   SD_TRY(add_outputs(w));
-  return generate(w, ctx, &o);
+  return generate(w, ctx, o);
+}
+
+static sard_status *compile(sd_observer *w, sard_context *ctx, const char *path, const sd_driver_options *o) {
+  SD_TRY(prepare(w, path, o));
+  return guarded(w, outputs_and_code, ctx, o);
+}
+
+static sard_status *outputs_again(sd_observer *w, sard_context *ctx, const sd_driver_options *o) {
+  const sd_observed *had = w->at;
+  int n = w->n;
+  (void)ctx, (void)o;
+  SD_TRY(add_outputs(w));
+  if (w->n != n) return SD_ERR(INTERNAL, "a second compilation gave %d values instead of %d", w->n, n);
+  for (int i = 0; i < n; i++) {
+    w->at[i].tensor = had[i].tensor;
+    if (strcmp(w->at[i].op, had[i].op) != 0) return SD_ERR(INTERNAL, "a second compilation gave other nodes");
+  }
+  return NULL;
+}
+
+sard_status *sd_observe_reload(sd_observer *w, const char *path, const sd_driver_options *o) {
+  sd_module *used = w->module; // its weights are in use by the compiled model, or given up for packed ones
+  w->module = NULL;
+  sard_status *st = prepare(w, path, o);
+  sd_observed *had = w->at;
+  int n = w->n;
+  if (!st) st = guarded(w, outputs_again, NULL, o);
+  if (st && w->at != had) w->at = had, w->n = n; // tensors stay owned
+  w->compiled = used;
+  return st;
 }
 
 static sard_status *load_artifact(sd_observer *w, sard_context *ctx, const char *path) {
@@ -75,7 +120,8 @@ static sard_status *load_artifact(sd_observer *w, sard_context *ctx, const char 
   return NULL;
 }
 
-sard_status *sd_observe_open(sd_cli *c, sard_context *ctx, const char *path, const sd_driver_options *o, sd_observer *out) {
+sard_status *sd_observe_open(sd_cli *c, sard_context *ctx, const char *path, const sd_driver_options *o,
+                             sd_observer *out) {
   *out = (sd_observer){.arena = sd_arena_new()};
   jmp_buf oom;
   if (!out->arena) return SD_ERR(NOMEM, "out of memory");
@@ -111,6 +157,7 @@ void sd_observe_close(sd_observer *w) {
   for (int i = 0; i < w->n_outputs; i++) sard_tensor_free(w->outputs[i]);
   sard_model_free(w->loaded.model);
   sd_module_free(w->module);
+  sd_module_free(w->compiled);
   sd_arena_free(w->arena);
   *w = (sd_observer){0};
 }

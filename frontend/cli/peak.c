@@ -12,25 +12,26 @@
 #pragma STDC FP_CONTRACT ON
 #endif
 
-// Multiply-adds on independent accumulators, enough to hide the latency; returns flops done. One copy per vector size.
-#define FMA_LOOP(name, attribute, bytes)                                                                               \
-  attribute static double name(int64_t until, float *out) {                                                           \
-    typedef float vec __attribute__((vector_size(bytes)));                                                             \
-    enum { ACC = 12, INNER = 2000 };                                                                                   \
-    vec acc[ACC], x, y;                                                                                                \
-    float seed = *(volatile float *)out;                                                                               \
-    double done = 0;                                                                                                   \
-    for (int k = 0; k < ACC; k++) acc[k] = (vec){0} + seed + (float)k;                                                 \
-    x = (vec){0} + seed + 0.5f, y = (vec){0} + seed + 0.25f;                                                           \
-    do {                                                                                                               \
-      for (int i = 0; i < INNER; i++) {                                                                                \
-        _Pragma("GCC unroll 12") for (int k = 0; k < ACC; k++) acc[k] = acc[k] * x + y;                               \
-      }                                                                                                                \
-      done += (double)ACC * INNER * (double)(sizeof(vec) / sizeof(float)) * 2;                                         \
-    } while (sd_now_ns() < until);                                                                                     \
-    for (int k = 1; k < ACC; k++) acc[0] += acc[k];                                                                    \
-    *(volatile float *)out = acc[0][0];                                                                                \
-    return done;                                                                                                       \
+// Multiply-adds on independent accumulators, enough to hide the latency; returns flops done. One copy per vector
+// size.
+#define FMA_LOOP(name, attribute, bytes)                                                \
+  attribute static double name(int64_t until, float *out) {                             \
+    typedef float vec __attribute__((vector_size(bytes)));                              \
+    enum { ACC = 12, INNER = 2000 };                                                    \
+    vec acc[ACC], x, y;                                                                 \
+    float seed = *(volatile float *)out;                                                \
+    double done = 0;                                                                    \
+    for (int k = 0; k < ACC; k++) acc[k] = (vec){0} + seed + (float)k;                  \
+    x = (vec){0} + seed + 0.5f, y = (vec){0} + seed + 0.25f;                            \
+    do {                                                                                \
+      for (int i = 0; i < INNER; i++) {                                                 \
+        _Pragma("GCC unroll 12") for (int k = 0; k < ACC; k++) acc[k] = acc[k] * x + y; \
+      }                                                                                 \
+      done += (double)ACC * INNER * (double)(sizeof(vec) / sizeof(float)) * 2;          \
+    } while (sd_now_ns() < until);                                                      \
+    for (int k = 1; k < ACC; k++) acc[0] += acc[k];                                     \
+    *(volatile float *)out = acc[0][0];                                                 \
+    return done;                                                                        \
   }
 
 FMA_LOOP(fma_base, , 16)

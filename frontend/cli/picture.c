@@ -1,4 +1,5 @@
-// Layout of a graph in layers: a node stands below all that it reads; order and places within layers follow neighbours.
+// Layout of a graph in layers: a node stands below all that it reads; order and places within layers follow
+// neighbours.
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,8 +20,8 @@ typedef SD_VEC(uint32_t) index_list;
 typedef struct layout {
   sd_arena *a;
   sd_picture *p;
-  SD_VEC(point) points;        // nodes first
-  index_list *layers;          // points of each layer, from left to right
+  SD_VEC(point) points; // nodes first
+  index_list *layers;   // points of each layer, from left to right
   uint32_t n_layers;
 } layout;
 

@@ -1,4 +1,5 @@
-// sard bench --profile: time, speed and share of the machine's peak for each kernel; --trace writes the steps as a trace.
+// sard bench --profile: time, speed and share of the machine's peak for each kernel; --trace writes the steps as a
+// trace.
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,7 +31,9 @@ static uint32_t collect(const sard_session *s, row *rows, uint32_t *of_kernel) {
     uint32_t *at = dispatch ? &of_kernel[t->kernel] : &copies;
     if (*at == SARD_ART_NONE) {
       *at = n++;
-      rows[*at] = (row){.kernel = dispatch ? sd_art_text(a, a->kernels[t->kernel].symbol) : "copy", .op = sd_art_text(a, t->op), .name = sd_art_text(a, t->name)};
+      rows[*at] = (row){.kernel = dispatch ? sd_art_text(a, a->kernels[t->kernel].symbol) : "copy",
+                        .op = sd_art_text(a, t->op),
+                        .name = sd_art_text(a, t->name)};
     }
     row *r = &rows[*at];
     double runs = s->times[i].runs ? (double)s->times[i].runs : 1;
@@ -43,23 +46,28 @@ static uint32_t collect(const sard_session *s, row *rows, uint32_t *of_kernel) {
   return n;
 }
 
-static double share_of_peak(const row *r, const sd_peak *p) { return r->ns > 0 && p->gflops > 0 ? r->flops / r->ns / p->gflops : 0; }
+static double share_of_peak(const row *r, const sd_peak *p) {
+  return r->ns > 0 && p->gflops > 0 ? r->flops / r->ns / p->gflops : 0;
+}
 
 static void show_rows(sd_cli *c, const row *rows, uint32_t n, const sd_peak *peak, double total, int64_t top) {
-  sd_cli_say(c, "\nmeasured peak: %.1f GFLOP/s, %.1f GB/s; steps take %.3f ms of a run\n", peak->gflops, peak->gbs, total * 1e-6);
-  sd_cli_say(c, "%9s %6s %6s %9s %8s %6s  %-28s %s\n", "time us", "share", "steps", "GFLOP/s", "GB/s", "peak", "op", "node (first)");
+  sd_cli_say(c, "\nmeasured peak: %.1f GFLOP/s, %.1f GB/s; steps take %.3f ms of a run\n", peak->gflops, peak->gbs,
+             total * 1e-6);
+  sd_cli_say(c, "%9s %6s %6s %9s %8s %6s  %-28s %s\n", "time us", "share", "steps", "GFLOP/s", "GB/s", "peak", "op",
+             "node (first)");
   sd_strf(&c->json, ",\"peak_gflops\":%.3f,\"peak_gbs\":%.3f,\"kernels\":[", peak->gflops, peak->gbs);
   for (uint32_t i = 0; i < n; i++) {
     const row *r = &rows[i];
     double s = r->ns > 0 ? r->ns * 1e-9 : 1e-9;
     if (i < (uint64_t)top)
-      sd_cli_say(c, "%9.1f %5.1f%% %6u %9.1f %8.1f %5.0f%%  %-28.28s %s\n", r->ns * 1e-3, total > 0 ? 100 * r->ns / total : 0, r->steps, r->flops / 1e9 / s,
-                 r->bytes / 1e9 / s, 100 * share_of_peak(r, peak), r->op, r->name);
+      sd_cli_say(c, "%9.1f %5.1f%% %6u %9.1f %8.1f %5.0f%%  %-28.28s %s\n", r->ns * 1e-3,
+                 total > 0 ? 100 * r->ns / total : 0, r->steps, r->flops / 1e9 / s, r->bytes / 1e9 / s,
+                 100 * share_of_peak(r, peak), r->op, r->name);
     sd_strf(&c->json, "%s{\"kernel\":", i ? "," : ""), sd_str_json(&c->json, r->kernel);
     sd_str_put(&c->json, ",\"op\":"), sd_str_json(&c->json, r->op);
     sd_str_put(&c->json, ",\"name\":"), sd_str_json(&c->json, r->name);
-    sd_strf(&c->json, ",\"steps\":%u,\"time_us\":%.3f,\"gflops\":%.3f,\"gbs\":%.3f,\"peak_share\":%.4f}", r->steps, r->ns * 1e-3, r->flops / 1e9 / s,
-            r->bytes / 1e9 / s, share_of_peak(r, peak));
+    sd_strf(&c->json, ",\"steps\":%u,\"time_us\":%.3f,\"gflops\":%.3f,\"gbs\":%.3f,\"peak_share\":%.4f}", r->steps,
+            r->ns * 1e-3, r->flops / 1e9 / s, r->bytes / 1e9 / s, share_of_peak(r, peak));
   }
   sd_str_put(&c->json, "]");
   if (n > (uint64_t)top) sd_cli_say(c, "... and %u more kernels\n", n - (uint32_t)top);

@@ -27,17 +27,21 @@ static const char *output_name(running *r, int i) {
 
 static void put_element(sd_str *s, sd_dtype t, const void *data, uint64_t i) {
   if (sd_dtype_is_float(t)) sd_strf(s, "%.6g", sd_dtype_get_f64(t, data, i));
-  else if (t == SD_U64) sd_strf(s, "%llu", (unsigned long long)sd_dtype_get_i64(t, data, i));
-  else sd_strf(s, "%lld", (long long)sd_dtype_get_i64(t, data, i));
+  else if (t == SD_U64)
+    sd_strf(s, "%llu", (unsigned long long)sd_dtype_get_i64(t, data, i));
+  else
+    sd_strf(s, "%lld", (long long)sd_dtype_get_i64(t, data, i));
 }
 
 static void json_number(sd_str *s, double v) {
   if (isfinite(v)) sd_strf(s, "%.9g", v);
-  else sd_str_put(s, "null");
+  else
+    sd_str_put(s, "null");
 }
 
 // Least, mean and largest element, leaving NaN out.
-static void measure(sd_dtype t, const void *data, uint64_t n, double *least, double *mean, double *most, uint64_t *nans) {
+static void measure(sd_dtype t, const void *data, uint64_t n, double *least, double *mean, double *most,
+                    uint64_t *nans) {
   double sum = 0;
   *least = INFINITY, *most = -INFINITY, *nans = 0;
   for (uint64_t i = 0; i < n; i++) {
@@ -85,12 +89,12 @@ static void show_output(running *r, int i, int64_t print) {
 static sard_status *show(running *r) {
   int64_t print = 8;
   SD_TRY(sd_args_int(r->c, "print", 0, INT32_MAX, &print));
-  sd_strf(&r->c->json, ",\"isa\":\"%s\",\"compile_ms\":%.3f,\"load_ms\":%.3f,\"run_ms\":%.3f,\"outputs\":[", r->m.isa, r->m.compile_s * 1e3,
-          r->m.load_s * 1e3, r->run_s * 1e3);
+  sd_strf(&r->c->json, ",\"isa\":\"%s\",\"compile_ms\":%.3f,\"load_ms\":%.3f,\"run_ms\":%.3f,\"outputs\":[", r->m.isa,
+          r->m.compile_s * 1e3, r->m.load_s * 1e3, r->run_s * 1e3);
   for (int i = 0; i < r->out.n; i++) show_output(r, i, print);
   sd_str_put(&r->c->json, "]");
-  sd_cli_detail(r->c, "isa %s, compiled in %.1f ms, loaded in %.1f ms, ran in %.3f ms", r->m.isa, r->m.compile_s * 1e3,
-                r->m.load_s * 1e3, r->run_s * 1e3);
+  sd_cli_detail(r->c, "isa %s, compiled in %.1f ms, loaded in %.1f ms, ran in %.3f ms", r->m.isa,
+                r->m.compile_s * 1e3, r->m.load_s * 1e3, r->run_s * 1e3);
   return NULL;
 }
 
@@ -111,12 +115,14 @@ static sard_status *save(running *r) {
 static void show_diff(running *r, int i, const sd_diff *d) {
   sd_cli *c = r->c;
   const char *name = output_name(r, i);
-  if (d->reason)
-    sd_cli_say(c, "%s: %s FAILED\n", name, d->reason);
+  if (d->reason) sd_cli_say(c, "%s: %s FAILED\n", name, d->reason);
   else if (d->passed)
-    sd_cli_say(c, "%s: max abs error %.3g, max rel error %.3g, rel rms %.3g PASSED\n", name, d->max_abs, d->max_rel, d->rel_rms);
+    sd_cli_say(c, "%s: max abs error %.3g, max rel error %.3g, rel rms %.3g PASSED\n", name, d->max_abs, d->max_rel,
+               d->rel_rms);
   else
-    sd_cli_say(c, "%s: max abs error %.3g, max rel error %.3g, rel rms %.3g, %llu of %llu beyond the tolerance, first at %llu: %.9g instead of %.9g FAILED\n",
+    sd_cli_say(c,
+               "%s: max abs error %.3g, max rel error %.3g, rel rms %.3g, %llu of %llu beyond the tolerance, first "
+               "at %llu: %.9g instead of %.9g FAILED\n",
                name, d->max_abs, d->max_rel, d->rel_rms, (unsigned long long)d->wrong, (unsigned long long)d->count,
                (unsigned long long)d->first_wrong, d->got, d->want);
   sd_strf(&c->json, "%s{\"name\":", i ? "," : ""), sd_str_json(&c->json, name);
@@ -191,7 +197,8 @@ static sard_status *steps(running *r) {
   SD_TRY(expect(r));
   if (!sd_args_given(r->c, "check")) return NULL;
   if (!compiler || r->m.artifact)
-    return SD_ERR(UNSUPPORTED, "--check needs the model itself (an .onnx or a dump)%s, not a compiled artifact", compiler ? "" : " and the full program");
+    return SD_ERR(UNSUPPORTED, "--check needs the model itself (an .onnx or a dump)%s, not a compiled artifact",
+                  compiler ? "" : " and the full program");
   return compiler->check(r->c, r->m.ctx, &r->in, &r->out);
 }
 

@@ -21,8 +21,7 @@ static void on_interrupt(int signal) {
   sard_session *s = atomic_load(&running);
   int before = atomic_exchange(&asked, 1);
   if (before && !atomic_load(&holds)) leave(); // the second time: do not wait for the run
-  if (s)
-    sard_session_cancel(s);
+  if (s) sard_session_cancel(s);
   else if (!atomic_load(&holds))
     leave();
 }

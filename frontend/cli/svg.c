@@ -9,10 +9,14 @@ static void put_text(sd_str *s, const char *text, size_t most) {
   for (size_t i = 0; i < n && i < most; i++) {
     unsigned char ch = (unsigned char)text[i];
     if (ch == '<') sd_str_put(s, "&lt;");
-    else if (ch == '>') sd_str_put(s, "&gt;");
-    else if (ch == '&') sd_str_put(s, "&amp;");
-    else if (ch == '"') sd_str_put(s, "&quot;");
-    else if (ch >= 32 || ch == '\n') sd_str_putn(s, text + i, 1);
+    else if (ch == '>')
+      sd_str_put(s, "&gt;");
+    else if (ch == '&')
+      sd_str_put(s, "&amp;");
+    else if (ch == '"')
+      sd_str_put(s, "&quot;");
+    else if (ch >= 32 || ch == '\n')
+      sd_str_putn(s, text + i, 1);
   }
   if (n > most) sd_str_put(s, "\xe2\x80\xa6");
 }
@@ -23,7 +27,8 @@ static void put_colour(sd_str *s, double share) {
   double t = sqrt(share < 0 ? 0 : share > 1 ? 1 : share) * 3;
   int k = t >= 3 ? 2 : (int)t;
   double f = t - k;
-  sd_strf(s, "#%02x%02x%02x", (int)(stop[k][0] + f * (stop[k + 1][0] - stop[k][0])), (int)(stop[k][1] + f * (stop[k + 1][1] - stop[k][1])),
+  sd_strf(s, "#%02x%02x%02x", (int)(stop[k][0] + f * (stop[k + 1][0] - stop[k][0])),
+          (int)(stop[k][1] + f * (stop[k + 1][1] - stop[k][1])),
           (int)(stop[k][2] + f * (stop[k + 1][2] - stop[k][2])));
 }
 
@@ -44,8 +49,10 @@ static void put_node(sd_str *s, const sd_picture_node *n, double most) {
   put_text(s, n->tip, 1000);
   sd_strf(s, "</title><rect x=\"-95\" y=\"-20\" width=\"190\" height=\"40\" rx=\"%d\" fill=\"", n->port ? 20 : 4);
   if (n->port) sd_str_put(s, "#dfe7f3");
-  else if (n->bad) sd_str_put(s, "#d9c3f2");
-  else put_colour(s, most > 0 ? n->cost / most : 0);
+  else if (n->bad)
+    sd_str_put(s, "#d9c3f2");
+  else
+    put_colour(s, most > 0 ? n->cost / most : 0);
   sd_strf(s, "\"%s/><text y=\"-3\" class=\"l\">", n->bad ? " stroke-dasharray=\"4 3\"" : "");
   put_text(s, n->label, 26);
   sd_str_put(s, "</text><text y=\"12\" class=\"d\">");
@@ -54,23 +61,26 @@ static void put_node(sd_str *s, const sd_picture_node *n, double most) {
 }
 
 static const char script[] =
-  "<script><![CDATA[\n"
-  "const s=document.documentElement,v=s.viewBox.baseVal;let d=null;\n"
-  "s.addEventListener('wheel',e=>{e.preventDefault();const r=s.getBoundingClientRect(),k=Math.exp(e.deltaY*0.0015),"
-  "u=Math.max(v.width/r.width,v.height/r.height),ox=(r.width*u-v.width)/2,oy=(r.height*u-v.height)/2,"
-  "x=v.x-ox+(e.clientX-r.left)*u,y=v.y-oy+(e.clientY-r.top)*u;"
-  "v.x=x-(x-v.x)*k;v.y=y-(y-v.y)*k;v.width*=k;v.height*=k;},{passive:false});\n"
-  "s.addEventListener('mousedown',e=>{d=[e.clientX,e.clientY];e.preventDefault();});\n"
-  "addEventListener('mouseup',()=>{d=null;});\n"
-  "addEventListener('mousemove',e=>{if(!d)return;const r=s.getBoundingClientRect(),u=Math.max(v.width/r.width,v.height/r.height);"
-  "v.x-=(e.clientX-d[0])*u;v.y-=(e.clientY-d[1])*u;d=[e.clientX,e.clientY];});\n"
-  "]]></script>\n";
+    "<script><![CDATA[\n"
+    "const s=document.documentElement,v=s.viewBox.baseVal;let d=null;\n"
+    "s.addEventListener('wheel',e=>{e.preventDefault();const r=s.getBoundingClientRect(),k=Math.exp(e.deltaY*0.0015),"
+    "u=Math.max(v.width/r.width,v.height/r.height),ox=(r.width*u-v.width)/2,oy=(r.height*u-v.height)/2,"
+    "x=v.x-ox+(e.clientX-r.left)*u,y=v.y-oy+(e.clientY-r.top)*u;"
+    "v.x=x-(x-v.x)*k;v.y=y-(y-v.y)*k;v.width*=k;v.height*=k;},{passive:false});\n"
+    "s.addEventListener('mousedown',e=>{d=[e.clientX,e.clientY];e.preventDefault();});\n"
+    "addEventListener('mouseup',()=>{d=null;});\n"
+    "addEventListener('mousemove',e=>{if(!d)return;const "
+    "r=s.getBoundingClientRect(),u=Math.max(v.width/r.width,v.height/r.height);"
+    "v.x-=(e.clientX-d[0])*u;v.y-=(e.clientY-d[1])*u;d=[e.clientX,e.clientY];});\n"
+    "]]></script>\n";
 
 static const char style[] =
-  "<style>text{font-family:sans-serif;text-anchor:middle;fill:#222}.l{font-size:13px;font-weight:bold}.d{font-size:10px;fill:#555}"
-  ".t{font-size:16px;font-weight:bold;text-anchor:start}.k{font-size:11px;text-anchor:start;fill:#555}"
-  "rect{stroke:#777}path{fill:none;stroke:#999;stroke-width:1.2}path:hover{stroke:#06c;stroke-width:3}g:hover rect{stroke:#06c;stroke-width:2}"
-  "svg{background:#fff}</style>\n";
+    "<style>text{font-family:sans-serif;text-anchor:middle;fill:#222}.l{font-size:13px;font-weight:bold}.d{font-size:"
+    "10px;fill:#555}"
+    ".t{font-size:16px;font-weight:bold;text-anchor:start}.k{font-size:11px;text-anchor:start;fill:#555}"
+    "rect{stroke:#777}path{fill:none;stroke:#999;stroke-width:1.2}path:hover{stroke:#06c;stroke-width:3}g:hover "
+    "rect{stroke:#06c;stroke-width:2}"
+    "svg{background:#fff}</style>\n";
 
 void sd_svg_write(sd_arena *a, sd_picture *p, sd_str *out) {
   double width, height, most = 0, total = 0;
@@ -80,7 +90,10 @@ void sd_svg_write(sd_arena *a, sd_picture *p, sd_str *out) {
     if (p->nodes.at[i].cost > most) most = p->nodes.at[i].cost;
   }
   if (width < 460) width = 460;
-  sd_strf(out, "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 -40 %.0f %.0f\" preserveAspectRatio=\"xMidYMin meet\">\n", width, height + 60);
+  sd_strf(out,
+          "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 -40 %.0f %.0f\" preserveAspectRatio=\"xMidYMin "
+          "meet\">\n",
+          width, height + 60);
   sd_str_put(out, style);
   sd_str_put(out, "<text class=\"t\" x=\"10\" y=\"-18\">"), put_text(out, p->title, 100);
   sd_strf(out, "</text><text class=\"k\" x=\"10\" y=\"0\">%u nodes", p->nodes.len);

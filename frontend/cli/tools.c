@@ -31,8 +31,8 @@ sard_status *sd_tools_options(sd_cli *c, sd_driver_options *o) {
   return st;
 }
 
-sard_status *sd_tools_compile(sd_cli *c, sard_context *ctx, const sard_source *src, const sard_options *o, sard_model **out,
-                              double *out_seconds) {
+sard_status *sd_tools_compile(sd_cli *c, sard_context *ctx, const sard_source *src, const sard_options *o,
+                              sard_model **out, double *out_seconds) {
   sd_driver_options d;
   sd_compiled *compiled;
   sd_driver_defaults(&d);

@@ -26,6 +26,7 @@ typedef struct sd_observed {
 typedef struct sd_observer {
   sd_arena *arena;
   sd_module *module;     // after all passes; NULL for a compiled artifact, which shows its outputs only
+  sd_module *compiled;   // after a reload: the one that was compiled
   sd_cli_model loaded;   // ctx is the caller's
   sd_observed *at;       // in the order of nodes
   int n;
@@ -35,6 +36,8 @@ typedef struct sd_observer {
 // Compiles the model of `path`. The passes run as they would, so that the nodes seen are those that are compiled; only
 // memory is not shared between values. An artifact shows its outputs.
 sard_status *sd_observe_open(sd_cli *c, sard_context *ctx, const char *path, const sd_driver_options *o, sd_observer *out);
+// Code generation may give up weights of the module: this makes w->module and the values anew, fit to be interpreted.
+sard_status *sd_observe_reload(sd_observer *w, const char *path, const sd_driver_options *o);
 sard_status *sd_observe_run(sd_observer *w, sard_tensor *const *in, int n_in);
 void sd_observe_close(sd_observer *w);
 

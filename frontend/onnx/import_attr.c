@@ -167,18 +167,6 @@ static sard_status *place_attr(sd_import *im, sd_node *node, const sd_onnx_attr 
   return NULL;
 }
 
-// Bodies are made in the order of the row, whatever the order in the file.
-static sard_status *build_bodies(sd_import *im, sd_onnx_node *n, sd_node *node) {
-  for (int i = 0; i < node->op->n_attr; i++) {
-    if (node->op->attrs[i].def.kind != SD_ATTR_GRAPH) continue;
-    sd_onnx_attr *a = sd_import_find_attr(n, node->op->attrs[i].name);
-    if (!a || !a->body) continue;
-    SD_TRY_MSG(sd_import_body(im, a->scope, a->body, node, a->name), "%s of node %d '%s' (%s)", a->name, n->index,
-               n->name, n->op);
-  }
-  return NULL;
-}
-
 sard_status *sd_import_match_attrs(sd_import *im, sd_onnx_node *n, sd_node *node, const char **missing) {
   *missing = NULL;
   for (uint32_t i = 0; i < n->attrs.len && !*missing; i++) {
@@ -191,5 +179,5 @@ sard_status *sd_import_match_attrs(sd_import *im, sd_onnx_node *n, sd_node *node
   for (int i = 0; i < node->op->n_attr; i++)
     if (node->op->attrs[i].required && !sd_import_find_attr(n, node->op->attrs[i].name))
       return SD_ERR(MODEL, "the required attribute '%s' is missing", node->op->attrs[i].name);
-  return build_bodies(im, n, node);
+  return sd_import_bodies(im, n, node);
 }

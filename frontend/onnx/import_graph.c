@@ -96,6 +96,11 @@ sard_status *sd_import_graph(sd_import *im, sd_scope *scope, const Onnx__GraphPr
   return im->described ? st : sd_status_context(st, "graph '%.200s'", p->name);
 }
 
+sard_status *sd_import_inline_graph(sd_import *im, sd_scope *scope, const Onnx__GraphProto *p) {
+  SD_TRY(initializers(im, scope, p));
+  return nodes(im, scope, p);
+}
+
 sard_status *sd_import_main(sd_import *im) {
   const Onnx__GraphProto *p = im->o.model->graph;
   sd_scope *scope = SD_NEW(im->tmp, sd_scope);
@@ -110,23 +115,13 @@ sard_status *sd_import_main(sd_import *im) {
   return sd_import_graph(im, scope, p);
 }
 
-// Input i of a body belongs to operand i of its node (Loop and Scan are so): what is not declared is taken from there.
-static void complete_type(sd_import *im, const sd_node *node, size_t i, const char *name, sd_onnx_type *t) {
-  const sd_value *from = i < node->n_in ? node->in[i] : NULL;
-  if (t->dtype == SD_DT_NONE && from) t->dtype = from->dtype;
-  if (t->rank != SD_RANK_UNKNOWN || !from || from->rank == SD_RANK_UNKNOWN) return;
-  t->rank = from->rank;
-  for (int d = 0; d < t->rank; d++)
-    t->dims[d] = sd_dim_fresh(im->m->dims, sd_arena_printf(im->tmp, "%.200s_d%d", name, d));
-}
-
 static sard_status *body_inputs(sd_import *im, sd_scope *scope, const Onnx__GraphProto *p, const sd_node *node) {
   for (size_t i = 0; i < p->n_input; i++) {
     const char *name = p->input[i]->name;
     sd_onnx_type t;
     if (!*name) return SD_ERR(MODEL, "input %zu of the body has no name", i);
     SD_TRY(sd_import_type(im, p->input[i], true, &t));
-    complete_type(im, node, i, name, &t);
+    sd_import_body_type(im, node, (uint32_t)i, name, &t);
     if (t.unsupported || t.dtype == SD_DT_NONE || t.rank == SD_RANK_UNKNOWN)
       sd_import_problem_line(im, sd_arena_printf(im->tmp, "input '%.200s' of a body of node %d '%.200s' (%s) %s%s",
                                                  name, node->onnx_index, node->name, node->op->name,
@@ -134,6 +129,7 @@ static sard_status *body_inputs(sd_import *im, sd_scope *scope, const Onnx__Grap
                                                  t.unsupported ? t.unsupported : ""));
     sd_dtype dtype = t.rank == SD_RANK_UNKNOWN ? SD_DT_NONE : t.dtype;
     sd_value *v = sd_graph_input(scope->graph, name, dtype, t.rank, t.dims);
+    sd_import_body_known(im, node, (uint32_t)i, v);
     SD_TRY(sd_import_define(im, scope, name, v));
   }
   return NULL;

@@ -174,6 +174,9 @@ static sard_status *import_read(sd_import *im, sd_onnx_node *n, const Onnx__Func
     SD_TRY(unsupported_or_fail(im, n, st));
     return define_unknown(im, n);
   }
+  bool done = false;
+  SD_TRY(sd_import_branch(im, n, &done));
+  if (done) return NULL;
   const sd_op *op = sd_op_find(row_name(im, n));
   return op ? build(im, n, op) : no_row(im, n);
 }

@@ -74,6 +74,9 @@ struct sd_import {
   SD_VEC(char *) problems; // one line for each node that cannot be compiled
   const char *problem_node, *problem_op;
   bool described; // the failing node is in the message already
+  // The loop whose body is being built, and for each input of it the axes (bits) that change from pass to pass.
+  const sd_node *loop;
+  const uint32_t *varying;
 };
 
 // ---- import_attr.c ----
@@ -122,10 +125,25 @@ int64_t sd_import_opset(const sd_import *im, const sd_scope *scope, const char *
 // Fills scope->graph from p: initializers, nodes, outputs. Inputs are defined by the caller.
 sard_status *sd_import_graph(sd_import *im, sd_scope *scope, const Onnx__GraphProto *p);
 sard_status *sd_import_main(sd_import *im);
+// Initializers and nodes of a graph without inputs, into scope->graph, which has other nodes already.
+sard_status *sd_import_inline_graph(sd_import *im, sd_scope *scope, const Onnx__GraphProto *p);
 // A body of `node` from p, its inputs typed by their declarations and by the operands of `node`.
 sard_status *sd_import_body(sd_import *im, sd_scope *outer, const Onnx__GraphProto *p, sd_node *node, const char *name);
 // Order in which the nodes can be built: order[i] is an index into nodes. The identity where the file is sorted.
 sard_status *sd_import_order(sd_import *im, Onnx__NodeProto *const *nodes, size_t n, uint32_t **out_order);
+
+typedef struct sd_onnx_type sd_onnx_type; // below
+
+// ---- import_body.c ----
+// Builds the bodies of `node`. Shapes of loop states are those of the operands; where a pass changes them the body is
+// built again with new symbols.
+sard_status *sd_import_bodies(sd_import *im, sd_onnx_node *n, sd_node *node);
+// Type of input i of a body where the operands of `node` decide it; declared is what the body says.
+void sd_import_body_type(sd_import *im, const sd_node *node, uint32_t i, const char *name, sd_onnx_type *declared);
+// What is known of the contents of input i: the counter and the condition of a loop.
+void sd_import_body_known(sd_import *im, const sd_node *node, uint32_t i, sd_value *v);
+// An If whose condition is constant: the branch becomes part of the graph. *done = false: it is none.
+sard_status *sd_import_branch(sd_import *im, sd_onnx_node *n, bool *done);
 
 // ---- import_type.c ----
 typedef struct sd_onnx_type {

@@ -10,14 +10,15 @@
 #include "runtime/base/alloc.h"
 
 enum { Q, K, V, MASK, KV_LEN, PAST };
-#define BLOCK_STATIC   64 // query rows of a tile
-#define BLOCK_SYMBOLIC 32
+#define BLOCK 32 // query rows whose scores are computed at once: with the keys and values they should fit the cache
+#define TILE  4  // blocks of a tile at most, for which the keys are transposed once
 
 typedef struct attn {
   const sd_node *n;
   int64_t layout[4]; // of q, k, v, y
   sd_dim B, H, Hk, S, T, D, Dv;
-  int64_t rows;                        // query rows of a tile
+  int64_t rows, blocks;                // query rows of a block, blocks of a tile
+  sd_items *items;                     // what is done for each block
   bool pack;                           // keys are transposed first
   sd_dtype type;                       // compute type
   sd_expr *b, *h, *hk, *row0, *offset; // of the tile
@@ -93,16 +94,40 @@ static sd_axis *grid_axis(sd_tb *b, const char *name, sd_dim extent) {
 
 static sd_dim d_const(sd_tb *b, int64_t v) { return sd_dim_const(b->dims, v); }
 
+// Rows of a block: a multiple of a good register tile that leaves few rows over at the end.
+static int64_t block_rows(int64_t s) {
+  int64_t best = s, best_cost = INT64_MAX;
+  if (s <= BLOCK + 4) return sd_max_i64(s, 1);
+  for (int64_t tile = 8; tile <= 14; tile++)
+    for (int64_t rows = tile; rows <= BLOCK + 4; rows += tile) {
+      int64_t rest = s % rows, cost = s / rows * (rows / tile * (2 * tile + 3) + 6) + rest / tile * (2 * tile + 3);
+      if (rest) cost += 6;
+      for (rest %= tile; rest; rest &= rest - 1) cost += sd_max_i64(2 * (rest & -rest), 8) + 3;
+      if (cost < best_cost) best = rows, best_cost = cost;
+    }
+  return best;
+}
+
+// Keys below the last row of `rows` rows are all that may be attended.
+static void set_reach(sd_tb *b, attn *a, int64_t rows) {
+  if (sd_node_int(a->n, "causal", 0) && !(a->n->n_out > 1 && a->n->out[1]))
+    a->reach = x_add(b, x_add(b, a->row0, a->offset), x_int(b, rows));
+}
+
 static void attn_tile(sd_tb *b, attn *a) {
-  int64_t s = 0;
+  int64_t s = 0, blocks = 2;
   bool fixed = sd_dim_is_const(b->dims, a->S, &s);
-  a->rows = !fixed ? BLOCK_SYMBOLIC : s < BLOCK_STATIC ? sd_max_i64(s, 1) : BLOCK_STATIC;
+  a->rows = BLOCK;
+  if (fixed) {
+    a->rows = block_rows(s);
+    blocks = sd_max_i64(sd_min_i64((s + a->rows - 1) / a->rows / 2, TILE), 1);
+  }
   a->pack = !fixed || s >= 8;
   a->type = sd_compute_type(a->n->in[Q]->dtype);
   a->b = x_axis(b, grid_axis(b, "b", a->B));
   a->h = x_axis(b, grid_axis(b, "h", a->H));
-  sd_expr *block = x_axis(b, grid_axis(b, "sb", sd_dim_ceildiv(b->dims, a->S, d_const(b, a->rows))));
-  a->row0 = sd_x_mul_dim(b->k, block, d_const(b, a->rows));
+  sd_expr *block = x_axis(b, grid_axis(b, "sb", sd_dim_ceildiv(b->dims, a->S, d_const(b, a->rows * blocks))));
+  a->row0 = sd_x_mul_dim(b->k, block, d_const(b, a->rows * blocks));
   sd_dim per = sd_dim_floordiv(b->dims, a->H, a->Hk);
   a->hk = a->H == a->Hk ? a->h : x_bin(b, SD_X_FLOORDIV, a->h, x_dim(b, per));
   int64_t offset = sd_node_int(a->n, "offset", 0);
@@ -110,8 +135,8 @@ static void attn_tile(sd_tb *b, attn *a) {
   if (offset == 1) a->offset = x_dim(b, sd_dim_sub(b->dims, a->T, a->S));
   if (offset == 2) a->offset = x_sub(b, sd_tb_load(b, a->n, KV_LEN, &a->b), x_dim(b, a->S));
   if (offset == 3) a->offset = x_dim(b, a->n->in[PAST]->dims[2]);
-  if (sd_node_int(a->n, "causal", 0) && !(a->n->n_out > 1 && a->n->out[1]))
-    a->reach = x_add(b, x_add(b, a->row0, a->offset), x_int(b, a->rows));
+  a->blocks = blocks;
+  set_reach(b, a, a->rows * blocks);
   sd_dim rows = d_const(b, a->rows);
   a->scores = sd_tb_local(b, a->type, sd_dim_mul(b->dims, rows, a->T));
   a->max = sd_tb_local(b, a->type, rows);
@@ -122,7 +147,7 @@ static void attn_tile(sd_tb *b, attn *a) {
 // Axis over the rows of the block: fewer in the last block.
 static sd_expr *rows_axis(sd_tb *b, const attn *a, sd_nest *nest) {
   sd_axis *r = sd_kernel_axis(b->k, "r", d_const(b, a->rows));
-  if (!sd_dim_multiple_of(b->dims, a->S, a->rows)) r->limit = x_sub(b, x_dim(b, a->S), a->row0);
+  if (!sd_dim_multiple_of(b->dims, a->S, a->rows * a->blocks)) r->limit = x_sub(b, x_dim(b, a->S), a->row0);
   sd_nest_axis(nest, r);
   return x_axis(b, r);
 }
@@ -201,7 +226,7 @@ static sd_expr *scaled(sd_tb *b, const attn *a, sd_expr *x) {
 
 static void score_nest(sd_tb *b, const attn *a) {
   sd_expr *iq[4], *ik[4], *bias = NULL;
-  sd_nest *nest = sd_kernel_nest(b->k, NULL);
+  sd_nest *nest = sd_kernel_nest(b->k, a->items);
   sd_expr *r = rows_axis(b, a, nest), *t = keys_nest_axis(b, a, nest);
   x_axes red = {.n = 0};
   sd_expr *d = x_raxis(b, &red, "d", a->D), *s = x_add(b, a->row0, r);
@@ -230,7 +255,7 @@ static sd_expr *reduced_scores(sd_tb *b, const attn *a, sd_expr *r, sd_rop op) {
 }
 
 static void softmax_nests(sd_tb *b, const attn *a) {
-  sd_nest *nest = sd_kernel_nest(b->k, NULL);
+  sd_nest *nest = sd_kernel_nest(b->k, a->items);
   sd_expr *r = rows_axis(b, a, nest), *low = x_lowest(b, a->type);
   sd_expr *max = reduced_scores(b, a, r, SD_R_MAX);
   if (!max) return;
@@ -238,13 +263,13 @@ static void softmax_nests(sd_tb *b, const attn *a) {
   max = x_sel(b, x_bin(b, SD_X_EQ, max, low), x_num(b, max, 0), max);
   sd_nest_store(b->k, nest, a->max, r, max, NULL);
 
-  nest = sd_kernel_nest(b->k, NULL);
+  nest = sd_kernel_nest(b->k, a->items);
   r = rows_axis(b, a, nest);
   sd_expr *t = keys_nest_axis(b, a, nest), *at = score_at(b, a, r, t);
   sd_expr *x = x_sub(b, sd_x_load(b->k, a->scores, at, NULL), sd_x_load(b->k, a->max, r, NULL));
   sd_nest_store(b->k, nest, a->scores, at, x_un(b, SD_X_EXP, x), NULL);
 
-  nest = sd_kernel_nest(b->k, NULL);
+  nest = sd_kernel_nest(b->k, a->items);
   r = rows_axis(b, a, nest);
   sd_expr *sum = reduced_scores(b, a, r, SD_R_SUM), *one = x_num(b, sum, 1);
   sum = x_sel(b, x_bin(b, SD_X_EQ, sum, x_num(b, sum, 0)), one, sum);
@@ -253,7 +278,7 @@ static void softmax_nests(sd_tb *b, const attn *a) {
 
 static void value_nest(sd_tb *b, const attn *a) {
   sd_expr *iv[4], *iy[4];
-  sd_nest *nest = sd_kernel_nest(b->k, NULL);
+  sd_nest *nest = sd_kernel_nest(b->k, a->items);
   sd_expr *r = rows_axis(b, a, nest);
   sd_axis *dv = sd_kernel_axis(b->k, "dv", a->Dv), *t = keys_axis(b, a);
   sd_nest_axis(nest, dv);
@@ -269,7 +294,7 @@ static void value_nest(sd_tb *b, const attn *a) {
 
 static void probability_nest(sd_tb *b, const attn *a) {
   if (a->n->n_out < 2 || !a->n->out[1] || sd_node_int(a->n, "scores_mode", 0) != 3) return;
-  sd_nest *nest = sd_kernel_nest(b->k, NULL);
+  sd_nest *nest = sd_kernel_nest(b->k, a->items);
   sd_expr *r = rows_axis(b, a, nest), *t = keys_nest_axis(b, a, nest);
   sd_expr *p = sd_x_load(b->k, a->scores, score_at(b, a, r, t), NULL);
   store_scores(b, a, nest, 3, r, t, x_mul(b, p, sd_x_load(b->k, a->sum, r, NULL)));
@@ -281,6 +306,12 @@ sard_status *sd_nests_attention(sd_tb *b, const sd_node *n) {
   attn_tile(b, &a);
   if (b->error) return NULL;
   if (a.pack) pack_keys(b, &a);
+  if (a.blocks > 1) {
+    sd_axis *block = sd_kernel_axis(b->k, "block", d_const(b, a.blocks));
+    a.items = sd_kernel_loop(b->k, NULL, block);
+    a.row0 = x_add(b, a.row0, sd_x_mul_dim(b->k, x_axis(b, block), d_const(b, a.rows)));
+    set_reach(b, &a, a.rows);
+  }
   score_nest(b, &a);
   softmax_nests(b, &a);
   probability_nest(b, &a);

@@ -17,12 +17,6 @@ sard_status *sd_shape_fused(sd_node *n) {
   return NULL;
 }
 
-sard_status *sd_shape_control(sd_node *n) {
-  sard_status *st = SD_SH_ERR(n, UNSUPPORTED, "control flow (%s) is not supported yet", n->op->name);
-  return sd_status_field(st, SARD_TEXT_HINT,
-                         "constant conditions and loop counts can be removed with onnxsim before");
-}
-
 // ---- com.microsoft.FusedConv, FusedGemm: the plain operator, then the activation ----
 static sard_status *new_node(sd_node *at, const char *name, sd_value *const *in, uint32_t n_in,
                              sd_node **out) {

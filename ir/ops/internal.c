@@ -42,6 +42,16 @@ sard_status *sd_for_dims(const sd_node *n, sd_dim *trip, sd_dim *counter) {
   return NULL;
 }
 
+sard_status *sd_for_position(const sd_node *n, uint32_t out, sd_dim *position) {
+  const sd_attr *at = sd_node_attr(n, "at");
+  sd_dim trip;
+  SD_TRY(sd_for_dims(n, &trip, position));
+  if (at->kind != SD_ATTR_STRINGS) return NULL;
+  const char *p = out >= n->n_in && out - n->n_in < at->n ? at->strings[out - n->n_in] : "?";
+  *position = sd_dim_parse(n->graph->module->dims, &p);
+  return *position == SD_DIM_NONE || *p ? SD_SH_ERR(n, MODEL, "output %u has no position", out) : NULL;
+}
+
 static bool same_dims(const sd_value *x, const sd_value *y) {
   const sd_dimtab *t = x->graph->module->dims;
   if (x->dtype != y->dtype || x->rank != y->rank) return false;

@@ -161,7 +161,8 @@ sard_status *sd_shape_range(sd_node *n) {
     SD_TRY(sd_sh_rank(n, i, 0, 1));
     if (whole(n, i, &e[i])) continue;
     uint32_t count;
-    return sd_dtype_is_float(n->in[0]->dtype) ? range_of_floats(n) : sd_sh_elems(n, i, &e[i], 1, &count);
+    if (sd_dtype_is_float(n->in[0]->dtype)) return range_of_floats(n);
+    SD_TRY(sd_sh_elems(n, i, &e[i], 1, &count));
   }
   if (!sd_dim_is_const(t, e[2], &step) || step == 0)
     return SD_SH_ERR(n, UNSUPPORTED, "operand '%s' must be a constant that is not 0", sd_sh_operand(n, 2));

@@ -279,6 +279,9 @@ static sd_value *cached(xg *g, const gqa *a, sd_value *v, uint32_t past) {
 
 static sard_status *gqa_supported(const sd_node *n) {
   if (sd_node_int(n, "smooth_softmax", 0) > 0 || sd_sh_in(n, 11)) return SD_SH_ERR(n, UNSUPPORTED, "smooth_softmax and head_sink");
+  for (uint32_t i = 12; i < 17; i++)
+    if (sd_sh_in(n, i)) return SD_SH_ERR(n, UNSUPPORTED, "operand '%s'", sd_sh_operand(n, i));
+  if (!sd_node_int(n, "causal", 1) || sd_node_int(n, "sliding_window_cache", 0)) return SD_SH_ERR(n, UNSUPPORTED, "causal = 0 and sliding_window_cache");
   if (sd_node_int(n, "qk_output", 0) || wants(n, 3)) return SD_SH_ERR(n, UNSUPPORTED, "an output of the scores");
   return NULL;
 }

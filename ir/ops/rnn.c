@@ -50,6 +50,8 @@ static sard_status *rnn_read(const sd_node *n, rnn *r) {
   SD_TRY(sd_sh_same(n, rec[0], dirs, "directions of R", NULL));
   SD_TRY(sd_sh_same(n, w[1], r->GH, "gates of W", NULL));
   SD_TRY(sd_sh_same(n, rec[1], r->GH, "gates of R", NULL));
+  int64_t hidden = sd_node_int(n, "hidden_size", -1);
+  if (hidden >= 0) SD_TRY(sd_sh_same(n, r->H, sd_dim_const(t, hidden), "hidden_size and the last dim of R", NULL));
   SD_TRY(sd_sh_same(n, w[2], r->I, "input sizes of X and W", NULL));
   if (sd_sh_in(n, BIAS)) {
     SD_TRY(sd_sh_rank(n, BIAS, 2, 2));

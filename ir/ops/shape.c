@@ -104,10 +104,21 @@ bool sd_sh_try_elems(const sd_node *n, uint32_t operand, sd_dim *out, uint32_t c
   return true;
 }
 
+// Contents that only the run knows become symbols. Shape functions of rows in this list take negative ones as well.
+static bool define_contents(sd_node *n, uint32_t operand) {
+  static const char *const with_sign[] = {"Slice", "Range", "Pad"};
+  int64_t min = 0;
+  if (strcmp(n->op->name, "Reshape") == 0) return sd_sh_define_reshape(n);
+  for (size_t i = 0; i < sizeof with_sign / sizeof *with_sign; i++)
+    if (strcmp(n->op->name, with_sign[i]) == 0) min = -(INT64_MAX / 4);
+  return sd_sh_define(n, operand, min);
+}
+
 sard_status *sd_sh_elems(const sd_node *n, uint32_t operand, sd_dim *out, uint32_t cap, uint32_t *out_n) {
   const sd_value *v = sd_sh_in(n, operand);
   if (!v) return SD_SH_ERR(n, MODEL, "operand '%s' is missing", sd_sh_operand(n, operand));
   if (sd_sh_try_elems(n, operand, out, cap, out_n)) return NULL;
+  if (define_contents((sd_node *)n, operand) && sd_sh_try_elems(n, operand, out, cap, out_n)) return NULL;
   sard_status *st = SD_SH_ERR(n, UNSUPPORTED, "the shape depends on the contents of '%s'%s%s", sd_sh_operand(n, operand),
                               v->name && v->name[0] ? ", value " : "", v->name ? v->name : "");
   return sd_status_field(st, SARD_TEXT_HINT, "%s", attribute_help());

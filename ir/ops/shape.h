@@ -32,7 +32,7 @@ sard_status *sd_sh_axes(const sd_node *n, const int64_t *axes, uint32_t count, i
 // ---- contents of small integer operands ----
 // Contents of an integer operand as dims. false when not known (or the operand is omitted).
 bool sd_sh_try_elems(const sd_node *n, uint32_t operand, sd_dim *out, uint32_t cap, uint32_t *out_n);
-// The same, not known is SARD_E_UNSUPPORTED naming the operand.
+// The same; contents that only the run knows become symbols (sd_sh_define); where they cannot, SARD_E_UNSUPPORTED.
 sard_status *sd_sh_elems(const sd_node *n, uint32_t operand, sd_dim *out, uint32_t cap, uint32_t *out_n);
 // The same, and each must be a number.
 sard_status *sd_sh_ints(const sd_node *n, uint32_t operand, int64_t *out, uint32_t cap, uint32_t *out_n);
@@ -49,6 +49,14 @@ sard_status *sd_sh_set(sd_node *n, uint32_t out, sd_dtype t, int rank, const sd_
 sard_status *sd_sh_like(sd_node *n, uint32_t out, uint32_t operand);
 // Records known contents of an output of rank 0 or 1 (copied); ignored when there are more than SD_SH_ELEMS.
 void sd_sh_set_elems(sd_node *n, uint32_t out, const sd_dim *elems, uint32_t count);
+
+// A size that only the run knows, as dim `axis` of an output: its own symbol, the same one each time that it is asked for.
+sd_dim sd_sh_late(const sd_node *n, uint32_t out, int axis, const char *hint);
+// Makes the contents of an integer operand of known, small size known as symbols in [min, max]: a sard.Define in front of
+// n, or one that is there already. False when its size is not known.
+bool sd_sh_define(sd_node *n, uint32_t operand, int64_t min);
+// The same for the shape operand of a Reshape, after its 0 and -1 are replaced.
+bool sd_sh_define_reshape(sd_node *n);
 
 // ---- broadcasting ----
 // The dim that a and b broadcast to. Unknown pairs give max(a, b): legal when both are equal or one is 1 at run time.

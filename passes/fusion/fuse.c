@@ -118,9 +118,11 @@ static demand worst_demand(const group *g, const sd_value *v) {
   return worst;
 }
 
+static bool contracts(const sd_node *n) { return n->op->kind == SD_CONTRACT || n->op->kind == SD_NESTS; }
+
 static bool feeds_contraction(const group *g, const sd_value *v) {
   for (uint32_t i = 0; i < v->uses.len; i++)
-    if (member_index(g, v->uses.at[i].node) >= 0 && v->uses.at[i].node->op->kind == SD_CONTRACT) return true;
+    if (member_index(g, v->uses.at[i].node) >= 0 && contracts(v->uses.at[i].node)) return true;
   return false;
 }
 
@@ -159,6 +161,17 @@ static bool epilogue_only(const group *g, const sd_value *v) {
   return true;
 }
 
+// Rows that make their own nests and store by sd_tb_store: maps of the same shape may follow in the group.
+static bool stores_by_element(const sd_node *n) { return is_op(n, "sard.WinogradConv"); }
+
+static bool maps_only(const group *g, const sd_value *v) {
+  for (uint32_t i = 0; i < g->n; i++) {
+    const sd_value *y = g->members[i]->out[0];
+    if (g->members[i]->op->kind != SD_MAP || y->rank != v->rank || memcmp(y->dims, v->dims, (size_t)v->rank * sizeof *v->dims) != 0) return false;
+  }
+  return true;
+}
+
 static bool may_join(const group *g, const sd_node *p) {
   const sd_value *v = p->out[0];
   if (p->n_out != 1 || !v || sd_value_is_output(v) || v->uses.len == 0 || v->rank < 0 || g->n == MAX_MEMBERS) return false;
@@ -178,6 +191,7 @@ static bool may_join(const group *g, const sd_node *p) {
   case SD_REDUCE: return (d == ONCE && same_count(v, g->members[0]->out[0])) || (d <= ROWS && reduces_trailing(p) && !g->contraction && !is_op(p, "ArgMax") && !is_op(p, "ArgMin"));
   case SD_COMPOSITE: return d == ONCE && !g->contraction && !g->composite && same_count(v, g->members[0]->out[0]);
   case SD_CONTRACT: return d == ONCE && !g->contraction && !g->composite && epilogue_only(g, v);
+  case SD_NESTS: return stores_by_element(p) && d == ONCE && !g->contraction && !g->composite && maps_only(g, v);
   default: return false;
   }
 }
@@ -210,7 +224,7 @@ static void grow(group *g) {
         if (!may_join(g, p)) continue;
         g->asked[g->n] = worst_demand(g, p->out[0]);
         g->members[g->n++] = p;
-        g->contraction |= p->op->kind == SD_CONTRACT, g->composite |= p->op->kind == SD_COMPOSITE;
+        g->contraction |= contracts(p), g->composite |= p->op->kind == SD_COMPOSITE;
         changed = true;
       }
     }

@@ -17,7 +17,8 @@ static bool is_view_row(const sd_node *n) {
 // ---- windows: parts of a concatenation and the inside of a padded value are computed where they will lie ----
 
 static bool reads_by_offset(const sd_node *n) {
-  return n->op->kind <= SD_COMPOSITE || strcmp(n->op->name, "sard.Fused") == 0 || strcmp(n->op->name, "sard.Attention") == 0;
+  return n->op->kind <= SD_COMPOSITE || strcmp(n->op->name, "sard.Fused") == 0 || strcmp(n->op->name, "sard.Attention") == 0 ||
+         strcmp(n->op->name, "sard.WinogradConv") == 0;
 }
 
 typedef struct viewed { bool *at; } viewed; // by value id: has a view
@@ -39,7 +40,7 @@ static sard_status *place_concat(sd_node *n, viewed *w, sd_pass_report *r) {
   sd_value *y = n->out[0];
   int64_t axis = sd_node_int(n, "axis", 0), count;
   sd_dim at[SD_MAX_RANK];
-  if (y->rank < 1 || y->storage || w->at[y->id] || (sd_dim_is_const(m->dims, sd_value_count(y), &count) && count <= 256)) return NULL;
+  if (y->rank < 1 || y->storage || y->view || w->at[y->id] || (sd_dim_is_const(m->dims, sd_value_count(y), &count) && count <= 256)) return NULL;
   for (uint32_t i = 0; i < y->uses.len; i++)
     if (!reads_by_offset(y->uses.at[i].node)) return NULL;
   if (axis < 0) axis += y->rank;
@@ -61,6 +62,41 @@ static sard_status *place_concat(sd_node *n, viewed *w, sd_pass_report *r) {
   return NULL;
 }
 
+// A concatenation of the first operands of a later one (dense blocks) is the beginning of it.
+static bool begins(const sd_node *c, const sd_node *whole, const viewed *w) {
+  const sd_value *y = c->out[0];
+  if (c == whole || !sd_edit_is(c, "Concat") || c->graph != whole->graph || c->n_in >= whole->n_in || c->n_in < 2) return false;
+  if (sd_node_int(c, "axis", 0) != sd_node_int(whole, "axis", 0) || y->storage || y->view || w->at[y->id] || sd_value_is_output(y)) return false;
+  for (uint32_t i = 0; i < y->uses.len; i++)
+    if (!reads_by_offset(y->uses.at[i].node)) return false;
+  for (uint32_t i = 0; i < c->n_in; i++)
+    if (c->in[i] != whole->in[i] || !can_move(c->in[i], w)) return false;
+  return true;
+}
+
+static sard_status *place_nested(sd_node *whole, viewed *w, sd_pass_report *r) {
+  sd_node *parts[256];
+  uint32_t n = 0;
+  sd_dim zero[SD_MAX_RANK];
+  sd_value *y = whole->out[0], *first = whole->in[0];
+  for (uint32_t i = 0; first && i < first->uses.len && n < 256; i++) {
+    const sd_use *u = &first->uses.at[i];
+    if (u->operand == 0 && begins(u->node, whole, w)) parts[n++] = u->node;
+  }
+  if (!n) return NULL;
+  SD_TRY(place_concat(whole, w, r));
+  for (int d = 0; d < SD_MAX_RANK; d++) zero[d] = sd_dim_const(y->graph->module->dims, 0);
+  for (uint32_t i = 0; i < n && y->view; i++) {
+    bool inside = true;
+    for (uint32_t q = 0; q < parts[i]->n_in; q++) inside &= parts[i]->in[q]->storage == y && whole->in[q] == parts[i]->in[q];
+    if (!inside) continue;
+    set_window(y->graph->module, parts[i]->out[0], y, zero);
+    parts[i]->out[0]->view = true;
+    r->rewrites++;
+  }
+  return NULL;
+}
+
 static void place_pad(sd_node *n, const viewed *w, sd_pass_report *r) {
   sd_module *m = n->graph->module;
   sd_value *x = n->in[0], *y = n->out[0];
@@ -69,7 +105,7 @@ static void place_pad(sd_node *n, const viewed *w, sd_pass_report *r) {
   if (strcmp(sd_node_str(n, "mode", "constant"), "constant") != 0 || (n->n_in > 3 && n->in[3]) || n->n_out != 1) return;
   if (!n->in[1] || !sd_value_elems(n->in[1], pads, 2 * SD_MAX_RANK, &count) || count != 2 * (uint32_t)x->rank) return;
   for (uint32_t i = 0; i < count; i++)
-    if (!sd_dim_is_const(m->dims, pads[i], NULL) || sd_dim_lt(m->dims, pads[i], sd_dim_const(m->dims, 0)) != 0) return;
+    if (sd_dim_lt(m->dims, pads[i], sd_dim_const(m->dims, 0)) != 0) return;
   if (!can_move(x, w)) return;
   set_window(m, x, y, pads);
   r->rewrites++;
@@ -123,11 +159,11 @@ static bool movable_output(const sd_graph *body, const sd_value *v, const viewed
 static sard_status *place_stacked(sd_node *n, const viewed *w, int opt, sd_pass_report *r) {
   sd_module *m = n->graph->module;
   sd_graph *body = n->bodies[0];
-  sd_dim at[SD_MAX_RANK], trip;
-  SD_TRY(sd_for_dims(n, &trip, &at[0]));
+  sd_dim at[SD_MAX_RANK];
   for (int d = 1; d < SD_MAX_RANK; d++) at[d] = sd_dim_const(m->dims, 0);
   for (uint32_t i = n->n_in; i < n->n_out; i++) {
     sd_value *v = body->outputs.at[i];
+    SD_TRY(sd_for_position(n, i, &at[0]));
     if (opt < 1 || !movable_output(body, v, w)) {
       sd_node *copy;
       SD_TRY(sd_build(body, NULL, "Identity", &v, 1, &copy));
@@ -152,6 +188,8 @@ static sard_status *place_windows(sd_graph *g, void *user) {
   memory *x = user;
   sd_module *m = g->module;
   const viewed *w = &x->views;
+  for (sd_node *n = g->last; n && x->o->opt >= 1 && m->next_id < x->limit - 512; n = n->prev)
+    if (sd_edit_is(n, "Concat")) SD_TRY(place_nested(n, &x->views, x->r));
   for (sd_node *n = g->first; n && m->next_id < x->limit - 512; n = n->next) {
     if (sd_edit_is(n, "sard.For")) SD_TRY(place_stacked(n, w, x->o->opt, x->r));
     if (x->o->opt < 1) continue;
@@ -304,7 +342,8 @@ static sard_status *share(sd_graph *g, void *user) {
       x->views.at[n->in[0]->id] = true;
       x->r->rewrites++;
     }
-    for (uint32_t i = 0; i < n->n_in && sd_edit_is(n, "sard.For"); i++) {
+    bool loop = sd_edit_is(n, "sard.For") || sd_edit_is(n, "sard.While");
+    for (uint32_t i = 0; loop && i < n->bodies[0]->inputs.len; i++) {
       sd_value *state = n->bodies[0]->inputs.at[i];
       state->storage = n->out[i];
       x->r->rewrites++;

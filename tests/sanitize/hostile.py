@@ -102,7 +102,7 @@ class Tests:
                "garbage": head("{'descr': ((((((((((((((((\n"), "cut": b"\x93NUMPY\x01\x00\xff", "empty": b"", "deep": head("(" * 60000)}
         for name, content in npy.items():
             (d / f"{name}.npy").write_bytes(content)
-            self.check(f"input/npy_{name}", (2, 3), [], *run, f"--input=x=@{d}/{name}.npy")
+            self.check(f"input/npy_{name}", (2, 3, 4), [], *run, f"--input=x=@{d}/{name}.npy")
         self.check("input/name", (2,), ["x"], *run, "--input=z=zeros")
         self.check("input/name_near", (2,), ["X"], *run, "--input=X=zeros")
         self.check("input/count", (2,), [], *run, "--input=x=1,2,3")
@@ -121,7 +121,7 @@ class Tests:
         model = self.dir / "art/good.onnx"
         self.check("output/missing_folder", (7,), [], self.sard, "compile", model, "-o", self.dir / "no/where/x.sard")
         self.check("output/below_a_file", (7,), [], self.sard, "compile", model, "-o", f"{model}/x.sard")
-        self.check("output/is_a_folder", (7,), ["directory"], self.sard, "compile", model, "-o", self.dir)
+        self.check("output/is_a_folder", (7,), ["directory", "folder"], self.sard, "compile", model, "-o", self.dir)
         self.check("output/full", (7,), [], self.sard, "compile", model, "-o", "/dev/full")
         self.check("output/outputs_below_a_file", (7,), [], self.sard, "run", model, f"--outputs={model}/out")
         self.check("output/json_below_a_file", (7,), [], self.sard, "run", model, f"--json={model}/out.json")
@@ -138,12 +138,12 @@ class Tests:
     def usage(self):
         model = self.dir / "art/good.onnx"
         for name, words in {"verb": ["frob"], "flag": ["run", model, "--treads=2"], "number": ["run", model, "--threads=many"], "level": ["run", model, "-O9"],
-                            "target": ["compile", model, "-o", "x.sard", "--target=z80"], "pass": ["compile", model, "--stop-after=fusee"], "none": [],
+                            "tolerance": ["run", model, "--expect=in", "--rtol=x"], "target": ["compile", model, "-o", "x.sard", "--target=z80"], "pass": ["compile", model, "--stop-after=fusee"],
                             "model_missing": ["run"], "seed": ["run", model, "--seed=-"], "negative": ["bench", model, "--iterations=-3"],
-                            "duration": ["bench", model, "--duration=nan"], "tolerance": ["run", model, "--rtol=x"]}.items():
+                            "duration": ["bench", model, "--duration=nan"]}.items():
             self.check(f"usage/{name}", (2,), [], self.sard, *words)
         self.check("usage/model_not_there", (7,), ["gone.onnx"], self.sard, "run", "gone.onnx")
-        self.check("usage/model_folder", (7,), ["directory"], self.sard, "run", self.dir)
+        self.check("usage/model_folder", (7,), ["directory", "folder"], self.sard, "run", self.dir)
         self.check("usage/model_fifo", (7,), [], self.sard, "run", self.dir / "bad/pipe")
         self.check("usage/memory_limit", (6,), [], self.sard, "run", self.dir / "art/chain.onnx", "--memory-limit=1")
 

@@ -219,7 +219,7 @@ MODELS = {
     "reshape_not_divisible": (one("Reshape", ("x", "s"), [ints("s", [4, -1])]), []),
     "slice_step_0": (one("Slice", ("x", "z", "z", "z", "z"), [ints("z", [0])]), ["step"]),
     "squeeze_not_1": (one("Squeeze", ("x", "a"), [ints("a", [1])]), []),
-    "gather_index": (one("Gather", ("w", "i"), [tensor("w", [3]), ints("i", [99])]), ["99"]),
+    "gather_index": (one("Gather", ("w", "i"), [tensor("w", [3], struct.pack("<3f", 1, 2, 3)), ints("i", [99])]), ["99"]),
     "gather_axis": (one("Gather", ("x", "i"), [ints("i", [0])], axis=9), ["axis"]),
     # tensors
     "tensor_overflow": (weight(tensor("w", [BIG, 8], b"\0" * 16)), ["w"]),
@@ -275,7 +275,7 @@ def put(at, raw):
 
 
 ARTIFACTS = {
-    "version_2": (put(8, struct.pack("<I", 2)), [3], ["version"]),
+    "version_99": (put(8, struct.pack("<I", 99)), [3], ["version"]),
     "version_0": (put(8, b"\0\0\0\0"), [3], ["version"]),
     "isa_unknown": (put(32, b"avx9000\0"), [5], ["avx9000"]),
     "arch_other": (put(48, b"riscv64\0"), [5], ["riscv64"]),

@@ -113,11 +113,13 @@ static sard_status *use_module(sd_module *m, const char *file) {
   if (setjmp(oom)) return SD_ERR(NOMEM, "out of memory");
   sd_arena_set_oom(m->arena, &oom);
   sard_status *st = sd_module_verify(m);
-  if (!st) {
-    accepted++;
-    st = print_again(m, file);
-    if (!st && small(m->main)) st = sd_passes_run(m, &o, NULL, NULL, after_pass, NULL);
+  if (st) { // broken text
+    sard_status_free(st);
+    return NULL;
   }
+  accepted++;
+  st = print_again(m, file);
+  if (!st && small(m->main)) st = sd_passes_run(m, &o, NULL, NULL, after_pass, NULL);
   sd_arena_set_oom(m->arena, NULL);
   return st;
 }
@@ -125,7 +127,11 @@ static sard_status *use_module(sd_module *m, const char *file) {
 static sard_status *try_graph(const char *file, const char *text) {
   sd_module *m = NULL;
   sard_status *st = sd_module_parse(text, file, &m);
-  if (!st) st = use_module(m, file);
+  if (st) { // broken text
+    sard_status_free(st);
+    return NULL;
+  }
+  st = use_module(m, file);
   sd_module_free(m);
   return st;
 }
@@ -172,48 +178,58 @@ static bool axes_small(const char *text) { // every "(number)" of an axis line
   return true;
 }
 
-static sard_status *try_kernel(const char *file, const char *text, bool emit) {
+typedef struct kernel_task { const char *text; bool use, emit; } kernel_task;
+
+static sard_status *in_arena(sard_status *(*fn)(sd_arena *a, const kernel_task *t), const kernel_task *t) {
   jmp_buf oom;
-  sd_kernel *k;
-  sd_object o;
-  (void)file;
   sd_arena *volatile a = sd_arena_new();
-  if (!a) return SD_ERR(NOMEM, "out of memory");
-  if (setjmp(oom)) {
+  if (!a || setjmp(oom)) {
     sd_arena_free(a);
     return SD_ERR(NOMEM, "out of memory");
   }
   sd_arena_set_oom(a, &oom);
-  sard_status *st = sd_kernel_parse(a, sd_dimtab_new(a), text, &k);
-  if (!st) st = sd_kernel_verify(k);
-  if (!st) {
-    accepted++;
-    sd_str s = {0};
-    st = sd_kernel_print(k, &s);
-    if (!st) {
-      sd_arena *b = sd_arena_new();
-      jmp_buf oom_b;
-      sd_kernel *again;
-      if (b && !setjmp(oom_b)) {
-        sd_arena_set_oom(b, &oom_b);
-        sard_status *why = sd_kernel_parse(b, sd_dimtab_new(b), s.p, &again);
-        if (why) st = SD_ERR(INTERNAL, "the print of an accepted kernel is refused: %s\n%s", sard_status_text(why, SARD_TEXT_MESSAGE), s.p);
-        sard_status_free(why);
-      }
-      sd_arena_free(b);
-    }
-    sd_str_free(&s);
-    if (!st && quick(k) && axes_small(text)) {
-      st = run_kernel(k);
-      // An access outside of a buffer is what the interpreter is there to find.
-      if (sard_status_code(st) == SARD_E_INTERNAL) sard_status_free(st), st = NULL;
-    }
-    const sd_isa *isa = sd_isa_find("avx2");
-    if (!st && emit && isa && axes_small(text)) st = sd_emit_llvm(k, isa, "k", 0, a, &o);
-  }
+  sard_status *st = fn(a, t);
   sd_arena_free(a);
   return st;
 }
+
+static sard_status *use_kernel(sd_arena *a, const kernel_task *t);
+
+// The print of an accepted kernel is accepted.
+static sard_status *print_kernel_again(const sd_kernel *k) {
+  sd_str s = {0};
+  sard_status *st = sd_kernel_print(k, &s);
+  if (!st) {
+    sard_status *why = in_arena(use_kernel, &(kernel_task){.text = s.p});
+    if (why) st = SD_ERR(INTERNAL, "the print of an accepted kernel is refused: %s\n%s", sard_status_text(why, SARD_TEXT_MESSAGE), s.p);
+    sard_status_free(why);
+  }
+  sd_str_free(&s);
+  return st;
+}
+
+static sard_status *use_kernel(sd_arena *a, const kernel_task *t) {
+  const sd_isa *isa = sd_isa_find("avx2");
+  sd_kernel *k;
+  sd_object o;
+  sard_status *st = sd_kernel_parse(a, sd_dimtab_new(a), t->text, &k);
+  if (!st) st = sd_kernel_verify(k);
+  if (!t->use) return st;
+  if (st) { // broken text
+    sard_status_free(st);
+    return NULL;
+  }
+  accepted++;
+  SD_TRY(print_kernel_again(k));
+  if (!quick(k) || !axes_small(t->text)) return NULL;
+  st = run_kernel(k);
+  bool outside = sard_status_code(st) == SARD_E_INTERNAL; // an access outside of a buffer: the interpreter is there to find it
+  if (!outside) SD_TRY(st);
+  sard_status_free(st);
+  return t->emit && isa ? sd_emit_llvm(k, isa, "k", 0, a, &o) : NULL;
+}
+
+static sard_status *try_kernel(const char *text, bool emit) { return in_arena(use_kernel, &(kernel_task){text, true, emit}); }
 
 // ---- files ----
 
@@ -227,7 +243,7 @@ static void variants(const char *file, const char *text, bool graph, long count,
     char *exact = strdup(copy); // reading past the end is seen
     int64_t t0 = sd_now_ns();
     if (!exact) break;
-    sard_status *st = graph ? try_graph(file, exact) : try_kernel(file, exact, i % 16 == 0);
+    sard_status *st = graph ? try_graph(file, exact) : try_kernel(exact, i % 16 == 0);
     double ms = (double)(sd_now_ns() - t0) * 1e-6;
     runs++;
     if (sard_status_code(st) == SARD_E_INTERNAL || (i == 0 && sard_status_code(st) > 0 && !graph)) report(file, i, exact, st);

@@ -89,13 +89,14 @@ static char *text(const char *fmt, ...) {
 }
 
 // B packed as [N/nr][K][nr]: axes outer panel, rows, panel lanes.
-static void gemm(const char *name, int m, int n, int k, int mr, int nr, int nv, int ku) {
+static void gemm(const char *name, int m, int n, int k, int mr, int nr, int nv, int ku, bool gelu) {
   bench(name, 2.0 * m * n * k, 4.0 * ((double)m * k + (double)k * n + (double)m * n),
         text("kernel \"gemm\" {\n axis a0 \"no\" (%d) block 1\n axis a1 \"m\" (%d) unroll %d\n axis a2 \"ni\" (%d) vec %d\n"
              " axis a3 \"k\" (%d) unroll %d\n in b0 f32 [%d]\n in b1 f32 [%d] invariant\n in b2 f32 [%d]\n out b3 f32 [%d]\n"
-             " nest a0 a1 a2 {\n b3[{(%d)a0 + (%d)a1 + (1)a2 + (0)}] ="
-             " max((sum(a3: (b0[{(%d)a1 + (1)a3 + (0)}] * b1[{(%d)a0 + (%d)a3 + (1)a2 + (0)}])) + b2[{(%d)a0 + (1)a2 + (0)}]), f32:0)\n }\n}\n",
-             n / nr, m, mr, nr, nv, k, ku, m * k, n * k, n, m * n, nr, n, k, nr * k, nr, nr));
+             " t0 = (sum(a3: (b0[{(%d)a1 + (1)a3 + (0)}] * b1[{(%d)a0 + (%d)a3 + (1)a2 + (0)}])) + b2[{(%d)a0 + (1)a2 + (0)}])\n"
+             " nest a0 a1 a2 {\n b3[{(%d)a0 + (%d)a1 + (1)a2 + (0)}] = %s\n }\n}\n",
+             n / nr, m, mr, nr, nv, k, ku, m * k, n * k, n, m * n, k, nr * k, nr, nr, nr, n,
+             gelu ? "(t0 * (f32:0.5 + (f32:0.5 * erf((t0 * f32:0.70710678)))))" : "max(t0, f32:0)"));
 }
 
 // NHWC, weights [OC/nr][kh][kw][IC][nr], padding 1, stride 1.
@@ -159,17 +160,19 @@ int main(int argc, char **argv) {
   peak = peak_of(isa);
   printf("%s: peak %.1f GFLOP/s (register-only multiply-adds)\n", isa->name, peak);
   if (isa->registers == 32) {
-    gemm("gemm 128x768x768 14x2", 128, 768, 768, 14, 32, 2, 1);
-    gemm("gemm 128x768x768 13x2", 128, 768, 768, 13, 32, 2, 1);
-    gemm("gemm 128x768x768 12x2", 128, 768, 768, 12, 32, 2, 1);
-    gemm("gemm 126x768x768 14x2", 126, 768, 768, 14, 32, 2, 1);
-    gemm("gemm 126x768x768 14x2 u2", 126, 768, 768, 14, 32, 2, 2);
-    gemm("gemm 126x768x768 14x2 u4", 126, 768, 768, 14, 32, 2, 4);
-    gemm("gemm 128x3072x768 13x2", 128, 3072, 768, 13, 32, 2, 1);
-    gemm("gemm 128x768x3072 13x2", 128, 768, 3072, 13, 32, 2, 1);
-    gemm("gemm 128x768x768 8x3", 128, 768, 768, 8, 48, 3, 1);
-    gemm("gemm 128x768x768 6x4", 128, 768, 768, 6, 64, 4, 1);
-    gemm("gemm 1x768x768 1x4", 1, 768, 768, 1, 64, 4, 1);
+    gemm("gemm 128x768x768 14x2", 128, 768, 768, 14, 32, 2, 1, false);
+    gemm("gemm 128x768x768 13x2", 128, 768, 768, 13, 32, 2, 1, false);
+    gemm("gemm 128x768x768 12x2", 128, 768, 768, 12, 32, 2, 1, false);
+    gemm("gemm 126x768x768 14x2", 126, 768, 768, 14, 32, 2, 1, false);
+    gemm("gemm 126x768x768 14x2 u2", 126, 768, 768, 14, 32, 2, 2, false);
+    gemm("gemm 126x768x768 14x2 u4", 126, 768, 768, 14, 32, 2, 4, false);
+    gemm("gemm 128x3072x768 13x2", 128, 3072, 768, 13, 32, 2, 1, false);
+    gemm("gemm 128x768x3072 13x2", 128, 768, 3072, 13, 32, 2, 1, false);
+    gemm("gemm 128x768x3072 6x4", 128, 768, 3072, 6, 64, 4, 1, false);
+    gemm("gemm+gelu 128x3072x768 14x2", 128, 3072, 768, 14, 32, 2, 1, true);
+    gemm("gemm 128x768x768 8x3", 128, 768, 768, 8, 48, 3, 1, false);
+    gemm("gemm 128x768x768 6x4", 128, 768, 768, 6, 64, 4, 1, false);
+    gemm("gemm 1x768x768 1x4", 1, 768, 768, 1, 64, 4, 1, false);
     conv("conv3x3 56x56x64", 56, 64, 64, 14, 32, 2);
     conv("conv3x3 28x28x128", 28, 128, 128, 14, 32, 2);
     conv("conv3x3 14x14x256", 14, 256, 256, 14, 32, 2);
@@ -183,12 +186,13 @@ int main(int argc, char **argv) {
     depthwise("dw3x3 14x14x512 14x1", 14, 512, 14, 1, 0);
     depthwise("dw3x3 kh loop 14x14x512 14x1", 14, 512, 14, 1, 1);
   } else {
-    gemm("gemm 128x768x768 6x2", 128, 768, 768, 6, 16, 2, 1);
-    gemm("gemm 126x768x768 6x2", 126, 768, 768, 6, 16, 2, 1);
-    gemm("gemm 126x768x768 6x2 u2", 126, 768, 768, 6, 16, 2, 2);
-    gemm("gemm 126x768x768 6x2 u4", 126, 768, 768, 6, 16, 2, 4);
-    gemm("gemm 128x768x768 4x3", 128, 768, 768, 4, 24, 3, 1);
-    gemm("gemm 1x768x768 1x4", 1, 768, 768, 1, 32, 4, 1);
+    gemm("gemm 128x768x768 6x2", 128, 768, 768, 6, 16, 2, 1, false);
+    gemm("gemm 126x768x768 6x2", 126, 768, 768, 6, 16, 2, 1, false);
+    gemm("gemm 126x768x768 6x2 u2", 126, 768, 768, 6, 16, 2, 2, false);
+    gemm("gemm 126x768x768 6x2 u4", 126, 768, 768, 6, 16, 2, 4, false);
+    gemm("gemm+gelu 128x3072x768 6x2", 128, 3072, 768, 6, 16, 2, 1, true);
+    gemm("gemm 128x768x768 4x3", 128, 768, 768, 4, 24, 3, 1, false);
+    gemm("gemm 1x768x768 1x4", 1, 768, 768, 1, 32, 4, 1, false);
     conv("conv3x3 56x56x64", 56, 64, 64, 6, 16, 2);
     conv("conv3x3 28x28x128", 28, 128, 128, 6, 16, 2);
     conv("conv3x3 14x14x256", 14, 256, 256, 5, 16, 2);

@@ -125,7 +125,8 @@ static void identities(void) {
   double f;
   CHECK(sd_x_const_value(sd_x_bin(k, SD_X_MAX, nan, one), &f, NULL) && isnan(f));
   CHECK(sd_x_const_value(sd_x_bin(k, SD_X_MIN, one, nan), &f, NULL) && isnan(f));
-  CHECK(sd_x_const_value(sd_x_bin(k, SD_X_ADD, sd_x_f(k, SD_F32, 0.1), sd_x_f(k, SD_F32, 0.2)), &f, NULL) && f == (double)(0.1f + 0.2f));
+  CHECK(sd_x_const_value(sd_x_bin(k, SD_X_ADD, sd_x_f(k, SD_F32, 0.1), sd_x_f(k, SD_F32, 0.2)), &f, NULL) &&
+      f == (double)(0.1f + 0.2f));
   CHECK(sd_x_cast(k, SD_F32, sd_x_cast(k, SD_F64, x)) == x);
   CHECK(sd_x_cast(k, SD_F32, sd_x_cast(k, SD_I32, x)) != x);
   CHECK(sd_x_cast(k, SD_I64, sd_x_cast(k, SD_I32, h)) == h);

@@ -33,7 +33,8 @@ static bool round_trip(const sd_kernel *k) {
   sard_status *st = ok ? sd_kernel_parse(arena, dims, a.p, &again) : NULL;
   if (st) printf("%s\n%s\n", sard_status_text(st, SARD_TEXT_MESSAGE), a.p);
   sard_status_free(st);
-  ok = again && !take_code(sd_kernel_print(again, &b)) && !strcmp(a.p, b.p) && sd_kernel_hash(k) == sd_kernel_hash(again);
+  ok = again && !take_code(sd_kernel_print(again, &b)) && !strcmp(a.p, b.p) &&
+      sd_kernel_hash(k) == sd_kernel_hash(again);
   if (!ok) printf("--- first\n%s\n--- again\n%s\n", a.p ? a.p : "", b.p ? b.p : "");
   sd_str_free(&a);
   sd_str_free(&b);
@@ -228,7 +229,8 @@ static void transforms(void) {
       total *= e;
     }
     sd_buf *out = sd_kernel_buf(k, SD_BUF_OUT, SD_I32, num(total), NULL);
-    sd_nest_store(k, n, out, off, rnd(6) ? random_value(k, in, idx, rank, 4) : sd_x_load(k, in, sd_x_bin(k, SD_X_MOD, off, sd_x_dim(k, num(97))), NULL), NULL);
+    sd_nest_store(k, n, out, off, rnd(6) ? random_value(k, in, idx, rank, 4) : sd_x_load(k, in, sd_x_bin(k, SD_X_MOD,
+        off, sd_x_dim(k, num(97))), NULL), NULL);
     broken += take_code(sd_kernel_verify(k)) != 0;
     broken += take_code(sd_kernel_eval(k, (void *[]){data, before}, sym, NULL)) != 0;
     texts += !round_trip(k);

@@ -12,7 +12,8 @@ static void fresh(void) {
   CHECK_OK(sd_module_new("test", &m));
   g = m->main;
 }
-static sd_value *input(const char *name, int rank, const sd_dim *dims) { return sd_graph_input(g, name, SD_F32, rank, dims); }
+static sd_value *input(const char *name, int rank, const sd_dim *dims) { return sd_graph_input(g, name, SD_F32, rank,
+    dims); }
 
 static sd_value *build(sd_graph *in, const char *op, sd_value *a, sd_value *b) {
   sd_value *ins[2] = {a, b};
@@ -45,7 +46,8 @@ static void matmul_relu(void) {
   CHECK(p && y.rank == 2 && y.dims[0] == 2 && y.dims[1] == 2);
   CHECK(p && p[0] == 0 && p[1] == 3 && p[2] == 24 && p[3] == 0.5f);
   sd_eval_free(&y);
-  sd_evalue bad[2] = {{.dtype = SD_F32, .rank = 2, .dims = {2, 4}, .data = a, .bytes = 24}, {.dtype = SD_F32, .rank = 2, .dims = {3, 2}, .data = b, .bytes = 24}};
+  sd_evalue bad[2] = {{.dtype = SD_F32, .rank = 2, .dims = {2, 4}, .data = a, .bytes = 24}, {.dtype = SD_F32,
+      .rank = 2, .dims = {3, 2}, .data = b, .bytes = 24}};
   CHECK_ERR(sd_eval_module(m, bad, 2, &y, 1, NULL, NULL), USAGE, "input 'x'");
   CHECK_ERR(sd_eval_module(m, bad, 1, &y, 1, NULL, NULL), USAGE, "1 inputs given");
   sd_module_free(m);
@@ -107,7 +109,8 @@ static void fused_heads(void) {
     const sd_nest *n = k->items.at[0].nest;
     sd_dim c;
     const sd_expr *load = n->stores.at[0].value->a[0];
-    CHECK(n->n_axes == 4 && load->op == SD_X_LOAD && sd_x_coef(k, load->a[0], n->axes[1], &c) && sd_dim_is(m->dims, c, 64));
+    CHECK(n->n_axes == 4 && load->op == SD_X_LOAD && sd_x_coef(k, load->a[0], n->axes[1], &c) && sd_dim_is(m->dims, c,
+        64));
     CHECK(load->a[0]->op == SD_X_AFFINE && sd_x_coef(k, load->a[0], n->axes[2], &c) && sd_dim_is(m->dims, c, 768));
   }
   sd_arena_free(a);

@@ -1,0 +1,385 @@
+// Winograd convolution as nests: transform of the input tiles, one matrix product per point, transform of the outputs.
+//
+// One grid tile is a block of output tiles (and a part of the output channels), small enough for the transformed
+// inputs and sums to stay in the second-level cache. The input has zero rows and columns up to whole blocks.
+#include "ir/ops/winograd.h"
+
+#include <string.h>
+
+#include "ir/ops.h"
+#include "ir/ops/xbuild.h"
+
+enum { X, U, BIAS };
+#define LINE  16               // elements of a cache line
+#define SHARED (12 * 1024 * 1024) // bytes of weights that stay in the last cache
+#define CACHE (400 * 1024) // bytes of locals that stay close
+// Multiply-adds in the time that one weight needs to come from the last cache, from memory (while others are computed).
+#define NEAR 0.6
+#define FAR  8.0
+
+// ---- transforms ----
+static const double near4 = 0.625, far4 = 1.5; // points +-near, +-far of F(4,3)
+
+static int points(int m, double *p) {
+  p[0] = 0;
+  if (m == 2) {
+    p[1] = 1, p[2] = -1;
+    return 3;
+  }
+  p[1] = near4, p[2] = -near4, p[3] = far4, p[4] = -far4;
+  return 5;
+}
+
+// Coefficient of x^j in the product of (x - p) over all finite points but `skip`.
+static double product(int m, int skip, int j) {
+  double p[SD_WINO_MAX], c[SD_WINO_MAX + 1] = {1};
+  int n = points(m, p), degree = 0;
+  for (int i = 0; i < n; i++) {
+    if (i == skip) continue;
+    degree++;
+    for (int d = degree; d >= 0; d--) c[d] = (d > 0 ? c[d - 1] : 0) - p[i] * (d < degree ? c[d] : 0);
+  }
+  return j <= degree ? c[j] : 0;
+}
+
+double sd_winograd_bt(int m, int i, int j) { return product(m, i == m + 1 ? -1 : i, j); }
+
+double sd_winograd_g(int m, int i, int j) {
+  double p[SD_WINO_MAX], n = 1, v = 1;
+  int count = points(m, p);
+  if (i == count) return j == 2;
+  for (int q = 0; q < count; q++)
+    if (q != i) n *= p[i] - p[q];
+  for (int q = 0; q < j; q++) v *= p[i];
+  return v / n;
+}
+
+double sd_winograd_at(int m, int i, int j) {
+  double p[SD_WINO_MAX], v = 1;
+  int count = points(m, p);
+  if (j == count) return i == m - 1;
+  for (int q = 0; q < i; q++) v *= p[j];
+  return v;
+}
+
+// ---- the split ----
+static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Loss by items that do not divide among threads, over a few numbers of threads.
+static double imbalance(double items) {
+  static const struct { int threads; double weight; } mix[] = {{1, 1}, {2, 1.5}, {4, 0.7}, {8, 0.4}};
+  double sum = 0, weights = 0;
+  for (size_t i = 0; i < sizeof mix / sizeof *mix; i++) {
+    double rounds = (double)ceil_div((int64_t)items, mix[i].threads);
+    sum += mix[i].weight * rounds * mix[i].threads / items;
+    weights += mix[i].weight;
+  }
+  return sum / weights;
+}
+
+static int64_t up_to(int64_t x, int64_t step) { return ceil_div(x, step) * step; }
+
+// Estimate for one image: products, transforms, weights that come from memory once in a run and from the last cache for
+// each block.
+static double estimate(const sd_winograd_plan *p, const sd_winograd_shape *s) {
+  double xi = (p->m + 2) * (p->m + 2), tiles = (double)(p->block_n * p->block_r * p->block_c), ic = (double)s->ic;
+  double part = (double)s->oc / (double)p->groups, weights = xi * ic * part; // of a block
+  int64_t rows = up_to(ceil_div(s->oh, p->m), p->block_r), cols = up_to(ceil_div(s->ow, p->m), p->block_c);
+  double blocks = (double)(rows / p->block_r * (cols / p->block_c) * p->groups); // of an image
+  double locals = xi * tiles * (ic + part) * 4, spill = locals > CACHE ? 0.1 * (locals - CACHE) / (1 << 20) : 0;
+  double compute = xi * tiles * (ic * part + 6.5 * ic + 6 * part) * (1 + (spill < 0.3 ? spill : 0.3));
+  double block = compute + weights * (weights * 4 < SHARED ? NEAR : FAR), n = s->n > 0 ? (double)s->n : 1;
+  double items = blocks * n / (double)p->block_n;
+  return block / (double)p->block_n * blocks * imbalance(items < 1 ? 1 : items) + weights * (double)p->groups * FAR / n;
+}
+
+static bool possible(const sd_winograd_plan *p, const sd_winograd_shape *s, int64_t th, int64_t tw) {
+  if (p->block_n * p->block_r * p->block_c > 112 || s->oc % p->groups) return false;
+  if (p->groups > 1 && s->oc / p->groups % 32) return false;
+  if ((s->any_h && p->block_r > 1) || (s->any_w && p->block_c != 8)) return false;
+  return p->block_n == 1 || (s->n > 0 && s->n % p->block_n == 0 && p->block_r >= th && p->block_c >= tw);
+}
+
+sd_winograd_plan sd_winograd_choose(int m, const sd_winograd_shape *s) {
+  int64_t th = ceil_div(s->oh, m), tw = ceil_div(s->ow, m);
+  sd_winograd_plan best = {m, 1, 1, s->any_w ? 8 : 1, 1, -1};
+  for (int64_t r = 1; r <= th && r <= 64; r++)
+    for (int64_t parts = 1; parts <= tw && parts <= 64; parts++)
+      for (int64_t g = 1; g <= 8; g *= 2)
+        for (int64_t n = 1; n <= 8; n *= 2) {
+          sd_winograd_plan p = {m, n, r, s->any_w ? 8 : ceil_div(tw, parts), g, 0};
+          if (!possible(&p, s, th, tw)) continue;
+          p.cost = estimate(&p, s);
+          if (best.cost < 0 || p.cost < best.cost) best = p;
+        }
+  if (best.cost < 0) best.cost = estimate(&best, s);
+  return best;
+}
+
+double sd_winograd_direct(const sd_winograd_shape *s) {
+  return 9.0 * (double)s->ic * (double)s->oc * ((double)s->oh * (double)s->ow + FAR / (s->n > 0 ? (double)s->n : 1));
+}
+
+static bool guess_size(void *user, const char *name, int64_t *v) {
+  (void)user, (void)name;
+  *v = 224;
+  return true;
+}
+
+static int64_t size_of(const sd_dimtab *t, sd_dim d, bool *any) {
+  int64_t v;
+  *any = !sd_dim_is_const(t, d, &v);
+  if (*any && !sd_dim_eval(t, d, guess_size, NULL, &v)) v = 1;
+  return v < 1 ? 1 : v;
+}
+
+sd_winograd_shape sd_winograd_shape_of(const sd_dimtab *t, sd_dim n, sd_dim oh, sd_dim ow, int64_t ic, int64_t oc) {
+  sd_winograd_shape s = {.ic = ic, .oc = oc};
+  sd_dim_is_const(t, n, &s.n);
+  s.oh = size_of(t, oh, &s.any_h), s.ow = size_of(t, ow, &s.any_w);
+  return s;
+}
+
+sd_dim sd_winograd_padded(sd_dimtab *t, int m, int64_t block, sd_dim out) { // written so that it is seen not to be less
+  sd_dim more = sd_dim_mod(t, sd_dim_sub(t, sd_dim_const(t, 0), out), sd_dim_const(t, m * block));
+  return sd_dim_add(t, sd_dim_add(t, out, sd_dim_const(t, 2)), more);
+}
+
+// ---- the row ----
+typedef struct wino {
+  const sd_node *n;
+  sd_winograd_plan p;
+  sd_dim batch, oh, ow;
+  int64_t ic, oc;
+  int points;                   // along a side
+  sd_dtype type;
+  sd_expr *n0, *r0, *c0, *oc0;  // first of the grid tile
+  sd_buf *v, *sums;
+  int64_t tiles, part;          // tiles of a block, output channels of a part
+  int64_t v_row, s_row, v_step, s_step; // elements from tile to tile, from point to point
+} wino;
+
+static sard_status *read_size(const sd_node *n, sd_dim *oh, sd_dim *ow) {
+  const sd_attr *size = sd_node_attr(n, "size");
+  sd_dim d[2];
+  if (!size || size->kind != SD_ATTR_STRINGS || size->n != 2) return SD_SH_ERR(n, MODEL, "attribute 'size' must be the two sizes of the output");
+  for (int i = 0; i < 2; i++) {
+    const char *p = size->strings[i];
+    d[i] = sd_dim_parse(sd_sh_tab(n), &p);
+    if (d[i] == SD_DIM_NONE || *p || sd_dim_lt(sd_sh_tab(n), d[i], sd_dim_const(sd_sh_tab(n), 0)) == 1)
+      return SD_SH_ERR(n, MODEL, "'%s' is not a size", size->strings[i]);
+  }
+  *oh = d[0], *ow = d[1];
+  return NULL;
+}
+
+static sard_status *check_padded(const sd_node *n, int d, sd_dim needed) {
+  sd_dimtab *t = sd_sh_tab(n);
+  if (needed != SD_DIM_NONE && (n->in[X]->dims[d] == needed || sd_dim_lt(t, n->in[X]->dims[d], needed) == 0)) return NULL;
+  sd_str s = {0};
+  sd_dim_print(t, needed, &s);
+  sard_status *st = SD_SH_ERR(n, MODEL, "dim %d of x must be %s: padded to whole blocks of tiles", d, s.p ? s.p : "");
+  sd_str_free(&s);
+  return st;
+}
+
+static sard_status *wino_read(const sd_node *n, wino *w) {
+  sd_dimtab *t = sd_sh_tab(n);
+  int64_t u[3];
+  memset(w, 0, sizeof *w);
+  w->n = n;
+  SD_TRY(sd_sh_rank(n, X, 4, 4));
+  SD_TRY(sd_sh_rank(n, U, 3, 3));
+  SD_TRY(read_size(n, &w->oh, &w->ow));
+  int64_t m = sd_node_int(n, "tile", 4);
+  if (m != 2 && m != 4) return SD_SH_ERR(n, MODEL, "attribute 'tile' is %lld, known are 2 and 4", (long long)m);
+  for (int d = 0; d < 3; d++)
+    if (!sd_dim_is_const(t, n->in[U]->dims[d], &u[d])) return SD_SH_ERR(n, MODEL, "the sizes of u must be known");
+  w->points = (int)m + 2, w->ic = u[1], w->oc = u[2], w->batch = n->in[X]->dims[0];
+  if (u[0] != w->points * w->points || w->oc < 1 || w->ic < 1 || !sd_dim_is(t, n->in[X]->dims[3], w->ic))
+    return SD_SH_ERR(n, MODEL, "u must be [%d, channels of x, channels of y]", w->points * w->points);
+  sd_winograd_shape s = sd_winograd_shape_of(t, w->batch, w->oh, w->ow, w->ic, w->oc);
+  w->p = sd_winograd_choose((int)m, &s);
+  SD_TRY(check_padded(n, 1, sd_winograd_padded(t, (int)m, w->p.block_r, w->oh)));
+  SD_TRY(check_padded(n, 2, sd_winograd_padded(t, (int)m, w->p.block_c, w->ow)));
+  if (!sd_sh_in(n, BIAS)) return NULL;
+  SD_TRY(sd_sh_rank(n, BIAS, 1, 1));
+  return sd_sh_same(n, n->in[BIAS]->dims[0], sd_dim_const(t, w->oc), "the bias and the output channels", NULL);
+}
+
+sard_status *sd_shape_winograd(sd_node *n) {
+  wino w;
+  SD_TRY(wino_read(n, &w));
+  return sd_sh_set(n, 0, n->in[X]->dtype, 4, (sd_dim[]){w.batch, w.oh, w.ow, sd_dim_const(sd_sh_tab(n), w.oc)});
+}
+
+static sd_dim d_const(sd_tb *b, int64_t v) { return sd_dim_const(b->dims, v); }
+static sd_expr *times(sd_tb *b, sd_expr *x, int64_t v) { return sd_x_mul_dim(b->k, x, d_const(b, v)); }
+
+// Index along a new grid axis times `step`; an axis of one needs none.
+static sd_expr *grid(sd_tb *b, const char *name, sd_dim extent, int64_t step) {
+  if (sd_dim_is(b->dims, extent, 1)) return x_int(b, 0);
+  sd_axis *x = sd_kernel_axis(b->k, name, extent);
+  sd_vec_push(b->arena, &b->k->grid, x);
+  return times(b, x_axis(b, x), step);
+}
+
+static sd_expr *axis(sd_tb *b, sd_nest *nest, const char *name, int64_t extent) {
+  if (extent == 1) return x_int(b, 0);
+  sd_axis *x = sd_kernel_axis(b->k, name, d_const(b, extent));
+  sd_nest_axis(nest, x);
+  return x_axis(b, x);
+}
+
+// Distance of rows of that many elements: whole lines, and no multiple of half the sets of a first-level cache.
+static int64_t row_of(int64_t elems) {
+  int64_t row = ceil_div(elems, LINE) * LINE;
+  return row % 512 ? row : row + LINE;
+}
+
+static void wino_tile(sd_tb *b, wino *w) {
+  const sd_winograd_plan *p = &w->p;
+  int64_t n = 0;
+  w->type = sd_compute_type(w->n->in[X]->dtype);
+  w->tiles = p->block_n * p->block_r * p->block_c, w->part = w->oc / p->groups;
+  w->v_row = row_of(w->ic), w->s_row = row_of(w->part);
+  w->v_step = w->tiles * w->v_row + LINE, w->s_step = w->tiles * w->s_row + LINE;
+  n = (int64_t)w->points * w->points;
+  w->v = sd_tb_local(b, w->type, d_const(b, n * w->v_step));
+  w->sums = sd_tb_local(b, w->type, d_const(b, n * w->s_step));
+  w->oc0 = grid(b, "og", d_const(b, p->groups), w->part); // outermost: neighbours read the same weights
+  w->n0 = grid(b, "nb", sd_dim_ceildiv(b->dims, w->batch, d_const(b, p->block_n)), p->block_n);
+  w->r0 = grid(b, "rb", sd_dim_ceildiv(b->dims, w->oh, d_const(b, p->m * p->block_r)), p->block_r);
+  w->c0 = grid(b, "cb", sd_dim_ceildiv(b->dims, w->ow, d_const(b, p->m * p->block_c)), p->block_c);
+}
+
+// Axes over the tiles of a block: number of the tile, image, and first row and column of its outputs.
+typedef struct place { sd_expr *t, *n, *y, *x; } place;
+static place tile_axes(sd_tb *b, const wino *w, sd_nest *nest) {
+  sd_expr *n = axis(b, nest, "n", w->p.block_n), *r = axis(b, nest, "r", w->p.block_r), *c = axis(b, nest, "c", w->p.block_c);
+  sd_expr *t = x_add(b, times(b, x_add(b, times(b, n, w->p.block_r), r), w->p.block_c), c);
+  return (place){t, x_add(b, w->n0, n), times(b, x_add(b, w->r0, r), w->p.m), times(b, x_add(b, w->c0, c), w->p.m)};
+}
+
+// x * v + z for a number v; x or z may be NULL (0).
+static sd_expr *fma_(sd_tb *b, sd_expr *x, double v, sd_expr *z) {
+  if (!x || v == 0) return z;
+  if (!z) return x_muln(b, x, v);
+  if (v == 1) return x_add(b, z, x);
+  if (v == -1) return x_sub(b, z, x);
+  return sd_x_fma(b->k, x, x_num(b, x, v), z);
+}
+
+// Bt d for one vector of points, with what rows p and -p share computed once.
+static void input_vector(sd_tb *b, int m, sd_expr *const *d, sd_expr **out) {
+  if (m == 2) {
+    out[0] = x_sub(b, d[2], d[0]), out[1] = x_add(b, d[2], d[1]), out[2] = x_sub(b, d[2], d[1]), out[3] = x_sub(b, d[3], d[1]);
+    return;
+  }
+  double n2 = near4 * near4, f2 = far4 * far4;
+  out[0] = fma_(b, d[0], n2 * f2, fma_(b, d[2], -(n2 + f2), d[4]));
+  out[5] = fma_(b, d[1], n2 * f2, fma_(b, d[3], -(n2 + f2), d[5]));
+  sd_expr *even = fma_(b, d[2], -f2, d[4]), *odd = fma_(b, d[1], -f2, d[3]);
+  out[1] = fma_(b, odd, near4, even), out[2] = fma_(b, odd, -near4, even);
+  even = fma_(b, d[2], -n2, d[4]), odd = fma_(b, d[1], -n2, d[3]);
+  out[3] = fma_(b, odd, far4, even), out[4] = fma_(b, odd, -far4, even);
+}
+
+// At s for one vector.
+static void output_vector(sd_tb *b, int m, sd_expr *const *s, sd_expr **out) {
+  sd_expr *sum = x_add(b, s[1], s[2]), *dif = x_sub(b, s[1], s[2]);
+  if (m == 2) {
+    out[0] = x_add(b, s[0], sum), out[1] = x_add(b, s[3], dif);
+    return;
+  }
+  double n2 = near4 * near4, f2 = far4 * far4;
+  sd_expr *sum2 = x_add(b, s[3], s[4]), *dif2 = x_sub(b, s[3], s[4]);
+  out[0] = x_add(b, x_add(b, sum, sum2), s[0]);
+  out[1] = fma_(b, dif2, far4, fma_(b, dif, near4, NULL));
+  out[2] = fma_(b, sum2, f2, fma_(b, sum, n2, NULL));
+  out[3] = fma_(b, dif2, far4 * f2, fma_(b, dif, near4 * n2, s[5]));
+}
+
+typedef void (*vector_fn)(sd_tb *b, int m, sd_expr *const *in, sd_expr **out);
+
+// Both directions: columns first, then rows; in [points][points], out [rows][rows].
+static void both_ways(sd_tb *b, int m, vector_fn fn, int rows, sd_expr *(*in)[SD_WINO_MAX], sd_expr *(*out)[SD_WINO_MAX]) {
+  sd_expr *half[SD_WINO_MAX][SD_WINO_MAX], *column[SD_WINO_MAX], *result[SD_WINO_MAX];
+  for (int j = 0; j < m + 2; j++) {
+    for (int i = 0; i < m + 2; i++) column[i] = in[i][j];
+    fn(b, m, column, result);
+    for (int i = 0; i < rows; i++) half[i][j] = result[i];
+  }
+  for (int i = 0; i < rows; i++) fn(b, m, half[i], out[i]);
+}
+
+static bool complete(sd_expr *(*x)[SD_WINO_MAX], int rows) {
+  for (int i = 0; i < rows; i++)
+    for (int j = 0; j < rows; j++)
+      if (!x[i][j]) return false;
+  return true;
+}
+
+static void input_nest(sd_tb *b, const wino *w) {
+  sd_nest *nest = sd_kernel_nest(b->k, NULL);
+  sd_expr *d[SD_WINO_MAX][SD_WINO_MAX], *v[SD_WINO_MAX][SD_WINO_MAX];
+  place at = tile_axes(b, w, nest);
+  sd_expr *ic = axis(b, nest, "ic", w->ic), *to = x_add(b, times(b, at.t, w->v_row), ic);
+  for (int i = 0; i < w->points; i++)
+    for (int j = 0; j < w->points; j++)
+      d[i][j] = sd_tb_load(b, w->n, X, (sd_expr *[]){at.n, x_add(b, at.y, x_int(b, i)), x_add(b, at.x, x_int(b, j)), ic});
+  if (!complete(d, w->points)) return;
+  both_ways(b, w->p.m, input_vector, w->points, d, v);
+  for (int i = 0; i < w->points; i++)
+    for (int j = 0; j < w->points; j++)
+      sd_nest_store(b->k, nest, w->v, x_add(b, to, x_int(b, (i * w->points + j) * w->v_step)), v[i][j], NULL);
+}
+
+static void product_nest(sd_tb *b, const wino *w) {
+  sd_nest *nest = sd_kernel_nest(b->k, NULL);
+  x_axes red = {.n = 0};
+  sd_expr *xi = axis(b, nest, "xi", (int64_t)w->points * w->points), *t = axis(b, nest, "t", w->tiles);
+  sd_expr *oc = axis(b, nest, "oc", w->part), *ic = x_raxis(b, &red, "ic", d_const(b, w->ic));
+  sd_expr *v = x_add(b, x_add(b, times(b, xi, w->v_step), times(b, t, w->v_row)), ic);
+  sd_expr *x = x_mul(b, sd_x_load(b->k, w->v, v, NULL), sd_tb_load(b, w->n, U, (sd_expr *[]){xi, ic, x_add(b, w->oc0, oc)}));
+  x = x_reduce(b, SD_R_SUM, &red, x);
+  if (x) sd_nest_store(b->k, nest, w->sums, x_add(b, x_add(b, times(b, xi, w->s_step), times(b, t, w->s_row)), oc), x, NULL);
+}
+
+// Condition for row or column `i` of the tile at output position `at` to exist, NULL when it always does.
+static sd_expr *inside(sd_tb *b, sd_expr *at, int i, int m, int64_t block, sd_dim size) {
+  int64_t n;
+  if (sd_dim_multiple_of(b->dims, size, m * block) || (block == 1 && i == 0)) return NULL;
+  if (sd_dim_is_const(b->dims, size, &n) && up_to(n, m * block) - m + i < n) return NULL;
+  return x_bin(b, SD_X_LT, at, x_dim(b, size));
+}
+
+static void output_nest(sd_tb *b, const wino *w) {
+  sd_nest *nest = sd_kernel_nest(b->k, NULL);
+  sd_expr *s[SD_WINO_MAX][SD_WINO_MAX], *y[SD_WINO_MAX][SD_WINO_MAX];
+  int m = w->p.m;
+  place at = tile_axes(b, w, nest);
+  sd_expr *oc = axis(b, nest, "oc", w->part), *from = x_add(b, times(b, at.t, w->s_row), oc), *channel = x_add(b, w->oc0, oc);
+  for (int i = 0; i < w->points; i++)
+    for (int j = 0; j < w->points; j++)
+      s[i][j] = sd_x_load(b->k, w->sums, x_add(b, from, x_int(b, (i * w->points + j) * w->s_step)), NULL);
+  if (!complete(s, w->points)) return;
+  both_ways(b, m, output_vector, m, s, y);
+  sd_expr *bias = sd_tb_has(w->n, BIAS) ? sd_tb_load(b, w->n, BIAS, &channel) : NULL;
+  for (int i = 0; i < m; i++)
+    for (int j = 0; j < m; j++) {
+      sd_expr *idx[4] = {at.n, x_add(b, at.y, x_int(b, i)), x_add(b, at.x, x_int(b, j)), channel};
+      sd_expr *row = inside(b, idx[1], i, m, w->p.block_r, w->oh), *col = inside(b, idx[2], j, m, w->p.block_c, w->ow);
+      sd_tb_store(b, nest, w->n, 0, idx, bias ? x_add(b, y[i][j], bias) : y[i][j], x_and(b, row, col));
+    }
+}
+
+sard_status *sd_nests_winograd(sd_tb *b, const sd_node *n) {
+  wino w;
+  SD_TRY(wino_read(n, &w));
+  wino_tile(b, &w);
+  input_nest(b, &w);
+  product_nest(b, &w);
+  output_nest(b, &w);
+  return NULL; // errors of the expressions are in b->error
+}

@@ -1,0 +1,358 @@
+#!/usr/bin/env python3
+"""Operators of com.microsoft and ai.onnx.ml against ONNX Runtime, on small models made here.
+
+usage: python3 ms_cases.py SARD [PREFIX...]     needs the packages onnx, onnxruntime and numpy; without them it says so
+and ends with 77. Each model runs twice: at -O3 with the dims as they are, and at -O0 with all input dims symbolic.
+"""
+import os
+import subprocess
+import sys
+import tempfile
+
+try:
+    import numpy as np
+    import onnx
+    import onnxruntime as ort
+    from onnx import TensorProto, helper, numpy_helper
+except ImportError as e:
+    print(f"ms_cases: skipped, no package {e.name}")
+    sys.exit(77)
+
+MS, ML = "com.microsoft", "ai.onnx.ml"
+rng = np.random.default_rng(7)
+CASES = []
+
+
+def f32(*shape, scale=1.0):
+    return (rng.standard_normal(shape) * scale).astype(np.float32)
+
+
+def u8(*shape):
+    return rng.integers(0, 256, shape, dtype=np.uint8)
+
+
+def i8(*shape):
+    return rng.integers(-128, 128, shape).astype(np.int8)
+
+
+def case(name, op, domain, inputs, outputs, attrs=None, const=(), rtol=1e-3, atol=1e-4, fixed=(), lead=9):
+    """inputs: (name, array or None); const: names that are initializers; fixed: inputs whose dims stay numbers; lead: so
+    many dims may be symbolic; outputs: number, or list of names ("" = not wanted, "free..." = may hold anything)."""
+    fixed = {n: 0 for n in fixed}
+    CASES.append((name, op, domain, inputs, outputs, attrs or {}, set(const), rtol, atol, {n: fixed.get(n, lead) for n, _ in inputs}))
+
+
+def model_of(op, domain, inputs, outputs, attrs, const, fixed, symbolic):
+    names = [n if a is not None else "" for n, a in inputs]
+    node = helper.make_node(op, names, outputs, domain=domain, name="node", **attrs)
+    infos, init = [], []
+    for n, a in inputs:
+        if a is None:
+            continue
+        if n in const:
+            init.append(numpy_helper.from_array(a, n))
+            continue
+        dims = [f"{n}_{i}" if symbolic and i < fixed[n] and d > 1 else d for i, d in enumerate(a.shape)]
+        infos.append(helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), dims))
+    outs = [onnx.ValueInfoProto(name=o) for o in outputs if o]
+    graph = helper.make_graph([node], "case", infos, outs, init)
+    imports = [helper.make_opsetid("", 17), helper.make_opsetid(MS, 1), helper.make_opsetid(ML, 5 if op == "TreeEnsemble" else 3)]
+    return helper.make_model(graph, opset_imports=imports, ir_version=8)
+
+
+def expected(model):
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def differ(got, want, rtol, atol):
+    if got.shape != want.shape or got.dtype != want.dtype:
+        return f"{got.dtype}{list(got.shape)} instead of {want.dtype}{list(want.shape)}"
+    if want.dtype.kind in "iu" and want.dtype.itemsize == 1:  # a tie may round the other way
+        bad = np.abs(got.astype(int) - want.astype(int)) > 1
+    elif want.dtype.kind == "f":
+        bad = ~np.isclose(got, want, rtol=rtol, atol=atol, equal_nan=True)
+    else:
+        bad = got != want
+    if not bad.any():
+        return None
+    i = tuple(np.argwhere(bad)[0])
+    return f"{bad.sum()} of {bad.size} differ, first at {list(map(int, i))}: {got[i]} instead of {want[i]}"
+
+
+def run(sard, model, inputs, outputs, level, folder):
+    path, ins, outs = f"{folder}/model.onnx", f"{folder}/in", f"{folder}/out"
+    os.makedirs(ins, exist_ok=True)
+    with open(path, "wb") as f:
+        f.write(model.SerializeToString())
+    for i, info in enumerate(model.graph.input):
+        with open(f"{ins}/input_{i}.pb", "wb") as f:
+            f.write(numpy_helper.from_array(dict(inputs)[info.name], info.name).SerializeToString())
+    p = subprocess.run([sard, "run", path, "--inputs", ins, "--outputs", outs, f"-O{level}", "--quiet"], capture_output=True,
+                       text=True, timeout=120)
+    if p.returncode:
+        return None, f"exit {p.returncode}: {' '.join(p.stderr.split())[:600]}"
+    read = lambda i: numpy_helper.to_array(onnx.load_tensor(f"{outs}/output_{i}.pb"))
+    return [read(i) for i in range(len(outputs))], None
+
+
+def test(sard, c):
+    name, op, domain, inputs, outputs, attrs, const, rtol, atol, fixed = c
+    names = [f"y{i}" for i in range(outputs)] if isinstance(outputs, int) else outputs
+    given = [n for n in names if n]
+    try:
+        session = expected(model_of(op, domain, inputs, names, attrs, const, fixed, False))
+        want = session.run(given, {n: a for n, a in inputs if a is not None and n not in const})
+    except Exception as e:
+        return [f"onnxruntime: {' '.join(str(e).split())[:300]}"]
+    found = []
+    for level, symbolic in ((3, False), (0, True)):
+        with tempfile.TemporaryDirectory() as folder:
+            got, bad = run(sard, model_of(op, domain, inputs, names, attrs, const, fixed, symbolic), inputs, given, level, folder)
+        for n, g, w in zip(given, got or [], want):
+            bad = bad or not n.startswith("free") and differ(g, w, rtol, atol) and f"output {n}: {differ(g, w, rtol, atol)}"
+        if bad:
+            found.append(f"-O{level}{' symbolic' if symbolic else ''}: {bad}")
+    return found
+
+
+# ---- com.microsoft: quantized ----
+def scalar(v, t=np.float32):
+    return np.array(v, t)
+
+
+def quantized_cases():
+    for bits, block, k in ((4, 32, 96), (4, 16, 40), (8, 32, 64)):
+        n, blocks = 24, -(-k // block)
+        b, s = u8(n, blocks, block * bits // 8), np.abs(f32(n, blocks, scale=0.1))
+        zp = u8(n, (blocks * bits + 7) // 8)
+        for form, z in (("", None), ("_zeros", zp), ("_float_zeros", np.abs(f32(n, blocks, scale=4)) if bits == 4 else None)):
+            if form == "_float_zeros" and z is None:
+                continue
+            case(f"nbits{bits}_{block}{form}", "MatMulNBits", MS, [("A", f32(2, 5, k)), ("B", b), ("S", s), ("Z", z)], 1,
+                 dict(K=k, N=n, bits=bits, block_size=block), "BSZ", atol=2e-3)
+    case("nbits4_bias", "MatMulNBits", MS, [("A", f32(3, 64)), ("B", u8(8, 2, 16)), ("S", f32(8, 2)), ("Z", None), ("G", None),
+                                            ("C", f32(8))], 1, dict(K=64, N=8, bits=4, block_size=32), "BSC", atol=5e-3)
+    q = [("A", u8(2, 4, 8)), ("sa", scalar(0.02)), ("za", scalar(120, np.uint8)), ("B", u8(4, 8)), ("sb", scalar(0.03)),
+         ("zb", scalar(100, np.uint8)), ("sc", scalar(0.05)), ("zc", scalar(128, np.uint8))]
+    case("qlinear_add", "QLinearAdd", MS, q, 1, const=["sa", "za", "sb", "zb", "sc", "zc"])
+    case("qlinear_mul", "QLinearMul", MS, q, 1, const=["sa", "za", "sb", "zb", "sc", "zc"])
+    u = [("X", u8(2, 6, 8, 8)), ("sx", scalar(0.03)), ("zx", scalar(110, np.uint8)), ("sy", scalar(1 / 128)), ("zy", scalar(10, np.uint8))]
+    c4 = ["sx", "zx", "sy", "zy"]
+    case("qlinear_sigmoid", "QLinearSigmoid", MS, u, 1, const=c4)
+    case("qlinear_leaky", "QLinearLeakyRelu", MS, u, 1, dict(alpha=0.2), const=c4)
+    case("qlinear_softmax", "QLinearSoftmax", MS, u, 1, dict(axis=-1, opset=13), const=c4)
+    case("qlinear_softmax_old", "QLinearSoftmax", MS, u, 1, dict(axis=1, opset=12), const=c4)
+    case("qlinear_average_pool", "QLinearAveragePool", MS, u, 1, dict(kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]), const=c4)
+    case("qlinear_global_average_pool", "QLinearGlobalAveragePool", MS, u, 1, dict(channels_last=0), const=c4)
+    case("qlinear_global_average_pool_last", "QLinearGlobalAveragePool", MS, u, 1, dict(channels_last=1), const=c4)
+    case("qlinear_concat", "QLinearConcat", MS, [("sy", scalar(0.04)), ("zy", scalar(100, np.uint8)), ("a", u8(2, 3)), ("sa", scalar(0.02)),
+         ("za", scalar(90, np.uint8)), ("b", u8(2, 5)), ("sb", scalar(0.05)), ("zb", scalar(128, np.uint8))], 1, dict(axis=1),
+         const=["sy", "zy", "sa", "za", "sb", "zb"])
+    gemm = [("A", u8(5, 16)), ("sa", scalar(0.02)), ("za", scalar(120, np.uint8)), ("B", i8(16, 7)), ("sb", np.abs(f32(7, scale=0.05))),
+            ("zb", np.zeros(7, np.int8)), ("C", rng.integers(-9999, 9999, 7).astype(np.int32)), ("sy", scalar(0.3)), ("zy", scalar(77, np.uint8))]
+    case("qgemm", "QGemm", MS, gemm, 1, dict(alpha=0.5), const=["sa", "za", "B", "sb", "zb", "C", "sy", "zy"])
+    case("qgemm_float", "QGemm", MS, gemm[:7], 1, const=["sa", "za", "B", "sb", "zb", "C"])
+    case("qgemm_trans", "QGemm", MS, gemm[:3] + [("B", i8(7, 16)), ("sb", scalar(0.1)), ("zb", scalar(3, np.int8))] + gemm[6:], 1,
+         dict(transB=1), const=["sa", "za", "B", "sb", "zb", "C", "sy", "zy"])
+    case("dynamic_matmul", "DynamicQuantizeMatMul", MS, [("A", f32(3, 16)), ("B", i8(16, 6)), ("s", scalar([0.1])), ("z", scalar([2], np.int8)),
+         ("C", f32(6))], 1, const=["B", "s", "z", "C"])
+    case("matmul_integer_float", "MatMulIntegerToFloat", MS, [("A", u8(3, 16)), ("B", u8(16, 6)), ("sa", scalar(0.1)), ("sb", np.abs(f32(6))),
+         ("za", scalar(100, np.uint8)), ("zb", u8(6)), ("C", f32(6))], 1, const=["B", "sa", "sb", "za", "zb", "C"])
+    case("ms_quantize", "QuantizeLinear", MS, [("x", f32(3, 4)), ("s", np.abs(f32(4)) + 0.1), ("z", u8(4))], 1, dict(axis=1), const="sz")
+    case("ms_dequantize", "DequantizeLinear", MS, [("x", u8(3, 4)), ("s", np.abs(f32(3))), ("z", u8(3))], 1, dict(axis=0), const="sz")
+    for d, name in ((1, "forward"), (2, "bidirectional")):
+        case(f"dynamic_lstm_{name}", "DynamicQuantizeLSTM", MS, [("X", f32(5, 1, 8)), ("W", i8(d, 8, 24)), ("R", i8(d, 6, 24)), ("B", f32(d, 48)),
+             ("L", None), ("h", f32(d, 1, 6)), ("c", f32(d, 1, 6)), ("P", None), ("sw", np.full(d, 0.01, np.float32)), ("zw", np.zeros(d, np.int8)),
+             ("sr", np.full(d, 0.01, np.float32)), ("zr", np.zeros(d, np.int8))], 3, dict(hidden_size=6, direction=name),
+             const=["W", "R", "B", "sw", "zw", "sr", "zr"], atol=2e-3)
+    case("qattention", "QAttention", MS, [("x", u8(2, 5, 16)), ("w", i8(16, 48)), ("b", f32(48)), ("sx", scalar(0.02)), ("sw", scalar(0.01)),
+         ("m", np.array([5, 3], np.int32)), ("zx", scalar(128, np.uint8)), ("zw", scalar(0, np.int8))], 1, dict(num_heads=4),
+         const=["w", "b", "sx", "sw", "zx", "zw"])
+    ids, tables = rng.integers(0, 10, (2, 4)).astype(np.int32), [u8(10, 8), u8(6, 8), u8(2, 8), u8(8), u8(8)]
+    names = ["word", "pos", "seg", "gamma", "beta"]
+    case("qembed", "QEmbedLayerNormalization", MS, [("ids", ids), ("segs", ids % 2)] + list(zip(names, tables)) + [("mask", np.ones((2, 4), np.int32))] +
+         [("s" + n, scalar(0.01 * (i + 1))) for i, n in enumerate(names)] + [("z" + n, scalar(100 + i, np.uint8)) for i, n in enumerate(names)], 2,
+         const=names + ["s" + n for n in names] + ["z" + n for n in names])
+
+
+# ---- com.microsoft: attention and others ----
+def attention_cases():
+    x, w, b = f32(2, 5, 16), f32(16, 48, scale=0.3), f32(48)
+    base = [("x", x), ("w", w), ("b", b)]
+    case("attention", "Attention", MS, base, 1, dict(num_heads=4), "wb")
+    case("attention_causal", "Attention", MS, base, 1, dict(num_heads=4, unidirectional=1), "wb")
+    case("attention_lengths", "Attention", MS, base + [("m", np.array([5, 3], np.int32))], 1, dict(num_heads=2), "wb", fixed="m")
+    case("attention_mask", "Attention", MS, base + [("m", np.array([[1, 1, 1, 0, 0], [0, 1, 1, 1, 1]], np.int32))], 1, dict(num_heads=4), "wb")
+    case("attention_mask3", "Attention", MS, base + [("m", np.tril(np.ones((2, 5, 5), np.int32)))], 1, dict(num_heads=4), "wb")
+    case("attention_past", "Attention", MS, base + [("m", None), ("p", f32(2, 2, 4, 3, 4))], 2, dict(num_heads=4, unidirectional=1), "wb")
+    case("attention_bias", "Attention", MS, base + [("m", None), ("p", None), ("a", f32(2, 4, 5, 5))], 1, dict(num_heads=4, scale=0.3), "wb")
+    case("attention_sizes", "Attention", MS, [("x", x), ("w", f32(16, 40, scale=0.3)), ("b", f32(40))], 1, dict(num_heads=4, qkv_hidden_sizes=[16, 16, 8]), "wb")
+    q, k, v = f32(2, 5, 16), f32(2, 7, 16), f32(2, 7, 16)
+    case("mha", "MultiHeadAttention", MS, [("q", q), ("k", k), ("v", v)], 1, dict(num_heads=4))
+    case("mha_bias", "MultiHeadAttention", MS, [("q", q), ("k", k), ("v", v), ("b", f32(48))], 1, dict(num_heads=4), "b")
+    case("mha_padding", "MultiHeadAttention", MS, [("q", q), ("k", k), ("v", v), ("b", None), ("m", rng.integers(0, 2, (2, 7)).astype(np.int32))], 1, dict(num_heads=4))
+    case("mha_past", "MultiHeadAttention", MS, [("q", q), ("k", q + 1), ("v", q - 1), ("b", None), ("m", None), ("a", f32(1, 4, 5, 8)), ("pk", f32(2, 4, 3, 4)),
+                                                ("pv", f32(2, 4, 3, 4))], 3, dict(num_heads=4))
+    case("mha_cross", "MultiHeadAttention", MS, [("q", q), ("k", f32(2, 4, 7, 4)), ("v", f32(2, 4, 7, 4))], 1, dict(num_heads=4))
+    case("mha_packed_kv", "MultiHeadAttention", MS, [("q", q), ("k", f32(2, 7, 4, 2, 4))], 1, dict(num_heads=4))
+    case("mha_packed_qkv", "MultiHeadAttention", MS, [("q", f32(2, 5, 4, 3, 4))], 1, dict(num_heads=4))
+    cos, sin = np.cos(f32(16, 8)).astype(np.float32), np.sin(f32(16, 8)).astype(np.float32)
+    for name, s, p, lens, total, extra in (("prompt", 4, 0, [3, 3], 4, {}), ("decode", 1, 5, [5, 5], 6, {}), ("window", 1, 7, [7, 7], 8, dict(local_window_size=3)),
+                                           ("shared", 1, 12, [5, 7], 8, {}), ("softcap", 4, 0, [3, 3], 4, dict(softcap=2.0))):
+        for rope in (0, 1):
+            past = f32(2, 2, p, 16)
+            case(f"gqa_{name}{'_rotary' if rope else ''}", "GroupQueryAttention", MS, [("q", f32(2, s, 64)), ("k", f32(2, s, 32)), ("v", f32(2, s, 32)), ("pk", past),
+                 ("pv", past + 1), ("n", np.array(lens, np.int32)), ("t", np.array(total, np.int32))] + ([("cos", cos), ("sin", sin)] if rope else []),
+                 3 if name != "shared" else ["y0", "free1", "free2"],  # behind the sequence a cache holds anything
+                 dict(num_heads=4, kv_num_heads=2, do_rotary=rope, **extra), ["t", "cos", "sin"], lead=2)
+    case("gqa_packed", "GroupQueryAttention", MS, [("q", f32(2, 4, 128)), ("k", None), ("v", None), ("pk", f32(2, 2, 0, 16)), ("pv", f32(2, 2, 0, 16)),
+         ("n", np.array([3, 3], np.int32)), ("t", np.array(4, np.int32)), ("cos", cos), ("sin", sin)], 3, dict(num_heads=4, kv_num_heads=2, do_rotary=1), ["t", "cos", "sin"], lead=2)
+    ids = rng.integers(0, 10, (2, 4)).astype(np.int32)
+    emb = [("ids", ids), ("segs", ids % 2), ("w", f32(10, 8)), ("p", f32(6, 8)), ("s", f32(2, 8)), ("g", f32(8)), ("b", f32(8))]
+    case("embed", "EmbedLayerNormalization", MS, emb + [("m", np.array([[1, 1, 0, 0], [1, 1, 1, 1]], np.int32))], 2, const="wpsgb")
+    case("embed_sum", "EmbedLayerNormalization", MS, [emb[0], ("segs", None)] + emb[2:4] + [("s", None)] + emb[5:], 3, const="wpgb")
+    case("trilu", "Trilu", MS, [("x", f32(2, 4, 5)), ("k", np.array(1, np.int64))], 1, dict(upper=0), "k")
+    case("inverse", "Inverse", MS, [("x", f32(3, 5, 5) + 3 * np.eye(5, dtype=np.float32))], 1, fixed="x")
+    case("inverse_symbolic", "Inverse", MS, [("x", f32(2, 2, 4, 4) + 3 * np.eye(4, dtype=np.float32)[::-1])], 1, fixed="x")
+    case("ngram", "NGramRepeatBlock", MS, [("ids", np.array([[1, 2, 3, 1, 2], [4, 4, 4, 4, 4]], np.int64)), ("s", f32(2, 6))], 1, dict(ngram_size=3))
+    x, skip = f32(2, 3, 8), f32(2, 3, 8)
+    case("skip_layer_norm", "SkipLayerNormalization", MS, [("x", x), ("s", skip), ("g", f32(8)), ("b", f32(8)), ("c", f32(8))], ["y", "", "", "sum"], const="gbc")
+    case("skip_rms_norm", "SkipSimplifiedLayerNormalization", MS, [("x", x), ("s", skip), ("g", f32(8))], ["y", "", "", "sum"], const="g")
+    for op in ("Gelu", "QuickGelu", "FastGelu"):
+        case(op.lower(), op, MS, [("x", f32(3, 8))], 1)
+    case("bias_gelu", "BiasGelu", MS, [("x", f32(3, 8)), ("b", f32(8))], 1, const="b")
+    case("fused_matmul", "FusedMatMul", MS, [("a", f32(2, 4, 3)), ("b", f32(2, 5, 4))], 1, dict(transA=1, transB=1, alpha=0.5))
+
+
+def moe_cases():
+    E, H, I = 4, 16, 32
+    x, r, w1, w2, w3 = f32(2, 3, H), f32(6, E), f32(E, I, H, scale=0.3), f32(E, H, I, scale=0.3), f32(E, I, H, scale=0.3)
+    for act in ("relu", "gelu", "silu", "identity"):
+        case("moe_" + act, "MoE", MS, [("x", x), ("r", r), ("w1", w1), ("b1", f32(E, I)), ("w2", w2), ("b2", f32(E, H))], 1,
+             dict(k=2, activation_type=act, normalize_routing_weights=1), ["w1", "b1", "w2", "b2"], lead=2)
+    for fusion in (1, 2):
+        case(f"moe_swiglu{fusion}", "MoE", MS, [("x", x), ("r", r), ("w1", f32(E, 2 * I, H, scale=0.3)), ("b1", f32(E, 2 * I)), ("w2", w2), ("b2", f32(E, H))], 1,
+             dict(k=2, activation_type="swiglu", swiglu_fusion=fusion, activation_alpha=1.7, activation_beta=1.0, swiglu_limit=7.0), ["w1", "b1", "w2", "b2"], lead=2)
+    for bits in (4, 8):
+        q = [("x", x), ("r", r), ("w1", u8(E, I, H * bits // 8)), ("s1", np.abs(f32(E, I, scale=0.02))), ("b1", None), ("w2", u8(E, H, I * bits // 8)),
+             ("s2", np.abs(f32(E, H, scale=0.02)))]
+        case(f"qmoe{bits}", "QMoE", MS, q, 1, dict(k=2, expert_weight_bits=bits, activation_type="silu", normalize_routing_weights=1),
+             ["w1", "s1", "w2", "s2"], atol=5e-2, lead=2)
+        b = [("x", x), ("r", r)] + [("w1", q[2][1]), ("s1", np.abs(f32(E, I, H // 16, scale=0.02))), ("b1", None), ("w2", q[5][1]), ("s2", np.abs(f32(E, H, I // 16, scale=0.02)))]
+        case(f"qmoe{bits}_blocks", "QMoE", MS, b, 1, dict(k=1, expert_weight_bits=bits, activation_type="silu", block_size=16), ["w1", "s1", "w2", "s2"],
+             atol=5e-2, lead=2)
+
+
+# ---- ai.onnx.ml ----
+def tree_nodes(depth, trees, features, modes=("BRANCH_LEQ",), missing=False):
+    """Complete trees with some early leaves: attribute lists, and the leaves as (tree, node)."""
+    a = {k: [] for k in ("treeids", "nodeids", "featureids", "values", "modes", "truenodeids", "falsenodeids", "missing_value_tracks_true", "hitrates")}
+    leaves = []
+    for t in range(trees):
+        for i in range(2 ** (depth + 1) - 1):
+            leaf = i >= 2 ** depth - 1
+            if leaf:
+                leaves.append((t, i))
+            for k, v in (("treeids", t), ("nodeids", i), ("featureids", 0 if leaf else int(rng.integers(features))), ("values", 0.0 if leaf else float(f32(1)[0])),
+                         ("modes", "LEAF" if leaf else str(rng.choice(modes))), ("truenodeids", 0 if leaf else 2 * i + 1), ("falsenodeids", 0 if leaf else 2 * i + 2),
+                         ("missing_value_tracks_true", int(missing and rng.integers(2))), ("hitrates", 1.0)):
+                a[k].append(v)
+    return {"nodes_" + k: v for k, v in a.items()}, leaves
+
+
+def weights_of(what, leaves, per_leaf, targets, positive=False):
+    rows = [(t, i, k, float(f32(1)[0])) for t, i in leaves for k in (range(targets) if per_leaf == "all" else [per_leaf(t)])]
+    return {f"{what}_treeids": [r[0] for r in rows], f"{what}_nodeids": [r[1] for r in rows], f"{what}_ids": [r[2] for r in rows],
+            f"{what}_weights": [abs(r[3]) / 8 if positive else r[3] for r in rows]}
+
+
+def tree_cases():
+    x = f32(9, 6)
+    with_nan = x.copy()
+    with_nan[::2, ::2] = np.nan
+    all_modes = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ")
+    nodes, leaves = tree_nodes(3, 7, 6)
+    case("tree_regressor", "TreeEnsembleRegressor", ML, [("x", x)], 1, dict(n_targets=1, base_values=[0.5], **nodes, **weights_of("target", leaves, lambda t: 0, 1)))
+    case("tree_regressor_two", "TreeEnsembleRegressor", ML, [("x", x)], 1, dict(n_targets=3, **nodes, **weights_of("target", leaves, "all", 3)))
+    for how in ("AVERAGE", "MIN", "MAX"):
+        case("tree_regressor_" + how.lower(), "TreeEnsembleRegressor", ML, [("x", x)], 1,
+             dict(n_targets=2, aggregate_function=how, **nodes, **weights_of("target", leaves, "all", 2)))
+    case("tree_regressor_boost", "TreeEnsembleRegressor", ML, [("x", x)], 1, dict(n_targets=3, **nodes, **weights_of("target", leaves, lambda t: t % 3, 3)))
+    mixed, leaves2 = tree_nodes(3, 5, 6, all_modes, True)
+    case("tree_modes", "TreeEnsembleRegressor", ML, [("x", with_nan)], 1, dict(n_targets=1, **mixed, **weights_of("target", leaves2, lambda t: 0, 1)))
+    for post in ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT"):
+        case("tree_classifier_" + post.lower(), "TreeEnsembleClassifier", ML, [("x", x)], 2, dict(classlabels_int64s=[3, 1, 7], post_transform=post, **nodes,
+             **weights_of("class", leaves, "all", 3, post == "PROBIT")), atol=2e-3 if post == "PROBIT" else 1e-4)
+        if post == "PROBIT":
+            continue
+        case("tree_binary_" + post.lower(), "TreeEnsembleClassifier", ML, [("x", x)], 2, dict(classlabels_int64s=[0, 1], post_transform=post, base_values=[0.1],
+             **nodes, **weights_of("class", leaves, lambda t: 0, 1)))
+    case("tree_binary_positive", "TreeEnsembleClassifier", ML, [("x", x)], 2, dict(classlabels_int64s=[4, 2], **nodes, **weights_of("class", leaves, lambda t: 0, 1, True)))
+    case("tree_classifier_base", "TreeEnsembleClassifier", ML, [("x", x)], 2, dict(classlabels_int64s=[0, 1, 2], base_values=[0.1, 0.2, 0.3], post_transform="SOFTMAX",
+         **nodes, **weights_of("class", leaves, lambda t: t % 3, 3)))
+    case("tree_f64", "TreeEnsembleRegressor", ML, [("x", x.astype(np.float64))], 1, dict(n_targets=1, **nodes, **weights_of("target", leaves, lambda t: 0, 1)))
+
+
+def ml_cases():
+    x = f32(5, 4)
+    case("scaler", "Scaler", ML, [("x", x)], 1, dict(offset=[0.5, 1.0, -1.0, 0.0], scale=[2.0, 0.5, 1.0, 3.0]))
+    case("scaler_i64", "Scaler", ML, [("x", rng.integers(-9, 9, (5, 4)))], 1, dict(offset=[0.5], scale=[2.0]))
+    for norm in ("MAX", "L1", "L2"):
+        case("normalizer_" + norm.lower(), "Normalizer", ML, [("x", x)], 1, dict(norm=norm))
+    nan = x.copy()
+    nan[1, 2] = np.nan
+    case("imputer", "Imputer", ML, [("x", nan)], 1, dict(imputed_value_floats=[1.0, 2.0, 3.0, 4.0], replaced_value_float=float("nan")))
+    case("imputer_i64", "Imputer", ML, [("x", np.array([[1, -1], [2, 3]]))], 1, dict(imputed_value_int64s=[7], replaced_value_int64=-1))
+    case("binarizer", "Binarizer", ML, [("x", x)], 1, dict(threshold=0.2))
+    case("array_feature", "ArrayFeatureExtractor", ML, [("x", x), ("i", np.array([[0, 3, 3]]))], 1)
+    case("feature_vectorizer", "FeatureVectorizer", ML, [("a", x), ("b", f32(5, 2))], 1, dict(inputdimensions=[4, 2]), fixed="ab")
+    case("one_hot", "OneHotEncoder", ML, [("x", np.array([[1, 5], [3, 9]]))], 1, dict(cats_int64s=[1, 3, 5], zeros=1))
+    case("label_encoder", "LabelEncoder", ML, [("x", np.array([1, 5, 9, 3]))], 1, dict(keys_int64s=[1, 3, 5], values_floats=[0.5, 1.5, 2.5], default_float=-1.0))
+    case("linear_regressor", "LinearRegressor", ML, [("x", x)], 1, dict(coefficients=[float(v) for v in f32(8)], intercepts=[0.5, -1.0], targets=2))
+    for post in ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO"):
+        case("linear_classifier_" + post.lower(), "LinearClassifier", ML, [("x", x)], 2, dict(coefficients=[float(v) for v in f32(12)], intercepts=[0.5, -1.0, 0.1],
+             classlabels_ints=[2, 4, 6], post_transform=post))
+        case("linear_binary_" + post.lower(), "LinearClassifier", ML, [("x", x)], 2, dict(coefficients=[float(v) for v in f32(4)], intercepts=[0.5],
+             classlabels_ints=[2, 4], post_transform=post))
+    sv = f32(6, 4)
+    for kernel in ("LINEAR", "RBF", "POLY", "SIGMOID"):
+        common = dict(kernel_type=kernel, kernel_params=[0.3, 0.1, 2.0], support_vectors=[float(v) for v in sv.ravel()])
+        case("svm_regressor_" + kernel.lower(), "SVMRegressor", ML, [("x", x)], 1, dict(n_supports=6, coefficients=[float(v) for v in f32(6)], rho=[0.2], **common))
+        case("svm_classifier_" + kernel.lower(), "SVMClassifier", ML, [("x", x)], 2, dict(vectors_per_class=[2, 1, 3], classlabels_ints=[5, 6, 7],
+             coefficients=[float(v) for v in f32(12)], rho=[0.2, -0.1, 0.3], **common))
+    case("svm_one_class", "SVMRegressor", ML, [("x", x)], 1, dict(n_supports=6, one_class=1, coefficients=[float(v) for v in f32(6)], rho=[0.2], **common))
+    for post in ("NONE", "LOGISTIC"):
+        case("svm_binary_" + post.lower(), "SVMClassifier", ML, [("x", x)], 2, dict(vectors_per_class=[2, 4], classlabels_ints=[5, 6],
+             coefficients=[float(v) for v in f32(6)], rho=[0.2], post_transform=post, **common))
+    case("svm_probability", "SVMClassifier", ML, [("x", x)], 2, dict(vectors_per_class=[2, 1, 3], classlabels_ints=[5, 6, 7], prob_a=[-1.0, -0.5, -2.0],
+         prob_b=[0.1, 0.2, -0.3], coefficients=[float(v) for v in f32(12)], rho=[0.2, -0.1, 0.3], **common))
+    case("svm_binary_probability", "SVMClassifier", ML, [("x", x)], 2, dict(vectors_per_class=[2, 4], classlabels_ints=[5, 6], prob_a=[-1.0], prob_b=[0.1],
+         coefficients=[float(v) for v in f32(6)], rho=[0.2], **common))
+
+
+def main():
+    sard, prefixes = sys.argv[1], tuple(sys.argv[2:])
+    for make in (quantized_cases, attention_cases, moe_cases, tree_cases, ml_cases):
+        make()
+    passed = failed = skipped = 0
+    for c in CASES:
+        if prefixes and not c[0].startswith(prefixes):
+            continue
+        found = test(sard, c)
+        if not found:
+            passed += 1
+        elif found[0].startswith("onnxruntime:"):
+            skipped += 1
+            print(f"skip {c[0]}: {found[0]}")
+        else:
+            failed += 1
+            for text in found:
+                print(f"FAIL {c[0]} {text}")
+    print(f"{passed} passed, {failed} failed, {skipped} not run by onnxruntime")
+    sys.exit(failed > 0)
+
+
+main()

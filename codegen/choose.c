@@ -383,6 +383,21 @@ static int turned_axis(const choice *c) {
   return turned == 1 && guess(c, c->n->axes[found]) >= c->lanes ? found : -1;
 }
 
+// All reductions are short and of known length (softmax over a few channels): each lane makes its own.
+static bool short_reductions(const choice *c) {
+  for (uint32_t i = 0; i < c->reductions.len; i++) {
+    int64_t steps = 1;
+    const sd_expr *r = c->reductions.at[i].expr;
+    if (r->a[0]->op == SD_X_MUL) return false; // a product reads rows
+    for (uint32_t x = 0; x < r->n_axes; x++) {
+      if (!known(c, r->axes[x]) || r->axes[x]->limit) return false;
+      steps *= guess(c, r->axes[x]);
+      if (steps > 32) return false;
+    }
+  }
+  return true;
+}
+
 static void schedule_map(choice *c) {
   sd_nest *n = c->n;
   if (c->vaxis >= 0) {
@@ -413,7 +428,7 @@ static sard_status *schedule_nest(choice *c) {
   for (uint32_t i = 0; i < c->reductions.len && c->vaxis >= 0; i++)
     along |= sd_x_uses_axis(c->reductions.at[i].expr, n->axes[c->vaxis]);
   if (!done) {
-    if (!along) schedule_map(c);
+    if (!along || short_reductions(c)) schedule_map(c);
     schedule_row_reductions(c);
     double work = nest_points(c) * (along ? reduce_work(c) + 1 : 1);
     if (!along && c->reductions.len) { // each row costs at least its reduction

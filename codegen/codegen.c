@@ -112,15 +112,8 @@ sard_status *sd_gen_kernel(sd_gen *g, sd_node *n, sd_arena *scratch) {
 }
 
 static sard_status *lower_all(sd_gen *g) {
-  jmp_buf oom;
-  sd_arena *volatile scratch = sd_arena_new();
-  if (!scratch) return SD_ERR(NOMEM, "out of memory");
-  if (setjmp(oom)) {
-    sd_arena_free(scratch);
-    sd_arena_oom(g->a);
-  }
-  sd_arena_set_oom(scratch, &oom);
-  sard_status *st = sd_gen_graph(g, g->m->main, scratch, &oom, 0);
+  sd_arena *scratch = sd_arena_scratch(g->m->arena);
+  sard_status *st = sd_gen_graph(g, g->m->main, scratch, 0);
   sd_arena_free(scratch);
   if (!st && g->o->opt > 0) sd_gen_sweep(g);
   return st;

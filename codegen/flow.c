@@ -7,7 +7,6 @@
 typedef struct flow {
   sd_gen *g;
   sd_arena *scratch;
-  jmp_buf *oom;
   int depth;
 } flow;
 
@@ -170,8 +169,13 @@ static sard_status *add_if(flow *f, sd_node *n) {
 
 static sard_status *add_define(flow *f, sd_node *n) {
   sd_step *s = add(f, SARD_AS_DEFINE, n, n->in, 1);
-  for (uint32_t i = 0; i < n->out[0]->n_elems; i++) sd_vec_push(f->g->a, &s->defs, n->out[0]->elems[i]);
+  const sd_attr *symbols = sd_node_attr(n, "symbols");
+  for (uint32_t i = 0; i < symbols->n; i++) {
+    const char *p = symbols->strings[i];
+    sd_vec_push(f->g->a, &s->defs, sd_dim_parse(tab(f), &p));
+  }
   sd_vec_push(f->g->a, &s->dims, sd_dim_const(tab(f), n->out[0]->dtype));
+  sd_vec_push(f->g->a, &s->dims, sd_dim_const(tab(f), sd_node_int(n, "sign", 0)));
   n->out[0]->storage = n->in[0]; // the same numbers
   return NULL;
 }
@@ -222,7 +226,6 @@ static sard_status *node_steps(flow *f, sd_node *n) {
   if (!needs_code(n)) return NULL;
   sard_status *st = sd_gen_kernel(f->g, n, f->scratch);
   sd_arena_reset(f->scratch);
-  sd_arena_set_oom(f->scratch, f->oom);
   return st;
 }
 
@@ -236,8 +239,8 @@ static sard_status *graph_steps(flow *f, sd_graph *graph) {
   return NULL;
 }
 
-sard_status *sd_gen_graph(sd_gen *g, sd_graph *graph, sd_arena *scratch, jmp_buf *oom, int depth) {
-  flow f = {g, scratch, oom, depth};
+sard_status *sd_gen_graph(sd_gen *g, sd_graph *graph, sd_arena *scratch, int depth) {
+  flow f = {g, scratch, depth};
   return graph_steps(&f, graph);
 }
 

@@ -49,7 +49,7 @@ static inline sd_value *sd_gen_root(sd_value *v) {
 sard_status *sd_gen_kernel(sd_gen *g, sd_node *n, sd_arena *scratch); // one dispatch
 // ---- codegen/flow.c ----
 // Appends the steps of a graph, loops and branches included, to g->steps.
-sard_status *sd_gen_graph(sd_gen *g, sd_graph *graph, sd_arena *scratch, jmp_buf *oom, int depth);
+sard_status *sd_gen_graph(sd_gen *g, sd_graph *graph, sd_arena *scratch, int depth);
 // Removes steps whose results nobody reads, and kernels that no step runs.
 void sd_gen_sweep(sd_gen *g);
 // ---- codegen/plan_write.c ----

@@ -464,7 +464,15 @@ static sard_status *run_define(machine *x, sd_node *n) {
   const sd_value *y = n->out[0];
   void *data;
   SD_TRY(operand_data(x, n->in[0], &data));
-  for (uint32_t i = 0; i < y->n_elems; i++) SD_TRY(set_symbol(x, y->elems[i], sd_dtype_get_i64(y->dtype, data, i)));
+  const sd_attr *a = sd_node_attr(n, "symbols");
+  bool with_sign = sd_node_int(n, "sign", 0) != 0;
+  for (uint32_t i = 0; i < a->n; i++) {
+    const char *p = a->strings[i];
+    int64_t v = sd_dtype_get_i64(y->dtype, data, with_sign ? i / 2 : i);
+    if (with_sign && v == INT64_MIN) v++;
+    if (with_sign) v = i % 2 ? (v < 0 ? -v : 0) : (v > 0 ? v : 0);
+    SD_TRY(set_symbol(x, sd_dim_parse(x->m->dims, &p), v));
+  }
   return assign(x, y, n->in[0]);
 }
 

@@ -454,13 +454,34 @@ static bool border_only(const sd_node *n) {
   return !strcmp(n->op->name, "Pad") && n->in[0] && n->in[0]->window && n->in[0]->storage == n->out[0];
 }
 
-static void border_nest(sd_tb *b, const sd_node *n, int side, bool high, sd_expr *value) {
-  const sd_value *x = n->in[0], *y = n->out[0];
+// The first padded axis (but not the last one) and those before it make the grid, one tile for each row along them:
+// `rows` holds their indices, `inside` whether the row crosses the operand; NULL for values of rank 1.
+typedef struct border { const sd_node *n; int first; sd_expr *rows[SD_MAX_RANK], *inside, *value; } border;
+
+static void border_grid(sd_tb *b, border *s) {
+  const sd_value *x = s->n->in[0], *y = s->n->out[0];
+  sd_dim end = SD_DIM_NONE;
+  for (s->first = y->rank > 1 ? 0 : -1; s->first < y->rank - 2; s->first++)
+    if (!sd_dim_eq(b->dims, x->dims[s->first], y->dims[s->first])) break;
+  for (int d = 0; d <= s->first; d++) {
+    sd_axis *a = sd_kernel_axis(b->k, "row", y->dims[d]);
+    sd_vec_push(b->arena, &b->k->grid, a);
+    s->rows[d] = sd_x_axis(b->k, a);
+    end = sd_dim_add(b->dims, x->window[d], x->dims[d]);
+  }
+  if (s->first < 0) return;
+  sd_expr *row = s->rows[s->first];
+  s->inside = sd_x_bin(b->k, SD_X_AND, sd_x_bin(b->k, SD_X_LE, sd_x_dim(b->k, x->window[s->first]), row),
+                       sd_x_bin(b->k, SD_X_LT, row, sd_x_dim(b->k, end)));
+}
+
+// The part of a row that lies below (high: above) the operand along `side`; on the first axis: all of a row outside.
+static void border_nest(sd_tb *b, const border *s, int side, bool high) {
+  const sd_value *x = s->n->in[0], *y = s->n->out[0];
   sd_nest *nest = NULL;
-  sd_expr *idx[SD_MAX_RANK];
-  sd_buf *buf = sd_tb_out(b, n, 0);
+  sd_expr *idx[SD_MAX_RANK], *zero = sd_x_i(b->k, SD_I64, 0), *guard = s->inside;
   sd_dim start[SD_MAX_RANK], extent[SD_MAX_RANK];
-  for (int d = 0; d < y->rank; d++) { // sides before this one are done: stay between them
+  for (int d = s->first + 1; d < y->rank; d++) { // sides before this one are done: stay between them
     start[d] = d < side ? x->window[d] : sd_dim_const(b->dims, 0);
     extent[d] = d < side ? x->dims[d] : y->dims[d];
     if (d != side) continue;
@@ -471,13 +492,19 @@ static void border_nest(sd_tb *b, const sd_node *n, int side, bool high, sd_expr
   }
   nest = sd_kernel_nest(b->k, NULL);
   for (int d = 0; d < y->rank; d++) {
-    idx[d] = sd_x_dim(b->k, start[d]);
-    if (sd_dim_is(b->dims, extent[d], 1)) continue;
+    idx[d] = d <= s->first ? s->rows[d] : sd_x_dim(b->k, start[d]);
+    if (d <= s->first || sd_dim_is(b->dims, extent[d], 1)) continue;
     sd_axis *a = sd_kernel_axis(b->k, "i", extent[d]);
+    if (guard) { // the condition becomes the length of the outermost loop
+      sd_expr *all = sd_x_dim(b->k, extent[d]);
+      a->limit = side > s->first ? sd_x_sel(b->k, guard, all, zero) : sd_x_sel(b->k, guard, zero, all);
+      guard = NULL;
+    }
     sd_nest_axis(nest, a);
     idx[d] = sd_x_bin(b->k, SD_X_ADD, idx[d], sd_x_axis(b->k, a));
   }
-  sd_nest_store(b->k, nest, buf, sd_tb_offset(b, y, idx), value, NULL);
+  if (guard && side == s->first) guard = sd_x_un(b->k, SD_X_NOT, guard);
+  sd_nest_store(b->k, nest, sd_tb_out(b, s->n, 0), sd_tb_offset(b, y, idx), s->value, guard);
 }
 
 static sard_status *lower_border(sd_tb *b, const sd_node *n) {
@@ -489,8 +516,12 @@ static sard_status *lower_border(sd_tb *b, const sd_node *n) {
   } else {
     value = sd_x_f(b->k, sd_compute_type(y->dtype), 0);
   }
-  for (int d = 0; d < y->rank && value; d++)
-    for (int high = 0; high < 2; high++) border_nest(b, n, d, high, value);
+  border s = {.n = n, .value = value};
+  if (!value) return NULL;
+  border_grid(b, &s);
+  if (s.inside) border_nest(b, &s, s.first, false);
+  for (int d = s.first + 1; d < y->rank; d++)
+    for (int high = 0; high < 2; high++) border_nest(b, &s, d, high);
   return NULL;
 }
 

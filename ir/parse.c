@@ -299,9 +299,27 @@ static sard_status *parse_types(parser *s, sd_node *n, type *types) {
   return NULL;
 }
 
-// Inference recomputes the symbolic contents; the types that the text gives win over it.
-static sard_status *infer(const parser *s, sd_node *n, const type *types) {
+// Shape functions may add nodes (sard.Define): their values get ids that the text does not use.
+static sard_status *infer_above(parser *s, sd_node *n) {
+  uint32_t saved = s->m->next_id;
+  s->m->next_id = s->inserted;
   sard_status *st = sd_node_infer(n);
+  s->inserted = s->m->next_id;
+  s->m->next_id = saved;
+  return st;
+}
+
+static void find_ids(parser *s) {
+  for (const char *p = strchr(s->text, '%'); p; p = strchr(p + 1, '%')) {
+    unsigned long id = isdigit((unsigned char)p[1]) ? strtoul(p + 1, NULL, 10) : 0;
+    if (id < UINT32_MAX / 2 && id >= s->above) s->above = (uint32_t)id + 1;
+  }
+  s->inserted = s->above;
+}
+
+// Inference recomputes the symbolic contents; the types that the text gives win over it.
+static sard_status *infer(parser *s, sd_node *n, const type *types) {
+  sard_status *st = infer_above(s, n);
   if (st && !types) {
     int line, column;
     position(s, &line, &column);
@@ -486,6 +504,7 @@ static sard_status *parse_storage(parser *s) {
 }
 
 static sard_status *parse_module(parser *s) {
+  find_ids(s);
   SD_TRY(parse_header(s));
   SD_TRY(sd_parse_need(s, "graph"));
   SD_TRY(sd_parse_quoted(s, &s->m->main->name));
@@ -493,7 +512,7 @@ static sard_status *parse_module(parser *s) {
   sd_parse_skip(s);
   if (*s->p) return sd_parse_fail(s, "text after the end");
   SD_TRY(parse_storage(s));
-  s->m->next_id = s->next_id;
+  s->m->next_id = s->inserted > s->above ? s->inserted : s->next_id;
   return NULL;
 }
 

@@ -10,6 +10,7 @@ typedef struct parser {
   sd_module *m;
   sd_value **table; // values by id, open addressing
   uint32_t cap, n_ids, next_id;
+  uint32_t above, inserted; // above all ids of the text; next id of values that inference adds
   SD_VEC(fixup) fixups;
 } parser;
 

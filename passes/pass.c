@@ -24,14 +24,7 @@ const sd_pass *sd_pass_find(const char *name) {
 }
 
 static sard_status *run_one(const sd_pass *p, sd_module *m, const sd_pass_options *o, sd_pass_report *r) {
-  jmp_buf oom;
-  sd_arena *volatile scratch = sd_arena_new();
-  if (!scratch) return SD_ERR(NOMEM, "out of memory");
-  if (setjmp(oom)) {
-    sd_arena_free(scratch);
-    sd_arena_oom(m->arena);
-  }
-  sd_arena_set_oom(scratch, &oom);
+  sd_arena *scratch = sd_arena_scratch(m->arena);
   sard_status *st = p->run(m, o, scratch, r);
   sd_arena_free(scratch);
   return sd_status_field(st, SARD_TEXT_PASS, "%s", p->name);

@@ -82,7 +82,9 @@ typedef enum sard_art_stepkind {
   // made, set at the end; further bufs are emptied at the start (see APPEND).
   SARD_AS_LOOP,
   SARD_AS_BRANCH, // runs the next `body` steps where the byte of bufs[0] is not 0, else the `other` steps behind them
-  SARD_AS_DEFINE, // the element i of integer buffer bufs[0] becomes the value of symbol defs[i]; dims: its sd_dtype
+  // Element i of integer buffer bufs[0] becomes the value of symbol defs[i]; dims: its sd_dtype, and 1 where each element
+  // has two symbols, what it is above and below 0.
+  SARD_AS_DEFINE,
   SARD_AS_SET,    // the value of slot dims[i] becomes the value of symbol defs[i]; all are read first
   SARD_AS_APPEND, // bufs: source, and the buffer whose contents grow by it
   SARD_AS_HOST,   // runs the host function `op` (runtime/host.h); dims describe the tensors, see there

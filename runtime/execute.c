@@ -113,12 +113,17 @@ static sard_status *run_append(sard_session *s, uint32_t step) {
 
 static sard_status *run_define(sard_session *s, const sard_art_step *t) {
   const sd_art *a = &s->model->art;
-  uint32_t b = a->lists[t->bufs];
+  uint32_t b = a->lists[t->bufs], each = s->dim[a->lists[t->dims + 1]] ? 2 : 1;
   sd_dtype type = (sd_dtype)s->dim[a->lists[t->dims]];
   uint64_t bytes;
-  if (!sd_dtype_bytes(type, t->n_def, &bytes) || bytes > room(s, b) || (bytes && !s->buf[b]))
-    return SD_ERR(MODEL, "%u sizes are read from a buffer of %llu bytes", t->n_def, (unsigned long long)room(s, b));
-  for (uint32_t i = 0; i < t->n_def; i++) SD_TRY(sd_late_set(s, a->lists[t->defs + i], sd_dtype_get_i64(type, s->buf[b], i)));
+  if (!sd_dtype_bytes(type, t->n_def / each, &bytes) || bytes > room(s, b) || (bytes && !s->buf[b]))
+    return SD_ERR(MODEL, "%u sizes are read from a buffer of %llu bytes", t->n_def / each, (unsigned long long)room(s, b));
+  for (uint32_t i = 0; i < t->n_def / each; i++) {
+    int64_t v = sd_dtype_get_i64(type, s->buf[b], i);
+    if (each == 2 && v == INT64_MIN) v++; // the same meaning, and it can be negated
+    SD_TRY(sd_late_set(s, a->lists[t->defs + i * each], each == 2 && v < 0 ? 0 : v));
+    if (each == 2) SD_TRY(sd_late_set(s, a->lists[t->defs + i * each + 1], v < 0 ? -v : 0));
+  }
   return NULL;
 }
 

@@ -152,22 +152,25 @@ static sard_status *check_dispatch(const sd_art *a, uint32_t i) {
   return check_slot(a, s->scratch, "step", i);
 }
 
-static bool arena(const sd_art *a, uint32_t list) { return a->bufs[a->lists[list]].kind == SARD_AB_ARENA; }
-
 // Numbers of buffers, sizes and symbols that each kind of step takes.
 static sard_status *check_shape(const sd_art *a, uint32_t i, const int64_t *value, const uint8_t *known) {
   const sard_art_step *s = &a->steps[i];
   bool ok = true;
   switch (s->kind) {
-  case SARD_AS_COPY: ok = s->n_buf == 2 && !s->n_def; break;
+  case SARD_AS_COPY:
+    if (s->n_buf != 2) return BAD("copy step %u has %u buffers", i, s->n_buf);
+    break;
   case SARD_AS_LOOP:
     ok = s->n_def >= 1 && s->n_def <= 2 && (s->tiles == SARD_ART_NONE ? s->n_buf >= 1 : s->tiles < a->n_dims);
     for (uint32_t k = 1; k < s->n_buf && ok; k++) ok = a->bufs[a->lists[s->bufs + k]].kind != SARD_AB_CONST;
     break;
   case SARD_AS_BRANCH: ok = s->n_buf == 1 && !s->n_def; break;
-  case SARD_AS_DEFINE: ok = s->n_buf == 1 && s->n_dim == 1 && known[a->lists[s->dims]] && sd_dtype_is_int((sd_dtype)value[a->lists[s->dims]]); break;
+  case SARD_AS_DEFINE:
+    ok = s->n_buf == 1 && s->n_dim == 2 && known[a->lists[s->dims]] && known[a->lists[s->dims + 1]] &&
+         sd_dtype_is_int((sd_dtype)value[a->lists[s->dims]]);
+    break;
   case SARD_AS_SET: ok = s->n_dim == s->n_def && s->n_def <= 64; break;
-  case SARD_AS_APPEND: ok = s->n_buf == 2 && arena(a, s->bufs + 1); break;
+  case SARD_AS_APPEND: ok = s->n_buf == 2; break; // to a late buffer: see check_late
   case SARD_AS_HOST: break; // its lists are read with checks
   default: return BAD("step %u is of unknown kind %u", i, s->kind);
   }

@@ -4,8 +4,8 @@
 #include "frontend/cli/tools.h"
 #include "runtime/model.h"
 
-// Decides which values share storage: left out, because here every value is kept, and the interpreter keeps each
-// apart.
+// Decides which values share storage: it runs when every value is an output and so kept; the interpreter, which keeps
+// each value apart, gets the module without it.
 static const char *const SHARING_PASS = "memory";
 
 static const char *pass_before(const char *name) {
@@ -72,14 +72,19 @@ static sard_status *guarded(sd_observer *w,
   return fn(w, ctx, o);
 }
 
-static sard_status *outputs_and_code(sd_observer *w, sard_context *ctx, const sd_driver_options *o) {
-  SD_TRY(add_outputs(w));
-  return generate(w, ctx, o);
+static sard_status *add_outputs_guarded(sd_observer *w, sard_context *ctx, const sd_driver_options *o) {
+  (void)ctx, (void)o;
+  return add_outputs(w);
 }
 
-static sard_status *compile(sd_observer *w, sard_context *ctx, const char *path, const sd_driver_options *o) {
-  SD_TRY(prepare(w, path, o));
-  return guarded(w, outputs_and_code, ctx, o);
+static sard_status *compile(sd_observer *w, sard_context *ctx, const char *path, const sd_driver_options *given) {
+  sd_driver_options o = *given;
+  sd_driver_report report = {0};
+  SD_TRY(prepare(w, path, given));
+  SD_TRY(guarded(w, add_outputs_guarded, ctx, given));
+  o.dump = NULL, o.from = SHARING_PASS;
+  SD_TRY(sd_driver_passes(w->module, &o, &report, w->arena));
+  return guarded(w, generate, ctx, given);
 }
 
 static sard_status *outputs_again(sd_observer *w, sard_context *ctx, const sd_driver_options *o) {

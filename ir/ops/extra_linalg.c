@@ -27,7 +27,9 @@ static sd_expr *axis_of(elim *e, sd_nest *nest, sd_dim extent) {
   sd_nest_axis(nest, a);
   return x_axis(e->b, a);
 }
-static sd_expr *at(elim *e, sd_expr *i, sd_expr *j) { return x_add(e->b, sd_x_mul_dim(e->b->k, i, e->width), j); }
+static sd_expr *at(elim *e, sd_expr *i, sd_expr *j) {
+  return x_add(e->b, sd_x_mul_dim(e->b->k, i, e->width), j);
+}
 static sd_expr *get(elim *e, sd_buf *buf, sd_expr *i) { return sd_x_load(e->b->k, buf, i, NULL); }
 static void put(elim *e, sd_nest *nest, sd_buf *buf, sd_expr *i, sd_expr *x) {
   if (i && x) sd_nest_store(e->b->k, nest, buf, i, x, NULL);
@@ -85,17 +87,22 @@ static void eliminate(elim *e, sd_items *body, sd_expr *k) {
   bool inverse = e->width != e->size;
   sd_nest *nest = nest_in(e, body);
   sd_expr *i = axis_of(e, nest, e->size), *pivot = get(e, e->a, at(e, k, k));
-  sd_expr *f = x_div(b, get(e, e->a, at(e, i, k)), pivot), *others = x_bin(b, inverse ? SD_X_NE : SD_X_LT, k, i);
+  sd_expr *f = x_div(b, get(e, e->a, at(e, i, k)), pivot),
+          *others = x_bin(b, inverse ? SD_X_NE : SD_X_LT, k, i);
   sd_expr *zero = x_num(b, pivot, 0);
-  if (!inverse) others = x_and(b, others, x_bin(b, SD_X_NE, pivot, zero)); // a singular matrix has determinant 0
-  else f = x_sel(b, others, f, x_sub(b, x_num(b, pivot, 1), x_div(b, x_num(b, pivot, 1), pivot)));
-  put(e, nest, e->factor, i, inverse ? f : x_sel(b, others, f, zero)); // row k of an inverse: x - (1 - 1/p) x = x / p
+  if (!inverse)
+    others = x_and(b, others, x_bin(b, SD_X_NE, pivot, zero)); // a singular matrix has determinant 0
+  else
+    f = x_sel(b, others, f, x_sub(b, x_num(b, pivot, 1), x_div(b, x_num(b, pivot, 1), pivot)));
+  put(e, nest, e->factor, i,
+      inverse ? f : x_sel(b, others, f, zero)); // row k of an inverse: x - (1 - 1/p) x = x / p
   nest = nest_in(e, body);
   sd_expr *j = axis_of(e, nest, e->width);
   put(e, nest, e->row, j, get(e, e->a, at(e, k, j)));
   nest = nest_in(e, body);
   i = axis_of(e, nest, e->size), j = axis_of(e, nest, e->width);
-  put(e, nest, e->a, at(e, i, j), x_sub(b, get(e, e->a, at(e, i, j)), x_mul(b, get(e, e->factor, i), get(e, e->row, j))));
+  put(e, nest, e->a, at(e, i, j),
+      x_sub(b, get(e, e->a, at(e, i, j)), x_mul(b, get(e, e->factor, i), get(e, e->row, j))));
 }
 
 static sard_status *run(sd_tb *b, const sd_node *n, bool inverse) {
@@ -121,7 +128,8 @@ static sard_status *run(sd_tb *b, const sd_node *n, bool inverse) {
   exchange_rows(&e, body, k);
   nest = nest_in(&e, body);
   sd_expr *d = x_mul(b, get(&e, e.det, zero), get(&e, e.a, at(&e, k, k)));
-  put(&e, nest, e.det, axis_of(&e, nest, one), x_sel(b, x_bin(b, SD_X_EQ, get(&e, e.pivot, zero), k), d, x_un(b, SD_X_NEG, d)));
+  put(&e, nest, e.det, axis_of(&e, nest, one),
+      x_sel(b, x_bin(b, SD_X_EQ, get(&e, e.pivot, zero), k), d, x_un(b, SD_X_NEG, d)));
   eliminate(&e, body, k);
   nest = nest_in(&e, NULL);
   sd_buf *y = sd_tb_out(b, n, 0);
@@ -132,7 +140,8 @@ static sard_status *run(sd_tb *b, const sd_node *n, bool inverse) {
   }
   int rank = n->in[0]->rank;
   e.batch[rank - 2] = axis_of(&e, nest, e.size), e.batch[rank - 1] = axis_of(&e, nest, e.size);
-  put(&e, nest, y, sd_tb_offset(b, n->out[0], e.batch), get(&e, e.a, at(&e, e.batch[rank - 2], x_add(b, e.batch[rank - 1], x_dim(b, e.size)))));
+  put(&e, nest, y, sd_tb_offset(b, n->out[0], e.batch),
+      get(&e, e.a, at(&e, e.batch[rank - 2], x_add(b, e.batch[rank - 1], x_dim(b, e.size)))));
   return NULL;
 }
 

@@ -19,7 +19,9 @@ static sd_value *negative_log_likelihood(xg *g, sd_value *x, sd_value *target, s
   int64_t one = 1;
   if (g->st) return NULL;
   if (x->rank < 2 || target->rank != x->rank - 1)
-    return sd_xg_fail(g, SD_SH_ERR(g->at, MODEL, "scores of rank %d with classes of rank %d", x->rank, target->rank)), NULL;
+    return sd_xg_fail(g, SD_SH_ERR(g->at, MODEL, "scores of rank %d with classes of rank %d", x->rank,
+                                   target->rank)),
+           NULL;
   sd_value *ignored = NULL, *zero = sd_xg_num(g, x->dtype, 0), *w = NULL;
   target = sd_xg_cast(g, SD_I64, target);
   if (ignores) {
@@ -27,9 +29,11 @@ static sd_value *negative_log_likelihood(xg *g, sd_value *x, sd_value *target, s
     target = XG(g, "Where", ignored, sd_xg_num(g, SD_I64, 0), target);
   }
   sd_value *axis = sd_xg_ints(g, &one, 1);
-  sd_value *loss = XG(g, "Neg", XG(g, "Squeeze", XG(g, "GatherElements axis=1", x, XG(g, "Unsqueeze", target, axis)), axis));
+  sd_value *loss = XG(
+      g, "Neg", XG(g, "Squeeze", XG(g, "GatherElements axis=1", x, XG(g, "Unsqueeze", target, axis)), axis));
   if (weight) w = XG(g, "Gather axis=0", weight, target);
-  else if (ignores) w = sd_xg_num(g, x->dtype, 1);
+  else if (ignores)
+    w = sd_xg_num(g, x->dtype, 1);
   if (ignores) w = XG(g, "Where", ignored, zero, w), loss = XG(g, "Where", ignored, zero, loss);
   if (weight) loss = XG(g, "Mul", loss, w);
   return reduced(g, loss, w);
@@ -50,12 +54,15 @@ sard_status *sd_rewrite_softmax_loss(sd_node *n) {
 }
 
 // ---- optimizers: operands R, T, then X..., G..., states...; outputs X..., states... ----
-static sd_value *mul(xg *g, sd_value *x, double v) { return x ? XG(g, "Mul", x, sd_xg_num(g, x->dtype, v)) : NULL; }
+static sd_value *mul(xg *g, sd_value *x, double v) {
+  return x ? XG(g, "Mul", x, sd_xg_num(g, x->dtype, v)) : NULL;
+}
 
 static sard_status *groups_of(const sd_node *n, uint32_t per, uint32_t *count) {
   *count = (n->n_in - 2) / per;
   if (n->n_in < 2 + per || (n->n_in - 2) % per || n->n_out != *count * (per - 1))
-    return SD_SH_ERR(n, MODEL, "%u operands and %u outputs do not fit %u for each tensor", n->n_in, n->n_out, per);
+    return SD_SH_ERR(n, MODEL, "%u operands and %u outputs do not fit %u for each tensor", n->n_in, n->n_out,
+                     per);
   for (uint32_t i = 0; i < n->n_in; i++)
     if (!n->in[i]) return SD_SH_ERR(n, MODEL, "operand %u is missing", i);
   return NULL;
@@ -83,11 +90,15 @@ sard_status *sd_rewrite_adam(sd_node *n) {
     sd_value *x = n->in[2 + i], *d = penalized(&g, x, n->in[2 + k + i]);
     sd_value *v = XG(&g, "Add", mul(&g, n->in[2 + 2 * k + i], alpha), mul(&g, d, 1 - alpha));
     sd_value *h = XG(&g, "Add", mul(&g, n->in[2 + 3 * k + i], beta), mul(&g, XG(&g, "Mul", d, d), 1 - beta));
-    sd_value *root = XG(&g, "Add", XG(&g, "Sqrt", h), sd_xg_num(&g, x->dtype, sd_node_float(n, "epsilon", 1e-6f)));
-    sd_value *rate = XG(&g, "Div", XG(&g, "Mul", sd_xg_cast(&g, x->dtype, n->in[0]), XG(&g, "Sqrt", unbiased(&g, beta, x->dtype))),
-                        unbiased(&g, alpha, x->dtype));
+    sd_value *root =
+        XG(&g, "Add", XG(&g, "Sqrt", h), sd_xg_num(&g, x->dtype, sd_node_float(n, "epsilon", 1e-6f)));
+    sd_value *rate =
+        XG(&g, "Div",
+           XG(&g, "Mul", sd_xg_cast(&g, x->dtype, n->in[0]), XG(&g, "Sqrt", unbiased(&g, beta, x->dtype))),
+           unbiased(&g, alpha, x->dtype));
     sd_value *y = XG(&g, "Sub", x, XG(&g, "Mul", rate, XG(&g, "Div", v, root)));
-    outs[i] = mul(&g, y, 1 - sd_node_float(n, "norm_coefficient_post", 0)), outs[k + i] = v, outs[2 * k + i] = h;
+    outs[i] = mul(&g, y, 1 - sd_node_float(n, "norm_coefficient_post", 0)), outs[k + i] = v,
+    outs[2 * k + i] = h;
   }
   return sd_xg_finish(&g, outs, n->n_out);
 }
@@ -103,7 +114,8 @@ sard_status *sd_rewrite_adagrad(sd_node *n) {
     sd_value *rate = XG(&g, "Div", sd_xg_cast(&g, x->dtype, n->in[0]),
                         XG(&g, "Add", one, mul(&g, steps, sd_node_float(n, "decay_factor", 0))));
     sd_value *h = XG(&g, "Add", n->in[2 + 2 * k + i], XG(&g, "Mul", d, d));
-    sd_value *root = XG(&g, "Add", XG(&g, "Sqrt", h), sd_xg_num(&g, x->dtype, sd_node_float(n, "epsilon", 0)));
+    sd_value *root =
+        XG(&g, "Add", XG(&g, "Sqrt", h), sd_xg_num(&g, x->dtype, sd_node_float(n, "epsilon", 0)));
     outs[i] = XG(&g, "Sub", x, XG(&g, "Div", XG(&g, "Mul", rate, d), root)), outs[k + i] = h;
   }
   return sd_xg_finish(&g, outs, n->n_out);

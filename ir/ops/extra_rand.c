@@ -1,5 +1,5 @@
-// Random operators: numbers are a hash of the seed and the element's position, so they do not depend on threads, shapes
-// of tiles or the machine.
+// Random operators: numbers are a hash of the seed and the element's position, so they do not depend on
+// threads, shapes of tiles or the machine.
 #include <math.h>
 #include <string.h>
 
@@ -19,7 +19,9 @@ static sd_expr *u32(sd_tb *b, uint32_t v) { return sd_x_i(b->k, SD_U32, v); }
 
 // A finalizer that mixes all bits of a 32-bit number.
 static sd_expr *mixed(sd_tb *b, sd_expr *x) {
-  static const struct { uint32_t shift, factor; } steps[] = {{16, 0x7feb352du}, {15, 0x846ca68bu}, {16, 0}};
+  static const struct {
+    uint32_t shift, factor;
+  } steps[] = {{16, 0x7feb352du}, {15, 0x846ca68bu}, {16, 0}};
   for (int i = 0; i < 3; i++) {
     x = x_bin(b, SD_X_XOR, x, x_bin(b, SD_X_SHR, x, u32(b, steps[i].shift)));
     if (steps[i].factor) x = x_mul(b, x, u32(b, steps[i].factor));
@@ -34,8 +36,10 @@ sd_expr *sd_pull_random(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const
   sd_expr *at = sd_tb_offset(b, n->out[out], idx);
   if (!at) return NULL;
   sd_expr *low = x_cast(b, SD_U32, x_bin(b, SD_X_AND, at, x_int(b, 0xffffffff)));
-  sd_expr *high = x_cast(b, SD_U32, x_bin(b, SD_X_AND, x_bin(b, SD_X_SHR, at, x_int(b, 32)), x_int(b, 0xffffffff)));
-  sd_expr *h = mixed(b, x_bin(b, SD_X_XOR, low, u32(b, seed * 0x9e3779b9u + stream * 0x85ebca6bu + 0x27220a95u)));
+  sd_expr *high =
+      x_cast(b, SD_U32, x_bin(b, SD_X_AND, x_bin(b, SD_X_SHR, at, x_int(b, 32)), x_int(b, 0xffffffff)));
+  sd_expr *h =
+      mixed(b, x_bin(b, SD_X_XOR, low, u32(b, seed * 0x9e3779b9u + stream * 0x85ebca6bu + 0x27220a95u)));
   h = mixed(b, x_add(b, h, x_bin(b, SD_X_XOR, high, u32(b, seed ^ (stream * 0xc2b2ae35u)))));
   sd_expr *bits = x_cast(b, SD_I32, x_bin(b, SD_X_SHR, h, u32(b, 8))); // 24 bits: every value is an f32
   return x_muln(b, x_cast(b, SD_F32, bits), ldexp(1, -24));
@@ -44,7 +48,8 @@ sd_expr *sd_pull_random(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const
 // ---- building ----
 // Uniform numbers; different streams of one seed are independent.
 static sd_value *uniform(xg *g, sd_value *shape, int stream) {
-  return XG(g, sd_xg_fmt(g, "sard.Random seed=%.9g stream=%d", sd_node_float(g->at, "seed", 0), stream), shape);
+  return XG(g, sd_xg_fmt(g, "sard.Random seed=%.9g stream=%d", sd_node_float(g->at, "seed", 0), stream),
+            shape);
 }
 
 // Box and Muller: sqrt(-2 log u) cos(2 pi v), u in (0, 1].
@@ -62,7 +67,8 @@ static sd_value *scaled(xg *g, sd_value *x, double by, double plus, sd_dtype t) 
 static sard_status *type_of(const sd_node *n, sd_dtype like, sd_dtype *out) {
   int64_t t = sd_node_int(n, "dtype", 0);
   *out = t ? (sd_dtype)t : like;
-  return sd_dtype_is_float(*out) ? NULL : SD_SH_ERR(n, MODEL, "random numbers of type %s", sd_dtype_name(*out));
+  return sd_dtype_is_float(*out) ? NULL
+                                 : SD_SH_ERR(n, MODEL, "random numbers of type %s", sd_dtype_name(*out));
 }
 
 static sard_status *shape_of(xg *g, sd_value **out) {

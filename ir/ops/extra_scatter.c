@@ -54,13 +54,16 @@ sd_expr *sd_pull_tensor_scatter(sd_tb *b, const sd_node *n, uint32_t out, sd_exp
 }
 
 // ---- MaxUnpool ----
-static sard_status *unpool_ints(const sd_node *n, const char *name, uint32_t count, int64_t absent, int64_t *out) {
+static sard_status *unpool_ints(const sd_node *n, const char *name, uint32_t count, int64_t absent,
+                                int64_t *out) {
   const sd_attr *a = sd_node_attr(n, name);
   bool given = a && a->kind == SD_ATTR_INTS && a->n;
-  if (given && a->n != count) return SD_SH_ERR(n, MODEL, "attribute '%s' has %u entries instead of %u", name, a->n, count);
+  if (given && a->n != count)
+    return SD_SH_ERR(n, MODEL, "attribute '%s' has %u entries instead of %u", name, a->n, count);
   for (uint32_t i = 0; i < count; i++) {
     out[i] = given ? a->ints[i] : absent;
-    if (out[i] < 0 || out[i] > INT32_MAX) return SD_SH_ERR(n, MODEL, "attribute '%s' has %lld", name, (long long)out[i]);
+    if (out[i] < 0 || out[i] > INT32_MAX)
+      return SD_SH_ERR(n, MODEL, "attribute '%s' has %lld", name, (long long)out[i]);
   }
   return NULL;
 }
@@ -84,14 +87,18 @@ sard_status *sd_rewrite_max_unpool(sd_node *n) {
   count = sd_dim_product(t, dims, x->rank);
   sd_value *flat = sd_xg_ints(&g, &minus, 1);
   sd_value *zeros = sd_xg_expand(&g, sd_xg_num(&g, x->dtype, 0), &count, 1);
-  sd_value *y = XG(&g, "ScatterElements axis=0", zeros, XG(&g, "Reshape", n->in[1], flat), XG(&g, "Reshape", n->in[0], flat));
+  sd_value *y = XG(&g, "ScatterElements axis=0", zeros, XG(&g, "Reshape", n->in[1], flat),
+                   XG(&g, "Reshape", n->in[0], flat));
   y = sd_xg_reshape(&g, y, dims, x->rank);
-  if (sd_xg_in(&g, 2)) { // the positions count in the inferred shape, which then lies in the corner of the given one
+  if (sd_xg_in(
+          &g,
+          2)) { // the positions count in the inferred shape, which then lies in the corner of the given one
     uint32_t rank = 0;
     sd_dim ends[2 * SD_MAX_RANK];
     SD_TRY(sd_sh_elems(n, 2, given, SD_MAX_RANK, &rank));
     if ((int)rank != x->rank) return SD_SH_ERR(n, MODEL, "output_shape has %u entries", rank);
-    for (uint32_t i = 0; i < rank; i++) ends[i] = sd_dim_const(t, 0), ends[rank + i] = sd_dim_sub(t, given[i], dims[i]);
+    for (uint32_t i = 0; i < rank; i++)
+      ends[i] = sd_dim_const(t, 0), ends[rank + i] = sd_dim_sub(t, given[i], dims[i]);
     y = XG(&g, "Pad", y, sd_xg_dims(&g, ends, (int)(2 * rank)));
   }
   return sd_xg_finish(&g, &y, 1);
@@ -111,14 +118,17 @@ static sard_status *blocks_read(const sd_node *n, blocks *w) {
   SD_TRY(sd_sh_rank(n, 0, 3, 3));
   SD_TRY(sd_sh_elems(n, 1, w->image, SD_MAX_RANK - 2, &w->n));
   SD_TRY(sd_sh_ints(n, 2, w->block, SD_MAX_RANK - 2, &rank));
-  if (rank != w->n || !rank) return SD_SH_ERR(n, MODEL, "image_shape has %u entries, block_shape %u", w->n, rank);
+  if (rank != w->n || !rank)
+    return SD_SH_ERR(n, MODEL, "image_shape has %u entries, block_shape %u", w->n, rank);
   SD_TRY(unpool_ints(n, "dilations", rank, 1, w->dilation));
   SD_TRY(unpool_ints(n, "strides", rank, 1, w->stride));
   SD_TRY(unpool_ints(n, "pads", 2 * rank, 0, w->pad));
   for (uint32_t i = 0; i < rank; i++) {
-    if (w->block[i] < 1 || w->stride[i] < 1 || w->block[i] > INT32_MAX) return SD_SH_ERR(n, MODEL, "a block or stride below 1");
+    if (w->block[i] < 1 || w->stride[i] < 1 || w->block[i] > INT32_MAX)
+      return SD_SH_ERR(n, MODEL, "a block or stride below 1");
     int64_t reach;
-    if (__builtin_mul_overflow(w->block[i] - 1, w->dilation[i], &reach)) return SD_SH_ERR(n, MODEL, "dilations overflow");
+    if (__builtin_mul_overflow(w->block[i] - 1, w->dilation[i], &reach))
+      return SD_SH_ERR(n, MODEL, "dilations overflow");
     sd_dim span = sd_dim_add(t, w->image[i], sd_dim_const(t, w->pad[i] + w->pad[i + rank] - reach - 1));
     w->count[i] = sd_dim_add(t, sd_dim_floordiv(t, span, sd_dim_const(t, w->stride[i])), sd_dim_const(t, 1));
     all = sd_dim_mul(t, all, sd_dim_const(t, w->block[i]));
@@ -159,7 +169,8 @@ sd_expr *sd_pull_col2im(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const
     sd_expr *p = x_add(b, idx[2 + i], x_sub(b, x_int(b, w.pad[i]), x_mul(b, k, x_int(b, w.dilation[i]))));
     sd_expr *at = x_bin(b, SD_X_FLOORDIV, p, x_int(b, w.stride[i])), *ok;
     ok = x_and(b, x_bin(b, SD_X_LE, x_int(b, 0), p), x_bin(b, SD_X_LT, at, x_dim(b, w.count[i])));
-    if (w.stride[i] > 1) ok = x_and(b, ok, x_bin(b, SD_X_EQ, x_bin(b, SD_X_MOD, p, x_int(b, w.stride[i])), x_int(b, 0)));
+    if (w.stride[i] > 1)
+      ok = x_and(b, ok, x_bin(b, SD_X_EQ, x_bin(b, SD_X_MOD, p, x_int(b, w.stride[i])), x_int(b, 0)));
     cond = x_and(b, cond, ok);
     if (!k || !at || !ok) return NULL;
     element = x_add(b, sd_x_mul_dim(b->k, element, sd_dim_const(b->dims, w.block[i])), k);

@@ -18,6 +18,7 @@ static sd_value *range(xg *g, sd_dim n) {
 typedef struct dft {
   int axis;
   bool inverse, onesided, complex;
+  bool open;           // real or complex is known at run time
   sd_dim N, rows, out; // length of the transform, input elements that count, output elements
   sd_dtype type;
 } dft;
@@ -30,13 +31,15 @@ static sard_status *dft_read(const sd_node *n, dft *d) {
   const sd_value *x = n->in[0];
   SD_TRY(sd_sh_int(n, 2, &axis));
   SD_TRY(sd_sh_axis(n, axis, x->rank, &d->axis));
-  if (d->axis == x->rank - 1) return SD_SH_ERR(n, MODEL, "axis %lld is that of the complex numbers", (long long)axis);
-  if (!sd_dim_is_const(t, x->dims[x->rank - 1], &last)) return SD_SH_ERR(n, UNSUPPORTED, "the last dim of the input is symbolic");
-  if (last != 1 && last != 2) return SD_SH_ERR(n, MODEL, "the last dim of the input is %lld, not 1 or 2", (long long)last);
-  d->complex = last == 2;
+  if (d->axis == x->rank - 1)
+    return SD_SH_ERR(n, MODEL, "axis %lld is that of the complex numbers", (long long)axis);
+  d->open = !sd_dim_is_const(t, x->dims[x->rank - 1], &last);
+  if (!d->open && last != 1 && last != 2)
+    return SD_SH_ERR(n, MODEL, "the last dim of the input is %lld, not 1 or 2", (long long)last);
+  d->complex = d->open || last == 2;
   d->inverse = sd_node_int(n, "inverse", 0) != 0;
   d->onesided = sd_node_int(n, "onesided", 0) != 0;
-  if (d->onesided && !d->inverse && d->complex) return SD_SH_ERR(n, MODEL, "onesided = 1 of complex numbers");
+  if (d->onesided && !d->inverse && last == 2) return SD_SH_ERR(n, MODEL, "onesided = 1 of complex numbers");
   sd_dim size = x->dims[d->axis], one = sd_dim_const(t, 1), two = sd_dim_const(t, 2);
   d->N = d->onesided && d->inverse ? sd_dim_mul(t, two, sd_dim_sub(t, size, one)) : size;
   if (sd_sh_in(n, 1)) SD_TRY(sd_sh_elems(n, 1, &d->N, 1, &count));
@@ -51,12 +54,15 @@ static sard_status *dft_read(const sd_node *n, dft *d) {
 // [rows, out] of 2 pi n k / N; n k is reduced modulo N as integers, so that long transforms stay exact.
 static sd_value *angles(xg *g, const dft *d) {
   int64_t one = 1;
-  sd_value *n = XG(g, "Unsqueeze", range(g, d->rows), sd_xg_ints(g, &one, 1)), *size = sd_xg_dims(g, &d->N, -1);
+  sd_value *n = XG(g, "Unsqueeze", range(g, d->rows), sd_xg_ints(g, &one, 1)),
+           *size = sd_xg_dims(g, &d->N, -1);
   sd_value *k = XG(g, "Mod", XG(g, "Mul", n, range(g, d->out)), size);
-  return XG(g, "Mul", sd_xg_cast(g, d->type, k), XG(g, "Div", num(g, d->type, turn), sd_xg_cast(g, d->type, size)));
+  return XG(g, "Mul", sd_xg_cast(g, d->type, k),
+            XG(g, "Div", num(g, d->type, turn), sd_xg_cast(g, d->type, size)));
 }
 
-// Factors of the tables: 1/N of an inverse; of a one-sided one, all but the first and the middle frequency count twice.
+// Factors of the tables: 1/N of an inverse; of a one-sided one, all but the first and the middle frequency
+// count twice.
 static sd_value *factors(xg *g, const dft *d) {
   sd_value *by = XG(g, "Div", num(g, d->type, 1), sd_xg_cast(g, d->type, sd_xg_dims(g, &d->N, -1)));
   if (!d->onesided) return by;
@@ -72,10 +78,17 @@ static sd_value *component(xg *g, const dft *d, int64_t which, const char *perm)
   const sd_value *x = g->at->in[0];
   sd_dim zero = sd_dim_const(sd_sh_tab(g->at), 0);
   int64_t axis = d->axis;
-  sd_value *v = XG(g, sd_xg_fmt(g, "Gather axis=%d", x->rank - 1), g->at->in[0], sd_xg_ints(g, &which, -1));
+  sd_value *number = sd_xg_ints(g, &which, -1), *there = NULL;
+  if (which && d->open) { // component 1, or 0 times component 0
+    sd_dim more = sd_dim_sub(sd_sh_tab(g->at), x->dims[x->rank - 1], sd_dim_const(sd_sh_tab(g->at), 1));
+    there = sd_xg_dims(g, &more, -1);
+    number = XG(g, "Min", number, there);
+  }
+  sd_value *v = XG(g, sd_xg_fmt(g, "Gather axis=%d", x->rank - 1), g->at->in[0], number);
   if (d->rows != x->dims[d->axis])
     v = XG(g, "Slice", v, sd_xg_dims(g, &zero, 1), sd_xg_dims(g, &d->rows, 1), sd_xg_ints(g, &axis, 1));
   v = sd_xg_cast(g, d->type, v);
+  if (there) v = XG(g, "Mul", v, sd_xg_cast(g, d->type, there));
   return *perm ? XG(g, sd_xg_fmt(g, "Transpose perm=%s", perm), v) : v;
 }
 
@@ -83,7 +96,8 @@ static sd_value *component(xg *g, const dft *d, int64_t which, const char *perm)
 static const char *exchange(xg *g, int axis, int rank) {
   const char *p = "";
   if (axis == rank - 1) return p;
-  for (int i = 0; i < rank; i++) p = sd_xg_fmt(g, "%s%s%d", p, i ? "," : "", i == axis ? rank - 1 : i == rank - 1 ? axis : i);
+  for (int i = 0; i < rank; i++)
+    p = sd_xg_fmt(g, "%s%s%d", p, i ? "," : "", i == axis ? rank - 1 : i == rank - 1 ? axis : i);
   return p;
 }
 
@@ -142,7 +156,8 @@ sard_status *sd_rewrite_stft(sd_node *n) {
   x = XG(&g, "Gather axis=1", x, at);
   if (sd_xg_in(&g, 2)) x = XG(&g, "Mul", x, XG(&g, "Unsqueeze", n->in[2], sd_xg_ints(&g, &one, 1)));
   int64_t components = 1;
-  if (x && !sd_dim_is_const(t, x->dims[3], &components)) return SD_SH_ERR(n, UNSUPPORTED, "the last dim of the signal is symbolic");
+  if (x && !sd_dim_is_const(t, x->dims[3], &components))
+    components = 1; // a complex signal cannot be one-sided
   bool onesided = sd_node_int(n, "onesided", 1) && components == 1;
   sd_value *y = XG(&g, onesided ? "DFT onesided=1" : "DFT onesided=0", x);
   return sd_xg_finish(&g, &y, 1);
@@ -157,7 +172,8 @@ static sard_status *window(sd_node *n, double a0, double a1, double a2) {
   if (!sd_node_int(n, "periodic", 1)) N = XG(&g, "Sub", size, num(&g, SD_I64, 1));
   sd_value *a = XG(&g, "Mul", sd_xg_cast(&g, t, i), XG(&g, "Div", num(&g, t, turn), sd_xg_cast(&g, t, N)));
   sd_value *y = XG(&g, "Sub", num(&g, t, a0), XG(&g, "Mul", XG(&g, "Cos", a), num(&g, t, a1)));
-  if (a2 != 0) y = XG(&g, "Add", y, XG(&g, "Mul", XG(&g, "Cos", XG(&g, "Mul", a, num(&g, t, 2))), num(&g, t, a2)));
+  if (a2 != 0)
+    y = XG(&g, "Add", y, XG(&g, "Mul", XG(&g, "Cos", XG(&g, "Mul", a, num(&g, t, 2))), num(&g, t, a2)));
   y = sd_xg_cast(&g, out, y);
   return sd_xg_finish(&g, &y, 1);
 }

@@ -22,42 +22,37 @@ static const char *dim_text(const sd_node *n, sd_dim d) {
   return text;
 }
 
-static sd_node *make_define(sd_node *n, sd_value *v, int64_t count, int64_t min) {
+static sd_node *make_define(sd_node *n, sd_value *v, int64_t count, bool with_sign) {
   sd_module *m = n->graph->module;
-  const char **texts = SD_NEW_ARRAY(m->arena, const char *, (size_t)count + 1);
+  uint32_t total = (uint32_t)count * (with_sign ? 2 : 1);
+  const char **texts = SD_NEW_ARRAY(m->arena, const char *, total + 1);
   sd_node *d = sd_node_new(n->graph, n, sd_op_find("sard.Define"), &v, 1, 1);
-  for (int64_t i = 0; i < count; i++) {
-    sd_dim s = sd_dim_fresh(m->dims, *v->name ? v->name : "size");
-    if (min) sd_dim_set_range(m->dims, s, min, INT64_MAX / 4);
-    texts[i] = dim_text(n, s);
-  }
-  *sd_node_attr(d, "symbols") = (sd_attr){.kind = SD_ATTR_STRINGS, .n = (uint32_t)count, .strings = texts};
+  for (uint32_t i = 0; i < total; i++) texts[i] = dim_text(n, sd_dim_fresh(m->dims, *v->name ? v->name : "size"));
+  *sd_node_attr(d, "symbols") = (sd_attr){.kind = SD_ATTR_STRINGS, .n = total, .strings = texts};
+  sd_node_set_int(d, "sign", with_sign);
   d->name = n->name, d->onnx_index = n->onnx_index;
   return d;
 }
 
 // A definition of the same value that stands before n.
-static sd_node *find_define(const sd_node *n, const sd_value *v, int64_t min) {
+static sd_node *find_define(const sd_node *n, const sd_value *v, bool with_sign) {
   for (uint32_t i = 0; i < v->uses.len; i++) {
     sd_node *d = v->uses.at[i].node;
     if (strcmp(d->op->name, "sard.Define") != 0 || d->graph != n->graph || n->next) continue;
-    const sd_value *y = d->out[0];
-    bool fits = y->n_elems > 0;
-    for (uint32_t k = 0; k < y->n_elems && fits; k++) fits = sd_dim_get(sd_sh_tab(n), y->elems[k])->min == min;
-    if (fits) return d;
+    if (sd_node_int(d, "sign", 0) == with_sign) return d;
   }
   return NULL;
 }
 
-bool sd_sh_define(sd_node *n, uint32_t operand, int64_t min) {
+bool sd_sh_define(sd_node *n, uint32_t operand, bool with_sign) {
   sd_value *v = sd_sh_in(n, operand);
   int64_t count = 1;
   if (!v || v->data || v->elems || !sd_dtype_is_int(v->dtype) || v->rank < 0 || v->rank > 1) return false;
   if (v->rank == 1 && !sd_dim_is_const(sd_sh_tab(n), v->dims[0], &count)) return false;
   if (count < 1 || count > SD_SH_ELEMS) return false;
-  sd_node *d = find_define(n, v, min);
+  sd_node *d = find_define(n, v, with_sign);
   if (!d) {
-    d = make_define(n, v, count, min);
+    d = make_define(n, v, count, with_sign);
     sard_status *st = sd_node_infer(d);
     if (st) {
       sard_status_free(st);
@@ -90,23 +85,25 @@ bool sd_sh_define_reshape(sd_node *n) {
     }
     sd_node_set_input(n, 1, r->out[0]);
   }
-  return sd_sh_define(n, 1, 0);
+  return sd_sh_define(n, 1, false);
 }
 
 sard_status *sd_shape_define(sd_node *n) {
   const sd_attr *a = sd_node_attr(n, "symbols");
   sd_dimtab *t = sd_sh_tab(n);
-  sd_dim elems[SD_SH_ELEMS];
+  sd_dim elems[SD_SH_ELEMS], s[2];
   int64_t count = 1;
+  uint32_t each = sd_node_int(n, "sign", 0) ? 2 : 1;
   SD_TRY(sd_sh_like(n, 0, 0));
-  if (n->in[0]->rank > 1 || (n->in[0]->rank == 1 && !sd_dim_is_const(t, n->in[0]->dims[0], &count)) || count != a->n || count > SD_SH_ELEMS)
-    return SD_SH_ERR(n, MODEL, "%u symbols do not fit the operand", a->n);
+  bool one = n->in[0]->rank == 0, known = one || (n->in[0]->rank == 1 && sd_dim_is_const(t, n->in[0]->dims[0], &count));
+  if (!known || count > SD_SH_ELEMS || (uint64_t)count * each != a->n) return SD_SH_ERR(n, MODEL, "%u symbols do not fit the operand", a->n);
   for (uint32_t i = 0; i < a->n; i++) {
     const char *p = a->strings[i];
-    elems[i] = sd_dim_parse(t, &p);
-    if (elems[i] == SD_DIM_NONE || *p || sd_dim_get(t, elems[i])->op != SD_DIM_SYM) return SD_SH_ERR(n, MODEL, "'%s' is no symbol", a->strings[i]);
+    s[i % each] = sd_dim_parse(t, &p);
+    if (s[i % each] == SD_DIM_NONE || *p || sd_dim_get(t, s[i % each])->op != SD_DIM_SYM) return SD_SH_ERR(n, MODEL, "'%s' is no symbol", a->strings[i]);
+    if (i % each == each - 1) elems[i / each] = each == 2 ? sd_dim_sub(t, s[0], s[1]) : s[0];
   }
-  sd_sh_set_elems(n, 0, elems, a->n);
+  sd_sh_set_elems(n, 0, elems, (uint32_t)count);
   return NULL;
 }
 
@@ -166,7 +163,7 @@ static sard_status *loop_trip(sd_node *n, sd_dim *out) {
   int64_t v;
   *out = SD_DIM_NONE;
   if (!sd_sh_in(n, 0)) return NULL;
-  if (!sd_sh_try_elems(n, 0, e, 1, &count)) sd_sh_define(n, 0, -(INT64_MAX / 4));
+  if (!sd_sh_try_elems(n, 0, e, 1, &count)) sd_sh_define(n, 0, true);
   SD_TRY(sd_sh_elems(n, 0, e, 1, &count));
   if (count != 1) return SD_SH_ERR(n, MODEL, "the number of passes is not one number");
   if (sd_dim_is_const(t, e[0], &v) && v > INT64_MAX / 8) return NULL; // "for ever"

@@ -5,7 +5,10 @@
 
 sd_value *sd_ml_rows(xg *g, bool wide) {
   sd_value *x = g->at->in[0];
-  if (x->rank < 1 || x->rank > 2) return sd_xg_fail(g, SD_SH_ERR(g->at, MODEL, "operand '%s' has rank %d", sd_sh_operand(g->at, 0), x->rank)), NULL;
+  if (x->rank < 1 || x->rank > 2)
+    return sd_xg_fail(g,
+                      SD_SH_ERR(g->at, MODEL, "operand '%s' has rank %d", sd_sh_operand(g->at, 0), x->rank)),
+           NULL;
   if (x->rank == 1) {
     sd_dim dims[2] = {sd_dim_const(sd_sh_tab(g->at), 1), x->dims[0]};
     x = sd_xg_reshape(g, x, dims, 2);
@@ -18,7 +21,9 @@ sd_value *sd_ml_vector(xg *g, ml_floats v) {
   return sd_xg_floats(g, v.v, 1, &n);
 }
 
-static sd_value *num(xg *g, const sd_value *like, double v) { return like ? sd_xg_num(g, like->dtype, v) : NULL; }
+static sd_value *num(xg *g, const sd_value *like, double v) {
+  return like ? sd_xg_num(g, like->dtype, v) : NULL;
+}
 
 // Inverse of the error function by Winitzki's formula with a = 0.147, as ONNX Runtime computes PROBIT.
 static sd_value *probit(xg *g, sd_value *p) {

@@ -2,8 +2,14 @@
 #pragma once
 #include "ir/ops/xgraph.h"
 
-typedef struct ml_floats { const float *v; uint32_t n; } ml_floats;
-typedef struct ml_ints { const int64_t *v; uint32_t n; } ml_ints;
+typedef struct ml_floats {
+  const float *v;
+  uint32_t n;
+} ml_floats;
+typedef struct ml_ints {
+  const int64_t *v;
+  uint32_t n;
+} ml_ints;
 static inline ml_floats ml_floats_of(const sd_node *n, const char *name) {
   const sd_attr *a = sd_node_attr(n, name);
   return a && a->kind == SD_ATTR_FLOATS ? (ml_floats){a->floats, a->n} : (ml_floats){0};
@@ -25,7 +31,11 @@ sd_value *sd_ml_vector(xg *g, ml_floats v);
 sd_value *sd_ml_transform(xg *g, sd_value *scores, const char *post);
 
 // Labels of a classifier: numbers, or strings, which no kernel computes with.
-typedef struct ml_labels { ml_ints ints; uint32_t count; bool strings; } ml_labels;
+typedef struct ml_labels {
+  ml_ints ints;
+  uint32_t count;
+  bool strings;
+} ml_labels;
 sard_status *sd_ml_labels(const sd_node *n, const char *ints, const char *strings, ml_labels *out);
 // Label number `index` (I64 [N]) as output 0 of the classifier.
 sd_value *sd_ml_label(xg *g, const ml_labels *l, sd_value *index);

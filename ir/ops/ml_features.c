@@ -28,9 +28,12 @@ sard_status *sd_rewrite_ml_normalizer(sd_node *n) {
   int64_t last = -1;
   sd_value *x = sd_xg_cast(&g, SD_F32, n->in[0]), *axis = sd_xg_ints(&g, &last, 1), *size;
   if (!strcmp(norm, "MAX")) size = XG(&g, "ReduceMax", x, axis);
-  else if (!strcmp(norm, "L1")) size = XG(&g, "ReduceL1", x, axis);
-  else if (!strcmp(norm, "L2")) size = XG(&g, "ReduceL2", x, axis);
-  else return SD_SH_ERR(n, MODEL, "unknown norm '%s'", norm);
+  else if (!strcmp(norm, "L1"))
+    size = XG(&g, "ReduceL1", x, axis);
+  else if (!strcmp(norm, "L2"))
+    size = XG(&g, "ReduceL2", x, axis);
+  else
+    return SD_SH_ERR(n, MODEL, "unknown norm '%s'", norm);
   size = XG(&g, "Where", XG(&g, "Equal", size, sd_xg_f32(&g, 0)), sd_xg_f32(&g, 1), size);
   sd_value *y = XG(&g, "Div", x, size);
   return sd_xg_finish(&g, &y, 1);
@@ -73,15 +76,18 @@ sard_status *sd_rewrite_ml_feature_vectorizer(sd_node *n) {
   xg g = {.at = n};
   ml_ints sizes = ml_ints_of(n, "inputdimensions");
   sd_value **parts = SD_NEW_ARRAY(n->graph->module->arena, sd_value *, n->n_in);
-  if (sizes.n && sizes.n != n->n_in) return SD_SH_ERR(n, MODEL, "inputdimensions has %u entries for %u inputs", sizes.n, n->n_in);
+  if (sizes.n && sizes.n != n->n_in)
+    return SD_SH_ERR(n, MODEL, "inputdimensions has %u entries for %u inputs", sizes.n, n->n_in);
   for (uint32_t i = 0; i < n->n_in; i++) {
     sd_dimtab *t = sd_sh_tab(n);
     SD_TRY(sd_sh_rank(n, i, 1, SD_MAX_RANK));
     const sd_value *x = n->in[i];
-    sd_dim dims[2] = {x->rank > 1 ? x->dims[0] : sd_dim_const(t, 1), sd_dim_product(t, x->dims + (x->rank > 1), x->rank - (x->rank > 1))};
+    sd_dim dims[2] = {x->rank > 1 ? x->dims[0] : sd_dim_const(t, 1),
+                      sd_dim_product(t, x->dims + (x->rank > 1), x->rank - (x->rank > 1))};
     parts[i] = sd_xg_cast(&g, SD_F32, sd_xg_reshape(&g, n->in[i], dims, 2));
     if (!sizes.n || sd_dim_is(t, dims[1], sizes.v[i])) continue;
-    sd_dim zero = sd_dim_const(t, 0), pads[4] = {zero, zero, zero, sd_dim_sub(t, sd_dim_const(t, sizes.v[i]), dims[1])};
+    sd_dim zero = sd_dim_const(t, 0),
+           pads[4] = {zero, zero, zero, sd_dim_sub(t, sd_dim_const(t, sizes.v[i]), dims[1])};
     if (sizes.v[i] < 0) return SD_SH_ERR(n, MODEL, "inputdimensions has %lld", (long long)sizes.v[i]);
     parts[i] = XG(&g, "Pad", parts[i], sd_xg_dims(&g, pads, 4));
   }
@@ -111,9 +117,12 @@ static sard_status *label_list(xg *g, const char *what, sd_value **out) {
   if (tensor && t->tensor->count > INT32_MAX) return SD_SH_ERR(n, MODEL, "%s_tensor is too large", what);
   int64_t count = tensor ? (int64_t)t->tensor->count : 0;
   if (is.n) *out = sd_xg_ints(g, is.v, (int)is.n);
-  else if (fs.n) *out = sd_ml_vector(g, fs);
-  else if (tensor) *out = sd_value_const(n->graph, "", t->tensor->dtype, 1, &count, t->tensor->data);
-  else return SD_SH_ERR(n, UNSUPPORTED, "%s that are strings", what);
+  else if (fs.n)
+    *out = sd_ml_vector(g, fs);
+  else if (tensor)
+    *out = sd_value_const(n->graph, "", t->tensor->dtype, 1, &count, t->tensor->data);
+  else
+    return SD_SH_ERR(n, UNSUPPORTED, "%s that are strings", what);
   return g->st;
 }
 
@@ -132,12 +141,15 @@ sard_status *sd_rewrite_ml_label_encoder(sd_node *n) {
   if (x->dtype == SD_STRING) return SD_SH_ERR(n, UNSUPPORTED, "strings");
   SD_TRY(label_list(&g, "keys", &keys));
   SD_TRY(label_list(&g, "values", &values));
-  if (!sd_dim_is(sd_sh_tab(n), keys->dims[0], (int64_t)values->data->count)) return SD_SH_ERR(n, MODEL, "keys and values differ in number");
+  if (!sd_dim_is(sd_sh_tab(n), keys->dims[0], (int64_t)values->data->count))
+    return SD_SH_ERR(n, MODEL, "keys and values differ in number");
   int64_t last = x->rank, minus = -1, zero = 0, one = 1, count = (int64_t)values->data->count;
   keys = sd_xg_cast(&g, x->dtype, keys);
   sd_value *column = XG(&g, "Unsqueeze", x, sd_xg_ints(&g, &last, 1)), *same = XG(&g, "Equal", column, keys);
-  if (sd_dtype_is_float(x->dtype)) same = XG(&g, "Or", same, XG(&g, "And", XG(&g, "IsNaN", column), XG(&g, "IsNaN", keys)));
-  sd_value *numbers = XG(&g, "Range", sd_xg_ints(&g, &zero, -1), sd_xg_ints(&g, &count, -1), sd_xg_ints(&g, &one, -1));
+  if (sd_dtype_is_float(x->dtype))
+    same = XG(&g, "Or", same, XG(&g, "And", XG(&g, "IsNaN", column), XG(&g, "IsNaN", keys)));
+  sd_value *numbers =
+      XG(&g, "Range", sd_xg_ints(&g, &zero, -1), sd_xg_ints(&g, &count, -1), sd_xg_ints(&g, &one, -1));
   sd_value *at = XG(&g, "Where", same, numbers, sd_xg_ints(&g, &minus, -1));
   at = XG(&g, "ReduceMax keepdims=0", at, sd_xg_ints(&g, &minus, 1));
   sd_value *found = XG(&g, "GreaterOrEqual", at, sd_xg_ints(&g, &zero, -1));

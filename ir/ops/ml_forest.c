@@ -41,7 +41,8 @@ static bool one_target(const ml_forest *f, int64_t *target) {
 
 #define NO_TREE UINT32_MAX
 static void order_trees(sd_arena *a, const ml_forest *f, int aggregate, layout *l) {
-  int64_t *target = SD_NEW_ARRAY(a, int64_t, f->n_trees + 1), *count = SD_NEW_ARRAY(a, int64_t, f->targets), most = 0;
+  int64_t *target = SD_NEW_ARRAY(a, int64_t, f->n_trees + 1), *count = SD_NEW_ARRAY(a, int64_t, f->targets),
+          most = 0;
   l->one = aggregate == 0 && one_target(f, target);
   for (uint32_t i = 0; l->one && i < f->n_trees; i++) {
     if (target[i] < 0) target[i] = 0;
@@ -63,11 +64,15 @@ static sd_value *ints32(xg *g, const int32_t *v, int64_t rows, int64_t cols) {
 static sd_value *weights(xg *g, const ml_forest *f, const layout *l, int aggregate, sd_dtype t) {
   sd_arena *a = g->at->graph->module->arena;
   uint64_t columns = l->one ? 1 : (uint64_t)f->targets, count, bytes;
-  if (!sd_ck_mul((uint64_t)l->leaves, columns, &count) || count > 1u << 30 || !sd_dtype_bytes(t, count, &bytes))
-    return sd_xg_fail(g, SD_SH_ERR(g->at, UNSUPPORTED, "%lld leaves for %lld targets", (long long)l->leaves, (long long)f->targets)), NULL;
+  if (!sd_ck_mul((uint64_t)l->leaves, columns, &count) || count > 1u << 30 ||
+      !sd_dtype_bytes(t, count, &bytes))
+    return sd_xg_fail(g, SD_SH_ERR(g->at, UNSUPPORTED, "%lld leaves for %lld targets", (long long)l->leaves,
+                                   (long long)f->targets)),
+           NULL;
   void *data = sd_arena_aligned(a, bytes + 64, 64);
   bool *set = SD_NEW_ARRAY(a, bool, count + 1);
-  for (uint64_t i = 0; aggregate && i < count; i++) sd_dtype_set_f64(t, data, i, aggregate == 1 ? INFINITY : -INFINITY);
+  for (uint64_t i = 0; aggregate && i < count; i++)
+    sd_dtype_set_f64(t, data, i, aggregate == 1 ? INFINITY : -INFINITY);
   for (uint32_t i = 0; i < f->n_nodes; i++) {
     const ml_tnode *node = &f->nodes[i];
     for (uint32_t k = 0; node->tree && node->mode == ML_LEAF && k < node->count; k++) {
@@ -82,8 +87,8 @@ static sd_value *weights(xg *g, const ml_forest *f, const layout *l, int aggrega
   return sd_value_const(g->at->graph, "", t, 2, dims, data);
 }
 
-// A split in f32: the largest number not above it (or the smallest not below, for tests against the other side) would
-// be exact for wide splits; models of f32 inputs have f32 splits.
+// A split in f32: the largest number not above it (or the smallest not below, for tests against the other
+// side) would be exact for wide splits; models of f32 inputs have f32 splits.
 static sd_value *walk_of(xg *g, const ml_forest *f, const layout *l, sd_value *x) {
   sd_arena *a = g->at->graph->module->arena;
   int32_t *roots = SD_NEW_ARRAY(a, int32_t, l->trees + 1), *feature = SD_NEW_ARRAY(a, int32_t, l->nodes);
@@ -106,11 +111,13 @@ static sd_value *walk_of(xg *g, const ml_forest *f, const layout *l, sd_value *x
     any |= t->missing;
     same = same == -2 || same == t->mode ? t->mode : -1;
   }
-  for (int64_t i = 0; i < l->trees; i++) roots[i] = (int32_t)(l->order[i] == NO_TREE ? l->leaves - 1 : l->number[f->roots[l->order[i]]]);
+  for (int64_t i = 0; i < l->trees; i++)
+    roots[i] = (int32_t)(l->order[i] == NO_TREE ? l->leaves - 1 : l->number[f->roots[l->order[i]]]);
   const char *spec = sd_xg_fmt(g, "sard.TreeWalk depth=%d mode=%d", f->depth, same < -1 ? 0 : same);
   return XG(g, spec, x, ints32(g, roots, l->trees, 0), ints32(g, feature, l->nodes, 0),
             sd_value_const(g->at->graph, "", x->dtype, 1, &l->nodes, value), ints32(g, mode, l->nodes, 0),
-            ints32(g, child, l->nodes, 2), any ? sd_value_const(g->at->graph, "", SD_BOOL, 1, &l->nodes, missing) : NULL);
+            ints32(g, child, l->nodes, 2),
+            any ? sd_value_const(g->at->graph, "", SD_BOOL, 1, &l->nodes, missing) : NULL);
 }
 
 sd_value *sd_ml_forest_scores(xg *g, const ml_forest *f, int aggregate) {
@@ -119,12 +126,17 @@ sd_value *sd_ml_forest_scores(xg *g, const ml_forest *f, int aggregate) {
   sd_value *x = sd_ml_rows(g, true);
   if (g->st) return NULL;
   int64_t columns;
-  if (!sd_dim_is_const(sd_sh_tab(g->at), x->dims[1], &columns)) columns = f->features; // the walk checks each position
-  if (columns < f->features) return sd_xg_fail(g, SD_SH_ERR(g->at, MODEL, "feature %lld of %lld", (long long)f->features - 1, (long long)columns)), NULL;
+  if (!sd_dim_is_const(sd_sh_tab(g->at), x->dims[1], &columns))
+    columns = f->features; // the walk checks each position
+  if (columns < f->features)
+    return sd_xg_fail(g, SD_SH_ERR(g->at, MODEL, "feature %lld of %lld", (long long)f->features - 1,
+                                   (long long)columns)),
+           NULL;
   number_nodes(a, f, &l);
   order_trees(a, f, aggregate, &l);
   sd_value *leaf = walk_of(g, f, &l, x);
-  const char *spec = sd_xg_fmt(g, "sard.TreeSum targets=%lld one=%d op=%d", (long long)f->targets, l.one, aggregate);
+  const char *spec =
+      sd_xg_fmt(g, "sard.TreeSum targets=%lld one=%d op=%d", (long long)f->targets, l.one, aggregate);
   sd_value *y = XG(g, spec, leaf, weights(g, f, &l, aggregate, x->dtype));
   if (aggregate && y) y = XG(g, "Where", XG(g, "IsInf", y), sd_xg_num(g, x->dtype, 0), y);
   return y;
@@ -136,7 +148,8 @@ sard_status *sd_shape_tree_walk(sd_node *n) {
   for (uint32_t i = 1; i < 7; i++)
     if (sd_sh_in(n, i)) SD_TRY(sd_sh_rank(n, i, i == 5 ? 2 : 1, i == 5 ? 2 : 1));
   for (uint32_t i = 3; i < 7; i++)
-    if (sd_sh_in(n, i)) SD_TRY(sd_sh_same(n, n->in[i]->dims[0], n->in[2]->dims[0], "lists of tree nodes", NULL));
+    if (sd_sh_in(n, i))
+      SD_TRY(sd_sh_same(n, n->in[i]->dims[0], n->in[2]->dims[0], "lists of tree nodes", NULL));
   SD_TRY(sd_sh_same(n, n->in[5]->dims[1], sd_dim_const(sd_sh_tab(n), 2), "children", NULL));
   int64_t depth = sd_node_int(n, "depth", 0);
   if (depth < 0 || depth > 1024) return SD_SH_ERR(n, MODEL, "depth is %lld", (long long)depth);
@@ -145,12 +158,18 @@ sard_status *sd_shape_tree_walk(sd_node *n) {
 
 static sd_expr *tree_test(sd_tb *b, int mode, sd_expr *x, sd_expr *v) {
   switch (mode) {
-  case ML_LEQ: return x_bin(b, SD_X_LE, x, v);
-  case ML_LT: return x_bin(b, SD_X_LT, x, v);
-  case ML_GTE: return x_bin(b, SD_X_LE, v, x);
-  case ML_GT: return x_bin(b, SD_X_LT, v, x);
-  case ML_EQ: return x_bin(b, SD_X_EQ, x, v);
-  default: return x_bin(b, SD_X_NE, x, v);
+  case ML_LEQ:
+    return x_bin(b, SD_X_LE, x, v);
+  case ML_LT:
+    return x_bin(b, SD_X_LT, x, v);
+  case ML_GTE:
+    return x_bin(b, SD_X_LE, v, x);
+  case ML_GT:
+    return x_bin(b, SD_X_LT, v, x);
+  case ML_EQ:
+    return x_bin(b, SD_X_EQ, x, v);
+  default:
+    return x_bin(b, SD_X_NE, x, v);
   }
 }
 
@@ -162,7 +181,8 @@ static sd_expr *tree_condition(sd_tb *b, const sd_node *n, sd_expr *at, sd_expr 
   } else {
     sd_expr *m = x_cast(b, SD_I32, sd_tb_load(b, n, 4, &at));
     cond = tree_test(b, ML_NEQ, x, v);
-    for (int i = ML_EQ; m && i >= ML_LEQ; i--) cond = x_sel(b, x_bin(b, SD_X_EQ, m, sd_x_i(b->k, SD_I32, i)), tree_test(b, i, x, v), cond);
+    for (int i = ML_EQ; m && i >= ML_LEQ; i--)
+      cond = x_sel(b, x_bin(b, SD_X_EQ, m, sd_x_i(b->k, SD_I32, i)), tree_test(b, i, x, v), cond);
   }
   if (!sd_tb_has(n, 6)) return cond;
   return x_bin(b, SD_X_OR, cond, x_and(b, x_un(b, SD_X_ISNAN, x), sd_tb_load(b, n, 6, &at)));
@@ -196,7 +216,9 @@ sard_status *sd_shape_tree_sum(sd_node *n) {
   bool one = sd_node_int(n, "one", 0) != 0;
   if (targets < 1) return SD_SH_ERR(n, MODEL, "targets is %lld", (long long)targets);
   SD_TRY(sd_sh_same(n, n->in[1]->dims[1], sd_dim_const(t, one ? 1 : targets), "weights and targets", NULL));
-  if (one) SD_TRY(sd_sh_same(n, sd_dim_mod(t, n->in[0]->dims[1], sd_dim_const(t, targets)), sd_dim_const(t, 0), "trees of targets", NULL));
+  if (one)
+    SD_TRY(sd_sh_same(n, sd_dim_mod(t, n->in[0]->dims[1], sd_dim_const(t, targets)), sd_dim_const(t, 0),
+                      "trees of targets", NULL));
   return sd_sh_set(n, 0, n->in[1]->dtype, 2, (sd_dim[]){n->in[0]->dims[0], sd_dim_const(t, targets)});
 }
 
@@ -212,7 +234,8 @@ sd_expr *sd_pull_tree_sum(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *con
   sd_expr *leaf = t ? checked(b, sd_tb_load(b, n, 0, (sd_expr *[]){idx[0], t}), n->in[1]->dims[0]) : NULL;
   if (!leaf) return NULL;
   int64_t op = sd_node_int(n, "op", 0);
-  return x_reduce(b, ops[op >= 0 && op < 3 ? op : 0], &red, sd_tb_load(b, n, 1, (sd_expr *[]){leaf, one ? x_int(b, 0) : idx[1]}));
+  return x_reduce(b, ops[op >= 0 && op < 3 ? op : 0], &red,
+                  sd_tb_load(b, n, 1, (sd_expr *[]){leaf, one ? x_int(b, 0) : idx[1]}));
 }
 
 // ---- the operators ----
@@ -227,10 +250,12 @@ static sard_status *base_values(xg *g, sd_dtype t, uint32_t *count, sd_value **o
   const sd_attr *a = sd_node_attr(g->at, "base_values_as_tensor"), *f = sd_node_attr(g->at, "base_values");
   *count = 0, *out = NULL;
   if (a && a->kind == SD_ATTR_TENSOR) {
-    if (a->tensor->count > 1 << 24 || !sd_dtype_is_float(a->tensor->dtype)) return SD_SH_ERR(g->at, MODEL, "base_values_as_tensor is no list of floats");
+    if (a->tensor->count > 1 << 24 || !sd_dtype_is_float(a->tensor->dtype))
+      return SD_SH_ERR(g->at, MODEL, "base_values_as_tensor is no list of floats");
     int64_t n = (int64_t)a->tensor->count;
     *count = (uint32_t)n;
-    if (n) *out = sd_xg_cast(g, t, sd_value_const(g->at->graph, "", a->tensor->dtype, 1, &n, a->tensor->data));
+    if (n)
+      *out = sd_xg_cast(g, t, sd_value_const(g->at->graph, "", a->tensor->dtype, 1, &n, a->tensor->data));
   } else if (f && f->kind == SD_ATTR_FLOATS && f->n) {
     *count = f->n;
     *out = sd_xg_cast(g, t, sd_ml_vector(g, (ml_floats){f->floats, f->n}));
@@ -271,7 +296,8 @@ sard_status *sd_rewrite_ml_tree_regressor(sd_node *n) {
   if (g.st) return g.st;
   if (average) y = averaged(&g, y, f.n_trees);
   SD_TRY(base_values(&g, y->dtype, &bases, &base));
-  if (bases > 1 && bases != f.targets) return SD_SH_ERR(n, MODEL, "%u base_values for %lld targets", bases, (long long)f.targets);
+  if (bases > 1 && bases != f.targets)
+    return SD_SH_ERR(n, MODEL, "%u base_values for %lld targets", bases, (long long)f.targets);
   if (base) y = XG(&g, "Add", y, base);
   y = sd_ml_transform(&g, sd_xg_cast(&g, SD_F32, y), sd_node_str(n, "post_transform", "NONE"));
   return sd_xg_finish(&g, &y, 1);
@@ -292,7 +318,8 @@ sard_status *sd_rewrite_ml_tree_ensemble(sd_node *n) {
   ml_forest f;
   int64_t aggregate = sd_node_int(n, "aggregate_function", 1), post = sd_node_int(n, "post_transform", 0);
   if (aggregate < 0 || aggregate > 3 || post < 0 || post > 4)
-    return SD_SH_ERR(n, MODEL, "aggregate_function is %lld, post_transform %lld", (long long)aggregate, (long long)post);
+    return SD_SH_ERR(n, MODEL, "aggregate_function is %lld, post_transform %lld", (long long)aggregate,
+                     (long long)post);
   SD_TRY(sd_ml_forest_read5(n, &f));
   sd_value *y = sd_ml_forest_scores(&g, &f, aggregates[aggregate]);
   if (aggregate == 0) y = averaged(&g, y, f.n_trees);
@@ -319,9 +346,13 @@ sard_status *sd_shape_ml_tree_classifier(sd_node *n) {
 static sard_status *binary(xg *g, const ml_labels *l, sd_value *s, bool positive) {
   const char *post = sd_node_str(g->at, "post_transform", "NONE");
   int64_t one = 1;
-  sd_value *over = XG(g, "Greater", XG(g, "Squeeze", s, sd_xg_ints(g, &one, 1)), sd_xg_f32(g, positive ? 0.5 : 0));
+  sd_value *over =
+      XG(g, "Greater", XG(g, "Squeeze", s, sd_xg_ints(g, &one, 1)), sd_xg_f32(g, positive ? 0.5 : 0));
   sd_value *outs[2] = {sd_ml_label(g, l, sd_xg_cast(g, SD_I64, over)),
-                       sd_ml_pair(g, s, positive ? 0 : !strcmp(post, "LOGISTIC") ? 1 : 2)};
+                       sd_ml_pair(g, s,
+                                  positive                    ? 0
+                                  : !strcmp(post, "LOGISTIC") ? 1
+                                                              : 2)};
   return sd_xg_finish(g, outs, 2);
 }
 
@@ -344,7 +375,8 @@ sard_status *sd_rewrite_ml_tree_classifier(sd_node *n) {
   }
   sd_value *s = sd_xg_cast(&g, SD_F32, sd_ml_forest_scores(&g, &f, 0));
   SD_TRY(base_values(&g, SD_F32, &bases, &base));
-  if (bases > 1 && bases != labels.count) return SD_SH_ERR(n, MODEL, "%u base_values for %u classes", bases, labels.count);
+  if (bases > 1 && bases != labels.count)
+    return SD_SH_ERR(n, MODEL, "%u base_values for %u classes", bases, labels.count);
   if (single && bases == 2) base = sd_xg_slice(&g, base, 0, 1, 2);
   if (base) s = XG(&g, "Add", s, base);
   if (single) return binary(&g, &labels, s, positive);

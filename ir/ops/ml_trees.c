@@ -8,8 +8,8 @@
 
 #define MAX_DEPTH 400 // of a tree
 
-static const char *const mode_names[] = {"BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ",
-                                         "BRANCH_MEMBER", "LEAF"};
+static const char *const mode_names[] = {"BRANCH_LEQ", "BRANCH_LT",  "BRANCH_GTE",    "BRANCH_GT",
+                                         "BRANCH_EQ",  "BRANCH_NEQ", "BRANCH_MEMBER", "LEAF"};
 
 // Numbers of attribute `name`, or of `name`_as_tensor, as doubles.
 static sard_status *doubles(const sd_node *n, const char *name, double **out, uint32_t *count) {
@@ -36,12 +36,14 @@ static sard_status *doubles(const sd_node *n, const char *name, double **out, ui
 
 static sard_status *ints_of(const sd_node *n, const char *name, uint32_t count, ml_ints *out) {
   *out = ml_ints_of(n, name);
-  if (out->n != count) return SD_SH_ERR(n, MODEL, "attribute '%s' has %u entries instead of %u", name, out->n, count);
+  if (out->n != count)
+    return SD_SH_ERR(n, MODEL, "attribute '%s' has %u entries instead of %u", name, out->n, count);
   return NULL;
 }
 
 // ---- checks of the whole ----
-// Marks the nodes below `at` as those of a tree and finds their heights: loops and nodes of two trees are refused.
+// Marks the nodes below `at` as those of a tree and finds their heights: loops and nodes of two trees are
+// refused.
 static sard_status *walk(const sd_node *n, ml_forest *f, int64_t at, uint32_t tree, int level) {
   ml_tnode *t = &f->nodes[at];
   if (level > MAX_DEPTH) return SD_SH_ERR(n, UNSUPPORTED, "a tree deeper than %d", MAX_DEPTH);
@@ -69,20 +71,26 @@ static sard_status *check(const sd_node *n, ml_forest *f) {
   for (uint32_t i = 0; i < f->n_nodes; i++) {
     const ml_tnode *t = &f->nodes[i];
     if (t->mode == ML_LEAF) continue;
-    if (t->no < 0 || t->no >= f->n_nodes || t->yes < 0 || t->yes >= f->n_nodes) return SD_SH_ERR(n, MODEL, "node %u of the trees has no such child", i);
+    if (t->no < 0 || t->no >= f->n_nodes || t->yes < 0 || t->yes >= f->n_nodes)
+      return SD_SH_ERR(n, MODEL, "node %u of the trees has no such child", i);
     if (t->feature < 0 || (known && t->feature >= features))
-      return SD_SH_ERR(n, MODEL, "node %u of the trees reads feature %d of %lld", i, t->feature, (long long)features);
+      return SD_SH_ERR(n, MODEL, "node %u of the trees reads feature %d of %lld", i, t->feature,
+                       (long long)features);
     if (t->feature >= f->features) f->features = t->feature + 1;
   }
   for (uint32_t i = 0; i < f->n_entries; i++)
     if (f->entries[i].target < 0 || f->entries[i].target >= f->targets)
-      return SD_SH_ERR(n, MODEL, "a leaf gives to target %lld of %lld", (long long)f->entries[i].target, (long long)f->targets);
+      return SD_SH_ERR(n, MODEL, "a leaf gives to target %lld of %lld", (long long)f->entries[i].target,
+                       (long long)f->targets);
   for (uint32_t i = 0; i < f->n_trees; i++) SD_TRY(walk(n, f, f->roots[i], i, 0));
   return NULL;
 }
 
 // ---- versions 1 and 3: nodes are named by (tree, node) ----
-typedef struct key { int64_t tree, node; uint32_t at; } key;
+typedef struct key {
+  int64_t tree, node;
+  uint32_t at;
+} key;
 static int key_order(const void *x, const void *y) {
   const key *a = x, *b = y;
   if (a->tree != b->tree) return a->tree < b->tree ? -1 : 1;
@@ -104,16 +112,19 @@ static sard_status *read_nodes(const sd_node *n, ml_forest *f, const key *keys, 
   SD_TRY(ints_of(n, "nodes_truenodeids", f->n_nodes, &yes));
   SD_TRY(ints_of(n, "nodes_featureids", f->n_nodes, &feature));
   SD_TRY(doubles(n, "nodes_values", &values, &count));
-  if (count != f->n_nodes || !modes || modes->kind != SD_ATTR_STRINGS || modes->n != f->n_nodes || (missing.n && missing.n != f->n_nodes))
+  if (count != f->n_nodes || !modes || modes->kind != SD_ATTR_STRINGS || modes->n != f->n_nodes ||
+      (missing.n && missing.n != f->n_nodes))
     return SD_SH_ERR(n, MODEL, "the lists of nodes differ in length");
   for (uint32_t i = 0; i < f->n_nodes; i++) {
     ml_tnode *t = &f->nodes[i];
     for (t->mode = 0; t->mode <= ML_LEAF && strcmp(mode_names[t->mode], modes->strings[i]);) t->mode++;
-    if (t->mode > ML_LEAF || t->mode == ML_MEMBER) return SD_SH_ERR(n, MODEL, "unknown mode '%s' of a node", modes->strings[i]);
+    if (t->mode > ML_LEAF || t->mode == ML_MEMBER)
+      return SD_SH_ERR(n, MODEL, "unknown mode '%s' of a node", modes->strings[i]);
     if (t->mode == ML_LEAF) continue;
     t->no = key_find(keys, f->n_nodes, trees.v[i], no.v[i]);
     t->yes = key_find(keys, f->n_nodes, trees.v[i], yes.v[i]);
-    if (feature.v[i] < 0 || feature.v[i] > INT32_MAX - 1) return SD_SH_ERR(n, MODEL, "feature %lld", (long long)feature.v[i]);
+    if (feature.v[i] < 0 || feature.v[i] > INT32_MAX - 1)
+      return SD_SH_ERR(n, MODEL, "feature %lld", (long long)feature.v[i]);
     t->feature = (int)feature.v[i];
     t->value = values[i];
     t->missing = missing.n && missing.v[i];
@@ -136,11 +147,14 @@ static sard_status *read_entries(const sd_node *n, const char *what, ml_forest *
   int64_t *owner = SD_NEW_ARRAY(a, int64_t, f->n_entries + 1);
   for (uint32_t i = 0; i < f->n_entries; i++) {
     owner[i] = key_find(keys, f->n_nodes, trees.v[i], nodes.v[i]);
-    if (owner[i] < 0) return SD_SH_ERR(n, MODEL, "a weight of node %lld of tree %lld, which is not there", (long long)nodes.v[i], (long long)trees.v[i]);
+    if (owner[i] < 0)
+      return SD_SH_ERR(n, MODEL, "a weight of node %lld of tree %lld, which is not there",
+                       (long long)nodes.v[i], (long long)trees.v[i]);
     f->nodes[owner[i]].count++;
   }
   uint32_t at = 0;
-  for (uint32_t i = 0; i < f->n_nodes; i++) f->nodes[i].first = at, at += f->nodes[i].count, f->nodes[i].count = 0;
+  for (uint32_t i = 0; i < f->n_nodes; i++)
+    f->nodes[i].first = at, at += f->nodes[i].count, f->nodes[i].count = 0;
   for (uint32_t i = 0; i < f->n_entries; i++) {
     ml_tnode *t = &f->nodes[owner[i]];
     f->entries[t->first + t->count++] = (ml_entry){ids.v[i], w[i]};
@@ -162,9 +176,11 @@ sard_status *sd_ml_forest_read(const sd_node *n, const char *what, int64_t targe
   qsort(keys, f->n_nodes, sizeof *keys, key_order);
   for (uint32_t i = 0; i < f->n_nodes; i++) {
     if (i && !key_order(&keys[i - 1], &keys[i]))
-      return SD_SH_ERR(n, MODEL, "node %lld of tree %lld is there twice", (long long)keys[i].node, (long long)keys[i].tree);
+      return SD_SH_ERR(n, MODEL, "node %lld of tree %lld is there twice", (long long)keys[i].node,
+                       (long long)keys[i].tree);
     if (!i || keys[i - 1].tree != keys[i].tree) f->roots[f->n_trees++] = keys[i].at; // the smallest for now
-    else if (keys[i].at < f->roots[f->n_trees - 1]) f->roots[f->n_trees - 1] = keys[i].at; // the first that is listed
+    else if (keys[i].at < f->roots[f->n_trees - 1])
+      f->roots[f->n_trees - 1] = keys[i].at; // the first that is listed
   }
   SD_TRY(read_nodes(n, f, keys, trees));
   SD_TRY(read_entries(n, what, f, keys));
@@ -172,7 +188,10 @@ sard_status *sd_ml_forest_read(const sd_node *n, const char *what, int64_t targe
 }
 
 // ---- version 5: inner nodes and leaves are numbered apart ----
-typedef struct sets { const double *v; uint32_t n, at; } sets;
+typedef struct sets {
+  const double *v;
+  uint32_t n, at;
+} sets;
 
 // The values of the next set: they end with a NaN.
 static uint32_t next_set(sets *s, const double **out) {
@@ -218,19 +237,22 @@ static void chain(ml_forest *f, uint32_t at, const double *v, uint32_t count) {
 
 sard_status *sd_ml_forest_read5(const sd_node *n, ml_forest *f) {
   static const int modes5[] = {ML_LEQ, ML_LT, ML_GTE, ML_GT, ML_EQ, ML_NEQ, ML_MEMBER};
-  ml_ints feature = ml_ints_of(n, "nodes_featureids"), no, yes, no_leaf, yes_leaf, roots = ml_ints_of(n, "tree_roots");
+  ml_ints feature = ml_ints_of(n, "nodes_featureids"), no, yes, no_leaf, yes_leaf,
+          roots = ml_ints_of(n, "tree_roots");
   ml_ints missing = ml_ints_of(n, "nodes_missing_value_tracks_true");
   uint32_t inner = feature.n, leaves = ml_ints_of(n, "leaf_targetids").n, count;
   double *splits, *members;
   const sd_attr *m = sd_node_attr(n, "nodes_modes");
   *f = (ml_forest){.targets = sd_node_int(n, "n_targets", 1), .n_nodes = inner + leaves, .n_trees = roots.n};
-  if (f->targets < 1 || f->targets > 1 << 24) return SD_SH_ERR(n, MODEL, "%lld targets", (long long)f->targets);
+  if (f->targets < 1 || f->targets > 1 << 24)
+    return SD_SH_ERR(n, MODEL, "%lld targets", (long long)f->targets);
   SD_TRY(ints_of(n, "nodes_falsenodeids", inner, &no));
   SD_TRY(ints_of(n, "nodes_truenodeids", inner, &yes));
   SD_TRY(ints_of(n, "nodes_falseleafs", inner, &no_leaf));
   SD_TRY(ints_of(n, "nodes_trueleafs", inner, &yes_leaf));
   SD_TRY(doubles(n, "nodes_splits", &splits, &count));
-  if (count != inner || !m || m->kind != SD_ATTR_TENSOR || m->tensor->dtype != SD_U8 || m->tensor->count != inner || (missing.n && missing.n != inner))
+  if (count != inner || !m || m->kind != SD_ATTR_TENSOR || m->tensor->dtype != SD_U8 ||
+      m->tensor->count != inner || (missing.n && missing.n != inner))
     return SD_SH_ERR(n, MODEL, "the lists of nodes differ in length");
   sets s = {0};
   SD_TRY(doubles(n, "membership_values", &members, &s.n));
@@ -240,9 +262,13 @@ sard_status *sd_ml_forest_read5(const sd_node *n, ml_forest *f) {
   SD_TRY(read_leaves(n, f, inner));
   for (uint32_t i = 0; i < inner; i++) {
     uint8_t mode = ((const uint8_t *)m->tensor->data)[i];
-    if (mode > 6 || feature.v[i] < 0 || feature.v[i] > INT32_MAX - 1) return SD_SH_ERR(n, MODEL, "node %u has mode %u and feature %lld", i, mode, (long long)feature.v[i]);
-    f->nodes[i] = (ml_tnode){.mode = modes5[mode], .feature = (int)feature.v[i], .missing = missing.n && missing.v[i],
-                             .value = splits[i], .no = child5(no, no_leaf, i, inner, leaves),
+    if (mode > 6 || feature.v[i] < 0 || feature.v[i] > INT32_MAX - 1)
+      return SD_SH_ERR(n, MODEL, "node %u has mode %u and feature %lld", i, mode, (long long)feature.v[i]);
+    f->nodes[i] = (ml_tnode){.mode = modes5[mode],
+                             .feature = (int)feature.v[i],
+                             .missing = missing.n && missing.v[i],
+                             .value = splits[i],
+                             .no = child5(no, no_leaf, i, inner, leaves),
                              .yes = child5(yes, yes_leaf, i, inner, leaves)};
     if (mode != 6) continue;
     const double *v = NULL;
@@ -251,6 +277,7 @@ sard_status *sd_ml_forest_read5(const sd_node *n, ml_forest *f) {
     chain(f, i, v, count);
   }
   for (uint32_t i = 0; i < f->n_trees; i++)
-    if (f->roots[i] < 0 || f->roots[i] >= inner) return SD_SH_ERR(n, MODEL, "tree_roots has %lld of %u nodes", (long long)f->roots[i], inner);
+    if (f->roots[i] < 0 || f->roots[i] >= inner)
+      return SD_SH_ERR(n, MODEL, "tree_roots has %lld of %u nodes", (long long)f->roots[i], inner);
   return check(n, f);
 }

@@ -8,14 +8,17 @@ typedef struct ml_tnode {
   int mode, feature;
   bool missing;
   double value;
-  int64_t no, yes;     // children: numbers of nodes
+  int64_t no, yes;       // children: numbers of nodes
   uint32_t first, count; // of a leaf: its entries in ml_forest.entries
   uint32_t tree;         // 1 + its number; 0: of none
   int height;            // above the deepest leaf
   bool open;             // private: being walked
 } ml_tnode;
 
-typedef struct ml_entry { int64_t target; double weight; } ml_entry;
+typedef struct ml_entry {
+  int64_t target;
+  double weight;
+} ml_entry;
 
 typedef struct ml_forest {
   ml_tnode *nodes;

@@ -19,7 +19,8 @@ static sd_value *range(xg *g, sd_dim n) {
 // ---- masks ----
 // Keys that count, as addend: 0 there, mask_filter_value elsewhere.
 static sd_value *addend(xg *g, sd_value *keep, sd_dtype t) {
-  return XG(g, "Where", keep, sd_xg_num(g, t, 0), sd_xg_num(g, t, sd_node_float(g->at, "mask_filter_value", -10000)));
+  return XG(g, "Where", keep, sd_xg_num(g, t, 0),
+            sd_xg_num(g, t, sd_node_float(g->at, "mask_filter_value", -10000)));
 }
 
 // A mask operand in one of its forms to an addend that broadcasts to [B,H,S,T].
@@ -44,7 +45,8 @@ static sd_value *mask_addend(xg *g, sd_value *mask, sd_dim B, sd_dim T, sd_dtype
     sd_value *keep = XG(g, "And", XG(g, "Less", at, end), XG(g, "GreaterOrEqual", at, start));
     return unsqueeze(g, addend(g, keep, t), 1, 2);
   }
-  if (mask->rank > 3) return sd_xg_fail(g, SD_SH_ERR(g->at, UNSUPPORTED, "a mask of rank %d", mask->rank)), NULL;
+  if (mask->rank > 3)
+    return sd_xg_fail(g, SD_SH_ERR(g->at, UNSUPPORTED, "a mask of rank %d", mask->rank)), NULL;
   mask = addend(g, sd_xg_cast(g, SD_BOOL, mask), t);
   return mask ? unsqueeze(g, mask, 1, mask->rank == 2 ? 2 : 1) : NULL;
 }
@@ -69,7 +71,8 @@ static sd_node *attention(xg *g, const core *c) {
 
 static sard_status *heads_given(const sd_node *n, const char *attr, int64_t *out) {
   *out = sd_node_int(n, attr, 0);
-  return *out > 0 && *out < 1 << 20 ? NULL : SD_SH_ERR(n, MODEL, "attribute '%s' is %lld", attr, (long long)*out);
+  return *out > 0 && *out < 1 << 20 ? NULL
+                                    : SD_SH_ERR(n, MODEL, "attribute '%s' is %lld", attr, (long long)*out);
 }
 
 // Element `at` of a value stacked along axis 0.
@@ -85,7 +88,8 @@ static sard_status *projected(xg *g, sd_value *qkv, sd_value *mask, sd_value *pa
   core c = {.causal = sd_node_int(n, "unidirectional", 0) != 0, .present = wants(n, 1)};
   SD_TRY(heads_given(n, "num_heads", &c.heads));
   if (sd_node_int(n, "do_rotary", 0)) return SD_SH_ERR(n, UNSUPPORTED, "do_rotary");
-  if (sd_node_int(n, "past_present_share_buffer", 0)) return SD_SH_ERR(n, UNSUPPORTED, "past_present_share_buffer");
+  if (sd_node_int(n, "past_present_share_buffer", 0))
+    return SD_SH_ERR(n, UNSUPPORTED, "past_present_share_buffer");
   if (g->st) return g->st;
   const sd_attr *sizes = sd_node_attr(n, "qkv_hidden_sizes");
   bool given = sizes && sizes->kind == SD_ATTR_INTS;
@@ -104,7 +108,8 @@ static sard_status *projected(xg *g, sd_value *qkv, sd_value *mask, sd_value *pa
   sd_node *a = attention(g, &c);
   if (!a) return g->st;
   sd_value *outs[2] = {a->out[0], NULL};
-  if (c.present) outs[1] = XG(g, "Concat axis=0", unsqueeze(g, a->out[1], 0, 1), unsqueeze(g, a->out[2], 0, 1));
+  if (c.present)
+    outs[1] = XG(g, "Concat axis=0", unsqueeze(g, a->out[1], 0, 1), unsqueeze(g, a->out[2], 0, 1));
   return sd_xg_finish(g, outs, 2);
 }
 
@@ -120,8 +125,8 @@ sard_status *sd_rewrite_ms_qattention(sd_node *n) {
   xg g = {.at = n};
   SD_TRY(sd_sh_rank(n, 0, 3, 3));
   SD_TRY(sd_sh_rank(n, 1, 2, 2));
-  sd_value *qkv = XG(&g, "com.microsoft.MatMulIntegerToFloat", n->in[0], n->in[1], n->in[3], n->in[4], sd_xg_in(&g, 6),
-                     sd_xg_in(&g, 7), n->in[2]);
+  sd_value *qkv = XG(&g, "com.microsoft.MatMulIntegerToFloat", n->in[0], n->in[1], n->in[3], n->in[4],
+                     sd_xg_in(&g, 6), sd_xg_in(&g, 7), n->in[2]);
   return projected(&g, qkv, sd_xg_in(&g, 5), sd_xg_in(&g, 8), NULL);
 }
 
@@ -137,7 +142,8 @@ static sd_value *with_bias(xg *g, sd_value *v, sd_value *bias, sd_dim start) {
   if (!bias || g->st || v->rank != 3) return v;
   sd_dim ends[2] = {start, sd_dim_add(sd_sh_tab(g->at), start, v->dims[2])};
   int64_t zero = 0;
-  sd_value *part = XG(g, "Slice", bias, sd_xg_dims(g, &ends[0], 1), sd_xg_dims(g, &ends[1], 1), sd_xg_ints(g, &zero, 1));
+  sd_value *part =
+      XG(g, "Slice", bias, sd_xg_dims(g, &ends[0], 1), sd_xg_dims(g, &ends[1], 1), sd_xg_ints(g, &zero, 1));
   return XG(g, "Add", v, part);
 }
 
@@ -175,7 +181,8 @@ sard_status *sd_rewrite_ms_multi_head(sd_node *n) {
   core c = {.causal = sd_node_int(n, "unidirectional", 0) != 0, .present = wants(n, 1) || wants(n, 2)};
   SD_TRY(heads_given(n, "num_heads", &c.heads));
   SD_TRY(mha_operands(&g, &c));
-  if (sd_xg_in(&g, 8) || sd_xg_in(&g, 9)) return SD_SH_ERR(n, UNSUPPORTED, "a shared cache (past_sequence_length)");
+  if (sd_xg_in(&g, 8) || sd_xg_in(&g, 9))
+    return SD_SH_ERR(n, UNSUPPORTED, "a shared cache (past_sequence_length)");
   c.past_k = sd_xg_in(&g, 6), c.past_v = sd_xg_in(&g, 7);
   sd_dim B = c.q->dims[0], T = c.k->dims[c.k->rank == 4 ? 2 : 1];
   bool flat = c.k->rank == 3 && c.v->rank == 3;
@@ -184,7 +191,8 @@ sard_status *sd_rewrite_ms_multi_head(sd_node *n) {
     T = sd_dim_add(sd_sh_tab(n), T, c.past_k->dims[2]);
   }
   c.mask = plus(&g, mask_addend(&g, sd_xg_in(&g, 4), B, T, c.q->dtype), sd_xg_in(&g, 5));
-  if (!flat) c.q = to_heads(&g, c.q, c.heads), c.k = to_heads(&g, c.k, c.heads), c.v = to_heads(&g, c.v, c.heads);
+  if (!flat)
+    c.q = to_heads(&g, c.q, c.heads), c.k = to_heads(&g, c.k, c.heads), c.v = to_heads(&g, c.v, c.heads);
   sd_node *a = attention(&g, &c);
   if (!a) return g.st;
   sd_value *y = a->out[0];
@@ -214,7 +222,8 @@ static sard_status *gqa_operands(xg *g, gqa *a) {
   if (!a->k) { // packed
     sd_dim all = d_const(g, a->heads + 2 * a->kv_heads);
     a->D = d_div(g, a->q->dims[2], all);
-    sd_dim sizes[3] = {d_mul(g, a->D, d_const(g, a->heads)), d_mul(g, a->D, d_const(g, a->kv_heads)), SD_DIM_NONE};
+    sd_dim sizes[3] = {d_mul(g, a->D, d_const(g, a->heads)), d_mul(g, a->D, d_const(g, a->kv_heads)),
+                       SD_DIM_NONE};
     sizes[2] = sizes[1];
     sd_value *in[2] = {a->q, sd_xg_dims(g, sizes, 3)};
     sd_node *parts = sd_xg_node(g, "Split axis=2", in, 2, 3);
@@ -238,7 +247,8 @@ static sard_status *gqa_lengths(xg *g, gqa *a) {
   if (past) SD_TRY(sd_sh_rank(n, 3, 4, 4));
   a->T = past ? sd_dim_add(t, past->dims[2], a->S) : a->S;
   // where the total length is not known when compiling, the cache grows by the new keys
-  if (past && sd_sh_try_elems(n, 6, total, 1, &count) && count == 1) a->T = sd_dim_max(t, past->dims[2], total[0]);
+  if (past && sd_sh_try_elems(n, 6, total, 1, &count) && count == 1)
+    a->T = sd_dim_max(t, past->dims[2], total[0]);
   minus = sd_dim_sub(t, d_const(g, 1), a->S);
   sd_value *len = sd_xg_cast(g, SD_I64, n->in[5]), *zero = sd_xg_num(g, SD_I64, 0);
   len = sd_xg_reshape(g, XG(g, "Max", XG(g, "Add", len, sd_xg_dims(g, &minus, -1)), zero), &a->B, 1);
@@ -255,8 +265,9 @@ static sd_value *rotated(xg *g, const gqa *a, sd_value *v, int64_t heads) {
   if (!cos || !sin || cos->rank != 2 || !sd_dim_is_const(sd_sh_tab(n), cos->dims[1], &half))
     return sd_xg_fail(g, SD_SH_ERR(n, MODEL, "do_rotary needs cos_cache and sin_cache of rank 2")), NULL;
   if (!pos) pos = XG(g, "Add", unsqueeze(g, a->past_len, 1, 1), range(g, a->S));
-  const char *spec = sd_xg_fmt(g, "RotaryEmbedding num_heads=%lld interleaved=%d rotary_embedding_dim=%lld", (long long)heads,
-                               sd_node_int(n, "rotary_interleaved", 0) != 0, (long long)(2 * half));
+  const char *spec =
+      sd_xg_fmt(g, "RotaryEmbedding num_heads=%lld interleaved=%d rotary_embedding_dim=%lld",
+                (long long)heads, sd_node_int(n, "rotary_interleaved", 0) != 0, (long long)(2 * half));
   return XG(g, spec, v, cos, sin, sd_xg_cast(g, SD_I64, pos));
 }
 
@@ -278,11 +289,14 @@ static sd_value *cached(xg *g, const gqa *a, sd_value *v, uint32_t past) {
 }
 
 static sard_status *gqa_supported(const sd_node *n) {
-  if (sd_node_int(n, "smooth_softmax", 0) > 0 || sd_sh_in(n, 11)) return SD_SH_ERR(n, UNSUPPORTED, "smooth_softmax and head_sink");
+  if (sd_node_int(n, "smooth_softmax", 0) > 0 || sd_sh_in(n, 11))
+    return SD_SH_ERR(n, UNSUPPORTED, "smooth_softmax and head_sink");
   for (uint32_t i = 12; i < 17; i++)
     if (sd_sh_in(n, i)) return SD_SH_ERR(n, UNSUPPORTED, "operand '%s'", sd_sh_operand(n, i));
-  if (!sd_node_int(n, "causal", 1) || sd_node_int(n, "sliding_window_cache", 0)) return SD_SH_ERR(n, UNSUPPORTED, "causal = 0 and sliding_window_cache");
-  if (sd_node_int(n, "qk_output", 0) || wants(n, 3)) return SD_SH_ERR(n, UNSUPPORTED, "an output of the scores");
+  if (!sd_node_int(n, "causal", 1) || sd_node_int(n, "sliding_window_cache", 0))
+    return SD_SH_ERR(n, UNSUPPORTED, "causal = 0 and sliding_window_cache");
+  if (sd_node_int(n, "qk_output", 0) || wants(n, 3))
+    return SD_SH_ERR(n, UNSUPPORTED, "an output of the scores");
   return NULL;
 }
 
@@ -298,10 +312,12 @@ sard_status *sd_rewrite_ms_group_query(sd_node *n) {
   sd_dim q[4] = {a.B, a.S, d_const(&g, a.heads), a.D}, y[3] = {a.B, a.S, d_mul(&g, q[2], a.D)};
   sd_value *kv_len = XG(&g, "Add", a.past_len, sd_xg_dims(&g, &a.S, -1));
   int64_t window = sd_node_int(n, "local_window_size", -1);
-  const char *spec = sd_xg_fmt(&g, "sard.Attention scale=%.9g softcap=%.9g causal=1 offset=2 window_left=%lld layout=1,0,0,1",
-                               sd_node_float(n, "scale", 0), sd_node_float(n, "softcap", 0),
-                               (long long)(window > 0 ? window - 1 : -1));
-  sd_value *out = XG(&g, spec, sd_xg_reshape(&g, a.q, q, 4), a.present_k, a.present_v, sd_xg_in(&g, 10), kv_len);
+  const char *spec = sd_xg_fmt(
+      &g, "sard.Attention scale=%.9g softcap=%.9g causal=1 offset=2 window_left=%lld layout=1,0,0,1",
+      sd_node_float(n, "scale", 0), sd_node_float(n, "softcap", 0),
+      (long long)(window > 0 ? window - 1 : -1));
+  sd_value *out =
+      XG(&g, spec, sd_xg_reshape(&g, a.q, q, 4), a.present_k, a.present_v, sd_xg_in(&g, 10), kv_len);
   sd_value *outs[3] = {sd_xg_reshape(&g, out, y, 3), a.present_k, a.present_v};
   return sd_xg_finish(&g, outs, 3);
 }

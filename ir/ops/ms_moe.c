@@ -1,4 +1,5 @@
-// Mixture of experts: the gates of the chosen experts, and the experts as batched matrix products over all tokens.
+// Mixture of experts: the gates of the chosen experts, and the experts as batched matrix products over all
+// tokens.
 #include <math.h>
 
 #include "ir/ops.h"
@@ -8,7 +9,8 @@
 // ---- sard.UnpackBits: [..., bytes] of 2, 4 or 8 bits, low ones first, to i32 [..., bytes * 8 / bits] ----
 static sard_status *bits_of(const sd_node *n, int64_t *out) {
   *out = sd_node_int(n, "bits", 4);
-  if (*out != 2 && *out != 4 && *out != 8) return SD_SH_ERR(n, UNSUPPORTED, "%lld bits; 2, 4 and 8 are", (long long)*out);
+  if (*out != 2 && *out != 4 && *out != 8)
+    return SD_SH_ERR(n, UNSUPPORTED, "%lld bits; 2, 4 and 8 are", (long long)*out);
   return NULL;
 }
 
@@ -18,7 +20,8 @@ sard_status *sd_shape_unpack_bits(sd_node *n) {
   SD_TRY(bits_of(n, &bits));
   SD_TRY(sd_sh_rank(n, 0, 1, SD_MAX_RANK));
   const sd_value *x = n->in[0];
-  if (x->dtype != SD_U8) return SD_SH_ERR(n, UNSUPPORTED, "packed numbers of type %s", sd_dtype_name(x->dtype));
+  if (x->dtype != SD_U8)
+    return SD_SH_ERR(n, UNSUPPORTED, "packed numbers of type %s", sd_dtype_name(x->dtype));
   memcpy(dims, x->dims, sizeof dims);
   dims[x->rank - 1] = sd_dim_mul(sd_sh_tab(n), dims[x->rank - 1], sd_dim_const(sd_sh_tab(n), 8 / bits));
   return sd_sh_set(n, 0, SD_I32, x->rank, dims);
@@ -38,13 +41,15 @@ sd_expr *sd_pull_unpack_bits(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *
 }
 
 // ---- gates: [tokens, experts], 0 for experts that are not among the k best ----
-static sd_value *gates(xg *g, sd_value *logits, sd_value *weights) {
+static sd_value *gates(xg *g, sd_value *logits, sd_value *weights, bool normalize) {
   sd_node *n = g->at;
   int64_t k = sd_node_int(n, "k", 1), one = 1, experts = 0;
   if (g->st) return NULL;
-  if (!sd_dim_is_const(sd_sh_tab(n), logits->dims[1], &experts) || k < 1 || k > experts || k > 64)
-    return sd_xg_fail(g, SD_SH_ERR(n, UNSUPPORTED, "%lld of %lld experts", (long long)k, (long long)experts)), NULL;
-  sd_value *numbers = XG(g, "Range", sd_xg_num(g, SD_I64, 0), sd_xg_ints(g, &experts, -1), sd_xg_ints(g, &one, -1));
+  if (!sd_dim_is_const(sd_sh_tab(n), n->in[2]->dims[0], &experts) || k < 1 || k > experts || k > 64)
+    return sd_xg_fail(g, SD_SH_ERR(n, UNSUPPORTED, "%lld of %lld experts", (long long)k, (long long)experts)),
+           NULL;
+  sd_value *numbers =
+      XG(g, "Range", sd_xg_num(g, SD_I64, 0), sd_xg_ints(g, &experts, -1), sd_xg_ints(g, &one, -1));
   sd_value *left = logits, *chosen = NULL, *axis = sd_xg_ints(g, &one, 1);
   for (int64_t i = 0; i < k && !g->st; i++) {
     sd_value *hit = XG(g, "Equal", XG(g, "ArgMax axis=1 keepdims=1", left), numbers);
@@ -53,7 +58,8 @@ static sd_value *gates(xg *g, sd_value *logits, sd_value *weights) {
   }
   sd_value *p = weights ? weights : XG(g, "Softmax axis=1", logits);
   p = p ? XG(g, "Where", chosen, p, sd_xg_num(g, p->dtype, 0)) : NULL;
-  if (sd_node_int(n, "normalize_routing_weights", 0)) p = XG(g, "Div", p, XG(g, "ReduceSum keepdims=1", p, axis));
+  if (normalize || sd_node_int(n, "normalize_routing_weights", 0))
+    p = XG(g, "Div", p, XG(g, "ReduceSum keepdims=1", p, axis));
   return p;
 }
 
@@ -72,8 +78,11 @@ static sd_value *half(xg *g, sd_value *v, int which, bool interleaved) {
   int64_t axis = 2, start = which, step = 2, end = INT64_MAX;
   sd_dimtab *t = sd_sh_tab(g->at);
   if (g->st) return NULL;
-  if (interleaved) return XG(g, "Slice", v, sd_xg_ints(g, &start, 1), sd_xg_ints(g, &end, 1), sd_xg_ints(g, &axis, 1), sd_xg_ints(g, &step, 1));
-  sd_dim size = sd_dim_floordiv(t, v->dims[2], sd_dim_const(t, 2)), from = which ? size : sd_dim_const(t, 0), to = which ? v->dims[2] : size;
+  if (interleaved)
+    return XG(g, "Slice", v, sd_xg_ints(g, &start, 1), sd_xg_ints(g, &end, 1), sd_xg_ints(g, &axis, 1),
+              sd_xg_ints(g, &step, 1));
+  sd_dim size = sd_dim_floordiv(t, v->dims[2], sd_dim_const(t, 2)), from = which ? size : sd_dim_const(t, 0),
+         to = which ? v->dims[2] : size;
   return XG(g, "Slice", v, sd_xg_dims(g, &from, 1), sd_xg_dims(g, &to, 1), sd_xg_ints(g, &axis, 1));
 }
 
@@ -82,8 +91,10 @@ static sd_value *swiglu(xg *g, const moe *m) {
   int64_t fusion = sd_node_int(n, "swiglu_fusion", 0);
   sd_value *h = layer(g, m, m->x, 0), *gate = h, *up = NULL;
   if (fusion) gate = half(g, h, 0, fusion == 1), up = half(g, h, 1, fusion == 1);
-  else if (m->w[2]) up = layer(g, m, m->x, 2);
-  else return sd_xg_fail(g, SD_SH_ERR(n, MODEL, "swiglu without fc3")), NULL;
+  else if (m->w[2])
+    up = layer(g, m, m->x, 2);
+  else
+    return sd_xg_fail(g, SD_SH_ERR(n, MODEL, "swiglu without fc3")), NULL;
   const sd_attr *limit = sd_node_attr(n, "swiglu_limit");
   sd_dtype t = m->x->dtype;
   if (limit && limit->kind == SD_ATTR_FLOAT) {
@@ -95,7 +106,10 @@ static sd_value *swiglu(xg *g, const moe *m) {
 }
 
 static sd_value *hidden(xg *g, const moe *m) {
-  static const struct { const char *name, *spec; } acts[] = {{"relu", "Relu"}, {"gelu", "Gelu"}, {"silu", "Swish"}, {"identity", "Identity"}};
+  static const struct {
+    const char *name, *spec;
+  } acts[] = {
+      {"relu", "Relu"}, {"gelu", "Gelu approximate=tanh"}, {"silu", "Swish"}, {"identity", "Identity"}};
   const char *act = sd_node_str(g->at, "activation_type", "relu");
   if (!strcmp(act, "swiglu")) return swiglu(g, m);
   for (size_t i = 0; i < sizeof acts / sizeof *acts; i++) {
@@ -106,7 +120,7 @@ static sd_value *hidden(xg *g, const moe *m) {
   return sd_xg_fail(g, SD_SH_ERR(g->at, UNSUPPORTED, "activation_type '%s'", act)), NULL;
 }
 
-static sard_status *mixture(xg *g, moe *m, sd_value *weights) {
+static sard_status *mixture(xg *g, moe *m, sd_value *weights, bool normalize) {
   sd_node *n = g->at;
   sd_dimtab *t = sd_sh_tab(n);
   int64_t zero = 0, two = 2;
@@ -118,7 +132,8 @@ static sard_status *mixture(xg *g, moe *m, sd_value *weights) {
   sd_dim flat[3] = {sd_dim_const(t, 1), sd_dim_product(t, x->dims, x->rank - 1), x->dims[x->rank - 1]};
   m->x = sd_xg_reshape(g, n->in[0], flat, 3);
   sd_value *y = m->x ? layer(g, m, hidden(g, m), 1) : NULL; // [experts, tokens, hidden]
-  sd_value *gate = XG(g, "Unsqueeze", XG(g, "Transpose perm=1,0", gates(g, n->in[1], weights)), sd_xg_ints(g, &two, 1));
+  sd_value *gate = XG(g, "Unsqueeze", XG(g, "Transpose perm=1,0", gates(g, n->in[1], weights, normalize)),
+                      sd_xg_ints(g, &two, 1));
   y = XG(g, "ReduceSum keepdims=0", XG(g, "Mul", y, gate), sd_xg_ints(g, &zero, 1));
   y = sd_xg_reshape(g, y, x->dims, x->rank);
   return sd_xg_finish(g, &y, 1);
@@ -126,8 +141,9 @@ static sard_status *mixture(xg *g, moe *m, sd_value *weights) {
 
 sard_status *sd_rewrite_ms_moe(sd_node *n) {
   xg g = {.at = n};
-  moe m = {.w = {n->in[2], n->in[4], sd_xg_in(&g, 6)}, .b = {sd_xg_in(&g, 3), sd_xg_in(&g, 5), sd_xg_in(&g, 7)}};
-  return mixture(&g, &m, NULL);
+  moe m = {.w = {n->in[2], n->in[4], sd_xg_in(&g, 6)},
+           .b = {sd_xg_in(&g, 3), sd_xg_in(&g, 5), sd_xg_in(&g, 7)}};
+  return mixture(&g, &m, NULL, false);
 }
 
 // ---- QMoE: integer weights, one scale for each row or for each block of it ----
@@ -147,13 +163,18 @@ static sd_value *qmoe_weight(xg *g, uint32_t w, uint32_t zeros, const char *own_
   int64_t bits = sd_node_int(n, own_bits, 0);
   if (bits <= 0) bits = sd_node_int(n, "expert_weight_bits", 4);
   if (!s || q->rank != 3 || s->rank < 2 || s->rank > 3 || (bits != 2 && bits != 4 && bits != 8))
-    return sd_xg_fail(g, SD_SH_ERR(n, UNSUPPORTED, "weights of %lld bits, rank %d, with%s scales", (long long)bits, q->rank, s ? "" : "out")), NULL;
-  sd_dim K = sd_dim_mul(t, q->dims[2], sd_dim_const(t, 8 / bits)), blocks = s->rank == 3 ? s->dims[2] : sd_dim_const(t, 1);
-  sd_dim four[4] = {q->dims[0], q->dims[1], blocks, sd_dim_floordiv(t, K, blocks)}, three[3] = {four[0], four[1], K};
+    return sd_xg_fail(g, SD_SH_ERR(n, UNSUPPORTED, "weights of %lld bits, rank %d, with%s scales",
+                                   (long long)bits, q->rank, s ? "" : "out")),
+           NULL;
+  sd_dim K = sd_dim_mul(t, q->dims[2], sd_dim_const(t, 8 / bits)),
+         blocks = s->rank == 3 ? s->dims[2] : sd_dim_const(t, 1);
+  sd_dim four[4] = {q->dims[0], q->dims[1], blocks, sd_dim_floordiv(t, K, blocks)},
+         three[3] = {four[0], four[1], K};
   sd_dim side[4] = {four[0], four[1], blocks, sd_dim_const(t, 1)};
   sd_value *x = sd_xg_reshape(g, unpacked(g, q, bits, K), four, 4);
   if (z) z = sd_xg_reshape(g, unpacked(g, z, bits, s->rank == 3 ? blocks : four[1]), side, 4);
-  else z = sd_xg_num(g, SD_I32, (double)(1 << (bits - 1)));
+  else
+    z = sd_xg_num(g, SD_I32, (double)(1 << (bits - 1)));
   x = XG(g, "Mul", sd_xg_cast(g, s->dtype, XG(g, "Sub", x, z)), sd_xg_reshape(g, s, side, 4));
   return sd_xg_cast(g, n->in[0]->dtype, sd_xg_reshape(g, x, three, 3));
 }
@@ -161,9 +182,13 @@ static sd_value *qmoe_weight(xg *g, uint32_t w, uint32_t zeros, const char *own_
 sard_status *sd_rewrite_ms_qmoe(sd_node *n) {
   xg g = {.at = n};
   const char *type = sd_node_str(n, "quant_type", "int");
-  if (strcmp(type, "int") || sd_node_int(n, "weights_prepacked", 0) > 0) return SD_SH_ERR(n, UNSUPPORTED, "quant_type '%s', or weights packed for another runtime", type);
-  moe m = {.w = {qmoe_weight(&g, 2, 11, "fc1_expert_weight_bits"), qmoe_weight(&g, 5, 12, "fc2_expert_weight_bits"), qmoe_weight(&g, 8, 13, "fc3_expert_weight_bits")},
+  if (strcmp(type, "int") || sd_node_int(n, "weights_prepacked", 0) > 0)
+    return SD_SH_ERR(n, UNSUPPORTED, "quant_type '%s', or weights packed for another runtime", type);
+  moe m = {.w = {qmoe_weight(&g, 2, 11, "fc1_expert_weight_bits"),
+                 qmoe_weight(&g, 5, 12, "fc2_expert_weight_bits"),
+                 qmoe_weight(&g, 8, 13, "fc3_expert_weight_bits")},
            .b = {sd_xg_in(&g, 4), sd_xg_in(&g, 7), sd_xg_in(&g, 10)}};
   if (g.st) return g.st;
-  return mixture(&g, &m, sd_xg_in(&g, 14));
+  return mixture(&g, &m, sd_xg_in(&g, 14),
+                 !sd_xg_in(&g, 14)); // as ONNX Runtime: softmax over the chosen ones
 }

@@ -11,29 +11,37 @@ typedef struct nbits {
 static sard_status *check_count(const sd_node *n, uint32_t operand, int64_t want) {
   if (!sd_sh_in(n, operand)) return NULL;
   sd_dimtab *t = sd_sh_tab(n);
-  return sd_sh_same(n, sd_value_count(n->in[operand]), sd_dim_const(t, want), sd_sh_operand(n, operand), NULL);
+  return sd_sh_same(n, sd_value_count(n->in[operand]), sd_dim_const(t, want), sd_sh_operand(n, operand),
+                    NULL);
 }
 
-// 8 bits a byte: zero points of a row fill whole bytes; or they have the type of the scales, one for each block.
+// 8 bits a byte: zero points of a row fill whole bytes; or they have the type of the scales, one for each
+// block.
 static int64_t zeros_of_row(const sd_node *n, const nbits *p) {
   return n->in[ZEROS]->dtype == SD_U8 ? (p->blocks * p->bits + 7) / 8 : p->blocks;
 }
 
 static sard_status *nbits_read(const sd_node *n, nbits *p) {
-  *p = (nbits){.K = sd_node_int(n, "K", 0), .N = sd_node_int(n, "N", 0), .bits = sd_node_int(n, "bits", 4),
+  *p = (nbits){.K = sd_node_int(n, "K", 0),
+               .N = sd_node_int(n, "N", 0),
+               .bits = sd_node_int(n, "bits", 4),
                .block = sd_node_int(n, "block_size", 32)};
   const int64_t most = (int64_t)1 << 40;
-  if (p->K < 1 || p->N < 1 || p->K > most || p->N > most) return SD_SH_ERR(n, MODEL, "K is %lld, N %lld", (long long)p->K, (long long)p->N);
-  if (p->bits != 2 && p->bits != 4 && p->bits != 8) return SD_SH_ERR(n, UNSUPPORTED, "%lld bits; 2, 4 and 8 are", (long long)p->bits);
+  if (p->K < 1 || p->N < 1 || p->K > most || p->N > most)
+    return SD_SH_ERR(n, MODEL, "K is %lld, N %lld", (long long)p->K, (long long)p->N);
+  if (p->bits != 2 && p->bits != 4 && p->bits != 8)
+    return SD_SH_ERR(n, UNSUPPORTED, "%lld bits; 2, 4 and 8 are", (long long)p->bits);
   if (p->block < 8 || p->block > 1 << 30 || p->block & (p->block - 1))
     return SD_SH_ERR(n, MODEL, "block_size is %lld, not a power of two from 8", (long long)p->block);
-  if (sd_node_int(n, "weight_prepacked", 0)) return SD_SH_ERR(n, UNSUPPORTED, "weights packed for another runtime");
+  if (sd_node_int(n, "weight_prepacked", 0))
+    return SD_SH_ERR(n, UNSUPPORTED, "weights packed for another runtime");
   p->blocks = (p->K + p->block - 1) / p->block;
   p->bytes = p->block * p->bits / 8;
   int64_t count;
   if (__builtin_mul_overflow(p->N * p->blocks, p->bytes, &count) || p->N > INT64_MAX / p->blocks)
     return SD_SH_ERR(n, MODEL, "K and N overflow");
-  if (n->in[B]->dtype != SD_U8) return SD_SH_ERR(n, UNSUPPORTED, "weights of type %s", sd_dtype_name(n->in[B]->dtype));
+  if (n->in[B]->dtype != SD_U8)
+    return SD_SH_ERR(n, UNSUPPORTED, "weights of type %s", sd_dtype_name(n->in[B]->dtype));
   SD_TRY(check_count(n, B, count));
   SD_TRY(check_count(n, SCALES, p->N * p->blocks));
   SD_TRY(check_count(n, GROUP, p->K));
@@ -52,7 +60,8 @@ sard_status *sd_shape_ms_nbits(sd_node *n) {
     if (sd_sh_in(n, i)) SD_TRY(sd_sh_rank(n, i, 0, SD_MAX_RANK));
   SD_TRY(nbits_read(n, &p));
   const sd_value *a = n->in[A];
-  SD_TRY(sd_sh_same(n, a->dims[a->rank - 1], sd_dim_const(sd_sh_tab(n), p.K), "the last dim of A and K", NULL));
+  SD_TRY(
+      sd_sh_same(n, a->dims[a->rank - 1], sd_dim_const(sd_sh_tab(n), p.K), "the last dim of A and K", NULL));
   memcpy(dims, a->dims, sizeof dims);
   dims[a->rank - 1] = sd_dim_const(sd_sh_tab(n), p.N);
   return sd_sh_set(n, 0, a->dtype, a->rank, dims);
@@ -61,9 +70,11 @@ sard_status *sd_shape_ms_nbits(sd_node *n) {
 static sd_expr *times(sd_tb *b, sd_expr *x, int64_t v) { return x_mul(b, x, x_int(b, v)); }
 
 // `bits` bits at position `at` (in units of `bits`) of a packed operand, as f32.
-static sd_expr *unpacked(sd_tb *b, const sd_node *n, uint32_t operand, const nbits *p, sd_expr *row_byte, sd_expr *at) {
+static sd_expr *unpacked(sd_tb *b, const sd_node *n, uint32_t operand, const nbits *p, sd_expr *row_byte,
+                         sd_expr *at) {
   int64_t per = 8 / p->bits;
-  sd_expr *byte = sd_tb_load_linear(b, n, operand, x_add(b, row_byte, x_bin(b, SD_X_FLOORDIV, at, x_int(b, per))));
+  sd_expr *byte =
+      sd_tb_load_linear(b, n, operand, x_add(b, row_byte, x_bin(b, SD_X_FLOORDIV, at, x_int(b, per))));
   sd_expr *q = x_cast(b, SD_I32, byte);
   if (per > 1 && q) {
     sd_expr *shift = x_cast(b, SD_I32, times(b, x_bin(b, SD_X_MOD, at, x_int(b, per)), p->bits));
@@ -81,7 +92,8 @@ static sd_expr *zero_point(sd_tb *b, const sd_node *n, const nbits *p, sd_expr *
 
 static sd_expr *weight(sd_tb *b, const sd_node *n, const nbits *p, sd_expr *row, sd_expr *k) {
   sd_expr *block = x_bin(b, SD_X_FLOORDIV, k, x_int(b, p->block)), *group = block;
-  sd_expr *q = unpacked(b, n, B, p, times(b, row, p->blocks * p->bytes), k); // the blocks of a row are contiguous
+  sd_expr *q =
+      unpacked(b, n, B, p, times(b, row, p->blocks * p->bytes), k); // the blocks of a row are contiguous
   if (sd_tb_has(n, GROUP)) {
     group = x_cast(b, SD_I64, sd_tb_load_linear(b, n, GROUP, k));
     if (group) group = sd_x_index(b->k, group, sd_dim_const(b->dims, p->blocks));

@@ -4,15 +4,15 @@
 
 sard_status *sd_rewrite_ms_quantize(sd_node *n) {
   xg g = {.at = n};
-  sd_value *y = XG(&g, sd_xg_fmt(&g, "QuantizeLinear axis=%lld", (long long)sd_node_int(n, "axis", 1)), n->in[0],
-                   n->in[1], sd_xg_in(&g, 2));
+  sd_value *y = XG(&g, sd_xg_fmt(&g, "QuantizeLinear axis=%lld", (long long)sd_node_int(n, "axis", 1)),
+                   n->in[0], n->in[1], sd_xg_in(&g, 2));
   return sd_xg_finish(&g, &y, 1);
 }
 
 sard_status *sd_rewrite_ms_dequantize(sd_node *n) {
   xg g = {.at = n};
-  sd_value *y = XG(&g, sd_xg_fmt(&g, "DequantizeLinear axis=%lld", (long long)sd_node_int(n, "axis", 1)), n->in[0],
-                   n->in[1], sd_xg_in(&g, 2));
+  sd_value *y = XG(&g, sd_xg_fmt(&g, "DequantizeLinear axis=%lld", (long long)sd_node_int(n, "axis", 1)),
+                   n->in[0], n->in[1], sd_xg_in(&g, 2));
   return sd_xg_finish(&g, &y, 1);
 }
 
@@ -79,13 +79,16 @@ sard_status *sd_rewrite_ms_qlinear_softmax(sd_node *n) {
 sard_status *sd_rewrite_ms_qlinear_concat(sd_node *n) {
   xg g = {.at = n};
   uint32_t count = (n->n_in - 2) / 3;
-  if (n->n_in < 5 || (n->n_in - 2) % 3) return SD_SH_ERR(n, MODEL, "%u operands, not 2 and 3 for each input", n->n_in);
+  if (n->n_in < 5 || (n->n_in - 2) % 3)
+    return SD_SH_ERR(n, MODEL, "%u operands, not 2 and 3 for each input", n->n_in);
   sd_value **xs = SD_NEW_ARRAY(n->graph->module->arena, sd_value *, count);
   for (uint32_t i = 0; i < count; i++) {
-    if (!n->in[2 + 3 * i] || !n->in[3 + 3 * i]) return SD_SH_ERR(n, MODEL, "input %u or its scale is missing", i);
+    if (!n->in[2 + 3 * i] || !n->in[3 + 3 * i])
+      return SD_SH_ERR(n, MODEL, "input %u or its scale is missing", i);
     xs[i] = dequantized(&g, 2 + 3 * i);
   }
-  sd_value *y = sd_xg_op(&g, sd_xg_fmt(&g, "Concat axis=%lld", (long long)sd_node_int(n, "axis", 0)), xs, count);
+  sd_value *y =
+      sd_xg_op(&g, sd_xg_fmt(&g, "Concat axis=%lld", (long long)sd_node_int(n, "axis", 0)), xs, count);
   y = quantized(&g, y, 0, SD_U8);
   return sd_xg_finish(&g, &y, 1);
 }
@@ -130,9 +133,10 @@ static sd_value *mean_of(xg *g, const int64_t *axes, int count, bool keep) {
   sard_status *st = sd_sh_axes(n, axes, (uint32_t)count, n->in[0]->rank, at);
   if (st) return sd_xg_fail(g, st), NULL;
   for (int i = 0; i < count; i++) size = sd_dim_mul(t, size, n->in[0]->dims[at[i]]);
-  sd_value *sum = XG(g, keep ? "ReduceSum keepdims=1" : "ReduceSum keepdims=0", centered(g, n->in[0], sd_xg_in(g, 2)),
-                     sd_xg_ints(g, axes, count));
-  sd_value *scale = XG(g, "Div", sd_xg_cast(g, SD_F32, n->in[1]), sd_xg_cast(g, SD_F32, sd_xg_dims(g, &size, -1)));
+  sd_value *sum = XG(g, keep ? "ReduceSum keepdims=1" : "ReduceSum keepdims=0",
+                     centered(g, n->in[0], sd_xg_in(g, 2)), sd_xg_ints(g, axes, count));
+  sd_value *scale =
+      XG(g, "Div", sd_xg_cast(g, SD_F32, n->in[1]), sd_xg_cast(g, SD_F32, sd_xg_dims(g, &size, -1)));
   return XG(g, "Mul", sd_xg_cast(g, SD_F32, sum), scale);
 }
 
@@ -153,7 +157,8 @@ sard_status *sd_rewrite_ms_qlinear_reduce_mean(sd_node *n) {
   for (int i = 0; i < count; i++) all[i] = i;
   bool given = a && a->kind == SD_ATTR_INTS && a->n;
   if (given && a->n > SD_MAX_RANK) return SD_SH_ERR(n, MODEL, "%u axes", a->n);
-  sd_value *y = mean_of(&g, given ? a->ints : all, given ? (int)a->n : count, sd_node_int(n, "keepdims", 1) != 0);
+  sd_value *y =
+      mean_of(&g, given ? a->ints : all, given ? (int)a->n : count, sd_node_int(n, "keepdims", 1) != 0);
   return finish_quantized(&g, y, 3);
 }
 
@@ -161,7 +166,8 @@ sard_status *sd_rewrite_ms_qlinear_reduce_mean(sd_node *n) {
 sard_status *sd_rewrite_ms_matmul_integer_float(sd_node *n) {
   xg g = {.at = n};
   sd_value *za = sd_xg_in(&g, 4), *sa = n->in[2];
-  if (za && za->rank == 1 && !sd_dim_is(sd_sh_tab(n), za->dims[0], 1)) return SD_SH_ERR(n, UNSUPPORTED, "a zero point for each row of A");
+  if (za && za->rank == 1 && !sd_dim_is(sd_sh_tab(n), za->dims[0], 1))
+    return SD_SH_ERR(n, UNSUPPORTED, "a zero point for each row of A");
   sd_value *acc = XG(&g, "MatMul", centered(&g, n->in[0], za), centered(&g, n->in[1], sd_xg_in(&g, 5)));
   sd_value *y = XG(&g, "Mul", sd_xg_cast(&g, sa->dtype, acc), XG(&g, "Mul", sa, n->in[3]));
   if (sd_xg_in(&g, 6)) y = XG(&g, "Add", y, n->in[6]);
@@ -172,8 +178,8 @@ sard_status *sd_rewrite_ms_dynamic_matmul(sd_node *n) {
   xg g = {.at = n};
   sd_node *q = sd_xg_node(&g, "DynamicQuantizeLinear", n->in, 1, 3);
   if (!q) return g.st;
-  sd_value *y = XG(&g, "com.microsoft.MatMulIntegerToFloat", q->out[0], n->in[1], q->out[1], n->in[2], q->out[2],
-                   sd_xg_in(&g, 3), sd_xg_in(&g, 4));
+  sd_value *y = XG(&g, "com.microsoft.MatMulIntegerToFloat", q->out[0], n->in[1], q->out[1], n->in[2],
+                   q->out[2], sd_xg_in(&g, 3), sd_xg_in(&g, 4));
   return sd_xg_finish(&g, &y, 1);
 }
 
@@ -184,7 +190,8 @@ sard_status *sd_rewrite_ms_qgemm(sd_node *n) {
   sd_value *a = centered(&g, n->in[0], n->in[2]), *b = n->in[3], *zb = sd_xg_cast(&g, SD_I32, n->in[5]);
   bool columns = n->in[5]->rank == 1 && !sd_dim_is(sd_sh_tab(n), n->in[5]->dims[0], 1);
   int64_t one = 1;
-  if (columns && sd_node_int(n, "transB", 0)) zb = XG(&g, "Unsqueeze", zb, sd_xg_ints(&g, &one, 1)); // one for each row
+  if (columns && sd_node_int(n, "transB", 0))
+    zb = XG(&g, "Unsqueeze", zb, sd_xg_ints(&g, &one, 1)); // one for each row
   b = XG(&g, "Sub", sd_xg_cast(&g, SD_I32, b), zb);
   if (sd_node_int(n, "transA", 0)) a = XG(&g, "Transpose perm=1,0", a);
   if (sd_node_int(n, "transB", 0)) b = XG(&g, "Transpose perm=1,0", b);
@@ -198,8 +205,9 @@ sard_status *sd_rewrite_ms_qgemm(sd_node *n) {
   return sd_xg_finish(&g, &y, 1);
 }
 
-// ---- DynamicQuantizeLSTM: weights transposed against LSTM's, inputs and states rounded to 8 bits on the way ----
-// Scales of a direction, or of each of its columns, to the shape [directions, 1 or columns, 1] of transposed weights.
+// ---- DynamicQuantizeLSTM: weights transposed against LSTM's, inputs and states rounded to 8 bits on the way
+// ---- Scales of a direction, or of each of its columns, to the shape [directions, 1 or columns, 1] of
+// transposed weights.
 static sd_value *lstm_weight(xg *g, uint32_t w, uint32_t scale) {
   sd_value *x = sd_xg_cast(g, SD_I32, XG(g, "Transpose perm=0,2,1", g->at->in[w]));
   sd_value *side[2] = {sd_xg_in(g, scale), sd_xg_cast(g, SD_I32, sd_xg_in(g, scale + 1))};
@@ -208,7 +216,8 @@ static sd_value *lstm_weight(xg *g, uint32_t w, uint32_t scale) {
     sard_status *st = sd_sh_rank(g->at, scale + (uint32_t)i, 0, 2);
     if (st) return sd_xg_fail(g, st), NULL;
     if (side[i]->rank == 1) side[i] = XG(g, "Unsqueeze", side[i], sd_xg_ints(g, axes, 2));
-    else if (side[i]->rank == 2) side[i] = XG(g, "Unsqueeze", side[i], sd_xg_ints(g, axes + 1, 1));
+    else if (side[i]->rank == 2)
+      side[i] = XG(g, "Unsqueeze", side[i], sd_xg_ints(g, axes + 1, 1));
   }
   return XG(g, "Mul", sd_xg_cast(g, SD_F32, XG(g, "Sub", x, side[1])), side[0]);
 }
@@ -216,7 +225,8 @@ static sd_value *lstm_weight(xg *g, uint32_t w, uint32_t scale) {
 sard_status *sd_rewrite_ms_dynamic_lstm(sd_node *n) {
   xg g = {.at = n};
   for (uint32_t i = 0; i < 3; i++) SD_TRY(sd_sh_rank(n, i, 3, 3));
-  if (n->in[0]->dtype != SD_F32) return SD_SH_ERR(n, UNSUPPORTED, "X of type %s", sd_dtype_name(n->in[0]->dtype));
+  if (n->in[0]->dtype != SD_F32)
+    return SD_SH_ERR(n, UNSUPPORTED, "X of type %s", sd_dtype_name(n->in[0]->dtype));
   sd_node *q = sd_xg_node(&g, "DynamicQuantizeLinear", n->in, 1, 3);
   if (!q) return g.st;
   sd_value *in[8] = {XG(&g, "DequantizeLinear", q->out[0], q->out[1], q->out[2]), lstm_weight(&g, 1, 8),

@@ -106,12 +106,11 @@ bool sd_sh_try_elems(const sd_node *n, uint32_t operand, sd_dim *out, uint32_t c
 
 // Contents that only the run knows become symbols. Shape functions of rows in this list take negative ones as well.
 static bool define_contents(sd_node *n, uint32_t operand) {
-  static const char *const with_sign[] = {"Slice", "Range", "Pad"};
-  int64_t min = 0;
+  static const char *const rows[] = {"Slice", "Range", "Pad"};
+  bool with_sign = false;
   if (strcmp(n->op->name, "Reshape") == 0) return sd_sh_define_reshape(n);
-  for (size_t i = 0; i < sizeof with_sign / sizeof *with_sign; i++)
-    if (strcmp(n->op->name, with_sign[i]) == 0) min = -(INT64_MAX / 4);
-  return sd_sh_define(n, operand, min);
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) with_sign |= strcmp(n->op->name, rows[i]) == 0;
+  return sd_sh_define(n, operand, with_sign);
 }
 
 sard_status *sd_sh_elems(const sd_node *n, uint32_t operand, sd_dim *out, uint32_t cap, uint32_t *out_n) {

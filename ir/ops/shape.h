@@ -52,9 +52,10 @@ void sd_sh_set_elems(sd_node *n, uint32_t out, const sd_dim *elems, uint32_t cou
 
 // A size that only the run knows, as dim `axis` of an output: its own symbol, the same one each time that it is asked for.
 sd_dim sd_sh_late(const sd_node *n, uint32_t out, int axis, const char *hint);
-// Makes the contents of an integer operand of known, small size known as symbols in [min, max]: a sard.Define in front of
-// n, or one that is there already. False when its size is not known.
-bool sd_sh_define(sd_node *n, uint32_t operand, int64_t min);
+// Makes the contents of an integer operand of known, small size known as symbols: a sard.Define in front of n, or one that
+// is there already. Symbols are never negative: with a sign an element is the difference of two. False when the size is
+// not known.
+bool sd_sh_define(sd_node *n, uint32_t operand, bool with_sign);
 // The same for the shape operand of a Reshape, after its 0 and -1 are replaced.
 bool sd_sh_define_reshape(sd_node *n);
 

@@ -15,6 +15,7 @@ enum { X, U, BIAS };
 #define CACHE (400 * 1024) // bytes of locals that stay close
 // Multiply-adds in the time that one weight needs to come from the last cache, from memory (while others are computed).
 #define NEAR 0.6
+#define START 30000.0 // the same for the start of a block
 #define FAR  8.0
 
 // ---- transforms ----
@@ -79,6 +80,14 @@ static double imbalance(double items) {
 
 static int64_t up_to(int64_t x, int64_t step) { return ceil_div(x, step) * step; }
 
+// Loss by register tiles that are small: loads for each multiply-add, and chains of sums that wait for themselves.
+static double small_tiles(double tiles, double part) {
+  double rows = tiles < 14 ? tiles : 14, vectors = part / LINE < 1 ? 1 : part / LINE;
+  if (vectors > 28 / rows) vectors = 28 / rows;
+  double sums = rows * vectors;
+  return (sums < 8 ? 8 / sums : 1) * (1 + 0.15 * (rows + vectors) / sums);
+}
+
 // Estimate for one image: products, transforms, weights that come from memory once in a run and from the last cache for
 // each block.
 static double estimate(const sd_winograd_plan *p, const sd_winograd_shape *s) {
@@ -87,8 +96,8 @@ static double estimate(const sd_winograd_plan *p, const sd_winograd_shape *s) {
   int64_t rows = up_to(ceil_div(s->oh, p->m), p->block_r), cols = up_to(ceil_div(s->ow, p->m), p->block_c);
   double blocks = (double)(rows / p->block_r * (cols / p->block_c) * p->groups); // of an image
   double locals = xi * tiles * (ic + part) * 4, spill = locals > CACHE ? 0.1 * (locals - CACHE) / (1 << 20) : 0;
-  double compute = xi * tiles * (ic * part + 6.5 * ic + 6 * part) * (1 + (spill < 0.3 ? spill : 0.3));
-  double block = compute + weights * (weights * 4 < SHARED ? NEAR : FAR), n = s->n > 0 ? (double)s->n : 1;
+  double compute = xi * tiles * (ic * part * small_tiles(tiles, part) + 6.5 * ic + 6 * part) * (1 + (spill < 0.3 ? spill : 0.3));
+  double block = START + compute + weights * (weights * 4 < SHARED ? NEAR : FAR), n = s->n > 0 ? (double)s->n : 1;
   double items = blocks * n / (double)p->block_n;
   return block / (double)p->block_n * blocks * imbalance(items < 1 ? 1 : items) + weights * (double)p->groups * FAR / n;
 }
@@ -117,7 +126,8 @@ sd_winograd_plan sd_winograd_choose(int m, const sd_winograd_shape *s) {
 }
 
 double sd_winograd_direct(const sd_winograd_shape *s) {
-  return 9.0 * (double)s->ic * (double)s->oc * ((double)s->oh * (double)s->ow + FAR / (s->n > 0 ? (double)s->n : 1));
+  double pixels = (double)s->oh * (double)s->ow, n = s->n > 0 ? (double)s->n : 1;
+  return 9.0 * (double)s->ic * (double)s->oc * (pixels * small_tiles(14, 32) + FAR / n);
 }
 
 static bool guess_size(void *user, const char *name, int64_t *v) {

@@ -10,7 +10,8 @@
 void sd_xg_fail(xg *g, sard_status *st) {
   if (!st) return;
   if (g->st) sard_status_free(st);
-  else g->st = st;
+  else
+    g->st = st;
 }
 
 const char *sd_xg_fmt(xg *g, const char *fmt, ...) {
@@ -38,16 +39,23 @@ static bool set_attr(sd_node *n, const char *name, const char *text, size_t len)
     const char *p = sd_arena_strndup(a, text, len);
     char *end;
     switch (at->kind) {
-    case SD_ATTR_INT: at->i = strtoll(p, NULL, 10); return true;
-    case SD_ATTR_FLOAT: at->f = strtof(p, NULL); return true;
-    case SD_ATTR_STRING: at->s = p; return true;
+    case SD_ATTR_INT:
+      at->i = strtoll(p, NULL, 10);
+      return true;
+    case SD_ATTR_FLOAT:
+      at->f = strtof(p, NULL);
+      return true;
+    case SD_ATTR_STRING:
+      at->s = p;
+      return true;
     case SD_ATTR_INTS: {
       int64_t *v = SD_NEW_ARRAY(a, int64_t, count_items(p, len) + 1);
       for (; *p; p = *end ? end + 1 : end) v[at->n++] = strtoll(p, &end, 10);
       at->ints = v;
       return true;
     }
-    default: return false;
+    default:
+      return false;
     }
   }
   return false;
@@ -72,7 +80,10 @@ sd_node *sd_xg_node(xg *g, const char *spec, sd_value *const *in, uint32_t n_in,
   size_t len = strcspn(spec, " ");
   const char *name = sd_arena_strndup(g->at->graph->module->arena, spec, len);
   const sd_op *op = sd_op_find(name);
-  if (!op) return sd_xg_fail(g, SD_SH_ERR(g->at, UNSUPPORTED, "the operator %s, which it needs, is not known", name)), NULL;
+  if (!op)
+    return sd_xg_fail(g,
+                      SD_SH_ERR(g->at, UNSUPPORTED, "the operator %s, which it needs, is not known", name)),
+           NULL;
   while (n_in && !in[n_in - 1]) n_in--;
   sd_node *n = sd_node_new(g->at->graph, g->at, op, in, n_in, n_out);
   n->name = g->at->name;
@@ -98,17 +109,21 @@ sd_value *sd_xg_num(xg *g, sd_dtype t, double v) {
   if (g->st) return NULL;
   uint64_t *data = SD_NEW(g->at->graph->module->arena, uint64_t);
   if (sd_dtype_is_float(t)) sd_dtype_set_f64(t, data, 0, v);
-  else sd_dtype_set_i64(t, data, 0, (int64_t)v);
+  else
+    sd_dtype_set_i64(t, data, 0, (int64_t)v);
   return sd_value_const(g->at->graph, "", t, 0, NULL, data);
 }
 
-sd_value *sd_xg_ints(xg *g, const int64_t *v, int n) { return g->st ? NULL : sd_value_const_i64(g->at->graph, v, n); }
+sd_value *sd_xg_ints(xg *g, const int64_t *v, int n) {
+  return g->st ? NULL : sd_value_const_i64(g->at->graph, v, n);
+}
 
 sd_value *sd_xg_floats(xg *g, const float *v, int rank, const int64_t *dims) {
   uint64_t count = 1;
   if (g->st) return NULL;
   for (int i = 0; i < rank; i++)
-    if (!sd_ck_mul(count, (uint64_t)dims[i], &count)) return sd_xg_fail(g, SD_SH_ERR(g->at, MODEL, "sizes overflow")), NULL;
+    if (!sd_ck_mul(count, (uint64_t)dims[i], &count))
+      return sd_xg_fail(g, SD_SH_ERR(g->at, MODEL, "sizes overflow")), NULL;
   return sd_value_const(g->at->graph, "", SD_F32, rank, dims,
                         sd_arena_dup(g->at->graph->module->arena, v, count * sizeof *v));
 }
@@ -216,7 +231,8 @@ sard_status *sd_shape_expanded(sd_node *n) {
   if (n->n_attr) memcpy(trial->attrs, n->attrs, n->n_attr * sizeof *n->attrs);
   for (uint32_t i = 0; i < n->n_out; i++) {
     if (n->out[i]) sd_graph_output(g, trial->out[i]);
-    else trial->out[i] = NULL;
+    else
+      trial->out[i] = NULL;
   }
   SD_TRY(n->op->rewrite(trial));
   return take_types(n, g, trial);

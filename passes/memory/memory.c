@@ -35,6 +35,21 @@ static void set_window(sd_module *m, sd_value *v, sd_value *in, const sd_dim *at
   v->window = sd_arena_dup(m->arena, at, (size_t)in->rank * sizeof *at);
 }
 
+// Contains a symbol that no input binds: its value, and with it a size that it is part of, may come later than a part.
+static bool is_late(const sd_module *m, sd_dim d) {
+  const sd_dimnode *x = sd_dim_get(m->dims, d);
+  if (!x) return true;
+  if (x->op == SD_DIM_SYM) {
+    for (uint32_t i = 0; i < m->main->inputs.len; i++)
+      for (int k = 0; k < m->main->inputs.at[i]->rank; k++)
+        if (m->main->inputs.at[i]->dims[k] == d) return false;
+    return true;
+  }
+  for (uint32_t i = 0; i < x->n; i++)
+    if (is_late(m, x->args[i])) return true;
+  return false;
+}
+
 static sard_status *place_concat(sd_node *n, viewed *w, sd_pass_report *r) {
   sd_module *m = n->graph->module;
   sd_value *y = n->out[0];
@@ -43,6 +58,8 @@ static sard_status *place_concat(sd_node *n, viewed *w, sd_pass_report *r) {
   if (y->rank < 1 || y->storage || y->view || w->at[y->id] || (sd_dim_is_const(m->dims, sd_value_count(y), &count) && count <= 256)) return NULL;
   for (uint32_t i = 0; i < y->uses.len; i++)
     if (!reads_by_offset(y->uses.at[i].node)) return NULL;
+  for (int d = 0; d < y->rank; d++)
+    if (is_late(m, y->dims[d])) return NULL;
   if (axis < 0) axis += y->rank;
   for (int d = 0; d < y->rank; d++) at[d] = sd_dim_const(m->dims, 0);
   for (uint32_t i = 0; i < n->n_in; i++) {
@@ -106,7 +123,8 @@ static void place_pad(sd_node *n, const viewed *w, sd_pass_report *r) {
   if (!n->in[1] || !sd_value_elems(n->in[1], pads, 2 * SD_MAX_RANK, &count) || count != 2 * (uint32_t)x->rank) return;
   for (uint32_t i = 0; i < count; i++)
     if (sd_dim_lt(m->dims, pads[i], sd_dim_const(m->dims, 0)) != 0) return;
-  if (!can_move(x, w)) return;
+  bool joined = x->view && !x->storage && !x->data && x->def && sd_edit_is(x->def, "Concat") && !w->at[x->id] && !sd_value_is_output(x);
+  if (!joined && !can_move(x, w)) return;
   set_window(m, x, y, pads);
   r->rewrites++;
 }

@@ -54,8 +54,11 @@ static bool gives_sizes(const sd_node *n) {
     const sd_value *v = n->out[i];
     for (int d = 0; v && d < v->rank; d++)
       if (symbol_needed(n, v->dims[d])) return true;
-    for (uint32_t k = 0; v && v->elems && k < v->n_elems; k++)
-      if (symbol_needed(n, v->elems[k])) return true;
+  }
+  const sd_attr *a = sd_node_attr(n, "symbols"); // of sard.Define
+  for (uint32_t i = 0; a && i < a->n; i++) {
+    const char *p = a->strings[i];
+    if (symbol_needed(n, sd_dim_parse(n->graph->module->dims, &p))) return true;
   }
   return false;
 }

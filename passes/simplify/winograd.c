@@ -4,8 +4,8 @@
 #include "passes/edit.h"
 #include "runtime/base/alloc.h"
 
-#define LEAST_CHANNELS 16
-#define LEAST_GAIN     1.2 // of the estimates
+#define LEAST_CHANNELS 8
+#define LEAST_GAIN     0.9 // of the estimates, which think of models that do not fit the caches
 
 typedef struct winograd {
   const sd_pass_options *o;

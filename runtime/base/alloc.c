@@ -9,7 +9,7 @@
 static atomic_long fail_countdown; // 0 = off, n = the n-th allocation from now fails
 
 // Counts one allocation; true when it is the one that has to fail. Cheap while off: one relaxed load.
-static bool injected_failure(void) {
+bool sd_alloc_injected(void) {
   if (atomic_load_explicit(&fail_countdown, memory_order_relaxed) == 0) return false;
   long left = atomic_load(&fail_countdown);
   while (left > 0)
@@ -24,7 +24,7 @@ void *sd_realloc(void *p, size_t size) {
     free(p);
     return NULL;
   }
-  if (size > PTRDIFF_MAX || injected_failure()) return NULL;
+  if (size > PTRDIFF_MAX || sd_alloc_injected()) return NULL;
   return realloc(p, size);
 }
 
@@ -32,7 +32,7 @@ void *sd_malloc(size_t size) { return sd_realloc(NULL, size ? size : 1); }
 
 void *sd_calloc(size_t count, size_t size) {
   uint64_t bytes;
-  if (!sd_ck_mul(count, size, &bytes) || bytes > PTRDIFF_MAX || injected_failure()) return NULL;
+  if (!sd_ck_mul(count, size, &bytes) || bytes > PTRDIFF_MAX || sd_alloc_injected()) return NULL;
   return calloc(bytes ? bytes : 1, 1);
 }
 
@@ -51,7 +51,7 @@ void *sd_alloc_aligned(size_t size) {
   bool huge = size >= 2 * HUGE_PAGE;
   size_t align = huge ? HUGE_PAGE : 64;
   void *p = NULL;
-  if (size > PTRDIFF_MAX - align || injected_failure()) return NULL;
+  if (size > PTRDIFF_MAX - align || sd_alloc_injected()) return NULL;
   if (posix_memalign(&p, align, size ? size : 1)) return NULL;
   // Only a hint: kernels without transparent huge pages refuse it and nothing is lost.
   if (huge) (void)madvise(p, size / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);

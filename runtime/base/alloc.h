@@ -17,6 +17,7 @@ void sd_free_aligned(void *p);
 
 // For tests: fail the n-th allocation from now (1 = the next one), 0 = never. Process-wide.
 void sd_alloc_fail_after(long n);
+bool sd_alloc_injected(void); // counts an allocation; true when it has to fail. Arenas ask for each of theirs
 
 static inline bool sd_ck_mul(uint64_t a, uint64_t b, uint64_t *out) { return !__builtin_mul_overflow(a, b, out); }
 static inline bool sd_ck_add(uint64_t a, uint64_t b, uint64_t *out) { return !__builtin_add_overflow(a, b, out); }

@@ -23,6 +23,7 @@ struct sd_arena {
   size_t next_size, bytes;
   deferred *defers;
   jmp_buf *oom;
+  sd_arena *parent, *children, *sibling; // scratch arenas
 };
 
 // SLACK: bytes behind a block that vector code may read when constants of an arena are run in place.
@@ -40,6 +41,20 @@ sd_arena *sd_arena_new(void) {
   sd_arena *a = sd_calloc(1, sizeof *a);
   if (a) a->next_size = FIRST;
   return a;
+}
+
+sd_arena *sd_arena_scratch(sd_arena *parent) {
+  sd_arena *a = sd_arena_new();
+  if (!a) sd_arena_oom(parent);
+  a->parent = parent, a->sibling = parent->children;
+  return parent->children = a;
+}
+
+static void leave_parent(sd_arena *a) {
+  if (!a->parent) return;
+  sd_arena **at = &a->parent->children;
+  while (*at != a) at = &(*at)->sibling;
+  *at = a->sibling;
 }
 
 static void run_deferred(sd_arena *a) {
@@ -61,6 +76,8 @@ static void free_blocks(sd_arena *a, block *b) {
 
 void sd_arena_free(sd_arena *a) {
   if (!a) return;
+  while (a->children) sd_arena_free(a->children);
+  leave_parent(a);
   run_deferred(a);
   free_blocks(a, a->blocks);
   free_blocks(a, a->spare);
@@ -87,6 +104,7 @@ size_t sd_arena_bytes(const sd_arena *a) { return a->bytes; }
 void sd_arena_set_oom(sd_arena *a, jmp_buf *point) { a->oom = point; }
 
 _Noreturn void sd_arena_oom(sd_arena *a) {
+  while (!a->oom && a->parent) a = a->parent;
   // An arena without a recovery point is a bug of its owner; there is no way to return from here.
   if (!a->oom) abort();
   longjmp(*a->oom, 1);
@@ -135,7 +153,7 @@ static void *large(sd_arena *a, size_t size) {
 }
 
 static void *try_alloc(sd_arena *a, size_t size) {
-  if (size > PTRDIFF_MAX / 2) return NULL;
+  if (size > PTRDIFF_MAX / 2 || sd_alloc_injected()) return NULL;
   size = size ? (size + ALIGN - 1) / ALIGN * ALIGN : ALIGN;
   if (size > LARGEST / 4) return large(a, size);
   block *b = a->blocks;

@@ -17,6 +17,9 @@ typedef struct sd_arena sd_arena;
 sd_arena *sd_arena_new(void);
 void sd_arena_free(sd_arena *a); // runs the deferred calls (last first), then frees; NULL ok
 void sd_arena_reset(sd_arena *a);
+// An arena for a step of the work on `parent`: it shares its recovery point and is freed with it at the latest, so that
+// nothing is lost when the step is left by either. Memory short: leaves through the parent's point.
+sd_arena *sd_arena_scratch(sd_arena *parent);
 size_t sd_arena_bytes(const sd_arena *a); // bytes held
 
 // The recovery point of `a`. Usage in the function that owns the arena:

@@ -243,7 +243,7 @@ def moe_cases():
              ["w1", "s1", "w2", "s2"], atol=5e-2, lead=2)
         b = [("x", x), ("r", r)] + [("w1", q[2][1]), ("s1", np.abs(f32(E, I, H // 16, scale=0.02))), ("b1", None), ("w2", q[5][1]), ("s2", np.abs(f32(E, H, I // 16, scale=0.02)))]
         case(f"qmoe{bits}_blocks", "QMoE", MS, b, 1, dict(k=1, expert_weight_bits=bits, activation_type="silu", block_size=16), ["w1", "s1", "w2", "s2"],
-             atol=5e-2, lead=2)
+             rtol=3e-2, atol=0.4 if bits == 8 else 5e-2, lead=2)  # 8 bits: onnxruntime rounds the activations to 8 bits too
 
 
 # ---- ai.onnx.ml ----

@@ -37,6 +37,9 @@ static inline void flow_interpret(const char *text, const flow_data *d, uint32_t
   CHECK_OK(sd_driver_load(&src, &o, &m));
   if (!m) return;
   sard_status *st = sd_module_verify(m);
+  sd_pass_options po = {.bisect = -1};
+  if (!st) st = sd_passes_run(m, &po, NULL, "rewrite", NULL, NULL); // the interpreter knows no SD_REWRITE rows
+  if (!st) st = sd_module_verify(m);
   if (!st) st = sd_eval_module(m, d->in, d->n_in, r->out, n_out, NULL, NULL);
   if (!st) r->n_out = n_out;
   CHECK_OK(st);

@@ -150,10 +150,10 @@ static inline parts make_parts(const uint8_t *second, size_t n_second) {
   m.kernels[1] = (sard_art_kernel){part_code(&m, two), n, part_text(&m, "two"), 2, 1, 0};
   uint32_t none = SARD_ART_NONE;
   m.steps[0] =
-      (sard_art_step){SARD_AS_DISPATCH, 0, 4, 2, 10, 1, 5, 7, part_text(&m, "first"), part_text(&m, "Add"), 2, 3};
+      (sard_art_step){.kind = SARD_AS_DISPATCH, .kernel = 0, .bufs = 4, .n_buf = 2, .dims = 10, .n_dim = 1, .tiles = 5, .scratch = 7, .name = part_text(&m, "first"), .op = part_text(&m, "Add"), .flops = 2, .bytes = 3};
   m.steps[1] =
-      (sard_art_step){SARD_AS_DISPATCH, 1, 6, 2, 10, 1, 5, 6, part_text(&m, "second"), m.steps[0].op, none, none};
-  m.steps[2] = (sard_art_step){SARD_AS_COPY, 0, 8, 2, 0, 0, 0, 0, part_text(&m, "third"), m.steps[0].op, none, none};
+      (sard_art_step){.kind = SARD_AS_DISPATCH, .kernel = 1, .bufs = 6, .n_buf = 2, .dims = 10, .n_dim = 1, .tiles = 5, .scratch = 6, .name = part_text(&m, "second"), .op = m.steps[0].op, .flops = none, .bytes = none};
+  m.steps[2] = (sard_art_step){.kind = SARD_AS_COPY, .kernel = 0, .bufs = 8, .n_buf = 2, .dims = 0, .n_dim = 0, .tiles = 0, .scratch = 0, .name = part_text(&m, "third"), .op = m.steps[0].op, .flops = none, .bytes = none};
   return m;
 }
 

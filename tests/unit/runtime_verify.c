@@ -74,7 +74,7 @@ static void wrong_values(void) {
   WRONG(m.kernels[0].size = 0, MODEL, "code of kernel 'add' lies outside");
   WRONG(m.kernels[1].symbol = 9999, MODEL, "name of kernel 1");
   WRONG(m.kernels[1].n_buf = 3, MODEL, "which takes 3 and 1");
-  WRONG(m.steps[0].kind = 7, MODEL, "step 0 is of unknown kind 7");
+  WRONG(m.steps[0].kind = 99, MODEL, "step 0 is of unknown kind 99");
   WRONG(m.steps[0].kernel = 2, MODEL, "step 0 runs kernel 2 of 2");
   WRONG(m.steps[0].bufs = 12, MODEL, "a list of step 0");
   WRONG(m.lists[4] = 5, MODEL, "a list of step 0 has entry 5");
@@ -102,7 +102,7 @@ static void wrong_files(void) {
   change;                                                                                                              \
   CHECK_ERR(sd_artifact_open(p, size, size, &a), MODEL, text);                                                         \
   restore
-  WITH(h->version = 2, h->version = 1, "format version 2, this runtime reads version 1");
+  WITH(h->version = SARD_ART_VERSION + 1, h->version = SARD_ART_VERSION, "format version 3, this runtime reads version 2");
   WITH(p[0] = 'X', p[0] = 'S', "not a Sard artifact");
   WITH(h->file_size++, h->file_size--, "should have");
   WITH(h->n_sections = 1u << 31, h->n_sections = 11, "sections");

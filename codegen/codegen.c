@@ -80,7 +80,7 @@ static sard_status *kernel_text(const sd_kernel *k, sd_arena *a, const char **ou
 
 // Hands the texts of a kernel to the caller of the compiler, with the node that first needed it.
 static sard_status *show_kernel(const sd_gen *g, const sd_node *n, const sd_unit *u, const char *lowered, sd_arena *scratch) {
-  const char *head = sd_arena_printf(scratch, "// %s: %s '%s'\n", u->symbol, n->op->name, n->name);
+  const char *head = sd_arena_printf(scratch, "# %s: %s '%s'\n", u->symbol, n->op->name, n->name);
   SD_TRY(g->o->kernel_fn(g->o->kernel_user, "lower", sd_arena_printf(scratch, "%s%s", head, lowered)));
   return g->o->kernel_fn(g->o->kernel_user, "kernels", sd_arena_printf(scratch, "%s%s", head, u->text));
 }

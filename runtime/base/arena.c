@@ -106,7 +106,7 @@ void sd_arena_set_oom(sd_arena *a, jmp_buf *point) { a->oom = point; }
 _Noreturn void sd_arena_oom(sd_arena *a) {
   while (!a->oom && a->parent) a = a->parent;
   // An arena without a recovery point is a bug of its owner; there is no way to return from here.
-  if (!a->oom) abort();
+  if (!a->oom) __builtin_trap(); // a bug: no recovery point was set
   longjmp(*a->oom, 1);
 }
 

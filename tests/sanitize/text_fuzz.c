@@ -280,7 +280,7 @@ static void one_file(const char *path, bool graph, long count, uint64_t seed) {
     if (graph) variants(path, in, true, count, seed);
     if (graph && strncmp(out, "// after", 8) == 0 && strstr(out, "\nmodule ")) variants(path, out, true, count, seed);
     for (char *k = graph ? NULL : strstr(out, "kernel \""); k;) {
-      char *next = strstr(k + 1, "\n//");
+      char *next = strstr(k + 1, "\n#");
       if (next) *next++ = 0;
       variants(path, k, false, count, seed);
       k = next ? strstr(next, "kernel \"") : NULL;

@@ -307,7 +307,8 @@ static sd_expr *pad_constant(sd_tb *b, const sd_node *n, const pad_plan *p, sd_e
 sd_expr *sd_pull_pad(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *idx) {
   (void)out;
   pad_plan p;
-  sd_expr *at[SD_MAX_RANK];
+  sd_expr *at[SD_MAX_RANK], *some = NULL, *saved; // some: the padded dims have elements to repeat
+  int64_t known;
   sard_status *st = plan_pad(n, &p);
   if (st) return sd_tb_fail(b, st);
   const char *mode = sd_node_str(n, "mode", "constant");
@@ -319,8 +320,12 @@ sd_expr *sd_pull_pad(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *i
     if (!strcmp(mode, "reflect")) at[i] = reflect(b, at[i], d[i]);
     else if (!strcmp(mode, "wrap")) at[i] = x_bin(b, SD_X_MOD, at[i], x_dim(b, d[i]));
     else at[i] = clamp_index(b, at[i], d[i]);
+    some = x_and(b, some, x_bin(b, SD_X_LT, x_int(b, 0), x_dim(b, d[i])));
   }
-  return sd_tb_load(b, n, 0, at);
+  if (!some || (sd_x_const_value(some, NULL, &known) && known)) return sd_tb_load(b, n, 0, at);
+  sd_tb_guard_begin(b, some, &saved);
+  sd_expr *x = sd_tb_load(b, n, 0, at);
+  return x ? sd_tb_guard_end(b, saved, some, x, x_num(b, x, 0)) : NULL;
 }
 
 // ---- CenterCropPad ----

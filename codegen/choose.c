@@ -83,12 +83,20 @@ static bool pack_plan(choice *c, const sd_access *l, uint32_t jpos, int64_t fact
   return true;
 }
 
-// Only one load may read a packed buffer.
-static bool loaded_once(const choice *c, const sd_buf *b) {
-  int n = 0;
-  for (uint32_t i = 0; i < c->loads.len; i++) n += c->loads.at[i].load->buf == b;
-  return n == 1;
+// Only one load of the kernel may read a packed buffer: other nests would find it in the packed order.
+static uint32_t count_loads(const choice *c, const sd_items *items, const sd_buf *b) {
+  uint32_t n = 0;
+  for (uint32_t i = 0; i < items->len; i++) {
+    sd_accesses loads = {0};
+    sd_reductions reductions = {0};
+    if (items->at[i].body) n += count_loads(c, items->at[i].body, b);
+    if (!items->at[i].nest) continue;
+    sd_access_collect(c->k, items->at[i].nest, c->a, &loads, &reductions);
+    for (uint32_t l = 0; l < loads.len; l++) n += loads.at[l].load->buf == b;
+  }
+  return n;
 }
+static bool loaded_once(const choice *c, const sd_buf *b) { return count_loads(c, &c->k->items, b) == 1; }
 
 typedef struct repack { const sd_expr *load; sd_expr *offset; } repack;
 static sd_expr *repack_load(sd_kernel *k, sd_expr *e, void *user) {

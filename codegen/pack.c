@@ -52,7 +52,7 @@ sard_status *sd_pack_const(sd_arena *a, const sd_pack *p, const sd_const *src, c
     int64_t reach = last * p->stride[d];
     *(reach < 0 ? &low : &high) += reach;
   }
-  if (low < 0 || (uint64_t)high >= src->count) return SD_ERR(INTERNAL, "packing reads outside of its constant");
+  if (count > 0 && (low < 0 || (uint64_t)high >= src->count)) return SD_ERR(INTERNAL, "packing reads outside of its constant");
   uint8_t *to = sd_arena_aligned(a, count + 64, 64);
   packer w = {p, (const uint8_t *)src->data + (size_t)p->base * elem, to, elem};
   if (count > 0) pack_level(&w, 0, 0, p->factor);

@@ -96,6 +96,8 @@ sard_status *sd_shape_reshape(sd_node *n) {
     sd_str_free(&s);
     return st;
   }
+  // Checked when sizes are known: a view of another size would reach outside of its memory. A branch may never be taken.
+  if (!n->graph->owner) sd_module_require(n->graph->module, from, to, false, *n->name ? n->name : "the elements of a Reshape");
   SD_TRY(sd_sh_set(n, 0, x->dtype, (int)rank, want));
   pass_elems(n);
   return NULL;

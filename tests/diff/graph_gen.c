@@ -333,14 +333,15 @@ static bool reduce(gen_graph *g) {
   int n = 0, op = (int)gen_random(g, 8);
   sd_str s = {0};
   if (!x) return false;
-  bool tail = chance(g, 50);
+  bool tail = chance(g, 50), exact = is_exact(g, x->id) && g->batch > 0;
+  for (int i = 0; i < x->rank; i++) exact &= dim(g, x, i) != 0;
   for (int i = x->rank; i-- > 0;)
     if (tail ? n < 1 : chance(g, 45)) axes[n++] = chance(g, 30) ? i - x->rank : i;
   if (n == 0) axes[n++] = -1;
   uint32_t xid = x->id, id = ints(g, axes, n);
   if (id == UINT32_MAX) return false;
   sd_strf(&s, "  %%%u = %s(%%%u, %%%u) {keepdims=%d}\n", g->next, ops[op], xid, id, chance(g, 60));
-  return add(g, &s, op < 2 && is_exact(g, xid), false);
+  return add(g, &s, op < 2 && exact, false); // of no elements: infinite
 }
 
 static bool rows(gen_graph *g) { // softmax and normalizations, running sums

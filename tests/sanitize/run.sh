@@ -65,6 +65,8 @@ job asan/oom_import "${fuzz}_oom_fuzz" import "${small[1]}" 0
 job asan/oom_compile "${fuzz}_oom_fuzz" compile "${small[0]}" 5
 job asan/oom_run "${fuzz}_oom_fuzz" run "${small[1]}" 0
 
+job asan/random_graphs "$asan/tests/test_random_graphs" 60 100001
+
 # ---- models ----
 for m in digits_mlp gru_tagger_tiny bert_base_tiny mobilenet_v2_tiny resnet50_tiny whisper_decoder_tiny; do
   for level in 0 3; do

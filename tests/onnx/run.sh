@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# ONNX's own node cases on the interpreter, which runs the same operator bodies as the compiled code. The cases come from
+# the Python package onnx, installed into build/onnx-venv. tests/onnx/expected_fail.txt names those that do not pass yet:
+# another one that fails, or a listed one that passes, is a failure here.
+cd "$(dirname "$0")/../.." || exit 1
+venv=build/onnx-venv cases=build/onnx-cases done=build/onnx-cases.done
+if [ ! -f $done ]; then
+  if ! { python3 -m venv $venv && $venv/bin/pip install -q onnx; } >build/onnx-venv.log 2>&1; then
+    . tests/deps.sh
+    if ! { sard_install python3-venv && python3 -m venv $venv && $venv/bin/pip install -q onnx; } >build/onnx-venv.log 2>&1; then
+      echo "the Python package onnx cannot be installed here: ONNX's node cases are left out"
+      echo "0 passed, 0 failed"
+      exit 0
+    fi
+  fi
+  rm -rf $cases && mkdir -p $cases
+  $venv/bin/python tests/onnx/make_cases.py $cases >build/onnx-cases.log 2>&1 && touch $done
+fi
+build/tests/test_node_cases -v $cases >build/onnx-results.txt 2>&1
+sed 's/:$//; s/:.*//' build/onnx-results.txt | awk '$1=="pass"{print $2}' | sort -u >build/onnx-passed.txt
+awk '$1=="FAIL"||$1=="CRASH"||$1=="unsupported"{sub(":$","",$2); print $2}' build/onnx-results.txt | sort -u >build/onnx-failed.txt
+grep -v '^#' tests/onnx/expected_fail.txt | sort -u >build/onnx-expected.txt
+fresh=$(comm -23 build/onnx-failed.txt build/onnx-expected.txt) repaired=$(comm -12 build/onnx-passed.txt build/onnx-expected.txt)
+for n in $fresh; do echo "FAIL onnx/$n: $(grep -m1 " $n" build/onnx-results.txt)"; done
+for n in $repaired; do echo "FAIL onnx/$n passes: take it out of tests/onnx/expected_fail.txt"; done
+echo "$(wc -l <build/onnx-passed.txt) passed, $(echo $fresh $repaired | wc -w) failed"

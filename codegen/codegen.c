@@ -72,9 +72,8 @@ static uint32_t unit_of(sd_gen *g, const char *text) {
 static sard_status *kernel_text(const sd_kernel *k, sd_arena *a, const char **out) {
   sd_str text = {0};
   sard_status *st = sd_kernel_print(k, &text);
-  if (!st && text.failed) st = SD_ERR(NOMEM, "out of memory while printing a kernel");
-  if (!st) *out = sd_arena_strndup(a, text.p, text.len);
-  sd_str_free(&text);
+  if (st) sd_str_free(&text);
+  else *out = sd_arena_keep(a, sd_str_take(&text));
   return st;
 }
 
@@ -119,17 +118,21 @@ static sard_status *lower_all(sd_gen *g) {
   return st;
 }
 
-static void add_texts(sd_gen *g, sd_str *ir, sd_str *meta) {
-  if (g->o->keep_ir && !sd_module_print(g->m, false, ir) && !ir->failed) g->x->ir = ir->p;
-  sd_str_put(meta, "{");
-  sd_strf(meta, "\"producer\":"), sd_str_json(meta, g->m->producer);
-  sd_strf(meta, ",\"ir_version\":%lld,\"opset\":%lld,\"metadata\":{", (long long)g->m->ir_version, (long long)g->m->opset);
+static sard_status *add_texts(sd_gen *g) {
+  sd_str ir = {0}, meta = {0};
+  sard_status *st = g->o->keep_ir ? sd_module_print(g->m, false, &ir) : NULL;
+  if (st) sd_str_free(&ir);
+  else if (g->o->keep_ir) g->x->ir = sd_arena_keep(g->a, sd_str_take(&ir));
+  SD_TRY(st);
+  sd_strf(&meta, "{\"producer\":"), sd_str_json(&meta, g->m->producer);
+  sd_strf(&meta, ",\"ir_version\":%lld,\"opset\":%lld,\"metadata\":{", (long long)g->m->ir_version, (long long)g->m->opset);
   for (uint32_t i = 0; i < g->m->metadata.len; i++) {
-    if (i) sd_str_put(meta, ",");
-    sd_str_json(meta, g->m->metadata.at[i].key), sd_str_put(meta, ":"), sd_str_json(meta, g->m->metadata.at[i].value);
+    if (i) sd_str_put(&meta, ",");
+    sd_str_json(&meta, g->m->metadata.at[i].key), sd_str_put(&meta, ":"), sd_str_json(&meta, g->m->metadata.at[i].value);
   }
-  sd_str_put(meta, "}}");
-  if (!meta->failed) g->x->meta = meta->p;
+  sd_str_put(&meta, "}}");
+  g->x->meta = sd_arena_keep(g->a, sd_str_take(&meta));
+  return NULL;
 }
 
 sard_status *sd_codegen(sd_arena *a, sd_module *m, const sd_codegen_options *o, sd_piece **out_pieces, size_t *out_n,
@@ -141,10 +144,8 @@ sard_status *sd_codegen(sd_arena *a, sd_module *m, const sd_codegen_options *o, 
   SD_TRY(sd_units_compile(a, m->dims, g.units.at, g.units.len, o->isa, o->opt, o->threads));
   t2 = sd_now_ns();
   SD_TRY(sd_gen_plan(&g));
-  sd_str ir = {0}, meta = {0};
-  add_texts(&g, &ir, &meta);
+  SD_TRY(add_texts(&g));
   sd_artifact_write(g.x, o->isa, out_pieces, out_n);
-  sd_str_free(&ir), sd_str_free(&meta);
   if (stats) {
     *stats = (sd_codegen_stats){.kernels = g.steps.len, .unique_kernels = g.units.len, .steps = g.x->steps.len, .code_bytes = g.x->code.len,
                                 .const_bytes = g.x->const_bytes, .meta_bytes = (*out_pieces)[0].size - g.x->code.len};

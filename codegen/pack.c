@@ -12,8 +12,9 @@ uint64_t sd_pack_hash(const sd_pack *p) {
 
 typedef struct packer { const sd_pack *p; const uint8_t *src; uint8_t *dst; size_t elem; } packer;
 
+// The source may lie at any address of a mapped file.
 #define COPY_RUN(T)                                                                                                    \
-  for (int64_t i = 0; i < n; i++) ((T *)dst)[i] = ((const T *)w->src)[from + i * stride]
+  for (int64_t i = 0; i < n; i++) memcpy(dst + i * (int64_t)sizeof(T), w->src + (from + i * stride) * (int64_t)sizeof(T), sizeof(T))
 
 // Copies the innermost run of lanes, of which those at or past the limit stay zero.
 static void pack_run(packer *w, int64_t from, int64_t lanes) {

@@ -53,14 +53,8 @@ static uint32_t io_entry(sd_gen *g, const sd_value *v, uint32_t buf) {
   sd_artifact *x = g->x;
   uint32_t dims[SD_MAX_RANK], symbols[SD_MAX_RANK];
   for (int d = 0; d < v->rank; d++) {
-    sd_str s = {0};
     dims[d] = sd_dimslots_get(&x->slots, v->dims[d]);
-    symbols[d] = 0;
-    if (!sd_dim_is_const(g->m->dims, v->dims[d], NULL)) {
-      sd_dim_print(g->m->dims, v->dims[d], &s);
-      symbols[d] = sd_artifact_text(x, s.p);
-      sd_str_free(&s);
-    }
+    symbols[d] = sd_dim_is_const(g->m->dims, v->dims[d], NULL) ? 0 : sd_artifact_text(x, sd_dim_text(g->m->dims, v->dims[d], g->a));
   }
   sard_art_io io = {sd_artifact_text(x, v->name), v->dtype, (uint32_t)v->rank, buf, 0, 0};
   io.dims = sd_artifact_list(x, dims, (uint32_t)v->rank);

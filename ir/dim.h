@@ -73,5 +73,6 @@ sd_dim sd_dim_subst(sd_dimtab *t, sd_dim d, sd_dim (*subst)(void *user, const ch
 // Text: "N", "4", "2*N+1", "floordiv(N+1,2)", "max(N,1)"; "?" for SD_DIM_NONE. Names that are no identifiers are
 // quoted.
 void sd_dim_print(const sd_dimtab *t, sd_dim d, sd_str *out);
+const char *sd_dim_text(const sd_dimtab *t, sd_dim d, sd_arena *a); // the same into an arena
 // Parses that text from *p on and advances it; SD_DIM_NONE and an unchanged *p when it is none ("?" is accepted).
 sd_dim sd_dim_parse(sd_dimtab *t, const char **p);

@@ -260,3 +260,9 @@ sd_dim sd_dim_parse(sd_dimtab *t, const char **p) {
   if (d) *p = q;
   return d;
 }
+
+const char *sd_dim_text(const sd_dimtab *t, sd_dim d, sd_arena *a) {
+  sd_str s = {0};
+  sd_dim_print(t, d, &s);
+  return sd_arena_keep(a, sd_str_take(&s));
+}

@@ -14,13 +14,7 @@ sd_dim sd_sh_late(const sd_node *n, uint32_t out, int axis, const char *hint) {
   return sd_dim_fresh(t, hint);
 }
 
-static const char *dim_text(const sd_node *n, sd_dim d) {
-  sd_str s = {0};
-  sd_dim_print(sd_sh_tab(n), d, &s);
-  const char *text = sd_arena_strdup(n->graph->module->arena, s.p ? s.p : "?");
-  sd_str_free(&s);
-  return text;
-}
+static const char *dim_text(const sd_node *n, sd_dim d) { return sd_dim_text(sd_sh_tab(n), d, n->graph->module->arena); }
 
 static sd_node *make_define(sd_node *n, sd_value *v, int64_t count, bool with_sign) {
   sd_module *m = n->graph->module;

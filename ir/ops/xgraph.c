@@ -128,14 +128,6 @@ sd_value *sd_xg_floats(xg *g, const float *v, int rank, const int64_t *dims) {
                         sd_arena_dup(g->at->graph->module->arena, v, count * sizeof *v));
 }
 
-static const char *dim_text(sd_module *m, sd_dim d) {
-  sd_str s = {0};
-  sd_dim_print(m->dims, d, &s);
-  const char *text = sd_arena_strdup(m->arena, s.p ? s.p : "?");
-  sd_str_free(&s);
-  return text;
-}
-
 sd_value *sd_xg_dims(xg *g, const sd_dim *dims, int n) {
   sd_module *m = g->at->graph->module;
   int64_t v[SD_SH_ELEMS];
@@ -148,7 +140,7 @@ sd_value *sd_xg_dims(xg *g, const sd_dim *dims, int n) {
   }
   if (fixed) return sd_value_const_i64(g->at->graph, v, n);
   const char **text = SD_NEW_ARRAY(m->arena, const char *, count);
-  for (int i = 0; i < count; i++) text[i] = dim_text(m, dims[i]);
+  for (int i = 0; i < count; i++) text[i] = sd_dim_text(m->dims, dims[i], m->arena);
   sd_node *x = sd_node_new(g->at->graph, g->at, sd_op_find("sard.Dims"), NULL, 0, 1);
   sd_attr *a = sd_node_attr(x, "dims");
   *a = (sd_attr){.kind = SD_ATTR_STRINGS, .n = (uint32_t)count, .strings = text};

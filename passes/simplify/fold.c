@@ -61,12 +61,7 @@ static sard_status *known_contents(sd_node *n, sd_pass_report *r) {
   } else {
     const char **texts = SD_NEW_ARRAY(m->arena, const char *, v->n_elems + 1);
     sd_node *d;
-    for (uint32_t i = 0; i < v->n_elems; i++) {
-      sd_str s = {0};
-      sd_dim_print(m->dims, v->elems[i], &s);
-      texts[i] = sd_arena_strdup(m->arena, s.p ? s.p : "");
-      sd_str_free(&s);
-    }
+    for (uint32_t i = 0; i < v->n_elems; i++) texts[i] = sd_dim_text(m->dims, v->elems[i], m->arena);
     const sd_op *op = sd_op_find("sard.Dims");
     if (!op) return SD_ERR(INTERNAL, "the operator table has no sard.Dims");
     d = sd_node_new(n->graph, n, op, NULL, 0, 1);

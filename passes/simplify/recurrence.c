@@ -39,14 +39,6 @@ static sard_status *unary(const recurrence *c, sd_graph *g, const char *op, sd_v
   return build(c, g, op, &a, 1, out);
 }
 
-static const char *dim_text(sd_module *m, sd_dim d) {
-  sd_str s = {0};
-  sd_dim_print(m->dims, d, &s);
-  const char *text = sd_arena_strdup(m->arena, s.p ? s.p : "?");
-  sd_str_free(&s);
-  return text;
-}
-
 static void set_text(sd_node *n, const char *name, const char *text) {
   *sd_node_attr(n, name) = (sd_attr){.kind = SD_ATTR_STRING, .s = text};
 }
@@ -54,7 +46,7 @@ static void set_text(sd_node *n, const char *name, const char *text) {
 // x at a position of axis 0.
 static sard_status *at(const recurrence *c, sd_graph *g, sd_value *x, sd_dim position, sd_value **out) {
   sd_node *n = sd_node_new(g, g == c->g ? c->n : NULL, sd_op_find("sard.At"), &x, 1, 1);
-  set_text(n, "index", dim_text(g->module, position));
+  set_text(n, "index", sd_dim_text(g->module->dims, position, g->module->arena));
   n->name = c->n->name;
   SD_TRY(sd_node_infer(n));
   return sd_edit_fold(n, out);
@@ -153,7 +145,7 @@ static sard_status *initial(const recurrence *c, int dir, uint32_t operand, sd_v
     return at_number(c, v, dir, out);
   }
   const char **texts = SD_NEW_ARRAY(m->arena, const char *, 2);
-  texts[0] = dim_text(m, c->batch), texts[1] = sd_arena_printf(m->arena, "%lld", (long long)c->hidden);
+  texts[0] = sd_dim_text(m->dims, c->batch, m->arena), texts[1] = sd_arena_printf(m->arena, "%lld", (long long)c->hidden);
   sd_node *d = sd_node_new(c->g, c->n, sd_op_find("sard.Dims"), NULL, 0, 1);
   *sd_node_attr(d, "dims") = (sd_attr){.kind = SD_ATTR_STRINGS, .n = 2, .strings = texts};
   SD_TRY(sd_node_infer(d));
@@ -237,11 +229,11 @@ static bool wanted(const sd_node *n, uint32_t out) {
 static sd_node *new_loop(const recurrence *c, sd_value *const *states, uint32_t n_states, sd_dim counter, sd_dim position, bool stacked) {
   sd_module *m = c->g->module;
   sd_node *n = sd_node_new(c->g, c->n, sd_op_find("sard.For"), states, n_states, n_states + stacked);
-  set_text(n, "trip", dim_text(m, c->steps));
-  set_text(n, "counter", dim_text(m, counter));
+  set_text(n, "trip", sd_dim_text(m->dims, c->steps, m->arena));
+  set_text(n, "counter", sd_dim_text(m->dims, counter, m->arena));
   if (stacked && position != counter) {
     const char **texts = SD_NEW_ARRAY(m->arena, const char *, 1);
-    texts[0] = dim_text(m, position);
+    texts[0] = sd_dim_text(m->dims, position, m->arena);
     *sd_node_attr(n, "at") = (sd_attr){.kind = SD_ATTR_STRINGS, .n = 1, .strings = texts};
   }
   n->name = c->n->name;

@@ -107,21 +107,13 @@ static bool zero_pad(const sd_node *n, int64_t *pads) {
   return true;
 }
 
-static const char *dim_text(sd_module *m, sd_dim d) {
-  sd_str s = {0};
-  sd_dim_print(m->dims, d, &s);
-  const char *text = sd_arena_strdup(m->arena, s.p ? s.p : "");
-  sd_str_free(&s);
-  return text;
-}
-
 static sard_status *pads_value(sd_graph *g, sd_node *before, const sd_dim *pads, sd_value **out) {
   int64_t numbers[8];
   const char **texts = SD_NEW_ARRAY(g->module->arena, const char *, 8);
   bool constant = true;
   for (int i = 0; i < 8; i++) {
     constant &= sd_dim_is_const(g->module->dims, pads[i], &numbers[i]);
-    texts[i] = dim_text(g->module, pads[i]);
+    texts[i] = sd_dim_text(g->module->dims, pads[i], g->module->arena);
   }
   if (constant) {
     *out = sd_value_const_i64(g, numbers, 8);
@@ -187,7 +179,7 @@ static sard_status *replace(const winograd *x, sd_node *n, const sd_winograd_pla
   const sd_value *y = n->out[0];
   sd_dim size[2] = {sd_winograd_padded(m->dims, p->m, p->block_r, y->dims[1]), sd_winograd_padded(m->dims, p->m, p->block_c, y->dims[2])};
   const char **texts = SD_NEW_ARRAY(m->arena, const char *, 2);
-  texts[0] = dim_text(m, y->dims[1]), texts[1] = dim_text(m, y->dims[2]);
+  texts[0] = sd_dim_text(m->dims, y->dims[1], m->arena), texts[1] = sd_dim_text(m->dims, y->dims[2], m->arena);
   SD_TRY(extend(n, n->in[0], size, &in[0]));
   SD_TRY(transform(n->graph, n->in[1], p->m, &in[1]));
   if (!read_elsewhere(n->in[1], n)) sd_const_release(m, n->in[1]->data, true);

@@ -220,6 +220,12 @@ void sd_arena_defer(sd_arena *a, void (*fn)(void *), void *p) {
   a->defers = d;
 }
 
+char *sd_arena_keep(sd_arena *a, char *text) {
+  if (!text) sd_arena_oom(a);
+  sd_arena_defer(a, sd_free, text);
+  return text;
+}
+
 void *sd_vec_grow_(sd_arena *a, void *at, uint32_t len, uint32_t *cap, size_t size, uint32_t extra) {
   uint64_t need = (uint64_t)len + extra;
   if (need <= *cap) return at;

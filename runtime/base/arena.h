@@ -36,6 +36,8 @@ void *sd_arena_dup(sd_arena *a, const void *p, size_t size);
 char *sd_arena_strdup(sd_arena *a, const char *s); // NULL gives NULL
 char *sd_arena_strndup(sd_arena *a, const char *s, size_t n);
 __attribute__((format(printf, 2, 3))) char *sd_arena_printf(sd_arena *a, const char *fmt, ...);
+// Takes over a text of sd_str_take: it lives as long as the arena. NULL (no memory) leaves through the recovery point.
+char *sd_arena_keep(sd_arena *a, char *text);
 void sd_arena_defer(sd_arena *a, void (*fn)(void *), void *p); // called when the arena is freed or reset
 
 #define SD_NEW(arena, T)          ((T *)sd_arena_alloc((arena), sizeof(T)))

@@ -80,29 +80,46 @@ static sard_status *collect(sd_arena *a, sd_dimtab *dims, sd_unit *u, const resu
   return NULL;
 }
 
-sard_status *sd_units_compile(sd_arena *a, sd_dimtab *dims, sd_unit *units, uint32_t n, const sd_isa *isa, int opt, int threads) {
-  crew c = {.units = units, .n = n, .isa = isa, .opt = opt};
+typedef struct results { result *at; uint32_t n; } results;
+static void drop_results(void *p) {
+  results *r = p;
+  for (uint32_t i = 0; i < r->n; i++) {
+    sd_free(r->at[i].object), sd_free(r->at[i].dims);
+    sard_status_free(r->at[i].error);
+  }
+  sd_free(r->at);
+  *r = (results){0};
+}
+
+static void run_crew(crew *c, int threads) {
   pthread_t ids[64];
   int started = 0;
-  sard_status *st = NULL;
-  if (n == 0) return NULL;
-  c.results = sd_calloc(n, sizeof *c.results);
-  if (!c.results) return SD_ERR(NOMEM, "out of memory for %u kernels", n);
   if (threads > 64) threads = 64;
   pthread_attr_t attr;
   pthread_attr_init(&attr);
   pthread_attr_setstacksize(&attr, 16u << 20); // LLVM recurses deeply on large basic blocks
-  for (int i = 0; i < threads && i < (int)n; i++)
-    if (pthread_create(&ids[started], &attr, crew_main, &c) == 0) started++;
+  for (int i = 0; i < threads && i < (int)c->n; i++)
+    if (pthread_create(&ids[started], &attr, crew_main, c) == 0) started++;
   pthread_attr_destroy(&attr);
-  if (started == 0) crew_main(&c);
+  if (started == 0) crew_main(c);
   for (int i = 0; i < started; i++) pthread_join(ids[i], NULL);
-  for (uint32_t i = 0; i < n; i++) {
-    if (c.results[i].error && !st) st = sd_status_context(c.results[i].error, "while compiling kernel %s", units[i].symbol);
-    else sard_status_free(c.results[i].error);
+}
+
+sard_status *sd_units_compile(sd_arena *a, sd_dimtab *dims, sd_unit *units, uint32_t n, const sd_isa *isa, int opt, int threads) {
+  crew c = {.units = units, .n = n, .isa = isa, .opt = opt};
+  sard_status *st = NULL;
+  if (n == 0) return NULL;
+  results *r = SD_NEW(a, results); // goes with the arena when collecting runs out of memory
+  sd_arena_defer(a, drop_results, r);
+  r->at = c.results = sd_calloc(n, sizeof *c.results);
+  if (!c.results) return SD_ERR(NOMEM, "out of memory for %u kernels", n);
+  r->n = n;
+  run_crew(&c, threads);
+  for (uint32_t i = 0; i < n && !st; i++) {
+    st = sd_status_context(c.results[i].error, "while compiling kernel %s", units[i].symbol);
+    c.results[i].error = NULL;
   }
   for (uint32_t i = 0; i < n && !st; i++) st = collect(a, dims, &units[i], &c.results[i]);
-  for (uint32_t i = 0; i < n; i++) sd_free(c.results[i].object), sd_free(c.results[i].dims);
-  sd_free(c.results);
+  drop_results(r);
   return st;
 }

@@ -40,13 +40,13 @@ static sd_value *negative_log_likelihood(xg *g, sd_value *x, sd_value *target, s
 }
 
 sard_status *sd_rewrite_nll_loss(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   sd_value *y = negative_log_likelihood(&g, n->in[0], n->in[1], sd_xg_in(&g, 2));
   return sd_xg_finish(&g, &y, 1);
 }
 
 sard_status *sd_rewrite_softmax_loss(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   SD_TRY(sd_sh_rank(n, 0, 2, SD_MAX_RANK));
   sd_value *log_p = XG(&g, "LogSoftmax axis=1", n->in[0]);
   sd_value *outs[2] = {negative_log_likelihood(&g, log_p, n->in[1], sd_xg_in(&g, 2)), log_p};
@@ -81,7 +81,7 @@ static sd_value *unbiased(xg *g, double beta, sd_dtype t) {
 }
 
 sard_status *sd_rewrite_adam(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   uint32_t k;
   SD_TRY(groups_of(n, 4, &k));
   double alpha = sd_node_float(n, "alpha", 0.9f), beta = sd_node_float(n, "beta", 0.999f);
@@ -104,7 +104,7 @@ sard_status *sd_rewrite_adam(sd_node *n) {
 }
 
 sard_status *sd_rewrite_adagrad(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   uint32_t k;
   SD_TRY(groups_of(n, 3, &k));
   sd_value **outs = SD_NEW_ARRAY(n->graph->module->arena, sd_value *, n->n_out);
@@ -122,7 +122,7 @@ sard_status *sd_rewrite_adagrad(sd_node *n) {
 }
 
 sard_status *sd_rewrite_momentum(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   uint32_t k;
   SD_TRY(groups_of(n, 3, &k));
   double alpha = sd_node_float(n, "alpha", 0), beta = sd_node_float(n, "beta", 0);

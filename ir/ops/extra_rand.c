@@ -73,16 +73,16 @@ static sard_status *type_of(const sd_node *n, sd_dtype like, sd_dtype *out) {
 
 static sard_status *shape_of(xg *g, sd_value **out) {
   sd_node *n = g->at;
-  if (n->n_in) return *out = sd_xg_dims(g, n->in[0]->dims, n->in[0]->rank), g->st;
+  if (n->n_in) return *out = sd_xg_dims(g, n->in[0]->dims, n->in[0]->rank), sd_xg_take(g);
   const sd_attr *a = sd_node_attr(n, "shape");
   if (a->n > SD_MAX_RANK) return SD_SH_ERR(n, MODEL, "rank %u", a->n);
   for (uint32_t i = 0; i < a->n; i++)
     if (a->ints[i] < 0) return SD_SH_ERR(n, MODEL, "attribute 'shape' has %lld", (long long)a->ints[i]);
-  return *out = sd_xg_ints(g, a->ints, (int)a->n), g->st;
+  return *out = sd_xg_ints(g, a->ints, (int)a->n), sd_xg_take(g);
 }
 
 sard_status *sd_rewrite_random_uniform(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   sd_dtype t;
   sd_value *shape;
   SD_TRY(type_of(n, n->n_in ? n->in[0]->dtype : SD_F32, &t));
@@ -93,7 +93,7 @@ sard_status *sd_rewrite_random_uniform(sd_node *n) {
 }
 
 sard_status *sd_rewrite_random_normal(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   sd_dtype t;
   sd_value *shape;
   SD_TRY(type_of(n, n->n_in ? n->in[0]->dtype : SD_F32, &t));
@@ -103,7 +103,7 @@ sard_status *sd_rewrite_random_normal(sd_node *n) {
 }
 
 sard_status *sd_rewrite_bernoulli(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   int64_t t = sd_node_int(n, "dtype", 0);
   sd_value *shape;
   SD_TRY(shape_of(&g, &shape));
@@ -114,7 +114,7 @@ sard_status *sd_rewrite_bernoulli(sd_node *n) {
 
 // A class is drawn by the largest of log-probability plus Gumbel noise.
 sard_status *sd_rewrite_multinomial(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   SD_TRY(sd_sh_rank(n, 0, 2, 2));
   int64_t count = sd_node_int(n, "sample_size", 1), one = 1;
   if (count < 0) return SD_SH_ERR(n, MODEL, "sample_size is %lld", (long long)count);

@@ -165,7 +165,7 @@ static sd_value *numbers(xg *g, sd_dim n) {
 }
 
 sard_status *sd_rewrite_causal_conv(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   sd_dimtab *t = sd_sh_tab(n);
   const char *act = sd_node_str(n, "activation", "none");
   int64_t channels = 0, axis = 2, one = 1, last = -1;
@@ -244,7 +244,7 @@ static sd_value *repeated(xg *g, sd_value *v, sd_dim heads) {
 }
 
 sard_status *sd_rewrite_flex_attention(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   sd_dtype t = n->in[0]->dtype,
            p = (sd_dtype)sd_node_int(n, "softmax_precision", t == SD_F64 ? SD_F64 : SD_F32);
   sd_dim heads = n->in[0]->dims[1];

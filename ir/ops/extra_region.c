@@ -279,7 +279,7 @@ sd_expr *sd_pull_deform_samples(sd_tb *b, const sd_node *n, uint32_t out, sd_exp
 }
 
 sard_status *sd_rewrite_deform_conv(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   deform d;
   sd_dimtab *t = sd_sh_tab(n);
   SD_TRY(deform_read(n, &d));

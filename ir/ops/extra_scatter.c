@@ -69,7 +69,7 @@ static sard_status *unpool_ints(const sd_node *n, const char *name, uint32_t cou
 }
 
 sard_status *sd_rewrite_max_unpool(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   sd_dimtab *t = sd_sh_tab(n);
   int64_t kernel[SD_MAX_RANK], pads[2 * SD_MAX_RANK], strides[SD_MAX_RANK], minus = -1;
   sd_dim dims[SD_MAX_RANK], given[SD_MAX_RANK], count;

@@ -104,7 +104,7 @@ static const char *exchange(xg *g, int axis, int rank) {
 static sd_value *times(xg *g, sd_value *x, sd_value *table) { return XG(g, "MatMul", x, table); }
 
 sard_status *sd_rewrite_dft(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   dft d;
   SD_TRY(dft_read(n, &d));
   int rank = n->in[0]->rank - 1;
@@ -134,7 +134,7 @@ sard_status *sd_rewrite_dft(sd_node *n) {
 
 // ---- STFT: frames by a gather, then DFT ----
 sard_status *sd_rewrite_stft(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   sd_dimtab *t = sd_sh_tab(n);
   int64_t step = 0, one = 1, two = 2;
   uint32_t count = 0;
@@ -165,7 +165,7 @@ sard_status *sd_rewrite_stft(sd_node *n) {
 
 // ---- windows: a0 - a1 cos(2 pi n / N) + a2 cos(4 pi n / N) ----
 static sard_status *window(sd_node *n, double a0, double a1, double a2) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   sd_dtype out = (sd_dtype)sd_node_int(n, "output_datatype", SD_F32), t = out == SD_F64 ? SD_F64 : SD_F32;
   sd_value *size = sd_xg_cast(&g, SD_I64, n->in[0]), *N = size;
   sd_value *i = XG(&g, "Range", num(&g, SD_I64, 0), size, num(&g, SD_I64, 1));

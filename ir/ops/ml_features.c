@@ -12,7 +12,7 @@ static sard_status *check_features(const sd_node *n, const char *name, uint32_t 
 }
 
 sard_status *sd_rewrite_ml_scaler(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   ml_floats offset = ml_floats_of(n, "offset"), scale = ml_floats_of(n, "scale");
   SD_TRY(check_features(n, "offset", offset.n));
   SD_TRY(check_features(n, "scale", scale.n));
@@ -23,7 +23,7 @@ sard_status *sd_rewrite_ml_scaler(sd_node *n) {
 }
 
 sard_status *sd_rewrite_ml_normalizer(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   const char *norm = sd_node_str(n, "norm", "MAX");
   int64_t last = -1;
   sd_value *x = sd_xg_cast(&g, SD_F32, n->in[0]), *axis = sd_xg_ints(&g, &last, 1), *size;
@@ -40,7 +40,7 @@ sard_status *sd_rewrite_ml_normalizer(sd_node *n) {
 }
 
 sard_status *sd_rewrite_ml_imputer(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   ml_floats fs = ml_floats_of(n, "imputed_value_floats");
   ml_ints is = ml_ints_of(n, "imputed_value_int64s");
   sd_value *x = n->in[0], *by, *where;
@@ -61,7 +61,7 @@ sard_status *sd_rewrite_ml_imputer(sd_node *n) {
 }
 
 sard_status *sd_rewrite_ml_array_feature(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   int64_t minus = -1, zero = 0;
   SD_TRY(sd_sh_rank(n, 0, 1, SD_MAX_RANK));
   SD_TRY(sd_sh_rank(n, 1, 0, SD_MAX_RANK));
@@ -73,7 +73,7 @@ sard_status *sd_rewrite_ml_array_feature(sd_node *n) {
 
 // Each input becomes rows of inputdimensions[i] columns: cut, or filled up with 0.
 sard_status *sd_rewrite_ml_feature_vectorizer(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   ml_ints sizes = ml_ints_of(n, "inputdimensions");
   sd_value **parts = SD_NEW_ARRAY(n->graph->module->arena, sd_value *, n->n_in);
   if (sizes.n && sizes.n != n->n_in)
@@ -96,7 +96,7 @@ sard_status *sd_rewrite_ml_feature_vectorizer(sd_node *n) {
 }
 
 sard_status *sd_rewrite_ml_one_hot(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   ml_ints cats = ml_ints_of(n, "cats_int64s");
   int64_t last = n->in[0]->rank;
   if (!cats.n) return SD_SH_ERR(n, UNSUPPORTED, "categories that are strings");
@@ -123,7 +123,7 @@ static sard_status *label_list(xg *g, const char *what, sd_value **out) {
     *out = sd_value_const(n->graph, "", t->tensor->dtype, 1, &count, t->tensor->data);
   else
     return SD_SH_ERR(n, UNSUPPORTED, "%s that are strings", what);
-  return g->st;
+  return sd_xg_take(g);
 }
 
 static sd_value *label_default(xg *g, sd_dtype t) {
@@ -136,7 +136,7 @@ static sd_value *label_default(xg *g, sd_dtype t) {
 }
 
 sard_status *sd_rewrite_ml_label_encoder(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   sd_value *keys = NULL, *values = NULL, *x = n->in[0];
   if (x->dtype == SD_STRING) return SD_SH_ERR(n, UNSUPPORTED, "strings");
   SD_TRY(label_list(&g, "keys", &keys));

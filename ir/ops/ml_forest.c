@@ -260,7 +260,7 @@ static sard_status *base_values(xg *g, sd_dtype t, uint32_t *count, sd_value **o
     *count = f->n;
     *out = sd_xg_cast(g, t, sd_ml_vector(g, (ml_floats){f->floats, f->n}));
   }
-  return g->st;
+  return sd_xg_take(g);
 }
 
 static sard_status *aggregate_of(const sd_node *n, int *out, bool *average) {
@@ -284,7 +284,7 @@ sard_status *sd_shape_ml_tree_regressor(sd_node *n) {
 }
 
 sard_status *sd_rewrite_ml_tree_regressor(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   ml_forest f;
   int aggregate = 0;
   bool average = false;
@@ -293,7 +293,7 @@ sard_status *sd_rewrite_ml_tree_regressor(sd_node *n) {
   SD_TRY(aggregate_of(n, &aggregate, &average));
   SD_TRY(sd_ml_forest_read(n, "target", sd_node_int(n, "n_targets", 1), &f));
   sd_value *y = sd_ml_forest_scores(&g, &f, aggregate);
-  if (g.st) return g.st;
+  if (g.st) return sd_xg_take(&g);
   if (average) y = averaged(&g, y, f.n_trees);
   SD_TRY(base_values(&g, y->dtype, &bases, &base));
   if (bases > 1 && bases != f.targets)
@@ -314,7 +314,7 @@ sard_status *sd_shape_ml_tree_ensemble(sd_node *n) {
 sard_status *sd_rewrite_ml_tree_ensemble(sd_node *n) {
   static const char *const posts[] = {"NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT"};
   static const int aggregates[] = {0, 0, 1, 2}; // AVERAGE, SUM, MIN, MAX
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   ml_forest f;
   int64_t aggregate = sd_node_int(n, "aggregate_function", 1), post = sd_node_int(n, "post_transform", 0);
   if (aggregate < 0 || aggregate > 3 || post < 0 || post > 4)
@@ -357,7 +357,7 @@ static sard_status *binary(xg *g, const ml_labels *l, sd_value *s, bool positive
 }
 
 sard_status *sd_rewrite_ml_tree_classifier(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   ml_forest f;
   ml_labels labels;
   uint32_t bases;

@@ -18,7 +18,7 @@ static sd_value *scores_of(xg *g, sd_value *x, ml_floats w, ml_floats bias, int6
 }
 
 sard_status *sd_rewrite_ml_linear_regressor(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   sd_value *y = scores_of(&g, sd_ml_rows(&g, false), ml_floats_of(n, "coefficients"),
                           ml_floats_of(n, "intercepts"), sd_node_int(n, "targets", 1));
   y = sd_ml_transform(&g, y, sd_node_str(n, "post_transform", "NONE"));
@@ -26,14 +26,14 @@ sard_status *sd_rewrite_ml_linear_regressor(sd_node *n) {
 }
 
 sard_status *sd_rewrite_ml_linear_classifier(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   ml_labels labels;
   ml_floats w = ml_floats_of(n, "coefficients"), bias = ml_floats_of(n, "intercepts");
   const char *post = sd_node_str(n, "post_transform", "NONE");
   SD_TRY(sd_ml_labels(n, "classlabels_ints", "classlabels_strings", &labels));
   int64_t features = 0, zero = 0;
   sd_value *x = sd_ml_rows(&g, false);
-  if (g.st) return g.st;
+  if (g.st) return sd_xg_take(&g);
   if (!sd_dim_is_const(sd_sh_tab(n), x->dims[1], &features))
     features = bias.n ? w.n / bias.n : labels.count ? w.n / labels.count : w.n;
   if (features < 1 || w.n % (uint64_t)features)

@@ -28,16 +28,16 @@ static sd_value *kernels(xg *g, sd_value *x, const float *v, int64_t vectors, in
 }
 
 sard_status *sd_rewrite_ml_svm_regressor(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   ml_floats w = ml_floats_of(n, "coefficients"), rho = ml_floats_of(n, "rho"),
             sv = ml_floats_of(n, "support_vectors");
   int64_t count = sd_node_int(n, "n_supports", 0);
   if (rho.n < 1 || !w.n) return SD_SH_ERR(n, MODEL, "rho or coefficients are missing");
+  if (count > 0 && (sv.n % (uint64_t)count || w.n != count || !sv.n))
+    return SD_SH_ERR(n, MODEL, "%u coefficients and %u numbers of vectors for %lld supports", w.n, sv.n,
+                     (long long)count);
   sd_value *x = sd_ml_rows(&g, false), *y;
   if (count > 0) {
-    if (sv.n % (uint64_t)count || w.n != count || !sv.n)
-      return SD_SH_ERR(n, MODEL, "%u coefficients and %u numbers of vectors for %lld supports", w.n, sv.n,
-                       (long long)count);
     int64_t dims[2] = {w.n, 1};
     y = XG(&g, "MatMul", kernels(&g, x, sv.v, count, sv.n / count), sd_xg_floats(&g, w.v, 2, dims));
   } else {
@@ -136,7 +136,7 @@ static sard_status *linear_mode(xg *g, const svc *s, const ml_labels *l, const c
 }
 
 sard_status *sd_rewrite_ml_svm_classifier(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   svc s;
   ml_labels labels;
   ml_floats a = ml_floats_of(n, "prob_a"), b = ml_floats_of(n, "prob_b");

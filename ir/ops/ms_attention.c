@@ -90,13 +90,13 @@ static sard_status *projected(xg *g, sd_value *qkv, sd_value *mask, sd_value *pa
   if (sd_node_int(n, "do_rotary", 0)) return SD_SH_ERR(n, UNSUPPORTED, "do_rotary");
   if (sd_node_int(n, "past_present_share_buffer", 0))
     return SD_SH_ERR(n, UNSUPPORTED, "past_present_share_buffer");
-  if (g->st) return g->st;
+  if (g->st) return sd_xg_take(g);
   const sd_attr *sizes = sd_node_attr(n, "qkv_hidden_sizes");
   bool given = sizes && sizes->kind == SD_ATTR_INTS;
   if (given && sizes->n != 3) return SD_SH_ERR(n, MODEL, "qkv_hidden_sizes has %u entries", sizes->n);
   sd_value *split = given ? sd_xg_ints(g, sizes->ints, 3) : NULL, *in[2] = {qkv, split};
   sd_node *parts = sd_xg_node(g, given ? "Split axis=2" : "Split axis=2 num_outputs=3", in, 2, 3);
-  if (!parts) return g->st;
+  if (!parts) return sd_xg_take(g);
   c.q = parts->out[0], c.k = parts->out[1], c.v = parts->out[2];
   sd_dim B = qkv->dims[0], T = qkv->dims[1];
   if (past) {
@@ -106,7 +106,7 @@ static sard_status *projected(xg *g, sd_value *qkv, sd_value *mask, sd_value *pa
   }
   c.mask = plus(g, mask_addend(g, mask, B, T, qkv->dtype), bias);
   sd_node *a = attention(g, &c);
-  if (!a) return g->st;
+  if (!a) return sd_xg_take(g);
   sd_value *outs[2] = {a->out[0], NULL};
   if (c.present)
     outs[1] = XG(g, "Concat axis=0", unsqueeze(g, a->out[1], 0, 1), unsqueeze(g, a->out[2], 0, 1));
@@ -114,7 +114,7 @@ static sard_status *projected(xg *g, sd_value *qkv, sd_value *mask, sd_value *pa
 }
 
 sard_status *sd_rewrite_ms_attention(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   SD_TRY(sd_sh_rank(n, 0, 3, 3));
   SD_TRY(sd_sh_rank(n, 1, 2, 2));
   sd_value *qkv = plus(&g, XG(&g, "MatMul", n->in[0], n->in[1]), sd_xg_in(&g, 2));
@@ -122,7 +122,7 @@ sard_status *sd_rewrite_ms_attention(sd_node *n) {
 }
 
 sard_status *sd_rewrite_ms_qattention(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   SD_TRY(sd_sh_rank(n, 0, 3, 3));
   SD_TRY(sd_sh_rank(n, 1, 2, 2));
   sd_value *qkv = XG(&g, "com.microsoft.MatMulIntegerToFloat", n->in[0], n->in[1], n->in[3], n->in[4],
@@ -166,18 +166,18 @@ static sard_status *mha_operands(xg *g, core *c) {
     if (!k || !v) return SD_SH_ERR(n, MODEL, "key or value is missing");
     c->q = q, c->k = k, c->v = v;
   }
-  if (g->st) return g->st;
+  if (g->st) return sd_xg_take(g);
   if (c->q->rank != 3) return SD_SH_ERR(n, MODEL, "query of rank %d", q->rank);
   if (!bias) return NULL;
   sd_dim h = c->q->dims[2];
   c->q = with_bias(g, c->q, bias, d_const(g, 0));
   c->k = with_bias(g, c->k, bias, h);
   c->v = with_bias(g, c->v, bias, d_mul(g, h, d_const(g, 2)));
-  return g->st;
+  return sd_xg_take(g);
 }
 
 sard_status *sd_rewrite_ms_multi_head(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   core c = {.causal = sd_node_int(n, "unidirectional", 0) != 0, .present = wants(n, 1) || wants(n, 2)};
   SD_TRY(heads_given(n, "num_heads", &c.heads));
   SD_TRY(mha_operands(&g, &c));
@@ -194,7 +194,7 @@ sard_status *sd_rewrite_ms_multi_head(sd_node *n) {
   if (!flat)
     c.q = to_heads(&g, c.q, c.heads), c.k = to_heads(&g, c.k, c.heads), c.v = to_heads(&g, c.v, c.heads);
   sd_node *a = attention(&g, &c);
-  if (!a) return g.st;
+  if (!a) return sd_xg_take(&g);
   sd_value *y = a->out[0];
   if (!flat) {
     sd_dim dims[3] = {y->dims[0], y->dims[2], d_mul(&g, y->dims[1], y->dims[3])};
@@ -227,7 +227,7 @@ static sard_status *gqa_operands(xg *g, gqa *a) {
     sizes[2] = sizes[1];
     sd_value *in[2] = {a->q, sd_xg_dims(g, sizes, 3)};
     sd_node *parts = sd_xg_node(g, "Split axis=2", in, 2, 3);
-    if (!parts) return g->st;
+    if (!parts) return sd_xg_take(g);
     a->q = parts->out[0], a->k = parts->out[1], a->v = parts->out[2];
     return NULL;
   }
@@ -254,7 +254,7 @@ static sard_status *gqa_lengths(xg *g, gqa *a) {
   len = sd_xg_reshape(g, XG(g, "Max", XG(g, "Add", len, sd_xg_dims(g, &minus, -1)), zero), &a->B, 1);
   sd_value *prompt = XG(g, "Equal", sd_xg_cast(g, SD_I64, n->in[6]), sd_xg_dims(g, &a->S, -1));
   a->past_len = XG(g, "Where", prompt, zero, len);
-  return g->st;
+  return sd_xg_take(g);
 }
 
 static sd_value *rotated(xg *g, const gqa *a, sd_value *v, int64_t heads) {
@@ -301,7 +301,7 @@ static sard_status *gqa_supported(const sd_node *n) {
 }
 
 sard_status *sd_rewrite_ms_group_query(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   gqa a = {0};
   SD_TRY(gqa_supported(n));
   SD_TRY(gqa_operands(&g, &a));

@@ -40,14 +40,14 @@ static sard_status *embed(xg *g, const table *word, const table *position, const
 }
 
 sard_status *sd_rewrite_ms_embed(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   table t[5] = {
       {.rows = n->in[2]}, {.rows = n->in[3]}, {.rows = n->in[4]}, {.rows = n->in[5]}, {.rows = n->in[6]}};
   return embed(&g, &t[0], &t[1], &t[2], &t[3], &t[4], sd_xg_in(&g, 7), sd_xg_in(&g, 8));
 }
 
 sard_status *sd_rewrite_ms_qembed(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   table t[5];
   for (uint32_t i = 0; i < 5; i++) {
     t[i] = (table){n->in[2 + i], sd_xg_in(&g, 8 + i), sd_xg_in(&g, 13 + i)};
@@ -58,7 +58,7 @@ sard_status *sd_rewrite_ms_qembed(sd_node *n) {
 }
 
 sard_status *sd_rewrite_ms_trilu(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   sd_value *y =
       XG(&g, sd_node_int(n, "upper", 1) ? "Trilu upper=1" : "Trilu upper=0", n->in[0], sd_xg_in(&g, 1));
   return sd_xg_finish(&g, &y, 1);
@@ -67,7 +67,7 @@ sard_status *sd_rewrite_ms_trilu(sd_node *n) {
 // A token that would repeat an n-gram gets -inf: where the last n-1 tokens occurred before, the one that
 // followed.
 sard_status *sd_rewrite_ms_ngram(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   int64_t size = sd_node_int(n, "ngram_size", 0);
   SD_TRY(sd_sh_rank(n, 0, 2, 2));
   SD_TRY(sd_sh_rank(n, 1, 2, 2));
@@ -94,5 +94,5 @@ sard_status *sd_rewrite_ms_ngram(sd_node *n) {
     sd_value *same = XG(&g, "Equal", part, last);
     match = match ? XG(&g, "And", match, same) : same;
   }
-  return g.st;
+  return sd_xg_take(&g);
 }

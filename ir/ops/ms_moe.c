@@ -140,7 +140,7 @@ static sard_status *mixture(xg *g, moe *m, sd_value *weights, bool normalize) {
 }
 
 sard_status *sd_rewrite_ms_moe(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   moe m = {.w = {n->in[2], n->in[4], sd_xg_in(&g, 6)},
            .b = {sd_xg_in(&g, 3), sd_xg_in(&g, 5), sd_xg_in(&g, 7)}};
   return mixture(&g, &m, NULL, false);
@@ -180,7 +180,7 @@ static sd_value *qmoe_weight(xg *g, uint32_t w, uint32_t zeros, const char *own_
 }
 
 sard_status *sd_rewrite_ms_qmoe(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   const char *type = sd_node_str(n, "quant_type", "int");
   if (strcmp(type, "int") || sd_node_int(n, "weights_prepacked", 0) > 0)
     return SD_SH_ERR(n, UNSUPPORTED, "quant_type '%s', or weights packed for another runtime", type);
@@ -188,7 +188,7 @@ sard_status *sd_rewrite_ms_qmoe(sd_node *n) {
                  qmoe_weight(&g, 5, 12, "fc2_expert_weight_bits"),
                  qmoe_weight(&g, 8, 13, "fc3_expert_weight_bits")},
            .b = {sd_xg_in(&g, 4), sd_xg_in(&g, 7), sd_xg_in(&g, 10)}};
-  if (g.st) return g.st;
+  if (g.st) return sd_xg_take(&g);
   return mixture(&g, &m, sd_xg_in(&g, 14),
                  !sd_xg_in(&g, 14)); // as ONNX Runtime: softmax over the chosen ones
 }

@@ -3,14 +3,14 @@
 #include "ir/ops/xgraph.h"
 
 sard_status *sd_rewrite_ms_quantize(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   sd_value *y = XG(&g, sd_xg_fmt(&g, "QuantizeLinear axis=%lld", (long long)sd_node_int(n, "axis", 1)),
                    n->in[0], n->in[1], sd_xg_in(&g, 2));
   return sd_xg_finish(&g, &y, 1);
 }
 
 sard_status *sd_rewrite_ms_dequantize(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   sd_value *y = XG(&g, sd_xg_fmt(&g, "DequantizeLinear axis=%lld", (long long)sd_node_int(n, "axis", 1)),
                    n->in[0], n->in[1], sd_xg_in(&g, 2));
   return sd_xg_finish(&g, &y, 1);
@@ -41,29 +41,29 @@ static sd_value *centered(xg *g, sd_value *x, sd_value *zero) {
 
 // ---- elementwise, pools, movement ----
 sard_status *sd_rewrite_ms_qlinear_add(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   return finish_quantized(&g, XG(&g, "Add", dequantized(&g, 0), dequantized(&g, 3)), 6);
 }
 
 sard_status *sd_rewrite_ms_qlinear_mul(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   return finish_quantized(&g, XG(&g, "Mul", dequantized(&g, 0), dequantized(&g, 3)), 6);
 }
 
 sard_status *sd_rewrite_ms_qlinear_sigmoid(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   return finish_quantized(&g, XG(&g, "Sigmoid", dequantized(&g, 0)), 3);
 }
 
 sard_status *sd_rewrite_ms_qlinear_leaky(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   const char *spec = sd_xg_fmt(&g, "LeakyRelu alpha=%.9g", sd_node_float(n, "alpha", 0.01f));
   return finish_quantized(&g, XG(&g, spec, dequantized(&g, 0)), 3);
 }
 
 // Before opset 13 the dims from `axis` on are one.
 sard_status *sd_rewrite_ms_qlinear_softmax(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   int axis;
   SD_TRY(sd_sh_axis(n, sd_node_int(n, "axis", -1), n->in[0]->rank, &axis));
   sd_value *x = dequantized(&g, 0);
@@ -77,7 +77,7 @@ sard_status *sd_rewrite_ms_qlinear_softmax(sd_node *n) {
 }
 
 sard_status *sd_rewrite_ms_qlinear_concat(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   uint32_t count = (n->n_in - 2) / 3;
   if (n->n_in < 5 || (n->n_in - 2) % 3)
     return SD_SH_ERR(n, MODEL, "%u operands, not 2 and 3 for each input", n->n_in);
@@ -94,7 +94,7 @@ sard_status *sd_rewrite_ms_qlinear_concat(sd_node *n) {
 }
 
 sard_status *sd_rewrite_ms_qlinear_where(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   sd_value *y = XG(&g, "Where", n->in[0], dequantized(&g, 1), dequantized(&g, 4));
   y = quantized(&g, y, 7, n->in[1]->dtype);
   return sd_xg_finish(&g, &y, 1);
@@ -119,7 +119,7 @@ static sd_value *node_like(xg *g, const char *op, sd_value *const *in, uint32_t 
 }
 
 sard_status *sd_rewrite_ms_qlinear_pool(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   sd_value *x = dequantized(&g, 0);
   return finish_quantized(&g, node_like(&g, "AveragePool", &x, 1), 3);
 }
@@ -141,7 +141,7 @@ static sd_value *mean_of(xg *g, const int64_t *axes, int count, bool keep) {
 }
 
 sard_status *sd_rewrite_ms_qlinear_global_pool(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   int64_t axes[SD_MAX_RANK];
   SD_TRY(sd_sh_rank(n, 0, 3, SD_MAX_RANK));
   int count = n->in[0]->rank - 2, first = sd_node_int(n, "channels_last", 0) ? 1 : 2;
@@ -150,7 +150,7 @@ sard_status *sd_rewrite_ms_qlinear_global_pool(sd_node *n) {
 }
 
 sard_status *sd_rewrite_ms_qlinear_reduce_mean(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   int64_t all[SD_MAX_RANK];
   const sd_attr *a = sd_node_attr(n, "axes");
   int count = n->in[0]->rank;
@@ -164,7 +164,7 @@ sard_status *sd_rewrite_ms_qlinear_reduce_mean(sd_node *n) {
 
 // ---- products ----
 sard_status *sd_rewrite_ms_matmul_integer_float(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   sd_value *za = sd_xg_in(&g, 4), *sa = n->in[2];
   if (za && za->rank == 1 && !sd_dim_is(sd_sh_tab(n), za->dims[0], 1))
     return SD_SH_ERR(n, UNSUPPORTED, "a zero point for each row of A");
@@ -175,16 +175,16 @@ sard_status *sd_rewrite_ms_matmul_integer_float(sd_node *n) {
 }
 
 sard_status *sd_rewrite_ms_dynamic_matmul(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   sd_node *q = sd_xg_node(&g, "DynamicQuantizeLinear", n->in, 1, 3);
-  if (!q) return g.st;
+  if (!q) return sd_xg_take(&g);
   sd_value *y = XG(&g, "com.microsoft.MatMulIntegerToFloat", q->out[0], n->in[1], q->out[1], n->in[2],
                    q->out[2], sd_xg_in(&g, 3), sd_xg_in(&g, 4));
   return sd_xg_finish(&g, &y, 1);
 }
 
 sard_status *sd_rewrite_ms_qgemm(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   SD_TRY(sd_sh_rank(n, 0, 2, 2));
   SD_TRY(sd_sh_rank(n, 3, 2, 2));
   sd_value *a = centered(&g, n->in[0], n->in[2]), *b = n->in[3], *zb = sd_xg_cast(&g, SD_I32, n->in[5]);
@@ -223,16 +223,16 @@ static sd_value *lstm_weight(xg *g, uint32_t w, uint32_t scale) {
 }
 
 sard_status *sd_rewrite_ms_dynamic_lstm(sd_node *n) {
-  xg g = {.at = n};
+  XG_SCOPE xg g = {.at = n};
   for (uint32_t i = 0; i < 3; i++) SD_TRY(sd_sh_rank(n, i, 3, 3));
   if (n->in[0]->dtype != SD_F32)
     return SD_SH_ERR(n, UNSUPPORTED, "X of type %s", sd_dtype_name(n->in[0]->dtype));
   sd_node *q = sd_xg_node(&g, "DynamicQuantizeLinear", n->in, 1, 3);
-  if (!q) return g.st;
+  if (!q) return sd_xg_take(&g);
   sd_value *in[8] = {XG(&g, "DequantizeLinear", q->out[0], q->out[1], q->out[2]), lstm_weight(&g, 1, 8),
                      lstm_weight(&g, 2, 10)};
   for (uint32_t i = 3; i < 8; i++) in[i] = sd_xg_in(&g, i);
-  if (g.st) return g.st;
+  if (g.st) return sd_xg_take(&g);
   sd_node *x = sd_node_new(n->graph, n, sd_op_find("LSTM"), in, 8, n->n_out);
   x->name = n->name;
   x->onnx_index = n->onnx_index;

@@ -168,7 +168,7 @@ sd_value *sd_xg_slice(xg *g, sd_value *v, int64_t axis, int64_t start, int64_t e
 
 sard_status *sd_xg_finish(xg *g, sd_value *const *outs, uint32_t n_outs) {
   sd_node *n = g->at;
-  if (g->st) return g->st;
+  if (g->st) return sd_xg_take(g);
   for (uint32_t i = 0; i < n->n_out; i++) {
     sd_value *v = i < n_outs ? outs[i] : NULL;
     if (!n->out[i]) continue;
@@ -181,7 +181,7 @@ sard_status *sd_xg_finish(xg *g, sd_value *const *outs, uint32_t n_outs) {
     for (uint32_t k = 0; k < n->n_in && own; k++) own = n->in[k] != v;
     for (uint32_t k = 0; k < i && own; k++) own = outs[k] != v;
     if (!own) v = XG(g, "Identity", v);
-    if (g->st) return g->st;
+    if (g->st) return sd_xg_take(g);
     if (!*v->name) v->name = n->out[i]->name;
     sd_value_replace(n->out[i], v);
   }

@@ -1,6 +1,6 @@
 // Building graphs in the bodies of REWRITE rows: one call for one node, the first error is kept.
 //
-//   xg g = {.at = n};
+//   XG_SCOPE xg g = {.at = n};
 //   sd_value *y = XG(&g, "Softmax axis=-1", XG(&g, "Mul", x, scale));
 //   return sd_xg_finish(&g, &y, 1);
 #pragma once
@@ -10,6 +10,16 @@ typedef struct xg {
   sd_node *at;     // node that is replaced: new nodes stand before it and carry its name
   sard_status *st; // first error; everything gives NULL from then on
 } xg;
+
+// The error kept, which then belongs to the caller.
+static inline sard_status *sd_xg_take(xg *g) {
+  sard_status *st = g->st;
+  g->st = NULL;
+  return st;
+}
+static inline void sd_xg_drop(xg *g) { sard_status_free(sd_xg_take(g)); }
+// Frees an error that a return on the way leaves behind.
+#define XG_SCOPE __attribute__((cleanup(sd_xg_drop)))
 
 // A node of operator and attributes `spec` ("Concat axis=1", "Transpose perm=0,2,1"), typed. NULL operands
 // are omitted ones. Its first output; NULL after an error.

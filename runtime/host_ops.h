@@ -13,3 +13,5 @@ sard_status *sd_host_reshape_dims(sd_host_call *c);
 // runtime/host_rank.c
 sard_status *sd_host_topk(sd_host_call *c);
 sard_status *sd_host_nms(sd_host_call *c);
+// runtime/host_image.c
+sard_status *sd_host_decode_image(sd_host_call *c);

@@ -43,6 +43,7 @@ corpus=${SARD_CORPUS:-$root/../shared/corpus}
 [ -d "$corpus" ] || corpus=$root/models/corpus
 
 if want lint; then check lint/layers bash tests/lint/layers.sh; fi
+if want unit || want onnx; then check image-libraries sard_image_deps; fi
 if want unit; then
   for t in build/tests/test_*; do
     case $t in *_fuzz | *node_cases | *_bench) continue ;; esac

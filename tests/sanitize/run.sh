@@ -61,6 +61,8 @@ job asan/import_flip "${fuzz}_import_fuzz" flip 2000 1 "${small[@]}"
 job asan/artifact "${fuzz}_artifact_fuzz" 4000 1 "${small[0]}" "${small[1]}"
 job asan/graph_text "${fuzz}_text_fuzz" graph 400 1 tests/golden/*.test
 job asan/kernel_text "${fuzz}_text_fuzz" kernel 300 1 tests/golden/kernel*.test tests/golden/lower*.test
+sard_image_deps
+job asan/image "${fuzz}_image_fuzz" 1500 1 $(ls tests/unit/images/* | grep -v "ppm$")
 job asan/oom_import "${fuzz}_oom_fuzz" import "${small[1]}" 0
 job asan/oom_compile "${fuzz}_oom_fuzz" compile "${small[0]}" 5
 job asan/oom_run "${fuzz}_oom_fuzz" run "${small[1]}" 0

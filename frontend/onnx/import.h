@@ -2,9 +2,9 @@
 #pragma once
 #include "ir/graph.h"
 
-#define SD_ONNX_OPSET_MIN 7
+#define SD_ONNX_OPSET_MIN 1
 #define SD_ONNX_OPSET_MAX 28
-#define SD_ONNX_IR_MIN    3
+#define SD_ONNX_IR_MIN    1
 #define SD_ONNX_IR_MAX    64 // fields of versions yet unknown are skipped; beyond this the number is nonsense
 
 // Reads the model of `src` into a new module, which keeps the file mapped (weights are used in place); bytes given in

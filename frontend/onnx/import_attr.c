@@ -126,6 +126,14 @@ void sd_import_set_int(sd_import *im, sd_onnx_node *n, const char *name, int64_t
   set_attr(im, n, (sd_onnx_attr){.name = name, .value = {.kind = SD_ATTR_INT, .i = v}});
 }
 
+void sd_import_set_float(sd_import *im, sd_onnx_node *n, const char *name, float v) {
+  set_attr(im, n, (sd_onnx_attr){.name = name, .value = {.kind = SD_ATTR_FLOAT, .f = v}});
+}
+
+void sd_import_set_ints(sd_import *im, sd_onnx_node *n, const char *name, const int64_t *v, uint32_t count) {
+  set_attr(im, n, (sd_onnx_attr){.name = name, .value = {.kind = SD_ATTR_INTS, .n = count, .ints = v}});
+}
+
 void sd_import_set_str(sd_import *im, sd_onnx_node *n, const char *name, const char *v) {
   set_attr(im, n, (sd_onnx_attr){.name = name, .value = {.kind = SD_ATTR_STRING, .s = v}});
 }

@@ -36,7 +36,8 @@ int64_t sd_import_opset(const sd_import *im, const sd_scope *scope, const char *
   int64_t v = 0;
   if (scope->call) v = find_opset(scope->call->fn->opset_import, scope->call->fn->n_opset_import, domain);
   if (!v) v = find_opset(m->opset_import, m->n_opset_import, domain);
-  return v || !*domain ? v : 1; // other domains are often used without being imported
+  // other domains are often used without being imported; IR versions before 3 had no list of opsets
+  return v || (!*domain && m->ir_version >= 3) ? v : 1;
 }
 
 static sard_status *check_call(sd_import *im, const sd_onnx_node *n, const Onnx__FunctionProto *fn) {

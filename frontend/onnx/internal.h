@@ -86,7 +86,9 @@ sard_status *sd_import_attr(sd_import *im, sd_scope *scope, const Onnx__Attribut
 sd_onnx_attr *sd_import_find_attr(sd_onnx_node *n, const char *name); // NULL when absent
 void sd_import_drop_attr(sd_onnx_node *n, const char *name);
 void sd_import_set_int(sd_import *im, sd_onnx_node *n, const char *name, int64_t v);
+void sd_import_set_float(sd_import *im, sd_onnx_node *n, const char *name, float v);
 void sd_import_set_str(sd_import *im, sd_onnx_node *n, const char *name, const char *v);
+void sd_import_set_ints(sd_import *im, sd_onnx_node *n, const char *name, const int64_t *v, uint32_t count); // kept
 // Moves the attributes into the dense array of `node` and builds its bodies. *missing is the case that is missing, in
 // words, where the row lacks an attribute; wrong or absent ones are SARD_E_MODEL.
 sard_status *sd_import_match_attrs(sd_import *im, sd_onnx_node *n, sd_node *node, const char **missing);

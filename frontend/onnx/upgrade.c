@@ -86,13 +86,21 @@ static sard_status *refuse(sd_import *im, sd_onnx_node *n, const char *text, int
   return SD_ERR(UNSUPPORTED, "%s", text);
 }
 
-static sard_status *fewer_outputs(sd_import *im, sd_onnx_node *n, const char *text, int64_t number) {
-  (void)im, (void)text;
-  for (uint32_t i = (uint32_t)number; i < n->out.len; i++)
-    if (*n->out.at[i])
-      return SD_ERR(UNSUPPORTED, "its output %u '%.200s' exists in training only; export the model for inference", i,
-                    n->out.at[i]);
-  if (n->out.len > number) n->out.len = (uint32_t)number;
+static sard_status *rename_attr(sd_import *im, sd_onnx_node *n, const char *text, int64_t number) {
+  (void)number;
+  size_t len = strcspn(text, "=");
+  sd_onnx_attr *a = sd_import_find_attr(n, sd_arena_strndup(im->tmp, text, len));
+  if (a) a->name = text + len + 1;
+  return NULL;
+}
+
+// Other outputs than those before `number` are computed in training only.
+static sard_status *test_outputs(sd_import *im, sd_onnx_node *n, const char *text, int64_t number) {
+  (void)im;
+  int64_t is_test;
+  SD_TRY(sd_upgrade_int(n, text, 0, &is_test));
+  sd_import_drop_attr(n, text);
+  if (is_test && n->out.len > number) n->out.len = (uint32_t)number;
   return NULL;
 }
 
@@ -114,6 +122,22 @@ static const row rows[] = {
 #define drop_empty     sd_upgrade_drop_empty
 #define grid_modes     sd_upgrade_grid_modes
 #define group_channels sd_upgrade_group_channels
+#define axis_broadcast  sd_upgrade_axis_broadcast
+#define channel_slope   sd_upgrade_channel_slope
+#define type_name       sd_upgrade_type_name
+#define absent          sd_upgrade_absent
+#define whole_number    sd_upgrade_whole_number
+#define int_type        sd_upgrade_int_type
+#define tile            sd_upgrade_tile
+#define image_scales    sd_upgrade_image_scales
+#define training_switch sd_upgrade_training_switch
+#define number_mask     sd_upgrade_number_mask
+#define batch_training  sd_upgrade_batch_training
+#define crop            sd_upgrade_crop
+#define image_scaler    sd_upgrade_image_scaler
+#define constant_fill   sd_upgrade_constant_fill
+#define given_fill      sd_upgrade_given_fill
+#define across_channels sd_upgrade_across_channels
 #include "frontend/onnx/upgrade.def"
 #undef SD_UPGRADE
 };
@@ -126,7 +150,7 @@ bool sd_upgrade_has(const char *op) {
 
 sard_status *sd_upgrade_node(sd_import *im, sd_onnx_node *n) {
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-    if (n->opset < rows[i].below && strcmp(rows[i].op, n->op) == 0)
+    if (n->opset < rows[i].below && (strcmp(rows[i].op, n->op) == 0 || *rows[i].op == '*'))
       SD_TRY(rows[i].action(im, n, rows[i].text, rows[i].number));
   return NULL;
 }

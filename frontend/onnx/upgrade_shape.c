@@ -1,8 +1,7 @@
 // Actions of upgrade.def that look at shapes or add nodes.
 #include "frontend/onnx/upgrade.h"
 
-// Operand `i`, which must be given and of known rank.
-static sard_status *operand(const sd_onnx_node *n, uint32_t i, sd_value **out) {
+sard_status *sd_upgrade_operand(const sd_onnx_node *n, uint32_t i, sd_value **out) {
   *out = i < n->in.len ? n->in.at[i] : NULL;
   if (!*out) return SD_ERR(MODEL, "operand %u is missing", i);
   if ((*out)->rank == SD_RANK_UNKNOWN) return SD_ERR(UNSUPPORTED, "the rank of operand %u is not known", i);
@@ -15,21 +14,12 @@ sard_status *sd_upgrade_split_outputs(sd_import *im, sd_onnx_node *n, const char
   return NULL;
 }
 
-sard_status *sd_upgrade_spatial(sd_import *im, sd_onnx_node *n, const char *text, int64_t number) {
-  (void)im, (void)number;
-  int64_t v;
-  SD_TRY(sd_upgrade_int(n, text, 1, &v));
-  if (!v) return SD_ERR(UNSUPPORTED, "%s", "statistics by element (spatial=0)");
-  sd_import_drop_attr(n, text);
-  return NULL;
-}
-
 sard_status *sd_upgrade_flat_softmax(sd_import *im, sd_onnx_node *n, const char *text, int64_t number) {
   (void)number;
   int64_t axis;
   sd_value *x = NULL;
   SD_TRY(sd_upgrade_int(n, text, 1, &axis));
-  SD_TRY(operand(n, 0, &x));
+  SD_TRY(sd_upgrade_operand(n, 0, &x));
   if (axis < 0) axis += x->rank;
   if (axis < 0 || axis > x->rank)
     return SD_ERR(MODEL, "axis %lld of a tensor of rank %d", (long long)axis, x->rank);
@@ -98,7 +88,7 @@ sard_status *sd_upgrade_grid_modes(sd_import *im, sd_onnx_node *n, const char *t
 // v[groups] to v[channels]: each element repeated for the channels of its group.
 static sard_status *repeat_groups(sd_import *im, sd_onnx_node *n, uint32_t at, int64_t groups, int64_t each) {
   sd_value *v = NULL;
-  SD_TRY(operand(n, at, &v));
+  SD_TRY(sd_upgrade_operand(n, at, &v));
   const int64_t column[] = {groups, 1}, wide[] = {groups, each}, flat[] = {groups * each};
   const struct { const char *op; const int64_t *dims; int n; } steps[] = {
       {"Reshape", column, 2}, {"Expand", wide, 2}, {"Reshape", flat, 1}};
@@ -118,7 +108,7 @@ sard_status *sd_upgrade_group_channels(sd_import *im, sd_onnx_node *n, const cha
   int64_t groups, channels;
   sd_value *x = NULL;
   SD_TRY(sd_upgrade_int(n, text, 0, &groups));
-  SD_TRY(operand(n, 0, &x));
+  SD_TRY(sd_upgrade_operand(n, 0, &x));
   if (x->rank < 2 || !sd_dim_is_const(im->m->dims, x->dims[1], &channels))
     return SD_ERR(UNSUPPORTED, "%s", "the form before opset 21 with a symbolic number of channels");
   if (groups <= 0 || channels % groups)

@@ -163,6 +163,7 @@ sard_status *sd_shape_range(sd_node *n) {
     uint32_t count;
     if (sd_dtype_is_float(n->in[0]->dtype)) return range_of_floats(n);
     SD_TRY(sd_sh_elems(n, i, &e[i], 1, &count));
+    if (count != 1) return SD_SH_ERR(n, MODEL, "operand '%s' has no element", sd_sh_operand(n, i));
   }
   if (!sd_dim_is_const(t, e[2], &step) || step == 0)
     return SD_SH_ERR(n, UNSUPPORTED, "operand '%s' must be a constant that is not 0", sd_sh_operand(n, 2));

@@ -330,10 +330,11 @@ static X *pow_(vm v, X *x, X *y) {
 static X *int_pow(sd_kernel *k, X *x, X *y) { // squaring; exponents below 0 give 0 but for 1 and -1
   sd_dtype t = x->dtype;
   X *r = sd_x_i(k, t, 1), *one = r, *zero = sd_x_i(k, t, 0), *base = x;
-  for (int i = 0; i < 6; i++) {
+  int n = sd_dtype_bits(t);
+  for (int i = 0; i < n; i++) {
     X *bit = sd_x_bin(k, SD_X_AND, sd_x_bin(k, SD_X_SHR, y, sd_x_i(k, t, i)), one);
     r = sd_x_sel(k, sd_x_bin(k, SD_X_NE, bit, zero), sd_x_bin(k, SD_X_MUL, r, base), r);
-    if (i < 5) base = sd_x_bin(k, SD_X_MUL, base, base);
+    if (i < n - 1) base = sd_x_bin(k, SD_X_MUL, base, base);
   }
   if (sd_dtype_kind_of(t) != SD_DK_I) return r;
   X *minus = sd_x_i(k, t, -1), *odd = sd_x_bin(k, SD_X_NE, sd_x_bin(k, SD_X_AND, y, one), zero);

@@ -102,8 +102,6 @@ static sd_expr *binary_expr(sd_kernel *k, sd_xop op, sd_expr *x, sd_expr *y) {
     sd_expr *q = sd_x_un(k, SD_X_FLOOR, sd_x_bin(k, SD_X_DIV, x, y));
     return op == SD_X_MOD ? sd_x_bin(k, SD_X_SUB, x, sd_x_bin(k, SD_X_MUL, q, y)) : q;
   }
-  if (!is_float && op == SD_X_POW) // integer powers go through double, and come back as integers
-    return sd_x_cast(k, t, sd_x_bin(k, op, sd_x_cast(k, SD_F64, x), sd_x_cast(k, SD_F64, y)));
   if (is_float && (op == SD_X_AND || op == SD_X_OR || op == SD_X_XOR))
     return sd_x_bin(k, op, sd_x_cast(k, SD_BOOL, x), sd_x_cast(k, SD_BOOL, y));
   return sd_x_bin(k, op, x, y);

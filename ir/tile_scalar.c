@@ -38,12 +38,16 @@ int64_t sd_scalar_wrap(sd_dtype t, int64_t v) {
   return sd_dtype_kind_of(t) == SD_DK_U ? (int64_t)(m >> (64 - bits)) : (int64_t)m >> (64 - bits);
 }
 
+// What no integer of the format has, NaN among it, becomes the least integer, as x86 does; types below 32 bits are cut out
+// of an i32, unsigned ones of 32 bits out of an i64. codegen/cpu/emit_op.c does the same.
 int64_t sd_scalar_from_float(sd_dtype t, double v) {
   if (t == SD_BOOL) return v != 0;
-  if (v != v) return 0;
-  if (t == SD_U64 && v >= 9223372036854775808.0) return v >= 18446744073709551616.0 ? -1 : (int64_t)(uint64_t)v;
-  int64_t i = v >= 9223372036854775808.0 ? INT64_MAX : v < -9223372036854775808.0 ? INT64_MIN : (int64_t)v;
-  return sd_scalar_wrap(t, i);
+  bool wide = sd_dtype_bits(t) == 64 || t == SD_U32, high = t == SD_U64 && v >= 0x1p63;
+  double limit = wide ? 0x1p63 : 0x1p31, x = high ? v - 0x1p63 : v;
+  double least = wide ? -0x1p63 : -0x1p31 - 1; // -2^31 - 0.5 rounds to -2^31
+  bool inside = x < limit && (wide ? x >= least : x > least);
+  int64_t i = inside ? (int64_t)x : wide ? INT64_MIN : INT32_MIN;
+  return sd_scalar_wrap(t, high ? (int64_t)((uint64_t)i ^ 1ull << 63) : i);
 }
 
 int64_t sd_scalar_ipow(int64_t x, int64_t y, bool is_unsigned) {

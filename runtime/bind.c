@@ -208,6 +208,15 @@ sard_status *sd_bind_inputs(sard_session *s, sard_tensor *const *in, int n_in) {
 
 // ---- outputs ----
 
+// The shape of output i is known during the run only.
+static bool output_is_late(const sard_session *s, uint32_t i) {
+  const sd_art *a = &s->model->art;
+  const sard_art_io *io = &a->io[a->n_in + i];
+  bool late = s->late.slot[a->bufs[io->buf].bytes];
+  for (uint32_t k = 0; k < io->rank; k++) late |= s->late.slot[a->lists[io->dims + k]];
+  return late;
+}
+
 static sard_status *make_output(sard_session *s, uint32_t i) {
   const sd_art *a = &s->model->art;
   const sard_art_io *io = &a->io[a->n_in + i];
@@ -222,7 +231,11 @@ sard_status *sd_bind_output(sard_session *s, uint32_t i, sard_tensor *given) {
   uint32_t at = a->n_in + i, b = a->io[at].buf;
   char what[TEXT];
   io_text(a, at, what, sizeof what);
-  if (s->late.slot[a->bufs[b].bytes]) return given ? check_type(s, at, given) : NULL;
+  if (output_is_late(s, i)) {
+    if (!s->late.slot[a->bufs[b].bytes] && s->dim[a->bufs[b].bytes]) // sizes that follow from data, their product does not
+      return SD_ERR(UNSUPPORTED, "%s has %lld bytes whatever its shape is", what, (long long)s->dim[a->bufs[b].bytes]);
+    return given ? check_type(s, at, given) : NULL;
+  }
   if (given) {
     SD_TRY(check_type(s, at, given));
     SD_TRY(check_dims(s, at, given));
@@ -242,7 +255,7 @@ sard_status *sd_bind_late_output(sard_session *s, uint32_t i, sard_tensor *given
   const sard_art_io *io = &a->io[a->n_in + i];
   int64_t bytes, dim;
   char what[TEXT];
-  if (!s->late.slot[a->bufs[io->buf].bytes]) return NULL;
+  if (!output_is_late(s, i)) return NULL;
   io_text(a, a->n_in + i, what, sizeof what);
   for (uint32_t k = 0; k < io->rank; k++) SD_TRY_MSG(sd_late_value(s, a->lists[io->dims + k], &dim), "%s", what);
   SD_TRY_MSG(sd_late_value(s, a->bufs[io->buf].bytes, &bytes), "%s", what);

@@ -173,12 +173,26 @@ static sd_ll rounding(sd_emit *E, sd_xop op, sd_ll x) {
 }
 
 // ---- casts ----
-static sd_ll float_to_int(sd_emit *E, sd_dtype from, sd_dtype to, sd_ll v, LLVMTypeRef t) {
-  bool wide = sd_dtype_bits(to) == 64 || to == SD_U32 || from == SD_F64;
+// What sd_scalar_from_float says. The comparison is also for x86, whose instructions do the same: constants would be folded
+// to anything.
+static sd_ll to_signed(sd_emit *E, sd_ll v, LLVMTypeRef w) {
+  bool wide = LLVMGetIntTypeWidth(element(w)) == 64;
+  sd_ll limit = sd_emit_splat_f(LLVMTypeOf(v), wide ? 0x1p63 : 0x1p31);
+  sd_ll inside = LLVMBuildFCmp(E->b, LLVMRealOLT, intrinsic1(E, "llvm.fabs", v), limit, "");
+  sd_ll r = LLVMBuildFreeze(E->b, LLVMBuildFPToSI(E->b, v, w, ""), "");
+  return LLVMBuildSelect(E->b, inside, r, sd_emit_splat_i(w, wide ? INT64_MIN : INT32_MIN), "");
+}
+
+static sd_ll float_to_int(sd_emit *E, sd_dtype to, sd_ll v, LLVMTypeRef t) {
+  bool wide = sd_dtype_bits(to) == 64 || to == SD_U32;
   LLVMTypeRef w = like(LLVMTypeOf(v), wide ? E->i64 : E->i32);
-  v = to == SD_U64 ? LLVMBuildFPToUI(E->b, v, w, "") : LLVMBuildFPToSI(E->b, v, w, "");
-  v = LLVMBuildFreeze(E->b, v, ""); // out of range: some number, not poison
-  return w == t ? v : LLVMBuildTrunc(E->b, v, t, "");
+  sd_ll r = to_signed(E, v, w);
+  if (to == SD_U64) { // from 2^63 on, by way of the number less 2^63
+    sd_ll top = sd_emit_splat_f(LLVMTypeOf(v), 0x1p63), high = LLVMBuildFCmp(E->b, LLVMRealOGE, v, top, "");
+    sd_ll other = LLVMBuildXor(E->b, to_signed(E, LLVMBuildFSub(E->b, v, top, ""), w), sd_emit_splat_i(w, INT64_MIN), "");
+    r = LLVMBuildSelect(E->b, high, other, r, "");
+  }
+  return w == t ? r : LLVMBuildTrunc(E->b, r, t, "");
 }
 
 sd_ll sd_emit_cast(sd_emit *E, sd_dtype from, sd_dtype to, sd_ll v, bool lanes) {
@@ -189,7 +203,7 @@ sd_ll sd_emit_cast(sd_emit *E, sd_dtype from, sd_dtype to, sd_ll v, bool lanes) 
   if (to == SD_BOOL)
     return ff ? LLVMBuildFCmp(E->b, LLVMRealUNE, v, LLVMConstNull(vt), "") : LLVMBuildICmp(E->b, LLVMIntNE, v, LLVMConstNull(vt), "");
   if (ff && tf) return sd_dtype_bits(to) > sd_dtype_bits(from) ? LLVMBuildFPExt(E->b, v, t, "") : LLVMBuildFPTrunc(E->b, v, t, "");
-  if (ff) return float_to_int(E, from, to, v, t);
+  if (ff) return float_to_int(E, to, v, t);
   if (tf) return fs ? LLVMBuildSIToFP(E->b, v, t, "") : LLVMBuildUIToFP(E->b, v, t, "");
   unsigned a = LLVMGetIntTypeWidth(element(vt)), z = LLVMGetIntTypeWidth(element(t));
   if (a == z) return v;

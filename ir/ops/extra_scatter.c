@@ -180,5 +180,6 @@ sd_expr *sd_pull_col2im(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const
   sd_tb_guard_begin(b, cond, &saved);
   sd_expr *x = sd_tb_load(b, n, 0, (sd_expr *[]){idx[0], row, place});
   x = sd_tb_guard_end(b, saved, cond, x, x ? x_num(b, x, 0) : NULL);
+  if (x && x->dtype == SD_BOOL) return x_cast(b, SD_BOOL, x_reduce(b, SD_R_MAX, &red, x_cast(b, SD_I32, x)));
   return x_reduce(b, SD_R_SUM, &red, x);
 }

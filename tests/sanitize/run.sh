@@ -49,7 +49,7 @@ asan=${SARD_ASAN:-build-asan} tsan=${SARD_TSAN:-build-tsan}
 
 # ---- unit tests ----
 for t in "$asan"/tests/test_*; do
-  case $t in *_fuzz | *_bench | *node_cases) ;; *) job "asan/unit/$(basename "$t")" "$t" ;; esac
+  case $t in *_fuzz | *_bench | *node_cases | *operators) ;; *) job "asan/unit/$(basename "$t")" "$t" ;; esac
 done
 
 # ---- damaged models, artifacts, texts; failing allocations ----
@@ -67,6 +67,7 @@ job asan/oom_import "${fuzz}_oom_fuzz" import "${small[1]}" 0
 job asan/oom_compile "${fuzz}_oom_fuzz" compile "${small[0]}" 5
 job asan/oom_run "${fuzz}_oom_fuzz" run "${small[1]}" 0
 
+job asan/operators "$asan/tests/test_operators" 1 100001
 job asan/random_graphs "$asan/tests/test_random_graphs" 60 100001
 
 # ---- models ----

@@ -30,8 +30,22 @@ static void scan_part(const sd_node *node, uint32_t part, const sd_value *from, 
   t->rank--;
 }
 
+// FlexAttention's bodies take scores [batch, heads, queries, keys] in the precision of its softmax.
+static void scores_type(const sd_node *node, sd_onnx_type *t) {
+  const sd_value *q = node->in[0], *k = node->n_in > 1 ? node->in[1] : NULL;
+  if (!q || !k || q->rank != 4 || k->rank != 4) return; // the shape function reports it
+  int64_t precision = sd_node_int(node, "softmax_precision", q->dtype == SD_F64 ? SD_F64 : SD_F32);
+  like_operand(q, t);
+  t->dims[3] = k->dims[2];
+  if (precision > 0 && precision < SD_DT_COUNT) t->dtype = (sd_dtype)precision;
+}
+
 void sd_import_body_type(sd_import *im, const sd_node *node, uint32_t i, const char *name, sd_onnx_type *t) {
   const sd_value *from = i < node->n_in ? node->in[i] : NULL;
+  if (is_op(node, "ai.onnx.preview.FlexAttention") && node->n_in) {
+    scores_type(node, t);
+    return;
+  }
   bool loop = is_op(node, "Loop");
   if (loop && i < 2) {
     *t = (sd_onnx_type){.dtype = i ? SD_BOOL : SD_I64};

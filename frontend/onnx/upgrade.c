@@ -81,11 +81,6 @@ static sard_status *rename(sd_import *im, sd_onnx_node *n, const char *text, int
   return NULL;
 }
 
-static sard_status *refuse(sd_import *im, sd_onnx_node *n, const char *text, int64_t number) {
-  (void)im, (void)n, (void)number;
-  return SD_ERR(UNSUPPORTED, "%s", text);
-}
-
 static sard_status *rename_attr(sd_import *im, sd_onnx_node *n, const char *text, int64_t number) {
   (void)number;
   size_t len = strcspn(text, "=");
@@ -138,6 +133,7 @@ static const row rows[] = {
 #define constant_fill   sd_upgrade_constant_fill
 #define given_fill      sd_upgrade_given_fill
 #define across_channels sd_upgrade_across_channels
+#define batched_scan    sd_upgrade_batched_scan
 #include "frontend/onnx/upgrade.def"
 #undef SD_UPGRADE
 };

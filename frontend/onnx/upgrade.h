@@ -61,3 +61,6 @@ sard_status *sd_upgrade_image_scaler(sd_import *im, sd_onnx_node *n, const char 
 sard_status *sd_upgrade_constant_fill(sd_import *im, sd_onnx_node *n, const char *text, int64_t number);
 sard_status *sd_upgrade_given_fill(sd_import *im, sd_onnx_node *n, const char *text, int64_t number);
 sard_status *sd_upgrade_across_channels(sd_import *im, sd_onnx_node *n, const char *text, int64_t number);
+
+// Scan of opset 8, over batches: a Scan over the batch of Scans over the sequence (upgrade_scan.c).
+sard_status *sd_upgrade_batched_scan(sd_import *im, sd_onnx_node *n, const char *text, int64_t number);

@@ -17,7 +17,7 @@ static const narrow *narrow_of(sd_dtype t) {
   return NULL;
 }
 
-// What lies outside becomes the largest value, or NaN where the cast does not saturate.
+// What lies outside becomes the largest value; where the cast does not saturate infinity, or NaN where there is none.
 static sd_expr *to_narrow(sd_tb *b, const narrow *f, sd_expr *x, bool saturate) {
   if (f->dtype == SD_F4E2M1) x = x_sel(b, x_un(b, SD_X_ISNAN, x), x_num(b, x, -0.0), x); // it has no NaN
   if (!x) return NULL;
@@ -25,11 +25,17 @@ static sd_expr *to_narrow(sd_tb *b, const narrow *f, sd_expr *x, bool saturate) 
   sd_expr *size = x_un(b, SD_X_ABS, x), *limit = x_num(b, x, f->over);
   // a tie goes to the even mantissa: only E4M3FN's largest one is even
   sd_expr *over = f->dtype == SD_F8E4M3FN ? x_bin(b, SD_X_LT, limit, size) : x_bin(b, SD_X_LE, limit, size);
-  return x_sel(b, over, x_num(b, x, NAN), x);
+  sd_expr *beyond = x_num(b, x, NAN);
+  if (f->dtype == SD_F8E5M2) {
+    sd_expr *below = x_bin(b, SD_X_LT, x, x_num(b, x, 0));
+    beyond = x_sel(b, below, x_num(b, x, -INFINITY), x_num(b, x, INFINITY));
+  }
+  return x_sel(b, over, beyond, x);
 }
 
-// Powers of two: the exponent of an f32, raised where the mantissa asks for it.
-static sd_expr *to_e8m0(sd_tb *b, sd_expr *x, const char *mode) {
+// Powers of two: the exponent of an f32, raised where the mantissa asks for it. What lies outside of 2^-127 to 2^127
+// becomes the nearer of them, or NaN where the cast does not saturate.
+static sd_expr *to_e8m0(sd_tb *b, sd_expr *x, const char *mode, bool saturate) {
   x = x_cast(b, SD_F32, x);
   if (!x) return NULL;
   sd_expr *bits = sd_x_bits(b->k, SD_U32, x);
@@ -40,7 +46,9 @@ static sd_expr *to_e8m0(sd_tb *b, sd_expr *x, const char *mode) {
   exponent = x_add(b, exponent, x_cast(b, SD_U32, up));
   sd_expr *finite = x_bin(b, SD_X_LT, exponent, sd_x_i(b->k, SD_U32, 255));
   sd_expr *power = sd_x_bits(b->k, SD_F32, x_bin(b, SD_X_SHL, exponent, sd_x_i(b->k, SD_U32, 23)));
-  return x_sel(b, finite, power, x);
+  if (saturate) return x_sel(b, finite, power, x);
+  sd_expr *inside = x_and(b, finite, x_bin(b, SD_X_LE, x_num(b, x, 0x1p-127), x));
+  return x_sel(b, inside, power, x_num(b, x, NAN));
 }
 
 sd_expr *sd_pull_cast(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *idx) {
@@ -52,7 +60,8 @@ sd_expr *sd_pull_cast(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *
   if (sd_dtype_is_float(from) && sd_dtype_is_int(to) && sd_dtype_bits(to) < 32) x = x_cast(b, SD_I32, x);
   x = x_cast(b, ct, x);
   if (from != to && f) return to_narrow(b, f, x, sd_node_int(n, "saturate", 1) != 0);
-  if (from != to && to == SD_F8E8M0) return to_e8m0(b, x, sd_node_str(n, "round_mode", "up"));
+  if (from != to && to == SD_F8E8M0) return to_e8m0(b, x, sd_node_str(n, "round_mode", "up"),
+                                                     sd_node_int(n, "saturate", 1) != 0);
   return x;
 }
 

@@ -244,8 +244,9 @@ static sard_status *cast_to(sd_node *n, int64_t to) {
   sd_dtype_kind kf = sd_dtype_kind_of(from), kt = sd_dtype_kind_of(t);
   if (kf == SD_DK_S || kt == SD_DK_S || kf == SD_DK_C || kt == SD_DK_C)
     return SD_SH_ERR(n, UNSUPPORTED, "conversion from %s to %s", sd_dtype_name(from), sd_dtype_name(t));
-  if (t == SD_F8E5M2 && from != t && !sd_node_int(n, "saturate", 1))
-    return SD_SH_ERR(n, UNSUPPORTED, "conversion to %s with saturate=0", sd_dtype_name(t));
+  const char *mode = sd_node_str(n, "round_mode", "up");
+  if (t == SD_F8E8M0 && strcmp(mode, "up") && strcmp(mode, "down") && strcmp(mode, "nearest"))
+    return SD_SH_ERR(n, MODEL, "round_mode is '%.40s', not up, down or nearest", mode);
   if (sd_dtype_is_float(from) && sd_dtype_is_int(t)) {
     SD_TRY(unary(n, t, NULL));
     round_elems(n, ROUND_ZERO);

@@ -59,7 +59,7 @@ bool sd_dtype_bytes(sd_dtype t, uint64_t count, uint64_t *out_bytes) {
 // What the top codes of a format mean, and what a value beyond the largest becomes.
 typedef enum topcodes {
   TOP_IEEE,  // infinities and NaNs; overflow gives infinity
-  TOP_SAT,   // infinities and NaNs exist, overflow and infinity saturate (ONNX Cast with saturate=1)
+  TOP_SAT,   // infinities and NaNs exist, finite numbers saturate (ONNX Cast with saturate=1 limits infinity before)
   TOP_FN,    // all ones is NaN, no infinity, saturates
   TOP_FNUZ,  // minus zero is NaN, saturates, infinity gives NaN
   TOP_NONE,  // neither: saturates, NaN gives the largest
@@ -123,7 +123,7 @@ static uint32_t encode(const format *f, double v) {
   }
   if (isinf(v)) {
     if (f->top == TOP_FNUZ) return 1u << (f->exponent + f->mantissa);
-    return sign | (f->top == TOP_IEEE ? infinity_code(f) : largest);
+    return sign | (f->top == TOP_IEEE || f->top == TOP_SAT ? infinity_code(f) : largest);
   }
   uint64_t code = v == 0 ? 0 : encode_magnitude(f, fabs(v));
   if (code > largest) code = f->top == TOP_IEEE ? infinity_code(f) : largest;

@@ -35,7 +35,6 @@ static void float_codes(void) {
     for (uint32_t code = 0; code < 1u << sd_dtype_bits(t); code++) {
       uint32_t from = code, to = 0;
       double v = sd_dtype_get_f64(t, &from, 0);
-      if (t == SD_F8E5M2 && isinf(v)) continue; // saturates when written
       sd_dtype_set_f64(t, &to, 0, v);
       bad += isnan(v) ? !isnan(sd_dtype_get_f64(t, &to, 0)) : to != from;
     }
@@ -77,7 +76,7 @@ static double through(sd_dtype t, double v) {
 static void limits(void) {
   CHECK(isinf(through(SD_F16, 65520)) && through(SD_F16, 65519) == 65504);
   CHECK(through(SD_F8E4M3FN, 1e9) == 448 && through(SD_F8E4M3FN, INFINITY) == 448 && isnan(through(SD_F8E4M3FN, NAN)));
-  CHECK(through(SD_F8E5M2, 1e9) == 57344 && through(SD_F8E4M3FNUZ, -1e9) == -240 &&
+  CHECK(through(SD_F8E5M2, 1e9) == 57344 && isinf(through(SD_F8E5M2, -INFINITY)) && through(SD_F8E4M3FNUZ, -1e9) == -240 &&
         through(SD_F8E5M2FNUZ, 1e9) == 57344);
   CHECK(isnan(through(SD_F8E4M3FNUZ, INFINITY)) && !signbit(through(SD_F8E4M3FNUZ, -1e-9)));
   CHECK(through(SD_F4E2M1, 100) == 6 && through(SD_F4E2M1, -0.3) == -0.5 && through(SD_F4E2M1, 5) == 4);

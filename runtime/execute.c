@@ -192,7 +192,7 @@ static sard_status *run_step(sard_session *s, uint32_t i, uint32_t scope, bool p
   case SARD_AS_DEFINE: return run_define(s, t);
   case SARD_AS_SET: return run_set(s, t);
   case SARD_AS_APPEND: return run_append(s, i);
-  default: return sd_execute_host(s, i);
+  default: return sd_execute_host(s, i, pooled);
   }
 }
 

@@ -3,4 +3,4 @@
 #include "runtime/session.h"
 
 // Runs a HOST step: its tensors from the dims list, its results into buffers (runtime/execute_host.c).
-sard_status *sd_execute_host(sard_session *s, uint32_t step);
+sard_status *sd_execute_host(sard_session *s, uint32_t step, bool pooled);

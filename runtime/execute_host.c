@@ -13,6 +13,7 @@ typedef struct call {
   sd_host_tensor in[MAX_TENSORS], out[MAX_TENSORS];
   uint32_t out_buf[MAX_TENSORS], out_dims[MAX_TENSORS]; // buffer; position of the first dim in the step's list
   uint32_t at, buf; // read so far
+  sd_pool *pool;
 } call;
 
 static sard_status *next_value(call *c, int64_t *out) {
@@ -102,14 +103,14 @@ static sard_status *run(call *c, const sd_host_op *op) {
   uint32_t n_param = c->step->n_dim - c->at;
   if (n_param > sizeof param / sizeof *param) return SD_ERR(MODEL, "a host function has %u parameters", n_param);
   for (uint32_t i = 0; i < n_param; i++) SD_TRY(next_value(c, &param[i]));
-  sd_host_call h = {(uint32_t)n_in, (uint32_t)n_out, n_param, c->in, c->out, param, make_output, c};
+  sd_host_call h = {(uint32_t)n_in, (uint32_t)n_out, n_param, c->in, c->out, param, make_output, c, c->pool};
   return sd_host_run(op, &h);
 }
 
-sard_status *sd_execute_host(sard_session *s, uint32_t step) {
+sard_status *sd_execute_host(sard_session *s, uint32_t step, bool pooled) {
   const sd_art *a = &s->model->art;
   const sd_host_op *op = sd_host_find(sd_art_text(a, a->steps[step].op));
-  call c = {.s = s, .step = &a->steps[step]};
+  call c = {.s = s, .step = &a->steps[step], .pool = pooled ? s->model->ctx->pool : NULL};
   if (!op) return SD_ERR(MODEL, "this runtime has no host function '%s'", sd_art_text(a, a->steps[step].op));
   return run(&c, op);
 }

@@ -6,6 +6,7 @@
 #pragma once
 #include "runtime/base/dtype.h"
 #include "runtime/base/status.h"
+#include "runtime/pool.h"
 
 #define SD_HOST_RANK   16
 #define SD_HOST_ABSENT INT64_MIN // parameter: optional attribute that is not given
@@ -26,6 +27,7 @@ struct sd_host_call {
   const int64_t *param; // attributes in the order of the row
   sard_status *(*make)(sd_host_call *c, uint32_t out, const int64_t *dims); // memory for an output of these dims
   void *user;
+  sd_pool *pool; // threads that the run has; NULL: the caller's only
 };
 
 typedef sard_status *(*sd_host_fn)(sd_host_call *c);
@@ -37,3 +39,6 @@ typedef struct sd_host_op {
 const sd_host_op *sd_host_find(const char *name); // NULL when there is none
 // Checks the numbers of the call against the row, and runs it.
 sard_status *sd_host_run(const sd_host_op *op, sd_host_call *c);
+// For host functions: runs fn on all tiles, on the threads of the run. Tiles may depend on shapes and data only.
+void sd_host_tiles(const sd_host_call *c, sd_pool_fn fn, void *user, uint32_t tiles);
+int sd_host_workers(const sd_host_call *c); // fn is given workers less than that

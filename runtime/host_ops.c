@@ -26,3 +26,10 @@ sard_status *sd_host_run(const sd_host_op *op, sd_host_call *c) {
   if (!given) return SD_ERR(MODEL, "%s has %u inputs, %u outputs and %u parameters", op->name, c->n_in, c->n_out, c->n_param);
   return op->fn(c);
 }
+
+int sd_host_workers(const sd_host_call *c) { return c->pool ? sd_pool_threads(c->pool) : 1; }
+
+void sd_host_tiles(const sd_host_call *c, sd_pool_fn fn, void *user, uint32_t tiles) {
+  if (c->pool) sd_pool_run(c->pool, fn, user, tiles);
+  else if (tiles) fn(user, 0, 0, tiles);
+}

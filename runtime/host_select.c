@@ -1,27 +1,10 @@
-// Host functions that pick elements: NonZero, Compress, Unique, and the shape operand of Reshape.
-#include <math.h>
-#include <stdlib.h>
+// Host functions that pick elements: NonZero, Compress, and the shape operand of Reshape.
 #include <string.h>
 
 #include "runtime/base/alloc.h"
 #include "runtime/host_ops.h"
 
-// ---- keys ----
-
-// Integers in the order of the values. NaN comes last, -0 is 0.
-int64_t sd_host_key(sd_dtype t, const void *data, uint64_t i) {
-  if (sd_dtype_is_float(t)) {
-    double v = sd_dtype_get_f64(t, data, i) + 0.0;
-    int64_t bits;
-    if (isnan(v)) return INT64_MAX;
-    memcpy(&bits, &v, sizeof bits);
-    return bits < 0 ? INT64_MIN - bits : bits;
-  }
-  int64_t v = sd_dtype_get_i64(t, data, i);
-  return t == SD_U64 ? (int64_t)((uint64_t)v ^ (UINT64_C(1) << 63)) : v;
-}
-
-static sard_status *element_size(const sd_host_tensor *t, size_t *out) {
+sard_status *sd_host_element_size(const sd_host_tensor *t, size_t *out) {
   int bits = sd_dtype_bits(t->dtype);
   if (bits < 8 || bits % 8 || t->dtype == SD_STRING) return SD_ERR(UNSUPPORTED, "tensors of type %s", sd_dtype_name(t->dtype));
   *out = (size_t)bits / 8;
@@ -29,151 +12,173 @@ static sard_status *element_size(const sd_host_tensor *t, size_t *out) {
 }
 
 // ---- NonZero ----
+// A block of elements becomes a block of 0 and 1; tiles of rows count first, and write where the counts say.
+
+enum { STEP = 16, BLOCK = 256, TILE = 16384 };
+
+typedef struct nonzero {
+  const sd_host_tensor *x;
+  uint64_t rows, len, tile; // len: of the last axis; tile: rows of one
+  int64_t *y;
+  uint64_t found;           // elements that are not zero
+  uint64_t *at;             // of a tile: its count, then where it writes
+} nonzero;
+
+static void marks_of_32(const uint32_t *restrict x, uint32_t mask, uint8_t *restrict mark) {
+  for (int i = 0; i < STEP; i++) mark[i] = (x[i] & mask) != 0;
+}
+static void marks_of_8(const uint8_t *restrict x, uint8_t *restrict mark) {
+  for (int i = 0; i < STEP; i++) mark[i] = x[i] != 0;
+}
+static void marks_of_64(const uint64_t *restrict x, uint64_t mask, uint8_t *restrict mark) {
+  for (int i = 0; i < STEP; i++) mark[i] = (x[i] & mask) != 0;
+}
+
 static bool is_nonzero(const sd_host_tensor *x, uint64_t i) {
   return sd_dtype_is_float(x->dtype) ? sd_dtype_get_f64(x->dtype, x->data, i) != 0 : sd_dtype_get_i64(x->dtype, x->data, i) != 0;
 }
 
+// A float without its sign is zero as an integer where it is zero.
+static void make_marks(const sd_host_tensor *x, uint64_t i, uint64_t n, uint8_t *mark) {
+  bool f = sd_dtype_is_float(x->dtype);
+  int bits = sd_dtype_bits(x->dtype);
+  uint64_t k = 0, steps = n - n % STEP;
+  if (bits == 32)
+    for (; k < steps; k += STEP) marks_of_32((const uint32_t *)x->data + i + k, UINT32_MAX >> f, mark + k);
+  else if (bits == 64)
+    for (; k < steps; k += STEP) marks_of_64((const uint64_t *)x->data + i + k, UINT64_MAX >> f, mark + k);
+  else if (bits == 8 && !f)
+    for (; k < steps; k += STEP) marks_of_8((const uint8_t *)x->data + i + k, mark + k);
+  for (; k < n; k++) mark[k] = is_nonzero(x, i + k);
+}
+
+static uint64_t count_marks(const uint8_t *mark, uint64_t n) {
+  uint64_t sum = 0, i = 0;
+  for (; i + STEP <= n; i += STEP) {
+    uint8_t part = 0;
+    for (int k = 0; k < STEP; k++) part = (uint8_t)(part + mark[i + (uint64_t)k]);
+    sum += part;
+  }
+  for (; i < n; i++) sum += mark[i];
+  return sum;
+}
+
+static uint64_t tile_end(const nonzero *z, uint64_t tile) { return (tile + 1) * z->tile < z->rows ? (tile + 1) * z->tile : z->rows; }
+
+static void count_tiles(void *user, int worker, uint32_t begin, uint32_t end) {
+  const nonzero *z = user;
+  uint8_t mark[BLOCK];
+  (void)worker;
+  for (uint32_t t = begin; t < end; t++) {
+    uint64_t from = t * z->tile * z->len, to = tile_end(z, t) * z->len, sum = 0;
+    for (; from < to; from += BLOCK) {
+      uint64_t n = to - from < BLOCK ? to - from : BLOCK;
+      make_marks(z->x, from, n, mark);
+      sum += count_marks(mark, n);
+    }
+    z->at[t] = sum;
+  }
+}
+
+// The columns of the marked elements of a row, which stand side by side; their other coordinates are those of the row.
+static uint64_t write_row(const nonzero *z, uint64_t row, const int64_t *at, uint64_t to) {
+  uint8_t mark[BLOCK];
+  uint16_t column[BLOCK];
+  int last = z->x->rank - 1;
+  for (uint64_t from = 0; from < z->len; from += BLOCK) {
+    uint64_t n = z->len - from < BLOCK ? z->len - from : BLOCK, k = 0;
+    make_marks(z->x, row * z->len + from, n, mark);
+    for (uint64_t i = 0; i < n; i++) column[k] = (uint16_t)i, k += mark[i];
+    for (int d = 0; d < last; d++)
+      for (uint64_t i = 0; i < k; i++) z->y[(uint64_t)d * z->found + to + i] = at[d];
+    for (uint64_t i = 0; i < k && last >= 0; i++) z->y[(uint64_t)last * z->found + to + i] = (int64_t)(from + column[i]);
+    to += k;
+  }
+  return to;
+}
+
+static void write_tiles(void *user, int worker, uint32_t begin, uint32_t end) {
+  const nonzero *z = user;
+  (void)worker;
+  for (uint32_t t = begin; t < end; t++) {
+    uint64_t row = t * z->tile, rest = row, to = z->at[t];
+    int64_t at[SD_HOST_RANK] = {0};
+    for (int d = z->x->rank - 2; d >= 0; d--) at[d] = (int64_t)(rest % (uint64_t)z->x->dims[d]), rest /= (uint64_t)z->x->dims[d];
+    for (; row < tile_end(z, t); row++) {
+      to = write_row(z, row, at, to);
+      for (int d = z->x->rank - 2; d >= 0 && ++at[d] == z->x->dims[d]; d--) at[d] = 0;
+    }
+  }
+}
+
 sard_status *sd_host_nonzero(sd_host_call *c) {
   const sd_host_tensor *x = &c->in[0];
-  int64_t dims[2] = {x->rank, 0}, at[SD_HOST_RANK] = {0};
-  for (uint64_t i = 0; i < x->count; i++) dims[1] += is_nonzero(x, i);
-  SD_TRY(c->make(c, 0, dims));
-  int64_t *y = c->out[0].data, to = 0;
-  for (uint64_t i = 0; i < x->count; i++) {
-    if (is_nonzero(x, i)) {
-      for (int d = 0; d < x->rank; d++) y[d * dims[1] + to] = at[d];
-      to++;
-    }
-    for (int d = x->rank - 1; d >= 0 && ++at[d] == x->dims[d]; d--) at[d] = 0;
+  nonzero z = {.x = x, .len = x->rank ? (uint64_t)x->dims[x->rank - 1] : 1};
+  if (x->dtype == SD_STRING || !sd_dtype_bits(x->dtype)) return SD_ERR(UNSUPPORTED, "tensors of type %s", sd_dtype_name(x->dtype));
+  z.rows = x->count ? x->count / z.len : 0;
+  z.tile = z.len && z.len < TILE ? TILE / z.len : 1;
+  uint64_t tiles = (z.rows + z.tile - 1) / z.tile;
+  if (tiles > UINT32_MAX) return SD_ERR(UNSUPPORTED, "%llu elements", (unsigned long long)x->count);
+  z.at = sd_calloc(tiles + 1, sizeof *z.at);
+  if (!z.at) return SD_ERR(NOMEM, "out of memory for %llu elements", (unsigned long long)x->count);
+  sd_host_tiles(c, count_tiles, &z, (uint32_t)tiles);
+  for (uint64_t t = 0; t < tiles; t++) {
+    uint64_t n = z.at[t];
+    z.at[t] = z.found, z.found += n;
   }
-  return NULL;
+  sard_status *st = c->make(c, 0, (int64_t[]){x->rank, (int64_t)z.found});
+  z.y = st ? NULL : c->out[0].data;
+  if (!st && c->out[0].dtype) sd_host_tiles(c, write_tiles, &z, (uint32_t)tiles);
+  sd_free(z.at);
+  return st;
 }
 
 // ---- Compress ----
+
+typedef struct compress {
+  const uint8_t *keep, *from;
+  uint8_t *to;
+  uint64_t row, len, kept, bytes; // items of a row of the operand, looked at, kept; bytes of an item
+} compress;
+
+// A tile is a row. Items that stand side by side are copied at once.
+static void compress_rows(void *user, int worker, uint32_t begin, uint32_t end) {
+  const compress *z = user;
+  (void)worker;
+  for (uint32_t o = begin; o < end; o++) {
+    uint8_t *to = z->to + o * z->kept * z->bytes;
+    for (uint64_t i = 0; i < z->len;) {
+      uint64_t n = 0;
+      while (i + n < z->len && z->keep[i + n]) n++;
+      memcpy(to, z->from + (o * z->row + i) * z->bytes, n * z->bytes);
+      to += n * z->bytes, i += n + 1;
+    }
+  }
+}
+
 sard_status *sd_host_compress(sd_host_call *c) {
   const sd_host_tensor *x = &c->in[0], *mask = &c->in[1];
-  const uint8_t *keep = mask->data, *from = x->data;
   bool flat = c->param[0] == SD_HOST_ABSENT;
   int axis = flat ? 0 : (int)(c->param[0] < 0 ? c->param[0] + x->rank : c->param[0]);
-  uint64_t outer = 1, inner = 1, len, kept = 0;
+  uint64_t outer = 1, inner = 1;
+  compress z = {.keep = mask->data, .from = x->data};
   int64_t dims[SD_HOST_RANK];
   size_t size;
-  SD_TRY(element_size(x, &size));
+  SD_TRY(sd_host_element_size(x, &size));
   if (!flat && (axis < 0 || axis >= x->rank)) return SD_ERR(MODEL, "axis %d of a tensor of rank %d", axis, x->rank);
   for (int d = 0; d < x->rank && !flat; d++) {
     dims[d] = x->dims[d];
     if (d != axis) *(d < axis ? &outer : &inner) *= (uint64_t)x->dims[d];
   }
-  len = flat ? x->count : (uint64_t)x->dims[axis];
-  if (mask->count < len) len = mask->count; // what the condition does not reach is left out
-  for (uint64_t i = 0; i < len; i++) kept += keep[i] != 0;
-  dims[flat ? 0 : axis] = (int64_t)kept;
+  z.len = z.row = flat ? x->count : (uint64_t)x->dims[axis];
+  if (mask->count < z.len) z.len = mask->count; // what the condition does not reach is left out
+  for (uint64_t i = 0; i < z.len; i++) z.kept += z.keep[i] != 0;
+  dims[flat ? 0 : axis] = (int64_t)z.kept;
   SD_TRY(c->make(c, 0, dims));
-  uint8_t *to = c->out[0].data;
-  uint64_t row = flat ? x->count : (uint64_t)x->dims[axis], bytes = inner * size;
-  for (uint64_t o = 0; o < outer; o++)
-    for (uint64_t i = 0; i < len; i++) {
-      if (!keep[i]) continue;
-      memcpy(to, from + (o * row + i) * bytes, bytes);
-      to += bytes;
-    }
+  if (outer > UINT32_MAX) return SD_ERR(UNSUPPORTED, "%llu rows", (unsigned long long)outer);
+  z.to = c->out[0].data, z.bytes = inner * size;
+  if (z.kept && c->out[0].dtype) sd_host_tiles(c, compress_rows, &z, (uint32_t)outer);
   return NULL;
-}
-
-// ---- Unique ----
-typedef struct unique {
-  const sd_host_tensor *x;
-  uint64_t outer, items, inner, width; // width = outer * inner elements of an item
-  int64_t *keys;                       // [items][width]
-  int64_t *order;                      // items sorted by keys
-  int64_t *group, *first, *count;      // of item; of group
-  int64_t *rank;                       // position of a group in the result
-  int64_t groups;
-} unique;
-
-static int compare_items(const void *a, const void *b, void *user) {
-  const unique *u = user;
-  int64_t i = *(const int64_t *)a, j = *(const int64_t *)b;
-  const int64_t *x = u->keys + (uint64_t)i * u->width, *y = u->keys + (uint64_t)j * u->width;
-  for (uint64_t k = 0; k < u->width; k++)
-    if (x[k] != y[k]) return x[k] < y[k] ? -1 : 1;
-  return i < j ? -1 : i > j;
-}
-
-static bool unique_memory(unique *u) {
-  uint64_t keys;
-  if (!sd_ck_mul(u->items, u->width, &keys)) return false;
-  u->keys = sd_calloc(keys, sizeof *u->keys);
-  int64_t **tables[] = {&u->order, &u->group, &u->first, &u->count, &u->rank};
-  bool ok = u->keys != NULL;
-  for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
-    *tables[i] = sd_calloc(u->items, sizeof(int64_t));
-    ok &= *tables[i] != NULL;
-  }
-  return ok;
-}
-
-static void find_groups(unique *u, bool sorted) {
-  for (uint64_t i = 0; i < u->items; i++) u->order[i] = (int64_t)i;
-  for (uint64_t o = 0; o < u->outer; o++)
-    for (uint64_t i = 0; i < u->items; i++)
-      for (uint64_t k = 0; k < u->inner; k++)
-        u->keys[i * u->width + o * u->inner + k] = sd_host_key(u->x->dtype, u->x->data, (o * u->items + i) * u->inner + k);
-  if (u->items) qsort_r(u->order, u->items, sizeof *u->order, compare_items, u);
-  for (uint64_t i = 0; i < u->items; i++) {
-    int64_t item = u->order[i];
-    bool same = i > 0 && !memcmp(u->keys + (uint64_t)item * u->width, u->keys + (uint64_t)u->order[i - 1] * u->width, u->width * sizeof *u->keys);
-    if (!same) u->first[u->groups++] = item; // equal items are sorted by position
-    u->group[item] = u->groups - 1;
-    u->count[u->groups - 1]++;
-  }
-  if (sorted) {
-    for (int64_t g = 0; g < u->groups; g++) u->rank[g] = g;
-    return;
-  }
-  int64_t next = 0; // in the order of first occurrence
-  for (uint64_t i = 0; i < u->items; i++)
-    if (u->first[u->group[i]] == (int64_t)i) u->rank[u->group[i]] = next++;
-}
-
-static sard_status *unique_outputs(sd_host_call *c, const unique *u, size_t size, int axis, bool flat) {
-  int64_t dims[SD_HOST_RANK], n = u->groups, items = (int64_t)u->items;
-  memcpy(dims, u->x->dims, sizeof dims);
-  dims[axis] = n;
-  SD_TRY(c->make(c, 0, flat ? &n : dims));
-  for (uint32_t i = 1; i < c->n_out; i++) SD_TRY(c->make(c, i, i == 2 ? &items : &n));
-  uint8_t *y = c->out[0].data;
-  const uint8_t *x = u->x->data;
-  for (uint64_t o = 0; o < u->outer; o++)
-    for (int64_t g = 0; g < n && c->out[0].dtype; g++)
-      memcpy(y + (o * (uint64_t)n + (uint64_t)u->rank[g]) * u->inner * size, x + (o * u->items + (uint64_t)u->first[g]) * u->inner * size, u->inner * size);
-  for (int64_t g = 0; g < n; g++) {
-    if (c->n_out > 1 && c->out[1].dtype) ((int64_t *)c->out[1].data)[u->rank[g]] = u->first[g];
-    if (c->n_out > 3 && c->out[3].dtype) ((int64_t *)c->out[3].data)[u->rank[g]] = u->count[g];
-  }
-  for (uint64_t i = 0; i < u->items && c->n_out > 2 && c->out[2].dtype; i++) ((int64_t *)c->out[2].data)[i] = u->rank[u->group[i]];
-  return NULL;
-}
-
-sard_status *sd_host_unique(sd_host_call *c) {
-  const sd_host_tensor *x = &c->in[0];
-  bool flat = c->param[0] == SD_HOST_ABSENT;
-  int axis = flat ? 0 : (int)(c->param[0] < 0 ? c->param[0] + x->rank : c->param[0]);
-  unique u = {.x = x, .outer = 1, .inner = 1, .items = x->count};
-  size_t size;
-  SD_TRY(element_size(x, &size));
-  if (!flat && (axis < 0 || axis >= x->rank)) return SD_ERR(MODEL, "axis %d of a tensor of rank %d", axis, x->rank);
-  for (int d = 0; d < x->rank && !flat; d++)
-    if (d == axis) u.items = (uint64_t)x->dims[d];
-    else *(d < axis ? &u.outer : &u.inner) *= (uint64_t)x->dims[d];
-  u.width = u.outer * u.inner;
-  sard_status *st = NULL;
-  if (!unique_memory(&u)) st = SD_ERR(NOMEM, "out of memory for %llu elements", (unsigned long long)x->count);
-  else find_groups(&u, c->param[1] != 0);
-  if (!st) st = unique_outputs(c, &u, size, axis, flat);
-  int64_t *tables[] = {u.keys, u.order, u.group, u.first, u.count, u.rank};
-  for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) sd_free(tables[i]);
-  return st;
 }
 
 // ---- sard.ReshapeDims: allowzero, then the dims of the operand ----

@@ -22,7 +22,7 @@ static void decode(const char *file, long variant, const uint8_t *data, uint64_t
   int64_t order = variant % 3, start = sd_now_ns();
   sd_host_tensor in = {.dtype = SD_U8, .rank = 1, .dims = {(int64_t)size}, .count = size, .data = (void *)data};
   sd_host_tensor out = {.dtype = SD_U8, .rank = 3};
-  sd_host_call c = {1, 1, 1, &in, &out, &order, make, NULL};
+  sd_host_call c = {.n_in = 1, .n_out = 1, .n_param = 1, .in = &in, .out = &out, .param = &order, .make = make};
   sard_status *st = sd_host_run(sd_host_find("sard.DecodeImage"), &c);
   int code = sard_status_code(st);
   double ms = (double)(sd_now_ns() - start) * 1e-6;

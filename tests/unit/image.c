@@ -18,7 +18,8 @@ static sard_status *make(sd_host_call *c, uint32_t out, const int64_t *dims) {
 static sard_status *decode(const void *data, uint64_t size, int64_t order, pixels *to) {
   sd_host_tensor in = {.dtype = SD_U8, .rank = 1, .dims = {(int64_t)size}, .count = size, .data = (void *)data};
   sd_host_tensor out = {.dtype = SD_U8, .rank = 3};
-  sd_host_call c = {1, 1, 1, &in, &out, &order, make, to};
+  sd_host_call c = {
+      .n_in = 1, .n_out = 1, .n_param = 1, .in = &in, .out = &out, .param = &order, .make = make, .user = to};
   return sd_host_run(sd_host_find("sard.DecodeImage"), &c);
 }
 

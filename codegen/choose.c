@@ -203,6 +203,7 @@ static void grid_outer(choice *c, int64_t want) {
     sd_axis *a = c->n->axes[i];
     int64_t vectors = c->reductions.len ? 1 : 4;
     int64_t step = (a->unroll > 1 ? a->unroll : 1) * (a->vec > 0 ? (int64_t)a->vec * c->lanes * vectors : 1);
+    if (sd_dtype_bits(c->n->stores.at[0].buf->dtype) < 8) step = step % 4 ? 4 * step : step; // tiles that end with a byte
     want = ceil_div(want, grid_axis(c, a, want, step));
   }
 }

@@ -48,7 +48,7 @@ static sd_dim kernel_bytes(const sd_kernel *k) {
   sd_dim sum = sd_dim_const(k->dims, 0);
   for (uint32_t i = 0; i < k->bufs.len; i++) {
     const sd_buf *b = k->bufs.at[i];
-    if (b->kind != SD_BUF_LOCAL) sum = sd_dim_add(k->dims, sum, sd_dim_mul(k->dims, b->count, sd_dim_const(k->dims, (sd_dtype_bits(b->dtype) + 7) / 8)));
+    if (b->kind != SD_BUF_LOCAL) sum = sd_dim_add(k->dims, sum, sd_dim_bytes(k->dims, b->dtype, b->count));
   }
   return sum;
 }

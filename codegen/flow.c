@@ -136,6 +136,10 @@ static sard_status *add_while(flow *f, sd_node *n) {
   for (uint32_t i = 0; i < stacked; i++) {
     sd_step *a = add(f, SARD_AS_APPEND, n, (sd_value *[]){body->outputs.at[cond + states + i], n->out[states + i]}, 2);
     a->bufs[1].written = true;
+    const sd_value *part = body->outputs.at[cond + states + i];
+    if (sd_dtype_bits(part->dtype) >= 8) continue;
+    sd_vec_push(f->g->a, &a->dims, sd_dim_const(tab(f), part->dtype));
+    sd_vec_push(f->g->a, &a->dims, sd_value_count(part));
   }
   if (cond) add_copy(f, n, body->outputs.at[0], bufs[0]); // before the states change what it may lie in
   next_states(f, &l);

@@ -1,4 +1,4 @@
-// Copies a constant into its packed layout, element sizes of 1 to 8 bytes.
+// Copies a constant into its packed layout: elements of 1 to 8 bytes, or 2 and 4 of them in a byte.
 #include "codegen/pack.h"
 
 #include "runtime/base/alloc.h"
@@ -10,7 +10,8 @@ uint64_t sd_pack_hash(const sd_pack *p) {
   return sd_hash_bytes(p->stride, p->n * sizeof p->stride[0], sd_hash_mix(h, (uint64_t)p->factor));
 }
 
-typedef struct packer { const sd_pack *p; const uint8_t *src; uint8_t *dst; size_t elem; } packer;
+// Elements below a byte are told apart by number: `src` and `dst` are then the beginnings of the contents.
+typedef struct packer { const sd_pack *p; const uint8_t *src; uint8_t *dst; size_t elem; sd_dtype raw; uint64_t at; } packer;
 
 // The source may lie at any address of a mapped file.
 #define COPY_RUN(T)                                                                                                    \
@@ -20,6 +21,12 @@ typedef struct packer { const sd_pack *p; const uint8_t *src; uint8_t *dst; size
 static void pack_run(packer *w, int64_t from, int64_t lanes) {
   int64_t stride = w->p->stride[w->p->n - 1], n = lanes;
   uint8_t *dst = w->dst;
+  if (w->raw) {
+    for (int64_t i = 0; i < n; i++)
+      sd_dtype_set_i64(w->raw, dst, w->at + (uint64_t)i, sd_dtype_get_i64(w->raw, w->src, (uint64_t)(w->p->base + from + i * stride)));
+    w->at += (uint64_t)w->p->extent[w->p->n - 1];
+    return;
+  }
   if (stride == 1 && n > 0) memcpy(dst, w->src + (size_t)from * w->elem, (size_t)n * w->elem);
   else switch (w->elem) {
   case 1: COPY_RUN(uint8_t); break;
@@ -43,7 +50,8 @@ static void pack_level(packer *w, uint32_t d, int64_t from, int64_t lanes) {
 }
 
 sard_status *sd_pack_const(sd_arena *a, const sd_pack *p, const sd_const *src, const void **out, uint64_t *out_bytes) {
-  size_t elem = (size_t)sd_dtype_bits(src->dtype) / 8;
+  int bits = sd_dtype_bits(src->dtype);
+  size_t elem = bits == 2 || bits == 4 ? 1 : (size_t)bits / 8;
   if (elem != 1 && elem != 2 && elem != 4 && elem != 8) return SD_ERR(UNSUPPORTED, "packing of %s constants", sd_dtype_name(src->dtype));
   uint64_t count = elem;
   int64_t low = p->base, high = p->base;
@@ -54,8 +62,9 @@ sard_status *sd_pack_const(sd_arena *a, const sd_pack *p, const sd_const *src, c
     *(reach < 0 ? &low : &high) += reach;
   }
   if (count > 0 && (low < 0 || (uint64_t)high >= src->count)) return SD_ERR(INTERNAL, "packing reads outside of its constant");
+  if (!sd_dtype_bytes(src->dtype, count / elem, &count)) return SD_ERR(NOMEM, "a packed constant is too large");
   uint8_t *to = sd_arena_aligned(a, count + 64, 64);
-  packer w = {p, (const uint8_t *)src->data + (size_t)p->base * elem, to, elem};
+  packer w = {p, (const uint8_t *)src->data + (bits < 8 ? 0 : (size_t)p->base * elem), to, elem, bits < 8 ? (bits == 4 ? SD_U4 : SD_U2) : SD_DT_NONE, 0};
   if (count > 0) pack_level(&w, 0, 0, p->factor);
   *out = to, *out_bytes = count;
   return NULL;

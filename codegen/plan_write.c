@@ -6,8 +6,7 @@
 // ---- buffers ----
 
 static uint32_t byte_slot(sd_gen *g, const sd_value *v) {
-  sd_dim bytes = sd_dim_mul(g->m->dims, sd_value_count(v), sd_dim_const(g->m->dims, (sd_dtype_bits(v->dtype) + 7) / 8));
-  return sd_dimslots_get(&g->x->slots, bytes);
+  return sd_dimslots_get(&g->x->slots, sd_dim_bytes(g->m->dims, v->dtype, sd_value_count(v)));
 }
 
 static uint32_t add_buf(sd_gen *g, sard_art_buf b) {

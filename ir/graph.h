@@ -138,6 +138,7 @@ void sd_value_set_type(sd_value *v, sd_dtype t, int rank, const sd_dim *dims);
 void sd_value_copy_type(sd_value *dst, const sd_value *src);
 bool sd_value_static(const sd_value *v, int64_t *out_dims);         // all dims constant; out_dims may be NULL
 sd_dim sd_value_count(const sd_value *v);                           // number of elements
+sd_dim sd_dim_bytes(sd_dimtab *t, sd_dtype type, sd_dim count);     // that many elements take, packed below a byte
 void sd_value_replace(sd_value *old, sd_value *new_);               // all uses and graph outputs of old become new_
 bool sd_value_is_input(const sd_value *v);                          // of its graph
 bool sd_value_is_output(const sd_value *v);                         // of its graph, or of a body below it

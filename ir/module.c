@@ -94,6 +94,12 @@ sd_dim sd_value_count(const sd_value *v) {
   return v->rank < 0 ? SD_DIM_NONE : sd_dim_product(v->graph->module->dims, v->dims, v->rank);
 }
 
+sd_dim sd_dim_bytes(sd_dimtab *t, sd_dtype type, sd_dim count) {
+  int bits = sd_dtype_bits(type);
+  if (bits >= 8) return sd_dim_mul(t, count, sd_dim_const(t, bits / 8));
+  return bits ? sd_dim_ceildiv(t, count, sd_dim_const(t, 8 / bits)) : SD_DIM_NONE;
+}
+
 // ---- replacing ----
 
 static void replace_outputs(sd_graph *g, sd_value *old, sd_value *new_) {

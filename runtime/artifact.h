@@ -86,7 +86,9 @@ typedef enum sard_art_stepkind {
   // has two symbols, what it is above and below 0.
   SARD_AS_DEFINE,
   SARD_AS_SET,    // the value of slot dims[i] becomes the value of symbol defs[i]; all are read first
-  SARD_AS_APPEND, // bufs: source, and the buffer whose contents grow by it
+  // bufs: source, and the buffer whose contents grow by it. dims: none, or for elements below a byte their sd_dtype and the
+  // number of them in the source: they are appended without gaps.
+  SARD_AS_APPEND,
   SARD_AS_HOST,   // runs the host function `op` (runtime/host.h); dims describe the tensors, see there
 } sard_art_stepkind;
 typedef struct sard_art_step {

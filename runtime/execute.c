@@ -93,6 +93,24 @@ static sard_status *run_copy(sard_session *s, uint32_t step) {
   return NULL;
 }
 
+// `count` elements below a byte, behind those that the block holds.
+static sard_status *append_packed(sard_session *s, uint32_t to, const void *from, sd_dtype type, uint64_t count) {
+  sd_block *b = &s->late.block[to];
+  unsigned bits = (unsigned)sd_dtype_bits(type);
+  sd_dtype raw = bits == 4 ? SD_U4 : SD_U2;
+  uint64_t at, total, need;
+  if (!sd_ck_mul(b->used, 8 / bits, &at)) return SD_ERR(NOMEM, "the stacked results are too large");
+  at -= b->spare / bits;
+  if (!sd_ck_add(at, count, &total) || !sd_dtype_bytes(type, total, &need)) return SD_ERR(NOMEM, "the stacked results are too large");
+  SD_TRY(sd_late_grow(s, to, need));
+  b = &s->late.block[to];
+  if (need > b->used) memset((char *)b->p + b->used, 0, need - b->used);
+  if (!b->spare && count) memcpy((char *)b->p + b->used, from, need - b->used);
+  for (uint64_t i = 0; b->spare && i < count; i++) sd_dtype_set_i64(raw, b->p, at + i, sd_dtype_get_i64(raw, from, i));
+  b->used = need, b->spare = (unsigned)(need * 8 - total * bits);
+  return NULL;
+}
+
 static sard_status *run_append(sard_session *s, uint32_t step) {
   const sd_art *a = &s->model->art;
   const sard_art_step *t = &a->steps[step];
@@ -101,6 +119,15 @@ static sard_status *run_append(sard_session *s, uint32_t step) {
   uint64_t need;
   SD_TRY(sd_late_value(s, a->bufs[from].bytes, &n));
   if (s->late.slot[a->bufs[from].bytes]) SD_TRY(sd_late_place(s, from));
+  if (t->n_dim == 2) {
+    int64_t count;
+    uint64_t bytes;
+    sd_dtype type = (sd_dtype)s->dim[a->lists[t->dims]];
+    SD_TRY(sd_late_value(s, a->lists[t->dims + 1], &count));
+    if (count < 0 || !sd_dtype_bytes(type, (uint64_t)count, &bytes) || bytes > room(s, from) || (bytes && !s->buf[from]))
+      return SD_ERR(MODEL, "%lld elements are appended from a buffer of %llu bytes", (long long)count, (unsigned long long)room(s, from));
+    return append_packed(s, to, s->buf[from], type, (uint64_t)count);
+  }
   if (n < 0 || !sd_ck_add(s->late.block[to].used, (uint64_t)n, &need)) return SD_ERR(NOMEM, "the stacked results are too large");
   SD_TRY(sd_late_grow(s, to, need));
   sd_block *b = &s->late.block[to];
@@ -155,7 +182,7 @@ static sard_status *run_loop(sard_session *s, uint32_t step, bool pooled) {
   if (t->tiles != SARD_ART_NONE) SD_TRY(sd_late_value(s, t->tiles, &limit));
   for (uint32_t k = 1; k < t->n_buf; k++) {
     uint32_t b = a->lists[t->bufs + k];
-    s->late.block[b].used = 0;
+    s->late.block[b].used = 0, s->late.block[b].spare = 0;
   }
   for (bool more = true; i < limit; i++) {
     if (t->n_buf) SD_TRY(read_cond(s, t, &more));

@@ -206,7 +206,7 @@ static sard_status *take(sard_session *s, uint64_t size, sd_block *out) {
   for (uint32_t i = 0; i < l->n_free; i++)
     if (l->free[i].size >= size && l->free[i].size / 8 <= size && (best == l->n_free || l->free[i].size < l->free[best].size)) best = i;
   if (best < l->n_free) {
-    *out = (sd_block){l->free[best].p, l->free[best].size, 0};
+    *out = (sd_block){l->free[best].p, l->free[best].size, 0, 0};
     l->free[best] = l->free[--l->n_free];
     return NULL;
   }
@@ -218,7 +218,7 @@ static sard_status *take(sard_session *s, uint64_t size, sd_block *out) {
   }
   out->p = sd_alloc_aligned(size);
   if (!out->p) return SD_ERR(NOMEM, "out of memory: %llu bytes for a buffer whose size depends on data", (unsigned long long)size);
-  out->size = size, out->used = 0;
+  out->size = size, out->used = 0, out->spare = 0;
   l->bytes += size;
   return NULL;
 }
@@ -231,7 +231,7 @@ sard_status *sd_late_grow(sard_session *s, uint32_t buf, uint64_t size) {
   if (!b->p || b->size < size) {
     SD_TRY(take(s, b->p ? size + size / 2 : size, &made));
     if (b->used) memcpy(made.p, b->p, b->used);
-    made.used = b->used;
+    made.used = b->used, made.spare = b->spare;
     give_back(s, l, buf);
     *b = made;
   }

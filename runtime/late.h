@@ -5,8 +5,8 @@
 
 typedef struct sard_session sard_session;
 
-// A block of memory of a late buffer; `used`: bytes that APPEND steps have filled.
-typedef struct sd_block { void *p; uint64_t size, used; } sd_block;
+// A block of memory of a late buffer; `used`: bytes that APPEND steps have filled, `spare`: bits of the last one that are free.
+typedef struct sd_block { void *p; uint64_t size, used; unsigned spare; } sd_block;
 
 typedef struct sd_late {
   uint8_t *slot;         // per slot: late

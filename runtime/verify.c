@@ -152,6 +152,11 @@ static sard_status *check_dispatch(const sd_art *a, uint32_t i) {
   return check_slot(a, s->scratch, "step", i);
 }
 
+static bool is_packed(int64_t dtype) {
+  int bits = dtype > 0 && dtype < SD_DT_COUNT ? sd_dtype_bits((sd_dtype)dtype) : 0;
+  return bits > 0 && bits < 8;
+}
+
 // Numbers of buffers, sizes and symbols that each kind of step takes.
 static sard_status *check_shape(const sd_art *a, uint32_t i, const int64_t *value, const uint8_t *known) {
   const sard_art_step *s = &a->steps[i];
@@ -170,7 +175,9 @@ static sard_status *check_shape(const sd_art *a, uint32_t i, const int64_t *valu
          sd_dtype_is_int((sd_dtype)value[a->lists[s->dims]]);
     break;
   case SARD_AS_SET: ok = s->n_dim == s->n_def && s->n_def <= 64; break;
-  case SARD_AS_APPEND: ok = s->n_buf == 2; break; // to a late buffer: see check_late
+  case SARD_AS_APPEND: // to a late buffer: see check_late
+    ok = s->n_buf == 2 && (s->n_dim == 0 || (s->n_dim == 2 && known[a->lists[s->dims]] && is_packed(value[a->lists[s->dims]])));
+    break;
   case SARD_AS_HOST: break; // its lists are read with checks
   default: return BAD("step %u is of unknown kind %u", i, s->kind);
   }

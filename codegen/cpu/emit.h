@@ -203,6 +203,18 @@ sd_ll sd_emit_load(sd_emit *E, const sd_expr *e);
 void sd_emit_store(sd_emit *E, const sd_emit_root *r); // at the current coordinate
 sd_ll sd_emit_lane_mask(sd_emit *E); // of the current coordinate, NULL = all lanes
 
+// ---- emit_narrow.c: storage types ----
+LLVMTypeRef sd_emit_storage(sd_emit *E, sd_dtype t);        // of an element in memory; below a byte: of its code, i8
+sd_ll sd_emit_widen(sd_emit *E, sd_dtype t, sd_ll v);       // from storage to the compute type
+sd_ll sd_emit_narrow(sd_emit *E, sd_dtype t, sd_ll v);      // and back: rounds as runtime/base/dtype.c does
+// The value as it stands in memory, where it only moves between buffers of narrow floats (NaNs keep their bits): NULL else.
+sd_ll sd_emit_stored_form(sd_emit *E, const sd_expr *e, sd_dtype t, bool lanes, int depth);
+sd_ll sd_emit_load_stored(sd_emit *E, const sd_expr *e);    // emit_mem.c
+
+// ---- emit_packed.c: elements below a byte, as codes of type i8 ----
+sd_ll sd_emit_packed_load(sd_emit *E, const sd_expr *e, sd_ll bit, sd_ll mask, bool lanes); // bit, mask: guards, NULL = none
+void sd_emit_packed_store(sd_emit *E, const sd_emit_root *r, sd_ll codes, sd_ll mask, bool lanes);
+
 // ---- emit_reduce.c ----
 void sd_emit_reduce(sd_emit *E, const sd_expr *e); // all coordinates; results are kept
 

@@ -85,8 +85,7 @@ static sard_status *make_layout(sd_emit *E, layout *l) {
     const sd_buf *b = E->k->bufs.at[i];
     if (b->kind != SD_BUF_LOCAL) continue;
     l->local[i] = l->scratch;
-    sd_dim bytes = sd_dim_mul(t, b->count, sd_dim_const(t, (sd_dtype_bits(b->dtype) + 7) / 8));
-    l->scratch = sd_dim_add(t, l->scratch, align64(t, bytes));
+    l->scratch = sd_dim_add(t, l->scratch, align64(t, sd_dim_bytes(t, b->dtype, b->count)));
   }
   l->tiles = sd_dim_const(t, 1);
   for (uint32_t i = 0; i < E->k->grid.len; i++) l->tiles = sd_dim_mul(t, l->tiles, E->k->grid.at[i]->extent);

@@ -1,89 +1,8 @@
-// Memory: addresses built up as axes become known, loads and stores of all storage types, lane masks, gathers.
+// Memory: addresses built up as axes become known, loads and stores of whole bytes, lane masks, gathers.
 //
 // A guarded load whose guard is one bit selects its address: where the guard is false it reads a constant block of
 // zeros. Guards that differ by lane, and lanes past the end, use masked loads.
 #include "codegen/cpu/emit.h"
-
-// ---- storage types ----
-static LLVMTypeRef storage(sd_emit *E, sd_dtype t) {
-  switch (t) {
-  case SD_F32: return E->f32;
-  case SD_F64: return E->f64;
-  case SD_F16: return E->has_f16 ? E->f16 : E->i16;
-  default: break;
-  }
-  int bits = sd_dtype_bits(t);
-  bool known = sd_dtype_is_int(t) || t == SD_BOOL || t == SD_BF16;
-  if (!known || bits < 8) {
-    sd_emit_fail(E, SD_ERR(UNSUPPORTED, "kernel %s: no code for buffers of %s", E->k->name, sd_dtype_name(t)));
-    return E->i8;
-  }
-  return LLVMIntTypeInContext(E->c, (unsigned)bits);
-}
-
-static LLVMTypeRef like(sd_ll v, LLVMTypeRef t) {
-  LLVMTypeRef vt = LLVMTypeOf(v);
-  return LLVMGetTypeKind(vt) == LLVMVectorTypeKind ? LLVMVectorType(t, LLVMGetVectorSize(vt)) : t;
-}
-
-static sd_ll f16_to_f32(sd_emit *E, sd_ll h) { // the exponent is rebased by a multiplication, which also does denormals
-  LLVMBuilderRef b = E->b;
-  LLVMTypeRef u = like(h, E->i32), f = like(h, E->f32);
-  sd_ll x = LLVMBuildZExt(b, h, u, ""), em = LLVMBuildAnd(b, x, sd_emit_splat_i(u, 0x7fff), "");
-  sd_ll sign = LLVMBuildShl(b, LLVMBuildAnd(b, x, sd_emit_splat_i(u, 0x8000), ""), sd_emit_splat_i(u, 16), "");
-  sd_ll v = LLVMBuildBitCast(b, LLVMBuildShl(b, em, sd_emit_splat_i(u, 13), ""), f, "");
-  v = LLVMBuildBitCast(b, LLVMBuildFMul(b, v, sd_emit_splat_f(f, 0x1p112), ""), u, "");
-  sd_ll special = LLVMBuildICmp(b, LLVMIntUGE, em, sd_emit_splat_i(u, 0x7c00), "");
-  v = LLVMBuildSelect(b, special, LLVMBuildOr(b, v, sd_emit_splat_i(u, 0x7f800000), ""), v, "");
-  return LLVMBuildBitCast(b, LLVMBuildOr(b, v, sign, ""), f, "");
-}
-
-static sd_ll f32_to_f16(sd_emit *E, sd_ll v) {
-  LLVMBuilderRef b = E->b;
-  LLVMTypeRef u = like(v, E->i32), f = LLVMTypeOf(v);
-#define C(x) sd_emit_splat_i(u, x)
-  sd_ll x = LLVMBuildBitCast(b, v, u, ""), a = LLVMBuildAnd(b, x, C(0x7fffffff), "");
-  sd_ll odd = LLVMBuildAnd(b, LLVMBuildLShr(b, a, C(13), ""), C(1), "");
-  sd_ll normal = LLVMBuildLShr(b, LLVMBuildAdd(b, LLVMBuildAdd(b, a, C(0xfff), ""), odd, ""), C(13), "");
-  normal = LLVMBuildSub(b, normal, C(112 << 10), "");
-  sd_ll half = sd_emit_splat_f(f, 0.5); // its last place is the smallest denormal of f16
-  sd_ll small = LLVMBuildBitCast(b, LLVMBuildFAdd(b, LLVMBuildBitCast(b, a, f, ""), half, ""), u, "");
-  small = LLVMBuildSub(b, small, LLVMBuildBitCast(b, half, u, ""), "");
-  sd_ll r = LLVMBuildSelect(b, LLVMBuildICmp(b, LLVMIntULT, a, C(0x38800000), ""), small, normal, "");
-  r = LLVMBuildSelect(b, LLVMBuildICmp(b, LLVMIntUGE, a, C(0x477ff000), ""), C(0x7c00), r, "");
-  r = LLVMBuildSelect(b, LLVMBuildICmp(b, LLVMIntUGT, a, C(0x7f800000), ""), C(0x7e00), r, "");
-  r = LLVMBuildOr(b, r, LLVMBuildAnd(b, LLVMBuildLShr(b, x, C(16), ""), C(0x8000), ""), "");
-#undef C
-  return LLVMBuildTrunc(b, r, like(v, E->i16), "");
-}
-
-static sd_ll f32_to_bf16(sd_emit *E, sd_ll v) {
-  LLVMBuilderRef b = E->b;
-  LLVMTypeRef u = like(v, E->i32);
-  sd_ll x = LLVMBuildBitCast(b, v, u, ""), high = LLVMBuildLShr(b, x, sd_emit_splat_i(u, 16), "");
-  sd_ll odd = LLVMBuildAnd(b, high, sd_emit_splat_i(u, 1), "");
-  sd_ll r = LLVMBuildAdd(b, LLVMBuildAdd(b, x, sd_emit_splat_i(u, 0x7fff), ""), odd, "");
-  r = LLVMBuildLShr(b, r, sd_emit_splat_i(u, 16), "");
-  sd_ll nan = LLVMBuildFCmp(b, LLVMRealUNO, v, v, "");
-  r = LLVMBuildSelect(b, nan, LLVMBuildOr(b, high, sd_emit_splat_i(u, 0x40), ""), r, "");
-  return LLVMBuildTrunc(b, r, like(v, E->i16), "");
-}
-
-static sd_ll widen(sd_emit *E, sd_dtype t, sd_ll v) { // storage to compute type
-  if (t == SD_BOOL) return LLVMBuildICmp(E->b, LLVMIntNE, v, LLVMConstNull(LLVMTypeOf(v)), "");
-  if (t == SD_F16) return E->has_f16 ? LLVMBuildFPExt(E->b, v, like(v, E->f32), "") : f16_to_f32(E, v);
-  if (t == SD_BF16) {
-    sd_ll u = LLVMBuildZExt(E->b, v, like(v, E->i32), "");
-    return LLVMBuildBitCast(E->b, LLVMBuildShl(E->b, u, sd_emit_splat_i(LLVMTypeOf(u), 16), ""), like(v, E->f32), "");
-  }
-  return v;
-}
-
-static sd_ll narrow(sd_emit *E, sd_dtype t, sd_ll v) {
-  if (t == SD_BOOL) return LLVMBuildZExt(E->b, v, like(v, E->i8), "");
-  if (t == SD_F16) return E->has_f16 ? LLVMBuildFPTrunc(E->b, v, like(v, E->f16), "") : f32_to_f16(E, v);
-  return t == SD_BF16 ? f32_to_bf16(E, v) : v;
-}
 
 // ---- addresses ----
 static void add_term(sd_emit *E, sd_emit_addr *ad, const sd_expr *atom, sd_dim coef) {
@@ -170,7 +89,7 @@ static sd_ll new_offset(sd_emit *E, const sd_emit_addr *ad, uint64_t base, uint6
 }
 
 static sd_ll gep(sd_emit *E, const sd_buf *buf, sd_ll p, sd_ll index) {
-  return index ? LLVMBuildGEP2(E->b, storage(E, buf->dtype), p, &index, 1, "") : p;
+  return index ? LLVMBuildGEP2(E->b, sd_emit_storage(E, buf->dtype), p, &index, 1, "") : p;
 }
 
 static sd_emit_addr *extend(sd_emit *E, const sd_buf *buf, const sd_expr *off) {
@@ -196,6 +115,10 @@ static sd_emit_addr *extend(sd_emit *E, const sd_buf *buf, const sd_expr *off) {
 }
 
 void sd_emit_addr_extend(sd_emit *E, const sd_buf *buf, const sd_expr *off) {
+  if (sd_dtype_bits(buf->dtype) < 8) { // its elements have numbers, not addresses
+    sd_emit_hoist(E, off);
+    return;
+  }
   if (off->op == SD_X_AFFINE) // atoms inside are emitted by extend; what is deeper needs its own loads ahead
     for (uint32_t i = 0; i < off->n; i++)
       if (off->a[i]->op != SD_X_AXIS && !sd_emit_ready(E, off->a[i])) sd_emit_hoist(E, off->a[i]);
@@ -249,7 +172,7 @@ static void lane_terms(sd_emit *E, const sd_emit_addr *ad, access *ac) {
 
 static access access_of(sd_emit *E, const sd_buf *buf, const sd_expr *off) {
   sd_emit_addr *ad = extend(E, buf, off);
-  access ac = {.t = storage(E, buf->dtype), .p = ad->top->p[sd_emit_project(E, ad->top->slots)]};
+  access ac = {.t = sd_emit_storage(E, buf->dtype), .p = ad->top->p[sd_emit_project(E, ad->top->slots)]};
   int64_t disp = ad->offset;
   for (uint32_t i = 0; i < ad->n; i++) {
     const sd_emit_term *t = &ad->terms[i];
@@ -414,14 +337,15 @@ static void split_guard(sd_emit *E, const sd_expr *g, sd_ll *bit, sd_ll *mask) {
   *to = both(E, *to, sd_emit_value(E, g));
 }
 
-sd_ll sd_emit_load(sd_emit *E, const sd_expr *e) {
+sd_ll sd_emit_load_stored(sd_emit *E, const sd_expr *e) {
   const sd_buf *buf = e->buf;
   bool lanes = sd_emit_info_of(E, e)->lanes;
   sd_ll bit = NULL, mask = NULL, v;
   int64_t on = 1;
   split_guard(E, e->a[1], &bit, &mask);
   if (bit && sd_emit_const(bit, &on)) bit = NULL;
-  if (!on) return LLVMConstNull(sd_emit_vtype(E, sd_emit_type(E, e->dtype), lanes));
+  if (!on) return LLVMConstNull(sd_emit_vtype(E, sd_emit_storage(E, buf->dtype), lanes));
+  if (sd_dtype_bits(buf->dtype) < 8) return sd_emit_packed_load(E, e, bit, mask, lanes);
   access ac = access_of(E, buf, e->a[0]);
   if (!lanes || ac.kind == ONE) {
     sd_ll some = mask ? sd_emit_any(E, mask) : NULL;
@@ -436,8 +360,10 @@ sd_ll sd_emit_load(sd_emit *E, const sd_expr *e) {
     if (slot >= 0 && E->at[slot] == 0) return block_load(E, e, &ac, slot);
     v = vector_load(E, buf, &ac, bit, mask);
   }
-  return widen(E, buf->dtype, v);
+  return v;
 }
+
+sd_ll sd_emit_load(sd_emit *E, const sd_expr *e) { return sd_emit_widen(E, e->buf->dtype, sd_emit_load_stored(E, e)); }
 
 // ---- stores ----
 static void plain_store(sd_emit *E, LLVMTypeRef t, sd_ll v, sd_ll p) {
@@ -479,9 +405,11 @@ static void vector_store(sd_emit *E, access *ac, sd_ll v, sd_ll mask) {
 }
 
 static sd_ll stored_value(sd_emit *E, const sd_emit_root *r, bool lanes) {
-  sd_ll v = sd_emit_value_lanes(E, r->value, lanes);
+  sd_ll v = sd_emit_stored_form(E, r->value, r->buf->dtype, lanes, 0);
+  if (v) return v;
+  v = sd_emit_value_lanes(E, r->value, lanes);
   v = sd_emit_cast(E, r->value->dtype, sd_compute_type(r->buf->dtype), v, lanes);
-  return narrow(E, r->buf->dtype, v);
+  return sd_emit_narrow(E, r->buf->dtype, v);
 }
 
 // Copies that lie side by side between the lanes (the channels of pixels) are shuffled into whole vectors, all with the
@@ -529,10 +457,15 @@ void sd_emit_store(sd_emit *E, const sd_emit_root *r) {
   split_guard(E, r->guard, &bit, &mask);
   bool any_lanes = E->lane.axis && (sd_emit_info_of(E, r->offset)->lanes || sd_emit_info_of(E, r->value)->lanes || mask);
   sd_ll v = stored_value(E, r, any_lanes);
-  access ac = access_of(E, r->buf, r->offset);
+  bool packed = sd_dtype_bits(r->buf->dtype) < 8;
+  access ac = {0};
   sd_emit_if f;
+  if (packed) sd_emit_value(E, r->offset);
+  else ac = access_of(E, r->buf, r->offset);
   if (bit) sd_emit_if_open(E, &f, bit, NULL);
-  if (any_lanes)
+  if (packed)
+    sd_emit_packed_store(E, r, v, any_lanes ? both(E, mask, sd_emit_lane_mask(E)) : NULL, any_lanes);
+  else if (any_lanes)
     vector_store(E, &ac, v, both(E, mask, sd_emit_lane_mask(E)));
   else
     plain_store(E, ac.t, v, ac.p);

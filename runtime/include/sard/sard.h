@@ -53,7 +53,9 @@ enum { SARD_TEXT_MESSAGE, SARD_TEXT_NODE, SARD_TEXT_OP, SARD_TEXT_PASS, SARD_TEX
 /* Element types: ONNX TensorProto.DataType numbers. */
 enum {
   SARD_F32 = 1, SARD_U8 = 2, SARD_I8 = 3, SARD_U16 = 4, SARD_I16 = 5, SARD_I32 = 6, SARD_I64 = 7, SARD_STRING = 8,
-  SARD_BOOL = 9, SARD_F16 = 10, SARD_F64 = 11, SARD_U32 = 12, SARD_U64 = 13, SARD_BF16 = 16
+  SARD_BOOL = 9, SARD_F16 = 10, SARD_F64 = 11, SARD_U32 = 12, SARD_U64 = 13, SARD_C64 = 14, SARD_C128 = 15,
+  SARD_BF16 = 16, SARD_F8E4M3FN = 17, SARD_F8E4M3FNUZ = 18, SARD_F8E5M2 = 19, SARD_F8E5M2FNUZ = 20, SARD_U4 = 21,
+  SARD_I4 = 22, SARD_F4E2M1 = 23, SARD_F8E8M0 = 24, SARD_U2 = 25, SARD_I2 = 26
 };
 
 /* Describes a tensor. Set `size` to sizeof(sard_tensor_desc). A dim of -1 is symbolic (its name in `symbols`). */

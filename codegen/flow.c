@@ -38,10 +38,18 @@ static sd_value *temporary(flow *f, sd_value *v, sd_graph *graph) {
   return t;
 }
 
-// Symbols that are whole dims of `to` where `from` has something else get the values that `from` has.
+static bool is_of_input(const sd_graph *main, sd_dim d) {
+  for (uint32_t i = 0; i < main->inputs.len; i++)
+    for (int k = 0; k < main->inputs.at[i]->rank; k++)
+      if (main->inputs.at[i]->dims[k] == d) return true;
+  return false;
+}
+
+// Symbols that are whole dims of `to` where `from` has something else get the values that `from` has. Those of inputs keep
+// theirs: it is required that they are the same.
 static void collect_sets(flow *f, const sd_value *to, const sd_value *from, sd_dims *defs, sd_dims *dims) {
   for (int d = 0; d < to->rank && d < from->rank; d++) {
-    bool known = to->dims[d] == from->dims[d] || sd_dim_get(tab(f), to->dims[d])->op != SD_DIM_SYM;
+    bool known = to->dims[d] == from->dims[d] || sd_dim_get(tab(f), to->dims[d])->op != SD_DIM_SYM || is_of_input(f->g->m->main, to->dims[d]);
     for (uint32_t i = 0; i < defs->len && !known; i++) known = defs->at[i] == to->dims[d];
     if (known) continue;
     sd_vec_push(f->g->a, defs, to->dims[d]);

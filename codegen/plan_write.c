@@ -75,14 +75,21 @@ static sard_status *add_inputs(sd_gen *g) {
   return NULL;
 }
 
+// The size of an output's buffer is that of what is computed there, which may be known before the dims of a view of it are.
+static const sd_value *sized_like(const sd_value *v, const sd_value *root) {
+  for (const sd_value *x = v; x != root; x = x->storage)
+    if (x->window) return v;
+  return sd_dtype_bits(v->dtype) == sd_dtype_bits(root->dtype) ? root : v;
+}
+
 // An output that a step computes is written in place; one that is an input, a constant or a second name is copied.
 static sard_status *add_outputs(sd_gen *g, bool *copy) {
   const sd_graph *main = g->m->main;
   for (uint32_t i = 0; i < main->outputs.len; i++) {
     sd_value *v = main->outputs.at[i], *r = sd_gen_root(v);
     if (v->dtype == SD_DT_NONE || v->rank < 0) return SD_ERR(UNSUPPORTED, "the type of output '%s' is not known", v->name);
-    uint32_t buf = add_buf(g, (sard_art_buf){SARD_AB_OUTPUT, byte_slot(g, v), 0, 0, i});
     copy[i] = r->data || g->value_buf[r->id];
+    uint32_t buf = add_buf(g, (sard_art_buf){SARD_AB_OUTPUT, byte_slot(g, copy[i] ? v : sized_like(v, r)), 0, 0, i});
     if (!copy[i]) g->value_buf[r->id] = buf + 1;
     io_entry(g, v, buf);
   }

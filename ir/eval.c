@@ -60,6 +60,29 @@ static sard_status *set_symbol(machine *x, sd_dim d, int64_t v) {
   return NULL;
 }
 
+// What shape inference could not prove, as far as all sizes are known.
+static sard_status *check_required(machine *x) {
+  for (uint32_t i = 0; i < x->m->requires.len; i++) {
+    const sd_require *r = &x->m->requires.at[i];
+    int64_t a, b;
+    if (!sd_dim_eval(x->m->dims, r->a, symbol_value, x, &a) || !sd_dim_eval(x->m->dims, r->b, symbol_value, x, &b)) continue;
+    if (a != b && !(r->broadcast && (a == 1 || b == 1)))
+      return SD_ERR(MODEL, "the shapes of the data do not fit together: node '%s' gets sizes %lld and %lld, which must %s", r->what,
+                    (long long)a, (long long)b, r->broadcast ? "be equal or 1" : "be equal");
+  }
+  return NULL;
+}
+
+// Takes the values of the symbols of a sard.Define away: none is mixed with one of an earlier pass.
+static void forget_defined(machine *x, const sd_node *n) {
+  const sd_attr *a = strcmp(n->op->name, "sard.Define") ? NULL : sd_node_attr(n, "symbols");
+  for (uint32_t i = 0; a && i < a->n; i++) {
+    const char *p = a->strings[i];
+    sd_dim d = sd_dim_parse(x->m->dims, &p);
+    if (d < x->n_symbols) x->symbols[d] = INT64_MIN;
+  }
+}
+
 static sard_status *shape_text(const machine *x, const sd_value *v, const sd_evalue *got, const char *what) {
   sd_str s = {0};
   sd_type_print(x->m, v, &s);
@@ -77,7 +100,7 @@ static sard_status *value_bytes(const sd_evalue *v, uint64_t *count, uint64_t *b
     if (v->dims[i] < 0 || !sd_ck_mul(*count, (uint64_t)v->dims[i], count))
       return SD_ERR(NOMEM, "a tensor with negative or overflowing dims");
   }
-  if (!sd_dtype_bytes(v->dtype, *count, bytes)) return SD_ERR(NOMEM, "a tensor of type %s that overflows", sd_dtype_name(v->dtype));
+  if (!sd_dtype_bytes(v->dtype, *count, bytes) || *bytes > INT64_MAX / 2) return SD_ERR(NOMEM, "a tensor of type %s that overflows", sd_dtype_name(v->dtype));
   return NULL;
 }
 
@@ -210,6 +233,7 @@ static sard_status *run_node(machine *x, sd_node *n) {
 }
 
 static sard_status *run_graph(machine *x, sd_graph *g) {
+  for (sd_node *n = g->first; n && g->owner; n = n->next) forget_defined(x, n);
   for (sd_node *n = g->first; n; n = n->next) {
     sard_status *st = run_node(x, n);
     if (st) return sd_node_error(n, st);
@@ -327,7 +351,7 @@ static sard_status *run_for(machine *x, sd_node *n) {
 // Symbols that are whole dims of `to` where `from` has something else.
 static sard_status *collect_dims(machine *x, const sd_value *to, const sd_value *from, sd_dim *defs, int64_t *values, uint32_t *n) {
   for (int d = 0; d < to->rank && d < from->rank; d++) {
-    if (to->dims[d] == from->dims[d] || sd_dim_get(x->m->dims, to->dims[d])->op != SD_DIM_SYM) continue;
+    if (to->dims[d] == from->dims[d] || sd_dim_get(x->m->dims, to->dims[d])->op != SD_DIM_SYM || is_input_symbol(x, to->dims[d])) continue;
     if (*n == 64) return SD_ERR(UNSUPPORTED, "more than 64 dims change from pass to pass");
     defs[*n] = to->dims[d];
     if (!sd_dim_eval(x->m->dims, from->dims[d], symbol_value, x, &values[*n])) return SD_ERR(UNSUPPORTED, "dim %d of value %%%u is not known", d, from->id);
@@ -465,14 +489,15 @@ static sard_status *run_define(machine *x, sd_node *n) {
   void *data;
   SD_TRY(operand_data(x, n->in[0], &data));
   const sd_attr *a = sd_node_attr(n, "symbols");
-  bool with_sign = sd_node_int(n, "sign", 0) != 0;
+  int64_t with_sign = sd_node_int(n, "sign", 0);
+  forget_defined(x, n);
   for (uint32_t i = 0; i < a->n; i++) {
     const char *p = a->strings[i];
-    int64_t v = sd_dtype_get_i64(y->dtype, data, with_sign ? i / 2 : i);
-    if (with_sign && v == INT64_MIN) v++;
+    int64_t v = sd_host_defined(y->dtype, data, with_sign ? i / 2 : i, with_sign);
     if (with_sign) v = i % 2 ? (v < 0 ? -v : 0) : (v > 0 ? v : 0);
     SD_TRY(set_symbol(x, sd_dim_parse(x->m->dims, &p), v));
   }
+  SD_TRY(check_required(x));
   return assign(x, y, n->in[0]);
 }
 

@@ -5,6 +5,7 @@
 #include "runtime/base/dtype.h"
 #include "runtime/base/thread.h"
 #include "runtime/execute.h"
+#include "runtime/host.h"
 
 // One dispatch, shared by the workers that run its tiles.
 typedef struct job {
@@ -140,14 +141,15 @@ static sard_status *run_append(sard_session *s, uint32_t step) {
 
 static sard_status *run_define(sard_session *s, const sard_art_step *t) {
   const sd_art *a = &s->model->art;
-  uint32_t b = a->lists[t->bufs], each = s->dim[a->lists[t->dims + 1]] ? 2 : 1;
+  int64_t sign = s->dim[a->lists[t->dims + 1]];
+  uint32_t b = a->lists[t->bufs], each = sign ? 2 : 1;
   sd_dtype type = (sd_dtype)s->dim[a->lists[t->dims]];
   uint64_t bytes;
   if (!sd_dtype_bytes(type, t->n_def / each, &bytes) || bytes > room(s, b) || (bytes && !s->buf[b]))
     return SD_ERR(MODEL, "%u sizes are read from a buffer of %llu bytes", t->n_def / each, (unsigned long long)room(s, b));
+  for (uint32_t i = 0; i < t->n_def; i++) sd_late_forget(s, a->lists[t->defs + i]); // none is mixed with values of an earlier pass
   for (uint32_t i = 0; i < t->n_def / each; i++) {
-    int64_t v = sd_dtype_get_i64(type, s->buf[b], i);
-    if (each == 2 && v == INT64_MIN) v++; // the same meaning, and it can be negated
+    int64_t v = sd_host_defined(type, s->buf[b], i, sign);
     SD_TRY(sd_late_set(s, a->lists[t->defs + i * each], each == 2 && v < 0 ? 0 : v));
     if (each == 2) SD_TRY(sd_late_set(s, a->lists[t->defs + i * each + 1], v < 0 ? -v : 0));
   }
@@ -158,6 +160,7 @@ static sard_status *run_set(sard_session *s, const sard_art_step *t) {
   const sd_art *a = &s->model->art;
   int64_t value[64];
   for (uint32_t i = 0; i < t->n_def; i++) SD_TRY(sd_late_value(s, a->lists[t->dims + i], &value[i]));
+  for (uint32_t i = 0; i < t->n_def; i++) sd_late_forget(s, a->lists[t->defs + i]);
   for (uint32_t i = 0; i < t->n_def; i++) SD_TRY(sd_late_set(s, a->lists[t->defs + i], value[i]));
   return NULL;
 }
@@ -174,6 +177,15 @@ static sard_status *read_cond(sard_session *s, const sard_art_step *t, bool *out
   return NULL;
 }
 
+// Symbols that steps [from, to) define lose the values of the pass before.
+static void forget_pass(sard_session *s, uint32_t from, uint32_t to) {
+  const sd_art *a = &s->model->art;
+  for (uint32_t i = from; i < to; i++) {
+    const sard_art_step *t = &a->steps[i];
+    for (uint32_t k = 0; t->kind == SARD_AS_DEFINE && k < t->n_def; k++) sd_late_forget(s, a->lists[t->defs + k]);
+  }
+}
+
 static sard_status *run_loop(sard_session *s, uint32_t step, bool pooled) {
   const sd_art *a = &s->model->art;
   const sard_art_step *t = &a->steps[step];
@@ -187,6 +199,7 @@ static sard_status *run_loop(sard_session *s, uint32_t step, bool pooled) {
   for (bool more = true; i < limit; i++) {
     if (t->n_buf) SD_TRY(read_cond(s, t, &more));
     if (!more) break;
+    forget_pass(s, step + 1, step + 1 + t->body);
     SD_TRY(sd_late_set(s, defs[0], i));
     SD_TRY(run_range(s, step + 1, step + 1 + t->body, step + 1, pooled));
   }

@@ -4,6 +4,8 @@
 // dims, for each output the same, then the parameters of the function. A tensor of dtype 0 is omitted and has no buffer.
 // A dim of an output that is a symbol of its own gets its value from the result.
 #pragma once
+#include <stdbool.h>
+
 #include "runtime/base/dtype.h"
 #include "runtime/base/status.h"
 #include "runtime/pool.h"
@@ -36,6 +38,26 @@ typedef struct sd_host_op {
   sd_host_fn fn;
   uint32_t min_in, n_out, n_param; // the least that the function reads
 } sd_host_op;
+
+// What sard.Sizes computes (runtime/host_sizes.c): numbers >= 0, from the dims of operand 0, x, and the contents of the others.
+// A number of any sign is two of them, of which one is 0: it is their difference. Contents are checked: wrong ones are errors.
+typedef enum sd_sizes {
+  SD_SIZES_PAIRS,     // x, axes; 1 = no axes mean none: for each dim what is kept of it and what is reduced, one of them 1
+  SD_SIZES_WITHOUT,   // x, axes; 1 = these dims must be 1: the other dims
+  SD_SIZES_WITH_ONES, // x, axes: the dims, with ones that have these positions in the result
+  SD_SIZES_AROUND,    // x, axis; k: sizes before the axis, of it, and behind it up to the last k dims
+  SD_SIZES_REPLACED,  // x, axis, y [before, length, behind, k more]; k: dims of x with the length and the last k from y
+  SD_SIZES_SLICE,     // x, starts, ends, axes?, steps?: for each dim start, step (signed), count
+  SD_SIZES_PAD,       // x, pads, axes?: for each dim what stands before it (signed); then for each dim the result's
+  SD_SIZES_SCALED,    // x, scales; axes: the dims of these axes times the scales
+  SD_SIZES_RANGE,     // start, limit, delta: number of steps
+  SD_SIZES_NUMBER,    // a number of any type as size
+} sd_sizes;
+// Element i of what a sard.Define reads. sign 1: any, but for INT64_MIN, which cannot be negated; 2: within +-INT64_MAX/4.
+int64_t sd_host_defined(sd_dtype t, const void *data, uint64_t i, int64_t sign);
+// The simplest p/q within float precision of v; false when v is none with a small denominator.
+bool sd_host_fraction(double v, int64_t *p, int64_t *q);
+
 const sd_host_op *sd_host_find(const char *name); // NULL when there is none
 // Checks the numbers of the call against the row, and runs it.
 sard_status *sd_host_run(const sd_host_op *op, sd_host_call *c);

@@ -12,6 +12,7 @@ static const sd_host_op table[] = {
     {"NonMaxSuppression", sd_host_nms, 2, 1, 1},
     {"sard.DecodeImage", sd_host_decode_image, 1, 1, 1},
     {"sard.ReshapeDims", sd_host_reshape_dims, 1, 1, 1},
+    {"sard.Sizes", sd_host_sizes, 1, 1, 2},
 };
 
 const sd_host_op *sd_host_find(const char *name) {

@@ -15,3 +15,5 @@ sard_status *sd_host_topk(sd_host_call *c);   // runtime/host_topk.c
 sard_status *sd_host_nms(sd_host_call *c);    // runtime/host_nms.c
 // runtime/host_image.c
 sard_status *sd_host_decode_image(sd_host_call *c);
+// runtime/host_sizes.c
+sard_status *sd_host_sizes(sd_host_call *c);

@@ -146,6 +146,12 @@ sard_status *sd_late_set(sard_session *s, uint32_t symbol, int64_t value) {
   return check_late(s, symbol);
 }
 
+void sd_late_forget(sard_session *s, uint32_t symbol) {
+  sd_late *l = &s->late;
+  l->given[symbol] = 0;
+  for (uint32_t i = l->slot_first[symbol]; i < l->slot_first[symbol + 1]; i++) l->known[l->slots[i]] = 0;
+}
+
 sard_status *sd_late_value(const sard_session *s, uint32_t slot, int64_t *out) {
   if (!s->late.known[slot]) return SD_ERR(MODEL, "a size is used before a step gives it a value");
   *out = s->dim[slot];

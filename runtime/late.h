@@ -33,6 +33,8 @@ void sd_late_reset(sard_session *s);
 void sd_late_begin(sard_session *s);
 // Gives a symbol its value: checks its range, computes the sizes that follow and what is required of them.
 sard_status *sd_late_set(sard_session *s, uint32_t symbol, int64_t value);
+// Takes the value of a symbol, and of what follows from it, away.
+void sd_late_forget(sard_session *s, uint32_t symbol);
 // The value of a slot; SARD_E_MODEL when it has none yet.
 sard_status *sd_late_value(const sard_session *s, uint32_t slot, int64_t *out);
 // Memory for a late buffer at its present size (what it holds is lost when it has to move).

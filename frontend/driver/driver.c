@@ -103,11 +103,27 @@ static sard_status *check_names(sd_module *m, const sd_fixed_dims *dims) {
   return NULL;
 }
 
-static sard_status *reinfer(sd_graph *g, int depth) {
+// Nodes that import made have dims as texts.
+static void fix_texts(sd_node *n, fixing *f) {
+  for (uint32_t i = 0; i < n->n_attr && strncmp(n->op->name, "sard.", 5) == 0; i++) {
+    sd_attr *a = &n->attrs[i];
+    if (a->kind != SD_ATTR_STRINGS) continue;
+    const char **texts = SD_NEW_ARRAY(f->m->arena, const char *, a->n + 1);
+    for (uint32_t k = 0; k < a->n; k++) {
+      const char *p = a->strings[k];
+      sd_dim d = sd_dim_parse(f->m->dims, &p);
+      texts[k] = d == SD_DIM_NONE || *p ? a->strings[k] : sd_dim_text(f->m->dims, sd_dim_subst(f->m->dims, d, fixed_value, f), f->m->arena);
+    }
+    a->strings = texts;
+  }
+}
+
+static sard_status *reinfer(sd_graph *g, fixing *f, int depth) {
   for (sd_node *n = g->first; n; n = n->next) {
+    fix_texts(n, f);
     SD_TRY(sd_node_infer(n));
     if (depth < SD_MAX_DEPTH)
-      for (uint32_t i = 0; i < n->n_body; i++) SD_TRY(reinfer(n->bodies[i], depth + 1));
+      for (uint32_t i = 0; i < n->n_body; i++) SD_TRY(reinfer(n->bodies[i], f, depth + 1));
   }
   return NULL;
 }
@@ -120,7 +136,7 @@ static sard_status *fix_dims(sd_module *m, const sd_fixed_dims *dims) {
     sd_value *v = m->main->inputs.at[i];
     for (int d = 0; d < v->rank; d++) v->dims[d] = sd_dim_subst(m->dims, v->dims[d], fixed_value, &f);
   }
-  return reinfer(m->main, 0);
+  return reinfer(m->main, &f, 0);
 }
 
 static sard_status *guarded(sd_module *m, sard_status *(*fn)(sd_module *m, const void *arg), const void *arg) {

@@ -108,7 +108,8 @@ sard_status *sd_rewrite_max_unpool(sd_node *n) {
 typedef struct blocks {
   uint32_t n;
   sd_dim image[SD_MAX_RANK], count[SD_MAX_RANK]; // count: positions of the block
-  int64_t block[SD_MAX_RANK], dilation[SD_MAX_RANK], stride[SD_MAX_RANK], pad[2 * SD_MAX_RANK];
+  sd_dim block[SD_MAX_RANK];
+  int64_t dilation[SD_MAX_RANK], stride[SD_MAX_RANK], pad[2 * SD_MAX_RANK];
 } blocks;
 
 static sard_status *blocks_read(const sd_node *n, blocks *w) {
@@ -117,21 +118,21 @@ static sard_status *blocks_read(const sd_node *n, blocks *w) {
   sd_dim all = sd_dim_const(t, 1), places = all;
   SD_TRY(sd_sh_rank(n, 0, 3, 3));
   SD_TRY(sd_sh_elems(n, 1, w->image, SD_MAX_RANK - 2, &w->n));
-  SD_TRY(sd_sh_ints(n, 2, w->block, SD_MAX_RANK - 2, &rank));
+  SD_TRY(sd_sh_elems(n, 2, w->block, SD_MAX_RANK - 2, &rank));
   if (rank != w->n || !rank)
     return SD_SH_ERR(n, MODEL, "image_shape has %u entries, block_shape %u", w->n, rank);
   SD_TRY(unpool_ints(n, "dilations", rank, 1, w->dilation));
   SD_TRY(unpool_ints(n, "strides", rank, 1, w->stride));
   SD_TRY(unpool_ints(n, "pads", 2 * rank, 0, w->pad));
   for (uint32_t i = 0; i < rank; i++) {
-    if (w->block[i] < 1 || w->stride[i] < 1 || w->block[i] > INT32_MAX)
-      return SD_SH_ERR(n, MODEL, "a block or stride below 1");
-    int64_t reach;
-    if (__builtin_mul_overflow(w->block[i] - 1, w->dilation[i], &reach))
-      return SD_SH_ERR(n, MODEL, "dilations overflow");
-    sd_dim span = sd_dim_add(t, w->image[i], sd_dim_const(t, w->pad[i] + w->pad[i + rank] - reach - 1));
+    const sd_dimnode *k = sd_dim_get(t, w->block[i]);
+    if (k->op == SD_DIM_SYM && k->min < 1) sd_dim_set_range(t, w->block[i], 1, k->max);
+    if (k->max < 1 || k->max == INT64_MAX || w->stride[i] < 1) return SD_SH_ERR(n, MODEL, "a block or stride below 1");
+    sd_dim reach = sd_dim_mul(t, sd_dim_sub(t, w->block[i], sd_dim_const(t, 1)), sd_dim_const(t, w->dilation[i]));
+    if (reach == SD_DIM_NONE) return SD_SH_ERR(n, MODEL, "dilations overflow");
+    sd_dim span = sd_dim_sub(t, sd_dim_add(t, w->image[i], sd_dim_const(t, w->pad[i] + w->pad[i + rank] - 1)), reach);
     w->count[i] = sd_dim_add(t, sd_dim_floordiv(t, span, sd_dim_const(t, w->stride[i])), sd_dim_const(t, 1));
-    all = sd_dim_mul(t, all, sd_dim_const(t, w->block[i]));
+    all = sd_dim_mul(t, all, w->block[i]);
     places = sd_dim_mul(t, places, w->count[i]);
   }
   const sd_value *x = n->in[0];
@@ -142,7 +143,7 @@ static sard_status *blocks_read(const sd_node *n, blocks *w) {
 
 static sd_dim block_size(sd_dimtab *t, const blocks *w) {
   sd_dim all = sd_dim_const(t, 1);
-  for (uint32_t i = 0; i < w->n; i++) all = sd_dim_mul(t, all, sd_dim_const(t, w->block[i]));
+  for (uint32_t i = 0; i < w->n; i++) all = sd_dim_mul(t, all, w->block[i]);
   return all;
 }
 
@@ -164,7 +165,7 @@ sd_expr *sd_pull_col2im(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const
   if (st) return sd_tb_fail(b, st);
   sd_expr *element = x_int(b, 0), *place = x_int(b, 0), *cond = NULL, *saved = NULL;
   for (uint32_t i = 0; i < w.n; i++) {
-    sd_expr *k = x_raxis(b, &red, "k", sd_dim_const(b->dims, w.block[i]));
+    sd_expr *k = x_raxis(b, &red, "k", w.block[i]);
     // image position = place * stride - pad + k * dilation
     sd_expr *p = x_add(b, idx[2 + i], x_sub(b, x_int(b, w.pad[i]), x_mul(b, k, x_int(b, w.dilation[i]))));
     sd_expr *at = x_bin(b, SD_X_FLOORDIV, p, x_int(b, w.stride[i])), *ok;
@@ -173,7 +174,7 @@ sd_expr *sd_pull_col2im(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const
       ok = x_and(b, ok, x_bin(b, SD_X_EQ, x_bin(b, SD_X_MOD, p, x_int(b, w.stride[i])), x_int(b, 0)));
     cond = x_and(b, cond, ok);
     if (!k || !at || !ok) return NULL;
-    element = x_add(b, sd_x_mul_dim(b->k, element, sd_dim_const(b->dims, w.block[i])), k);
+    element = x_add(b, sd_x_mul_dim(b->k, element, w.block[i]), k);
     place = x_add(b, sd_x_mul_dim(b->k, place, w.count[i]), at);
   }
   sd_expr *row = x_add(b, sd_x_mul_dim(b->k, idx[1], block_size(b->dims, &w)), element);

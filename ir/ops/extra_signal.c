@@ -2,8 +2,8 @@
 #include <math.h>
 
 #include "ir/ops.h"
+#include "ir/ops/sizes.h"
 #include "ir/ops/xbuild.h"
-#include "ir/ops/xgraph.h"
 
 static const double turn = 6.283185307179586;
 
@@ -23,10 +23,41 @@ typedef struct dft {
   sd_dtype type;
 } dft;
 
+// An operand that is one size above 0.
+static sard_status *positive(const sd_node *n, uint32_t operand, sd_dim *out) {
+  sd_dimtab *t = sd_sh_tab(n);
+  uint32_t count = 0;
+  SD_TRY(sd_sh_elems(n, operand, out, 1, &count));
+  if (count != 1) return SD_SH_ERR(n, MODEL, "operand '%s' must have one element", sd_sh_operand(n, operand));
+  const sd_dimnode *d = sd_dim_get(t, *out);
+  if (d->max < 1) return SD_SH_ERR(n, MODEL, "%s is %lld", sd_sh_operand(n, operand), (long long)d->max);
+  if (d->op == SD_DIM_SYM && d->min < 1) sd_dim_set_range(t, *out, 1, d->max);
+  return NULL;
+}
+
+// An axis that only the run knows: the dims before and behind it become one each.
+static sard_status *dft_open(sd_node *n) {
+  XG_SCOPE xg g = {.at = n};
+  sd_value *x = n->in[0], *in[3] = {x, n->in[2], NULL};
+  uint32_t count = 0;
+  int64_t last = 1, one = 1;
+  sd_dim e[4];
+  SD_TRY(sd_sh_rank(n, 0, 2, SD_MAX_RANK));
+  sd_value *around = sd_xg_sizes(&g, SD_SIZES_AROUND, in, 2, &last, 1, 3);
+  if (!around || !sd_value_elems(around, e, 3, &count)) return sd_xg_take(&g);
+  e[3] = x->dims[x->rank - 1];
+  sd_value *flat = sd_xg_reshape(&g, x, e, 4);
+  sd_node *y = sd_xg_again(&g, (sd_value *[]){flat, sd_sh_in(n, 1), sd_xg_ints(&g, &one, -1)}, 3);
+  if (!y) return sd_xg_take(&g);
+  in[2] = y->out[0];
+  return sd_xg_become(&g, "Reshape allowzero=1", (sd_value *[]){in[2], sd_xg_sizes(&g, SD_SIZES_REPLACED, in, 3, &last, 1, (uint32_t)x->rank)}, 2);
+}
+
+sard_status *sd_shape_dft(sd_node *n) { return sd_sh_open(n, 2) ? dft_open(n) : sd_shape_expanded(n); }
+
 static sard_status *dft_read(const sd_node *n, dft *d) {
   sd_dimtab *t = sd_sh_tab(n);
   int64_t axis = -2, last = 0;
-  uint32_t count = 0;
   SD_TRY(sd_sh_rank(n, 0, 2, SD_MAX_RANK));
   const sd_value *x = n->in[0];
   SD_TRY(sd_sh_int(n, 2, &axis));
@@ -42,7 +73,7 @@ static sard_status *dft_read(const sd_node *n, dft *d) {
   if (d->onesided && !d->inverse && last == 2) return SD_SH_ERR(n, MODEL, "onesided = 1 of complex numbers");
   sd_dim size = x->dims[d->axis], one = sd_dim_const(t, 1), two = sd_dim_const(t, 2);
   d->N = d->onesided && d->inverse ? sd_dim_mul(t, two, sd_dim_sub(t, size, one)) : size;
-  if (sd_sh_in(n, 1)) SD_TRY(sd_sh_elems(n, 1, &d->N, 1, &count));
+  if (sd_sh_in(n, 1)) SD_TRY(positive(n, 1, &d->N));
   if (sd_dim_lt(t, d->N, one) == 1) return SD_SH_ERR(n, MODEL, "a transform of length 0");
   sd_dim half = sd_dim_add(t, sd_dim_floordiv(t, d->N, two), one);
   d->rows = sd_dim_min(t, size, d->onesided && d->inverse ? half : d->N);
@@ -136,22 +167,21 @@ sard_status *sd_rewrite_dft(sd_node *n) {
 sard_status *sd_rewrite_stft(sd_node *n) {
   XG_SCOPE xg g = {.at = n};
   sd_dimtab *t = sd_sh_tab(n);
-  int64_t step = 0, one = 1, two = 2;
-  uint32_t count = 0;
+  int64_t one = 1, two = 2;
+  sd_dim step;
   SD_TRY(sd_sh_rank(n, 0, 2, 3));
-  SD_TRY(sd_sh_int(n, 1, &step));
-  if (step < 1) return SD_SH_ERR(n, MODEL, "frame_step is %lld", (long long)step);
+  SD_TRY(positive(n, 1, &step));
   sd_dim length = n->in[0]->dims[1];
   if (sd_xg_in(&g, 2)) {
     SD_TRY(sd_sh_rank(n, 2, 1, 1));
     length = n->in[2]->dims[0];
   } else if (sd_xg_in(&g, 3)) {
-    SD_TRY(sd_sh_elems(n, 3, &length, 1, &count));
+    SD_TRY(positive(n, 3, &length));
   }
-  sd_dim frames = sd_dim_floordiv(t, sd_dim_sub(t, n->in[0]->dims[1], length), sd_dim_const(t, step));
+  sd_dim frames = sd_dim_floordiv(t, sd_dim_sub(t, n->in[0]->dims[1], length), step);
   frames = sd_dim_max(t, sd_dim_add(t, frames, sd_dim_const(t, 1)), sd_dim_const(t, 0));
   sd_value *x = n->in[0]->rank == 2 ? XG(&g, "Unsqueeze", n->in[0], sd_xg_ints(&g, &two, 1)) : n->in[0];
-  sd_value *start = XG(&g, "Mul", range(&g, frames), sd_xg_ints(&g, &step, -1));
+  sd_value *start = XG(&g, "Mul", range(&g, frames), sd_xg_dims(&g, &step, -1));
   sd_value *at = XG(&g, "Add", XG(&g, "Unsqueeze", start, sd_xg_ints(&g, &one, 1)), range(&g, length));
   x = XG(&g, "Gather axis=1", x, at);
   if (sd_xg_in(&g, 2)) x = XG(&g, "Mul", x, XG(&g, "Unsqueeze", n->in[2], sd_xg_ints(&g, &one, 1)));
@@ -189,7 +219,9 @@ sard_status *sd_shape_mel_weights(sd_node *n) {
   sd_dimtab *t = sd_sh_tab(n);
   for (uint32_t i = 0; i < 5; i++) SD_TRY(sd_sh_rank(n, i, 0, 1));
   SD_TRY(sd_sh_elems(n, 0, &dims[1], 1, &count));
+  if (count != 1) return SD_SH_ERR(n, MODEL, "operand '%s' must have one element", sd_sh_operand(n, 0));
   SD_TRY(sd_sh_elems(n, 1, &bins, 1, &count));
+  if (count != 1) return SD_SH_ERR(n, MODEL, "operand '%s' must have one element", sd_sh_operand(n, 1));
   dims[0] = sd_dim_add(t, sd_dim_floordiv(t, bins, sd_dim_const(t, 2)), sd_dim_const(t, 1));
   sd_dtype type = (sd_dtype)sd_node_int(n, "output_datatype", SD_F32);
   return sd_sh_set(n, 0, type, 2, dims);

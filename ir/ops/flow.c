@@ -16,46 +16,47 @@ sd_dim sd_sh_late(const sd_node *n, uint32_t out, int axis, const char *hint) {
 
 static const char *dim_text(const sd_node *n, sd_dim d) { return sd_dim_text(sd_sh_tab(n), d, n->graph->module->arena); }
 
-static sd_node *make_define(sd_node *n, sd_value *v, int64_t count, bool with_sign) {
+static sd_node *make_define(sd_node *n, sd_value *v, int64_t count, sd_define how) {
   sd_module *m = n->graph->module;
-  uint32_t total = (uint32_t)count * (with_sign ? 2 : 1);
+  uint32_t total = (uint32_t)count * (how ? 2 : 1);
   const char **texts = SD_NEW_ARRAY(m->arena, const char *, total + 1);
   sd_node *d = sd_node_new(n->graph, n, sd_op_find("sard.Define"), &v, 1, 1);
   for (uint32_t i = 0; i < total; i++) texts[i] = dim_text(n, sd_dim_fresh(m->dims, *v->name ? v->name : "size"));
   *sd_node_attr(d, "symbols") = (sd_attr){.kind = SD_ATTR_STRINGS, .n = total, .strings = texts};
-  sd_node_set_int(d, "sign", with_sign);
+  sd_node_set_int(d, "sign", how);
   d->name = n->name, d->onnx_index = n->onnx_index;
   return d;
 }
 
 // A definition of the same value that stands before n.
-static sd_node *find_define(const sd_node *n, const sd_value *v, bool with_sign) {
+static sd_node *find_define(const sd_node *n, const sd_value *v, sd_define how) {
   for (uint32_t i = 0; i < v->uses.len; i++) {
     sd_node *d = v->uses.at[i].node;
     if (strcmp(d->op->name, "sard.Define") != 0 || d->graph != n->graph || n->next) continue;
-    if (sd_node_int(d, "sign", 0) == with_sign) return d;
+    if (sd_node_int(d, "sign", 0) == (int64_t)how) return d;
   }
   return NULL;
 }
 
-bool sd_sh_define(sd_node *n, uint32_t operand, bool with_sign) {
-  sd_value *v = sd_sh_in(n, operand);
+sd_value *sd_sh_defined(sd_node *n, sd_value *v, sd_define how) {
   int64_t count = 1;
-  if (!v || v->data || v->elems || !sd_dtype_is_int(v->dtype) || v->rank < 0 || v->rank > 1) return false;
-  if (v->rank == 1 && !sd_dim_is_const(sd_sh_tab(n), v->dims[0], &count)) return false;
-  if (count < 1 || count > SD_SH_ELEMS) return false;
-  sd_node *d = find_define(n, v, with_sign);
-  if (!d) {
-    d = make_define(n, v, count, with_sign);
-    sard_status *st = sd_node_infer(d);
-    if (st) {
-      sard_status_free(st);
-      sd_node_remove(d);
-      return false;
-    }
-  }
-  sd_node_set_input(n, operand, d->out[0]);
-  return true;
+  if (!v || v->data || v->elems || !sd_dtype_is_int(v->dtype) || v->rank < 0 || v->rank > 1) return NULL;
+  if (v->rank == 1 && !sd_dim_is_const(sd_sh_tab(n), v->dims[0], &count)) return NULL;
+  if (count < 1 || count > SD_SH_ELEMS) return NULL;
+  sd_node *d = find_define(n, v, how);
+  if (d) return d->out[0];
+  d = make_define(n, v, count, how);
+  sard_status *st = sd_node_infer(d);
+  if (!st) return d->out[0];
+  sard_status_free(st);
+  sd_node_remove(d);
+  return NULL;
+}
+
+bool sd_sh_define(sd_node *n, uint32_t operand, sd_define how) {
+  sd_value *v = sd_sh_defined(n, sd_sh_in(n, operand), how);
+  if (v) sd_node_set_input(n, operand, v);
+  return v != NULL;
 }
 
 bool sd_sh_define_reshape(sd_node *n) {
@@ -79,7 +80,7 @@ bool sd_sh_define_reshape(sd_node *n) {
     }
     sd_node_set_input(n, 1, r->out[0]);
   }
-  return sd_sh_define(n, 1, false);
+  return sd_sh_define(n, 1, SD_DEFINE_SIZES);
 }
 
 sard_status *sd_shape_define(sd_node *n) {
@@ -122,6 +123,12 @@ sard_status *sd_shape_if(sd_node *n) {
 
 // ---- Loop ----
 
+// Dims of a state that stay must be those that a pass gives.
+static void require_states(const sd_node *n, const sd_value *from, const sd_value *state, const sd_value *next) {
+  for (int d = 0; d < state->rank; d++)
+    if (state->dims[d] == from->dims[d]) sd_module_require(n->graph->module, next->dims[d], state->dims[d], false, *n->name ? n->name : n->op->name);
+}
+
 // States of a loop and of its body, from operand `first_in` and outputs `first_out` on.
 static sard_status *loop_states(sd_node *n, uint32_t first_in, uint32_t first_body, uint32_t first_out) {
   const sd_graph *g = n->bodies[0];
@@ -130,6 +137,7 @@ static sard_status *loop_states(sd_node *n, uint32_t first_in, uint32_t first_bo
     if (!v || state->dtype == SD_DT_NONE || state->rank < 0) return SD_SH_ERR(n, UNSUPPORTED, "the type of state %u is not known", i - first_in);
     if (v->dtype != state->dtype || v->rank != state->rank || next->dtype != state->dtype || next->rank != state->rank)
       return SD_SH_ERR(n, UNSUPPORTED, "state %u changes its type or rank from pass to pass", i - first_in);
+    require_states(n, v, state, next);
     SD_TRY(sd_sh_set(n, i - first_in, state->dtype, state->rank, state->dims));
   }
   return NULL;
@@ -157,7 +165,7 @@ static sard_status *loop_trip(sd_node *n, sd_dim *out) {
   int64_t v;
   *out = SD_DIM_NONE;
   if (!sd_sh_in(n, 0)) return NULL;
-  if (!sd_sh_try_elems(n, 0, e, 1, &count)) sd_sh_define(n, 0, true);
+  if (!sd_sh_try_elems(n, 0, e, 1, &count)) sd_sh_define(n, 0, SD_DEFINE_SIGNED);
   SD_TRY(sd_sh_elems(n, 0, e, 1, &count));
   if (count != 1) return SD_SH_ERR(n, MODEL, "the number of passes is not one number");
   if (sd_dim_is_const(t, e[0], &v) && v > INT64_MAX / 8) return NULL; // "for ever"

@@ -109,7 +109,7 @@ static sard_status *tuple_length(const sd_node *n, int *out_k, int *out_batch) {
   if (batch < 0 || batch >= i->rank || batch >= x->rank)
     return SD_SH_ERR(n, MODEL, "batch_dims %lld for ranks %d and %d", (long long)batch, x->rank, i->rank);
   if (!sd_dim_is_const(sd_sh_tab(n), i->dims[i->rank - 1], &k))
-    return SD_SH_ERR(n, UNSUPPORTED, "the last dim of '%s' is symbolic", sd_sh_operand(n, 1));
+    return SD_SH_ERR(n, UNSUPPORTED, "the rank of the output depends on the last dim of '%s', which only the run knows", sd_sh_operand(n, 1));
   if (k < 0 || k > x->rank - batch)
     return SD_SH_ERR(n, MODEL, "index tuples of %lld into an operand of rank %d", (long long)k, x->rank);
   *out_k = (int)k;
@@ -175,8 +175,11 @@ static sard_status *scatter_tuple(const sd_node *n, int *out_k) {
   SD_TRY(sd_sh_rank(n, 0, 1, SD_MAX_RANK));
   SD_TRY(sd_sh_rank(n, 1, 1, SD_MAX_RANK));
   const sd_value *x = n->in[0], *i = n->in[1];
-  if (!sd_dim_is_const(sd_sh_tab(n), i->dims[i->rank - 1], &k))
-    return SD_SH_ERR(n, UNSUPPORTED, "the last dim of '%s' is symbolic", sd_sh_operand(n, 1));
+  if (!sd_dim_is_const(sd_sh_tab(n), i->dims[i->rank - 1], &k)) { // the ranks tell
+    SD_TRY(sd_sh_rank(n, 2, 0, SD_MAX_RANK));
+    k = i->rank - 1 + x->rank - n->in[2]->rank;
+    SD_TRY(sd_sh_same(n, i->dims[i->rank - 1], sd_dim_const(sd_sh_tab(n), k), "the length of index tuples", NULL));
+  }
   if (k < 0 || k > x->rank) return SD_SH_ERR(n, MODEL, "index tuples of %lld for rank %d", (long long)k, x->rank);
   *out_k = (int)k;
   return sd_sh_rank(n, 2, i->rank - 1 + x->rank - *out_k, i->rank - 1 + x->rank - *out_k);

@@ -69,6 +69,8 @@ sard_status *sd_shape_for(sd_node *n) {
   for (uint32_t i = 0; i < n->n_in; i++) {
     if (!n->in[i] || !same_dims(n->in[i], g->inputs.at[i]) || !same_dims(n->in[i], g->outputs.at[i]))
       return SD_SH_ERR(n, UNSUPPORTED, "state %u changes its type or shape from pass to pass", i);
+    for (int d = 0; d < n->in[i]->rank; d++)
+      sd_module_require(n->graph->module, g->outputs.at[i]->dims[d], n->in[i]->dims[d], false, *n->name ? n->name : "a state of a loop");
     SD_TRY(sd_sh_like(n, i, i));
   }
   for (uint32_t i = n->n_in; i < n->n_out; i++) {

@@ -1,5 +1,6 @@
 // Tensors made from shapes, positions and attributes: Constant, Shape, Size, ConstantOfShape, Range, EyeLike, OneHot.
 #include "ir/ops.h"
+#include "ir/ops/sizes.h"
 #include "ir/ops/xbuild.h"
 #include "runtime/base/alloc.h"
 
@@ -127,16 +128,32 @@ sd_expr *sd_pull_constant_of_shape(sd_tb *b, const sd_node *n, uint32_t out, sd_
 }
 
 // ---- Range ----
-static sard_status *range_of_floats(sd_node *n) {
-  double v[3];
+// Bounds that only the run knows: start + delta * (0, 1, ... up to a number that is a symbol).
+static sard_status *range_open(sd_node *n) {
+  XG_SCOPE xg g = {.at = n};
+  sd_dtype t = n->in[0]->dtype, ct = sd_dtype_is_float(t) ? sd_compute_type(t) : t;
+  sd_dim e[1], zero = sd_dim_const(sd_sh_tab(n), 0), one = sd_dim_const(sd_sh_tab(n), 1);
+  uint32_t count;
+  sd_value *number = sd_xg_sizes(&g, SD_SIZES_RANGE, n->in, 3, NULL, 0, 1);
+  if (!number || !sd_value_elems(number, e, 1, &count)) return g.st ? sd_xg_take(&g) : SD_SH_ERR(n, INTERNAL, "a range without a number");
+  sd_value *i = XG(&g, "Range", sd_xg_dims(&g, &zero, -1), sd_xg_dims(&g, e, -1), sd_xg_dims(&g, &one, -1));
+  sd_value *x = XG(&g, "Mul", sd_xg_cast(&g, ct, i), sd_xg_cast(&g, ct, n->in[2])), *start = sd_xg_cast(&g, ct, n->in[0]);
+  if (ct == t) return sd_xg_become(&g, "Add", (sd_value *[]){start, x}, 2);
+  return sd_xg_become(&g, sd_xg_fmt(&g, "Cast to=%d", (int)t), (sd_value *[]){XG(&g, "Add", start, x)}, 1);
+}
+
+// Number of steps of a range of float constants.
+static bool float_steps(const sd_node *n, double *v, double *out) {
   uint32_t count;
   for (uint32_t i = 0; i < 3; i++)
-    if (!sd_sh_floats(n, i, &v[i], 1, &count) || count != 1) {
-      sd_dim unused[1];
-      SD_TRY(sd_sh_elems(n, i, unused, 1, &count));
-      return SD_SH_ERR(n, UNSUPPORTED, "a range of floats with symbolic bounds");
-    }
-  double len = v[2] != 0 ? __builtin_ceil((v[1] - v[0]) / v[2]) : -1;
+    if (!sd_sh_floats(n, i, &v[i], 1, &count) || count != 1) return false;
+  *out = v[2] != 0 ? __builtin_ceil((v[1] - v[0]) / v[2]) : __builtin_nan("");
+  return true;
+}
+
+static sard_status *range_of_floats(sd_node *n) {
+  double v[3], len;
+  if (!float_steps(n, v, &len)) return range_open(n);
   if (!(len <= 1e15)) return SD_SH_ERR(n, MODEL, "a range from %g to %g by %g", v[0], v[1], v[2]);
   sd_dim d = sd_dim_const(sd_sh_tab(n), len > 0 ? (int64_t)len : 0);
   return sd_sh_set(n, 0, n->in[0]->dtype, 1, &d);
@@ -157,16 +174,17 @@ sard_status *sd_shape_range(sd_node *n) {
   sd_dim e[3], r[SD_SH_ELEMS];
   int64_t step, len;
   sd_dimtab *t = sd_sh_tab(n);
+  for (uint32_t i = 0; i < 3; i++) SD_TRY(sd_sh_rank(n, i, 0, 1));
+  if (!sd_dtype_is_float(n->in[0]->dtype) && (!whole(n, 2, &e[2]) || !sd_dim_is_const(t, e[2], NULL))) return range_open(n);
   for (uint32_t i = 0; i < 3; i++) {
-    SD_TRY(sd_sh_rank(n, i, 0, 1));
     if (whole(n, i, &e[i])) continue;
     uint32_t count;
     if (sd_dtype_is_float(n->in[0]->dtype)) return range_of_floats(n);
     SD_TRY(sd_sh_elems(n, i, &e[i], 1, &count));
     if (count != 1) return SD_SH_ERR(n, MODEL, "operand '%s' has no element", sd_sh_operand(n, i));
   }
-  if (!sd_dim_is_const(t, e[2], &step) || step == 0)
-    return SD_SH_ERR(n, UNSUPPORTED, "operand '%s' must be a constant that is not 0", sd_sh_operand(n, 2));
+  if (!sd_dim_is_const(t, e[2], &step)) return range_open(n);
+  if (step == 0) return SD_SH_ERR(n, MODEL, "a range by steps of 0");
   sd_dim count = sd_sh_range(t, e[0], e[1], step);
   SD_TRY(sd_sh_set(n, 0, n->in[0]->dtype, 1, &count));
   if (!sd_dim_is_const(t, count, &len) || len > SD_SH_ELEMS) return NULL;
@@ -200,6 +218,16 @@ sd_expr *sd_pull_eye_like(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *con
   return x_cast(b, sd_compute_type(n->out[out]->dtype), on);
 }
 
+// A depth of any type that only the run knows.
+static sard_status *open_depth(sd_node *n, sd_dim *out) {
+  XG_SCOPE xg g = {.at = n};
+  uint32_t count = 0;
+  sd_value *depth = sd_xg_sizes(&g, SD_SIZES_NUMBER, &n->in[1], 1, NULL, 0, 1);
+  if (depth) sd_node_set_input(n, 1, depth);
+  if (depth && sd_value_elems(depth, out, 1, &count)) return NULL;
+  return g.st ? sd_xg_take(&g) : SD_SH_ERR(n, INTERNAL, "a depth without a number");
+}
+
 sard_status *sd_shape_one_hot(sd_node *n) {
   sd_dim depth, dims[SD_MAX_RANK];
   int axis;
@@ -207,10 +235,7 @@ sard_status *sd_shape_one_hot(sd_node *n) {
   SD_TRY(sd_sh_rank(n, 2, 1, 1));
   int rank = n->in[0]->rank + 1;
   SD_TRY(sd_sh_axis(n, sd_node_int(n, "axis", -1), rank, &axis));
-  if (!whole(n, 1, &depth)) {
-    uint32_t count;
-    SD_TRY(sd_sh_elems(n, 1, &depth, 1, &count));
-  }
+  if (!whole(n, 1, &depth)) SD_TRY(open_depth(n, &depth));
   for (int i = 0; i < rank; i++) dims[i] = i == axis ? depth : n->in[0]->dims[i < axis ? i : i - 1];
   return sd_sh_set(n, 0, n->in[2]->dtype, rank, dims);
 }

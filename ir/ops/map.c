@@ -2,7 +2,10 @@
 #include "ir/lower.h"
 #include "ir/ops.h"
 #include "ir/ops/shape.h"
+#include "ir/ops/rand.h"
+#include "ir/ops/xbuild.h"
 #include "runtime/base/alloc.h"
+#include "runtime/host.h"
 
 // Contents of an operand as exact fractions: floats that come from dims by constant scales are followed to the dims.
 typedef struct fraction { sd_dim num; int64_t den; } fraction;
@@ -144,7 +147,7 @@ static bool const_fractions(sd_dimtab *t, const sd_value *v, fraction *out, uint
   if (v->data->count > SD_SH_ELEMS || !sd_dtype_is_float(v->dtype)) return false;
   for (uint32_t i = 0; i < v->data->count; i++) {
     int64_t p = 0, q = 1;
-    if (!sd_sh_fraction(sd_dtype_get_f64(v->dtype, v->data->data, i), &p, &q)) return false;
+    if (!sd_host_fraction(sd_dtype_get_f64(v->dtype, v->data->data, i), &p, &q)) return false;
     out[i] = (fraction){sd_dim_const(t, p), q};
   }
   *out_n = (uint32_t)v->data->count;
@@ -299,16 +302,33 @@ sard_status *sd_shape_where(sd_node *n) {
 }
 
 sard_status *sd_shape_dropout(sd_node *n) {
-  int64_t training = 0;
-  SD_TRY(sd_sh_int(n, 2, &training));
-  if (training) return SD_SH_ERR(n, UNSUPPORTED, "Dropout in training mode");
   SD_TRY(sd_sh_like(n, 0, 0));
+  for (uint32_t i = 1; i < 3; i++)
+    if (sd_sh_in(n, i)) SD_TRY(sd_sh_rank(n, i, 0, 1));
   return sd_sh_set(n, 1, SD_BOOL, n->in[0]->rank, n->in[0]->dims);
 }
 
 // ---- bodies ----
+static sd_expr *load_scalar(sd_tb *b, const sd_node *n, uint32_t operand) {
+  sd_expr *zero[1] = {x_int(b, 0)};
+  return sd_tb_load(b, n, operand, zero);
+}
+
+// In training elements stay where a random number is not below the ratio, and are scaled so that their sum is expected to stay.
 sd_expr *sd_pull_dropout(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *idx) {
-  return out ? sd_x_i(b->k, SD_BOOL, 1) : sd_tb_load(b, n, 0, idx);
+  int64_t known = 1, seed = sd_node_int(n, "seed", 0);
+  uint32_t count = 0;
+  sd_dim e[1];
+  bool told = sd_sh_try_elems(n, 2, e, 1, &count) && count == 1 && sd_dim_is_const(b->dims, e[0], &known);
+  if (!sd_tb_has(n, 2) || (told && !known)) return out ? sd_x_i(b->k, SD_BOOL, 1) : sd_tb_load(b, n, 0, idx);
+  sd_expr *training = x_cast(b, SD_BOOL, load_scalar(b, n, 2)), *random = sd_x_random(b, sd_tb_offset(b, n->out[out], idx), (uint32_t)seed, 0);
+  sd_expr *ratio = sd_tb_has(n, 1) ? x_cast(b, SD_F32, load_scalar(b, n, 1)) : sd_x_f(b->k, SD_F32, 0.5);
+  sd_expr *stays = x_bin(b, SD_X_LE, ratio, random), *all = sd_x_i(b->k, SD_BOOL, 1);
+  if (out) return x_sel(b, training, stays, all);
+  sd_expr *x = sd_tb_load(b, n, 0, idx);
+  if (!x || !ratio) return NULL;
+  sd_expr *scaled = x_div(b, x, x_cast(b, x->dtype, x_sub(b, x_num(b, ratio, 1), ratio)));
+  return x_sel(b, training, x_sel(b, stays, scaled, x_num(b, x, 0)), x);
 }
 
 // fmod of floats with the sign brought to that of b: a - floor(a/b)*b would lose infinite b.

@@ -1,5 +1,6 @@
 // Views and permutations: transposes, reshapes, broadcasts, tiles, space and depth, triangles.
 #include "ir/ops.h"
+#include "ir/ops/sizes.h"
 #include "ir/ops/xbuild.h"
 
 // Known contents pass through when elements keep their order.
@@ -145,11 +146,25 @@ static sard_status *squeezed_axes(const sd_node *n, uint32_t *out) {
   return NULL;
 }
 
+// Axes that only the run knows: a Reshape.
+static sard_status *unit_axes_open(sd_node *n, sd_sizes what, int sign) {
+  XG_SCOPE xg g = {.at = n};
+  sd_value *in[2] = {n->in[0], n->in[1]};
+  int64_t must_be_one = 1, count;
+  if (!sd_sh_length(n, 1, &count)) return SD_SH_ERR(n, UNSUPPORTED, "the rank of the output depends on the number of axes, which only the run knows");
+  if (count > SD_MAX_RANK) return SD_SH_ERR(n, MODEL, "%lld axes given, at most %d exist", (long long)count, SD_MAX_RANK);
+  int rank = n->in[0]->rank + sign * (int)count;
+  if (rank < 0 || rank > SD_MAX_RANK) return SD_SH_ERR(n, MODEL, "%lld axes for rank %d", (long long)count, n->in[0]->rank);
+  sd_value *dims = sd_xg_sizes(&g, what, in, 2, &must_be_one, 1, (uint32_t)rank);
+  return sd_xg_become(&g, "Reshape allowzero=1", (sd_value *[]){in[0], dims}, 2);
+}
+
 sard_status *sd_shape_squeeze(sd_node *n) {
   uint32_t axes;
   sd_dim dims[SD_MAX_RANK], one = sd_dim_const(sd_sh_tab(n), 1);
   int rank = 0;
   SD_TRY(sd_sh_rank(n, 0, 0, SD_MAX_RANK));
+  if (sd_sh_open(n, 1)) return unit_axes_open(n, SD_SIZES_WITHOUT, -1);
   SD_TRY(squeezed_axes(n, &axes));
   for (int i = 0; i < n->in[0]->rank; i++) {
     if (axes >> i & 1u) SD_TRY(sd_sh_same(n, n->in[0]->dims[i], one, "a squeezed dim", NULL));
@@ -165,6 +180,7 @@ sard_status *sd_shape_unsqueeze(sd_node *n) {
   int64_t list[SD_MAX_RANK];
   sd_dim dims[SD_MAX_RANK];
   SD_TRY(sd_sh_rank(n, 0, 0, SD_MAX_RANK));
+  if (sd_sh_open(n, 1)) return unit_axes_open(n, SD_SIZES_WITH_ONES, 1);
   SD_TRY(sd_sh_ints(n, 1, list, SD_MAX_RANK, &count));
   int rank = n->in[0]->rank + (int)count, from = 0;
   if (rank > SD_MAX_RANK) return SD_SH_ERR(n, UNSUPPORTED, "rank %d, at most %d is supported", rank, SD_MAX_RANK);
@@ -312,8 +328,8 @@ static sd_expr *load_int(sd_tb *b, const sd_node *n, uint32_t operand, int64_t a
   uint32_t count = 0;
   if (!sd_tb_has(n, operand)) return x_int(b, absent);
   if (sd_sh_try_elems(n, operand, e, 1, &count) && count == 1) return x_dim(b, e[0]);
-  sd_expr *zero[1] = {x_int(b, 0)};
-  return x_cast(b, SD_I64, sd_tb_load(b, n, operand, zero));
+  sd_expr *zero[1] = {x_int(b, 0)}, *v = x_cast(b, SD_I64, sd_tb_load(b, n, operand, zero));
+  return x_max(b, x_min(b, v, x_int(b, INT64_MAX / 4)), x_int(b, -(INT64_MAX / 4))); // positions are added
 }
 
 sd_expr *sd_pull_trilu(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *idx) {

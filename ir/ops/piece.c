@@ -1,5 +1,6 @@
 // Pieces along axes: Concat, Split, Slice, Pad, CenterCropPad.
 #include "ir/ops.h"
+#include "ir/ops/sizes.h"
 #include "ir/ops/xbuild.h"
 
 static sard_status *axis_of(const sd_node *n, int64_t absent, int *out) {
@@ -199,11 +200,30 @@ static sard_status *plan_slice(const sd_node *n, slice_plan *p) {
   return NULL;
 }
 
+// Axes or steps that only the run knows, or how many they are: all is planned then.
+static bool slice_is_open(const sd_node *n) {
+  sd_dim e[SD_SH_ELEMS];
+  uint32_t count;
+  int64_t len;
+  if (sd_sh_open(n, 3) || sd_sh_open(n, 4)) return true;
+  for (uint32_t i = 1; i < 3; i++)
+    if (!sd_sh_try_elems(n, i, e, SD_SH_ELEMS, &count) && !sd_sh_length(n, i, &len)) return true;
+  return false;
+}
+
+static sard_status *slice_open(sd_node *n) {
+  XG_SCOPE xg g = {.at = n};
+  SD_TRY(sd_sh_rank(n, 0, 1, SD_MAX_RANK));
+  sd_value *plan = sd_xg_sizes(&g, SD_SIZES_SLICE, n->in, n->n_in, NULL, 0, 4 * (uint32_t)n->in[0]->rank);
+  return sd_xg_become(&g, "sard.Strided", (sd_value *[]){n->in[0], plan}, 2);
+}
+
 sard_status *sd_shape_slice(sd_node *n) {
   slice_plan p;
   sd_dim e[SD_SH_ELEMS], r[SD_SH_ELEMS];
   uint32_t known = 0;
   int64_t start, count;
+  if (slice_is_open(n)) return slice_open(n);
   SD_TRY(plan_slice(n, &p));
   SD_TRY(sd_sh_set(n, 0, n->in[0]->dtype, n->in[0]->rank, p.count));
   if (n->in[0]->rank != 1 || !sd_sh_try_elems(n, 0, e, SD_SH_ELEMS, &known)) return NULL;
@@ -254,10 +274,37 @@ static sard_status *plan_pad(const sd_node *n, pad_plan *p) {
   return NULL;
 }
 
+static bool pad_is_open(const sd_node *n) {
+  sd_dim e[2 * SD_MAX_RANK];
+  uint32_t count;
+  return sd_sh_open(n, 3) || !sd_sh_try_elems(n, 1, e, 2 * SD_MAX_RANK, &count);
+}
+
+// Pads or axes that only the run knows: pads of all dims, the latter ones such that the dims of the result are symbols.
+static sard_status *pad_open(sd_node *n) {
+  XG_SCOPE xg g = {.at = n};
+  sd_dimtab *t = sd_sh_tab(n);
+  sd_value *x = n->in[0];
+  sd_dim e[3 * SD_MAX_RANK], pads[2 * SD_MAX_RANK];
+  uint32_t rank = (uint32_t)x->rank, count;
+  sd_value *plan = sd_xg_sizes(&g, SD_SIZES_PAD, (sd_value *[]){x, n->in[1], sd_sh_in(n, 3)}, 3, NULL, 0, 3 * rank);
+  if (!plan || !sd_value_elems(plan, e, 3 * SD_MAX_RANK, &count)) return g.st ? sd_xg_take(&g) : SD_SH_ERR(n, INTERNAL, "pads of rank %u", rank);
+  for (uint32_t d = 0; d < rank; d++) {
+    pads[d] = sd_dim_sub(t, e[2 * d], e[2 * d + 1]);
+    pads[rank + d] = sd_dim_sub(t, sd_dim_sub(t, e[2 * rank + d], x->dims[d]), pads[d]);
+  }
+  sd_value *all = sd_xg_dims(&g, pads, 2 * (int)rank);
+  if (g.st) return sd_xg_take(&g);
+  sd_node_set_input(n, 1, all), sd_node_set_input(n, 3, NULL);
+  return n->op->shape(n);
+}
+
 sard_status *sd_shape_pad(sd_node *n) {
   pad_plan p;
   sd_dim dims[SD_MAX_RANK];
   sd_dimtab *t = sd_sh_tab(n);
+  SD_TRY(sd_sh_rank(n, 0, 0, SD_MAX_RANK));
+  if (pad_is_open(n) && n->in[0]->rank) return pad_open(n);
   SD_TRY(plan_pad(n, &p));
   const char *mode = sd_node_str(n, "mode", "constant");
   if (strcmp(mode, "constant") && strcmp(mode, "reflect") && strcmp(mode, "edge") && strcmp(mode, "wrap"))

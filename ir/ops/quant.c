@@ -29,7 +29,9 @@ static sard_status *check_layout(const sd_node *n) {
     int of = block ? i : axis;
     sd_dim want = x->dims[of];
     if (block && i == axis) want = sd_dim_ceildiv(sd_sh_tab(n), want, sd_dim_const(sd_sh_tab(n), block));
-    SD_TRY(sd_sh_same(n, s->dims[i], want, "scale and data", NULL));
+    // a length that only the run knows may turn out to be 1: one scale for all
+    if (block || sd_dim_is_const(sd_sh_tab(n), s->dims[i], NULL)) SD_TRY(sd_sh_same(n, s->dims[i], want, "scale and data", NULL));
+    else SD_TRY(sd_sh_bcast_dim(n, want, s->dims[i], &want));
   }
   if (z && z->rank != s->rank && axis >= 0)
     return SD_SH_ERR(n, MODEL, "scale of rank %d but zero point of rank %d", s->rank, z->rank);

@@ -1,5 +1,6 @@
 // Reductions along axes, arg reductions and running sums.
 #include "ir/ops.h"
+#include "ir/ops/sizes.h"
 #include "ir/ops/xbuild.h"
 
 // The reduced axes of n as bits: axes operand, or all of them.
@@ -26,9 +27,37 @@ static sard_status *set_reduced(sd_node *n, sd_dtype t, uint32_t axes) {
   return sd_sh_set(n, 0, t, rank, dims);
 }
 
+// Axes that only the run knows: each dim of x becomes a kept and a reduced one, of which one is 1, and the axes are the reduced
+// ones. With keepdims the kept ones are the result; else what remains of the dims is.
+static sard_status *reduce_open(sd_node *n) {
+  XG_SCOPE xg g = {.at = n};
+  sd_value *in[2] = {n->in[0], n->in[1]}, *rest = NULL;
+  bool keep = sd_node_int(n, "keepdims", 1) != 0;
+  int64_t noop = sd_node_int(n, "noop_with_empty_axes", 0) != 0, not_one = 0, odd[SD_MAX_RANK], count;
+  int rank = n->in[0]->rank;
+  if (rank > SD_MAX_RANK / 2) return SD_SH_ERR(n, UNSUPPORTED, "axes that only the run knows with rank %d, at most %d is possible", rank, SD_MAX_RANK / 2);
+  if (!keep && !sd_sh_length(n, 1, &count))
+    return SD_SH_ERR(n, UNSUPPORTED, "the rank of the output depends on the number of axes, which only the run knows");
+  if (!keep && count > rank) return SD_SH_ERR(n, MODEL, "%lld axes for rank %d", (long long)count, rank);
+  for (int d = 0; d < rank; d++) odd[d] = 2 * d + 1;
+  sd_value *pairs = XG(&g, "Reshape allowzero=1", in[0], sd_xg_sizes(&g, SD_SIZES_PAIRS, in, 2, &noop, 1, 2 * (uint32_t)rank));
+  sd_value *axes = sd_xg_ints(&g, odd, rank);
+  if (!keep) rest = sd_xg_sizes(&g, SD_SIZES_WITHOUT, in, 2, &not_one, 1, (uint32_t)(rank - count));
+  if (g.st) return sd_xg_take(&g);
+  sd_node_set_int(n, "keepdims", 0);
+  sd_node_set_int(n, "noop_with_empty_axes", 1); // all axes are given
+  if (keep) {
+    sd_node_set_input(n, 0, pairs), sd_node_set_input(n, 1, axes);
+    return n->op->shape(n);
+  }
+  sd_node *y = sd_xg_again(&g, (sd_value *[]){pairs, axes}, 2);
+  return sd_xg_become(&g, "Reshape allowzero=1", (sd_value *[]){y ? y->out[0] : NULL, rest}, 2);
+}
+
 sard_status *sd_shape_reduce(sd_node *n) {
   uint32_t axes;
   SD_TRY(sd_sh_rank(n, 0, 0, SD_MAX_RANK));
+  if (sd_sh_open(n, 1) && n->in[0]->rank) return reduce_open(n);
   SD_TRY(reduced_axes(n, &axes));
   return set_reduced(n, n->in[0]->dtype, axes);
 }
@@ -185,9 +214,20 @@ static sard_status *cumulate_axis(const sd_node *n, int *out) {
   return sd_sh_axis(n, axis, n->in[0]->rank, out);
 }
 
+// An axis that only the run knows: the dims before and behind it become one each.
+static sard_status *cumulate_open(sd_node *n) {
+  XG_SCOPE xg g = {.at = n};
+  sd_value *x = n->in[0], *in[2] = {x, n->in[1]};
+  int64_t none = 0, one = 1;
+  sd_value *flat = XG(&g, "Reshape allowzero=1", x, sd_xg_sizes(&g, SD_SIZES_AROUND, in, 2, &none, 1, 3));
+  sd_node *y = sd_xg_again(&g, (sd_value *[]){flat, sd_xg_ints(&g, &one, -1)}, 2);
+  return sd_xg_become(&g, "Reshape allowzero=1", (sd_value *[]){y ? y->out[0] : NULL, XG(&g, "Shape", x)}, 2);
+}
+
 sard_status *sd_shape_cumulate(sd_node *n) {
   int axis;
   SD_TRY(sd_sh_rank(n, 0, 1, SD_MAX_RANK));
+  if (sd_sh_open(n, 1)) return cumulate_open(n);
   SD_TRY(cumulate_axis(n, &axis));
   return sd_sh_like(n, 0, 0);
 }

@@ -3,15 +3,19 @@
 
 #include "ir/ops.h"
 #include "ir/ops/interp.h"
+#include "ir/ops/sizes.h"
 
 enum { SD_MAX_POINTS = 256 }; // unrolled neighbours of one output element
 
+// What the scale of an axis is: a number, the ratio of its dims, an element of operand 'scales', or the least or largest ratio
+// of the wanted sizes.
+typedef enum scale_kind { NUMBER, RATIO, LOADED, ASPECT } scale_kind;
 typedef struct resize_axis {
   bool resized;  // false: output index = input index
-  bool known;    // scale is a number; else it is out / in
-  double scale;
+  scale_kind kind;
+  double scale;  // of kind NUMBER
   sd_dim in, out;
-  int roi;       // index of this axis in the roi operand
+  int roi;       // index of this axis in the operands
 } resize_axis;
 
 typedef struct resize_plan {
@@ -19,6 +23,8 @@ typedef struct resize_plan {
   resize_axis axis[SD_MAX_RANK];
   bool nearest, cubic, antialias, exclude;
   const char *coord, *round;
+  sd_dim ratio[SD_MAX_RANK][2]; // of kind ASPECT: wanted size and dim of each resized axis
+  bool smallest;
 } resize_plan;
 
 static bool given(const sd_node *n, uint32_t operand) {
@@ -55,7 +61,7 @@ static sard_status *scaled_dim(const sd_node *n, sd_dim in, double scale, sd_dim
   int64_t num, den, v;
   sd_dimtab *t = sd_sh_tab(n);
   if (!(scale > 0 && scale < 1e9)) return SD_SH_ERR(n, MODEL, "scale %g", scale);
-  if (sd_sh_fraction(scale, &num, &den))
+  if (sd_host_fraction(scale, &num, &den))
     *out = sd_dim_floordiv(t, sd_dim_mul(t, in, sd_dim_const(t, num)), sd_dim_const(t, den));
   else if (sd_dim_is_const(t, in, &v))
     *out = sd_dim_const(t, (int64_t)floorf((float)v * (float)scale));
@@ -67,33 +73,47 @@ static sard_status *scaled_dim(const sd_node *n, sd_dim in, double scale, sd_dim
 static sard_status *plan_scales(const sd_node *n, const int *axes, resize_plan *p) {
   double s[SD_MAX_RANK];
   uint32_t count = 0;
-  if (!sd_sh_floats(n, 2, s, SD_MAX_RANK, &count))
-    return SD_SH_ERR(n, UNSUPPORTED, "operand '%s' must be constant", sd_sh_operand(n, 2));
-  if ((int)count != p->n_axes) return SD_SH_ERR(n, MODEL, "%u scales for %d axes", count, p->n_axes);
+  sd_dim sizes[SD_MAX_RANK];
+  bool sized = sd_node_int(n, "sized", 0) != 0, known = sd_sh_floats(n, 2, s, SD_MAX_RANK, &count);
+  if (known && (int)count != p->n_axes) return SD_SH_ERR(n, MODEL, "%u scales for %d axes", count, p->n_axes);
+  if (sized) SD_TRY(sd_sh_elems(n, 3, sizes, SD_MAX_RANK, &count));
+  else if (!known) return SD_SH_ERR(n, UNSUPPORTED, "operand '%s' must be constant", sd_sh_operand(n, 2));
+  if ((int)count != p->n_axes) return SD_SH_ERR(n, MODEL, "%u sizes for %d axes", count, p->n_axes);
   for (int i = 0; i < p->n_axes; i++) {
     resize_axis *a = &p->axis[axes[i]];
-    a->scale = s[i];
-    a->known = true;
-    SD_TRY(scaled_dim(n, a->in, s[i], &a->out));
+    a->kind = known ? NUMBER : LOADED;
+    a->scale = known ? s[i] : 0;
+    if (sized) a->out = sizes[i];
+    else SD_TRY(scaled_dim(n, a->in, s[i], &a->out));
   }
   return NULL;
 }
 
-// One scale for all axes: the smallest (not_larger) or largest ratio of the wanted sizes.
-static sard_status *keep_aspect(const sd_node *n, const int *axes, const char *policy, resize_plan *p) {
+// One scale for all axes: the smallest (not_larger) or largest ratio of the wanted sizes. round(in * scale) grows with the
+// scale, so that the result's dim is the least or largest of those that the ratios would give.
+static sard_status *keep_aspect(const sd_node *n, const int *axes, resize_plan *p) {
+  sd_dimtab *t = sd_sh_tab(n);
   double scale = 0;
-  bool smallest = !strcmp(policy, "not_larger");
+  bool known = true;
   for (int i = 0; i < p->n_axes; i++) {
     const resize_axis *a = &p->axis[axes[i]];
-    if (!a->known) return SD_SH_ERR(n, UNSUPPORTED, "keep_aspect_ratio_policy '%s' with symbolic dims", policy);
-    if (!i || (smallest ? a->scale < scale : a->scale > scale)) scale = a->scale;
+    p->ratio[i][0] = a->out, p->ratio[i][1] = a->in;
+    known = known && a->kind == NUMBER;
+    if (!i || (p->smallest ? a->scale < scale : a->scale > scale)) scale = a->scale;
   }
   for (int i = 0; i < p->n_axes; i++) {
     resize_axis *a = &p->axis[axes[i]];
     int64_t in = 0;
-    sd_dim_is_const(sd_sh_tab(n), a->in, &in);
-    a->scale = scale;
-    a->out = sd_dim_const(sd_sh_tab(n), (int64_t)floor((double)in * scale + 0.5));
+    a->kind = known ? NUMBER : ASPECT, a->scale = scale;
+    if (known && sd_dim_is_const(t, a->in, &in)) {
+      a->out = sd_dim_const(t, (int64_t)floor((double)in * scale + 0.5));
+      continue;
+    }
+    for (int k = 0; k < p->n_axes; k++) { // floor((2 in size + dim) / (2 dim))
+      sd_dim twice = sd_dim_mul(t, sd_dim_const(t, 2), p->ratio[k][1]), up = sd_dim_mul(t, sd_dim_mul(t, sd_dim_const(t, 2), a->in), p->ratio[k][0]);
+      sd_dim d = sd_dim_floordiv(t, sd_dim_add(t, up, p->ratio[k][1]), twice);
+      a->out = !k ? d : p->smallest ? sd_dim_min(t, a->out, d) : sd_dim_max(t, a->out, d);
+    }
   }
   return NULL;
 }
@@ -109,47 +129,84 @@ static sard_status *plan_sizes(const sd_node *n, const int *axes, resize_plan *p
     int64_t from, to;
     a->out = sizes[i];
     sd_dim ratio = sd_dim_is(t, a->in, 0) ? SD_DIM_NONE : sd_dim_floordiv(t, a->out, a->in);
-    a->known = true;
+    a->kind = NUMBER;
     if (sd_dim_is_const(t, a->in, &from) && sd_dim_is_const(t, a->out, &to) && from > 0)
       a->scale = (double)to / (double)from;
     else if (sd_dim_is_const(t, ratio, &to) && sd_dim_mul(t, a->in, ratio) == a->out)
       a->scale = (double)to; // a symbolic dim times a number
     else
-      a->known = false;
+      a->kind = RATIO;
   }
   const char *policy = sd_node_str(n, "keep_aspect_ratio_policy", "stretch");
-  return strcmp(policy, "stretch") ? keep_aspect(n, axes, policy, p) : NULL;
+  p->smallest = !strcmp(policy, "not_larger");
+  if (strcmp(policy, "stretch") && strcmp(policy, "not_larger") && strcmp(policy, "not_smaller")) return SD_SH_ERR(n, MODEL, "unknown keep_aspect_ratio_policy '%s'", policy);
+  return strcmp(policy, "stretch") ? keep_aspect(n, axes, p) : NULL;
+}
+
+// Axes that are resized, in the order of the operands.
+static sard_status *resized_axes(const sd_node *n, resize_plan *p, int *axes) {
+  const sd_attr *a = sd_node_attr(n, "axes");
+  for (int i = 0; i < p->rank; i++) axes[i] = i;
+  p->n_axes = p->rank;
+  if (!a || a->kind != SD_ATTR_INTS || !a->n) return NULL;
+  p->n_axes = (int)a->n;
+  return sd_sh_axes(n, a->ints, a->n, p->rank, axes);
 }
 
 static sard_status *plan_resize(const sd_node *n, resize_plan *p) {
   int axes[SD_MAX_RANK];
   SD_TRY(sd_sh_rank(n, 0, 1, SD_MAX_RANK));
-  *p = (resize_plan){.rank = n->in[0]->rank, .n_axes = n->in[0]->rank};
+  *p = (resize_plan){.rank = n->in[0]->rank};
   SD_TRY(read_modes(n, p));
-  for (int i = 0; i < p->rank; i++) {
-    axes[i] = i;
-    p->axis[i] = (resize_axis){.known = true, .scale = 1, .in = n->in[0]->dims[i], .out = n->in[0]->dims[i]};
-  }
-  const sd_attr *a = sd_node_attr(n, "axes");
-  if (a && a->kind == SD_ATTR_INTS && a->n) {
-    p->n_axes = (int)a->n;
-    SD_TRY(sd_sh_axes(n, a->ints, a->n, p->rank, axes));
-  }
-  if (given(n, 2) == given(n, 3)) return SD_SH_ERR(n, MODEL, "exactly one of 'scales' and 'sizes' must be given");
-  SD_TRY(given(n, 2) ? plan_scales(n, axes, p) : plan_sizes(n, axes, p));
+  SD_TRY(resized_axes(n, p, axes));
+  for (int i = 0; i < p->rank; i++) p->axis[i] = (resize_axis){.scale = 1, .in = n->in[0]->dims[i], .out = n->in[0]->dims[i]};
+  bool scales = given(n, 2), sized = sd_node_int(n, "sized", 0) != 0;
+  if ((scales == given(n, 3)) != sized) return SD_SH_ERR(n, MODEL, "exactly one of 'scales' and 'sizes' must be given");
+  SD_TRY(scales ? plan_scales(n, axes, p) : plan_sizes(n, axes, p));
   bool crop = !strcmp(p->coord, "tf_crop_and_resize");
   if (crop && !given(n, 1)) return SD_SH_ERR(n, MODEL, "tf_crop_and_resize needs operand '%s'", sd_sh_operand(n, 1));
   for (int i = 0; i < p->n_axes; i++) {
     resize_axis *x = &p->axis[axes[i]];
     x->roi = i;
-    x->resized = crop || x->in != x->out || !x->known || x->scale != 1;
+    x->resized = crop || x->in != x->out || x->kind != NUMBER || x->scale != 1;
   }
+  return NULL;
+}
+
+// Scales that only the run knows, or that are no fractions of symbolic dims: operand 'sizes' becomes the dims that follow.
+static bool scales_are_open(const sd_node *n) {
+  double s[SD_MAX_RANK];
+  uint32_t count;
+  int64_t p, q;
+  if (!given(n, 2) || given(n, 3)) return false;
+  if (!sd_sh_floats(n, 2, s, SD_MAX_RANK, &count)) return true;
+  for (uint32_t i = 0; i < count; i++)
+    if (s[i] > 0 && s[i] < 1e9 && !sd_host_fraction(s[i], &p, &q) && !sd_value_static(n->in[0], NULL)) return true;
+  return false;
+}
+
+static sard_status *size_scales(sd_node *n) {
+  XG_SCOPE xg g = {.at = n};
+  resize_plan p = {.rank = n->in[0]->rank};
+  int axes[SD_MAX_RANK];
+  int64_t list[SD_MAX_RANK];
+  SD_TRY(resized_axes(n, &p, axes));
+  for (int i = 0; i < p.n_axes; i++) list[i] = axes[i];
+  sd_value *sizes = sd_xg_sizes(&g, SD_SIZES_SCALED, (sd_value *[]){n->in[0], n->in[2]}, 2, list, (uint32_t)p.n_axes, (uint32_t)p.n_axes);
+  sd_value *in[4] = {n->in[0], n->in[1], n->in[2], sizes};
+  if (g.st) return sd_xg_take(&g);
+  for (uint32_t i = 0; i < n->n_in; i++) sd_node_set_input(n, i, NULL);
+  n->in = SD_NEW_ARRAY(n->graph->module->arena, sd_value *, 4), n->n_in = 4;
+  for (uint32_t i = 0; i < 4; i++) sd_node_set_input(n, i, in[i]);
+  sd_node_set_int(n, "sized", 1);
   return NULL;
 }
 
 sard_status *sd_shape_resize(sd_node *n) {
   resize_plan p;
   sd_dim dims[SD_MAX_RANK];
+  SD_TRY(sd_sh_rank(n, 0, 1, SD_MAX_RANK));
+  if (scales_are_open(n)) SD_TRY(size_scales(n));
   SD_TRY(plan_resize(n, &p));
   for (int i = 0; i < p.rank; i++) dims[i] = p.axis[i].out;
   return sd_sh_set(n, 0, n->in[0]->dtype, p.rank, dims);
@@ -161,25 +218,39 @@ static sd_expr *load_roi(sd_tb *b, const sd_node *n, int at, sd_dtype t) {
   return x_cast(b, t, sd_tb_load(b, n, 1, idx));
 }
 
+// The scale of an axis whose scale is no number, but not of kind RATIO.
+static sd_expr *open_scale(sd_tb *b, const sd_node *n, const resize_plan *p, const resize_axis *a, sd_dtype t) {
+  sd_expr *idx[1] = {x_int(b, a->roi)}, *scale = NULL;
+  if (a->kind == LOADED) return x_cast(b, t, sd_tb_load(b, n, 2, idx));
+  for (int i = 0; i < p->n_axes; i++) {
+    sd_expr *x = x_div(b, x_float_dim(b, t, p->ratio[i][0]), x_float_dim(b, t, p->ratio[i][1]));
+    scale = !i ? x : p->smallest ? x_min(b, scale, x) : x_max(b, scale, x);
+  }
+  return scale;
+}
+
 // x / scale.
-static sd_expr *unscale(sd_tb *b, const resize_axis *a, sd_expr *x) {
+static sd_expr *unscale(sd_tb *b, const sd_node *n, const resize_plan *p, const resize_axis *a, sd_expr *x) {
   if (!x) return NULL;
-  if (a->known) return x_div(b, x, x_num(b, x, a->scale));
+  if (a->kind == NUMBER) return x_div(b, x, x_num(b, x, a->scale));
+  if (a->kind != RATIO) return x_div(b, x, open_scale(b, n, p, a, x->dtype));
   return x_div(b, x_mul(b, x, x_float_dim(b, x->dtype, a->in)), x_float_dim(b, x->dtype, a->out));
 }
 
 // Length of the output before it was rounded to a whole number.
-static sd_expr *exact_length(sd_tb *b, const resize_axis *a, sd_dtype t) {
-  return a->known ? x_muln(b, x_float_dim(b, t, a->in), a->scale) : x_float_dim(b, t, a->out);
+static sd_expr *exact_length(sd_tb *b, const sd_node *n, const resize_plan *p, const resize_axis *a, sd_dtype t) {
+  if (a->kind == RATIO) return x_float_dim(b, t, a->out);
+  sd_expr *in = x_float_dim(b, t, a->in);
+  return a->kind == NUMBER ? x_muln(b, in, a->scale) : x_mul(b, in, open_scale(b, n, p, a, t));
 }
 
-static sd_expr *half_pixel(sd_tb *b, const resize_axis *a, sd_expr *x) {
-  return x_addn(b, unscale(b, a, x_addn(b, x, 0.5)), -0.5);
+static sd_expr *half_pixel(sd_tb *b, const sd_node *n, const resize_plan *p, const resize_axis *a, sd_expr *x) {
+  return x_addn(b, unscale(b, n, p, a, x_addn(b, x, 0.5)), -0.5);
 }
 
 // x * span / (length - 1), and `single` where length is 1.
-static sd_expr *corners(sd_tb *b, const resize_axis *a, sd_expr *x, sd_expr *span, sd_expr *single) {
-  sd_expr *len = exact_length(b, a, x->dtype);
+static sd_expr *corners(sd_tb *b, const sd_node *n, const resize_plan *p, const resize_axis *a, sd_expr *x, sd_expr *span, sd_expr *single) {
+  sd_expr *len = exact_length(b, n, p, a, x->dtype);
   sd_expr *r = x_div(b, x_mul(b, x, span), x_addn(b, len, -1));
   return x_sel(b, x_bin(b, SD_X_EQ, len, x_num(b, x, 1)), single, r);
 }
@@ -188,22 +259,22 @@ static sd_expr *corners(sd_tb *b, const resize_axis *a, sd_expr *x, sd_expr *spa
 static sd_expr *coordinate(sd_tb *b, const sd_node *n, const resize_plan *p, const resize_axis *a, sd_expr *i,
                            sd_dtype t, sd_expr **outside) {
   sd_expr *x = x_cast(b, t, i), *last = x_addn(b, x_float_dim(b, t, a->in), -1);
-  if (!strcmp(p->coord, "half_pixel")) return half_pixel(b, a, x);
-  if (!strcmp(p->coord, "asymmetric")) return unscale(b, a, x);
-  if (!strcmp(p->coord, "tf_half_pixel_for_nn")) return unscale(b, a, x_addn(b, x, 0.5));
-  if (!strcmp(p->coord, "align_corners")) return corners(b, a, x, last, x_num(b, x, 0));
+  if (!strcmp(p->coord, "half_pixel")) return half_pixel(b, n, p, a, x);
+  if (!strcmp(p->coord, "asymmetric")) return unscale(b, n, p, a, x);
+  if (!strcmp(p->coord, "tf_half_pixel_for_nn")) return unscale(b, n, p, a, x_addn(b, x, 0.5));
+  if (!strcmp(p->coord, "align_corners")) return corners(b, n, p, a, x, last, x_num(b, x, 0));
   if (!strcmp(p->coord, "pytorch_half_pixel"))
-    return x_sel(b, x_bin(b, SD_X_EQ, exact_length(b, a, t), x_num(b, x, 1)), x_num(b, x, p->nearest ? 0 : -0.5),
-                 half_pixel(b, a, x));
+    return x_sel(b, x_bin(b, SD_X_EQ, exact_length(b, n, p, a, t), x_num(b, x, 1)), x_num(b, x, p->nearest ? 0 : -0.5),
+                 half_pixel(b, n, p, a, x));
   if (!strcmp(p->coord, "half_pixel_symmetric")) {
-    sd_expr *ratio = x_div(b, x_float_dim(b, t, a->out), exact_length(b, a, t));
+    sd_expr *ratio = x_div(b, x_float_dim(b, t, a->out), exact_length(b, n, p, a, t));
     sd_expr *center = x_muln(b, x_float_dim(b, t, a->in), 0.5);
-    return x_add(b, x_sub(b, center, x_mul(b, center, ratio)), half_pixel(b, a, x));
+    return x_add(b, x_sub(b, center, x_mul(b, center, ratio)), half_pixel(b, n, p, a, x));
   }
   sd_expr *begin = load_roi(b, n, a->roi, t), *end = load_roi(b, n, p->n_axes + a->roi, t);
   sd_expr *span = x_mul(b, x_sub(b, end, begin), last);
   if (!span) return NULL;
-  x = x_add(b, corners(b, a, x, span, x_muln(b, span, 0.5)), x_mul(b, begin, last));
+  x = x_add(b, corners(b, n, p, a, x, span, x_muln(b, span, 0.5)), x_mul(b, begin, last));
   sd_expr *low = x_bin(b, SD_X_LT, x, x_num(b, x, 0)), *high = x_bin(b, SD_X_LT, last, x);
   if (low && high) *outside = *outside ? x_bin(b, SD_X_OR, *outside, x_bin(b, SD_X_OR, low, high))
                                        : x_bin(b, SD_X_OR, low, high);
@@ -227,7 +298,7 @@ static sd_expr *nearest_index(sd_tb *b, const resize_plan *p, const resize_axis 
 
 // Nearest by a whole factor needs no floats in the two usual forms: both are i // factor.
 static bool whole_factor(sd_tb *b, const resize_plan *p, const resize_axis *a) {
-  if (!a->known || a->scale < 1 || a->scale > 1e6 || a->scale != floor(a->scale)) return false;
+  if (a->kind != NUMBER || a->scale < 1 || a->scale > 1e6 || a->scale != floor(a->scale)) return false;
   if (sd_dim_mul(b->dims, a->in, sd_dim_const(b->dims, (int64_t)a->scale)) != a->out) return false;
   return (!strcmp(p->coord, "asymmetric") && !strcmp(p->round, "floor")) ||
          (!strcmp(p->coord, "half_pixel") && !strcmp(p->round, "round_prefer_floor"));
@@ -322,13 +393,30 @@ static sd_expr *filter(sd_tb *b, const sd_node *n, const resize_plan *p, sd_expr
   return x_sel(b, x_bin(b, SD_X_LE, d, one), near, far);
 }
 
+// Taps to each side of an axis: support of the filter stretched by 1 / scale, which is at most in / out.
+static sd_dim half_taps(sd_tb *b, const resize_plan *p, const resize_axis *a) {
+  sd_dimtab *t = b->dims;
+  int64_t support = p->cubic ? 2 : 1;
+  if (a->kind == NUMBER) return sd_dim_const(t, -(int64_t)floor(-(double)support / fmin(a->scale, 1)));
+  sd_dim out = sd_dim_max(t, a->out, sd_dim_const(t, 1));
+  return sd_dim_ceildiv(t, sd_dim_mul(t, sd_dim_const(t, support), sd_dim_max(t, a->in, out)), out);
+}
+
+// min(scale, 1), NULL for a number.
+static sd_expr *narrow_scale(sd_tb *b, const sd_node *n, const resize_plan *p, const resize_axis *a, sd_dtype t) {
+  if (a->kind == NUMBER) return NULL;
+  sd_expr *scale = a->kind == RATIO ? x_div(b, x_float_dim(b, t, a->out), x_float_dim(b, t, a->in)) : open_scale(b, n, p, a, t);
+  return scale ? x_min(b, scale, x_num(b, scale, 1)) : NULL;
+}
+
 // Tap k (an I64 expression) of an axis around coordinate x: its clamped position and weight, not yet normalized.
 static sd_expr *wide_tap(sd_tb *b, const sd_node *n, const resize_plan *p, const resize_axis *a, sd_expr *x, sd_expr *k,
                          sd_expr **at) {
-  double scale = fmin(a->scale, 1), support = (p->cubic ? 2 : 1) / scale;
-  sd_expr *first = to_index(b, a, x_un(b, SD_X_FLOOR, x));
-  sd_expr *pos = x_add(b, x_add(b, first, k), x_int(b, (int64_t)floor(-support) + 1));
-  sd_expr *w = filter(b, n, p, x_muln(b, x_sub(b, x_cast(b, x->dtype, pos), x), scale));
+  sd_dim back = sd_dim_sub(b->dims, sd_dim_const(b->dims, 1), half_taps(b, p, a));
+  sd_expr *first = to_index(b, a, x_un(b, SD_X_FLOOR, x)), *narrow = narrow_scale(b, n, p, a, x->dtype);
+  sd_expr *pos = x_add(b, x_add(b, first, k), x_dim(b, back));
+  sd_expr *d = x_sub(b, x_cast(b, x->dtype, pos), x);
+  sd_expr *w = filter(b, n, p, a->kind == NUMBER ? x_muln(b, d, fmin(a->scale, 1)) : x_mul(b, d, narrow));
   sd_expr *in = x_and(b, x_bin(b, SD_X_LE, x_int(b, 0), pos), x_bin(b, SD_X_LT, pos, x_dim(b, a->in)));
   *at = x_clamp_index(b, pos, a->in);
   return p->exclude ? x_sel(b, in, w, x_num(b, w, 0)) : w;
@@ -341,10 +429,8 @@ static sd_expr *pull_antialias(sd_tb *b, const sd_node *n, const resize_plan *p,
     const resize_axis *a = &p->axis[i];
     at[i] = idx[i];
     if (!a->resized) continue;
-    if (!a->known) return sd_tb_fail(b, SD_SH_ERR(n, UNSUPPORTED, "antialiasing with symbolic dims"));
     sd_expr *x = coordinate(b, n, p, a, idx[i], ft, &outside);
-    int64_t first = (int64_t)floor(-(p->cubic ? 2 : 1) / fmin(a->scale, 1)) + 1;
-    sd_dim count = sd_dim_const(b->dims, 2 - 2 * first + 1);
+    sd_dim count = sd_dim_add(b->dims, sd_dim_mul(b->dims, half_taps(b, p, a), sd_dim_const(b->dims, 2)), sd_dim_const(b->dims, 1));
     x_axes own = {0};
     sd_expr *k = x_raxis(b, &all, "t", count), *k2 = x_raxis(b, &own, "s", count);
     if (!x || !k || !k2) return NULL;

@@ -7,7 +7,7 @@
 typedef struct rotary {
   bool flat;                // [B,S,H*D] instead of [B,H,S,D]
   uint32_t pos, cos, sin;   // operand numbers
-  int64_t heads, size, rot; // of a flat operand; rotated elements of a head
+  sd_dim size, rot;         // of a head; what is rotated of it
   bool interleaved;
 } rotary;
 
@@ -31,24 +31,23 @@ static sard_status *rotary_read(const sd_node *n, rotary *r) {
   SD_TRY(sd_sh_rank(n, r->cos, 2, 3));
   SD_TRY(sd_sh_rank(n, r->sin, n->in[r->cos]->rank, n->in[r->cos]->rank));
   const sd_value *x = n->in[0], *c = n->in[r->cos];
-  int64_t last, half = 0;
-  if (!sd_dim_is_const(sd_sh_tab(n), x->dims[x->rank - 1], &last) ||
-      !sd_dim_is_const(sd_sh_tab(n), c->dims[c->rank - 1], &half))
-    return SD_SH_ERR(n, UNSUPPORTED, "the head size and the last dim of cos_cache must be numbers");
+  sd_dimtab *t = sd_sh_tab(n);
+  sd_dim last = x->dims[x->rank - 1], half = c->dims[c->rank - 1], two = sd_dim_const(t, 2);
+  int64_t rot = sd_node_int(n, "rotary_embedding_dim", 0), size, half_size, heads = sd_node_int(n, "num_heads", 0);
   r->flat = x->rank == 3;
-  r->heads = sd_node_int(n, "num_heads", 0);
-  r->rot = sd_node_int(n, "rotary_embedding_dim", 0);
   r->interleaved = sd_node_int(n, "interleaved", 0) != 0;
-  if (r->flat && r->heads <= 0 && ms) r->heads = r->rot > 0 ? 0 : last / (half > 0 ? 2 * half : 1);
-  if (!r->flat) r->heads = 1;
-  if (r->heads < 1 || last % r->heads)
-    return SD_SH_ERR(n, MODEL, "num_heads is %lld for a last dim of %lld", (long long)r->heads,
-                     (long long)last);
-  r->size = last / r->heads;
-  if (r->rot <= 0) r->rot = r->size;
-  if (r->rot > r->size || r->rot % 2 || half != r->rot / 2)
-    return SD_SH_ERR(n, MODEL, "%lld elements of a head are rotated, cos_cache is for %lld",
-                     (long long)r->rot, (long long)(2 * half));
+  if (r->flat && heads <= 0 && ms && rot <= 0 && sd_dim_is_const(t, last, &size) && sd_dim_is_const(t, half, &half_size))
+    heads = size / (half_size > 0 ? 2 * half_size : 1);
+  if (!r->flat) heads = 1;
+  if (heads < 1 || (sd_dim_is_const(t, last, &size) && size % heads))
+    return SD_SH_ERR(n, MODEL, "num_heads is %lld for a last dim of %s", (long long)heads, sd_dim_text(t, last, n->graph->module->arena));
+  r->size = sd_dim_floordiv(t, last, sd_dim_const(t, heads));
+  r->rot = rot > 0 ? sd_dim_const(t, rot) : r->size;
+  if (sd_dim_lt(t, r->size, r->rot) == 1 || rot % 2 || sd_dim_eq(t, r->rot, sd_dim_mul(t, half, two)) == 0)
+    return SD_SH_ERR(n, MODEL, "%s elements of a head are rotated, cos_cache is for %s", sd_dim_text(t, r->rot, n->graph->module->arena),
+                     sd_dim_text(t, sd_dim_mul(t, half, two), n->graph->module->arena));
+  if (heads > 1) SD_TRY(sd_sh_same(n, sd_dim_mul(t, r->size, sd_dim_const(t, heads)), last, "heads and the last dim", NULL));
+  SD_TRY(sd_sh_same(n, r->rot, sd_dim_mul(t, half, two), "rotated elements and cos_cache", NULL));
   if (sd_sh_in(n, r->pos)) SD_TRY(sd_sh_rank(n, r->pos, 0, 2));
   if (!sd_sh_in(n, r->pos) != (c->rank == 3))
     return SD_SH_ERR(n, MODEL, "cos_cache has rank %d, which does not fit %s position_ids", c->rank,
@@ -86,20 +85,21 @@ sd_expr *sd_pull_rotary(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const
   sd_expr *s = idx[rank - 2], *d = idx[rank - 1], *head = NULL, *j, *partner, *first;
   if (r.flat) {
     s = idx[1];
-    head = sd_x_mul_dim(b->k, x_bin(b, SD_X_FLOORDIV, d, x_int(b, r.size)), sd_dim_const(b->dims, r.size));
-    d = x_bin(b, SD_X_MOD, d, x_int(b, r.size));
+    head = sd_x_mul_dim(b->k, x_bin(b, SD_X_FLOORDIV, d, x_dim(b, r.size)), r.size);
+    d = x_bin(b, SD_X_MOD, d, x_dim(b, r.size));
   }
   if (r.interleaved) {
     j = x_bin(b, SD_X_FLOORDIV, d, x_int(b, 2));
     first = x_bin(b, SD_X_EQ, x_bin(b, SD_X_MOD, d, x_int(b, 2)), x_int(b, 0));
     partner = x_add(b, x_sel(b, first, x_int(b, 1), x_int(b, -1)), d);
   } else {
-    j = x_bin(b, SD_X_MOD, d, x_int(b, r.rot / 2));
-    first = x_bin(b, SD_X_LT, d, x_int(b, r.rot / 2));
-    partner = x_add(b, x_sel(b, first, x_int(b, r.rot / 2), x_int(b, -r.rot / 2)), d);
+    sd_dim half = sd_dim_floordiv(b->dims, r.rot, sd_dim_const(b->dims, 2));
+    j = x_bin(b, SD_X_MOD, d, x_dim(b, half));
+    first = x_bin(b, SD_X_LT, d, x_dim(b, half));
+    partner = x_add(b, x_sel(b, first, x_dim(b, half), x_dim(b, sd_dim_sub(b->dims, sd_dim_const(b->dims, 0), half))), d);
   }
   sd_expr *x = sd_tb_load(b, n, 0, idx), *ix[SD_MAX_RANK], *saved = NULL;
-  sd_expr *rotated = r.rot < r.size ? x_bin(b, SD_X_LT, d, x_int(b, r.rot)) : NULL;
+  sd_expr *rotated = r.rot != r.size && sd_dim_eq(b->dims, r.rot, r.size) != 1 ? x_bin(b, SD_X_LT, d, x_dim(b, r.rot)) : NULL;
   if (rotated) sd_tb_guard_begin(b, rotated, &saved);
   memcpy(ix, idx, (size_t)rank * sizeof *ix);
   ix[rank - 1] = head ? x_add(b, head, partner) : partner;

@@ -92,6 +92,7 @@ bool sd_sh_try_elems(const sd_node *n, uint32_t operand, sd_dim *out, uint32_t c
   const sd_value *v = sd_sh_in(n, operand);
   if (!v) return false;
   if (v->data && v->dtype == SD_BOOL) return bool_elems(n, v, out, cap, out_n);
+  if (!v->data && sd_dtype_is_int(v->dtype) && v->rank == 1 && sd_dim_is(sd_sh_tab(n), v->dims[0], 0)) return *out_n = 0, true;
   if (!v->data && v->elems) {
     if (v->n_elems > cap) return false;
     *out_n = v->n_elems;
@@ -106,11 +107,9 @@ bool sd_sh_try_elems(const sd_node *n, uint32_t operand, sd_dim *out, uint32_t c
 
 // Contents that only the run knows become symbols. Shape functions of rows in this list take negative ones as well.
 static bool define_contents(sd_node *n, uint32_t operand) {
-  static const char *const rows[] = {"Slice", "Range", "Pad"};
-  bool with_sign = false;
   if (strcmp(n->op->name, "Reshape") == 0) return sd_sh_define_reshape(n);
-  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) with_sign |= strcmp(n->op->name, rows[i]) == 0;
-  return sd_sh_define(n, operand, with_sign);
+  if (strcmp(n->op->name, "Slice") == 0) return sd_sh_define(n, operand, SD_DEFINE_BOUNDS);
+  return sd_sh_define(n, operand, strcmp(n->op->name, "Range") == 0 ? SD_DEFINE_SIGNED : SD_DEFINE_SIZES);
 }
 
 sard_status *sd_sh_elems(const sd_node *n, uint32_t operand, sd_dim *out, uint32_t cap, uint32_t *out_n) {
@@ -247,28 +246,6 @@ sd_dim sd_sh_range(sd_dimtab *t, sd_dim start, sd_dim limit, int64_t step) {
   if (step == INT64_MIN) step++; // any larger range is impossible
   len = sd_dim_ceildiv(t, len, sd_dim_const(t, step > 0 ? step : -step));
   return sd_dim_max(t, len, sd_dim_const(t, 0));
-}
-
-// ---- numbers ----
-// By continued fractions.
-bool sd_sh_fraction(double v, int64_t *p, int64_t *q) {
-  double x = v < 0 ? -v : v;
-  int64_t p0 = 0, q0 = 1, p1 = 1, q1 = 0;
-  if (!(x <= 1e9)) return false;
-  for (int i = 0; i < 32; i++) {
-    int64_t a = (int64_t)x, p2 = a * p1 + p0, q2 = a * q1 + q0;
-    if (q2 > (1 << 20) || p2 > (INT64_C(1) << 40)) return false;
-    double err = (double)p2 / (double)q2 - (v < 0 ? -v : v);
-    if ((err < 0 ? -err : err) <= 1e-7 * (v < 0 ? -v : v)) {
-      *p = v < 0 ? -p2 : p2;
-      *q = q2;
-      return true;
-    }
-    double rest = x - (double)a;
-    if (rest < 1e-12) return false;
-    p0 = p1, q0 = q1, p1 = p2, q1 = q2, x = 1 / rest;
-  }
-  return false;
 }
 
 // ---- index expressions ----

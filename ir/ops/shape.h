@@ -55,7 +55,14 @@ sd_dim sd_sh_late(const sd_node *n, uint32_t out, int axis, const char *hint);
 // Makes the contents of an integer operand of known, small size known as symbols: a sard.Define in front of n, or one that
 // is there already. Symbols are never negative: with a sign an element is the difference of two. False when the size is
 // not known.
-bool sd_sh_define(sd_node *n, uint32_t operand, bool with_sign);
+typedef enum sd_define {
+  SD_DEFINE_SIZES,  // no signs
+  SD_DEFINE_SIGNED,
+  SD_DEFINE_BOUNDS, // with signs; numbers beyond all sizes become the largest ones
+} sd_define;
+bool sd_sh_define(sd_node *n, uint32_t operand, sd_define how);
+// The same for any vector or scalar of integers; NULL when its size is not known.
+sd_value *sd_sh_defined(sd_node *n, sd_value *v, sd_define how);
 // The same for the shape operand of a Reshape, after its 0 and -1 are replaced.
 bool sd_sh_define_reshape(sd_node *n);
 
@@ -68,9 +75,6 @@ sard_status *sd_sh_bcast(const sd_node *n, sd_dim *dims, int *io_rank, const sd_
 sard_status *sd_sh_bcast_operands(const sd_node *n, uint32_t first, uint32_t last, sd_dim *dims, int *out_rank);
 // extent of a strided range: max(0, ceildiv(limit - start, step)), step != 0.
 sd_dim sd_sh_range(sd_dimtab *t, sd_dim start, sd_dim limit, int64_t step);
-
-// The simplest p/q within float precision of v; false when v is none with a small denominator.
-bool sd_sh_fraction(double v, int64_t *p, int64_t *q);
 
 // ---- index expressions for bodies ----
 // Dim d of `v` as I64 expression, and constants.

@@ -209,6 +209,21 @@ static sard_status *take_types(sd_node *n, const sd_graph *g, const sd_node *tri
   return NULL;
 }
 
+// Operands of n whose contents the trial had to make known as symbols get these in front of n.
+static bool take_defines(sd_node *n, const sd_node *trial, sd_value *const *in) {
+  bool some = false;
+  for (uint32_t i = 0; i < n->n_in; i++) {
+    for (uint32_t k = 0; in[i] && k < in[i]->uses.len; k++) {
+      const sd_node *d = in[i]->uses.at[k].node;
+      if (d != trial && strcmp(d->op->name, "sard.Define") == 0) {
+        some |= sd_sh_define(n, i, (sd_define)sd_node_int(d, "sign", 0));
+        break;
+      }
+    }
+  }
+  return some;
+}
+
 sard_status *sd_shape_expanded(sd_node *n) {
   sd_module *m = n->graph->module;
   sd_graph *g = SD_NEW(m->arena, sd_graph);
@@ -227,5 +242,6 @@ sard_status *sd_shape_expanded(sd_node *n) {
       trial->out[i] = NULL;
   }
   SD_TRY(n->op->rewrite(trial));
+  if (take_defines(n, trial, in)) return sd_shape_expanded(n); // once more, with the symbols that last
   return take_types(n, g, trial);
 }

@@ -68,6 +68,7 @@ void sd_artifact_write(sd_artifact *x, const sd_isa *isa, sd_piece **out, size_t
   section(l, &n, SARD_ART_STEPS, x->steps.at, x->steps.len, x->steps.len * sizeof(sard_art_step));
   section(l, &n, SARD_ART_LISTS, x->lists.at, x->lists.len, x->lists.len * sizeof(uint32_t));
   section(l, &n, SARD_ART_CHECKS, x->checks.at, x->checks.len, x->checks.len * sizeof(sard_art_check));
+  section(l, &n, SARD_ART_STRINGS, x->strings.at, x->strings.len, x->strings.len * sizeof(uint32_t));
   section(l, &n, SARD_ART_CODE, x->code.at, x->code.len, x->code.len);
   if (x->ir) section(l, &n, SARD_ART_IR, x->ir, 0, strlen(x->ir) + 1);
   if (x->meta) section(l, &n, SARD_ART_META, x->meta, 0, strlen(x->meta) + 1);

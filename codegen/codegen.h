@@ -17,20 +17,20 @@ const sd_isa *sd_isa_at(int index);          // NULL past the end
 sard_status *sd_isa_host(const char *wanted, const sd_isa **out); // wanted: NULL, "", "auto" or a name
 
 // Code of one kernel.
-typedef struct sd_object {
+typedef struct sd_machine_code {
   const void *data;     // ELF relocatable object, in the arena given
   uint64_t size;
   uint32_t n_dims;      // dims the code reads, in order: sard_dispatch.dim
   const sd_dim *dims;
   sd_dim tiles;         // grid size
   sd_dim scratch;       // bytes per worker
-} sd_object;
+} sd_machine_code;
 
 // Lanes of a vector (sd_axis.vec counts vectors of so many elements) in the code of k for that ISA.
 int sd_emit_lanes(const sd_kernel *k, const sd_isa *isa);
 // Emits the scheduled kernel with LLVM. `symbol` becomes the function's name. One call per thread at a time and arena;
 // several threads may compile different kernels at once as long as none adds to the same dim table (the caller clones).
-sard_status *sd_emit_llvm(const sd_kernel *k, const sd_isa *isa, const char *symbol, int opt, sd_arena *out, sd_object *o);
+sard_status *sd_emit_llvm(const sd_kernel *k, const sd_isa *isa, const char *symbol, int opt, sd_arena *out, sd_machine_code *o);
 
 // Operations of a kernel, for profiles and pictures: a multiply and an add for each step of each reduction, one for
 // each store.

@@ -27,7 +27,7 @@ typedef struct crew {
 static sard_status *compile_text(const sd_unit *u, const sd_isa *isa, int opt, sd_arena *a, result *r) {
   sd_dimtab *dims = sd_dimtab_new(a);
   sd_kernel *k;
-  sd_object o = {0};
+  sd_machine_code o = {0};
   sd_str s = {0};
   SD_TRY(sd_kernel_parse(a, dims, u->text, &k));
   SD_TRY(sd_emit_llvm(k, isa, u->symbol, opt, a, &o));

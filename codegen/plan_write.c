@@ -48,6 +48,15 @@ static void touch(sd_gen *g, uint32_t buf, uint32_t at) {
 
 // ---- inputs and outputs ----
 
+static void describe(sd_gen *g, const sd_value *v, sard_art_io *io) {
+  sd_str s = {0};
+  sd_type_print(g->m, v, &s);
+  io->type = sd_artifact_text(g->x, sd_arena_keep(g->a, sd_str_take(&s)));
+  if (v->dtype == SD_OBJECT) io->kind = v->object->kind;
+  for (const sd_otype *t = v->object; t; t = t->of)
+    if (t->kind == SD_OBJ_TENSOR) io->item = t->dtype;
+}
+
 static uint32_t io_entry(sd_gen *g, const sd_value *v, uint32_t buf) {
   sd_artifact *x = g->x;
   uint32_t dims[SD_MAX_RANK], symbols[SD_MAX_RANK];
@@ -55,7 +64,8 @@ static uint32_t io_entry(sd_gen *g, const sd_value *v, uint32_t buf) {
     dims[d] = sd_dimslots_get(&x->slots, v->dims[d]);
     symbols[d] = sd_dim_is_const(g->m->dims, v->dims[d], NULL) ? 0 : sd_artifact_text(x, sd_dim_text(g->m->dims, v->dims[d], g->a));
   }
-  sard_art_io io = {sd_artifact_text(x, v->name), v->dtype, (uint32_t)v->rank, buf, 0, 0};
+  sard_art_io io = {sd_artifact_text(x, v->name), v->dtype, (uint32_t)v->rank, buf, 0, 0, 0, 0, 0};
+  describe(g, v, &io);
   io.dims = sd_artifact_list(x, dims, (uint32_t)v->rank);
   io.symbols = sd_artifact_list(x, symbols, (uint32_t)v->rank);
   sd_vec_push(g->a, &x->io, io);
@@ -66,7 +76,7 @@ static sard_status *add_inputs(sd_gen *g) {
   const sd_graph *main = g->m->main;
   for (uint32_t i = 0; i < main->inputs.len; i++) {
     sd_value *v = main->inputs.at[i];
-    if (v->dtype == SD_DT_NONE || v->rank < 0) return SD_ERR(UNSUPPORTED, "input '%s' has no type or rank in the model", v->name);
+    if (v->dtype == SD_DT_NONE || v->rank < 0 || (v->dtype == SD_OBJECT && !v->object)) return SD_ERR(UNSUPPORTED, "input '%s' has no type or rank in the model", v->name);
     uint32_t buf = add_buf(g, (sard_art_buf){SARD_AB_INPUT, byte_slot(g, v), 0, 0, i});
     g->value_buf[v->id] = buf + 1;
     io_entry(g, v, buf);
@@ -87,7 +97,7 @@ static sard_status *add_outputs(sd_gen *g, bool *copy) {
   const sd_graph *main = g->m->main;
   for (uint32_t i = 0; i < main->outputs.len; i++) {
     sd_value *v = main->outputs.at[i], *r = sd_gen_root(v);
-    if (v->dtype == SD_DT_NONE || v->rank < 0) return SD_ERR(UNSUPPORTED, "the type of output '%s' is not known", v->name);
+    if (v->dtype == SD_DT_NONE || v->rank < 0 || (v->dtype == SD_OBJECT && !v->object)) return SD_ERR(UNSUPPORTED, "the type of output '%s' is not known", v->name);
     copy[i] = r->data || g->value_buf[r->id];
     uint32_t buf = add_buf(g, (sard_art_buf){SARD_AB_OUTPUT, byte_slot(g, copy[i] ? v : sized_like(v, r)), 0, 0, i});
     if (!copy[i]) g->value_buf[r->id] = buf + 1;
@@ -255,6 +265,12 @@ static void add_checks(sd_gen *g) {
   }
 }
 
+// All strings of the module: constants hold their numbers.
+static void add_strings(sd_gen *g) {
+  for (uint64_t i = 0; i < sd_strtab_count(g->m->strings); i++)
+    sd_vec_push(g->a, &g->x->strings, sd_artifact_text(g->x, sd_strtab_text(g->m->strings, i)));
+}
+
 sard_status *sd_gen_plan(sd_gen *g) {
   sd_artifact *x = g->x = sd_artifact_new(g->a, g->m->dims);
   uint32_t *kernel = SD_NEW_ARRAY(g->a, uint32_t, g->units.len + 1);
@@ -276,6 +292,7 @@ sard_status *sd_gen_plan(sd_gen *g) {
   extend_lifetimes(g);
   SD_TRY(add_copies(g, copy));
   add_checks(g);
+  add_strings(g);
   return add_symbols(g);
 }
 

@@ -41,12 +41,20 @@ sd_value *sd_value_const_f32(sd_graph *g, float v) {
   return sd_value_const(g, "", SD_F32, 0, NULL, sd_arena_dup(g->module->arena, &v, sizeof v));
 }
 
+sd_value *sd_value_const_texts(sd_graph *g, const char *name, const char *const *v, int n) {
+  int64_t dims[1] = {n};
+  size_t count = n < 0 ? 1 : (size_t)n;
+  uint64_t *data = sd_arena_aligned(g->module->arena, count * sizeof *data + 8, 64);
+  for (size_t i = 0; i < count; i++) data[i] = sd_module_string(g->module, v[i], strlen(v[i]));
+  return sd_value_const(g, name, SD_STRING, n < 0 ? 0 : 1, dims, data);
+}
+
 enum { PAGE = 4096, RELEASE_BYTES = 1 << 18 };
 
 void sd_const_release(const sd_module *m, const sd_const *c, bool last) {
   const uint8_t *p = c->data;
   bool mapped = false;
-  if (c->bytes < RELEASE_BYTES || c->dtype == SD_STRING) return;
+  if (c->bytes < RELEASE_BYTES) return;
   for (uint32_t i = 0; i < m->maps.len && !mapped; i++)
     mapped = p >= m->maps.at[i].data && p < m->maps.at[i].data + m->maps.at[i].size;
   if (!mapped && !last) return;
@@ -58,12 +66,7 @@ uint64_t sd_const_hash(const sd_const *c) {
   if (c->hash) return c->hash;
   uint64_t h = sd_hash_mix((uint64_t)c->dtype, (uint64_t)c->rank);
   for (int i = 0; i < c->rank; i++) h = sd_hash_mix(h, (uint64_t)c->dims[i]);
-  if (c->dtype == SD_STRING) {
-    const char *const *s = c->data;
-    for (uint64_t i = 0; i < c->count; i++) h = sd_hash_bytes(s[i], strlen(s[i]), h);
-  } else if (c->bytes) {
-    h = sd_hash_bytes(c->data, c->bytes, h);
-  }
+  if (c->bytes) h = sd_hash_bytes(c->data, c->bytes, h);
   if (h == 0) h = 1; // 0 means "not computed yet"
   ((sd_const *)c)->hash = h;
   return h;

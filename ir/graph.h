@@ -7,6 +7,8 @@
 #include "ir/dim.h"
 #include "runtime/base/dtype.h"
 #include "runtime/base/file.h"
+#include "runtime/base/strtab.h"
+#include "runtime/objects.h"
 #include "runtime/base/status.h"
 
 typedef struct sd_module sd_module;
@@ -26,9 +28,19 @@ typedef struct sd_const {
   int rank;
   const int64_t *dims;
   uint64_t count, bytes;
-  const void *data;             // for SD_STRING: const char *const *
+  const void *data;             // SD_STRING: uint64_t numbers of the module's strings
   uint64_t hash;                // of dtype, dims and contents; 0 = not computed yet (sd_const_hash)
 } sd_const;
+
+// Type of a value that is no plain tensor (its dtype is SD_OBJECT, its rank 0; see runtime/objects.h). Interned in the
+// module: equal types are the same pointer.
+typedef struct sd_otype {
+  sd_object_kind kind;
+  sd_dtype dtype;             // TENSOR: of its elements; MAP: of its keys
+  int rank;                   // TENSOR: SD_RANK_UNKNOWN: any; SD_RANK_NONE: there is none yet
+  const struct sd_otype *of;  // SEQUENCE, OPTIONAL: of the items; MAP: of the values. NULL: not known
+} sd_otype;
+#define SD_RANK_NONE (-2)
 
 typedef struct sd_use { sd_node *node; uint32_t operand; } sd_use;
 
@@ -38,6 +50,7 @@ struct sd_value {
   sd_dtype dtype;      // SD_DT_NONE while not inferred
   int rank;            // SD_RANK_UNKNOWN while not inferred
   sd_dim dims[SD_MAX_RANK];
+  const sd_otype *object; // with SD_OBJECT: what it is
   sd_node *def;        // NULL: graph input or constant
   uint32_t out_index;
   const sd_const *data; // not NULL: a constant, or an input of a body that is bound to one
@@ -117,6 +130,9 @@ struct sd_module {
   SD_VEC(sd_meta) metadata;
   SD_VEC(sd_require) requires;
   SD_VEC(sd_map) maps;  // files that constants may point into; unmapped by whoever mapped them
+  sd_strtab *strings;   // what string constants hold numbers of
+  sd_objects *objects;  // of runs of the interpreter
+  SD_VEC(const sd_otype *) otypes;
 };
 
 // ---- module ----
@@ -124,6 +140,9 @@ sard_status *sd_module_new(const char *file, sd_module **out); // with an empty 
 // Records a requirement (once); nothing happens where it is proven. `what` is copied.
 void sd_module_require(sd_module *m, sd_dim a, sd_dim b, bool broadcast, const char *what);
 void sd_module_free(sd_module *m);                             // NULL ok
+
+// The number of a string of n bytes in m->strings.
+uint64_t sd_module_string(sd_module *m, const char *text, size_t n);
 
 // ---- values ----
 sd_value *sd_value_new(sd_graph *g, const char *name); // not attached to a node; type unknown
@@ -134,8 +153,19 @@ void sd_graph_output(sd_graph *g, sd_value *v);
 sd_value *sd_value_const(sd_graph *g, const char *name, sd_dtype t, int rank, const int64_t *dims, const void *data);
 sd_value *sd_value_const_i64(sd_graph *g, const int64_t *v, int n); // copied; n < 0: a scalar v[0], else rank 1
 sd_value *sd_value_const_f32(sd_graph *g, float v);                 // scalar
+sd_value *sd_value_const_texts(sd_graph *g, const char *name, const char *const *v, int n); // as sd_value_const_i64
 void sd_value_set_type(sd_value *v, sd_dtype t, int rank, const sd_dim *dims);
 void sd_value_copy_type(sd_value *dst, const sd_value *src);
+void sd_value_set_object(sd_value *v, const sd_otype *t);
+const sd_otype *sd_otype_new(sd_module *m, sd_object_kind kind, sd_dtype t, int rank, const sd_otype *of);
+// The type of the elements in tensors of rank `rank` of v, as a type of objects.
+const sd_otype *sd_otype_of(sd_module *m, const sd_value *v);
+// The narrowest type that both are; NULL where there is none (other kinds, other element types).
+const sd_otype *sd_otype_join(sd_module *m, const sd_otype *a, const sd_otype *b);
+// Reads what sd_otype_print wrote (also any(...) around a tensor, and ?, which gives NULL) from *p on; false: it is none.
+#define SD_OTYPE_DEPTH 8
+bool sd_otype_parse(sd_module *m, const char **p, const sd_otype **out);
+void sd_otype_print(const sd_otype *t, sd_str *out); // "seq(f32[2])", the rank in brackets; * any, - none yet
 bool sd_value_static(const sd_value *v, int64_t *out_dims);         // all dims constant; out_dims may be NULL
 sd_dim sd_value_count(const sd_value *v);                           // number of elements
 sd_dim sd_dim_bytes(sd_dimtab *t, sd_dtype type, sd_dim count);     // that many elements take, packed below a byte

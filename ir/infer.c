@@ -37,7 +37,9 @@ sard_status *sd_node_error(const sd_node *n, sard_status *st) {
 bool sd_op_class_has(char cls, sd_dtype t) {
   sd_dtype_kind k = sd_dtype_kind_of(t);
   switch (cls) {
-  case '*': return t != SD_DT_NONE;
+  case '*': return t != SD_DT_NONE && t != SD_OBJECT;
+  case 'V': return t != SD_DT_NONE;
+  case 'O': return t == SD_OBJECT;
   case 'N': return k == SD_DK_F || k == SD_DK_I || k == SD_DK_U;
   case 'F': return k == SD_DK_F;
   case 'I': return k == SD_DK_I || k == SD_DK_U;
@@ -51,7 +53,7 @@ bool sd_op_class_has(char cls, sd_dtype t) {
 sd_dtype sd_node_class_type(const sd_node *n) {
   for (uint32_t i = 0; i < n->n_in; i++) {
     const sd_operand *d = operand_decl(n->op->ins, n->op->n_in, i);
-    if (d && n->in[i] && strchr("NFI*", d->cls)) return n->in[i]->dtype;
+    if (d && n->in[i] && strchr("NFI*VO", d->cls)) return n->in[i]->dtype;
   }
   return SD_DT_NONE;
 }
@@ -64,6 +66,7 @@ static const char *class_text(char cls) {
   case 'B': return "bool";
   case 'L': return "i64";
   case 'S': return "string";
+  case 'O': return "a sequence, optional or map";
   case 'T': return "the type of the first operand";
   default: return "any type";
   }
@@ -83,7 +86,7 @@ static sard_status *check_operands(const sd_node *n) {
       return SD_ERR(MODEL, "operand %u (%s) is %s, expected %s%s%s%s", i, d->name, sd_dtype_name(v->dtype),
                     class_text(d->cls), d->cls == 'T' ? " (" : "", d->cls == 'T' ? sd_dtype_name(t) : "",
                     d->cls == 'T' ? ")" : "");
-    if (d->variadic && d->cls != '*') { // one type for all; class * leaves it to the row (bodies take mixed ones)
+    if (d->variadic && d->cls != '*' && d->cls != 'V') { // one type for all; class * leaves it to the row (bodies take mixed ones)
       if (variadic && v->dtype != variadic)
         return SD_ERR(MODEL, "operands of '%s' differ in type: %s and %s", d->name, sd_dtype_name(variadic),
                       sd_dtype_name(v->dtype));

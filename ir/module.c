@@ -10,6 +10,9 @@ static sd_graph *graph_new(sd_module *m, sd_node *owner, const char *name) {
   return g;
 }
 
+static void free_strings(void *t) { sd_strtab_free(t); }
+static void free_objects(void *o) { sd_objects_free(o); }
+
 sard_status *sd_module_new(const char *file, sd_module **out) {
   jmp_buf oom;
   sd_arena *a = sd_arena_new();
@@ -23,12 +26,24 @@ sard_status *sd_module_new(const char *file, sd_module **out) {
   sd_module *m = SD_NEW(a, sd_module);
   m->arena = a;
   m->dims = sd_dimtab_new(a);
+  m->strings = sd_strtab_new(NULL);
+  if (!m->strings) sd_arena_oom(a);
+  sd_arena_defer(a, free_strings, m->strings);
+  m->objects = sd_objects_new();
+  if (!m->objects) sd_arena_oom(a);
+  sd_arena_defer(a, free_objects, m->objects);
   m->file = sd_arena_strdup(a, file ? file : "");
   m->producer = "";
   m->main = graph_new(m, NULL, "main");
   sd_arena_set_oom(a, NULL); // the frame of `oom` ends here: the caller sets its own
   *out = m;
   return NULL;
+}
+
+uint64_t sd_module_string(sd_module *m, const char *text, size_t n) {
+  uint64_t number;
+  if (!sd_strtab_add(m->strings, text, n, &number)) sd_arena_oom(m->arena);
+  return number;
 }
 
 void sd_module_free(sd_module *m) {
@@ -72,12 +87,14 @@ void sd_graph_output(sd_graph *g, sd_value *v) { sd_vec_push(g->module->arena, &
 
 void sd_value_set_type(sd_value *v, sd_dtype t, int rank, const sd_dim *dims) {
   v->dtype = t;
+  if (t != SD_OBJECT) v->object = NULL;
   v->rank = rank < 0 || rank > SD_MAX_RANK ? SD_RANK_UNKNOWN : rank;
   if (v->rank > 0 && dims != v->dims) memcpy(v->dims, dims, (size_t)v->rank * sizeof *dims);
 }
 
 void sd_value_copy_type(sd_value *dst, const sd_value *src) {
   sd_value_set_type(dst, src->dtype, src->rank, src->dims);
+  dst->object = src->object;
 }
 
 bool sd_value_static(const sd_value *v, int64_t *out_dims) {
@@ -137,6 +154,13 @@ static bool outputs_have(const sd_graph *g, const sd_value *v) {
 bool sd_value_is_output(const sd_value *v) { return outputs_have(v->graph, v); }
 
 void sd_type_print(const sd_module *m, const sd_value *v, sd_str *out) {
+  if (v->dtype == SD_OBJECT) {
+    bool tensor = v->object && v->object->kind == SD_OBJ_TENSOR;
+    if (tensor) sd_str_put(out, "any(");
+    sd_otype_print(v->object, out);
+    if (tensor) sd_str_put(out, ")");
+    return;
+  }
   sd_strf(out, "%s[", sd_dtype_name(v->dtype));
   if (v->rank < 0) sd_str_put(out, "*");
   for (int i = 0; i < v->rank; i++) {

@@ -21,7 +21,7 @@ static sd_dtype operand_type(const sd_operand *o, sd_dtype t) {
 static bool allowed(const sd_op *op, sd_dtype t) {
   bool open = false;
   for (uint32_t i = 0; i < op->n_in; i++)
-    if (strchr("NFI*", op->ins[i].cls)) {
+    if (strchr("NFI*V", op->ins[i].cls)) {
       open = true;
       if (!sd_op_class_has(op->ins[i].cls, t)) return false;
     }

@@ -193,8 +193,17 @@ static sard_status *parse_dims(parser *s, int *rank, sd_dim *dims) { // after [
   return NULL;
 }
 
-static sard_status *parse_type(parser *s, sd_dtype *t, int *rank, sd_dim *dims) {
+static sard_status *parse_type(parser *s, sd_dtype *t, int *rank, sd_dim *dims, const sd_otype **object) {
+  static const char *const words[] = {"seq", "opt", "map", "any"};
+  *object = NULL;
+  sd_parse_skip(s);
+  for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+    if (strncmp(s->p, words[i], 3) || s->p[3] != '(') continue;
+    *t = SD_OBJECT, *rank = 0;
+    return sd_otype_parse(s->m, &s->p, object) && *object ? NULL : sd_parse_fail(s, "expected a type such as seq(f32[2])");
+  }
   SD_TRY(parse_dtype(s, t));
+  if (*t == SD_OBJECT) return sd_parse_fail(s, "an object is written as seq(...), opt(...), map(...) or any(...)");
   SD_TRY(sd_parse_need(s, "["));
   *rank = SD_RANK_UNKNOWN;
   return sd_parse_eat(s, "*") ? sd_parse_need(s, "]") : parse_dims(s, rank, dims);
@@ -288,13 +297,13 @@ static sard_status *parse_suffix(parser *s, sd_node *n) { // {attributes} "name"
 
 static sard_status *parse_graph(parser *s, sd_graph *g, int depth);
 
-typedef struct type { sd_dtype dtype; int rank; sd_dim dims[SD_MAX_RANK]; } type;
+typedef struct type { sd_dtype dtype; int rank; sd_dim dims[SD_MAX_RANK]; const sd_otype *object; } type;
 
 static sard_status *parse_types(parser *s, sd_node *n, type *types) {
   for (uint32_t i = 0; i < n->n_out; i++) {
     if (i) SD_TRY(sd_parse_need(s, ","));
     if (!n->out[i]) SD_TRY(sd_parse_need(s, "_"));
-    else SD_TRY(parse_type(s, &types[i].dtype, &types[i].rank, types[i].dims));
+    else SD_TRY(parse_type(s, &types[i].dtype, &types[i].rank, types[i].dims, &types[i].object));
   }
   return NULL;
 }
@@ -383,9 +392,11 @@ static sard_status *parse_buffer(parser *s, sd_graph *g, const def *d) {
   sd_dtype t;
   int rank;
   sd_dim dims[SD_MAX_RANK];
-  SD_TRY(parse_type(s, &t, &rank, dims));
+  const sd_otype *object;
+  SD_TRY(parse_type(s, &t, &rank, dims, &object));
   sd_value *v = sd_value_new(g, d->name);
   sd_value_set_type(v, t, rank, dims);
+  v->object = object;
   define(s, v, d);
   return NULL;
 }
@@ -420,8 +431,9 @@ static sard_status *parse_inputs(parser *s, sd_graph *g) {
     SD_TRY(parse_def(s, &d));
     if (sd_parse_eat(s, "=")) SD_TRY(parse_ref(s, &bound));
     SD_TRY(sd_parse_need(s, ":"));
-    SD_TRY(parse_type(s, &t.dtype, &t.rank, t.dims));
+    SD_TRY(parse_type(s, &t.dtype, &t.rank, t.dims, &t.object));
     sd_value *v = sd_graph_input(g, d.name, t.dtype, t.rank, t.dims);
+    v->object = t.object;
     define(s, v, &d);
     if (!bound) continue;
     if (!g->owner) return sd_parse_fail(s, "only inputs of bodies can be bound");

@@ -10,7 +10,12 @@
 static sard_status *parse_element(parser *s, sd_const *c, void *data, uint64_t i) {
   double f;
   int64_t v;
-  if (c->dtype == SD_STRING) return sd_parse_quoted(s, &((const char **)data)[i]);
+  if (c->dtype == SD_STRING) {
+    const char *text;
+    SD_TRY(sd_parse_quoted(s, &text));
+    ((uint64_t *)data)[i] = sd_module_string(s->m, text, strlen(text));
+    return NULL;
+  }
   if (sd_dtype_is_float(c->dtype)) {
     SD_TRY(sd_parse_float(s, &f));
     sd_dtype_set_f64(c->dtype, data, i, f);

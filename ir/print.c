@@ -113,11 +113,12 @@ static bool readable(const sd_const *c) {
   return true;
 }
 
-static void print_readable(sd_str *out, const sd_const *c) {
+static void print_readable(const printer *p, const sd_const *c) {
+  sd_str *out = p->out;
   sd_str_put(out, "dense<");
   for (uint64_t i = 0; i < c->count; i++) {
     if (i) sd_str_put(out, ", ");
-    if (c->dtype == SD_STRING) sd_text_quote(out, ((const char *const *)c->data)[i]);
+    if (c->dtype == SD_STRING) sd_text_quote(out, sd_strtab_text(p->m->strings, ((const uint64_t *)c->data)[i]));
     else if (sd_dtype_is_float(c->dtype)) print_float(out, sd_dtype_get_f64(c->dtype, c->data, i), c->dtype == SD_F64);
     else if (c->dtype == SD_U64) sd_strf(out, "%llu", (unsigned long long)sd_dtype_get_i64(c->dtype, c->data, i));
     else sd_strf(out, "%lld", (long long)sd_dtype_get_i64(c->dtype, c->data, i));
@@ -139,7 +140,7 @@ static void print_hex(sd_str *out, const sd_const *c) {
 }
 
 static void print_content(printer *p, const sd_const *c) {
-  if (c->dtype == SD_STRING || readable(c)) print_readable(p->out, c);
+  if (c->dtype == SD_STRING || readable(c)) print_readable(p, c);
   else if (p->weights || c->count <= SD_TEXT_INLINE) print_hex(p->out, c);
   else sd_strf(p->out, "hash<%016llx>", (unsigned long long)sd_const_hash(c));
 }

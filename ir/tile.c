@@ -23,6 +23,8 @@ sd_dtype sd_compute_type(sd_dtype t) {
   case SD_DK_I: return sd_dtype_bits(t) < 8 ? SD_I8 : t;
   case SD_DK_U: return sd_dtype_bits(t) < 8 ? SD_U8 : t;
   case SD_DK_B: return SD_BOOL;
+  case SD_DK_S:
+  case SD_DK_O: return SD_I64; // a number
   default: return SD_DT_NONE;
   }
 }
@@ -40,6 +42,7 @@ sd_kernel *sd_kernel_new(sd_arena *a, sd_dimtab *dims, const char *name) {
 
 sd_buf *sd_kernel_buf(sd_kernel *k, sd_bufkind kind, sd_dtype t, sd_dim count, sd_value *v) {
   sd_buf *b = SD_NEW(k->arena, sd_buf);
+  if (sd_dtype_kind_of(t) == SD_DK_S || sd_dtype_kind_of(t) == SD_DK_O) t = SD_I64;
   *b = (sd_buf){.id = k->bufs.len, .kind = kind, .dtype = t, .count = count, .value = v};
   b->invariant = v && v->data;
   sd_vec_push(k->arena, &k->bufs, b);

@@ -325,7 +325,7 @@ static bool buf_line(parser *p, sd_bufkind kind) {
   sd_dtype t;
   sd_dim count;
   if (!take_ref(p, 'b', &no) || no != p->k->bufs.len || no >= 4096) return fail(p, "expected the next buffer number");
-  if (!take_dtype(p, &t)) return fail(p, "expected a type");
+  if (!take_dtype(p, &t) || t == SD_STRING || t == SD_OBJECT) return fail(p, "expected a type");
   if (!need(p, "[") || !need_dim(p, &count) || !need(p, "]")) return false;
   sd_buf *b = sd_kernel_buf(p->k, kind, t, count, NULL);
   b->invariant = take(p, "invariant");

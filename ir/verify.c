@@ -120,7 +120,7 @@ static sard_status *compare_types(const sd_node *n, const sd_value *saved) {
   for (uint32_t i = 0; i < n->n_out; i++) {
     const sd_value *now = n->out[i], *was = &saved[i];
     if (!now || was->dtype == SD_DT_NONE || was->rank < 0 || now->dtype == SD_DT_NONE || now->rank < 0) continue;
-    bool same = now->dtype == was->dtype && now->rank == was->rank;
+    bool same = now->dtype == was->dtype && now->rank == was->rank && now->object == was->object;
     for (int k = 0; same && k < now->rank; k++)
       if (now->dims[k] && was->dims[k]) same = sd_dim_eq(n->graph->module->dims, now->dims[k], was->dims[k]) != 0;
     if (same) continue;

@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 #define SARD_ART_MAGIC   "SARDART\n"
-#define SARD_ART_VERSION 2u
+#define SARD_ART_VERSION 3u
 #define SARD_ART_NONE    0xffffffffu // "no index"
 #define SARD_ART_MAXRANK 16
 
@@ -38,6 +38,7 @@ typedef enum sard_art_kind {
   SARD_ART_IR,         // optional: final graph text
   SARD_ART_META,       // optional: model metadata as JSON
   SARD_ART_CHECKS,     // sard_art_check[]: sizes that must agree once the symbols have values
+  SARD_ART_STRINGS,    // uint32_t[]: text offsets; string i of the model's constants (0 is the empty one)
 } sard_art_kind;
 
 typedef struct sard_art_section { uint32_t kind, count; uint64_t offset, size; } sard_art_section;
@@ -56,6 +57,9 @@ typedef struct sard_art_io {
   uint32_t name, dtype, rank, buf; // buf: index into BUFS, NONE for an input that nothing reads
   uint32_t dims;                   // LISTS offset of `rank` dim slots
   uint32_t symbols;                // LISTS offset of `rank` text offsets ("" for constant dims), or NONE
+  // Sequences, optionals, maps, tensors of any rank (dtype SD_OBJECT, rank 0): sd_object_kind, element type of the tensors
+  // inside (0: any), and the type in words.
+  uint32_t kind, item, type;
 } sard_art_io;
 
 // Slots a and b must be equal, or with `broadcast` one of them 1; `name`: the node that needs it.

@@ -16,10 +16,11 @@ typedef struct sd_art {
   const sard_art_step *steps;
   const uint32_t *lists;
   const sard_art_check *checks;
+  const uint32_t *strings;
   const uint8_t *code;
   const uint8_t *consts;        // NULL when the CONST section lies in pieces
   const char *ir, *meta;        // optional texts, not NUL-terminated
-  uint32_t n_dims, n_syms, n_io, n_in, n_out, n_bufs, n_kernels, n_steps, n_lists, n_checks;
+  uint32_t n_dims, n_syms, n_io, n_in, n_out, n_bufs, n_kernels, n_steps, n_lists, n_checks, n_strings;
   uint64_t text_size, code_size, const_offset, const_size, ir_size, meta_size;
 } sd_art;
 

@@ -34,15 +34,25 @@ static const char *declared(const sard_session *s, uint32_t i, char *out, size_t
   return out;
 }
 
+static bool fits_type(const sard_art_io *io, const sard_tensor_desc *d) {
+  switch (io->kind) {
+  case SD_OBJ_NONE: return d->dtype == (int32_t)io->dtype && d->rank == (int32_t)io->rank;
+  case SD_OBJ_TENSOR: return d->dtype == (int32_t)io->item;
+  case SD_OBJ_SEQUENCE: return d->dtype == SARD_SEQUENCE;
+  case SD_OBJ_OPTIONAL: return d->dtype == SARD_OPTIONAL;
+  default: return d->dtype == SARD_MAP;
+  }
+}
+
 // Dtype and rank of a tensor against the model's declaration.
 static sard_status *check_type(const sard_session *s, uint32_t i, const sard_tensor *t) {
   const sard_art_io *io = &s->model->art.io[i];
   char what[TEXT], got[TEXT], want[TEXT];
   if (!t) return SD_ERR(USAGE, "%s is NULL", io_text(&s->model->art, i, what, sizeof what));
-  if (t->desc.dtype == (int32_t)io->dtype && t->desc.rank == (int32_t)io->rank) return NULL;
+  if (fits_type(io, &t->desc)) return NULL;
   return SD_ERR(USAGE, "%s is %s, but the model takes %s", io_text(&s->model->art, i, what, sizeof what),
                 sd_tensor_text(t->desc.dtype, t->desc.rank, t->desc.dims, got, sizeof got),
-                declared(s, i, want, sizeof want));
+                io->kind ? sd_art_text(&s->model->art, io->type) : declared(s, i, want, sizeof want));
 }
 
 static sard_status *bind_symbols(sard_session *s, sard_tensor *const *in) {
@@ -184,6 +194,17 @@ static sard_status *resize(sard_session *s) {
   return NULL;
 }
 
+// Strings and objects are worked on as numbers, in memory of the session.
+static sard_status *take_input(sard_session *s, uint32_t i, const sard_tensor *t) {
+  const sard_art_io *io = &s->model->art.io[i];
+  uint64_t size = io->kind ? sizeof(uint64_t) : t->bytes;
+  sd_free_aligned(s->taken[i]);
+  s->taken[i] = sd_alloc_aligned(size + SLACK);
+  if (!s->taken[i]) return SD_ERR(NOMEM, "out of memory for %llu bytes", (unsigned long long)size);
+  if (io->kind) return sd_values_take(&s->values, t, (sd_dtype)io->item, s->taken[i]);
+  return sd_values_take_strings(&s->values, t, t->bytes / sizeof(uint64_t), s->taken[i]);
+}
+
 sard_status *sd_bind_inputs(sard_session *s, sard_tensor *const *in, int n_in) {
   const sd_art *a = &s->model->art;
   if (n_in < 0 || (uint32_t)n_in != a->n_in)
@@ -198,6 +219,11 @@ sard_status *sd_bind_inputs(sard_session *s, sard_tensor *const *in, int n_in) {
     uint32_t b = a->io[i].buf;
     if (b == SARD_ART_NONE) continue;
     char what[TEXT];
+    if (a->io[i].kind || a->io[i].dtype == SD_STRING) {
+      SD_TRY_MSG(take_input(s, i, in[i]), "%s", io_text(a, i, what, sizeof what));
+      s->buf[b] = s->taken[i];
+      continue;
+    }
     if (s->dim[a->bufs[b].bytes] != (int64_t)in[i]->bytes)
       return SD_ERR(MODEL, "%s has %llu bytes, the model reads %lld", io_text(a, i, what, sizeof what),
                     (unsigned long long)in[i]->bytes, (long long)s->dim[a->bufs[b].bytes]);
@@ -217,10 +243,11 @@ static bool output_is_late(const sard_session *s, uint32_t i) {
   return late;
 }
 
+// For an object: a number, which sd_bind_finish replaces by the value.
 static sard_status *make_output(sard_session *s, uint32_t i) {
   const sd_art *a = &s->model->art;
   const sard_art_io *io = &a->io[a->n_in + i];
-  sard_tensor_desc d = {.size = sizeof d, .dtype = (int32_t)io->dtype, .rank = (int32_t)io->rank};
+  sard_tensor_desc d = {.size = sizeof d, .dtype = io->kind ? SARD_U64 : (int32_t)io->dtype, .rank = (int32_t)io->rank};
   for (uint32_t k = 0; k < io->rank; k++) d.dims[k] = s->dim[a->lists[io->dims + k]];
   d.name = sd_art_text(a, io->name);
   return sard_tensor_new(s->model->ctx, &d, &s->made[i]);
@@ -231,6 +258,8 @@ sard_status *sd_bind_output(sard_session *s, uint32_t i, sard_tensor *given) {
   uint32_t at = a->n_in + i, b = a->io[at].buf;
   char what[TEXT];
   io_text(a, at, what, sizeof what);
+  if (given && a->io[at].kind) return SD_ERR(USAGE, "%s is no plain tensor: leave its place NULL", what);
+  if (given && a->io[at].dtype == SD_STRING && !given->owned) return SD_ERR(USAGE, "%s has strings: give a tensor that owns its memory, or NULL", what);
   if (output_is_late(s, i)) {
     if (!s->late.slot[a->bufs[b].bytes] && s->dim[a->bufs[b].bytes]) // sizes that follow from data, their product does not
       return SD_ERR(UNSUPPORTED, "%s has %lld bytes whatever its shape is", what, (long long)s->dim[a->bufs[b].bytes]);
@@ -271,4 +300,35 @@ sard_status *sd_bind_late_output(sard_session *s, uint32_t i, sard_tensor *given
                   (unsigned long long)from->size);
   if (bytes) memcpy(given->data, from->p, given->bytes);
   return NULL;
+}
+
+static sard_status *finish_value(sard_session *s, uint32_t i) {
+  const sd_art *a = &s->model->art;
+  const sard_art_io *io = &a->io[a->n_in + i];
+  sard_tensor *number = s->made[i], *value = NULL;
+  char what[TEXT];
+  SD_TRY_MSG(sd_values_give(&s->values, s->model->ctx, *(const uint64_t *)number->data, (sd_object_kind)io->kind, &value), "%s",
+             io_text(a, a->n_in + i, what, sizeof what));
+  sd_free(value->name);
+  value->name = number->name, number->name = NULL;
+  value->desc.name = value->name ? value->name : "";
+  sard_tensor_free(number);
+  s->made[i] = value;
+  return NULL;
+}
+
+sard_status *sd_bind_finish(sard_session *s, sard_tensor *const *given, bool failed) {
+  const sd_art *a = &s->model->art;
+  sard_status *st = NULL;
+  for (uint32_t i = 0; i < a->n_out; i++) {
+    const sard_art_io *io = &a->io[a->n_in + i];
+    sard_tensor *t = s->made[i] ? s->made[i] : given[i];
+    if (!t) continue;
+    if (io->dtype == SD_STRING && t->desc.dtype == SARD_STRING && t->owned) {
+      if (failed || st) sd_values_clear_strings(t);
+      else st = sd_values_give_strings(&s->values, t);
+    }
+    if (io->kind && !failed && !st) st = finish_value(s, i);
+  }
+  return st;
 }

@@ -8,6 +8,8 @@
 
 #include "runtime/base/dtype.h"
 #include "runtime/base/status.h"
+#include "runtime/base/strtab.h"
+#include "runtime/objects.h"
 #include "runtime/pool.h"
 
 #define SD_HOST_RANK   16
@@ -30,6 +32,8 @@ struct sd_host_call {
   sard_status *(*make)(sd_host_call *c, uint32_t out, const int64_t *dims); // memory for an output of these dims
   void *user;
   sd_pool *pool; // threads that the run has; NULL: the caller's only
+  sd_strtab *strings;   // what elements of type string are numbers of
+  sd_objects *objects;  // what elements of type object are numbers of
 };
 
 typedef sard_status *(*sd_host_fn)(sd_host_call *c);

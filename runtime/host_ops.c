@@ -13,6 +13,20 @@ static const sd_host_op table[] = {
     {"sard.DecodeImage", sd_host_decode_image, 1, 1, 1},
     {"sard.ReshapeDims", sd_host_reshape_dims, 1, 1, 1},
     {"sard.Sizes", sd_host_sizes, 1, 1, 2},
+    {"SequenceEmpty", sd_host_sequence_empty, 0, 1, 0},
+    {"SequenceConstruct", sd_host_sequence_construct, 1, 1, 0},
+    {"SequenceInsert", sd_host_sequence_insert, 2, 1, 0},
+    {"SequenceErase", sd_host_sequence_erase, 1, 1, 0},
+    {"SequenceAt", sd_host_sequence_at, 2, 1, 0},
+    {"SequenceLength", sd_host_sequence_length, 1, 1, 0},
+    {"SplitToSequence", sd_host_split_to_sequence, 1, 1, 2},
+    {"ConcatFromSequence", sd_host_concat_from_sequence, 1, 1, 2},
+    {"Optional", sd_host_optional, 0, 1, 0},
+    {"OptionalHasElement", sd_host_optional_has, 0, 1, 1},
+    {"OptionalGetElement", sd_host_optional_get, 1, 1, 1},
+    {"sard.Box", sd_host_box, 1, 1, 0},
+    {"sard.Unbox", sd_host_unbox, 1, 1, 0},
+    {"sard.BoxRank", sd_host_box_rank, 1, 1, 0},
 };
 
 const sd_host_op *sd_host_find(const char *name) {

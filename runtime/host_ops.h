@@ -13,6 +13,21 @@ sard_status *sd_host_reshape_dims(sd_host_call *c);
 sard_status *sd_host_unique(sd_host_call *c); // runtime/host_unique.c
 sard_status *sd_host_topk(sd_host_call *c);   // runtime/host_topk.c
 sard_status *sd_host_nms(sd_host_call *c);    // runtime/host_nms.c
+// runtime/host_object.c
+sard_status *sd_host_sequence_empty(sd_host_call *c);
+sard_status *sd_host_sequence_construct(sd_host_call *c);
+sard_status *sd_host_sequence_insert(sd_host_call *c);
+sard_status *sd_host_sequence_erase(sd_host_call *c);
+sard_status *sd_host_sequence_at(sd_host_call *c);
+sard_status *sd_host_sequence_length(sd_host_call *c);
+sard_status *sd_host_split_to_sequence(sd_host_call *c);
+sard_status *sd_host_concat_from_sequence(sd_host_call *c);
+sard_status *sd_host_optional(sd_host_call *c);
+sard_status *sd_host_optional_has(sd_host_call *c);
+sard_status *sd_host_optional_get(sd_host_call *c);
+sard_status *sd_host_box(sd_host_call *c);
+sard_status *sd_host_unbox(sd_host_call *c);
+sard_status *sd_host_box_rank(sd_host_call *c);
 // runtime/host_image.c
 sard_status *sd_host_decode_image(sd_host_call *c);
 // runtime/host_sizes.c

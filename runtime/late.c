@@ -199,7 +199,7 @@ void sd_late_release(sard_session *s, uint32_t scope, uint32_t from, uint32_t to
 }
 
 static sard_status *over_limit(const sard_session *s, uint64_t size) {
-  uint64_t held = s->memory_size + s->late.bytes + s->late.scratch_size;
+  uint64_t held = s->memory_size + s->late.bytes + s->late.scratch_size + sd_objects_bytes(s->values.objects);
   if (!s->memory_limit || (held <= s->memory_limit && size <= s->memory_limit - held)) return NULL;
   return SD_ERR(NOMEM, "the data needs %llu bytes of activation memory beyond %llu, the memory-limit is %llu",
                 (unsigned long long)size, (unsigned long long)held, (unsigned long long)s->memory_limit);

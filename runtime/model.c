@@ -6,6 +6,7 @@
 #include "runtime/base/alloc.h"
 #include "runtime/base/str.h"
 #include "runtime/dimcode.h"
+#include "runtime/objects.h"
 
 void sd_model_hold(sard_model *m) { atomic_fetch_add_explicit(&m->refs, 1, memory_order_relaxed); }
 
@@ -16,6 +17,7 @@ void sard_model_free(sard_model *m) {
   sd_free(m->consts);
   sd_free(m->dim_value);
   sd_free(m->dim_known);
+  sd_strtab_free(m->strings);
   sd_free_aligned(m->head);
   sd_free(m->pieces);
   if (m->release) m->release(m->user);
@@ -151,6 +153,20 @@ static sard_status *count_steps(sard_model *m) {
   return NULL;
 }
 
+// String i of the artifact must have the number i: they are distinct, and the first one is empty.
+static sard_status *load_strings(sard_model *m) {
+  const sd_art *a = &m->art;
+  m->strings = sd_strtab_new(NULL);
+  if (!m->strings) return SD_ERR(NOMEM, "out of memory while loading a model");
+  for (uint32_t i = 0; i < a->n_strings; i++) {
+    const char *text = sd_art_text(a, a->strings[i]);
+    uint64_t number;
+    if (!sd_strtab_add(m->strings, text, strlen(text), &number)) return SD_ERR(NOMEM, "out of memory for the strings of a model");
+    if (number != i) return SD_ERR(MODEL, "the artifact is damaged: its string %u occurs twice", i);
+  }
+  return NULL;
+}
+
 static sard_status *load(sard_model *m) {
   SD_TRY(open_bytes(m));
   SD_TRY(sd_verify_artifact(&m->art));
@@ -161,6 +177,7 @@ static sard_status *load(sard_model *m) {
   SD_TRY(sd_dimcode_static(&m->art, m->dim_value, m->dim_known));
   SD_TRY(place_consts(m));
   SD_TRY(count_steps(m));
+  SD_TRY(load_strings(m));
   return load_code(m);
 }
 
@@ -257,6 +274,9 @@ sard_status *sard_model_io(const sard_model *m, int is_output, int index, sard_t
   const sd_art *a = &m->art;
   const sard_art_io *io = &a->io[is_output ? a->n_in + (uint32_t)index : (uint32_t)index];
   *out = (sard_tensor_desc){.size = sizeof *out, .dtype = (int32_t)io->dtype, .rank = (int32_t)io->rank};
+  static const int32_t kinds[] = {0, 0, SARD_SEQUENCE, SARD_OPTIONAL, SARD_MAP};
+  if (io->kind > SD_OBJ_TENSOR) out->dtype = kinds[io->kind];
+  if (io->kind == SD_OBJ_TENSOR) out->dtype = (int32_t)io->item, out->rank = -1;
   out->name = sd_art_text(a, io->name);
   for (uint32_t i = 0; i < io->rank; i++) {
     uint32_t slot = a->lists[io->dims + i];
@@ -265,6 +285,11 @@ sard_status *sard_model_io(const sard_model *m, int is_output, int index, sard_t
       out->symbols[i] = io->symbols == SARD_ART_NONE ? "" : sd_art_text(a, a->lists[io->symbols + i]);
   }
   return NULL;
+}
+
+const char *sard_model_io_type(const sard_model *m, int is_output, int index) {
+  if (!m || index < 0 || index >= sard_model_io_count(m, is_output)) return "";
+  return sd_art_text(&m->art, m->art.io[is_output ? m->art.n_in + (uint32_t)index : (uint32_t)index].type);
 }
 
 sard_status *sard_model_save(const sard_model *m, const char *path) {

@@ -3,6 +3,7 @@
 #include <stdatomic.h>
 
 #include "runtime/artifact_read.h"
+#include "runtime/base/strtab.h"
 #include "runtime/code_elf.h"
 #include "runtime/options.h"
 #include "runtime/pool.h"
@@ -38,6 +39,7 @@ struct sard_model {
   int64_t *dim_value;    // slots that depend on no symbol
   uint8_t *dim_known;
   uint32_t n_step_bufs, n_step_dims; // sums over the steps
+  sd_strtab *strings;    // of its constants
   void (*release)(void *);
   void *user;
 };
@@ -64,7 +66,12 @@ struct sard_tensor {
   void (*release)(void *); // NULL and `owned`: sd_free_aligned
   void *user;
   bool owned;
+  sd_strtab *texts;    // of strings that it owns
+  sard_tensor **items; // of a sequence, optional or map
+  int64_t n_items;
 };
+// Element i of a tensor of strings: a copy of n bytes.
+sard_status *sd_tensor_put_string(sard_tensor *t, uint64_t i, const char *text, size_t n);
 // Bytes of a dense tensor; SARD_E_USAGE for bad rank, dims, strides or dtype, naming `what`.
 sard_status *sd_tensor_size(const sard_tensor_desc *d, const char *what, uint64_t *out_bytes);
 // "f32[2,3]" into a buffer.

@@ -11,6 +11,10 @@ void sard_session_free(sard_session *s) {
   void *tables[] = {s->sym,      s->new_sym,  s->dim, s->offset, s->items, s->work,
                     s->step_buf, s->step_dim, s->buf, s->made,   s->times, s->buf_at, s->dim_at};
   for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) sd_free(tables[i]);
+  for (uint32_t i = 0; s->taken && i < s->model->art.n_in; i++) sd_free_aligned(s->taken[i]);
+  sd_free(s->taken);
+  sd_strtab_free(s->values.strings);
+  sd_objects_free(s->values.objects);
   if (s->model) sd_late_free(s);
   sd_free_aligned(s->memory);
   sard_model_free(s->model);
@@ -33,6 +37,9 @@ static bool make_tables(sard_session *s) {
   s->times = sd_calloc(s->profile ? a->n_steps : 1, sizeof *s->times);
   s->buf_at = sd_calloc(a->n_steps, sizeof *s->buf_at);
   s->dim_at = sd_calloc(a->n_steps, sizeof *s->dim_at);
+  s->taken = sd_calloc(a->n_in, sizeof *s->taken);
+  s->values = (sd_values){sd_strtab_new(s->model->strings), sd_objects_new()};
+  if (!s->taken || !s->values.strings || !s->values.objects) return false;
   if (!s->sym || !s->new_sym || !s->dim || !s->offset || !s->items || !s->work || !s->buf || !s->step_buf || !s->step_dim ||
       !s->made || !s->times || !s->buf_at || !s->dim_at)
     return false;
@@ -106,6 +113,9 @@ static sard_status *bind_and_run(sard_session *s, sard_tensor *const *in, int n_
   const sd_art *a = &s->model->art;
   if (n_out < 0 || (uint32_t)n_out != a->n_out)
     return SD_ERR(USAGE, "%d outputs are given, the model has %u", n_out, a->n_out);
+  sd_strtab_reset(s->values.strings);
+  sd_objects_reset(s->values.objects);
+  sd_objects_limit(s->values.objects, s->memory_limit);
   SD_TRY(sd_bind_inputs(s, in, n_in));
   for (uint32_t i = 0; i < a->n_out; i++) {
     if (out[i]) SD_TRY(check_overlap(s, in, out, i));
@@ -118,11 +128,19 @@ static sard_status *bind_and_run(sard_session *s, sard_tensor *const *in, int n_
   return NULL;
 }
 
+static sard_status *run_and_finish(sard_session *s, sard_tensor *const *in, int n_in, sard_tensor *const *out, int n_out) {
+  sard_status *st = bind_and_run(s, in, n_in, out, n_out), *finish = NULL;
+  if (n_out >= 0 && (uint32_t)n_out == s->model->art.n_out) finish = sd_bind_finish(s, out, st != NULL);
+  if (!st) return finish;
+  sard_status_free(finish);
+  return st;
+}
+
 sard_status *sard_session_run(sard_session *s, sard_tensor *const *in, int n_in, sard_tensor **out, int n_out) {
   if (!s || (n_in > 0 && !in) || (n_out > 0 && !out))
     return SD_ERR(USAGE, "sard_session_run: session, inputs and outputs must not be NULL");
   atomic_store(&s->cancel, 0);
-  sard_status *st = bind_and_run(s, in, n_in, out, n_out);
+  sard_status *st = run_and_finish(s, in, n_in, out, n_out);
   for (uint32_t i = 0; i < s->model->art.n_out; i++) {
     if (!s->made[i]) continue;
     if (st)
@@ -143,6 +161,8 @@ sard_status *sard_session_reset(sard_session *s) {
   s->memory = NULL;
   s->memory_size = 0;
   sd_late_reset(s);
+  sd_strtab_reset(s->values.strings);
+  sd_objects_reset(s->values.objects);
   return NULL;
 }
 
@@ -176,7 +196,7 @@ sard_status *sard_session_stats(sard_session *s, char **json) {
                  "\"memory_bytes\":%llu,\"profile\":%s,\"steps\":[",
           (unsigned long long)s->runs, (unsigned long long)s->plans, s->workers, (unsigned long long)s->arena_need,
           (unsigned long long)s->scratch_need * (unsigned)s->workers,
-          (unsigned long long)(s->memory_size + s->late.bytes + s->late.scratch_size),
+          (unsigned long long)(s->memory_size + s->late.bytes + s->late.scratch_size + sd_objects_bytes(s->values.objects)),
           s->profile ? "true" : "false");
   for (uint32_t i = 0; s->profile && i < s->model->art.n_steps; i++) put_step(&text, s, i);
   sd_str_put(&text, "]}");

@@ -5,6 +5,7 @@
 #include "runtime/late.h"
 #include "runtime/model.h"
 #include "runtime/plan.h"
+#include "runtime/values.h"
 
 // Measurements of one step, with option "profile".
 typedef struct sd_step_time { int64_t ns; uint64_t runs; } sd_step_time;
@@ -31,6 +32,8 @@ struct sard_session {
   int64_t *step_dim;
   uint32_t *buf_at, *dim_at; // per step: where its part of these begins
   void **buf; // per buffer
+  sd_values values;
+  void **taken; // per input: its strings or object as numbers, NULL for plain tensors
   sd_late late;
   // outputs of the run at hand that were made by it
   sard_tensor **made;
@@ -43,5 +46,7 @@ sard_status *sd_bind_inputs(sard_session *s, sard_tensor *const *in, int n_in);
 // Checks output i, or makes it (into s->made). One whose size the run decides is left to sd_bind_late_output, after it.
 sard_status *sd_bind_output(sard_session *s, uint32_t i, sard_tensor *given);
 sard_status *sd_bind_late_output(sard_session *s, uint32_t i, sard_tensor *given);
+// What steps wrote as numbers becomes strings, sequences, optionals, maps; `failed`: the run did not come to its end.
+sard_status *sd_bind_finish(sard_session *s, sard_tensor *const *given, bool failed);
 // Runs all steps; buffers are bound.
 sard_status *sd_execute(sard_session *s);

@@ -6,7 +6,15 @@
 #include "runtime/base/dtype.h"
 #include "runtime/model.h"
 
+static const char *value_text(int32_t dtype) {
+  return dtype == SARD_SEQUENCE ? "a sequence" : dtype == SARD_OPTIONAL ? "an optional" : "a map";
+}
+
 const char *sd_tensor_text(int32_t dtype, int32_t rank, const int64_t *dims, char *out, size_t size) {
+  if (dtype >= SARD_SEQUENCE) {
+    snprintf(out, size, "%s", value_text(dtype));
+    return out;
+  }
   size_t n = (size_t)snprintf(out, size, "%s[", sd_dtype_name((sd_dtype)dtype));
   for (int32_t i = 0; i < rank && n < size; i++)
     n += (size_t)snprintf(out + n, size - n, "%s%lld", i ? "," : "", (long long)dims[i]);
@@ -31,8 +39,7 @@ sard_status *sd_tensor_size(const sard_tensor_desc *d, const char *what, uint64_
   if (d->rank < 0 || d->rank > SARD_MAX_RANK)
     return SD_ERR(USAGE, "%s has rank %d, the limit is %d", what, d->rank, SARD_MAX_RANK);
   if (d->device) return SD_ERR(UNSUPPORTED, "%s lies on device %d, only the CPU (0) is supported", what, d->device);
-  if (d->dtype == SARD_STRING) return SD_ERR(UNSUPPORTED, "%s: tensors of strings are not supported yet", what);
-  if (sd_dtype_bits((sd_dtype)d->dtype) == 0) return SD_ERR(USAGE, "%s has unknown element type %d", what, d->dtype);
+  if (!sd_dtype_of_tensors(d->dtype)) return SD_ERR(USAGE, "%s has unknown element type %d", what, d->dtype);
   uint64_t count = 1;
   for (int32_t i = 0; i < d->rank; i++)
     if (d->dims[i] < 0) return SD_ERR(USAGE, "%s: dim %d is %lld", what, i, (long long)d->dims[i]);
@@ -75,6 +82,7 @@ sard_status *sard_tensor_new(sard_context *ctx, const sard_tensor_desc *desc, sa
   // The slack may be read, never used, by vector code.
   t->data = sd_alloc_aligned(t->bytes + 64);
   t->owned = true;
+  if (t->data && desc->dtype == SARD_STRING) memset(t->data, 0, t->bytes);
   if (t->data) return NULL;
   unsigned long long bytes = t->bytes;
   sard_tensor_free(t);
@@ -118,10 +126,74 @@ void *sard_tensor_data(sard_tensor *t, sard_tensor_desc *desc_out) {
   return t->data;
 }
 
+sard_status *sd_tensor_put_string(sard_tensor *t, uint64_t i, const char *text, size_t n) {
+  uint64_t number;
+  if (t->desc.dtype != SARD_STRING || !t->owned) return SD_ERR(USAGE, "the tensor is none of strings that it owns");
+  if (i >= t->bytes / sizeof(char *)) return SD_ERR(USAGE, "string %llu of %llu", (unsigned long long)i, (unsigned long long)(t->bytes / sizeof(char *)));
+  if (!t->texts) t->texts = sd_strtab_new(NULL);
+  if (!t->texts || !sd_strtab_add(t->texts, text, n, &number)) return SD_ERR(NOMEM, "out of memory for a string of %zu bytes", n);
+  ((const char **)t->data)[i] = sd_strtab_text(t->texts, number);
+  return NULL;
+}
+
+sard_status *sard_tensor_set_string(sard_tensor *t, int64_t index, const char *text) {
+  if (!t || !text || index < 0) return SD_ERR(USAGE, "sard_tensor_set_string: tensor and text must not be NULL, index not negative");
+  return sd_tensor_put_string(t, (uint64_t)index, text, strlen(text));
+}
+
+// ---- sequences, optionals, maps ----
+
+static sard_status *check_map(sard_tensor *const *items, int64_t n) {
+  const sard_tensor *k = n > 0 ? items[0] : NULL, *v = n > 1 ? items[1] : NULL;
+  if (n != 2 || k->desc.rank != 1 || v->desc.rank != 1 || k->desc.dims[0] != v->desc.dims[0] || v->desc.dtype >= SARD_SEQUENCE ||
+      (k->desc.dtype != SARD_I64 && k->desc.dtype != SARD_STRING))
+    return SD_ERR(USAGE, "a map has keys (int64 or strings) and values, two tensors of rank 1 and of the same length");
+  return NULL;
+}
+
+static sard_status *check_items(int kind, sard_tensor *const *items, int64_t n) {
+  if (kind != SARD_SEQUENCE && kind != SARD_OPTIONAL && kind != SARD_MAP) return SD_ERR(USAGE, "there is no kind of value %d", kind);
+  if (n < 0 || (n && !items) || (kind == SARD_OPTIONAL && n > 1)) return SD_ERR(USAGE, "%s of %lld items", value_text(kind), (long long)n);
+  for (int64_t i = 0; i < n; i++)
+    if (!items[i]) return SD_ERR(USAGE, "item %lld is NULL", (long long)i);
+  return kind == SARD_MAP ? check_map(items, n) : NULL;
+}
+
+static sard_status *new_value(int kind, sard_tensor *const *items, int64_t n, sard_tensor **out) {
+  SD_TRY(check_items(kind, items, n));
+  sard_tensor *t = sd_calloc(1, sizeof *t);
+  sard_tensor **copy = sd_calloc((size_t)n + 1, sizeof *copy);
+  if (!t || !copy) {
+    sd_free(t);
+    sd_free(copy);
+    return SD_ERR(NOMEM, "out of memory for %s of %lld items", value_text(kind), (long long)n);
+  }
+  if (n) memcpy(copy, items, (size_t)n * sizeof *copy);
+  t->desc = (sard_tensor_desc){.size = sizeof t->desc, .dtype = kind, .name = ""};
+  t->items = copy, t->n_items = n;
+  *out = t;
+  return NULL;
+}
+
+sard_status *sard_value_new(sard_context *ctx, int kind, sard_tensor *const *items, int64_t n, sard_tensor **out) {
+  (void)ctx;
+  sard_status *st = out ? NULL : SD_ERR(USAGE, "sard_value_new: out must not be NULL");
+  if (out) *out = NULL;
+  if (!st) st = new_value(kind, items, n, out);
+  for (int64_t i = 0; st && items && i < n; i++) sard_tensor_free(items[i]);
+  return st;
+}
+
+int64_t sard_value_count(const sard_tensor *t) { return t ? t->n_items : 0; }
+sard_tensor *sard_value_item(const sard_tensor *t, int64_t i) { return t && i >= 0 && i < t->n_items ? t->items[i] : NULL; }
+
 void sard_tensor_free(sard_tensor *t) {
   if (!t) return;
   if (t->owned) sd_free_aligned(t->data);
   if (t->release) t->release(t->user);
+  for (int64_t i = 0; i < t->n_items; i++) sard_tensor_free(t->items[i]);
+  sd_free(t->items);
+  sd_strtab_free(t->texts);
   sd_free(t->name);
   sd_free(t);
 }

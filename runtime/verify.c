@@ -5,6 +5,7 @@
 #include "runtime/base/alloc.h"
 #include "runtime/base/dtype.h"
 #include "runtime/dimcode.h"
+#include "runtime/objects.h"
 
 enum { MAX_DEPTH = 64, MAX_LIST = 1 << 14 }; // lists may overlap: without a limit a small file could ask for endless checks
 
@@ -77,6 +78,9 @@ static sard_status *check_io(const sd_art *a, uint32_t i) {
   if (io->rank > SARD_ART_MAXRANK)
     return BAD("%s %u has rank %u, the limit is %d", what, index, io->rank, SARD_ART_MAXRANK);
   if (sd_dtype_bits((sd_dtype)io->dtype) == 0) return BAD("%s %u has unknown element type %u", what, index, io->dtype);
+  SD_TRY(check_text(a, io->type, what, index));
+  if (io->kind > SD_OBJ_MAP || (io->kind == SD_OBJ_NONE) != (io->dtype != SD_OBJECT) || (io->kind && io->rank) || (io->item && !sd_dtype_of_tensors(io->item)))
+    return BAD("%s %u is of unknown kind %u", what, index, io->kind);
   SD_TRY(check_list(a, io->dims, io->rank, a->n_dims, what, index));
   if (io->symbols != SARD_ART_NONE) SD_TRY(check_list(a, io->symbols, io->rank, (uint32_t)a->text_size, what, index));
   if (io->buf == SARD_ART_NONE) return output ? BAD("output %u has no buffer", index) : NULL;
@@ -250,6 +254,7 @@ static sard_status *check_tables(const sd_art *a, int64_t *value, uint8_t *known
     SD_TRY(check_slot(a, a->checks[i].b, "check", i));
     SD_TRY(check_text(a, a->checks[i].name, "check", i));
   }
+  for (uint32_t i = 0; i < a->n_strings; i++) SD_TRY(check_text(a, a->strings[i], "string", i));
   for (uint32_t i = 0; i < a->n_kernels; i++) SD_TRY(check_kernel(a, i));
   SD_TRY(check_late(a));
   for (uint32_t i = 0; i < a->n_steps; i++) SD_TRY(check_step(a, i, value, known));

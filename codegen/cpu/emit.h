@@ -231,4 +231,4 @@ typedef struct sd_object_thread {
 sard_status *sd_object_begin(sd_object_thread **out); // frees what is left over; context and empty scratch arena
 void sd_object_end(sd_object_thread *th);             // frees module and builders
 // Runs the passes and emits th->m; `out` keeps the bytes.
-sard_status *sd_object_emit(sd_object_thread *th, const sd_isa *isa, int opt, const char *symbol, sd_arena *out, sd_object *o);
+sard_status *sd_object_emit(sd_object_thread *th, const sd_isa *isa, int opt, const char *symbol, sd_arena *out, sd_machine_code *o);

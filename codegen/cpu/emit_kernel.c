@@ -270,7 +270,7 @@ static void check_depth(sd_emit *E) { // before anything walks the expressions w
     }
 }
 
-static sard_status *emit(sd_object_thread *th, sd_emit *E, const char *symbol, int opt, sd_arena *out, sd_object *o) {
+static sard_status *emit(sd_object_thread *th, sd_emit *E, const char *symbol, int opt, sd_arena *out, sd_machine_code *o) {
   layout l = {0};
   prepare(E);
   check_depth(E);
@@ -282,13 +282,13 @@ static sard_status *emit(sd_object_thread *th, sd_emit *E, const char *symbol, i
   make_types(E);
   emit_function(E, &l, symbol);
   if (E->error) return E->error;
-  *o = (sd_object){.n_dims = E->dims.len, .tiles = l.tiles, .scratch = l.scratch};
+  *o = (sd_machine_code){.n_dims = E->dims.len, .tiles = l.tiles, .scratch = l.scratch};
   SD_TRY(sd_object_emit(th, E->isa, opt, symbol, out, o));
   o->dims = sd_arena_dup(out, E->dims.at, E->dims.len * sizeof *E->dims.at);
   return NULL;
 }
 
-sard_status *sd_emit_llvm(const sd_kernel *k, const sd_isa *isa, const char *symbol, int opt, sd_arena *out, sd_object *o) {
+sard_status *sd_emit_llvm(const sd_kernel *k, const sd_isa *isa, const char *symbol, int opt, sd_arena *out, sd_machine_code *o) {
   sd_object_thread *th;
   jmp_buf oom;
   SD_TRY(sd_object_begin(&th));

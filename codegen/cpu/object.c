@@ -147,7 +147,7 @@ static sard_status *run_passes(LLVMModuleRef m, LLVMTargetMachineRef tm, const c
   return st;
 }
 
-sard_status *sd_object_emit(sd_object_thread *th, const sd_isa *isa, int opt, const char *symbol, sd_arena *out, sd_object *o) {
+sard_status *sd_object_emit(sd_object_thread *th, const sd_isa *isa, int opt, const char *symbol, sd_arena *out, sd_machine_code *o) {
   LLVMTargetMachineRef tm = NULL;
   LLVMModuleRef m = th->m;
   char *msg = NULL;

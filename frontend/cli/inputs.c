@@ -139,7 +139,7 @@ static sard_status *settle_shape(maker *k, sard_tensor_desc *d) {
   const char *shape;
   sard_tensor_desc model = *d;
   SD_TRY(value_of(k, "shape", ':', d->name, &shape));
-  if (shape) {
+  if (shape && model.rank >= 0) {
     SD_TRY(read_shape(shape, d, d->name));
     if (d->rank != model.rank)
       return SD_ERR(USAGE, "--shape: input '%s' is %s, of rank %d, but '%s' has rank %d", d->name,
@@ -191,7 +191,18 @@ static sard_status *make_filled(maker *k, int i, const sard_tensor_desc *model, 
   sard_tensor_desc d = *model;
   int64_t seed = 0;
   SD_TRY(sd_args_int(k->c, "seed", 0, INT64_MAX, &seed));
-  if (d.dtype == SARD_STRING) return SD_ERR(UNSUPPORTED, "input '%s' has strings, which cannot be made up", d.name);
+  if (d.dtype == SARD_STRING || d.dtype >= SARD_SEQUENCE)
+    return sd_status_field(SD_ERR(USAGE, "input '%s' is %s, which cannot be made up", d.name, sard_model_io_type(k->m->model, 0, i)),
+                           SARD_TEXT_HINT, "give a file: --input %s=@FILE.pb, or a folder with --inputs", d.name);
+  if (d.rank < 0) {
+    const char *shape;
+    SD_TRY(value_of(k, "shape", ':', d.name, &shape));
+    if (!shape) return sd_status_field(SD_ERR(USAGE, "input '%s' may have any rank", d.name), SARD_TEXT_HINT, "give its shape with --shape %s:..., or a file", d.name);
+    SD_TRY(read_shape(shape, &d, d.name));
+    SD_TRY(sard_tensor_new(k->m->ctx, &d, &k->out->at[i]));
+    fill(k->out->at[i], how, (uint64_t)seed * 1000003u + (uint64_t)i);
+    return NULL;
+  }
   SD_TRY(settle_shape(k, &d));
   SD_TRY(sard_tensor_new(k->m->ctx, &d, &k->out->at[i]));
   fill(k->out->at[i], how, (uint64_t)seed * 1000003u + (uint64_t)i);
@@ -258,7 +269,7 @@ static sard_status *make_list(maker *k, int i, const sard_tensor_desc *model, co
 
 static sard_status *read_file(maker *k, int i, const sard_tensor_desc *model, const char *path) {
   sard_tensor_desc d;
-  SD_TRY(sd_tensor_read(k->m->ctx, path, &k->out->at[i]));
+  SD_TRY(sd_value_read(k->m->ctx, path, model->dtype, &k->out->at[i]));
   sard_tensor_data(k->out->at[i], &d);
   int other = d.name && *d.name ? find_input(k, d.name) : i;
   if (other >= 0 && other != i)

@@ -96,7 +96,9 @@ void sd_model_unload(sd_cli_model *m) {
 
 const char *sd_model_type(sd_cli *c, const sard_tensor_desc *d) {
   sd_str s = {0};
+  if (d->dtype >= SARD_SEQUENCE) return d->dtype == SARD_SEQUENCE ? "sequence" : d->dtype == SARD_OPTIONAL ? "optional" : "map";
   sd_strf(&s, "%s[", sd_dtype_name((sd_dtype)d->dtype));
+  if (d->rank < 0) sd_str_put(&s, "*");
   for (int i = 0; i < d->rank; i++) {
     if (i) sd_str_put(&s, ",");
     if (d->dims[i] >= 0) sd_strf(&s, "%lld", (long long)d->dims[i]);

@@ -26,7 +26,8 @@ static const char *output_name(running *r, int i) {
 // ---- showing ----
 
 static void put_element(sd_str *s, sd_dtype t, const void *data, uint64_t i) {
-  if (sd_dtype_is_float(t)) sd_strf(s, "%.6g", sd_dtype_get_f64(t, data, i));
+  if (t == SD_STRING) sd_str_json(s, ((const char *const *)data)[i]);
+  else if (sd_dtype_is_float(t)) sd_strf(s, "%.6g", sd_dtype_get_f64(t, data, i));
   else if (t == SD_U64)
     sd_strf(s, "%llu", (unsigned long long)sd_dtype_get_i64(t, data, i));
   else
@@ -43,6 +44,7 @@ static void json_number(sd_str *s, double v) {
 static void measure(sd_dtype t, const void *data, uint64_t n, double *least, double *mean, double *most,
                     uint64_t *nans) {
   double sum = 0;
+  if (t == SD_STRING) n = 0;
   *least = INFINITY, *most = -INFINITY, *nans = 0;
   for (uint64_t i = 0; i < n; i++) {
     double v = sd_dtype_is_float(t) ? sd_dtype_get_f64(t, data, i) : (double)sd_dtype_get_i64(t, data, i);
@@ -57,33 +59,65 @@ static void measure(sd_dtype t, const void *data, uint64_t n, double *least, dou
   if (n == *nans) *least = *most = NAN;
 }
 
+// Type, extremes and the first elements of a tensor; the items of a value, a line each.
+static void show_value(running *r, sd_str *s, sard_tensor *t, int64_t print, int depth) {
+  sard_tensor_desc d;
+  const void *data = sard_tensor_data(t, &d);
+  uint64_t n = 1, nans;
+  double least, mean, most;
+  sd_str_put(s, sd_model_type(r->c, &d));
+  if (d.dtype >= SARD_SEQUENCE) {
+    int64_t items = sard_value_count(t);
+    sd_strf(s, " of %lld", (long long)items);
+    for (int64_t i = 0; i < items && i < print; i++) {
+      sd_strf(s, "\n%*s[%lld] ", 2 * depth + 2, "", (long long)i);
+      show_value(r, s, sard_value_item(t, i), print, depth + 1);
+    }
+    if (items > print) sd_strf(s, "\n%*s...", 2 * depth + 2, "");
+    return;
+  }
+  for (int k = 0; k < d.rank; k++) n *= (uint64_t)d.dims[k];
+  measure((sd_dtype)d.dtype, data, n, &least, &mean, &most, &nans);
+  if (n > 1 && d.dtype != SARD_STRING) sd_strf(s, "  min %.6g  mean %.6g  max %.6g", least, mean, most);
+  if (nans) sd_strf(s, "  NaN %llu", (unsigned long long)nans);
+  for (uint64_t k = 0; k < n && k < (uint64_t)print; k++) {
+    if (k) sd_str_put(s, " ");
+    else sd_strf(s, "\n%*s", 2 * depth + 2, "");
+    put_element(s, (sd_dtype)d.dtype, data, k);
+  }
+  if (print && n > (uint64_t)print) sd_str_put(s, " ...");
+}
+
+static void json_tensor(sd_str *j, sard_tensor *t, const sard_tensor_desc *d) {
+  const void *data = sard_tensor_data(t, NULL);
+  uint64_t n = 1, nans;
+  double least, mean, most;
+  for (int k = 0; k < d->rank; k++) n *= (uint64_t)d->dims[k];
+  sd_strf(j, ",\"dtype\":\"%s\",\"dims\":[", sd_dtype_name((sd_dtype)d->dtype));
+  for (int k = 0; k < d->rank; k++) sd_strf(j, "%s%lld", k ? "," : "", (long long)d->dims[k]);
+  sd_str_put(j, "]");
+  if (d->dtype == SARD_STRING) return;
+  measure((sd_dtype)d->dtype, data, n, &least, &mean, &most, &nans);
+  sd_str_put(j, ",\"min\":"), json_number(j, least);
+  sd_str_put(j, ",\"mean\":"), json_number(j, mean);
+  sd_str_put(j, ",\"max\":"), json_number(j, most);
+  sd_strf(j, ",\"nans\":%llu", (unsigned long long)nans);
+}
+
 static void show_output(running *r, int i, int64_t print) {
   sd_cli *c = r->c;
   sard_tensor_desc d;
-  const void *data = sard_tensor_data(r->out.at[i], &d);
   const char *name = output_name(r, i);
-  uint64_t n = 1, nans;
-  double least, mean, most;
   sd_str s = {0};
-  for (int k = 0; k < d.rank; k++) n *= (uint64_t)d.dims[k];
-  measure((sd_dtype)d.dtype, data, n, &least, &mean, &most, &nans);
-  sd_strf(&s, "%s %s", name, sd_model_type(c, &d));
-  if (n > 1) sd_strf(&s, "  min %.6g  mean %.6g  max %.6g", least, mean, most);
-  if (nans) sd_strf(&s, "  NaN %llu", (unsigned long long)nans);
-  for (uint64_t k = 0; k < n && k < (uint64_t)print; k++) {
-    sd_str_put(&s, k ? " " : "\n  ");
-    put_element(&s, (sd_dtype)d.dtype, data, k);
-  }
-  if (print && n > (uint64_t)print) sd_str_put(&s, " ...");
-  sd_cli_say(c, "%s\n", s.p ? s.p : "");
+  sard_tensor_data(r->out.at[i], &d);
+  show_value(r, &s, r->out.at[i], print, 0);
+  sd_cli_say(c, "%s %s\n", name, s.p ? s.p : "");
   sd_str_free(&s);
   sd_strf(&c->json, "%s{\"name\":", i ? "," : ""), sd_str_json(&c->json, name);
-  sd_strf(&c->json, ",\"dtype\":\"%s\",\"dims\":[", sd_dtype_name((sd_dtype)d.dtype));
-  for (int k = 0; k < d.rank; k++) sd_strf(&c->json, "%s%lld", k ? "," : "", (long long)d.dims[k]);
-  sd_str_put(&c->json, "],\"min\":"), json_number(&c->json, least);
-  sd_str_put(&c->json, ",\"mean\":"), json_number(&c->json, mean);
-  sd_str_put(&c->json, ",\"max\":"), json_number(&c->json, most);
-  sd_strf(&c->json, ",\"nans\":%llu}", (unsigned long long)nans);
+  if (d.dtype >= SARD_SEQUENCE)
+    sd_strf(&c->json, ",\"type\":\"%s\",\"items\":%lld", sd_model_type(c, &d), (long long)sard_value_count(r->out.at[i]));
+  else json_tensor(&c->json, r->out.at[i], &d);
+  sd_str_put(&c->json, "}");
 }
 
 static sard_status *show(running *r) {
@@ -138,7 +172,9 @@ static sard_status *expect_one(running *r, const char *dir, int i, bool *passed)
   sd_diff d;
   SD_TRY(sd_args_number(r->c, "rtol", 0, 1e30, &rtol));
   SD_TRY(sd_args_number(r->c, "atol", 0, 1e30, &atol));
-  SD_TRY(sd_tensor_read(r->m.ctx, sd_files_path(r->c, dir, "output_%d.pb", i), &want));
+  sard_tensor_desc kind;
+  sard_tensor_data(r->out.at[i], &kind);
+  SD_TRY(sd_value_read(r->m.ctx, sd_files_path(r->c, dir, "output_%d.pb", i), kind.dtype, &want));
   sd_diff_tensors(r->c, r->out.at[i], want, rtol, atol, &d);
   sard_tensor_free(want);
   show_diff(r, i, &d);

@@ -100,7 +100,7 @@ static sard_status *import(sd_module *m, sd_arena *tmp, const sard_source *src) 
   if (im->o.source.path) sd_vec_push(m->arena, &m->maps, ((sd_map){im->o.data, im->o.size}));
   sd_external_init(&im->external, m->arena, &im->o.source);
   im->external.module = m;
-  im->tensors = (sd_tensors){m->arena, im->o.spans, &im->external, DENSE_BUDGET};
+  im->tensors = (sd_tensors){m->arena, im->o.spans, &im->external, DENSE_BUDGET, m};
   return run(im);
 }
 

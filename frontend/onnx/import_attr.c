@@ -42,7 +42,6 @@ static const char *unsupported_kind(const Onnx__AttributeProto *p) {
   case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__TENSORS: return "a list of tensors";
   case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__GRAPHS: return "a list of graphs";
   case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__SPARSE_TENSORS: return "a list of sparse tensors";
-  case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__TYPE_PROTO: return "a type";
   case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__TYPE_PROTOS: return "a list of types";
   default: return NULL;
   }
@@ -58,6 +57,16 @@ static sard_status *tensor_attr(sd_import *im, const Onnx__AttributeProto *p, sd
   else
     SD_TRY(sd_tensor_proto_const(&im->tensors, p->t, what, &c));
   *out = (sd_attr){.kind = SD_ATTR_TENSOR, .tensor = c};
+  return NULL;
+}
+
+// A type as text.
+static sard_status *type_attr(sd_import *im, const Onnx__AttributeProto *p, sd_attr *out) {
+  const sd_otype *t = sd_import_otype(im, p->tp, 0);
+  sd_str s = {0};
+  if (!t) return SD_ERR(UNSUPPORTED, "attribute '%s' is a type that Sard has no value for", p->name);
+  sd_otype_print(t, &s);
+  *out = (sd_attr){.kind = SD_ATTR_STRING, .s = sd_arena_keep(im->m->arena, sd_str_take(&s))};
   return NULL;
 }
 
@@ -88,6 +97,7 @@ static sard_status *value_of(sd_import *im, const Onnx__AttributeProto *p, sd_on
     v->kind = SD_ATTR_GRAPH;
     out->body = p->g;
     break;
+  case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__TYPE_PROTO: return type_attr(im, p, v);
   default: return SD_ERR(MODEL, "attribute '%s' has the unknown type %d", p->name, (int)p->type);
   }
   return NULL;

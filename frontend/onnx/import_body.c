@@ -14,6 +14,7 @@ static void new_dims(sd_import *im, const char *name, uint32_t axes, sd_onnx_typ
 
 static void like_operand(const sd_value *from, sd_onnx_type *t) {
   t->unsupported = NULL;
+  t->object = from->object;
   t->dtype = from->dtype, t->rank = from->rank;
   if (t->rank > 0) memcpy(t->dims, from->dims, (size_t)t->rank * sizeof *t->dims);
 }
@@ -37,7 +38,16 @@ static void scores_type(const sd_node *node, sd_onnx_type *t) {
   int64_t precision = sd_node_int(node, "softmax_precision", q->dtype == SD_F64 ? SD_F64 : SD_F32);
   like_operand(q, t);
   t->dims[3] = k->dims[2];
-  if (precision > 0 && precision < SD_DT_COUNT) t->dtype = (sd_dtype)precision;
+  if (sd_dtype_of_tensors(precision)) t->dtype = (sd_dtype)precision;
+}
+
+// An item of a sequence: its dims differ from item to item.
+static void item_of(sd_import *im, const sd_otype *of, sd_onnx_type *t) {
+  if (!of) return;
+  *t = (sd_onnx_type){.dtype = SD_OBJECT, .object = of};
+  if (of->kind != SD_OBJ_TENSOR || of->rank == SD_RANK_UNKNOWN) return;
+  *t = (sd_onnx_type){.dtype = of->dtype, .rank = of->rank < 0 ? 0 : of->rank};
+  for (int d = 0; d < t->rank; d++) t->dims[d] = sd_dim_fresh(im->m->dims, "item");
 }
 
 void sd_import_body_type(sd_import *im, const sd_node *node, uint32_t i, const char *name, sd_onnx_type *t) {
@@ -52,10 +62,15 @@ void sd_import_body_type(sd_import *im, const sd_node *node, uint32_t i, const c
     return;
   }
   if (!from || from->dtype == SD_DT_NONE || from->rank == SD_RANK_UNKNOWN) return;
+  if (is_op(node, "SequenceMap") && from->object && from->object->kind == SD_OBJ_SEQUENCE) {
+    item_of(im, from->object->of, t);
+    return;
+  }
   uint32_t parts = is_op(node, "Scan") ? (uint32_t)sd_node_int(node, "num_scan_inputs", 0) : 0;
   if (parts && parts <= node->n_in && i >= node->n_in - parts) scan_part(node, i - (node->n_in - parts), from, t);
   else like_operand(from, t);
   if (im->loop == node && im->varying) new_dims(im, name, im->varying[i], t);
+  if (im->loop == node && im->objects[i]) t->object = im->objects[i]; // what the passes before made of it
 }
 
 void sd_import_body_known(sd_import *im, const sd_node *node, uint32_t i, sd_value *v) {
@@ -79,12 +94,20 @@ static sard_status *one_body(sd_import *im, sd_onnx_node *n, sd_node *node, cons
 }
 
 // Marks the axes of states that the body changes; *changed where there are new ones. Ranks and types have to stay.
-static sard_status *find_varying(const sd_node *node, uint32_t first_in, uint32_t first_out, uint32_t *varying, bool *changed) {
+static sard_status *find_varying(const sd_node *node, uint32_t first_in, uint32_t first_out, uint32_t *varying,
+                                 const sd_otype **objects, bool *changed) {
   const sd_graph *g = node->bodies[0];
   *changed = false;
   for (uint32_t i = first_in; i < g->inputs.len && first_out + i - first_in < g->outputs.len; i++) {
     const sd_value *now = g->inputs.at[i], *next = g->outputs.at[first_out + i - first_in];
     if (next->dtype == SD_DT_NONE || next->rank < 0 || now->rank < 0) continue;
+    if (next->dtype == SD_OBJECT && now->dtype == SD_OBJECT) {
+      const sd_otype *both = sd_otype_join(node->graph->module, now->object, next->object);
+      if (!both) return SD_ERR(MODEL, "state '%.200s' of the loop changes its type from pass to pass", now->name);
+      *changed |= both != now->object;
+      objects[i] = both;
+      continue;
+    }
     if (next->dtype != now->dtype || next->rank != now->rank)
       return SD_ERR(UNSUPPORTED, "state '%.200s' of the loop changes its type or rank from pass to pass", now->name);
     for (int d = 0; d < now->rank; d++) {
@@ -116,17 +139,19 @@ static void forget_body(sd_node *node) {
 
 static sard_status *loop_body(sd_import *im, sd_onnx_node *n, sd_node *node, const sd_onnx_attr *a) {
   uint32_t problems = im->problems.len, *varying = SD_NEW_ARRAY(im->tmp, uint32_t, a->body->n_input + 1);
+  const sd_otype **objects = SD_NEW_ARRAY(im->tmp, const sd_otype *, a->body->n_input + 1);
   uint32_t scans = is_op(node, "Scan") ? (uint32_t)sd_node_int(node, "num_scan_inputs", 0) : 0;
   uint32_t first_in = is_op(node, "Loop") ? 2 : 0, first_out = is_op(node, "Loop") ? 1 : 0;
   for (int attempt = 1;; attempt++) {
     const sd_node *outer = im->loop;
     const uint32_t *outer_varying = im->varying;
+    const sd_otype *const *outer_objects = im->objects;
     bool changed;
-    im->loop = node, im->varying = varying;
+    im->loop = node, im->varying = varying, im->objects = objects;
     sard_status *st = one_body(im, n, node, a);
-    im->loop = outer, im->varying = outer_varying;
+    im->loop = outer, im->varying = outer_varying, im->objects = outer_objects;
     if (st || scans) return st; // the states of a scan keep their shape: its shape function checks it
-    SD_TRY(find_varying(node, first_in, first_out, varying, &changed));
+    SD_TRY(find_varying(node, first_in, first_out, varying, objects, &changed));
     if (!changed || attempt == MAX_ATTEMPTS) return NULL;
     if (attempt == MAX_ATTEMPTS - 1)
       for (uint32_t i = first_in; i < a->body->n_input; i++) varying[i] = varying[i] ? UINT32_MAX : 0;

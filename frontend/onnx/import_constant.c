@@ -45,10 +45,10 @@ sard_status *sd_import_constant(sd_import *im, sd_onnx_node *n, sd_value **out) 
   case SD_ATTR_TENSOR: *out = sd_import_const_value(n->scope, name, v->tensor); break;
   case SD_ATTR_INT: *out = simple(n, name, f->dtype, false, 1, sd_arena_dup(keep, &v->i, sizeof v->i)); break;
   case SD_ATTR_FLOAT: *out = simple(n, name, f->dtype, false, 1, sd_arena_dup(keep, &v->f, sizeof v->f)); break;
-  case SD_ATTR_STRING: *out = simple(n, name, f->dtype, false, 1, sd_arena_dup(keep, &v->s, sizeof v->s)); break;
+  case SD_ATTR_STRING: *out = sd_value_const_texts(n->scope->graph, name, &v->s, -1); break;
   case SD_ATTR_INTS: *out = simple(n, name, f->dtype, true, v->n, v->ints); break;
   case SD_ATTR_FLOATS: *out = simple(n, name, f->dtype, true, v->n, v->floats); break;
-  default: *out = simple(n, name, f->dtype, true, v->n, v->strings); break;
+  default: *out = sd_value_const_texts(n->scope->graph, name, v->strings, (int)v->n); break;
   }
   return NULL;
 }

@@ -30,7 +30,7 @@ static bool can_run(const sd_node *n) {
   if (n->n_body || n->op->kind > SD_NESTS) return false;
   for (uint32_t i = 0; i < n->n_in; i++) {
     const sd_value *v = n->in[i];
-    if (v && (!v->data || v->dtype == SD_STRING || v->data->count > MAX_OPERAND)) return false;
+    if (v && (!v->data || v->data->count > MAX_OPERAND)) return false;
   }
   return true;
 }
@@ -49,7 +49,7 @@ static sard_status *from_running(sd_import *im, sd_node *n, const void **out) {
 sard_status *sd_import_fold(sd_import *im, sd_node *n) {
   sd_value *v = n->n_out == 1 ? n->out[0] : NULL;
   uint64_t count;
-  if (!v || v->dtype == SD_DT_NONE || v->dtype == SD_STRING || !count_of(v, &count) || count > MAX_ELEMENTS) return NULL;
+  if (!v || v->dtype == SD_DT_NONE || !count_of(v, &count) || count > MAX_ELEMENTS) return NULL;
   const void *data = v->elems && v->n_elems == count ? from_elems(im, v) : NULL;
   if (!data) SD_TRY(from_running(im, n, &data));
   if (!data) return NULL;

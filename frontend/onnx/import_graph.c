@@ -42,6 +42,7 @@ static sard_status *main_inputs(sd_import *im, sd_scope *scope, const Onnx__Grap
     bool known = !t.unsupported && t.rank != SD_RANK_UNKNOWN;
     sd_value *v =
         known ? sd_graph_input(scope->graph, name, t.dtype, t.rank, t.dims) : sd_value_new(scope->graph, name);
+    v->object = t.object;
     SD_TRY(sd_import_define(im, scope, name, v));
   }
   return NULL;
@@ -71,7 +72,7 @@ static sard_status *check_output(sd_import *im, const Onnx__ValueInfoProto *p, c
   const Onnx__TypeProto *t = p->type;
   if (!t || t->value_case != ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE || v->dtype == SD_DT_NONE) return NULL;
   int declared = t->tensor_type->elem_type;
-  if (declared <= 0 || declared >= SD_DT_COUNT || declared == (int)v->dtype) return NULL;
+  if (!sd_dtype_of_tensors(declared) || declared == (int)v->dtype || v->dtype == SD_OBJECT) return NULL;
   return SD_ERR(MODEL, "the output '%.200s' is declared as %s, but its node gives %s", p->name,
                 sd_dtype_name((sd_dtype)declared), sd_dtype_name(v->dtype));
 }
@@ -129,6 +130,7 @@ static sard_status *body_inputs(sd_import *im, sd_scope *scope, const Onnx__Grap
                                                  t.unsupported ? t.unsupported : ""));
     sd_dtype dtype = t.rank == SD_RANK_UNKNOWN ? SD_DT_NONE : t.dtype;
     sd_value *v = sd_graph_input(scope->graph, name, dtype, t.rank, t.dims);
+    v->object = t.object;
     sd_import_body_known(im, node, (uint32_t)i, v);
     SD_TRY(sd_import_define(im, scope, name, v));
   }

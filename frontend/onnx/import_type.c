@@ -88,26 +88,55 @@ static sard_status *read_dims(sd_import *im, const Onnx__ValueInfoProto *p, cons
   return NULL;
 }
 
+const sd_otype *sd_import_otype(sd_import *im, const Onnx__TypeProto *t, int depth) {
+  sd_module *m = im->m;
+  const sd_otype *of = NULL;
+  if (!t || depth > SD_OTYPE_DEPTH) return NULL;
+  switch (t->value_case) {
+  case ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE: {
+    const Onnx__TensorShapeProto *s = t->tensor_type->shape;
+    if (!sd_dtype_of_tensors(t->tensor_type->elem_type) || (s && s->n_dim > SD_MAX_RANK)) return NULL;
+    return sd_otype_new(m, SD_OBJ_TENSOR, (sd_dtype)t->tensor_type->elem_type, s ? (int)s->n_dim : SD_RANK_UNKNOWN, NULL);
+  }
+  case ONNX__TYPE_PROTO__VALUE_SEQUENCE_TYPE:
+    of = sd_import_otype(im, t->sequence_type->elem_type, depth + 1);
+    return of ? sd_otype_new(m, SD_OBJ_SEQUENCE, SD_DT_NONE, 0, of) : NULL;
+  case ONNX__TYPE_PROTO__VALUE_OPTIONAL_TYPE:
+    of = sd_import_otype(im, t->optional_type->elem_type, depth + 1);
+    return of ? sd_otype_new(m, SD_OBJ_OPTIONAL, SD_DT_NONE, 0, of) : NULL;
+  case ONNX__TYPE_PROTO__VALUE_MAP_TYPE:
+    of = sd_import_otype(im, t->map_type->value_type, depth + 1);
+    if (!of || !sd_dtype_of_tensors(t->map_type->key_type)) return NULL;
+    return sd_otype_new(m, SD_OBJ_MAP, (sd_dtype)t->map_type->key_type, 0, of);
+  default: return NULL;
+  }
+}
+
 sard_status *sd_import_type(sd_import *im, const Onnx__ValueInfoProto *p, bool body, sd_onnx_type *out) {
   *out = (sd_onnx_type){.rank = SD_RANK_UNKNOWN};
   const Onnx__TypeProto *t = p->type;
   if (!t || t->value_case == ONNX__TYPE_PROTO__VALUE__NOT_SET) return NULL;
   if (t->value_case != ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE) {
+    out->object = sd_import_otype(im, t, 0);
+    if (out->object) {
+      out->dtype = SD_OBJECT, out->rank = 0;
+      return NULL;
+    }
     sd_str text = {0};
     sd_import_type_text(t, &text, 0);
-    out->unsupported = sd_arena_printf(im->tmp, "of type %s, only tensors are supported", text.p ? text.p : "?");
+    out->unsupported = sd_arena_printf(im->tmp, "of type %s, which is not supported", text.p ? text.p : "?");
     sd_str_free(&text);
     return NULL;
   }
   int elem = t->tensor_type->elem_type;
-  if (elem < 0 || elem >= SD_DT_COUNT)
+  if (elem && !sd_dtype_of_tensors(elem))
     return SD_ERR(MODEL, "input '%s' has the unknown element type %d", p->name, elem);
   out->dtype = (sd_dtype)elem;
   return t->tensor_type->shape ? read_dims(im, p, t->tensor_type->shape, body, out) : NULL;
 }
 
 static void tensor_text(int elem, const Onnx__TensorShapeProto *s, sd_str *out) {
-  sd_str_put(out, elem > 0 && elem < SD_DT_COUNT ? sd_dtype_name((sd_dtype)elem) : "?");
+  sd_str_put(out, sd_dtype_of_tensors(elem) ? sd_dtype_name((sd_dtype)elem) : "?");
   if (!s) {
     sd_str_put(out, "[...]");
     return;

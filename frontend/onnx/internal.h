@@ -77,6 +77,7 @@ struct sd_import {
   // The loop whose body is being built, and for each input of it the axes (bits) that change from pass to pass.
   const sd_node *loop;
   const uint32_t *varying;
+  const sd_otype *const *objects; // and the types that its sequences and optionals take on
 };
 
 // ---- import_attr.c ----
@@ -152,7 +153,8 @@ typedef struct sd_onnx_type {
   sd_dtype dtype; // SD_DT_NONE when not declared
   int rank;       // SD_RANK_UNKNOWN when not declared
   sd_dim dims[SD_MAX_RANK];
-  const char *unsupported; // in words; NULL for a tensor
+  const sd_otype *object;  // dtype SD_OBJECT: sequence, optional, map, or tensor of any rank
+  const char *unsupported; // in words; NULL for what can be compiled
 } sd_onnx_type;
 // Type of an input. In the main graph (`body` false) a named dim is the symbol of that name, an unnamed one a new
 // symbol
@@ -160,6 +162,8 @@ typedef struct sd_onnx_type {
 sard_status *sd_import_type(sd_import *im, const Onnx__ValueInfoProto *p, bool body, sd_onnx_type *out);
 // Collects the names of the main graph's dims, which decides what "n+1" as a name means.
 void sd_import_collect_symbols(sd_import *im, const Onnx__GraphProto *g);
+// The type of a sequence, optional, map, or of a tensor in one; NULL for what Sard has no value for.
+const sd_otype *sd_import_otype(sd_import *im, const Onnx__TypeProto *t, int depth);
 void sd_import_type_text(const Onnx__TypeProto *t, sd_str *out, int depth);
 
 // ---- import_diag.c ----

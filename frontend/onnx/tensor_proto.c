@@ -16,7 +16,7 @@ static const char *name_of(const Onnx__TensorProto *p) { return p->name && *p->n
 
 // Type, dims, count and bytes; no data yet.
 static sard_status *read_type(sd_tensors *t, const Onnx__TensorProto *p, const char *what, sd_const *c) {
-  if (p->data_type <= 0 || p->data_type >= SD_DT_COUNT)
+  if (!sd_dtype_of_tensors(p->data_type))
     return TENSOR_ERR(MODEL, "unknown element type %d", (int)p->data_type);
   if (p->n_dims > SD_MAX_RANK)
     return TENSOR_ERR(UNSUPPORTED, "rank %zu, at most %d are supported", p->n_dims, SD_MAX_RANK);
@@ -117,12 +117,13 @@ static sard_status *take_uint64(sd_tensors *t, const Onnx__TensorProto *p, const
 }
 
 static sard_status *take_strings(sd_tensors *t, const Onnx__TensorProto *p, const char *what, sd_const *c) {
-  const char **to = SD_NEW_ARRAY(t->arena, const char *, c->count);
+  if (!t->module) return TENSOR_ERR(UNSUPPORTED, "%s", "a tensor of strings");
+  uint64_t *to = sd_arena_aligned(t->arena, c->bytes, 64);
   for (uint64_t i = 0; i < c->count; i++) {
     const ProtobufCBinaryData *s = &p->string_data[i];
     if (s->len && memchr(s->data, 0, s->len))
       return TENSOR_ERR(UNSUPPORTED, "string %llu contains a NUL", (unsigned long long)i);
-    to[i] = s->len ? sd_arena_strndup(t->arena, (const char *)s->data, s->len) : "";
+    to[i] = sd_module_string(t->module, s->len ? (const char *)s->data : "", s->len);
   }
   c->data = to;
   return NULL;

@@ -10,6 +10,7 @@ typedef struct sd_tensors {
   sd_spans spans;
   sd_external *external;  // NULL: external data is an error
   uint64_t dense_budget;  // bytes that sparse tensors may still expand to
+  sd_module *module;      // whose strings the elements of string tensors are; NULL: these are refused
 } sd_tensors;
 
 // The tensor in every encoding. `what` is for messages ("initializer", "attribute 'value' of ..."). The dims, dtype and

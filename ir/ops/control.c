@@ -11,7 +11,7 @@ sard_status *sd_shape_fused(sd_node *n) {
     return SD_SH_ERR(n, INTERNAL, "a fused group has %u outputs, its body %u", n->n_out, g->outputs.len);
   for (uint32_t i = 0; i < n->n_out; i++) {
     const sd_value *v = g->outputs.at[i];
-    SD_TRY(sd_sh_set(n, i, v->dtype, v->rank, v->dims));
+    SD_TRY(sd_sh_set_value(n, i, v));
     if (v->elems) sd_sh_set_elems(n, i, v->elems, v->n_elems);
   }
   return NULL;

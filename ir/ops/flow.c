@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "ir/ops.h"
-#include "ir/ops/shape.h"
+#include "ir/ops/flow.h"
 #include "runtime/host.h"
 
 // ---- sizes that only the run knows ----
@@ -26,6 +26,13 @@ static sd_node *make_define(sd_node *n, sd_value *v, int64_t count, sd_define ho
   sd_node_set_int(d, "sign", how);
   d->name = n->name, d->onnx_index = n->onnx_index;
   return d;
+}
+
+sard_status *sd_flow_size(sd_node *n, sd_value *v, sd_dim *out) {
+  sd_node *d = make_define(n, v, 1, false);
+  SD_TRY(sd_node_infer(d));
+  *out = d->out[0]->elems[0];
+  return NULL;
 }
 
 // A definition of the same value that stands before n.
@@ -113,6 +120,10 @@ sard_status *sd_shape_if(sd_node *n) {
     sd_dim dims[SD_MAX_RANK];
     if (x->dtype == SD_DT_NONE || x->rank < 0 || y->dtype == SD_DT_NONE || y->rank < 0)
       return SD_SH_ERR(n, UNSUPPORTED, "the type of output %u of a branch is not known", i);
+    if (x->dtype == SD_OBJECT && y->dtype == SD_OBJECT) {
+      SD_TRY(sd_sh_set_object(n, i, sd_otype_join(n->graph->module, x->object, y->object)));
+      continue;
+    }
     if (x->dtype != y->dtype) return SD_SH_ERR(n, MODEL, "output %u is %s in one branch and %s in the other", i, sd_dtype_name(x->dtype), sd_dtype_name(y->dtype));
     if (x->rank != y->rank) return SD_SH_ERR(n, UNSUPPORTED, "output %u has rank %d in one branch and %d in the other", i, x->rank, y->rank);
     for (int d = 0; d < x->rank; d++) dims[d] = x->dims[d] == y->dims[d] ? x->dims[d] : sd_sh_late(n, i, d, "branch");
@@ -138,7 +149,7 @@ static sard_status *loop_states(sd_node *n, uint32_t first_in, uint32_t first_bo
     if (v->dtype != state->dtype || v->rank != state->rank || next->dtype != state->dtype || next->rank != state->rank)
       return SD_SH_ERR(n, UNSUPPORTED, "state %u changes its type or rank from pass to pass", i - first_in);
     require_states(n, v, state, next);
-    SD_TRY(sd_sh_set(n, i - first_in, state->dtype, state->rank, state->dims));
+    SD_TRY(sd_sh_set_value(n, i - first_in, state));
   }
   return NULL;
 }
@@ -221,7 +232,7 @@ static void drop_output(sd_graph *g) {
 static void set_text(sd_node *n, const char *name, const char *text) { *sd_node_attr(n, name) = (sd_attr){.kind = SD_ATTR_STRING, .s = text}; }
 
 // The number of the pass as a tensor.
-static sard_status *counter_value(sd_node *n, sd_graph *g, sd_dim counter, sd_value **out) {
+sard_status *sd_flow_counter(sd_node *n, sd_graph *g, sd_dim counter, sd_value **out) {
   const char **texts = SD_NEW_ARRAY(n->graph->module->arena, const char *, 1);
   texts[0] = dim_text(n, counter);
   sd_node *d = sd_node_new(g, g->first, sd_op_find("sard.Dims"), NULL, 0, 1);
@@ -250,6 +261,17 @@ static void take_outputs(sd_node *from, sd_node *to) {
   }
 }
 
+sard_status *sd_flow_for(sd_node *n, sd_value *const *states, uint32_t n_states, sd_dim trip, sd_dim counter) {
+  sd_node *made = sd_node_new(n->graph, n, sd_op_find("sard.For"), states, n_states, n->n_out);
+  set_text(made, "trip", dim_text(n, trip));
+  set_text(made, "counter", dim_text(n, counter));
+  made->name = n->name, made->onnx_index = n->onnx_index;
+  move_body(n, made);
+  take_outputs(n, made);
+  sd_node_remove(n);
+  return sd_node_infer(made);
+}
+
 sard_status *sd_rewrite_loop(sd_node *n) {
   sd_graph *g = n->bodies[0];
   sd_dim trip, counter;
@@ -258,7 +280,7 @@ sard_status *sd_rewrite_loop(sd_node *n) {
   SD_TRY(loop_trip(n, &trip));
   bool counted = trip != SD_DIM_NONE && runs_through(n) && !changes_shape(n);
   counter = counter_of(n, trip);
-  SD_TRY(counter_value(n, g, counter, &pass));
+  SD_TRY(sd_flow_counter(n, g, counter, &pass));
   sd_value_replace(g->inputs.at[0], pass);
   sd_value_replace(yes, sd_value_const(g, "", SD_BOOL, 0, NULL, true_));
   drop_inputs(g, 0, 2);

@@ -22,8 +22,9 @@ static sard_status *read_literal(const sd_node *n, literal *out) {
     case SD_ATTR_INT: return out->dtype = SD_I64, out->data = sd_arena_dup(a, &at->i, sizeof at->i), NULL;
     case SD_ATTR_FLOATS: return out->dtype = SD_F32, out->rank = 1, out->data = at->floats, NULL;
     case SD_ATTR_INTS: return out->dtype = SD_I64, out->rank = 1, out->data = at->ints, NULL;
-    case SD_ATTR_STRING: return out->dtype = SD_STRING, out->data = sd_arena_dup(a, &at->s, sizeof at->s), NULL;
-    case SD_ATTR_STRINGS: return out->dtype = SD_STRING, out->rank = 1, out->data = at->strings, NULL;
+    case SD_ATTR_STRING: return out->dtype = SD_STRING, out->data = sd_value_const_texts(n->graph, "", &at->s, -1)->data->data, NULL;
+    case SD_ATTR_STRINGS:
+      return out->dtype = SD_STRING, out->rank = 1, out->data = sd_value_const_texts(n->graph, "", at->strings, (int)at->n)->data->data, NULL;
     default: break;
     }
   }

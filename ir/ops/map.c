@@ -116,7 +116,8 @@ static sard_status *unary(sd_node *n, sd_dtype dtype, dim_fn1 fn) {
   sd_dim e[SD_SH_ELEMS];
   uint32_t count = 0;
   SD_TRY(sd_sh_rank(n, 0, 0, SD_MAX_RANK));
-  SD_TRY(sd_sh_set(n, 0, dtype == SD_DT_NONE ? n->in[0]->dtype : dtype, n->in[0]->rank, n->in[0]->dims));
+  if (dtype == SD_DT_NONE) SD_TRY(sd_sh_like(n, 0, 0));
+  else SD_TRY(sd_sh_set(n, 0, dtype, n->in[0]->rank, n->in[0]->dims));
   if (!fn || !sd_sh_try_elems(n, 0, e, SD_SH_ELEMS, &count)) return NULL;
   for (uint32_t i = 0; i < count; i++) e[i] = fn(sd_sh_tab(n), e[i]);
   sd_sh_set_elems(n, 0, e, count);

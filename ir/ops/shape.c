@@ -181,9 +181,21 @@ sard_status *sd_sh_set(sd_node *n, uint32_t out, sd_dtype t, int rank, const sd_
   return NULL;
 }
 
+sard_status *sd_sh_set_value(sd_node *n, uint32_t out, const sd_value *v) {
+  SD_TRY(sd_sh_set(n, out, v->dtype, v->rank, v->dims));
+  if (out < n->n_out && n->out[out]) n->out[out]->object = v->object;
+  return NULL;
+}
+
+sard_status *sd_sh_set_object(sd_node *n, uint32_t out, const sd_otype *t) {
+  if (!t) return SD_SH_ERR(n, MODEL, "the types of the values do not fit together");
+  if (out < n->n_out && n->out[out]) sd_value_set_object(n->out[out], t);
+  return NULL;
+}
+
 sard_status *sd_sh_like(sd_node *n, uint32_t out, uint32_t operand) {
   SD_TRY(sd_sh_rank(n, operand, 0, SD_MAX_RANK));
-  return sd_sh_set(n, out, n->in[operand]->dtype, n->in[operand]->rank, n->in[operand]->dims);
+  return sd_sh_set_value(n, out, n->in[operand]);
 }
 
 void sd_sh_set_elems(sd_node *n, uint32_t out, const sd_dim *elems, uint32_t count) {

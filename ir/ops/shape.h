@@ -45,6 +45,9 @@ bool sd_sh_floats(const sd_node *n, uint32_t operand, double *out, uint32_t cap,
 // ---- outputs ----
 // Sets type and shape of an output (a missing output is fine). Dims must not be SD_DIM_NONE (reported as overflow).
 sard_status *sd_sh_set(sd_node *n, uint32_t out, sd_dtype t, int rank, const sd_dim *dims);
+// The type and shape of a value, objects included; a type of objects.
+sard_status *sd_sh_set_value(sd_node *n, uint32_t out, const sd_value *v);
+sard_status *sd_sh_set_object(sd_node *n, uint32_t out, const sd_otype *t);
 // Same type and shape as an operand.
 sard_status *sd_sh_like(sd_node *n, uint32_t out, uint32_t operand);
 // Records known contents of an output of rank 0 or 1 (copied); ignored when there are more than SD_SH_ELEMS.

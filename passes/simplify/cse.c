@@ -33,7 +33,7 @@ static bool same_attr(const sd_attr *a, const sd_attr *b) {
 }
 
 static bool same_const(const sd_const *a, const sd_const *b) {
-  return a->dtype == b->dtype && a->rank == b->rank && a->bytes == b->bytes && a->dtype != SD_STRING &&
+  return a->dtype == b->dtype && a->rank == b->rank && a->bytes == b->bytes &&
          (a->rank == 0 || memcmp(a->dims, b->dims, (size_t)a->rank * sizeof *a->dims) == 0) &&
          (a->data == b->data || memcmp(a->data, b->data, a->bytes) == 0);
 }
@@ -85,7 +85,7 @@ static void merge_constants(sd_graph *g, set *s, sd_pass_report *r) {
   for (sd_node *n = g->first; n; n = n->next)
     for (uint32_t i = 0; i < n->n_in; i++) {
       sd_value *v = n->in[i];
-      if (!v || !v->data || v->graph != g || v->dtype == SD_STRING) continue;
+      if (!v || !v->data || v->graph != g) continue;
       slot *q = find(s, sd_const_hash(v->data), v, same_values);
       if (!q->item) *q = (slot){sd_const_hash(v->data), v};
       else if (q->item != v) sd_node_set_input(n, i, q->item), r->rewrites++;

@@ -10,7 +10,7 @@ static bool foldable(const sd_node *n) {
   if (n->n_body || n->op->kind > SD_NESTS || strcmp(n->op->name, "sard.Dims") == 0) return false;
   for (uint32_t i = 0; i < n->n_in; i++) {
     if (!n->in[i]) continue;
-    if (!n->in[i]->data || n->in[i]->dtype == SD_STRING) return false;
+    if (!n->in[i]->data) return false;
     in += n->in[i]->data->bytes;
   }
   for (uint32_t i = 0; i < n->n_out; i++) {

@@ -34,6 +34,7 @@ static const struct { const char *name; sd_dtype t; } aliases[] = {
 static const row *row_of(sd_dtype t) { return (unsigned)t < SD_DT_COUNT ? &rows[t] : &rows[0]; }
 
 const char *sd_dtype_name(sd_dtype t) { return row_of(t)->name ? row_of(t)->name : "?"; }
+bool sd_dtype_of_tensors(int64_t t) { return t > 0 && t < SD_OBJECT && rows[t].name; }
 int sd_dtype_bits(sd_dtype t) { return row_of(t)->bits; }
 sd_dtype_kind sd_dtype_kind_of(sd_dtype t) { return (sd_dtype_kind)row_of(t)->kind; }
 
@@ -233,6 +234,8 @@ int64_t sd_dtype_get_i64(sd_dtype t, const void *data, uint64_t i) {
   switch (sd_dtype_kind_of(t)) {
   case SD_DK_F: return to_integer(trunc(float_value(t, get_bits(bits, data, i))), 64, true);
   case SD_DK_I: return sign_extend(get_bits(bits, data, i), bits);
+  case SD_DK_S:
+  case SD_DK_O:
   case SD_DK_U: return (int64_t)get_bits(bits, data, i);
   case SD_DK_B: return get_bits(bits, data, i) != 0;
   default: return 0;
@@ -255,6 +258,8 @@ void sd_dtype_set_i64(sd_dtype t, void *data, uint64_t i, int64_t v) {
   switch (sd_dtype_kind_of(t)) {
   case SD_DK_F: set_bits(bits, data, i, float_bits(t, (double)v)); break;
   case SD_DK_I:
+  case SD_DK_S:
+  case SD_DK_O:
   case SD_DK_U: set_bits(bits, data, i, (uint64_t)v); break; // wraps
   case SD_DK_B: set_bits(bits, data, i, v != 0); break;
   default: break;

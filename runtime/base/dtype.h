@@ -12,11 +12,12 @@ typedef enum sd_dtype {
   SD_DT_COUNT
 } sd_dtype;
 
-typedef enum sd_dtype_kind { SD_DK_NONE, SD_DK_F, SD_DK_I, SD_DK_U, SD_DK_B, SD_DK_S, SD_DK_C } sd_dtype_kind;
+typedef enum sd_dtype_kind { SD_DK_NONE, SD_DK_F, SD_DK_I, SD_DK_U, SD_DK_B, SD_DK_S, SD_DK_C, SD_DK_O } sd_dtype_kind;
 
 const char *sd_dtype_name(sd_dtype t); // "f32"; "?" for an unknown one
 sd_dtype sd_dtype_parse(const char *text); // SD_DT_NONE when unknown; also accepts ONNX's names ("FLOAT", "float32")
 int sd_dtype_bits(sd_dtype t);         // 0 for an unknown one
+bool sd_dtype_of_tensors(int64_t number); // one of ONNX's types: what model files may name
 sd_dtype_kind sd_dtype_kind_of(sd_dtype t);
 static inline bool sd_dtype_is_float(sd_dtype t) { return sd_dtype_kind_of(t) == SD_DK_F; }
 static inline bool sd_dtype_is_int(sd_dtype t) {
@@ -26,7 +27,7 @@ static inline bool sd_dtype_is_int(sd_dtype t) {
 bool sd_dtype_bytes(sd_dtype t, uint64_t count, uint64_t *out_bytes);
 
 // Reads or writes element i of a packed array, widened: floats through double, integers and bools through int64.
-// Strings and complex are not supported (read gives 0).
+// Strings are their numbers (runtime/base/strtab.h); complex is not supported (read gives 0).
 double sd_dtype_get_f64(sd_dtype t, const void *data, uint64_t i);
 int64_t sd_dtype_get_i64(sd_dtype t, const void *data, uint64_t i);
 void sd_dtype_set_f64(sd_dtype t, void *data, uint64_t i, double v); // rounds to nearest even

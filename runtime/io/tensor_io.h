@@ -5,14 +5,16 @@
 #include "runtime/base/status.h"
 
 // Reads a tensor; the kind of file is told by its first bytes. desc.name is the name in a .pb, "" for a .npy.
-// SARD_E_IO when the file cannot be read, SARD_E_MODEL when it is damaged, SARD_E_UNSUPPORTED for sequences, optionals,
-// strings, external data and .npy types without an ONNX equal. The result is owned by the caller.
-sard_status *sd_tensor_read(sard_context *ctx, const char *path, sard_tensor **out);
+// SARD_E_IO when the file cannot be read, SARD_E_MODEL when it is damaged, SARD_E_UNSUPPORTED for external data and .npy
+// types without an ONNX equal. The result is owned by the caller. `kind`: what is expected, SARD_SEQUENCE, SARD_OPTIONAL
+// or SARD_MAP (the bytes do not tell), else a tensor.
+sard_status *sd_value_read(sard_context *ctx, const char *path, int32_t kind, sard_tensor **out);
+sard_status *sd_tensor_read(sard_context *ctx, const char *path, sard_tensor **out); // a tensor
 // The same from bytes; `what` names them in messages.
 sard_status *sd_npy_parse(sard_context *ctx, const void *data, uint64_t size, const char *what, sard_tensor **out);
 sard_status *sd_pb_parse(sard_context *ctx, const void *data, uint64_t size, const char *what, sard_tensor **out);
 
 // Writes a tensor. Types that numpy lacks become f32 (narrow floats) or i8/u8 (2 and 4 bit integers).
 sard_status *sd_npy_write(const char *path, sard_tensor *t);
-// Writes a TensorProto with raw data; name NULL: that of the tensor.
+// Writes a TensorProto (with raw data), SequenceProto, OptionalProto or MapProto; name NULL: that of the tensor.
 sard_status *sd_pb_write(const char *path, sard_tensor *t, const char *name);

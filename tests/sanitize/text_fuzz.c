@@ -211,7 +211,7 @@ static sard_status *print_kernel_again(const sd_kernel *k) {
 static sard_status *use_kernel(sd_arena *a, const kernel_task *t) {
   const sd_isa *isa = sd_isa_find("avx2");
   sd_kernel *k;
-  sd_object o;
+  sd_machine_code o;
   sard_status *st = sd_kernel_parse(a, sd_dimtab_new(a), t->text, &k);
   if (!st) st = sd_kernel_verify(k);
   if (!t->use) return st;

@@ -13,7 +13,7 @@
 
 typedef struct er_sym { const char *name; int64_t value; } er_sym;
 typedef struct er_code {
-  sd_object o;
+  sd_machine_code o;
   sd_code code;
   sard_kernel_fn fn;
   const sd_kernel *k;

@@ -615,7 +615,7 @@ static void other_target(void) {
   sd_arena_reset(arena);
   sd_kernel *k = parse("kernel \"gemm\" { axis a0 \"m\" (M) unroll 8 axis a1 \"n\" (N) vec 3 axis a2 \"k\" (K) in b0 f16 [M*K] in b1 bf16 [K*N] out b2 f16 [M*N]\n"
                        " nest a0 a1 { b2[{(N)a0 + (1)a1 + (0)}] = tanh(sum(a2: (b0[{(K)a0 + (1)a2 + (0)}] * b1[{(N)a2 + (1)a1 + (0)}]))) } }\n");
-  sd_object o;
+  sd_machine_code o;
   CHECK_OK(sd_emit_llvm(k, sd_isa_find("neon"), "kernel", 2, arena, &o));
   CHECK_OK(sd_code_check(o.data, o.size, "kernel"));
   for (unsigned i = 0; i < N_NARROW; i++) { // stores that share bytes are atomic there without calls
@@ -665,7 +665,7 @@ static void out_of_memory(void) {
     if (!setjmp(oom)) {
       sd_kernel *k = NULL;
       sard_status *st = sd_kernel_parse(a, sd_dimtab_new(a), "kernel \"k\" { axis a0 \"i\" (N) vec 2 in b0 f32 [N] out b1 f32 [N] nest a0 { b1[a0] = erf(b0[a0]) } }", &k);
-      sd_object o;
+      sd_machine_code o;
       sd_alloc_fail_after(n);
       if (!st) st = sd_emit_llvm(k, isas[0], "kernel", 1, a, &o);
       sd_alloc_fail_after(0);

@@ -132,9 +132,9 @@ static inline parts make_parts(const uint8_t *second, size_t n_second) {
   memcpy(m.lists, lists, sizeof lists);
   m.lists[2] = part_text(&m, "N");
   m.syms[0] = (sard_art_sym){m.lists[2], 0, 0, 0, 1, 1000000};
-  m.io[0] = (sard_art_io){part_text(&m, "x"), SARD_F32, 2, 0, 0, 2};
-  m.io[1] = (sard_art_io){part_text(&m, "y"), SARD_F32, 2, 1, 0, 2};
-  m.io[2] = (sard_art_io){part_text(&m, "z"), SARD_F32, 2, 2, 0, 2};
+  m.io[0] = (sard_art_io){part_text(&m, "x"), SARD_F32, 2, 0, 0, 2, 0, 0, 0};
+  m.io[1] = (sard_art_io){part_text(&m, "y"), SARD_F32, 2, 1, 0, 2, 0, 0, 0};
+  m.io[2] = (sard_art_io){part_text(&m, "z"), SARD_F32, 2, 2, 0, 2, 0, 0, 0};
   m.bufs[0] = (sard_art_buf){SARD_AB_INPUT, 3, 0, 0, 0};
   m.bufs[1] = (sard_art_buf){SARD_AB_OUTPUT, 3, 0, 0, 0};
   m.bufs[2] = (sard_art_buf){SARD_AB_OUTPUT, 3, 0, 0, 1};

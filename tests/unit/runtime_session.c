@@ -252,7 +252,13 @@ static void tensors(void) {
   d.rank = 17;
   CHECK_ERR(sard_tensor_new(ctx, &d, &t), USAGE, "rank 17");
   d.rank = 1, d.dtype = SARD_STRING;
-  CHECK_ERR(sard_tensor_new(ctx, &d, &t), UNSUPPORTED, "strings");
+  d.dims[0] = 2;
+  CHECK_OK(sard_tensor_new(ctx, &d, &t));
+  CHECK(((const char **)sard_tensor_data(t, NULL))[1] == NULL);
+  CHECK_OK(sard_tensor_set_string(t, 1, "text"));
+  CHECK_TEXT(((const char **)sard_tensor_data(t, NULL))[1], "text");
+  CHECK_ERR(sard_tensor_set_string(t, 2, "text"), USAGE, "string 2 of 2");
+  sard_tensor_free(t);
   d.dtype = 77;
   CHECK_ERR(sard_tensor_new(ctx, &d, &t), USAGE, "unknown element type 77");
   sard_tensor_free(NULL);

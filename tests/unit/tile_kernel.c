@@ -137,7 +137,7 @@ static void malformed(void) {
     {"kernel \"x\" { out b0 f32 [1] nest { b0[0] = t0 } }", "not defined"},
     {"kernel \"x\" { out b0 f32 [1] nest { b0[0] = sum(: f32:1) } }", "over 0 axes"},
     {"kernel \"x\" { in b0 f32 [1] nest { b0[0] = f32:1 } }", "input buffer"},
-    {"kernel \"x\" { out b0 string [1] }", "of type string"},
+    {"kernel \"x\" { out b0 string [1] }", "expected a type"},
     {"kernel \"x\" { axis a0 (3) limit a0 = a0 nest a0 { } }", "outside of its scope"},
     {"kernel \"x\" { axis a0 (3) loop a0 { loop a0 { } } }", "twice"},
     {"kernel \"x\" { axis a0 (3) vec 99 }", "number in range"}, {"kernel \"x\" { } junk", "after the kernel"},

@@ -55,10 +55,13 @@ enum {
   SARD_F32 = 1, SARD_U8 = 2, SARD_I8 = 3, SARD_U16 = 4, SARD_I16 = 5, SARD_I32 = 6, SARD_I64 = 7, SARD_STRING = 8,
   SARD_BOOL = 9, SARD_F16 = 10, SARD_F64 = 11, SARD_U32 = 12, SARD_U64 = 13, SARD_C64 = 14, SARD_C128 = 15,
   SARD_BF16 = 16, SARD_F8E4M3FN = 17, SARD_F8E4M3FNUZ = 18, SARD_F8E5M2 = 19, SARD_F8E5M2FNUZ = 20, SARD_U4 = 21,
-  SARD_I4 = 22, SARD_F4E2M1 = 23, SARD_F8E8M0 = 24, SARD_U2 = 25, SARD_I2 = 26
+  SARD_I4 = 22, SARD_F4E2M1 = 23, SARD_F8E8M0 = 24, SARD_U2 = 25, SARD_I2 = 26,
+  /* Values other than tensors; a description has rank 0 for them. */
+  SARD_SEQUENCE = 1001, SARD_OPTIONAL = 1002, SARD_MAP = 1003
 };
 
-/* Describes a tensor. Set `size` to sizeof(sard_tensor_desc). A dim of -1 is symbolic (its name in `symbols`). */
+/* Describes a tensor. Set `size` to sizeof(sard_tensor_desc). A dim of -1 is symbolic (its name in `symbols`). A rank of
+ * -1 (in descriptions of what a model takes or gives) means any rank. */
 typedef struct sard_tensor_desc {
   size_t size;
   int32_t dtype, rank;
@@ -106,6 +109,8 @@ SARD_API void sard_context_free(SARD_OWN sard_context *);
 SARD_API SARD_CHECKED sard_status *sard_model_open(sard_context *, const sard_source *, const sard_options *, SARD_OWN sard_model **out);
 SARD_API int sard_model_io_count(const sard_model *, int is_output);
 SARD_API SARD_CHECKED sard_status *sard_model_io(const sard_model *, int is_output, int index, sard_tensor_desc *out);
+/* The type in words, "f32[N,3]", "seq(f32)"; owned by the model. "" when there is no such input or output. */
+SARD_API const char *sard_model_io_type(const sard_model *, int is_output, int index);
 /* A JSON text about the model (steps, memory, code, isa), owned by the caller (sard_free). */
 SARD_API SARD_CHECKED sard_status *sard_model_report(const sard_model *, SARD_OWN char **json);
 /* Writes the compiled artifact. */
@@ -131,7 +136,17 @@ SARD_API SARD_CHECKED sard_status *sard_tensor_new(sard_context *, const sard_te
 /* Wraps memory of the caller: `bytes` at `data`; `release(user)` is called when the tensor is freed (may be NULL). */
 SARD_API SARD_CHECKED sard_status *sard_tensor_wrap(sard_context *, const sard_tensor_desc *, void *data, uint64_t bytes,
                                        void (*release)(void *), void *user, SARD_OWN sard_tensor **out);
-SARD_API void *sard_tensor_data(sard_tensor *, sard_tensor_desc *desc_out); /* desc_out may be NULL */
+/* Strings: an array of `const char *`, NULL standing for "". NULL for values other than tensors. desc_out may be NULL. */
+SARD_API void *sard_tensor_data(sard_tensor *, sard_tensor_desc *desc_out);
+/* Sets element `index` of a tensor of strings (not of a wrapped one) to a copy of text. */
+SARD_API SARD_CHECKED sard_status *sard_tensor_set_string(sard_tensor *, int64_t index, const char *text);
+
+/* ---- sequences, optionals, maps ----
+ * kind: SARD_SEQUENCE (n tensors or maps), SARD_OPTIONAL (none or one item), SARD_MAP (two tensors of rank 1 and equal
+ * length: keys, int64 or strings, and values). Takes the items over, also when it fails. Freed by sard_tensor_free. */
+SARD_API SARD_CHECKED sard_status *sard_value_new(sard_context *, int kind, SARD_OWN sard_tensor *const *items, int64_t n, SARD_OWN sard_tensor **out);
+SARD_API int64_t sard_value_count(const sard_tensor *);                /* items; 0 for a tensor */
+SARD_API sard_tensor *sard_value_item(const sard_tensor *, int64_t i); /* owned by the value; NULL when there is none */
 SARD_API void sard_tensor_free(SARD_OWN sard_tensor *);
 SARD_API void sard_free(SARD_OWN void *); /* texts */
 

@@ -28,6 +28,17 @@ sard_status *sd_host_optional_get(sd_host_call *c);
 sard_status *sd_host_box(sd_host_call *c);
 sard_status *sd_host_unbox(sd_host_call *c);
 sard_status *sd_host_box_rank(sd_host_call *c);
+// runtime/host_text.c, host_ngram.c
+sard_status *sd_host_string_concat(sd_host_call *c);
+sard_status *sd_host_string_split(sd_host_call *c);
+sard_status *sd_host_string_normalizer(sd_host_call *c);
+sard_status *sd_host_regex_match(sd_host_call *c);
+sard_status *sd_host_cast_text(sd_host_call *c);
+sard_status *sd_host_ngrams(sd_host_call *c);
+// runtime/host_map.c
+sard_status *sd_host_zip_map(sd_host_call *c);
+sard_status *sd_host_dict_vectorizer(sd_host_call *c);
+sard_status *sd_host_cast_map(sd_host_call *c);
 // runtime/host_image.c
 sard_status *sd_host_decode_image(sd_host_call *c);
 // runtime/host_sizes.c

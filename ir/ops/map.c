@@ -242,10 +242,11 @@ sard_status *sd_shape_round(sd_node *n) { return rounded(n, ROUND_NEAREST); }
 // ---- conversions ----
 static sard_status *cast_to(sd_node *n, int64_t to) {
   sd_dtype t = (sd_dtype)to;
-  if (to <= 0 || to >= SD_DT_COUNT || !sd_dtype_bits(t))
+  if (!sd_dtype_of_tensors(to))
     return SD_SH_ERR(n, MODEL, "attribute 'to' is %lld, which is no element type", (long long)to);
   sd_dtype from = n->in[0]->dtype;
   sd_dtype_kind kf = sd_dtype_kind_of(from), kt = sd_dtype_kind_of(t);
+  if (n->op->kind == SD_HOST) return sd_sh_set(n, 0, t, n->in[0]->rank, n->in[0]->dims); // sard.CastText
   if (kf == SD_DK_S || kt == SD_DK_S || kf == SD_DK_C || kt == SD_DK_C)
     return SD_SH_ERR(n, UNSUPPORTED, "conversion from %s to %s", sd_dtype_name(from), sd_dtype_name(t));
   const char *mode = sd_node_str(n, "round_mode", "up");

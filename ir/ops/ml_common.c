@@ -58,11 +58,12 @@ sard_status *sd_ml_labels(const sd_node *n, const char *ints, const char *string
   *out = (ml_labels){.ints = ml_ints_of(n, ints)};
   out->count = out->ints.n;
   if (!out->count) out->count = ml_strings_of(n, strings), out->strings = out->count > 0;
+  if (out->strings) out->texts = sd_node_attr(n, strings)->strings;
   return NULL;
 }
 
 sd_value *sd_ml_label(xg *g, const ml_labels *l, sd_value *index) {
-  if (l->strings) return sd_xg_fail(g, SD_SH_ERR(g->at, UNSUPPORTED, "class labels that are strings")), NULL;
+  if (l->strings) return XG(g, "Gather axis=0", sd_value_const_texts(g->at->graph, "", l->texts, (int)l->count), index);
   if (!l->count) return index; // numbered from 0
   return XG(g, "Gather axis=0", sd_xg_ints(g, l->ints.v, (int)l->ints.n), index);
 }

@@ -30,11 +30,12 @@ sd_value *sd_ml_vector(xg *g, ml_floats v);
 // post_transform over the last axis of scores [N,K].
 sd_value *sd_ml_transform(xg *g, sd_value *scores, const char *post);
 
-// Labels of a classifier: numbers, or strings, which no kernel computes with.
+// Labels of a classifier: numbers, or strings.
 typedef struct ml_labels {
   ml_ints ints;
   uint32_t count;
   bool strings;
+  const char *const *texts;
 } ml_labels;
 sard_status *sd_ml_labels(const sd_node *n, const char *ints, const char *strings, ml_labels *out);
 // Label number `index` (I64 [N]) as output 0 of the classifier.

@@ -99,9 +99,12 @@ sard_status *sd_rewrite_ml_one_hot(sd_node *n) {
   XG_SCOPE xg g = {.at = n};
   ml_ints cats = ml_ints_of(n, "cats_int64s");
   int64_t last = n->in[0]->rank;
-  if (!cats.n) return SD_SH_ERR(n, UNSUPPORTED, "categories that are strings");
-  sd_value *x = XG(&g, "Unsqueeze", sd_xg_cast(&g, SD_I64, n->in[0]), sd_xg_ints(&g, &last, 1));
-  sd_value *y = sd_xg_cast(&g, SD_F32, XG(&g, "Equal", x, sd_xg_ints(&g, cats.v, (int)cats.n)));
+  const sd_attr *texts = sd_node_attr(n, "cats_strings");
+  bool strings = n->in[0]->dtype == SD_STRING;
+  if (strings ? texts->kind != SD_ATTR_STRINGS : !cats.n) return SD_SH_ERR(n, MODEL, "there are no categories of the type of the operand");
+  sd_value *x = XG(&g, "Unsqueeze", strings ? n->in[0] : sd_xg_cast(&g, SD_I64, n->in[0]), sd_xg_ints(&g, &last, 1));
+  sd_value *all = strings ? sd_value_const_texts(n->graph, "", texts->strings, (int)texts->n) : sd_xg_ints(&g, cats.v, (int)cats.n);
+  sd_value *y = sd_xg_cast(&g, SD_F32, XG(&g, "Equal", x, all));
   return sd_xg_finish(&g, &y, 1);
 }
 
@@ -113,7 +116,7 @@ static sard_status *label_list(xg *g, const char *what, sd_value **out) {
   ml_floats fs = ml_floats_of(n, sd_xg_fmt(g, "%s_floats", what));
   const sd_attr *t = sd_node_attr(n, sd_xg_fmt(g, "%s_tensor", what));
   bool tensor = t && t->kind == SD_ATTR_TENSOR;
-  if (tensor && t->tensor->dtype == SD_STRING) tensor = false;
+  const sd_attr *texts = sd_node_attr(n, sd_xg_fmt(g, "%s_strings", what));
   if (tensor && t->tensor->count > INT32_MAX) return SD_SH_ERR(n, MODEL, "%s_tensor is too large", what);
   int64_t count = tensor ? (int64_t)t->tensor->count : 0;
   if (is.n) *out = sd_xg_ints(g, is.v, (int)is.n);
@@ -121,8 +124,10 @@ static sard_status *label_list(xg *g, const char *what, sd_value **out) {
     *out = sd_ml_vector(g, fs);
   else if (tensor)
     *out = sd_value_const(n->graph, "", t->tensor->dtype, 1, &count, t->tensor->data);
+  else if (texts && texts->kind == SD_ATTR_STRINGS)
+    *out = sd_value_const_texts(n->graph, "", texts->strings, (int)texts->n);
   else
-    return SD_SH_ERR(n, UNSUPPORTED, "%s that are strings", what);
+    return SD_SH_ERR(n, MODEL, "there are no %s", what);
   return sd_xg_take(g);
 }
 
@@ -130,30 +135,67 @@ static sd_value *label_default(xg *g, sd_dtype t) {
   const sd_attr *a = sd_node_attr(g->at, "default_tensor");
   if (a && a->kind == SD_ATTR_TENSOR && a->tensor->count == 1 && a->tensor->dtype == t)
     return sd_value_const(g->at->graph, "", t, 0, NULL, a->tensor->data);
+  if (t == SD_STRING) {
+    const char *text = sd_node_str(g->at, "default_string", "_Unused");
+    return sd_value_const_texts(g->at->graph, "", &text, -1);
+  }
   if (sd_dtype_is_float(t)) return sd_xg_num(g, t, sd_node_float(g->at, "default_float", 0));
   int64_t v = sd_node_int(g->at, "default_int64", -1);
   return sd_xg_cast(g, t, sd_xg_ints(g, &v, -1));
 }
 
-sard_status *sd_rewrite_ml_label_encoder(sd_node *n) {
-  XG_SCOPE xg g = {.at = n};
-  sd_value *keys = NULL, *values = NULL, *x = n->in[0];
-  if (x->dtype == SD_STRING) return SD_SH_ERR(n, UNSUPPORTED, "strings");
-  SD_TRY(label_list(&g, "keys", &keys));
-  SD_TRY(label_list(&g, "values", &values));
+// The value at the place of the key that equals x; `other` where none does.
+static sard_status *look_up(xg *g, sd_value *keys, sd_value *values, sd_value *other) {
+  sd_node *n = g->at;
+  sd_value *x = n->in[0];
+  if (!keys || !values || !other) return sd_xg_take(g);
   if (!sd_dim_is(sd_sh_tab(n), keys->dims[0], (int64_t)values->data->count))
     return SD_SH_ERR(n, MODEL, "keys and values differ in number");
   int64_t last = x->rank, minus = -1, zero = 0, one = 1, count = (int64_t)values->data->count;
-  keys = sd_xg_cast(&g, x->dtype, keys);
-  sd_value *column = XG(&g, "Unsqueeze", x, sd_xg_ints(&g, &last, 1)), *same = XG(&g, "Equal", column, keys);
+  if ((x->dtype == SD_STRING) != (keys->dtype == SD_STRING)) return SD_SH_ERR(n, MODEL, "the keys are no %s", sd_dtype_name(x->dtype));
+  if (x->dtype != SD_STRING) keys = sd_xg_cast(g, x->dtype, keys);
+  sd_value *column = XG(g, "Unsqueeze", x, sd_xg_ints(g, &last, 1)), *same = XG(g, "Equal", column, keys);
   if (sd_dtype_is_float(x->dtype))
-    same = XG(&g, "Or", same, XG(&g, "And", XG(&g, "IsNaN", column), XG(&g, "IsNaN", keys)));
+    same = XG(g, "Or", same, XG(g, "And", XG(g, "IsNaN", column), XG(g, "IsNaN", keys)));
   sd_value *numbers =
-      XG(&g, "Range", sd_xg_ints(&g, &zero, -1), sd_xg_ints(&g, &count, -1), sd_xg_ints(&g, &one, -1));
-  sd_value *at = XG(&g, "Where", same, numbers, sd_xg_ints(&g, &minus, -1));
-  at = XG(&g, "ReduceMax keepdims=0", at, sd_xg_ints(&g, &minus, 1));
-  sd_value *found = XG(&g, "GreaterOrEqual", at, sd_xg_ints(&g, &zero, -1));
-  sd_value *y = XG(&g, "Gather axis=0", values, XG(&g, "Max", at, sd_xg_ints(&g, &zero, -1)));
-  y = XG(&g, "Where", found, y, label_default(&g, values->dtype));
-  return sd_xg_finish(&g, &y, 1);
+      XG(g, "Range", sd_xg_ints(g, &zero, -1), sd_xg_ints(g, &count, -1), sd_xg_ints(g, &one, -1));
+  sd_value *at = XG(g, "Where", same, numbers, sd_xg_ints(g, &minus, -1));
+  at = XG(g, "ReduceMax keepdims=0", at, sd_xg_ints(g, &minus, 1));
+  sd_value *found = XG(g, "GreaterOrEqual", at, sd_xg_ints(g, &zero, -1));
+  sd_value *y = XG(g, "Gather axis=0", values, XG(g, "Max", at, sd_xg_ints(g, &zero, -1)));
+  y = XG(g, "Where", found, y, other);
+  return sd_xg_finish(g, &y, 1);
+}
+
+// classes_strings: the form of opset 1, between texts and their positions.
+static sard_status *label_classes(xg *g, const sd_attr *classes) {
+  sd_node *n = g->at;
+  int64_t count = classes->n;
+  sd_value *texts = sd_value_const_texts(n->graph, "", classes->strings, (int)classes->n);
+  bool from_text = n->in[0]->dtype == SD_STRING;
+  int64_t *all = SD_NEW_ARRAY(n->graph->module->arena, int64_t, count + 1);
+  for (int64_t i = 0; i < count; i++) all[i] = i;
+  sd_value *numbers = sd_xg_ints(g, all, (int)count);
+  return from_text ? look_up(g, texts, numbers, label_default(g, SD_I64)) : look_up(g, numbers, texts, label_default(g, SD_STRING));
+}
+
+sard_status *sd_rewrite_ml_label_encoder(sd_node *n) {
+  XG_SCOPE xg g = {.at = n};
+  sd_value *keys = NULL, *values = NULL;
+  const sd_attr *classes = sd_node_attr(n, "classes_strings");
+  if (classes->kind == SD_ATTR_STRINGS) return label_classes(&g, classes);
+  SD_TRY(label_list(&g, "keys", &keys));
+  SD_TRY(label_list(&g, "values", &values));
+  return look_up(&g, keys, values, label_default(&g, values->dtype));
+}
+
+// Between texts and numbers, in the direction that the operand asks for.
+sard_status *sd_rewrite_ml_category_mapper(sd_node *n) {
+  XG_SCOPE xg g = {.at = n};
+  ml_ints ints = ml_ints_of(n, "cats_int64s");
+  const sd_attr *texts = sd_node_attr(n, "cats_strings");
+  if (texts->kind != SD_ATTR_STRINGS || texts->n != ints.n) return SD_SH_ERR(n, MODEL, "cats_strings and cats_int64s differ in number");
+  sd_value *words = sd_value_const_texts(n->graph, "", texts->strings, (int)texts->n), *numbers = sd_xg_ints(&g, ints.v, (int)ints.n);
+  bool from_text = n->in[0]->dtype == SD_STRING;
+  return from_text ? look_up(&g, words, numbers, label_default(&g, SD_I64)) : look_up(&g, numbers, words, label_default(&g, SD_STRING));
 }

@@ -337,8 +337,7 @@ sard_status *sd_shape_ml_tree_classifier(sd_node *n) {
   ml_labels l;
   SD_TRY(rows_of(n, &rows));
   SD_TRY(tree_labels(n, &l));
-  if (l.strings) return SD_SH_ERR(n, UNSUPPORTED, "class labels that are strings");
-  SD_TRY(sd_sh_set(n, 0, SD_I64, 1, &rows));
+  SD_TRY(sd_sh_set(n, 0, l.strings ? SD_STRING : SD_I64, 1, &rows));
   return sd_sh_set(n, 1, SD_F32, 2, (sd_dim[]){rows, sd_dim_const(sd_sh_tab(n), l.count == 1 ? 2 : l.count)});
 }
 

@@ -1,0 +1,99 @@
+// TfIdfVectorizer: counts n-grams of a pool in rows of numbers or strings (both are 64-bit numbers here).
+#include <string.h>
+
+#include "runtime/base/alloc.h"
+#include "runtime/base/hash.h"
+#include "runtime/host_ops.h"
+
+typedef struct grams {
+  const int64_t *pool;
+  uint64_t *index; // open addressing over the n-grams: number + 1
+  uint64_t n_index;
+  const uint64_t *start; // of each n-gram in the pool, and its end
+  uint64_t n;
+} grams;
+
+static uint64_t gram_hash(const int64_t *at, uint64_t n, uint64_t step) {
+  uint64_t h = n;
+  for (uint64_t i = 0; i < n; i++) h = sd_hash_mix(h, (uint64_t)at[i * step]);
+  return h;
+}
+
+static bool same(const int64_t *a, const int64_t *b, uint64_t n, uint64_t step) {
+  for (uint64_t i = 0; i < n; i++)
+    if (a[i] != b[i * step]) return false;
+  return true;
+}
+
+// The slot of the n-gram whose items stand `step` apart.
+static uint64_t *find(const grams *g, const int64_t *at, uint64_t n, uint64_t step) {
+  uint64_t i = gram_hash(at, n, step) & (g->n_index - 1);
+  for (; g->index[i]; i = (i + 1) & (g->n_index - 1)) {
+    uint64_t k = g->index[i] - 1;
+    if (g->start[k + 1] - g->start[k] == n && same(g->pool + g->start[k], at, n, step)) break;
+  }
+  return &g->index[i];
+}
+
+// ngram_counts: where the n-grams of length 1, 2, ... begin in the pool.
+static sard_status *read_pool(sd_host_call *c, grams *g, uint64_t *start) {
+  const int64_t *counts = c->in[2].data;
+  uint64_t lengths = c->in[2].count, items = c->in[1].count, n = 0;
+  for (uint64_t k = 0; k < lengths; k++) {
+    int64_t from = counts[k], to = k + 1 < lengths ? counts[k + 1] : (int64_t)items;
+    if (from < 0 || to < from || (uint64_t)to > items || (uint64_t)(to - from) % (k + 1)) return SD_ERR(MODEL, "ngram_counts does not fit the pool of %llu items", (unsigned long long)items);
+    for (int64_t at = from; at < to; at += (int64_t)k + 1) start[n++] = (uint64_t)at;
+  }
+  start[n] = items;
+  g->n = n;
+  if (n != c->in[3].count) return SD_ERR(MODEL, "the pool has %llu n-grams, ngram_indexes %llu", (unsigned long long)n, (unsigned long long)c->in[3].count);
+  if (n && start[0] != 0) return SD_ERR(MODEL, "ngram_counts begins with %llu", (unsigned long long)start[0]);
+  for (uint64_t k = 0; k < n; k++) {
+    uint64_t *slot = find(g, g->pool + start[k], start[k + 1] - start[k], 1);
+    if (!*slot) *slot = k + 1;
+  }
+  return NULL;
+}
+
+static void count_row(const grams *g, const sd_host_call *c, const int64_t *x, uint64_t len, float *y, uint64_t width) {
+  const int64_t *column = c->in[3].data;
+  const float *scale = c->in[4].data;
+  uint64_t longest = (uint64_t)c->param[0], skips = (uint64_t)c->param[1], shortest = (uint64_t)c->param[2];
+  for (uint64_t i = 0; i < width; i++) y[i] = 0;
+  for (uint64_t n = shortest; n <= longest; n++)
+    for (uint64_t step = 1; step <= (n == 1 ? 1 : skips + 1); step++)
+      for (uint64_t i = 0; (n - 1) * step < len && i < len - (n - 1) * step; i++) {
+        uint64_t k = *find(g, x + i, n, step);
+        if (k) y[column[k - 1]] += 1;
+      }
+  for (uint64_t i = 0; i < width; i++) y[i] = (c->param[3] && y[i] > 0 ? 1 : y[i]) * scale[i];
+}
+
+static sard_status *run(sd_host_call *c, grams *g, uint64_t *start) {
+  const sd_host_tensor *x = &c->in[0];
+  uint64_t width = c->in[4].count, len = x->rank ? (uint64_t)x->dims[x->rank - 1] : 1, rows = x->rank == 2 ? (uint64_t)x->dims[0] : 1;
+  int64_t dims[2] = {(int64_t)rows, (int64_t)width};
+  g->start = start;
+  SD_TRY(read_pool(c, g, start));
+  for (uint64_t i = 0; i < c->in[3].count; i++) {
+    int64_t at = ((const int64_t *)c->in[3].data)[i];
+    if (at < 0 || (uint64_t)at >= width) return SD_ERR(MODEL, "ngram_indexes has %lld", (long long)at);
+  }
+  SD_TRY(c->make(c, 0, x->rank == 2 ? dims : dims + 1));
+  for (uint64_t r = 0; r < rows; r++) count_row(g, c, (const int64_t *)x->data + r * len, len, (float *)c->out[0].data + r * width, width);
+  return NULL;
+}
+
+sard_status *sd_host_ngrams(sd_host_call *c) {
+  uint64_t items = c->in[1].count, n = 64;
+  if (c->in[0].rank < 1 || c->in[0].rank > 2 || c->in[4].dtype != SD_F32) return SD_ERR(MODEL, "n-grams of a tensor of rank %d", c->in[0].rank);
+  if (c->param[2] < 1 || c->param[0] < c->param[2] || c->param[1] < 0 || c->param[0] > INT32_MAX || c->param[1] > INT32_MAX)
+    return SD_ERR(MODEL, "n-grams of length %lld to %lld with %lld skips", (long long)c->param[2], (long long)c->param[0], (long long)c->param[1]);
+  while (n < 2 * items) n *= 2;
+  grams g = {.pool = c->in[1].data, .index = sd_calloc(n, sizeof *g.index), .n_index = n};
+  uint64_t *start = sd_calloc(items + 2, sizeof *start);
+  sard_status *st = g.index && start ? run(c, &g, start) : SD_ERR(NOMEM, "out of memory for %llu n-grams", (unsigned long long)items);
+  sd_free(g.index);
+  sd_free(start);
+  return st;
+}

@@ -116,6 +116,7 @@ static const row rows[] = {
 #define old_resize     sd_upgrade_old_resize
 #define drop_empty     sd_upgrade_drop_empty
 #define grid_modes     sd_upgrade_grid_modes
+#define text_cast      sd_upgrade_text_cast
 #define group_channels sd_upgrade_group_channels
 #define axis_broadcast  sd_upgrade_axis_broadcast
 #define channel_slope   sd_upgrade_channel_slope

@@ -24,6 +24,8 @@ sard_status *sd_upgrade_scales_operand(sd_import *im, sd_onnx_node *n, const cha
 sard_status *sd_upgrade_old_resize(sd_import *im, sd_onnx_node *n, const char *text, int64_t number);
 // Constants without elements stand for omitted operands, from operand `number` on.
 sard_status *sd_upgrade_drop_empty(sd_import *im, sd_onnx_node *n, const char *text, int64_t number);
+// Cast and CastLike from or to strings: a host function, op `text`, whose attribute `to` says it.
+sard_status *sd_upgrade_text_cast(sd_import *im, sd_onnx_node *n, const char *text, int64_t number);
 // GridSample's names of modes: bilinear is linear, bicubic is cubic.
 sard_status *sd_upgrade_grid_modes(sd_import *im, sd_onnx_node *n, const char *text, int64_t number);
 // GroupNormalization: scale and bias by group become scale and bias by channel.

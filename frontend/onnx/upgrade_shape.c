@@ -117,3 +117,17 @@ sard_status *sd_upgrade_group_channels(sd_import *im, sd_onnx_node *n, const cha
   SD_TRY(repeat_groups(im, n, 1, groups, channels / groups));
   return repeat_groups(im, n, 2, groups, channels / groups);
 }
+
+sard_status *sd_upgrade_text_cast(sd_import *im, sd_onnx_node *n, const char *text, int64_t number) {
+  const sd_value *x = n->in.len ? n->in.at[0] : NULL, *like = n->in.len > 1 ? n->in.at[1] : NULL;
+  int64_t to = like ? (int64_t)like->dtype : 0;
+  (void)number;
+  if (!like) SD_TRY(sd_upgrade_int(n, "to", 0, &to));
+  if (!x || (x->dtype != SD_STRING && to != SD_STRING)) return NULL;
+  n->op = text;
+  if (like) n->in.len = 1;
+  sd_import_set_int(im, n, "to", to);
+  sd_import_drop_attr(n, "saturate");
+  sd_import_drop_attr(n, "round_mode");
+  return NULL;
+}

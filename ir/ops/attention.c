@@ -9,7 +9,7 @@
 #include "ir/ops/xbuild.h"
 #include "runtime/base/alloc.h"
 
-enum { Q, K, V, MASK, KV_LEN, PAST };
+enum { Q, K, V, MASK, KV_LEN, PAST, SINK };
 #define BLOCK 32 // query rows whose scores are computed at once: with the keys and values they should fit the cache
 #define TILE  4  // blocks of a tile at most, for which the keys are transposed once
 
@@ -56,6 +56,10 @@ static sard_status *attn_read(const sd_node *n, attn *a) {
   if (sd_sh_in(n, KV_LEN)) {
     SD_TRY(sd_sh_rank(n, KV_LEN, 1, 1));
     SD_TRY(sd_sh_same(n, n->in[KV_LEN]->dims[0], a->B, "kv_len and the batch", NULL));
+  }
+  if (sd_sh_in(n, SINK)) {
+    SD_TRY(sd_sh_rank(n, SINK, 1, 1));
+    SD_TRY(sd_sh_same(n, n->in[SINK]->dims[0], a->H, "sink and the heads", NULL));
   }
   int64_t offset = sd_node_int(n, "offset", 0);
   if (offset == 2 && !sd_sh_in(n, KV_LEN)) return SD_SH_ERR(n, MODEL, "offset = 2 needs kv_len");
@@ -254,11 +258,17 @@ static sd_expr *reduced_scores(sd_tb *b, const attn *a, sd_expr *r, sd_rop op) {
   return x ? sd_x_reduce(b->k, op, &t, 1, x) : NULL;
 }
 
+// One more score of each row, which takes its share of the probabilities but has no value; NULL where there is none.
+static sd_expr *sink_score(sd_tb *b, const attn *a) {
+  return sd_tb_has(a->n, SINK) ? x_cast(b, a->type, sd_tb_load(b, a->n, SINK, (sd_expr *[]){a->h})) : NULL;
+}
+
 static void softmax_nests(sd_tb *b, const attn *a) {
   sd_nest *nest = sd_kernel_nest(b->k, a->items);
   sd_expr *r = rows_axis(b, a, nest), *low = x_lowest(b, a->type);
-  sd_expr *max = reduced_scores(b, a, r, SD_R_MAX);
+  sd_expr *max = reduced_scores(b, a, r, SD_R_MAX), *sink = sink_score(b, a);
   if (!max) return;
+  if (sink) max = x_max(b, max, sink);
   // a row that attends nothing has only -inf: subtract 0 there, so that its probabilities become 0
   max = x_sel(b, x_bin(b, SD_X_EQ, max, low), x_num(b, max, 0), max);
   sd_nest_store(b->k, nest, a->max, r, max, NULL);
@@ -272,6 +282,8 @@ static void softmax_nests(sd_tb *b, const attn *a) {
   nest = sd_kernel_nest(b->k, a->items);
   r = rows_axis(b, a, nest);
   sd_expr *sum = reduced_scores(b, a, r, SD_R_SUM), *one = x_num(b, sum, 1);
+  sink = sink_score(b, a);
+  if (sink) sum = x_add(b, sum, x_un(b, SD_X_EXP, x_sub(b, sink, sd_x_load(b->k, a->max, r, NULL))));
   sum = x_sel(b, x_bin(b, SD_X_EQ, sum, x_num(b, sum, 0)), one, sum);
   sd_nest_store(b->k, nest, a->sum, r, x_div(b, one, sum), NULL);
 }

@@ -289,8 +289,6 @@ static sd_value *cached(xg *g, const gqa *a, sd_value *v, uint32_t past) {
 }
 
 static sard_status *gqa_supported(const sd_node *n) {
-  if (sd_node_int(n, "smooth_softmax", 0) > 0 || sd_sh_in(n, 11))
-    return SD_SH_ERR(n, UNSUPPORTED, "smooth_softmax and head_sink");
   for (uint32_t i = 12; i < 17; i++)
     if (sd_sh_in(n, i)) return SD_SH_ERR(n, UNSUPPORTED, "operand '%s'", sd_sh_operand(n, i));
   if (!sd_node_int(n, "causal", 1) || sd_node_int(n, "sliding_window_cache", 0))
@@ -298,6 +296,14 @@ static sard_status *gqa_supported(const sd_node *n) {
   if (sd_node_int(n, "qk_output", 0) || wants(n, 3))
     return SD_SH_ERR(n, UNSUPPORTED, "an output of the scores");
   return NULL;
+}
+
+// The score of each head that only takes from the others: 0 for a smooth softmax.
+static sd_value *gqa_sink(xg *g, const gqa *a) {
+  sd_value *sink = sd_xg_in(g, 11);
+  sd_dim heads = d_const(g, a->heads);
+  if (sink || sd_node_int(g->at, "smooth_softmax", 0) <= 0) return sink;
+  return sd_xg_expand(g, sd_xg_num(g, a->q->dtype, 0), &heads, 1);
 }
 
 sard_status *sd_rewrite_ms_group_query(sd_node *n) {
@@ -316,8 +322,8 @@ sard_status *sd_rewrite_ms_group_query(sd_node *n) {
       &g, "sard.Attention scale=%.9g softcap=%.9g causal=1 offset=2 window_left=%lld layout=1,0,0,1",
       sd_node_float(n, "scale", 0), sd_node_float(n, "softcap", 0),
       (long long)(window > 0 ? window - 1 : -1));
-  sd_value *out =
-      XG(&g, spec, sd_xg_reshape(&g, a.q, q, 4), a.present_k, a.present_v, sd_xg_in(&g, 10), kv_len);
+  sd_value *out = XG(&g, spec, sd_xg_reshape(&g, a.q, q, 4), a.present_k, a.present_v, sd_xg_in(&g, 10), kv_len, NULL,
+                     gqa_sink(&g, &a));
   sd_value *outs[3] = {sd_xg_reshape(&g, out, y, 3), a.present_k, a.present_v};
   return sd_xg_finish(&g, outs, 3);
 }

@@ -22,16 +22,16 @@ def f32(*shape):
     return rng.standard_normal(shape).astype(F)
 
 
-def case(name, opset, op, inputs, want, const=(), outputs=None, unread=(), ir=3, same=False, **attrs):
+def case(name, opset, op, inputs, want, const=(), outputs=None, unread=(), ir=3, **attrs):
     """inputs: arrays, None where omitted; const: numbers of those that are initializers; want: array, or one per output;
-    unread: outputs of the node that the graph does not have; same: dims of one size are one symbol."""
+    unread: outputs of the node that the graph does not have."""
     want = list(want) if isinstance(want, (list, tuple)) else [want]
     outputs = outputs or [f"y{i}" for i in range(len(want))]
-    CASES.append((name, opset, op, inputs, want, set(const), outputs, list(unread), ir, same, attrs))
+    CASES.append((name, opset, op, inputs, want, set(const), outputs, list(unread), ir, attrs))
 
 
 def model_of(c, symbolic):
-    name, opset, op, inputs, want, const, outputs, unread, ir, same, attrs = c
+    name, opset, op, inputs, want, const, outputs, unread, ir, attrs = c
     names = ["" if a is None else f"x{i}" for i, a in enumerate(inputs)]
     infos, init = [], []
     for i, a in enumerate(inputs):
@@ -39,7 +39,7 @@ def model_of(c, symbolic):
             continue
         if i in const:
             init.append(numpy_helper.from_array(a, names[i]))
-        dims = [(f"d{d}" if same else f"x{i}_{k}") if symbolic and i not in const else d for k, d in enumerate(a.shape)]
+        dims = [f"x{i}_{k}" if symbolic and i not in const else d for k, d in enumerate(a.shape)]
         infos.append(helper.make_tensor_value_info(names[i], helper.np_dtype_to_tensor_dtype(a.dtype), dims))
     named = [o for o in outputs if o]
     graph = helper.make_graph([helper.make_node(op, names, outputs + unread, name="node", **attrs)], "case", infos,
@@ -216,9 +216,9 @@ def scans():
                               helper.make_node("Add", ["b", "b"], ["z"])], "body", [info(n) for n in "sab"], [info(n) for n in "tyz"])
     s, a, b = f32(2, 4), f32(2, 3, 4), f32(2, 3, 4)
     sums = s[:, None] + np.cumsum(a, 1)
-    case("Scan_8", 8, "Scan", [None, s, a, b], [sums[:, -1], sums, b * 2], same=True, num_scan_inputs=2, body=body)
+    case("Scan_8", 8, "Scan", [None, s, a, b], [sums[:, -1], sums, b * 2], num_scan_inputs=2, body=body)
     back = s[:, None] + np.cumsum(a[:, ::-1], 1)
-    case("Scan_8_back", 8, "Scan", [None, s, a, b], [back[:, -1], back, b * 2], same=True, num_scan_inputs=2, body=body, directions=[1, 0])
+    case("Scan_8_back", 8, "Scan", [None, s, a, b], [back[:, -1], back, b * 2], num_scan_inputs=2, body=body, directions=[1, 0])
 
 
 # ---- of opset 1 only ----

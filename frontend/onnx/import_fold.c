@@ -49,6 +49,7 @@ static sard_status *from_running(sd_import *im, sd_node *n, const void **out) {
 sard_status *sd_import_fold(sd_import *im, sd_node *n) {
   sd_value *v = n->n_out == 1 ? n->out[0] : NULL;
   uint64_t count;
+  if (v && im->keep_floats && sd_dtype_is_float(v->dtype)) return NULL;
   if (!v || v->dtype == SD_DT_NONE || !count_of(v, &count) || count > MAX_ELEMENTS) return NULL;
   const void *data = v->elems && v->n_elems == count ? from_elems(im, v) : NULL;
   if (!data) SD_TRY(from_running(im, n, &data));

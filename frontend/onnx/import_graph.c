@@ -102,8 +102,15 @@ sard_status *sd_import_inline_graph(sd_import *im, sd_scope *scope, const Onnx__
   return nodes(im, scope, p);
 }
 
+static bool names_tensors(const Onnx__GraphProto *p) {
+  for (size_t i = 0; i < p->n_node; i++)
+    if (strcmp(p->node[i]->op_type, "Gradient") == 0) return true;
+  return false;
+}
+
 sard_status *sd_import_main(sd_import *im) {
   const Onnx__GraphProto *p = im->o.model->graph;
+  im->keep_floats = names_tensors(p);
   sd_scope *scope = SD_NEW(im->tmp, sd_scope);
   scope->graph = im->m->main;
   sd_names_init(&scope->names, im->tmp);

@@ -91,6 +91,12 @@ static sard_status *give_up(sd_import *im, sd_onnx_node *n, const char *what) {
   return define_unknown(im, n);
 }
 
+bool sd_import_is_op(const sd_onnx_node *n, const char *row) {
+  size_t len = strlen(n->domain);
+  if (!len) return strcmp(row, n->op) == 0;
+  return strncmp(row, n->domain, len) == 0 && row[len] == '.' && strcmp(row + len + 1, n->op) == 0;
+}
+
 static const char *row_name(sd_import *im, const sd_onnx_node *n) {
   return *n->domain ? sd_arena_printf(im->tmp, "%s.%s", n->domain, n->op) : n->op;
 }
@@ -169,7 +175,7 @@ static sard_status *import_read(sd_import *im, sd_onnx_node *n, const Onnx__Func
     bool known = sd_op_find(row_name(im, n)) || (!*n->domain && sd_upgrade_has(n->op));
     return known ? define_unknown(im, n) : no_row(im, n);
   }
-  sard_status *st = *n->domain ? NULL : sd_upgrade_node(im, n);
+  sard_status *st = sd_upgrade_node(im, n);
   if (st) {
     SD_TRY(unsupported_or_fail(im, n, st));
     return define_unknown(im, n);

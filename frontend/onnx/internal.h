@@ -74,6 +74,7 @@ struct sd_import {
   SD_VEC(char *) problems; // one line for each node that cannot be compiled
   const char *problem_node, *problem_op;
   bool described; // the failing node is in the message already
+  bool keep_floats; // a node names tensors that it differentiates: how they are computed must stay to be seen
   // The loop whose body is being built, and for each input of it the axes (bits) that change from pass to pass.
   const sd_node *loop;
   const uint32_t *varying;
@@ -97,6 +98,7 @@ const char *sd_import_attr_kind(sd_attr_kind k);
 
 // ---- import_node.c ----
 sard_status *sd_import_node(sd_import *im, sd_scope *scope, const Onnx__NodeProto *p, int index);
+bool sd_import_is_op(const sd_onnx_node *n, const char *row); // n is that row's operator, domain included
 // Makes a node of the row "op" with one output, types not inferred yet (the caller sets attributes, then
 // sd_node_infer).
 sard_status *sd_import_emit(sd_import *im, sd_scope *scope, const char *op, sd_value *const *in, uint32_t n_in,

@@ -135,6 +135,7 @@ static const row rows[] = {
 #define given_fill      sd_upgrade_given_fill
 #define across_channels sd_upgrade_across_channels
 #define batched_scan    sd_upgrade_batched_scan
+#define named_operands sd_upgrade_named_operands
 #include "frontend/onnx/upgrade.def"
 #undef SD_UPGRADE
 };
@@ -147,7 +148,7 @@ bool sd_upgrade_has(const char *op) {
 
 sard_status *sd_upgrade_node(sd_import *im, sd_onnx_node *n) {
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-    if (n->opset < rows[i].below && (strcmp(rows[i].op, n->op) == 0 || *rows[i].op == '*'))
+    if (n->opset < rows[i].below && (sd_import_is_op(n, rows[i].op) || (*rows[i].op == '*' && !*n->domain)))
       SD_TRY(rows[i].action(im, n, rows[i].text, rows[i].number));
   return NULL;
 }

@@ -66,3 +66,5 @@ sard_status *sd_upgrade_across_channels(sd_import *im, sd_onnx_node *n, const ch
 
 // Scan of opset 8, over batches: a Scan over the batch of Scans over the sequence (upgrade_scan.c).
 sard_status *sd_upgrade_batched_scan(sd_import *im, sd_onnx_node *n, const char *text, int64_t number);
+// Gradient: the tensors that the attributes xs, zs and y name become operands behind its own.
+sard_status *sd_upgrade_named_operands(sd_import *im, sd_onnx_node *n, const char *text, int64_t number);

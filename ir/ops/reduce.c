@@ -3,8 +3,7 @@
 #include "ir/ops/sizes.h"
 #include "ir/ops/xbuild.h"
 
-// The reduced axes of n as bits: axes operand, or all of them.
-static sard_status *reduced_axes(const sd_node *n, uint32_t *out) {
+sard_status *sd_sh_reduced_axes(const sd_node *n, uint32_t *out) {
   int64_t axes[SD_MAX_RANK];
   int at[SD_MAX_RANK], rank = n->in[0]->rank;
   uint32_t count = 0;
@@ -58,7 +57,7 @@ sard_status *sd_shape_reduce(sd_node *n) {
   uint32_t axes;
   SD_TRY(sd_sh_rank(n, 0, 0, SD_MAX_RANK));
   if (sd_sh_open(n, 1) && n->in[0]->rank) return reduce_open(n);
-  SD_TRY(reduced_axes(n, &axes));
+  SD_TRY(sd_sh_reduced_axes(n, &axes));
   return set_reduced(n, n->in[0]->dtype, axes);
 }
 
@@ -117,7 +116,7 @@ static sd_expr *reduce(sd_tb *b, const sd_node *n, sd_expr *const *idx, sd_rop r
   sd_expr *at[SD_MAX_RANK];
   x_axes l = {0};
   uint32_t axes;
-  sard_status *st = reduced_axes(n, &axes);
+  sard_status *st = sd_sh_reduced_axes(n, &axes);
   if (st) return sd_tb_fail(b, st);
   if (out_axes) *out_axes = axes;
   if (!reduced_index(b, n, axes, idx, &l, at)) return NULL;

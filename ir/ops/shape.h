@@ -29,6 +29,9 @@ sard_status *sd_sh_axis(const sd_node *n, int64_t axis, int rank, int *out);
 // The same for a list, which may not repeat an axis; out has room for SD_MAX_RANK.
 sard_status *sd_sh_axes(const sd_node *n, const int64_t *axes, uint32_t count, int rank, int *out);
 
+// The reduced axes of a reduction as bits: its axes operand, or all of them.
+sard_status *sd_sh_reduced_axes(const sd_node *n, uint32_t *out);
+
 // ---- contents of small integer operands ----
 // Contents of an integer operand as dims. false when not known (or the operand is omitted).
 bool sd_sh_try_elems(const sd_node *n, uint32_t operand, sd_dim *out, uint32_t cap, uint32_t *out_n);

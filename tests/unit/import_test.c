@@ -603,6 +603,28 @@ static void test_upgrade(void) {
   CHECK_ERR(try_model(model(one_node(node1("Squeeze", "x,x", "y", attr_ints("axes", 1, one))), 11)), MODEL, "both");
 }
 
+// ---- Gradient ----
+static sd_str gradient(const char *in, const char *xs, const char *y) {
+  sd_str names = attr("xs", 8), target = attr("y", 3);
+  put_text(&names, 9, xs);
+  put_text(&target, 4, y);
+  sd_str n = in_domain(node1("Gradient", in, "y", names), "ai.onnx.preview.training");
+  put_msg(&n, 5, target);
+  return n;
+}
+
+// The tensors that it names become operands; a constant one is not folded away with what follows from it.
+static void test_gradient(void) {
+  sd_str g = begin();
+  float w[2] = {1, 2};
+  put_msg(&g, 5, raw_tensor("w", 1, 2, w, sizeof w));
+  put_msg(&g, 1, node("Mul", "w,w", "h"));
+  put_msg(&g, 1, gradient("w", "w", "h"));
+  CHECK_OPS(model(g, 17), "Mul ai.onnx.preview.training.Gradient");
+  CHECK_ERR(try_model(model(one_node(gradient("x", "x", "h")), 17)), MODEL, "names 'h', which nothing before this node defines");
+  CHECK_ERR(try_model(model(one_node(gradient("x", "q", "x")), 17)), MODEL, "names 'q'");
+}
+
 // ---- corpus ----
 
 static void test_corpus(sd_arena *a) {
@@ -637,6 +659,7 @@ int main(void) {
   test_constant();
   test_functions();
   test_upgrade();
+  test_gradient();
   test_corpus(a);
   sd_arena_free(a);
   return check_end();

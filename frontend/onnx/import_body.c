@@ -1,5 +1,6 @@
 // Bodies of control flow: types of their inputs, shapes that change from pass to pass, branches known at import.
 #include "frontend/onnx/internal.h"
+#include "ir/ops/search.h"
 
 enum { MAX_ATTEMPTS = 4 };
 
@@ -59,6 +60,11 @@ void sd_import_body_type(sd_import *im, const sd_node *node, uint32_t i, const c
   bool loop = is_op(node, "Loop");
   if (loop && i < 2) {
     *t = (sd_onnx_type){.dtype = i ? SD_BOOL : SD_I64};
+    return;
+  }
+  if (sd_search_is(node->op)) {
+    t->dtype = t->rank == SD_RANK_UNKNOWN ? SD_DT_NONE : t->dtype;
+    sard_status_free(sd_search_input(node, i, t->dims, &t->rank)); // the shape function reports it again
     return;
   }
   if (!from || from->dtype == SD_DT_NONE || from->rank == SD_RANK_UNKNOWN) return;

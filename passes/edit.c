@@ -41,6 +41,19 @@ sard_status *sd_edit_reshape(sd_graph *g, sd_node *before, sd_value *x, const in
   return sd_edit_apply(g, before, "Reshape", (sd_value *[]){x, sd_value_const_i64(g, dims, rank)}, 2, out);
 }
 
+#define SMALL_WEIGHT 65536 // elements: fewer of them are in the cache even when they are wide, and faster there
+
+bool sd_edit_packed_weight(const sd_node *n) {
+  const sd_value *w = n->n_in ? n->in[0] : NULL, *y = n->n_out == 1 ? n->out[0] : NULL;
+  if (n->op->kind != SD_MAP || !w || !w->data || sd_dtype_bits(w->dtype) >= 8 || w->data->count < SMALL_WEIGHT) return false;
+  for (uint32_t i = 1; i < n->n_in; i++)
+    if (n->in[i] && !n->in[i]->data) return false;
+  if (!y || y->rank != 2 || sd_value_count(y) != sd_value_count(w) || !sd_edit_only_use(y)) return false;
+  const sd_use *u = &y->uses.at[0];
+  bool product = sd_edit_is(u->node, "MatMul") || sd_edit_is(u->node, "Gemm");
+  return product && u->operand == 1 && u->node->graph == n->graph && u->node->in[0]->rank >= 1;
+}
+
 sd_value *sd_edit_only_use(const sd_value *v) {
   return v && v->uses.len == 1 && !sd_value_is_output(v) ? (sd_value *)v : NULL;
 }

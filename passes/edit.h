@@ -10,6 +10,8 @@ sard_status *sd_edit_fold(sd_node *n, sd_value **out);
 sard_status *sd_edit_transpose(sd_graph *g, sd_node *before, sd_value *x, const int64_t *perm, uint32_t rank, sd_value **out);
 sard_status *sd_edit_reshape(sd_graph *g, sd_node *before, sd_value *x, const int64_t *dims, int rank, sd_value **out);
 sd_value *sd_edit_only_use(const sd_value *v); // v when exactly one operand slot uses it and it is no output, else NULL
+// n turns a constant of elements below a byte into a wider type, for one matrix product that can do so where it reads it.
+bool sd_edit_packed_weight(const sd_node *n);
 bool sd_edit_ints(const sd_node *n, uint32_t operand, int64_t *out, uint32_t cap, uint32_t *out_n); // constant contents
 // Calls fn for each graph whose nodes run one by one, bodies first: the main graph and all bodies but fused groups.
 sard_status *sd_edit_graphs(sd_module *m, sard_status *(*fn)(sd_graph *g, void *user), void *user);

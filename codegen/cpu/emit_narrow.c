@@ -167,7 +167,7 @@ sd_ll sd_emit_widen(sd_emit *E, sd_dtype t, sd_ll v) {
                             like(v, E->f32), "");
   }
   if (sd_dtype_bits(t) >= 8 || sd_dtype_kind_of(t) != SD_DK_I) return v;
-  sd_ll n = sd_emit_splat_i(LLVMTypeOf(v), 8 - sd_dtype_bits(t));
+  sd_ll n = sd_emit_splat_i(LLVMTypeOf(v), 8 - sd_dtype_bits(t)); // becomes one pair of shifts with that of the load
   return LLVMBuildAShr(E->b, LLVMBuildShl(E->b, v, n, ""), n, "");
 }
 

@@ -1,6 +1,8 @@
 // Matrix products: MatMul, Gemm, Einsum and their fused forms, as sums over reduction axes.
 #include <string.h>
 
+#include <math.h>
+
 #include "ir/ops.h"
 #include "ir/ops/xbuild.h"
 
@@ -68,8 +70,7 @@ static void matrix_index(sd_tb *b, const sd_node *n, const matrix *m, sd_expr *c
   if (m->col >= 0) out[m->col] = col;
 }
 
-sd_expr *sd_pull_matmul(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *idx) {
-  (void)out;
+static sd_expr *product(sd_tb *b, const sd_node *n, sd_expr *const *idx) {
   matrix ma, mb;
   matrices_of(n, &ma, &mb);
   int n_batch = ma.batch > mb.batch ? ma.batch : mb.batch;
@@ -80,8 +81,12 @@ sd_expr *sd_pull_matmul(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const
   matrix_index(b, n, &ma, idx, n_batch, row, k, ia);
   matrix_index(b, n, &mb, idx, n_batch, k, col, ib);
   sd_expr *x = sd_tb_load(b, n, 0, ia), *y = sd_tb_load(b, n, 1, ib);
-  sd_expr *sum = x_reduce(b, SD_R_SUM, &red, x_mul(b, x, y));
-  return x_muln(b, sum, sd_node_attr(n, "alpha") ? sd_node_float(n, "alpha", 1) : 1);
+  return x_reduce(b, SD_R_SUM, &red, x_mul(b, x, y));
+}
+
+sd_expr *sd_pull_matmul(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *idx) {
+  (void)out;
+  return x_muln(b, product(b, n, idx), sd_node_attr(n, "alpha") ? sd_node_float(n, "alpha", 1) : 1);
 }
 
 // ---- Gemm ----
@@ -104,9 +109,13 @@ sard_status *sd_shape_gemm(sd_node *n) {
 }
 
 sd_expr *sd_pull_gemm(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *idx) {
-  sd_expr *y = sd_pull_matmul(b, n, out, idx); // alpha is applied there
-  if (!sd_tb_has(n, 2) || sd_node_float(n, "beta", 1) == 0) return y;
-  return x_add(b, y, x_muln(b, x_load_over(b, n, 2, idx, 2, n->out[0]->dims), sd_node_float(n, "beta", 1)));
+  double alpha = sd_node_float(n, "alpha", 1), beta = sd_node_float(n, "beta", 1);
+  sd_dtype t = sd_compute_type(n->out[out]->dtype), ft = t;
+  if (sd_dtype_is_int(t) && (alpha != floor(alpha) || beta != floor(beta))) ft = SD_F64; // the sum is cut, not its factors
+  sd_expr *y = x_muln(b, x_cast(b, ft, product(b, n, idx)), alpha);
+  if (sd_tb_has(n, 2) && beta != 0)
+    y = x_add(b, y, x_muln(b, x_cast(b, ft, x_load_over(b, n, 2, idx, 2, n->out[0]->dims)), beta));
+  return x_cast(b, t, y);
 }
 
 // ---- Einsum ----

@@ -108,7 +108,8 @@ static sd_expr *to_range(sd_tb *b, sd_dtype t, sd_expr *q, sd_expr *zero_point) 
 sd_expr *sd_pull_quantize(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *idx) {
   sd_expr *x = sd_tb_load(b, n, 0, idx), *s = load_scale(b, n, 1, idx);
   if (!x || !s) return NULL;
-  sd_dtype ft = x->dtype == SD_F64 || s->dtype == SD_F64 ? SD_F64 : SD_F32;
+  bool wide = x->dtype == SD_F64 || s->dtype == SD_F64 || sd_dtype_is_int(s->dtype);
+  sd_dtype ft = wide ? SD_F64 : SD_F32;
   sd_expr *q = x_div(b, x_cast(b, ft, x), x_cast(b, ft, s));
   return to_range(b, n->out[out]->dtype, q, sd_tb_has(n, 2) ? load_scale(b, n, 2, idx) : NULL);
 }

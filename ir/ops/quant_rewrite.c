@@ -1,4 +1,5 @@
-// Integer products (MatMulInteger, ConvInteger, QLinearMatMul, QLinearConv) in terms of MatMul and Conv on i32.
+// Quantized products (MatMulInteger, ConvInteger, QLinearMatMul, QLinearConv) in terms of MatMul and Conv on i32, or on f32
+// where an operand is of an 8-bit float.
 #include "ir/ops.h"
 #include "ir/ops/shape.h"
 
@@ -29,13 +30,17 @@ static sard_status *along(sd_node *at, sd_value *v, int after, sd_value **out) {
   return make(at, "Unsqueeze", v, sd_value_const_i64(at->graph, axes, after), out);
 }
 
-// x - zero point in i32; a zero point vector goes along the axis with `after` dims behind it.
-static sard_status *centered(sd_node *at, sd_value *x, sd_value *zero, int after, sd_value **out) {
-  SD_TRY(convert(at, x, SD_I32, out));
+// x - zero point in type t; a zero point vector goes along the axis with `after` dims behind it.
+static sard_status *centered_in(sd_node *at, sd_dtype t, sd_value *x, sd_value *zero, int after, sd_value **out) {
+  SD_TRY(convert(at, x, t, out));
   if (!zero) return NULL;
-  SD_TRY(convert(at, zero, SD_I32, &zero));
+  SD_TRY(convert(at, zero, t, &zero));
   SD_TRY(along(at, zero, after, &zero));
   return make(at, "Sub", *out, zero, out);
+}
+
+static sard_status *centered(sd_node *at, sd_value *x, sd_value *zero, int after, sd_value **out) {
+  return centered_in(at, SD_I32, x, zero, after, out);
 }
 
 static sard_status *finish(sd_node *n, sd_value *v) {
@@ -88,6 +93,9 @@ sard_status *sd_shape_conv_integer(sd_node *n) { return shape_as(n, "Conv", 0, 1
 static sard_status *output_zero(sd_node *n, uint32_t operand) { return sd_sh_rank(n, operand, 0, SD_MAX_RANK); }
 sard_status *sd_shape_qlinear_matmul(sd_node *n) {
   SD_TRY(output_zero(n, 7));
+  for (uint32_t i = 0; i < 8; i++)
+    if (i % 3 != 1 && i != 6 && sd_dtype_bits(n->in[i]->dtype) != 8)
+      return SD_SH_ERR(n, MODEL, "operand '%s' is %s, expected a type of 8 bits", sd_sh_operand(n, i), sd_dtype_name(n->in[i]->dtype));
   return shape_as(n, "MatMul", 0, 3, n->in[7]->dtype);
 }
 sard_status *sd_shape_qlinear_conv(sd_node *n) {
@@ -125,8 +133,9 @@ sard_status *sd_rewrite_conv_integer(sd_node *n) {
 
 sard_status *sd_rewrite_qlinear_matmul(sd_node *n) {
   sd_value *a, *b, *acc;
-  SD_TRY(centered(n, n->in[0], n->in[2], 1, &a));
-  SD_TRY(centered(n, n->in[3], n->in[5], 0, &b));
+  sd_dtype t = sd_dtype_is_float(n->in[0]->dtype) || sd_dtype_is_float(n->in[3]->dtype) ? SD_F32 : SD_I32;
+  SD_TRY(centered_in(n, t, n->in[0], n->in[2], 1, &a));
+  SD_TRY(centered_in(n, t, n->in[3], n->in[5], 0, &b));
   SD_TRY(make(n, "MatMul", a, b, &acc));
   return requantize(n, acc, n->in[1], 1, n->in[4], 0, n->in[6], n->in[7]);
 }

@@ -444,12 +444,25 @@ static sd_expr *pull_antialias(sd_tb *b, const sd_node *n, const resize_plan *p,
   return extrapolated(b, n, outside, v);
 }
 
+// Nearest integer in the range of the type: cubic filters leave that of their input.
+static sd_expr *to_integer(sd_tb *b, sd_dtype t, sd_expr *x) {
+  int bits = sd_dtype_bits(t);
+  bool sign = sd_dtype_kind_of(t) == SD_DK_I;
+  double high = ldexp(1, sign ? bits - 1 : bits) - 1, low = sign ? -ldexp(1, bits - 1) : 0;
+  if (bits == 64) high = nextafter(high, 0); // itself no number of an f64
+  if (!x) return NULL;
+  x = x_un(b, SD_X_ROUND, x);
+  x = x_max(b, x_min(b, x, x_num(b, x, high)), x_num(b, x, low));
+  return x_cast(b, t, bits < 32 ? x_cast(b, SD_I32, x) : x);
+}
+
 sd_expr *sd_pull_resize(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *idx) {
   resize_plan p;
   sard_status *st = plan_resize(n, &p);
   if (st) return sd_tb_fail(b, st);
   if (p.nearest) return pull_nearest(b, n, &p, idx);
-  sd_dtype ct = sd_compute_type(n->out[out]->dtype), ft = ct == SD_F64 ? SD_F64 : SD_F32;
+  sd_dtype ct = sd_compute_type(n->out[out]->dtype);
+  sd_dtype ft = ct == SD_F64 || (sd_dtype_is_int(ct) && sd_dtype_bits(ct) > 16) ? SD_F64 : SD_F32;
   sd_expr *x = p.antialias ? pull_antialias(b, n, &p, idx, ft) : pull_smooth(b, n, &p, idx, ft);
-  return x_cast(b, ct, x);
+  return sd_dtype_is_int(ct) ? to_integer(b, ct, x) : x_cast(b, ct, x);
 }

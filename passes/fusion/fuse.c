@@ -180,7 +180,7 @@ static bool may_join(const group *g, const sd_node *p) {
   demand d = worst_demand(g, v);
   switch (p->op->kind) {
   case SD_MAP:
-    if (feeds_contraction(g, v)) return false;
+    if (feeds_contraction(g, v)) return sd_edit_packed_weight(p);
     return d == ONCE || ((d == FEW || d == ROWS) && !costly_map(p)) || (d == ROWS && !g->contraction);
   case SD_MOVE:
     if (feeds_contraction(g, v)) return readable_operand(g, p);

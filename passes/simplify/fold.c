@@ -7,6 +7,7 @@
 
 static bool foldable(const sd_node *n) {
   uint64_t in = 0, out = 0;
+  if (sd_edit_packed_weight(n)) return false; // passes/fusion: its products widen it
   if (n->n_body || n->op->kind > SD_NESTS || strcmp(n->op->name, "sard.Dims") == 0) return false;
   for (uint32_t i = 0; i < n->n_in; i++) {
     if (!n->in[i]) continue;

@@ -84,6 +84,63 @@ static sard_status *show_kernel(const sd_gen *g, const sd_node *n, const sd_unit
   return g->o->kernel_fn(g->o->kernel_user, "kernels", sd_arena_printf(scratch, "%s%s", head, u->text));
 }
 
+// ---- indices into nothing ----
+
+// An index out of range is reported, and the kernel goes on with 0: which exists only where the indexed size is not 0.
+typedef struct index_walk {
+  sd_gen *g;
+  sd_kernel *k;
+  const sd_node *n;
+  uint8_t *seen; // by expression id
+  sd_dim count;  // points of the nest at hand
+  sard_status *st;
+} index_walk;
+
+static void check_extent(index_walk *w, sd_dim extent) {
+  sd_dimtab *t = w->k->dims;
+  sd_dim one = sd_dim_const(t, 1), some = sd_dim_min(t, one, w->count), both = sd_dim_mul(t, some, sd_dim_min(t, one, extent));
+  if (w->st || some == both || sd_dim_get(t, extent)->min >= 1) return;
+  const char *what = sd_arena_printf(w->g->a, "an index of %s into a dimension", *w->n->name ? w->n->name : w->n->op->name);
+  if (sd_dim_eq(t, some, both) == 0) w->st = SD_ERR(MODEL, "an index into a dimension of size 0");
+  else if (!w->n->graph->owner) sd_module_require(w->g->m, both, some, false, what);
+  else {
+    sd_step s = {.kind = SARD_AS_CHECK, .node = w->n};
+    sd_vec_push(w->g->a, &s.dims, both);
+    sd_vec_push(w->g->a, &s.dims, some);
+    sd_vec_push(w->g->a, &s.dims, sd_dim_const(t, 0));
+    sd_vec_push(w->g->a, &w->g->steps, s);
+  }
+}
+
+static void find_indices(index_walk *w, const sd_expr *e) {
+  if (!e || w->seen[e->id]) return;
+  w->seen[e->id] = 1;
+  if (e->op == SD_X_INDEX && e->a[1]->op == SD_X_AFFINE && e->a[1]->n == 0) check_extent(w, e->a[1]->dim);
+  for (uint32_t i = 0; i < e->n; i++) find_indices(w, e->a[i]);
+}
+
+static void walk_indices(index_walk *w, const sd_items *items, sd_dim times) {
+  for (uint32_t i = 0; i < items->len; i++) {
+    const sd_item *it = &items->at[i];
+    if (it->loop) {
+      walk_indices(w, it->body, sd_dim_mul(w->k->dims, times, it->loop->extent));
+      continue;
+    }
+    w->count = times;
+    for (uint32_t q = 0; q < it->nest->n_axes; q++) w->count = sd_dim_mul(w->k->dims, w->count, it->nest->axes[q]->extent);
+    for (uint32_t s = 0; s < it->nest->stores.len; s++) {
+      const sd_store *st = &it->nest->stores.at[s];
+      find_indices(w, st->value), find_indices(w, st->offset), find_indices(w, st->guard);
+    }
+  }
+}
+
+static sard_status *check_indices(sd_gen *g, sd_kernel *k, const sd_node *n, sd_arena *scratch) {
+  index_walk w = {g, k, n, SD_NEW_ARRAY(scratch, uint8_t, k->n_expr + 1), SD_DIM_NONE, NULL};
+  walk_indices(&w, &k->items, sd_dim_const(k->dims, 1));
+  return w.st;
+}
+
 sard_status *sd_gen_kernel(sd_gen *g, sd_node *n, sd_arena *scratch) {
   sd_kernel *k;
   sd_packs packs = {0};
@@ -91,6 +148,7 @@ sard_status *sd_gen_kernel(sd_gen *g, sd_node *n, sd_arena *scratch) {
   uint32_t n_units = g->units.len;
   SD_TRY(sd_lower_node(scratch, g->m, n, &k));
   k->name = "k";
+  SD_TRY(check_indices(g, k, n, scratch));
   if (g->o->kernel_fn) SD_TRY(kernel_text(k, scratch, &lowered));
   if (g->o->opt > 0) sd_kernel_simplify(k);
   sd_step s = {.kind = SARD_AS_DISPATCH, .node = n, .flops = sd_codegen_flops(k, scratch), .bytes = kernel_bytes(k)};

@@ -8,6 +8,7 @@ typedef struct flow {
   sd_gen *g;
   sd_arena *scratch;
   int depth;
+  sd_requires checked; // in the bodies around the node at hand
 } flow;
 
 static sd_dimtab *tab(const flow *f) { return f->g->m->dims; }
@@ -229,7 +230,36 @@ static bool needs_code(const sd_node *n) {
   return false;
 }
 
+// ---- sizes that must agree ----
+
+static bool is_checked(const sd_requires *list, const sd_require *r) {
+  for (uint32_t i = 0; i < list->len; i++)
+    if (list->at[i].a == r->a && list->at[i].b == r->b && list->at[i].broadcast <= r->broadcast) return true;
+  return false;
+}
+
+// What the shapes of n need: in the main graph it joins the requirements of the module, in a body steps in front of those of
+// n check it, as the body may never run. Host functions check their operands themselves.
+static sard_status *add_checks(flow *f, sd_node *n) {
+  sd_module *m = f->g->m;
+  sd_requires list = {0};
+  if (!m->has_bodies || n->op->kind == SD_HOST) return NULL;
+  SD_TRY(sd_node_requires(n, &list));
+  for (uint32_t i = 0; i < list.len; i++) {
+    const sd_require *r = &list.at[i];
+    if (f->depth == 1) sd_module_require(m, r->a, r->b, r->broadcast, r->what);
+    if (f->depth == 1 || is_checked(&m->requires, r) || is_checked(&f->checked, r)) continue;
+    sd_vec_push(f->g->a, &f->checked, *r);
+    sd_step *s = add(f, SARD_AS_CHECK, n, NULL, 0);
+    sd_vec_push(f->g->a, &s->dims, r->a);
+    sd_vec_push(f->g->a, &s->dims, r->b);
+    sd_vec_push(f->g->a, &s->dims, sd_dim_const(tab(f), r->broadcast));
+  }
+  return NULL;
+}
+
 static sard_status *node_steps(flow *f, sd_node *n) {
+  SD_TRY(add_checks(f, n));
   if (is_op(n, "sard.For")) return add_for(f, n);
   if (is_op(n, "sard.While")) return add_while(f, n);
   if (is_op(n, "If")) return add_if(f, n);
@@ -242,17 +272,19 @@ static sard_status *node_steps(flow *f, sd_node *n) {
 }
 
 static sard_status *graph_steps(flow *f, sd_graph *graph) {
+  uint32_t outer = f->checked.len;
   if (++f->depth > SD_MAX_DEPTH) return SD_ERR(UNSUPPORTED, "bodies are nested more than %d deep", SD_MAX_DEPTH);
   for (sd_node *n = graph->first; n; n = n->next) {
     sard_status *st = node_steps(f, n);
     if (st) return sd_node_error(n, st);
   }
+  f->checked.len = outer;
   f->depth--;
   return NULL;
 }
 
 sard_status *sd_gen_graph(sd_gen *g, sd_graph *graph, sd_arena *scratch, int depth) {
-  flow f = {g, scratch, depth};
+  flow f = {g, scratch, depth, {0}};
   return graph_steps(&f, graph);
 }
 
@@ -267,7 +299,7 @@ static bool writes_live(const sd_step *s, const bool *live) {
 static bool is_needed(const sd_gen *g, uint32_t at, const bool *live) {
   const sd_step *s = &g->steps.at[at];
   if (s->kind == SARD_AS_DISPATCH || s->kind == SARD_AS_COPY || s->kind == SARD_AS_APPEND) return writes_live(s, live);
-  if (s->kind == SARD_AS_DEFINE || s->kind == SARD_AS_SET || s->kind == SARD_AS_HOST || s->defs.len > 1) return true;
+  if (s->kind == SARD_AS_DEFINE || s->kind == SARD_AS_SET || s->kind == SARD_AS_HOST || s->kind == SARD_AS_CHECK || s->defs.len > 1) return true;
   for (uint32_t i = at + 1; i <= at + s->body + s->other; i++)
     if (g->steps.at[i].live) return true;
   return false;

@@ -213,7 +213,9 @@ static sard_status *add_step(sd_gen *g, const sd_step *s, const uint32_t *kernel
   const sd_unit *u = s->kind == SARD_AS_DISPATCH ? &g->units.at[s->unit] : NULL;
   sard_art_step e = {.kind = s->kind, .kernel = u ? kernel_of_unit[s->unit] : SARD_ART_NONE, .body = s->body, .other = s->other};
   SD_TRY(step_bufs(g, s, &e));
-  step_dims(g, u ? u->dims : s->dims.at, u ? u->n_dims : s->dims.len, &e);
+  sd_dim nothing[3] = {sd_dim_const(g->m->dims, 0), sd_dim_const(g->m->dims, 0), sd_dim_const(g->m->dims, 0)};
+  bool check = s->kind == SARD_AS_CHECK, open = check && (!is_bound(g, s->dims.at[0]) || !is_bound(g, s->dims.at[1]));
+  step_dims(g, u ? u->dims : open ? nothing : s->dims.at, u ? u->n_dims : s->dims.len, &e); // a size that nothing has is not checked
   step_defs(g, s, &e);
   e.tiles = known_slot(g, u ? u->tiles : s->trip);
   e.scratch = u ? known_slot(g, u->scratch) : sd_dimslots_const(&x->slots, 0);

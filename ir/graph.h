@@ -118,6 +118,7 @@ typedef struct sd_meta { const char *key, *value; } sd_meta;
 // Two dims that must agree when the symbols have values: equal, or with `broadcast` also one of them 1. What shape
 // inference could not prove; checked when inputs are bound.
 typedef struct sd_require { sd_dim a, b; bool broadcast; const char *what; } sd_require;
+typedef SD_VEC(sd_require) sd_requires;
 
 struct sd_module {
   sd_arena *arena;
@@ -128,7 +129,9 @@ struct sd_module {
   int64_t ir_version, opset;
   uint32_t next_id;
   SD_VEC(sd_meta) metadata;
-  SD_VEC(sd_require) requires;
+  sd_requires requires;   // of nodes of the main graph: those of bodies hold when the body runs, see sd_node_requires
+  sd_requires *collect;   // sd_node_requires: where requirements go meanwhile
+  bool has_bodies;        // branches or loops; nodes may have moved out of them
   SD_VEC(sd_map) maps;  // files that constants may point into; unmapped by whoever mapped them
   sd_strtab *strings;   // what string constants hold numbers of
   sd_objects *objects;  // of runs of the interpreter
@@ -139,6 +142,11 @@ struct sd_module {
 sard_status *sd_module_new(const char *file, sd_module **out); // with an empty main graph and its own arena
 // Records a requirement (once); nothing happens where it is proven. `what` is copied.
 void sd_module_require(sd_module *m, sd_dim a, sd_dim b, bool broadcast, const char *what);
+// The same for node n, in whose shape function this is: where n lies in the body of a branch or loop, nothing is recorded
+// for the module, as the body may never run.
+void sd_node_require(const sd_node *n, sd_dim a, sd_dim b, bool broadcast, const char *what);
+// Appends what n and, where it is a fused group, its members need to *out, by another run of the shape functions.
+sard_status *sd_node_requires(sd_node *n, sd_requires *out);
 void sd_module_free(sd_module *m);                             // NULL ok
 
 // The number of a string of n bytes in m->strings.

@@ -44,7 +44,7 @@ static memo_entry *memo_slot(sd_tb *b, const sd_value *v, sd_expr *const *idx, i
   uint32_t mask = p->cap - 1, i = (uint32_t)memo_hash(v, b->guard, idx, rank) & mask;
   for (; p->memo[i].v; i = (i + 1) & mask) {
     memo_entry *e = &p->memo[i];
-    if (e->v == v && e->guard == b->guard && e->rank == rank && !memcmp(e->idx, idx, (size_t)rank * sizeof *idx)) break;
+    if (e->v == v && e->guard == b->guard && e->rank == rank && (!rank || !memcmp(e->idx, idx, (size_t)rank * sizeof *idx))) break;
   }
   return &p->memo[i];
 }

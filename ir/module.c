@@ -56,6 +56,7 @@ sd_graph *sd_node_add_body(sd_node *n, const char *name) {
   sd_graph **bodies = SD_NEW_ARRAY(m->arena, sd_graph *, n->n_body + 1);
   if (n->n_body) memcpy(bodies, n->bodies, n->n_body * sizeof *bodies);
   bodies[n->n_body++] = g;
+  m->has_bodies |= strcmp(n->op->name, "sard.Fused") != 0;
   n->bodies = bodies;
   sd_vec_push(m->arena, &n->graph->children, g);
   for (uint32_t i = 0; i < n->n_attr; i++)
@@ -170,13 +171,47 @@ void sd_type_print(const sd_module *m, const sd_value *v, sd_str *out) {
   sd_str_put(out, "]");
 }
 
-void sd_module_require(sd_module *m, sd_dim a, sd_dim b, bool broadcast, const char *what) {
+static void require(sd_module *m, sd_requires *list, sd_dim a, sd_dim b, bool broadcast, const char *what) {
   if (a == b || a == SD_DIM_NONE || b == SD_DIM_NONE) return;
   if (broadcast && (sd_dim_is(m->dims, a, 1) || sd_dim_is(m->dims, b, 1))) return;
-  for (uint32_t i = 0; i < m->requires.len; i++) {
-    const sd_require *r = &m->requires.at[i];
+  for (uint32_t i = 0; i < list->len; i++) {
+    const sd_require *r = &list->at[i];
     bool same = (r->a == a && r->b == b) || (r->a == b && r->b == a);
     if (same && (!r->broadcast || broadcast)) return;
   }
-  sd_vec_push(m->arena, &m->requires, ((sd_require){a, b, broadcast, sd_arena_strdup(m->arena, what)}));
+  sd_vec_push(m->arena, list, ((sd_require){a, b, broadcast, sd_arena_strdup(m->arena, what)}));
+}
+
+void sd_module_require(sd_module *m, sd_dim a, sd_dim b, bool broadcast, const char *what) {
+  require(m, m->collect ? m->collect : &m->requires, a, b, broadcast, what);
+}
+
+// In the body of a branch or loop; fused groups run where they stand.
+static bool in_body(const sd_graph *g) {
+  while (g->owner && strcmp(g->owner->op->name, "sard.Fused") == 0) g = g->owner->graph;
+  return g->owner != NULL;
+}
+
+void sd_node_require(const sd_node *n, sd_dim a, sd_dim b, bool broadcast, const char *what) {
+  sd_module *m = n->graph->module;
+  if (m->collect || !in_body(n->graph)) sd_module_require(m, a, b, broadcast, what);
+}
+
+static sard_status *collect(sd_node *n) {
+  sd_value *saved = SD_NEW_ARRAY(n->graph->module->arena, sd_value, n->n_out + 1);
+  for (uint32_t i = 0; i < n->n_out; i++)
+    if (n->out[i]) saved[i] = *n->out[i];
+  sard_status *st = n->op->infers && n->op->kind != SD_CONTROL ? sd_node_infer(n) : NULL;
+  for (uint32_t i = 0; i < n->n_out; i++)
+    if (n->out[i]) *n->out[i] = saved[i];
+  bool fused = n->op->kind == SD_CONTROL && strcmp(n->op->name, "sard.Fused") == 0;
+  for (sd_node *x = fused ? n->bodies[0]->first : NULL; x && !st; x = x->next) st = collect(x);
+  return st;
+}
+
+sard_status *sd_node_requires(sd_node *n, sd_requires *out) {
+  n->graph->module->collect = out;
+  sard_status *st = collect(n);
+  n->graph->module->collect = NULL;
+  return st;
 }

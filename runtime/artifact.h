@@ -94,6 +94,7 @@ typedef enum sard_art_stepkind {
   // number of them in the source: they are appended without gaps.
   SARD_AS_APPEND,
   SARD_AS_HOST,   // runs the host function `op` (runtime/host.h); dims describe the tensors, see there
+  SARD_AS_CHECK,  // dims: two sizes that must agree, and 1 where one of them may also be 1; for what runs in bodies only
 } sard_art_stepkind;
 typedef struct sard_art_step {
   uint32_t kind, kernel;

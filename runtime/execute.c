@@ -165,6 +165,17 @@ static sard_status *run_set(sard_session *s, const sard_art_step *t) {
   return NULL;
 }
 
+static sard_status *run_check(sard_session *s, const sard_art_step *t) {
+  const sd_art *a = &s->model->art;
+  int64_t x, y;
+  SD_TRY(sd_late_value(s, a->lists[t->dims], &x));
+  SD_TRY(sd_late_value(s, a->lists[t->dims + 1], &y));
+  bool broadcast = s->dim[a->lists[t->dims + 2]] != 0;
+  if (x == y || (broadcast && (x == 1 || y == 1))) return NULL;
+  return SD_ERR(MODEL, "the shapes of the data do not fit together: node '%s' gets sizes %lld and %lld, which must %s",
+                sd_art_text(a, t->name), (long long)x, (long long)y, broadcast ? "be equal or 1" : "be equal");
+}
+
 // ---- loops and branches ----
 
 static sard_status *run_range(sard_session *s, uint32_t from, uint32_t to, uint32_t scope, bool pooled);
@@ -232,6 +243,7 @@ static sard_status *run_step(sard_session *s, uint32_t i, uint32_t scope, bool p
   case SARD_AS_DEFINE: return run_define(s, t);
   case SARD_AS_SET: return run_set(s, t);
   case SARD_AS_APPEND: return run_append(s, i);
+  case SARD_AS_CHECK: return run_check(s, t);
   default: return sd_execute_host(s, i, pooled);
   }
 }

@@ -178,7 +178,7 @@ static sard_status *unique_outputs(sd_host_call *c, const unique *u, size_t size
   uint8_t *y = c->out[0].data;
   const uint8_t *x = u->x->data;
   for (uint64_t o = 0; o < u->outer; o++)
-    for (int64_t g = 0; g < n && c->out[0].dtype; g++)
+    for (int64_t g = 0; g < n && c->out[0].dtype && u->inner; g++)
       memcpy(y + (o * (uint64_t)n + (uint64_t)u->rank[g]) * u->inner * size, x + (o * u->items + (uint64_t)u->first[g]) * u->inner * size, u->inner * size);
   for (int64_t g = 0; g < n; g++) {
     if (c->n_out > 1 && c->out[1].dtype) ((int64_t *)c->out[1].data)[u->rank[g]] = u->first[g];

@@ -7,7 +7,7 @@
 #include "runtime/plan.h"
 
 const char *sd_step_text(uint32_t kind) {
-  static const char *const names[] = {"dispatch", "copy", "loop", "branch", "define", "set", "append", "host"};
+  static const char *const names[] = {"dispatch", "copy", "loop", "branch", "define", "set", "append", "host", "check"};
   return kind < sizeof names / sizeof *names ? names[kind] : "?";
 }
 

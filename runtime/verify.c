@@ -183,6 +183,7 @@ static sard_status *check_shape(const sd_art *a, uint32_t i, const int64_t *valu
     ok = s->n_buf == 2 && (s->n_dim == 0 || (s->n_dim == 2 && known[a->lists[s->dims]] && is_packed(value[a->lists[s->dims]])));
     break;
   case SARD_AS_HOST: break; // its lists are read with checks
+  case SARD_AS_CHECK: ok = s->n_dim == 3 && known[a->lists[s->dims + 2]]; break;
   default: return BAD("step %u is of unknown kind %u", i, s->kind);
   }
   return ok ? NULL : BAD("step %u has %u buffers, %u sizes and %u symbols", i, s->n_buf, s->n_dim, s->n_def);

@@ -224,6 +224,8 @@ sard_status *sd_shape_mel_weights(sd_node *n) {
   if (count != 1) return SD_SH_ERR(n, MODEL, "operand '%s' must have one element", sd_sh_operand(n, 1));
   dims[0] = sd_dim_add(t, sd_dim_floordiv(t, bins, sd_dim_const(t, 2)), sd_dim_const(t, 1));
   sd_dtype type = (sd_dtype)sd_node_int(n, "output_datatype", SD_F32);
+  for (uint32_t i = 2; i < 5; i++) SD_TRY(sd_sh_one(n, i));
+  if (!sd_dtype_is_float(type) && !sd_dtype_is_int(type)) return SD_SH_ERR(n, MODEL, "output_datatype is %d", (int)type);
   return sd_sh_set(n, 0, type, 2, dims);
 }
 

@@ -81,6 +81,15 @@ static sd_dim greater_dims(sd_dimtab *t, sd_dim a, sd_dim b) { return less_dims(
 static sd_dim less_equal_dims(sd_dimtab *t, sd_dim a, sd_dim b) { return not_dim(t, less_dims(t, b, a)); }
 static sd_dim greater_equal_dims(sd_dimtab *t, sd_dim a, sd_dim b) { return not_dim(t, less_dims(t, a, b)); }
 
+// Bounds are scalars.
+sard_status *sd_shape_clip(sd_node *n) {
+  for (uint32_t i = 1; i < 3; i++) {
+    SD_TRY(sd_sh_one(n, i));
+    if (sd_sh_in(n, i) && sd_sh_in(n, i)->rank > n->in[0]->rank) return SD_SH_ERR(n, MODEL, "operand '%s' is no scalar", sd_sh_operand(n, i));
+  }
+  return sd_shape_same(n);
+}
+
 sard_status *sd_shape_add(sd_node *n) { return arith(n, sd_dim_add); }
 sard_status *sd_shape_sub(sd_node *n) { return arith(n, sd_dim_sub); }
 sard_status *sd_shape_mul(sd_node *n) { return arith(n, sd_dim_mul); }

@@ -98,7 +98,7 @@ sard_status *sd_shape_reshape(sd_node *n) {
     return st;
   }
   // Checked when sizes are known: a view of another size would reach outside of its memory. A branch may never be taken.
-  if (!n->graph->owner) sd_module_require(n->graph->module, from, to, false, *n->name ? n->name : "the elements of a Reshape");
+  sd_node_require(n, from, to, false, *n->name ? n->name : "the elements of a Reshape");
   SD_TRY(sd_sh_set(n, 0, x->dtype, (int)rank, want));
   pass_elems(n);
   return NULL;

@@ -306,6 +306,7 @@ sard_status *sd_shape_pad(sd_node *n) {
   SD_TRY(sd_sh_rank(n, 0, 0, SD_MAX_RANK));
   if (pad_is_open(n) && n->in[0]->rank) return pad_open(n);
   SD_TRY(plan_pad(n, &p));
+  SD_TRY(sd_sh_one(n, 2));
   const char *mode = sd_node_str(n, "mode", "constant");
   if (strcmp(mode, "constant") && strcmp(mode, "reflect") && strcmp(mode, "edge") && strcmp(mode, "wrap"))
     return SD_SH_ERR(n, MODEL, "unknown mode '%s'", mode);

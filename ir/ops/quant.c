@@ -37,6 +37,7 @@ static sard_status *check_layout(const sd_node *n) {
     return SD_SH_ERR(n, MODEL, "scale of rank %d but zero point of rank %d", s->rank, z->rank);
   for (int i = 0; axis >= 0 && z && i < z->rank; i++)
     SD_TRY(sd_sh_same(n, s->dims[i], z->dims[i], "scale and zero point", NULL));
+  if (z && axis < 0) SD_TRY(sd_sh_one(n, 2));
   return NULL;
 }
 

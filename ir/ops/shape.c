@@ -52,7 +52,7 @@ sard_status *sd_sh_same(const sd_node *n, sd_dim a, sd_dim b, const char *what, 
   const sd_dimtab *t = sd_sh_tab(n);
   if (a == SD_DIM_NONE || b == SD_DIM_NONE) return SD_SH_ERR(n, MODEL, "%s: a dim is too large", what);
   if (a != b && sd_dim_eq(t, a, b) == 0) return mismatch(n, what, a, b);
-  sd_module_require(n->graph->module, a, b, false, *n->name ? n->name : what);
+  sd_node_require(n, a, b, false, *n->name ? n->name : what);
   int64_t v;
   if (!n->graph->owner && sd_dim_is_const(t, b, &v)) sd_dim_set_range(sd_sh_tab(n), a, v, v); // holds for every run
   else if (!n->graph->owner && sd_dim_is_const(t, a, &v)) sd_dim_set_range(sd_sh_tab(n), b, v, v);
@@ -209,13 +209,20 @@ void sd_sh_set_elems(sd_node *n, uint32_t out, const sd_dim *elems, uint32_t cou
   n->out[out]->n_elems = count;
 }
 
+sard_status *sd_sh_one(const sd_node *n, uint32_t operand) {
+  const sd_value *v = sd_sh_in(n, operand);
+  for (int i = 0; v && i < v->rank; i++)
+    SD_TRY(sd_sh_same(n, v->dims[i], sd_dim_const(sd_sh_tab(n), 1), sd_sh_operand(n, operand), NULL));
+  return NULL;
+}
+
 // ---- broadcasting ----
 sard_status *sd_sh_bcast_dim(const sd_node *n, sd_dim a, sd_dim b, sd_dim *out) {
   sd_dimtab *t = sd_sh_tab(n);
   if (a == SD_DIM_NONE || b == SD_DIM_NONE) return SD_SH_ERR(n, MODEL, "a dim is too large");
   bool ca = sd_dim_is_const(t, a, NULL), cb = sd_dim_is_const(t, b, NULL);
   sd_dim one = sd_dim_const(t, 1);
-  sd_module_require(n->graph->module, a, b, true, *n->name ? n->name : n->op->name);
+  sd_node_require(n, a, b, true, *n->name ? n->name : n->op->name);
   if (a == b || sd_dim_is(t, b, 1)) {
     *out = a;
   } else if (sd_dim_is(t, a, 1)) {

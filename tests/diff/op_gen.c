@@ -376,7 +376,7 @@ static void put_const_data(gen *g, const op_input *in, const list *dims) {
 
 static void put_tensor(gen *g, sd_dtype t, const list *dims, const op_fill *fill, bool constant) {
   op_case *c = g->c;
-  op_input in = {.dtype = t, .rank = dims->n, .fill = *fill, .seed = op_random(&g->r, UINT64_MAX)};
+  op_input in = {.id = c->next, .dtype = t, .rank = dims->n, .fill = *fill, .seed = op_random(&g->r, UINT64_MAX)};
   for (int i = 0; i < dims->n; i++) in.dims[i] = (int64_t)dims->at[i].v;
   if (constant) return put_const_data(g, &in, dims);
   if (c->n_in == OP_MOST) bad(g, "too many operands");
@@ -529,11 +529,10 @@ static bool plain(const sd_op *op) {
 static const char *plain_text(gen *g) {
   sd_str s = {0};
   const sd_op *op = g->c->op;
-  bool same = op->n_in == 1 || op->shape == sd_op_find("Clip")->shape;
   sd_str_put(&s, "; ");
   for (uint32_t i = 0; i < op->n_in; i++) {
     const sd_operand *o = &op->ins[i];
-    sd_strf(&s, "%s%s ", o->variadic ? "+" : o->optional ? "?" : "", same && i ? "[]" : same ? "[@]" : "[@~]");
+    sd_strf(&s, "%s%s ", o->variadic ? "+" : o->optional ? "?" : "", op->n_in == 1 ? "[@]" : "[@~]");
   }
   sd_str_put(&s, "; ");
   for (uint32_t i = 0; i < op->n_attr; i++)

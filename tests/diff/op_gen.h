@@ -16,6 +16,7 @@ typedef struct op_fill {
 } op_fill;
 
 typedef struct op_input {
+  uint32_t id; // value number
   sd_dtype dtype;
   int rank;
   int64_t dims[SD_MAX_RANK];

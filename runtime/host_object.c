@@ -257,3 +257,40 @@ sard_status *sd_host_box_rank(sd_host_call *c) {
   if (c->out[0].dtype) *(int64_t *)c->out[0].data = o->rank;
   return NULL;
 }
+
+// The tensor with other dims of the same product, as an object.
+static sard_status *give_reshaped(sd_host_call *c, int rank, const int64_t *dims) {
+  const sd_host_tensor *x = &c->in[0];
+  uint64_t item, count = 1, bytes;
+  void *data;
+  for (int d = 0; d < rank; d++)
+    if (dims[d] < 0 || !sd_ck_mul(count, (uint64_t)dims[d], &count)) return SD_ERR(MODEL, "dim %d of the new shape is %lld", d, (long long)dims[d]);
+  if (count != x->count) return SD_ERR(MODEL, "%llu elements do not fit a shape of %llu", (unsigned long long)x->count, (unsigned long long)count);
+  SD_TRY(sd_objects_tensor(c->objects, x->dtype, rank, dims, &item, &data));
+  if (sd_dtype_bytes(x->dtype, x->count, &bytes) && bytes) memcpy(data, x->data, bytes);
+  return give_handle(c, 0, item);
+}
+
+sard_status *sd_host_reshape_any(sd_host_call *c) {
+  const sd_host_tensor *x = &c->in[0], *shape = &c->in[1];
+  const int64_t *want = shape->data;
+  int64_t dims[SD_HOST_RANK];
+  uint64_t rest = 1;
+  int open = -1;
+  if (shape->rank != 1 || shape->count > SD_HOST_RANK) return SD_ERR(UNSUPPORTED, "a shape of %llu dims", (unsigned long long)shape->count);
+  for (int d = 0; d < (int)shape->count; d++) {
+    dims[d] = want[d] == 0 && !c->param[0] && d < x->rank ? x->dims[d] : want[d];
+    if (dims[d] == -1 && open < 0) open = d;
+    else if (dims[d] < 0 || !sd_ck_mul(rest, (uint64_t)dims[d], &rest)) return SD_ERR(MODEL, "dim %d of the new shape is %lld", d, (long long)want[d]);
+  }
+  if (open >= 0) dims[open] = rest ? (int64_t)(x->count / rest) : 0;
+  return give_reshaped(c, (int)shape->count, dims);
+}
+
+sard_status *sd_host_squeeze_any(sd_host_call *c) {
+  int64_t dims[SD_HOST_RANK];
+  int rank = 0;
+  for (int d = 0; d < c->in[0].rank; d++)
+    if (c->in[0].dims[d] != 1) dims[rank++] = c->in[0].dims[d];
+  return give_reshaped(c, rank, dims);
+}

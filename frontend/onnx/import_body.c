@@ -2,7 +2,7 @@
 #include "frontend/onnx/internal.h"
 #include "ir/ops/search.h"
 
-enum { MAX_ATTEMPTS = 4 };
+enum { MAX_ATTEMPTS = 6 };
 
 static bool is_op(const sd_node *n, const char *name) { return strcmp(n->op->name, name) == 0; }
 
@@ -76,7 +76,7 @@ void sd_import_body_type(sd_import *im, const sd_node *node, uint32_t i, const c
   if (parts && parts <= node->n_in && i >= node->n_in - parts) scan_part(node, i - (node->n_in - parts), from, t);
   else like_operand(from, t);
   if (im->loop == node && im->varying) new_dims(im, name, im->varying[i], t);
-  if (im->loop == node && im->objects[i]) t->object = im->objects[i]; // what the passes before made of it
+  if (im->loop == node && im->objects[i]) *t = (sd_onnx_type){.dtype = SD_OBJECT, .object = im->objects[i]}; // what a pass made of it
 }
 
 void sd_import_body_known(sd_import *im, const sd_node *node, uint32_t i, sd_value *v) {
@@ -99,6 +99,63 @@ static sard_status *one_body(sd_import *im, sd_onnx_node *n, sd_node *node, cons
   return sd_status_context(sd_import_body(im, a->scope, a->body, node, a->name), "%s of node %d '%s' (%s)", a->name, n->index, n->name, n->op);
 }
 
+static bool of_any_rank(const sd_value *v) { return v->dtype == SD_OBJECT && v->object && v->object->kind == SD_OBJ_TENSOR; }
+
+// Output i of a body as an object of any rank.
+static sard_status *box_output(sd_import *im, sd_graph *g, uint32_t i) {
+  sd_scope scope = {.graph = g};
+  return sd_import_box(im, &scope, &g->outputs.at[i]);
+}
+
+static bool holds(const sd_otype *optional, const sd_value *v) {
+  bool tensor = optional && optional->kind == SD_OBJ_OPTIONAL && optional->of && optional->of->kind == SD_OBJ_TENSOR && v->dtype == optional->of->dtype;
+  return tensor || (optional && optional->kind == SD_OBJ_OPTIONAL && v->object && optional->of && v->object->kind == optional->of->kind);
+}
+
+// A state that is an object goes on as one: a tensor is boxed; what an optional holds becomes an optional again.
+static sard_status *settle_states(sd_import *im, sd_node *node, uint32_t first_in, uint32_t first_out) {
+  sd_graph *g = node->bodies[0];
+  sd_scope scope = {.graph = g};
+  for (uint32_t i = first_in; i < g->inputs.len && first_out + i - first_in < g->outputs.len; i++) {
+    const sd_value *now = g->inputs.at[i];
+    sd_value **next = &g->outputs.at[first_out + i - first_in];
+    if (of_any_rank(now) && (*next)->dtype == now->object->dtype) SD_TRY(box_output(im, g, first_out + i - first_in));
+    if (now->dtype != SD_OBJECT || !holds(now->object, *next)) continue;
+    sd_node *wrap;
+    SD_TRY(sd_import_emit(im, &scope, "Optional", next, 1, &wrap));
+    SD_TRY(sd_node_infer(wrap));
+    *next = wrap->out[0];
+    im->unwrap |= 1ull << (i - first_in);
+  }
+  return NULL;
+}
+
+// Operands of a loop whose state is of any rank.
+static sard_status *box_operands(sd_node *node, uint32_t first_in) {
+  sd_graph *g = node->bodies[0];
+  for (uint32_t i = first_in; i < g->inputs.len && i < node->n_in; i++) {
+    sd_node *b;
+    if (!of_any_rank(g->inputs.at[i]) || !node->in[i] || node->in[i]->dtype == SD_OBJECT) continue;
+    SD_TRY(sd_build(node->graph, node, "sard.Box", &node->in[i], 1, &b));
+    sd_node_set_input(node, i, b->out[0]);
+  }
+  return NULL;
+}
+
+// Branches that give tensors of different ranks give objects.
+static sard_status *settle_branches(sd_import *im, sd_node *node) {
+  sd_graph *a = node->n_body == 2 ? node->bodies[0] : NULL, *b = a ? node->bodies[1] : NULL;
+  for (uint32_t i = 0; a && i < a->outputs.len && i < b->outputs.len; i++) {
+    const sd_value *x = a->outputs.at[i], *y = b->outputs.at[i];
+    bool tensors = x->dtype == y->dtype && x->dtype != SD_DT_NONE && x->rank >= 0 && y->rank >= 0 && x->rank != y->rank;
+    bool mixed = (of_any_rank(x) && x->object->dtype == y->dtype) || (of_any_rank(y) && y->object->dtype == x->dtype);
+    if (!tensors && !mixed) continue;
+    SD_TRY(box_output(im, a, i));
+    SD_TRY(box_output(im, b, i));
+  }
+  return NULL;
+}
+
 // Marks the axes of states that the body changes; *changed where there are new ones. Ranks and types have to stay.
 static sard_status *find_varying(const sd_node *node, uint32_t first_in, uint32_t first_out, uint32_t *varying,
                                  const sd_otype **objects, bool *changed) {
@@ -114,6 +171,11 @@ static sard_status *find_varying(const sd_node *node, uint32_t first_in, uint32_
       objects[i] = both;
       continue;
     }
+    if (now->dtype != SD_OBJECT && next->dtype == now->dtype && next->rank != now->rank) { // of any rank from now on
+      objects[i] = sd_otype_new(node->graph->module, SD_OBJ_TENSOR, now->dtype, SD_RANK_UNKNOWN, NULL);
+      *changed = true;
+      continue;
+    }
     if (next->dtype != now->dtype || next->rank != now->rank)
       return SD_ERR(UNSUPPORTED, "state '%.200s' of the loop changes its type or rank from pass to pass", now->name);
     for (int d = 0; d < now->rank; d++) {
@@ -124,22 +186,27 @@ static sard_status *find_varying(const sd_node *node, uint32_t first_in, uint32_
   return NULL;
 }
 
-static void forget_body(sd_node *node) {
-  sd_graph *g = node->graph;
-  sd_attr *a = sd_node_attr(node, node->bodies[0]->name);
-  while (node->bodies[0]->last) {
-    sd_node *x = node->bodies[0]->last;
+static void forget_nodes(sd_graph *g) {
+  while (g->last) {
+    sd_node *x = g->last;
+    while (x->n_body) sd_import_forget_body(x);
     for (uint32_t i = 0; i < x->n_out; i++)
       if (x->out[i]) x->out[i]->uses.len = 0;
     sd_node_remove(x);
   }
+}
+
+void sd_import_forget_body(sd_node *node) {
+  sd_graph *g = node->graph, *body = node->bodies[node->n_body - 1];
+  sd_attr *a = sd_node_attr(node, body->name);
+  forget_nodes(body);
   for (uint32_t i = 0; i < g->children.len; i++)
-    if (g->children.at[i] == node->bodies[0]) {
+    if (g->children.at[i] == body) {
       memmove(&g->children.at[i], &g->children.at[i + 1], (g->children.len - i - 1) * sizeof g->children.at[0]);
       g->children.len--;
       break;
     }
-  node->n_body = 0;
+  node->n_body--;
   if (a) *a = (sd_attr){0};
 }
 
@@ -157,11 +224,12 @@ static sard_status *loop_body(sd_import *im, sd_onnx_node *n, sd_node *node, con
     sard_status *st = one_body(im, n, node, a);
     im->loop = outer, im->varying = outer_varying, im->objects = outer_objects;
     if (st || scans) return st; // the states of a scan keep their shape: its shape function checks it
+    SD_TRY(settle_states(im, node, first_in, first_out));
     SD_TRY(find_varying(node, first_in, first_out, varying, objects, &changed));
-    if (!changed || attempt == MAX_ATTEMPTS) return NULL;
+    if (!changed || attempt == MAX_ATTEMPTS) return box_operands(node, first_in);
     if (attempt == MAX_ATTEMPTS - 1)
       for (uint32_t i = first_in; i < a->body->n_input; i++) varying[i] = varying[i] ? UINT32_MAX : 0;
-    forget_body(node);
+    sd_import_forget_body(node);
     im->problems.len = problems; // of shapes that were only tried
   }
 }
@@ -185,7 +253,7 @@ sard_status *sd_import_bodies(sd_import *im, sd_onnx_node *n, sd_node *node) {
     if (!a || !a->body) continue;
     SD_TRY(loop ? loop_body(im, n, node, a) : one_body(im, n, node, a));
   }
-  return NULL;
+  return is_op(node, "If") ? settle_branches(im, node) : NULL;
 }
 
 // ---- branches ----

@@ -36,9 +36,12 @@ static sard_status *main_inputs(sd_import *im, sd_scope *scope, const Onnx__Grap
     SD_TRY(sd_import_type(im, p->input[i], false, &t));
     if (t.unsupported)
       sd_import_problem_line(im, sd_arena_printf(im->tmp, "input '%.200s' is %s", name, t.unsupported));
-    else if (t.dtype == SD_DT_NONE || t.rank == SD_RANK_UNKNOWN)
-      sd_import_problem_line(im, sd_arena_printf(im->tmp, "input '%.200s' has no %s", name,
-                                                 t.dtype == SD_DT_NONE ? "element type" : "shape (not even a rank)"));
+    else if (t.dtype == SD_DT_NONE)
+      sd_import_problem_line(im, sd_arena_printf(im->tmp, "input '%.200s' has no element type", name));
+    else if (t.rank == SD_RANK_UNKNOWN) {
+      t.object = sd_otype_new(im->m, SD_OBJ_TENSOR, t.dtype, SD_RANK_UNKNOWN, NULL);
+      t.dtype = SD_OBJECT, t.rank = 0;
+    }
     bool known = !t.unsupported && t.rank != SD_RANK_UNKNOWN;
     sd_value *v =
         known ? sd_graph_input(scope->graph, name, t.dtype, t.rank, t.dims) : sd_value_new(scope->graph, name);

@@ -140,6 +140,20 @@ static sard_status *unsupported_or_fail(sd_import *im, sd_onnx_node *n, sard_sta
   return NULL;
 }
 
+// Outputs of a loop whose states are optionals in it: what these hold.
+static sard_status *unwrap_outputs(sd_import *im, sd_onnx_node *n, sd_node *node, uint64_t which) {
+  for (uint32_t i = 0; i < node->n_out && i < 64; i++) {
+    sd_node *get = NULL;
+    if (!(which >> i & 1) || !node->out[i] || i >= n->out.len || !*n->out.at[i]) continue;
+    SD_TRY(sd_import_emit(im, n->scope, "OptionalGetElement", &node->out[i], 1, &get));
+    SD_TRY(sd_node_infer(get));
+    node->out[i]->name = "";
+    get->out[0]->name = sd_arena_strdup(im->m->arena, n->out.at[i]);
+    sd_names_set(&n->scope->names, n->out.at[i], get->out[0]);
+  }
+  return NULL;
+}
+
 static sard_status *build(sd_import *im, sd_onnx_node *n, const sd_op *op) {
   uint32_t problems = im->problems.len;
   const char *missing = NULL;
@@ -154,8 +168,11 @@ static sard_status *build(sd_import *im, sd_onnx_node *n, const sd_op *op) {
   SD_TRY(define_outputs(im, n, node));
   if (missing) sd_import_problem(im, n, missing);
   if (im->problems.len > problems) return NULL; // types of the outputs stay unknown
+  uint64_t unwrap = im->unwrap;
+  im->unwrap = 0;
   st = sd_node_infer(node);
   if (st) return unsupported_or_fail(im, n, st);
+  if (unwrap) return unwrap_outputs(im, n, node, unwrap);
   return sd_import_fold(im, node);
 }
 
@@ -174,6 +191,17 @@ static sard_status *import_read(sd_import *im, sd_onnx_node *n, const Onnx__Func
   if (reads_unknown(n)) {
     bool known = sd_op_find(row_name(im, n)) || (!*n->domain && sd_upgrade_has(n->op));
     return known ? define_unknown(im, n) : no_row(im, n);
+  }
+  return sd_import_resolved(im, n);
+}
+
+sard_status *sd_import_resolved(sd_import *im, sd_onnx_node *n) {
+  uint32_t operand;
+  if (sd_import_find_any_rank(n, sd_op_find(row_name(im, n)), &operand)) {
+    sard_status *st = sd_import_ranks(im, n, operand);
+    if (!st || sard_status_code(st) != SARD_E_UNSUPPORTED) return st;
+    SD_TRY(unsupported_or_fail(im, n, st));
+    return define_unknown(im, n);
   }
   sard_status *st = sd_upgrade_node(im, n);
   if (st) {

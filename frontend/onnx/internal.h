@@ -78,6 +78,7 @@ struct sd_import {
   // The loop whose body is being built, and for each input of it the axes (bits) that change from pass to pass.
   const sd_node *loop;
   const uint32_t *varying;
+  uint64_t unwrap; // states of the loop just built that are optionals around what its outputs are
   const sd_otype *const *objects; // and the types that its sequences and optionals take on
 };
 
@@ -97,6 +98,8 @@ sard_status *sd_import_match_attrs(sd_import *im, sd_onnx_node *n, sd_node *node
 const char *sd_import_attr_kind(sd_attr_kind k);
 
 // ---- import_node.c ----
+// The rest of it, for a node whose operands and attributes are read.
+sard_status *sd_import_resolved(sd_import *im, sd_onnx_node *n);
 sard_status *sd_import_node(sd_import *im, sd_scope *scope, const Onnx__NodeProto *p, int index);
 bool sd_import_is_op(const sd_onnx_node *n, const char *row); // n is that row's operator, domain included
 // Makes a node of the row "op" with one output, types not inferred yet (the caller sets attributes, then
@@ -149,6 +152,17 @@ void sd_import_body_type(sd_import *im, const sd_node *node, uint32_t i, const c
 void sd_import_body_known(sd_import *im, const sd_node *node, uint32_t i, sd_value *v);
 // An If whose condition is constant: the branch becomes part of the graph. *done = false: it is none.
 sard_status *sd_import_branch(sd_import *im, sd_onnx_node *n, bool *done);
+
+// Empties the last body of `node` and takes it away.
+void sd_import_forget_body(sd_node *node);
+
+// ---- import_rank.c ----
+// An operand whose rank only the run knows, where the row needs a tensor.
+bool sd_import_find_any_rank(const sd_onnx_node *n, const sd_op *op, uint32_t *operand);
+// Builds the node for all ranks that this operand can have, and its outputs.
+sard_status *sd_import_ranks(sd_import *im, sd_onnx_node *n, uint32_t operand);
+// *v as an object of any rank.
+sard_status *sd_import_box(sd_import *im, sd_scope *scope, sd_value **v);
 
 // ---- import_type.c ----
 typedef struct sd_onnx_type {

@@ -45,3 +45,8 @@ bool sd_names_add(sd_names *t, const char *key, void *value) {
   t->len++;
   return true;
 }
+
+void sd_names_set(sd_names *t, const char *key, void *value) {
+  if (sd_names_add(t, key, value)) return;
+  slot(t, key, sd_hash_bytes(key, strlen(key), t->seed))->value = value;
+}

@@ -15,3 +15,4 @@ void sd_names_init(sd_names *t, sd_arena *a);
 void *sd_names_get(const sd_names *t, const char *key); // NULL when absent
 // Adds; returns false and keeps the old pointer when the key is there. `value` must not be NULL.
 bool sd_names_add(sd_names *t, const char *key, void *value);
+void sd_names_set(sd_names *t, const char *key, void *value); // adds or replaces

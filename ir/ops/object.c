@@ -138,6 +138,7 @@ sard_status *sd_shape_optional_get(sd_node *n) {
 
 // ---- tensors of any rank ----
 
+// Also of rows whose result is a tensor of a rank that only the run knows.
 sard_status *sd_shape_box(sd_node *n) {
   SD_TRY(sd_sh_rank(n, 0, 0, SD_MAX_RANK));
   return sd_sh_set_object(n, 0, sd_otype_new(module(n), SD_OBJ_TENSOR, n->in[0]->dtype, SD_RANK_UNKNOWN, NULL));

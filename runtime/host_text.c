@@ -87,15 +87,13 @@ static const char *next_piece(const char **p, const char *delimiter, int64_t *mo
   return s;
 }
 
-static const char *first_piece(const char *s, const char *delimiter) { return *s || !*delimiter ? s : *s ? s : NULL; }
-
 sard_status *sd_host_string_split(sd_host_call *c) {
   const sd_host_tensor *x = &c->in[0];
   const char *delimiter = text(c, &c->in[1], 0);
   int64_t dims[SD_HOST_RANK], most = 0, cuts = c->param[0] < 0 ? -1 : c->param[0];
   size_t n;
   for (uint64_t i = 0; i < x->count; i++) {
-    const char *p = first_piece(text(c, x, i), delimiter);
+    const char *p = text(c, x, i);
     int64_t pieces = 0, more = cuts;
     while (next_piece(&p, delimiter, &more, &n)) pieces++;
     if (pieces > most) most = pieces;
@@ -105,7 +103,7 @@ sard_status *sd_host_string_split(sd_host_call *c) {
   SD_TRY(c->make(c, 0, dims));
   if (c->n_out > 1) SD_TRY(c->make(c, 1, dims));
   for (uint64_t i = 0; i < x->count; i++) {
-    const char *p = first_piece(text(c, x, i), delimiter), *piece;
+    const char *p = text(c, x, i), *piece;
     uint64_t *to = c->out[0].dtype ? (uint64_t *)c->out[0].data + i * (uint64_t)most : NULL;
     int64_t k = 0, more = cuts;
     while ((piece = next_piece(&p, delimiter, &more, &n)) != NULL) {

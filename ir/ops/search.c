@@ -41,6 +41,7 @@ static sard_status *read_size(const sd_node *n, const char *name, sd_dim *out) {
   while (i < n->op->n_in && strcmp(n->op->ins[i].name, name) != 0) i++;
   SD_TRY(sd_sh_elems(n, i, e, 1, &count));
   if (count != 1) return SD_SH_ERR(n, MODEL, "%s is not one number", name);
+  if (sd_dim_lt(sd_sh_tab(n), e[0], sd_dim_const(sd_sh_tab(n), 1)) == 1) return SD_SH_ERR(n, MODEL, "%s is not positive", name);
   *out = sd_dim_max(sd_sh_tab(n), e[0], sd_dim_const(sd_sh_tab(n), 1));
   return NULL;
 }
@@ -105,9 +106,11 @@ static sard_status *read_search(sd_node *n, sd_search *s) {
   if (n->bodies[0]->inputs.len != g->inputs.len) return SD_SH_ERR(n, MODEL, "its bodies have different inputs");
   s->vocab = g->outputs.at[0]->dims[2];
   if (vocab > 0 && !(sd_dim_is_const(s->t, s->vocab, &v) && v <= vocab)) s->vocab = sd_dim_const(s->t, vocab);
+  if (!sd_dim_is_const(s->t, s->vocab, &v)) return SD_SH_ERR(n, UNSUPPORTED, "the number of words in its logits is not known");
   s->eos = sd_node_int(n, "eos_token_id", 0), s->pad = sd_node_int(n, "pad_token_id", 0), s->ngram = sd_node_int(n, "no_repeat_ngram_size", 0);
   if (s->eos != (int32_t)s->eos || s->pad != (int32_t)s->pad || s->ngram < 0 || s->ngram > 64)
     return SD_SH_ERR(n, UNSUPPORTED, "eos_token_id %lld, pad_token_id %lld, no_repeat_ngram_size %lld", (long long)s->eos, (long long)s->pad, (long long)s->ngram);
+  if (sd_dim_lt(s->t, s->beams, s->returned) == 1) return SD_SH_ERR(n, MODEL, "num_return_sequences is larger than num_beams");
   if (sd_dim_lt(s->t, s->prompt, s->max) == 0) return SD_SH_ERR(n, MODEL, "max_length leaves no room behind the prompt");
   return NULL;
 }

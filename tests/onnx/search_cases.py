@@ -2,7 +2,7 @@
 """GreedySearch and BeamSearch of com.microsoft against ONNX Runtime, on a small GPT with random weights made here.
 
 usage: python3 search_cases.py SARD [PREFIX...]     needs the packages onnx, onnxruntime and numpy; without them it says
-so and ends with 77. Each model runs twice: at -O3 with the dims as they are, and at -O0 with all input dims symbolic.
+so and ends with 77. Each model runs twice: at -O3 with constants for its numbers and dims, and at -O0 with numbers and dims that the run gives.
 """
 import os
 import subprocess
@@ -86,23 +86,23 @@ def decoder(name="decoder"):
 
 
 def model(kind, seed, ids, attrs, inputs, outputs, symbolic=False, init=False):
-    """inputs: name -> array or None; those with dims of 1 are initializers but for input_ids and the masks."""
+    """inputs: name -> array. The numbers (max_length and so on) are initializers, or with `symbolic` inputs of the graph."""
     order = {"GreedySearch": ["max_length", "min_length", "repetition_penalty", "vocab_mask", "prefix_vocab_mask", "attention_mask"],
              "BeamSearch": ["max_length", "min_length", "num_beams", "num_return_sequences", "length_penalty", "repetition_penalty", "vocab_mask",
                             "prefix_vocab_mask", "attention_mask"]}[kind]
     if kind == "BeamSearch":  # ONNX Runtime needs all of these
         inputs = {"min_length": np.int32([0]), "length_penalty": np.float32([1]), "repetition_penalty": np.float32([1]), **inputs}
     consts = [numpy_helper.from_array(v, k) for k, v in weights(seed).items()]
-    consts += [numpy_helper.from_array(inputs[k], k) for k in order if inputs.get(k) is not None and k != "attention_mask"]
-    feed = {"input_ids": ids}
-    if inputs.get("attention_mask") is not None:
-        feed["attention_mask"] = inputs["attention_mask"]
+    fed = ["attention_mask"] + (order[:-3] if symbolic else [])
+    consts += [numpy_helper.from_array(inputs[k], k) for k in order if inputs.get(k) is not None and k not in fed]
+    feed = {"input_ids": ids, **{k: inputs[k] for k in fed if inputs.get(k) is not None}}
     names = ["input_ids"] + [k if inputs.get(k) is not None else "" for k in order]
     while not names[-1]:
         names.pop()
     bodies = dict(decoder=decoder(), **({"init_decoder": decoder("init")} if init else {}))
     node = helper.make_node(kind, names, outputs, domain="com.microsoft", eos_token_id=EOS, pad_token_id=PAD, **bodies, **attrs)
-    ins = [helper.make_tensor_value_info(k, TensorProto.INT32, ["B", "S"] if symbolic else v.shape) for k, v in feed.items()]
+    ins = [helper.make_tensor_value_info(k, helper.np_dtype_to_tensor_dtype(v.dtype), ["B", "S"] if symbolic and v.ndim == 2 else v.shape)
+           for k, v in feed.items()]
     types = {"sequences": TensorProto.INT32}
     outs = [helper.make_tensor_value_info(o, types.get(o, TensorProto.FLOAT), None) for o in outputs if o]
     graph = helper.make_graph([node], "search", ins, outs, initializer=consts)

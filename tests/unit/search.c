@@ -211,9 +211,9 @@ static void test_settings(void) {
 }
 
 // ---- what is refused ----
-static void refuse(const char *from, const char *to, int code, const char *part) {
+static void refuse(int setting, const char *from, const char *to, int code, const char *part) {
   make_data(1);
-  char *text = make_model(&settings[0]), *at = strstr(text, from);
+  char *text = make_model(&settings[setting]), *at = strstr(text, from);
   sd_str s = {0};
   flow_data d = {.n_in = 0};
   flow_result r;
@@ -229,13 +229,15 @@ static void refuse(const char *from, const char *to, int code, const char *part)
 }
 
 static void test_refused(void) {
-  refuse("eos_token_id=1", "eos_token_id=1, model_type=1", SARD_E_UNSUPPORTED, "model_type 1");
-  refuse("eos_token_id=1", "eos_token_id=5000000000", SARD_E_UNSUPPORTED, "eos_token_id 5000000000");
-  refuse("no_repeat_ngram_size=0", "no_repeat_ngram_size=-1", SARD_E_UNSUPPORTED, "no_repeat_ngram_size -1");
-  refuse("\"position_ids\"", "\"places\"", SARD_E_UNSUPPORTED, "its decoder is not of the form");
-  refuse("\"attention_mask\": i32", "\"attention_mask\": i64", SARD_E_UNSUPPORTED, "its decoder is not of the form");
-  refuse("return %313, %308 }", "return %313 }", SARD_E_UNSUPPORTED, "its decoder is not of the form");
-  refuse("\"input_ids\": i32[B,S]", "\"input_ids\": i32[B,12]", SARD_E_MODEL, "no room behind the prompt");
+  refuse(0, "eos_token_id=1", "eos_token_id=1, model_type=1", SARD_E_UNSUPPORTED, "model_type 1");
+  refuse(0, "eos_token_id=1", "eos_token_id=5000000000", SARD_E_UNSUPPORTED, "eos_token_id 5000000000");
+  refuse(0, "no_repeat_ngram_size=0", "no_repeat_ngram_size=-1", SARD_E_UNSUPPORTED, "no_repeat_ngram_size -1");
+  refuse(0, "\"position_ids\"", "\"places\"", SARD_E_UNSUPPORTED, "its decoder is not of the form");
+  refuse(0, "\"attention_mask\": i32", "\"attention_mask\": i64", SARD_E_UNSUPPORTED, "its decoder is not of the form");
+  refuse(0, "return %313, %308 }", "return %313 }", SARD_E_UNSUPPORTED, "its decoder is not of the form");
+  refuse(8, "%97 = const i32[1] dense<2>", "%97 = const i32[1] dense<0>", SARD_E_MODEL, "num_beams is not positive");
+  refuse(8, "%98 = const i32[1] dense<1>", "%98 = const i32[1] dense<3>", SARD_E_MODEL, "num_return_sequences is larger");
+  refuse(0, "\"input_ids\": i32[B,S]", "\"input_ids\": i32[B,12]", SARD_E_MODEL, "no room behind the prompt");
 }
 
 int main(void) {

@@ -73,14 +73,31 @@ static sard_status *check_required(machine *x) {
   return NULL;
 }
 
-// Takes the values of the symbols of a sard.Define away: none is mixed with one of an earlier pass.
-static void forget_defined(machine *x, const sd_node *n) {
+static bool has_dim(const sd_value *v, sd_dim d) {
+  for (int i = 0; v && i < v->rank; i++)
+    if (v->dims[i] == d) return true;
+  for (uint32_t i = 0; v && v->elems && i < v->n_elems; i++)
+    if (v->elems[i] == d) return true;
+  return false;
+}
+
+static void forget(machine *x, sd_dim d) {
+  if (d < x->n_symbols && sd_dim_get(x->m->dims, d)->op == SD_DIM_SYM) x->symbols[d] = INT64_MIN;
+}
+
+// Takes the values of the symbols that a node gives away: none is mixed with one of an earlier pass of a loop.
+static void forget_given(machine *x, const sd_node *n) {
   const sd_attr *a = strcmp(n->op->name, "sard.Define") ? NULL : sd_node_attr(n, "symbols");
   for (uint32_t i = 0; a && i < a->n; i++) {
     const char *p = a->strings[i];
-    sd_dim d = sd_dim_parse(x->m->dims, &p);
-    if (d < x->n_symbols) x->symbols[d] = INT64_MIN;
+    forget(x, sd_dim_parse(x->m->dims, &p));
   }
+  for (uint32_t i = 0; !a && n->op->kind == SD_HOST && i < n->n_out; i++)
+    for (int d = 0; n->out[i] && d < n->out[i]->rank; d++) {
+      bool read = is_input_symbol(x, n->out[i]->dims[d]);
+      for (uint32_t k = 0; k < n->n_in && !read; k++) read = has_dim(n->in[k], n->out[i]->dims[d]);
+      if (!read) forget(x, n->out[i]->dims[d]);
+    }
 }
 
 static sard_status *shape_text(const machine *x, const sd_value *v, const sd_evalue *got, const char *what) {
@@ -233,7 +250,7 @@ static sard_status *run_node(machine *x, sd_node *n) {
 }
 
 static sard_status *run_graph(machine *x, sd_graph *g) {
-  for (sd_node *n = g->first; n && g->owner; n = n->next) forget_defined(x, n);
+  for (sd_node *n = g->first; n && g->owner; n = n->next) forget_given(x, n);
   for (sd_node *n = g->first; n; n = n->next) {
     sard_status *st = run_node(x, n);
     if (st) return sd_node_error(n, st);
@@ -490,7 +507,7 @@ static sard_status *run_define(machine *x, sd_node *n) {
   SD_TRY(operand_data(x, n->in[0], &data));
   const sd_attr *a = sd_node_attr(n, "symbols");
   int64_t with_sign = sd_node_int(n, "sign", 0);
-  forget_defined(x, n);
+  forget_given(x, n);
   for (uint32_t i = 0; i < a->n; i++) {
     const char *p = a->strings[i];
     int64_t v = sd_host_defined(y->dtype, data, with_sign ? i / 2 : i, with_sign);
@@ -549,7 +566,8 @@ static sard_status *run_host(machine *x, sd_node *n) {
   for (uint32_t i = 0; i < n->n_out; i++)
     if (n->out[i]) out[i] = (sd_host_tensor){.dtype = n->out[i]->dtype, .rank = n->out[i]->rank};
   sd_host_call c = {n->n_in, n->n_out, n_param, in, out, param, make_host_output, &h, NULL, x->m->strings, x->m->objects};
-  return sd_host_run(op, &c);
+  SD_TRY(sd_host_run(op, &c));
+  return check_required(x);
 }
 
 static sard_status *bind_inputs(machine *x, const sd_evalue *in, uint32_t n_in) {

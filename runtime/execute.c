@@ -188,15 +188,6 @@ static sard_status *read_cond(sard_session *s, const sard_art_step *t, bool *out
   return NULL;
 }
 
-// Symbols that steps [from, to) define lose the values of the pass before.
-static void forget_pass(sard_session *s, uint32_t from, uint32_t to) {
-  const sd_art *a = &s->model->art;
-  for (uint32_t i = from; i < to; i++) {
-    const sard_art_step *t = &a->steps[i];
-    for (uint32_t k = 0; t->kind == SARD_AS_DEFINE && k < t->n_def; k++) sd_late_forget(s, a->lists[t->defs + k]);
-  }
-}
-
 static sard_status *run_loop(sard_session *s, uint32_t step, bool pooled) {
   const sd_art *a = &s->model->art;
   const sard_art_step *t = &a->steps[step];
@@ -210,7 +201,7 @@ static sard_status *run_loop(sard_session *s, uint32_t step, bool pooled) {
   for (bool more = true; i < limit; i++) {
     if (t->n_buf) SD_TRY(read_cond(s, t, &more));
     if (!more) break;
-    forget_pass(s, step + 1, step + 1 + t->body);
+    sd_late_forget_steps(s, step + 1, step + 1 + t->body);
     SD_TRY(sd_late_set(s, defs[0], i));
     SD_TRY(run_range(s, step + 1, step + 1 + t->body, step + 1, pooled));
   }

@@ -13,6 +13,7 @@ static const sd_host_op table[] = {
     {"sard.DecodeImage", sd_host_decode_image, 1, 1, 1},
     {"sard.ReshapeDims", sd_host_reshape_dims, 1, 1, 1},
     {"sard.Sizes", sd_host_sizes, 1, 1, 2},
+    {"sard.Noise", sd_host_noise, 1, 1, 1},
     {"StringConcat", sd_host_string_concat, 2, 1, 0},
     {"sard.StringSplit", sd_host_string_split, 2, 2, 1},
     {"sard.StringNormalizer", sd_host_string_normalizer, 2, 1, 2},

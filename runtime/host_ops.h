@@ -43,5 +43,7 @@ sard_status *sd_host_dict_vectorizer(sd_host_call *c);
 sard_status *sd_host_cast_map(sd_host_call *c);
 // runtime/host_image.c
 sard_status *sd_host_decode_image(sd_host_call *c);
+// runtime/host_random.c
+sard_status *sd_host_noise(sd_host_call *c);
 // runtime/host_sizes.c
 sard_status *sd_host_sizes(sd_host_call *c);

@@ -65,6 +65,20 @@ static bool step_is_late(const sd_art *a, const sd_late *l, uint32_t i) {
   return late;
 }
 
+// Steps that give values: a symbol of a host function's dims is given by the first one that has it, unless SET or loops do.
+static void find_givers(const sd_art *a, uint32_t *giver) {
+  for (uint32_t i = 0; i < a->n_syms; i++) giver[i] = SARD_ART_NONE;
+  for (uint32_t i = a->n_steps; i-- > 0;) {
+    const sard_art_step *t = &a->steps[i];
+    for (uint32_t k = 0; t->kind == SARD_AS_HOST && k < t->n_dim; k++) {
+      const sard_art_dim *d = &a->dims[a->lists[t->dims + k]];
+      if (d->op == SARD_AD_SYM && late_symbol(a, d->a)) giver[d->a] = i;
+    }
+  }
+  for (uint32_t i = a->n_steps; i-- > 0;)
+    for (uint32_t k = 0; k < a->steps[i].n_def; k++) giver[a->lists[a->steps[i].defs + k]] = a->steps[i].kind == SARD_AS_DEFINE ? i : SARD_ART_NONE;
+}
+
 static sard_status *no_memory(void) { return SD_ERR(NOMEM, "out of memory while making a session"); }
 
 sard_status *sd_late_init(sard_session *s) {
@@ -74,12 +88,13 @@ sard_status *sd_late_init(sard_session *s) {
   l->step = sd_calloc(a->n_steps, 1);
   l->known = sd_calloc(a->n_dims, 1);
   l->given = sd_calloc(a->n_syms, 1);
+  l->giver = sd_calloc(a->n_syms, sizeof *l->giver);
   l->slot_first = sd_calloc((size_t)a->n_syms + 1, sizeof *l->slot_first);
   l->check_first = sd_calloc((size_t)a->n_syms + 1, sizeof *l->check_first);
   l->bufs = sd_calloc(a->n_bufs, sizeof *l->bufs);
   l->block = sd_calloc(a->n_bufs, sizeof *l->block);
   l->free = sd_calloc(a->n_bufs, sizeof *l->free);
-  if (!l->slot || !l->step || !l->known || !l->given || !l->slot_first || !l->check_first || !l->bufs || !l->block || !l->free)
+  if (!l->slot || !l->step || !l->known || !l->given || !l->giver || !l->slot_first || !l->check_first || !l->bufs || !l->block || !l->free)
     return no_memory();
   uint64_t symbols = 0;
   for (uint32_t i = 0; i < a->n_syms; i++) symbols += late_symbol(a, i);
@@ -90,6 +105,7 @@ sard_status *sd_late_init(sard_session *s) {
   for (uint32_t i = 0; i < a->n_steps; i++) l->step[i] = step_is_late(a, l, i);
   for (uint32_t i = 0; i < a->n_bufs; i++)
     if (l->slot[a->bufs[i].bytes]) l->bufs[l->n_bufs++] = i;
+  find_givers(a, l->giver);
   spread x = {a, sd_calloc(a->n_dims, 1)};
   bool ok = x.mark && make_lists(l, &x);
   sd_free(x.mark);
@@ -99,7 +115,7 @@ sard_status *sd_late_init(sard_session *s) {
 void sd_late_free(sard_session *s) {
   sd_late *l = &s->late;
   sd_late_reset(s);
-  void *tables[] = {l->slot, l->step, l->known, l->given, l->slot_first, l->slots, l->check_first, l->checks, l->bufs, l->block, l->free};
+  void *tables[] = {l->slot, l->step, l->known, l->given, l->giver, l->slot_first, l->slots, l->check_first, l->checks, l->bufs, l->block, l->free};
   for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) sd_free(tables[i]);
 }
 
@@ -150,6 +166,12 @@ void sd_late_forget(sard_session *s, uint32_t symbol) {
   sd_late *l = &s->late;
   l->given[symbol] = 0;
   for (uint32_t i = l->slot_first[symbol]; i < l->slot_first[symbol + 1]; i++) l->known[l->slots[i]] = 0;
+}
+
+void sd_late_forget_steps(sard_session *s, uint32_t from, uint32_t to) {
+  const sd_late *l = &s->late;
+  for (uint32_t i = 0; i < s->model->art.n_syms; i++)
+    if (l->giver[i] >= from && l->giver[i] < to) sd_late_forget(s, i);
 }
 
 sard_status *sd_late_value(const sard_session *s, uint32_t slot, int64_t *out) {

@@ -13,6 +13,7 @@ typedef struct sd_late {
   uint8_t *step;         // per step: uses late slots, its sizes and buffers are looked up each time it runs
   uint8_t *known;        // per slot: has a value in the run at hand
   uint8_t *given;        // per symbol: has a value in the run at hand
+  uint32_t *giver;       // per symbol: the DEFINE or HOST step that gives its value, SARD_ART_NONE for others
   uint32_t *slot_first, *slots;   // slots that depend on symbol i: slots[slot_first[i] .. slot_first[i + 1])
   uint32_t *check_first, *checks; // the same for checks
   uint32_t *bufs, n_bufs;         // late buffers
@@ -33,6 +34,8 @@ void sd_late_reset(sard_session *s);
 void sd_late_begin(sard_session *s);
 // Gives a symbol its value: checks its range, computes the sizes that follow and what is required of them.
 sard_status *sd_late_set(sard_session *s, uint32_t symbol, int64_t value);
+// Takes the values of the symbols that steps [from, to) give away: a pass of a loop does not see those of the one before.
+void sd_late_forget_steps(sard_session *s, uint32_t from, uint32_t to);
 // Takes the value of a symbol, and of what follows from it, away.
 void sd_late_forget(sard_session *s, uint32_t symbol);
 // The value of a slot; SARD_E_MODEL when it has none yet.

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "ir/ops.h"
-#include "ir/ops/rand.h"
 #include "ir/ops/xbuild.h"
 #include "ir/ops/xgraph.h"
 
@@ -30,7 +29,11 @@ static sd_expr *mixed(sd_tb *b, sd_expr *x) {
   return x;
 }
 
-sd_expr *sd_x_random(sd_tb *b, sd_expr *at, uint32_t seed, uint32_t stream) {
+sd_expr *sd_pull_random(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *idx) {
+  uint32_t seed, stream = (uint32_t)sd_node_int(n, "stream", 0);
+  float given = sd_node_float(n, "seed", 0);
+  memcpy(&seed, &given, sizeof seed);
+  sd_expr *at = sd_tb_offset(b, n->out[out], idx);
   if (!at) return NULL;
   sd_expr *low = x_cast(b, SD_U32, x_bin(b, SD_X_AND, at, x_int(b, 0xffffffff)));
   sd_expr *high =
@@ -40,13 +43,6 @@ sd_expr *sd_x_random(sd_tb *b, sd_expr *at, uint32_t seed, uint32_t stream) {
   h = mixed(b, x_add(b, h, x_bin(b, SD_X_XOR, high, u32(b, seed ^ (stream * 0xc2b2ae35u)))));
   sd_expr *bits = x_cast(b, SD_I32, x_bin(b, SD_X_SHR, h, u32(b, 8))); // 24 bits: every value is an f32
   return x_muln(b, x_cast(b, SD_F32, bits), ldexp(1, -24));
-}
-
-sd_expr *sd_pull_random(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *idx) {
-  uint32_t seed;
-  float given = sd_node_float(n, "seed", 0);
-  memcpy(&seed, &given, sizeof seed);
-  return sd_x_random(b, sd_tb_offset(b, n->out[out], idx), seed, (uint32_t)sd_node_int(n, "stream", 0));
 }
 
 // ---- building ----

@@ -2,7 +2,6 @@
 #include "ir/lower.h"
 #include "ir/ops.h"
 #include "ir/ops/shape.h"
-#include "ir/ops/rand.h"
 #include "ir/ops/xbuild.h"
 #include "runtime/base/alloc.h"
 #include "runtime/host.h"
@@ -312,11 +311,40 @@ sard_status *sd_shape_where(sd_node *n) {
   return NULL;
 }
 
+sard_status *sd_shape_noise(sd_node *n) {
+  SD_TRY(sd_sh_rank(n, 0, 0, SD_MAX_RANK));
+  return sd_sh_set(n, 0, SD_F64, n->in[0]->rank, n->in[0]->dims);
+}
+
+static bool never_trains(const sd_node *n) {
+  int64_t training = 1;
+  sd_dim e[1];
+  uint32_t count = 0;
+  if (!sd_sh_in(n, 2)) return true;
+  return sd_sh_try_elems(n, 2, e, 1, &count) && count == 1 && sd_dim_is_const(sd_sh_tab(n), e[0], &training) && !training;
+}
+
+static sard_status *add_noise(sd_node *n) {
+  sd_value *in[4] = {n->in[0], n->in[1], n->in[2], NULL}, *of[2] = {in[0], in[2]};
+  sd_node *noise = sd_node_new(n->graph, n, sd_op_find("sard.Noise"), of, 2, 1);
+  sd_node_set_int(noise, "seed", sd_node_int(n, "seed", 0));
+  noise->name = n->name, noise->onnx_index = n->onnx_index;
+  in[3] = noise->out[0];
+  for (uint32_t i = 0; i < n->n_in; i++) sd_node_set_input(n, i, NULL);
+  n->in = SD_NEW_ARRAY(n->graph->module->arena, sd_value *, 4), n->n_in = 4;
+  for (uint32_t i = 0; i < 4; i++) sd_node_set_input(n, i, in[i]);
+  return sd_node_infer(noise);
+}
+
 sard_status *sd_shape_dropout(sd_node *n) {
   SD_TRY(sd_sh_like(n, 0, 0));
+  SD_TRY(sd_sh_set(n, 1, SD_BOOL, n->in[0]->rank, n->in[0]->dims));
   for (uint32_t i = 1; i < 3; i++)
     if (sd_sh_in(n, i)) SD_TRY(sd_sh_rank(n, i, 0, 1));
-  return sd_sh_set(n, 1, SD_BOOL, n->in[0]->rank, n->in[0]->dims);
+  if (!sd_sh_in(n, 3)) return never_trains(n) ? NULL : add_noise(n);
+  SD_TRY(sd_sh_rank(n, 3, n->in[0]->rank, n->in[0]->rank));
+  for (int d = 0; d < n->in[0]->rank; d++) SD_TRY(sd_sh_same(n, n->in[3]->dims[d], n->in[0]->dims[d], "noise", NULL));
+  return NULL;
 }
 
 // ---- bodies ----
@@ -327,16 +355,12 @@ static sd_expr *load_scalar(sd_tb *b, const sd_node *n, uint32_t operand) {
 
 // In training elements stay where a random number is not below the ratio, and are scaled so that their sum is expected to stay.
 sd_expr *sd_pull_dropout(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *idx) {
-  int64_t known = 1, seed = sd_node_int(n, "seed", 0);
-  uint32_t count = 0;
-  sd_dim e[1];
-  bool told = sd_sh_try_elems(n, 2, e, 1, &count) && count == 1 && sd_dim_is_const(b->dims, e[0], &known);
-  if (!sd_tb_has(n, 2) || (told && !known)) return out ? sd_x_i(b->k, SD_BOOL, 1) : sd_tb_load(b, n, 0, idx);
-  sd_expr *training = x_cast(b, SD_BOOL, load_scalar(b, n, 2)), *random = sd_x_random(b, sd_tb_offset(b, n->out[out], idx), (uint32_t)seed, 0);
-  sd_expr *ratio = sd_tb_has(n, 1) ? x_cast(b, SD_F32, load_scalar(b, n, 1)) : sd_x_f(b->k, SD_F32, 0.5);
-  sd_expr *stays = x_bin(b, SD_X_LE, ratio, random), *all = sd_x_i(b->k, SD_BOOL, 1);
+  sd_expr *all = sd_x_i(b->k, SD_BOOL, 1), *x = out ? NULL : sd_tb_load(b, n, 0, idx);
+  if (!sd_tb_has(n, 2) || !sd_tb_has(n, 3)) return out ? all : x;
+  sd_expr *training = x_cast(b, SD_BOOL, load_scalar(b, n, 2)), *noise = sd_tb_load(b, n, 3, idx);
+  sd_expr *ratio = sd_tb_has(n, 1) ? x_cast(b, SD_F64, load_scalar(b, n, 1)) : sd_x_f(b->k, SD_F64, 0.5);
+  sd_expr *stays = x_bin(b, SD_X_LE, ratio, x_cast(b, SD_F64, noise));
   if (out) return x_sel(b, training, stays, all);
-  sd_expr *x = sd_tb_load(b, n, 0, idx);
   if (!x || !ratio) return NULL;
   sd_expr *scaled = x_div(b, x, x_cast(b, x->dtype, x_sub(b, x_num(b, ratio, 1), ratio)));
   return x_sel(b, training, x_sel(b, stays, scaled, x_num(b, x, 0)), x);

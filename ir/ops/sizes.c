@@ -53,7 +53,8 @@ sd_value *sd_xg_sizes(xg *g, sd_sizes what, sd_value *const *in, uint32_t n_in, 
   sd_node *n = sd_node_new(g->at->graph, g->at, sd_op_find("sard.Sizes"), in, n_in, 1), *before;
   sd_node_set_int(n, "what", what), sd_node_set_int(n, "count", count);
   if (n_param) sd_node_set_ints(n, "param", param, n_param);
-  n->name = g->at->name, n->onnx_index = g->at->onnx_index;
+  n->name = *g->at->name ? g->at->name : g->at->op->name; // of the operator that the message is about
+  n->onnx_index = g->at->onnx_index;
   n->out[0]->name = n_in > 1 && *in[1]->name ? in[1]->name : in[0]->name;
   sard_status *st = sd_node_infer(n);
   if (st) {

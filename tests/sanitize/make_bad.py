@@ -143,6 +143,8 @@ MODELS = {
     "ir_version_0": (model(graph([node("Relu", ["x"], ["y"])]), ir=0), None),
     "unknown_domain": (model(graph([node("Relu", ["x"], ["y"], "com.nowhere")])), ["com.nowhere"]),
     "unknown_op": (one("Frobnicate"), ["Frobnicate"]),
+    "internal_op": (one("sard.Strided", ("x", "p"), given=(("x", [2, 3]), ("p", [8], INT64))), ["no operator"]),
+    "internal_domain": (model(graph([node("Strided", ["x", "p"], ["y"], "sard")], inputs=(("x", [2, 3]), ("p", [8], INT64)))), []),
     "unknown_ops_all": (model(graph([node("Frob", ["x"], ["t"]), node("Nicate", ["t"], ["y"])])), ["Nicate"]),
     # graph
     "cycle": (model(graph([node("Add", ["x", "b"], ["a"]), node("Relu", ["a"], ["b"]), node("Relu", ["b"], ["y"])])), ["cycle"]),

@@ -185,6 +185,14 @@ static void in_a_loop(void) {
        {{F32(1, 4)}, "1", NULL, {1 + 1134 + 66 + 1964 + 66 + 0}});
 }
 
+// Two sizes of a pass that agree, and differ from those of the pass before.
+static void passes_of_a_loop(void) {
+  RUNS("  %3 = const bool[] dense<1>\n  %2 = const i64[] dense<3>\n  %7 = const i64[1] dense<-1>\n  %70 = Reshape(%0, %7)\n  %99 = Loop(%2, %3, %1)\n  body \"body\" (%5: i64[], %6: bool[], %8: f32[1]) {\n"
+       "    %9 = Cast(%5) {to=1}\n    %10 = Less(%9, %70)\n    %11 = Compress(%70, %10)\n    %12 = Neg(%70)\n    %13 = Compress(%12, %10)\n    %14 = Mul(%11, %13)\n"
+       "    %15 = ReduceSum(%14)\n    %16 = Add(%8, %15)\n    return %6, %16\n  }", 1,
+       {{F32(1, 4)}, "1", NULL, {1 - 506 - 505 - 501}});
+}
+
 // Every operand at extreme values: an error or a result, the same for both.
 static void extremes(void) {
   static const struct { const char *body; uint32_t n; operand ops[MOST_OPERANDS]; } rows[] = {
@@ -242,6 +250,7 @@ int main(void) {
   RUN(resizes);
   RUN(ranges);
   RUN(in_a_loop);
+  RUN(passes_of_a_loop);
   RUN(extremes);
   return check_end();
 }

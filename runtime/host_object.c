@@ -294,3 +294,52 @@ sard_status *sd_host_squeeze_any(sd_host_call *c) {
     if (c->in[0].dims[d] != 1) dims[rank++] = c->in[0].dims[d];
   return give_reshaped(c, rank, dims);
 }
+
+// Where the parts that indices [.., k] name stand: for the first `batch` dims beside each other, then by k indices each.
+typedef struct picks { uint64_t batches, each, batch_size, part; size_t size; int k; } picks;
+
+static sard_status *read_picks(sd_host_call *c, picks *p, int64_t *dims, int *rank) {
+  const sd_host_tensor *x = &c->in[0], *at = &c->in[1];
+  int64_t batch = c->param[0], k = at->rank ? at->dims[at->rank - 1] : 0;
+  size_t bits = (size_t)sd_dtype_bits(x->dtype);
+  *p = (picks){1, 1, 1, 1, bits / 8, (int)k};
+  *rank = 0;
+  if (bits % 8) return SD_ERR(UNSUPPORTED, "tensors of type %s", sd_dtype_name(x->dtype));
+  if (at->rank < 1 || batch < 0 || batch >= at->rank || batch > x->rank || k < 1 || k > x->rank - batch)
+    return SD_ERR(MODEL, "indices of %lld numbers into a tensor of rank %d", (long long)k, x->rank);
+  for (int d = 0; d + 1 < at->rank; d++) {
+    if (d < batch && at->dims[d] != x->dims[d]) return SD_ERR(MODEL, "batch dim %d is %lld and %lld", d, (long long)x->dims[d], (long long)at->dims[d]);
+    *(d < batch ? &p->batches : &p->each) *= (uint64_t)at->dims[d];
+    dims[(*rank)++] = at->dims[d];
+  }
+  for (int d = (int)batch; d < x->rank; d++) {
+    p->batch_size *= (uint64_t)x->dims[d];
+    if (d < batch + k) continue;
+    p->part *= (uint64_t)x->dims[d];
+    if (*rank == SD_HOST_RANK) return SD_ERR(UNSUPPORTED, "a result of more than %d dims", SD_HOST_RANK);
+    dims[(*rank)++] = x->dims[d];
+  }
+  return NULL;
+}
+
+sard_status *sd_host_gather_nd_any(sd_host_call *c) {
+  const sd_host_tensor *x = &c->in[0];
+  const int64_t *index = c->in[1].data;
+  int64_t dims[2 * SD_HOST_RANK], batch = c->param[0];
+  picks p;
+  int rank;
+  uint64_t item;
+  void *data;
+  SD_TRY(read_picks(c, &p, dims, &rank));
+  SD_TRY(sd_objects_tensor(c->objects, x->dtype, rank, dims, &item, &data));
+  for (uint64_t i = 0; i < p.batches * p.each; i++, index += p.k) {
+    uint64_t at = 0;
+    for (int d = 0; d < p.k; d++) {
+      int64_t n = x->dims[batch + d], v = index[d] < 0 ? index[d] + n : index[d];
+      if (v < 0 || v >= n) return SD_ERR(MODEL, "index %lld into a dim of %lld", (long long)index[d], (long long)n);
+      at = at * (uint64_t)n + (uint64_t)v;
+    }
+    if (p.part) memcpy((char *)data + i * p.part * p.size, (const char *)x->data + (i / p.each * p.batch_size + at * p.part) * p.size, p.part * p.size);
+  }
+  return give_handle(c, 0, item);
+}

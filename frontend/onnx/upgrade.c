@@ -118,6 +118,7 @@ static const row rows[] = {
 #define grid_modes     sd_upgrade_grid_modes
 #define text_cast      sd_upgrade_text_cast
 #define open_reshape   sd_upgrade_open_reshape
+#define open_gather    sd_upgrade_open_gather
 #define open_squeeze   sd_upgrade_open_squeeze
 #define group_channels sd_upgrade_group_channels
 #define axis_broadcast  sd_upgrade_axis_broadcast

@@ -140,6 +140,14 @@ sard_status *sd_upgrade_open_reshape(sd_import *im, sd_onnx_node *n, const char 
   return NULL;
 }
 
+sard_status *sd_upgrade_open_gather(sd_import *im, sd_onnx_node *n, const char *text, int64_t number) {
+  const sd_value *at = n->in.len == 2 ? n->in.at[1] : NULL;
+  (void)number;
+  if (!at || at->rank < 1 || sd_dim_is_const(im->m->dims, at->dims[at->rank - 1], NULL)) return NULL;
+  n->op = text;
+  return NULL;
+}
+
 // A size that the data gives is taken to be other than 1, which is checked when it is known.
 static void not_one(sd_import *im, const sd_onnx_node *n, sd_dim d) {
   sd_dimtab *t = im->m->dims;

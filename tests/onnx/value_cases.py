@@ -67,6 +67,9 @@ BODY = h.make_graph([node("Unsqueeze", ["v", "ax"], ["u"]), node("Identity", ["c
 case("rank_loop", [node("Loop", ["n", "c", "x"], ["y"], body=BODY)], [info("n", T.INT64, []), info("x", T.FLOAT, [2, 3])],
      [info("y", T.FLOAT, None)], [{"n": np.array(k), "x": floats(2, 3)} for k in (0, 1, 3)], [("c", True)])
 
+case("rank_gather_nd", [node("GatherND", ["x", "i"], ["g"]), node("Neg", ["g"], ["y"])], [info("x", T.FLOAT, [None, 3, 2]), info("i", T.INT64, [None, None])],
+     [info("y", T.FLOAT, None)], [{"x": floats(4, 3, 2), "i": np.array(i)} for i in ([[3], [-1]], [[1, 2], [0, -3]], [[0, 1, 1]])])
+
 # ---- sequences ----
 GROW = h.make_graph([node("Mul", ["x", "x"], ["xx"]), node("SequenceInsert", ["acc", "xx"], ["acc2"]),
                      node("Identity", ["ci"], ["co"])], "grow",

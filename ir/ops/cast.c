@@ -42,7 +42,9 @@ static sd_expr *to_e8m0(sd_tb *b, sd_expr *x, const char *mode, bool saturate) {
   sd_expr *exponent = x_bin(b, SD_X_SHR, bits, sd_x_i(b->k, SD_U32, 23));
   sd_expr *mantissa = x_bin(b, SD_X_AND, bits, sd_x_i(b->k, SD_U32, 0x7fffff));
   int64_t from = !strcmp(mode, "up") ? 1 : !strcmp(mode, "nearest") ? 0x400000 : 0x800000;
-  sd_expr *up = x_bin(b, SD_X_LE, sd_x_i(b->k, SD_U32, from), mantissa);
+  int64_t least = !strcmp(mode, "up") ? 0x400001 : !strcmp(mode, "nearest") ? 0x600000 : 0x800000; // below 2^-126: on from 2^-127
+  sd_expr *denormal = x_bin(b, SD_X_EQ, exponent, sd_x_i(b->k, SD_U32, 0));
+  sd_expr *up = x_bin(b, SD_X_LE, x_sel(b, denormal, sd_x_i(b->k, SD_U32, least), sd_x_i(b->k, SD_U32, from)), mantissa);
   exponent = x_add(b, exponent, x_cast(b, SD_U32, up));
   sd_expr *finite = x_bin(b, SD_X_LT, exponent, sd_x_i(b->k, SD_U32, 255));
   sd_expr *power = sd_x_bits(b->k, SD_F32, x_bin(b, SD_X_SHL, exponent, sd_x_i(b->k, SD_U32, 23)));

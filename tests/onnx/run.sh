@@ -24,8 +24,8 @@ fresh=$(comm -23 build/onnx-failed.txt build/onnx-expected.txt) repaired=$(comm 
 for n in $fresh; do echo "FAIL onnx/$n: $(grep -m1 " $n" build/onnx-results.txt)"; done
 for n in $repaired; do echo "FAIL onnx/$n passes: take it out of tests/onnx/expected_fail.txt"; done
 passed=$(wc -l <build/onnx-passed.txt) failed=$(echo $fresh $repaired | wc -w)
-# every version of every operator, numbers of old forms, operators of other domains
-for t in old_forms old_cases ms_cases value_cases; do
+# every version of every operator, numbers of old forms, operators of other domains, types below 16 bits
+for t in old_forms old_cases ms_cases packed_cases value_cases; do
   $venv/bin/python tests/onnx/$t.py build/sard >build/onnx-$t.txt 2>&1
   grep '^FAIL' build/onnx-$t.txt
   read -r p f <<<"$(tail -1 build/onnx-$t.txt | sed -nE 's/^([0-9]+) passed, ([0-9]+) failed$/\1 \2/p')"

@@ -116,7 +116,10 @@ static void find_indices(index_walk *w, const sd_expr *e) {
   if (!e || w->seen[e->id]) return;
   w->seen[e->id] = 1;
   if (e->op == SD_X_INDEX && e->a[1]->op == SD_X_AFFINE && e->a[1]->n == 0) check_extent(w, e->a[1]->dim);
+  sd_dim outside = w->count;
+  for (uint32_t i = 0; e->op == SD_X_REDUCE && i < e->n_axes; i++) w->count = sd_dim_mul(w->k->dims, w->count, e->axes[i]->extent);
   for (uint32_t i = 0; i < e->n; i++) find_indices(w, e->a[i]);
+  w->count = outside;
 }
 
 static void walk_indices(index_walk *w, const sd_items *items, sd_dim times) {

@@ -33,7 +33,10 @@ sard_status *sd_shape_grid_sample(sd_node *n) {
   SD_TRY(sd_sh_same(n, x->dims[0], g->dims[0], "batch", &dims[0]));
   SD_TRY(sd_sh_same(n, g->dims[g->rank - 1], sd_dim_const(sd_sh_tab(n), p.spatial), "last dim of the grid", NULL));
   dims[1] = x->dims[1];
-  for (int i = 0; i < p.spatial; i++) dims[2 + i] = g->dims[1 + i];
+  for (int i = 0; i < p.spatial; i++) {
+    dims[2 + i] = g->dims[1 + i];
+    SD_TRY(sd_sh_fed(n, x->dims[2 + i], sd_dim_product(sd_sh_tab(n), g->dims + 1, p.spatial)));
+  }
   return sd_sh_set(n, 0, x->dtype, x->rank, dims);
 }
 

@@ -122,6 +122,7 @@ sard_status *sd_shape_gather_nd(sd_node *n) {
   sd_dim dims[2 * SD_MAX_RANK];
   SD_TRY(tuple_length(n, &k, &batch));
   const sd_value *x = n->in[0], *i = n->in[1];
+  for (int d = 0; d < batch; d++) SD_TRY(sd_sh_same(n, x->dims[d], i->dims[d], "batch dims", NULL));
   for (int d = 0; d < i->rank - 1; d++) dims[at++] = i->dims[d];
   for (int d = batch + k; d < x->rank; d++) dims[at++] = x->dims[d];
   return sd_sh_set(n, 0, x->dtype, at, dims);

@@ -304,14 +304,16 @@ sard_status *sd_shape_pad(sd_node *n) {
   sd_dim dims[SD_MAX_RANK];
   sd_dimtab *t = sd_sh_tab(n);
   SD_TRY(sd_sh_rank(n, 0, 0, SD_MAX_RANK));
+  SD_TRY(sd_sh_one(n, 2));
   if (pad_is_open(n) && n->in[0]->rank) return pad_open(n);
   SD_TRY(plan_pad(n, &p));
-  SD_TRY(sd_sh_one(n, 2));
   const char *mode = sd_node_str(n, "mode", "constant");
   if (strcmp(mode, "constant") && strcmp(mode, "reflect") && strcmp(mode, "edge") && strcmp(mode, "wrap"))
     return SD_SH_ERR(n, MODEL, "unknown mode '%s'", mode);
   for (int i = 0; i < n->in[0]->rank; i++)
     dims[i] = sd_dim_add(t, sd_dim_add(t, p.before[i], n->in[0]->dims[i]), p.after[i]);
+  for (int i = 0; i < n->in[0]->rank && strcmp(mode, "constant"); i++)
+    if (dims[i] != n->in[0]->dims[i]) SD_TRY(sd_sh_fed(n, n->in[0]->dims[i], dims[i]));
   return sd_sh_set(n, 0, n->in[0]->dtype, n->in[0]->rank, dims);
 }
 

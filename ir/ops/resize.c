@@ -208,7 +208,10 @@ sard_status *sd_shape_resize(sd_node *n) {
   SD_TRY(sd_sh_rank(n, 0, 1, SD_MAX_RANK));
   if (scales_are_open(n)) SD_TRY(size_scales(n));
   SD_TRY(plan_resize(n, &p));
-  for (int i = 0; i < p.rank; i++) dims[i] = p.axis[i].out;
+  for (int i = 0; i < p.rank; i++) {
+    dims[i] = p.axis[i].out;
+    if (dims[i] != n->in[0]->dims[i]) SD_TRY(sd_sh_fed(n, n->in[0]->dims[i], dims[i]));
+  }
   return sd_sh_set(n, 0, n->in[0]->dtype, p.rank, dims);
 }
 

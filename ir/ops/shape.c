@@ -216,6 +216,16 @@ sard_status *sd_sh_one(const sd_node *n, uint32_t operand) {
   return NULL;
 }
 
+sard_status *sd_sh_fed(const sd_node *n, sd_dim from, sd_dim to) {
+  sd_dimtab *t = sd_sh_tab(n);
+  const sd_dimnode *f = from ? sd_dim_get(t, from) : NULL;
+  if (!f || !to || f->min >= 1) return NULL; // a dim that overflows is reported elsewhere
+  sd_dim one = sd_dim_const(t, 1), some = sd_dim_min(t, one, to), both = sd_dim_mul(t, some, sd_dim_min(t, one, from));
+  if (some != both && sd_dim_eq(t, some, both) == 0) return SD_SH_ERR(n, MODEL, "elements are made of a dim of size 0");
+  sd_node_require(n, both, some, false, *n->name ? n->name : n->op->name);
+  return NULL;
+}
+
 // ---- broadcasting ----
 sard_status *sd_sh_bcast_dim(const sd_node *n, sd_dim a, sd_dim b, sd_dim *out) {
   sd_dimtab *t = sd_sh_tab(n);

@@ -137,7 +137,7 @@ static void change_constant(op_case *c) {
 static void change_type(op_case *c) {
   if (!c->n_in) return;
   op_input *in = &c->in[rnd(c->n_in)];
-  static const sd_dtype types[] = {SD_F32, SD_I64, SD_BOOL, SD_U8, SD_I8, SD_F16, SD_F64, SD_I32, SD_U64, SD_C64};
+  static const sd_dtype types[] = {SD_F32, SD_I64, SD_BOOL, SD_U8, SD_I8, SD_F16, SD_F64, SD_I32, SD_U64, SD_C64, SD_I4, SD_U4, SD_F8E5M2};
   switch (rnd(5)) {
   case 0: in->dtype = PICK(types); break;
   case 1: if (in->rank) in->rank--; break;

@@ -211,8 +211,8 @@ sard_status *sd_import_resolved(sd_import *im, sd_onnx_node *n) {
   bool done = false;
   SD_TRY(sd_import_branch(im, n, &done));
   if (done) return NULL;
-  const char *name = row_name(im, n);
-  const sd_op *op = strncmp(name, "sard.", 5) ? sd_op_find(name) : NULL; // rows that trust what made them
+  bool inner = !strncmp(n->domain, "sard", 4) || !strncmp(n->first_op, "sard.", 5); // rows that trust what made them
+  const sd_op *op = inner ? NULL : sd_op_find(row_name(im, n));
   return op ? build(im, n, op) : no_row(im, n);
 }
 

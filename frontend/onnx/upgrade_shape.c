@@ -163,6 +163,7 @@ sard_status *sd_upgrade_open_squeeze(sd_import *im, sd_onnx_node *n, const char 
   for (int d = 0; d < x->rank; d++) {
     const sd_dimnode *s = sd_dim_get(im->m->dims, x->dims[d]);
     if (!s || s->op == SD_DIM_CONST || s->min > 1) continue;
+    if (sd_dim_eq(im->m->dims, x->dims[d], sd_dim_const(im->m->dims, 1)) == 1) continue; // the other inputs make it 1
     if (s->op == SD_DIM_SYM && sd_names_get(&im->symbols, s->name)) open = true;
     else not_one(im, n, x->dims[d]);
   }

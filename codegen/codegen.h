@@ -36,6 +36,16 @@ sard_status *sd_emit_llvm(const sd_kernel *k, const sd_isa *isa, const char *sym
 // each store.
 sd_dim sd_codegen_flops(sd_kernel *k, sd_arena *scratch);
 
+// How a node of a module without rewritten rows runs.
+typedef enum sd_runs {
+  SD_RUNS_KERNEL, // compiled code
+  SD_RUNS_HOST,   // a function of the runtime
+  SD_RUNS_STEPS,  // control flow of the plan; its bodies are asked for by themselves
+} sd_runs;
+sd_runs sd_codegen_runs(const sd_node *n);
+// Lowers and emits the node for that ISA (at -O0, nothing is kept); the error says why it cannot run.
+sard_status *sd_codegen_check(sd_arena *scratch, sd_module *m, const sd_node *n, const sd_isa *isa);
+
 typedef struct sd_codegen_options {
   const sd_isa *isa;
   int opt;              // 0..3

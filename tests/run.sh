@@ -46,7 +46,7 @@ if want lint; then check lint/layers bash tests/lint/layers.sh; fi
 if want unit || want onnx; then check image-libraries sard_image_deps; fi
 if want unit; then
   for t in build/tests/test_*; do
-    case $t in *_fuzz | *node_cases | *_bench) continue ;; esac
+    case $t in *_fuzz | *_cases | *_bench | *_table) continue ;; esac
     check "unit/$(basename "$t")" env SARD_CORPUS="$corpus" timeout 300 "$t"
   done
 fi

@@ -338,7 +338,10 @@ sd_ll sd_emit_op(sd_emit *E, const sd_expr *e, sd_ll *v, bool lanes) {
     if (LLVMIsAConstantInt(v[0])) return LLVMIsNull(v[0]) ? v[2] : v[1];
     return LLVMBuildSelect(E->b, v[0], v[1], v[2], "");
   case SD_X_CAST: return sd_emit_cast(E, e->a[0]->dtype, e->dtype, v[0], lanes);
-  case SD_X_BITS: return LLVMBuildBitCast(E->b, v[0], t, "");
+  case SD_X_BITS: // a bool is one bit here and a byte in memory
+    if (e->a[0]->dtype == SD_BOOL) v[0] = sd_emit_cast(E, SD_BOOL, SD_U8, v[0], lanes);
+    if (e->dtype == SD_BOOL) return sd_emit_cast(E, SD_U8, SD_BOOL, v[0], lanes);
+    return LLVMBuildBitCast(E->b, v[0], t, "");
   case SD_X_INDEX: return index_check(E, v[0], v[1], lanes);
   case SD_X_ISNAN:
     return sd_dtype_is_float(e->a[0]->dtype) ? LLVMBuildFCmp(E->b, LLVMRealUNO, v[0], v[0], "") : LLVMConstNull(t);

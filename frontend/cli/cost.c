@@ -1,4 +1,4 @@
-// What the nodes of a model would take: each is lowered, which also tells whether it can be compiled.
+// What the nodes of a model would take: each that becomes a kernel is lowered, which also tells whether it can be.
 #include <string.h>
 
 #include "frontend/cli/tools.h"
@@ -16,11 +16,12 @@ static bool size_of(void *user, const char *name, int64_t *out) {
 }
 
 static void cost_node(sd_module *m, const sd_node *n, sizes *s, sd_node_cost *out) {
-  sd_arena *scratch = sd_arena_new();
   sd_kernel *k;
   int64_t flops = 0;
   jmp_buf oom;
   out->node = n;
+  if (sd_codegen_runs(n) != SD_RUNS_KERNEL) return; // nothing is known of what host functions and loops take
+  sd_arena *scratch = sd_arena_new();
   if (!scratch || setjmp(oom)) {
     sd_arena_free(scratch);
     return; // the cost stays unknown

@@ -14,6 +14,8 @@ typedef struct inspecting {
   sd_module *module;  // after the first passes, NULL when it cannot be loaded
   sard_status *error; // why it cannot be
   sd_costs costs;
+  uint32_t missing;   // nodes that cannot run, where coverage is asked for
+  sd_coverage cover;  // filled where coverage is asked for
   bool io, ops, weights, coverage; // parts to show
 } inspecting;
 
@@ -37,7 +39,14 @@ static sard_status *load_module(inspecting *k) {
   sd_driver_report report = {0};
   k->o.opt = 0, k->o.stop_after = "dce";
   SD_TRY(sd_driver_load(&src, &k->o, &k->module));
+  if (k->coverage) sd_coverage_of_module(k->c, k->module, &k->cover);
   return sd_driver_passes(k->module, &k->o, &report, k->c->arena);
+}
+
+static sard_status *cover(inspecting *k) {
+  if (k->module) return sd_coverage_judge(k->c, k->module, &k->cover);
+  sd_coverage_blame(k->c, sard_status_text(k->error, SARD_TEXT_MESSAGE), &k->cover);
+  return NULL;
 }
 
 static sard_status *load(inspecting *k) {
@@ -46,6 +55,10 @@ static sard_status *load(inspecting *k) {
   if (!is_text(k->path)) {
     SD_TRY(sd_import_scan(&src, k->c->arena, &k->info));
     k->scanned = true;
+  }
+  if (k->coverage) {
+    SD_TRY(sd_driver_target(k->o.target, &k->cover.isa));
+    sd_coverage_of_scan(k->c, &k->info, &k->cover);
   }
   sd_cli_progress(k->c, "reading ...");
   k->error = load_module(k);
@@ -56,6 +69,7 @@ static sard_status *load(inspecting *k) {
   }
   if (k->error && k->module) sd_module_free(k->module), k->module = NULL;
   if (k->module) SD_TRY(sd_cost_module(k->c, k->module, &k->o.dims, &k->costs));
+  if (k->coverage) SD_TRY(cover(k));
   sd_cli_progress(k->c, NULL);
   return NULL;
 }
@@ -184,16 +198,11 @@ static void show_weights(inspecting *k) {
 
 // ---- verdict ----
 
-static void show_bad_node(inspecting *k, const sd_node_cost *b) {
-  sd_cli_say(k->c, "  %s '%s': %s\n", b->node->op->name, b->node->name,
-             sard_status_text(b->error, SARD_TEXT_MESSAGE));
-}
-
 static void show_verdict(inspecting *k) {
   sd_cli *c = k->c;
-  uint32_t unknown = 0;
+  uint32_t unknown = 0, bad = k->missing > k->costs.failed ? k->missing : k->costs.failed;
   for (uint32_t i = 0; k->scanned && i < k->info.nodes.len; i++) unknown += !k->info.nodes.at[i].known;
-  bool runs = k->module && k->costs.failed == 0;
+  bool runs = k->module && k->costs.failed == 0 && k->missing == 0;
   sd_strf(&c->json, ",\"runs\":%s,\"unknown_nodes\":%u,\"flops\":%.0f", runs ? "true" : "false", unknown,
           k->costs.flops);
   if (runs) {
@@ -205,19 +214,9 @@ static void show_verdict(inspecting *k) {
       sd_cli_say(c, "  hint: %s\n", sard_status_text(k->error, SARD_TEXT_HINT));
     sd_str_put(&c->json, ",\"reason\":"), sd_str_json(&c->json, sard_status_text(k->error, SARD_TEXT_MESSAGE));
   } else {
-    sd_cli_say(c, "it will not run: %u of %u nodes cannot be compiled\n", k->costs.failed, k->costs.n);
+    const char *how = k->coverage ? "" : " (--coverage shows which)";
+    sd_cli_say(c, "it will not run: %u node%s cannot be compiled%s\n", bad, plural(bad), how);
   }
-  if (!k->coverage) return;
-  for (uint32_t i = 0; k->scanned && i < k->info.nodes.len; i++) {
-    const sd_scan_node *s = &k->info.nodes.at[i];
-    if (!s->known)
-      sd_cli_say(c, "  node %d '%s': operator %s%s%s of opset %lld is not known\n", s->index, s->name, s->domain,
-                 *s->domain ? "." : "", s->op, (long long)s->opset);
-  }
-  for (uint32_t i = 0; i < k->costs.n; i++)
-    if (k->costs.at[i].error) show_bad_node(k, &k->costs.at[i]);
-  uint32_t total = k->scanned ? k->info.nodes.len : k->costs.n;
-  sd_cli_say(c, "coverage: %u of %u nodes have an operator that is known\n", total - unknown, total);
 }
 
 // ---- picture ----
@@ -363,14 +362,16 @@ static sard_status *steps(inspecting *k) {
   const char *svg = sd_args_get(k->c, "svg");
   if (svg) SD_TRY(sd_files_can_write(svg));
   if (svg && strcmp(svg, "-") == 0) k->c->out = stderr;
+  k->coverage = sd_args_given(k->c, "coverage");
   SD_TRY(load(k));
   k->io = sd_args_given(k->c, "io"), k->ops = sd_args_given(k->c, "ops");
-  k->weights = sd_args_given(k->c, "weights"), k->coverage = sd_args_given(k->c, "coverage");
+  k->weights = sd_args_given(k->c, "weights");
   if (!k->io && !k->ops && !k->weights && !k->coverage) k->io = k->ops = true;
   show_header(k);
   show_io(k);
   show_ops(k);
   show_weights(k);
+  if (k->coverage) k->missing = sd_coverage_show(k->c, &k->cover);
   show_verdict(k);
   return draw(k);
 }

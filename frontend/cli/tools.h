@@ -51,6 +51,32 @@ typedef struct sd_costs { sd_node_cost *at; uint32_t n, failed; double flops; } 
 sard_status *sd_cost_module(sd_cli *c, sd_module *m, const sd_fixed_dims *dims, sd_costs *out); // in c->arena
 void sd_cost_free(sd_costs *k);
 
+// ---- coverage.c: how each node will run on a target, or why it cannot ----
+typedef struct sd_cover_part { const char *op, *how; uint32_t n; } sd_cover_part;
+typedef struct sd_covered {
+  const char *name, *op, *domain, *graph; // as in sd_scan_node
+  int index, depth;
+  int64_t opset;
+  bool known, imported;          // there is a row for it; the importer made a node of it
+  const char *reason;            // it cannot run: why
+  SD_VEC(sd_cover_part) parts;   // what it became
+} sd_covered;
+typedef struct sd_cover_key { const char *name; uint32_t node; } sd_cover_key;
+typedef struct sd_coverage {
+  const sd_isa *isa;             // the target
+  SD_VEC(sd_covered) nodes;      // in the order of the file
+  SD_VEC(sd_cover_key) keys;     // names of imported nodes, by address
+  bool judged;
+} sd_coverage;
+// In this order, in c->arena: the nodes of the file; those of the imported module (before passes run on it); what the passes
+// at -O0 made of them; or, where import or a pass failed, the nodes that its message names.
+void sd_coverage_of_scan(sd_cli *c, const sd_import_info *info, sd_coverage *k);
+void sd_coverage_of_module(sd_cli *c, sd_module *m, sd_coverage *k);
+sard_status *sd_coverage_judge(sd_cli *c, sd_module *m, sd_coverage *k);
+void sd_coverage_blame(sd_cli *c, const char *message, sd_coverage *k);
+// As text and as members of the JSON object; the number of nodes that cannot run.
+uint32_t sd_coverage_show(sd_cli *c, const sd_coverage *k);
+
 // ---- picture.c, svg.c: a graph drawn in layers ----
 typedef struct sd_picture_node {
   const char *label, *detail, *tip; // text in the box, smaller text under it, text shown when pointed at

@@ -271,22 +271,22 @@ static sard_status *take_kernel(void *user, const char *stage, const char *text)
   return NULL;
 }
 
+sard_status *sd_driver_target(const char *target, const sd_isa **out) {
+  if (!target || !*target || strcmp(target, "host") == 0 || strcmp(target, "auto") == 0) return sd_isa_host(NULL, out);
+  *out = sd_isa_find(target); // need not be of this machine
+  if (*out) return NULL;
+  sd_str names = {0};
+  for (int i = 0; sd_isa_at(i); i++) sd_strf(&names, "%s%s", i ? ", " : "", sd_isa_at(i)->name);
+  sard_status *st = SD_ERR(USAGE, "unknown target '%s' (known: %s)", target, names.p ? names.p : "");
+  sd_str_free(&names);
+  return st;
+}
+
 static sard_status *generate_fn(sd_module *m, const void *arg) {
   const generate_args *p = arg;
   sd_compiled *c = p->c;
   const sd_isa *isa;
-  if (p->o->target && *p->o->target && strcmp(p->o->target, "host") != 0 && strcmp(p->o->target, "auto") != 0) {
-    isa = sd_isa_find(p->o->target); // need not be of this machine
-    if (!isa) {
-      sd_str names = {0};
-      for (int i = 0; sd_isa_at(i); i++) sd_strf(&names, "%s%s", i ? ", " : "", sd_isa_at(i)->name);
-      sard_status *st = SD_ERR(USAGE, "unknown target '%s' (known: %s)", p->o->target, names.p ? names.p : "");
-      sd_str_free(&names);
-      return st;
-    }
-  } else {
-    SD_TRY(sd_isa_host(NULL, &isa));
-  }
+  SD_TRY(sd_driver_target(p->o->target, &isa));
   c->report.isa = isa->name;
   sd_codegen_options co = {.isa = isa, .opt = p->o->opt, .threads = p->o->threads ? p->o->threads : sd_cpu_count(), .keep_ir = p->o->keep_ir};
   if (dumps_kernels(p->o)) co.kernel_fn = take_kernel, co.kernel_user = (void *)arg;

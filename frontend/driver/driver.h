@@ -53,6 +53,9 @@ void sd_driver_defaults(sd_driver_options *o);
 // Reads "opt", "target", "dim:NAME", "threads", "keep-ir"; the texts stay those of `from`. Dims are put into `a`.
 sard_status *sd_driver_options_read(const sard_options *from, sd_arena *a, sd_driver_options *o);
 
+// The instruction set of the option "target": a name, or NULL, "host" or "auto" for the best of this machine.
+sard_status *sd_driver_target(const char *target, const sd_isa **out);
+
 // Reads a model: .onnx or graph text. Dims are fixed as `o` says.
 sard_status *sd_driver_load(const sard_source *src, const sd_driver_options *o, sd_module **out);
 // Runs the passes on a loaded module.

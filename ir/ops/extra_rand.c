@@ -6,6 +6,7 @@
 #include "ir/ops.h"
 #include "ir/ops/xbuild.h"
 #include "ir/ops/xgraph.h"
+#include "runtime/base/hash.h"
 
 // ---- sard.Random: uniform in [0, 1), by position ----
 sard_status *sd_shape_random(sd_node *n) {
@@ -46,10 +47,18 @@ sd_expr *sd_pull_random(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const
 }
 
 // ---- building ----
-// Uniform numbers; different streams of one seed are independent.
+// A node without a seed: a number of its own, even and not 0, from the names that the model gives it.
+static int own_stream(const sd_node *n) {
+  const char *out = n->n_out && n->out[0] ? n->out[0]->name : "";
+  uint64_t h = sd_hash_bytes(n->name, strlen(n->name), sd_hash_bytes(out, strlen(out), (uint64_t)n->onnx_index));
+  return (int)((h & 0x7ffffffe) | 2);
+}
+
+// Uniform numbers; different streams of one seed are independent. `stream`: 0 or 1.
 static sd_value *uniform(xg *g, sd_value *shape, int stream) {
-  return XG(g, sd_xg_fmt(g, "sard.Random seed=%.9g stream=%d", sd_node_float(g->at, "seed", 0), stream),
-            shape);
+  const sd_attr *seed = sd_node_attr(g->at, "seed");
+  if (seed->kind == SD_ATTR_NONE) stream += own_stream(g->at);
+  return XG(g, sd_xg_fmt(g, "sard.Random seed=%.9g stream=%d", sd_node_float(g->at, "seed", 0), stream), shape);
 }
 
 // Box and Muller: sqrt(-2 log u) cos(2 pi v), u in (0, 1].

@@ -80,8 +80,8 @@ static bool take_field(message *m, sd_pb_field *f) {
   case F_INTS:
   case F_LONGS:
   case F_DOUBLES:
-  case F_STRINGS:
   case F_ULONGS: m->has_typed |= !bytes || f->bytes.p < f->bytes.end; return true;
+  case F_STRINGS: m->has_typed = true; return bytes; // an empty text is an element
   default: return true;
   }
 }

@@ -205,6 +205,47 @@ yes_if svg-wellformed python3 -c "import xml.dom.minidom,sys; d=xml.dom.minidom.
 code inspect-short 0 "$sard" "$digits/model.onnx"; says inspect-short-text out '^input '
 code inspect-dump 0 "$sard" inspect "$T/d.sard-ir"
 
+# coverage: each way to run, bodies, a node that cannot, a model that cannot be read, other targets
+cat >"$T/ways.sard-ir" <<'IR'
+module
+symbol N
+graph "main" (%0 "x": f32[N,4], %1 "c": bool[]) {
+  %9 = const f32[1] dense<1>
+  %8 = Neg(%9) "fixed"
+  %2 = Shape(%0) "shape"
+  %3 = Reshape(%0, %2) "same"
+  %4 = Bernoulli(%3) {seed=1} "draw"
+  %5 = NonZero(%4) "where"
+  %6 = If(%1) "choose"
+    body "then_branch" () {
+      %7 = Exp(%0) "inner"
+      return %7
+    }
+    body "else_branch" () {
+      return %0
+    }
+  return %5, %6, %8
+}
+IR
+code coverage-ways 0 "$sard" inspect "$T/ways.sard-ir" --coverage --json "$T/j"
+json coverage-words "$T/j" "d['runs'] and d['judged'] and {n['name']: n['runs'] for n in d['coverage']} == {'fixed': 'folded', 'shape': 'rows', 'same': 'kernel', 'draw': 'rows', 'where': 'host function', 'choose': 'control flow', 'inner': 'kernel'}"
+json coverage-rows "$T/j" "[n['rows'] for n in d['coverage'] if n['name'] == 'draw'][0][0]['runs'] == 'kernel' and [n['graph'] for n in d['coverage'] if n['name'] == 'inner'] == ['choose']"
+code coverage-target 0 "$sard" inspect "$resnet/model.onnx" --coverage --target neon --json "$T/j"
+json coverage-target-all "$T/j" "d['target'] == 'neon' and all(n['runs'] in ('kernel', 'folded', 'import') for n in d['coverage']) and len(d['coverage']) == d['nodes']"
+code coverage-bad-target 2 "$sard" inspect "$resnet/model.onnx" --coverage --target z80
+cat >"$T/complex.sard-ir" <<'IR'
+module
+graph "main" (%0 "x": c64[2], %1 "y": f32[2]) {
+  %2 = Identity(%0) "copy"
+  %3 = Exp(%1) "good"
+  return %2, %3
+}
+IR
+code coverage-missing 0 "$sard" inspect "$T/complex.sard-ir" --coverage --json "$T/j"; says coverage-missing-why out "'copy' \\(Identity\\): missing: .*c64"
+json coverage-missing-json "$T/j" "not d['runs'] and {n['name']: n['runs'] for n in d['coverage']} == {'copy': 'missing', 'good': 'kernel'}"
+code coverage-unread 0 "$sard" inspect "$T/unknown.onnx" --coverage --json "$T/j"; says coverage-unread-why out "missing: .*Rxlu"
+json coverage-unread-json "$T/j" "not d['judged'] and not d['runs'] and all((n['runs'] == 'missing') == (n['op'] == 'Rxlu') for n in d['coverage']) and all('Rxlu' in n['reason'] for n in d['coverage'] if n['op'] == 'Rxlu')"
+
 # ---- compare, doctor ----
 code compare-levels 0 "$sard" compare "$resnet/model.onnx" --inputs "$resnet/test_data_set_0"; says compare-levels-passed out '^PASSED$'
 code compare-exporters 0 "$sard" compare "$resnet/model.onnx" "$models/resnet50_op20_tiny/model.onnx"

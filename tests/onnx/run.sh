@@ -1,34 +1,56 @@
 #!/usr/bin/env bash
-# ONNX's own node cases on the interpreter, which runs the same operator bodies as the compiled code. The cases come from
-# the Python package onnx, installed into build/onnx-venv. tests/onnx/expected_fail.txt names those that do not pass yet:
-# another one that fails, or a listed one that passes, is a failure here.
+# ONNX's own backend cases, from the Python package onnx (installed into build/onnx-venv), in all forms of backend_cases.c;
+# every version of every operator (old_forms.py), numbers of old forms (old_cases.py), other domains (ms_cases.py).
+# tests/onnx/expected/<form>.txt names the cases that do not pass, with the reason; see judge.py. docs/operators.md has to
+# say what the tables and the results say; see operators.py.
+#   tests/onnx/run.sh [--update] [-f FORM]...   --update: takes cases that pass out of the lists, and writes the page
+# build/onnx-results.tsv: case, form, result and message of every run.
 cd "$(dirname "$0")/../.." || exit 1
-venv=build/onnx-venv cases=build/onnx-cases done=build/onnx-cases.done
-if [ ! -f $done ]; then
-  if ! { python3 -m venv $venv && $venv/bin/pip install -q onnx; } >build/onnx-venv.log 2>&1; then
-    . tests/deps.sh
-    if ! { sard_install python3-venv && python3 -m venv $venv && $venv/bin/pip install -q onnx; } >build/onnx-venv.log 2>&1; then
-      echo "the Python package onnx cannot be installed here: ONNX's node cases are left out"
-      echo "0 passed, 0 failed"
-      exit 0
-    fi
+. tests/deps.sh
+update='' forms=()
+while [ $# -gt 0 ]; do
+  case $1 in
+  --update) update=--update ;;
+  -f) forms+=(-f "$2"); shift ;;
+  *) echo "usage: tests/onnx/run.sh [--update] [-f FORM]..." >&2; exit 2 ;;
+  esac
+  shift
+done
+onnx=1.23.2 # whose cases the lists are about
+venv=build/onnx-venv cases=build/onnx-cases done=build/onnx-cases.done results=build/onnx-results.tsv
+stamp="$onnx $(cksum <tests/onnx/make_cases.py)"
+
+install() { python3 -m venv $venv && $venv/bin/pip install -q "onnx==$onnx"; }
+if [ "$(cat $done 2>/dev/null)" != "$stamp" ]; then
+  if ! $venv/bin/python -c "import onnx; assert onnx.__version__ == '$onnx'" 2>/dev/null &&
+    ! install >build/onnx-venv.log 2>&1 && ! { sard_install python3-venv && install; } >>build/onnx-venv.log 2>&1; then
+    echo "the Python package onnx cannot be installed here: ONNX's cases are left out"
+    echo "0 passed, 0 failed"
+    exit 0
   fi
   rm -rf $cases && mkdir -p $cases
-  $venv/bin/python tests/onnx/make_cases.py $cases >build/onnx-cases.log 2>&1 && touch $done
+  $venv/bin/python tests/onnx/make_cases.py $cases >build/onnx-cases.log 2>&1 && echo "$stamp" >$done
 fi
-build/tests/test_node_cases -v $cases >build/onnx-results.txt 2>&1
-sed 's/:$//; s/:.*//' build/onnx-results.txt | awk '$1=="pass"{print $2}' | sort -u >build/onnx-passed.txt
-awk '$1=="FAIL"||$1=="CRASH"||$1=="unsupported"{sub(":$","",$2); print $2}' build/onnx-results.txt | sort -u >build/onnx-failed.txt
-grep -v '^#' tests/onnx/expected_fail.txt | sort -u >build/onnx-expected.txt
-fresh=$(comm -23 build/onnx-failed.txt build/onnx-expected.txt) repaired=$(comm -12 build/onnx-passed.txt build/onnx-expected.txt)
-for n in $fresh; do echo "FAIL onnx/$n: $(grep -m1 " $n" build/onnx-results.txt)"; done
-for n in $repaired; do echo "FAIL onnx/$n passes: take it out of tests/onnx/expected_fail.txt"; done
-passed=$(wc -l <build/onnx-passed.txt) failed=$(echo $fresh $repaired | wc -w)
-# every version of every operator, numbers of old forms, operators of other domains, types below 16 bits
-for t in old_forms old_cases ms_cases packed_cases value_cases; do
-  $venv/bin/python tests/onnx/$t.py build/sard >build/onnx-$t.txt 2>&1
-  grep '^FAIL' build/onnx-$t.txt
-  read -r p f <<<"$(tail -1 build/onnx-$t.txt | sed -nE 's/^([0-9]+) passed, ([0-9]+) failed$/\1 \2/p')"
+
+passed=0 failed=0
+# counted COMMAND...: shows its failures, adds the counts of its last line "N passed, M failed"
+counted() {
+  local log=build/onnx-part.txt p='' f=''
+  "$@" >$log 2>&1
+  grep '^FAIL' $log
+  read -r p f <<<"$(tail -1 $log | sed -nE 's/^([0-9]+) passed, ([0-9]+) failed$/\1 \2/p')"
+  [ -n "$f" ] || { echo "FAIL $* (no result)"; tail -5 $log; }
   passed=$((passed + ${p:-0})) failed=$((failed + ${f:-1}))
-done
+}
+build/tests/test_backend_cases -j "$(nproc)" -o $results "${forms[@]}" $cases || failed=1
+counted $venv/bin/python tests/onnx/judge.py $results tests/onnx/expected $update
+if [ ${#forms[@]} -eq 0 ]; then
+  counted $venv/bin/python tests/onnx/operators.py build/tests/test_op_table $results $cases docs/operators.md $update
+  counted $venv/bin/python tests/onnx/old_forms.py build/sard
+  counted $venv/bin/python tests/onnx/old_cases.py build/sard
+  counted $venv/bin/python tests/onnx/ms_cases.py build/sard
+  counted $venv/bin/python tests/onnx/value_cases.py build/sard
+  counted $venv/bin/python tests/onnx/packed_cases.py build/sard
+fi
 echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]

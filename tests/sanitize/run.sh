@@ -49,7 +49,7 @@ asan=${SARD_ASAN:-build-asan} tsan=${SARD_TSAN:-build-tsan}
 
 # ---- unit tests ----
 for t in "$asan"/tests/test_*; do
-  case $t in *_fuzz | *_bench | *node_cases | *operators) ;; *) job "asan/unit/$(basename "$t")" "$t" ;; esac
+  case $t in *_fuzz | *_bench | *_cases | *operators) ;; *) job "asan/unit/$(basename "$t")" "$t" ;; esac
 done
 
 # ---- damaged models, artifacts, texts; failing allocations ----

@@ -316,6 +316,30 @@ static void grid_contraction(choice *c, const sd_expr *r, sd_axis *jo, sd_axis *
   if (!by_cols && jo && want > 1) grid_axis(c, jo, want, 1);
 }
 
+// A reduction of one operand over many elements, not over a window.
+static bool long_sum(const choice *c, const sd_expr *r) {
+  double steps = 1;
+  int loads = 0;
+  for (uint32_t i = 0; i < r->n_axes; i++) steps *= (double)guess(c, r->axes[i]);
+  for (uint32_t l = 0; l < c->loads.len; l++) loads += c->loads.at[l].reduce == r;
+  return loads == 1 && steps >= 32;
+}
+
+// The reductions serve all iterations of axis u (softmax over another axis than the last): vectors of them stand outside of
+// the axes that they do not move with, and are made once.
+static void schedule_shared(choice *c, int j) {
+  sd_nest *n = c->n;
+  sd_axis *ja = n->axes[j];
+  int64_t vectors = ceil_div(guess(c, ja), c->lanes);
+  int to = 0;
+  for (uint32_t i = 0; i < n->n_axes; i++)
+    for (uint32_t x = 0; x < c->reductions.len; x++)
+      if ((int)i != j && sd_x_uses_axis(c->reductions.at[x].expr, n->axes[i]) && to <= (int)i) to = (int)i + 1;
+  ja->vec = (int32_t)sd_min_i64(vectors, 4);
+  if (to < j) move_axis(n, j, to);
+  if (c->grid) grid_outer(c, sd_min_i64((int64_t)(nest_points(c) * 4 / TILE_ELEMS), MAX_TILES));
+}
+
 // Matrix product, convolution, depthwise: register tile over (u, j).
 static sard_status *schedule_contraction(choice *c, sd_expr *r, int j, bool *out_done) {
   sd_kernel *k = c->k;
@@ -324,6 +348,12 @@ static sard_status *schedule_contraction(choice *c, sd_expr *r, int j, bool *out
   int64_t je = guess(c, n->axes[j]);
   tile t = {1, 1};
   *out_done = false;
+  if (u >= 0 && !sd_x_uses_axis(r, n->axes[u]) && vectorizable(c, r, j, c->lanes, &pack) && pack < 0) {
+    schedule_shared(c, j);
+    *out_done = true;
+    return NULL;
+  }
+  pack = -1;
   if (u >= 0) t = choose_tile(c->isa, guess(c, n->axes[u]), known(c, n->axes[u]), n->axes[u]->limit != NULL, ceil_div(je, c->lanes));
   if (!vectorizable(c, r, j, (int64_t)t.nv * c->lanes, &pack)) return NULL;
   *out_done = true;
@@ -332,11 +362,16 @@ static sard_status *schedule_contraction(choice *c, sd_expr *r, int j, bool *out
     for (int i = (int)n->n_axes - 1; i >= 0; i--)
       if (i != j && guess(c, n->axes[i]) > 1) { u = i; break; }
     int64_t vectors = ceil_div(je, c->lanes), e = u >= 0 ? guess(c, n->axes[u]) : 1;
-    t.nv = vectors >= 2 && e < 4 ? 2 : 1;
-    t.mr = (int)(e < 4 ? e : 4);
-    if (u >= 0 && known(c, n->axes[u]))
-      for (int m = 7; m >= 3; m--)
-        if (e % m == 0) { t.mr = m; break; }
+    if (long_sum(c, r)) {
+      t.nv = (int)sd_min_i64(vectors, 8); // far apart in memory, so that each visit reads much
+      t.mr = (int)sd_min_i64(e, 8 / t.nv);
+    } else {
+      t.nv = vectors >= 2 && e < 4 ? 2 : 1;
+      t.mr = (int)(e < 4 ? e : 4);
+      if (u >= 0 && known(c, n->axes[u]))
+        for (int m = 7; m >= 3; m--)
+          if (e % m == 0) { t.mr = m; break; }
+    }
     int64_t taps = 1;
     for (int x = (int)r->n_axes - 1; x >= 0; x--) {
       int64_t v;

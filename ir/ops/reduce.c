@@ -236,7 +236,37 @@ static sd_expr *walk_position(sd_tb *b, sd_expr *p, sd_dim extent, bool reverse)
   return reverse ? x_sub(b, x_dim(b, sd_dim_sub(b->dims, extent, sd_dim_const(b->dims, 1))), p) : p;
 }
 
-// A grid over the other axes; along the axis one sequential nest: y[p] = y[p - 1] op x[p] (exclusive: x[p - 1]).
+// Where the walk runs: a grid over the other axes, but for the last of them, of which a tile has a block that walks side by
+// side: columns in vectors, or rows, which do not wait for each other. Sets the index of each axis but `axis`; returns the
+// nest of a position of the walk.
+#define WALK_COLUMNS 512
+#define WALK_ROWS    8
+static sd_nest *walk_nest(sd_tb *b, const sd_value *y, int axis, sd_axis *run, sd_expr **at) {
+  sd_kernel *k = b->k;
+  int last = axis == y->rank - 1 ? y->rank - 2 : y->rank - 1;
+  sd_dim columns = sd_dim_const(b->dims, last < axis ? WALK_ROWS : WALK_COLUMNS);
+  for (int i = 0; i < y->rank; i++) {
+    if (i == axis) continue;
+    sd_axis *a = sd_kernel_axis(k, "g", i == last ? sd_dim_ceildiv(b->dims, y->dims[i], columns) : y->dims[i]);
+    sd_vec_push(k->arena, &k->grid, a);
+    at[i] = x_axis(b, a);
+  }
+  if (last < 0) { // one point at a time
+    sd_nest *nest = sd_kernel_nest(k, NULL);
+    nest->sequential = true;
+    sd_nest_axis(nest, run);
+    return nest;
+  }
+  sd_nest *nest = sd_kernel_nest(k, sd_kernel_loop(k, NULL, run));
+  sd_axis *column = sd_kernel_axis(k, "j", sd_dim_min(b->dims, y->dims[last], columns));
+  sd_expr *first = sd_x_mul_dim(k, at[last], columns);
+  column->limit = x_sub(b, x_dim(b, y->dims[last]), first);
+  sd_nest_axis(nest, column);
+  at[last] = x_add(b, first, x_axis(b, column));
+  return nest;
+}
+
+// y[p] = y[p - 1] op x[p] (exclusive: x[p - 1]), position by position.
 static sard_status *cumulate(sd_tb *b, const sd_node *n, sd_xop op, int64_t identity) {
   int axis = 0;
   SD_TRY(cumulate_axis(n, &axis));
@@ -244,16 +274,9 @@ static sard_status *cumulate(sd_tb *b, const sd_node *n, sd_xop op, int64_t iden
   bool reverse = sd_node_int(n, "reverse", 0) != 0, exclusive = sd_node_int(n, "exclusive", 0) != 0;
   sd_kernel *k = b->k;
   sd_expr *at[SD_MAX_RANK], *before[SD_MAX_RANK];
-  for (int i = 0; i < y->rank; i++) {
-    if (i == axis) continue;
-    sd_axis *a = sd_kernel_axis(k, "g", y->dims[i]);
-    sd_vec_push(k->arena, &k->grid, a);
-    at[i] = before[i] = x_axis(b, a);
-  }
-  sd_nest *nest = sd_kernel_nest(k, NULL);
-  nest->sequential = true;
   sd_axis *run = sd_kernel_axis(k, "k", y->dims[axis]);
-  sd_nest_axis(nest, run);
+  sd_nest *nest = walk_nest(b, y, axis, run, at);
+  memcpy(before, at, sizeof before);
   sd_expr *p = x_axis(b, run), *started = x_bin(b, SD_X_LT, x_int(b, 0), p);
   at[axis] = walk_position(b, p, y->dims[axis], reverse);
   before[axis] = walk_position(b, x_sub(b, p, x_int(b, 1)), y->dims[axis], reverse);

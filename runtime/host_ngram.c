@@ -2,7 +2,6 @@
 #include <string.h>
 
 #include "runtime/base/alloc.h"
-#include "runtime/base/hash.h"
 #include "runtime/host_ops.h"
 
 typedef struct grams {
@@ -15,7 +14,7 @@ typedef struct grams {
 
 static uint64_t gram_hash(const int64_t *at, uint64_t n, uint64_t step) {
   uint64_t h = n;
-  for (uint64_t i = 0; i < n; i++) h = sd_hash_mix(h, (uint64_t)at[i * step]);
+  for (uint64_t i = 0; i < n; i++) h = (h + (uint64_t)at[i * step]) * UINT64_C(0x9e3779b97f4a7c15), h ^= h >> 32;
   return h;
 }
 
@@ -69,10 +68,18 @@ static void count_row(const grams *g, const sd_host_call *c, const int64_t *x, u
   for (uint64_t i = 0; i < width; i++) y[i] = (c->param[3] && y[i] > 0 ? 1 : y[i]) * scale[i];
 }
 
+// A tile is a row.
+typedef struct rows { const grams *g; const sd_host_call *c; const int64_t *x; float *y; uint64_t len, width; } rows;
+static void count_rows(void *user, int worker, uint32_t begin, uint32_t end) {
+  const rows *r = user;
+  (void)worker;
+  for (uint32_t i = begin; i < end; i++) count_row(r->g, r->c, r->x + i * r->len, r->len, r->y + i * r->width, r->width);
+}
+
 static sard_status *run(sd_host_call *c, grams *g, uint64_t *start) {
   const sd_host_tensor *x = &c->in[0];
-  uint64_t width = c->in[4].count, len = x->rank ? (uint64_t)x->dims[x->rank - 1] : 1, rows = x->rank == 2 ? (uint64_t)x->dims[0] : 1;
-  int64_t dims[2] = {(int64_t)rows, (int64_t)width};
+  uint64_t width = c->in[4].count, len = x->rank ? (uint64_t)x->dims[x->rank - 1] : 1, count = x->rank == 2 ? (uint64_t)x->dims[0] : 1;
+  int64_t dims[2] = {(int64_t)count, (int64_t)width};
   g->start = start;
   SD_TRY(read_pool(c, g, start));
   for (uint64_t i = 0; i < c->in[3].count; i++) {
@@ -80,7 +87,8 @@ static sard_status *run(sd_host_call *c, grams *g, uint64_t *start) {
     if (at < 0 || (uint64_t)at >= width) return SD_ERR(MODEL, "ngram_indexes has %lld", (long long)at);
   }
   SD_TRY(c->make(c, 0, x->rank == 2 ? dims : dims + 1));
-  for (uint64_t r = 0; r < rows; r++) count_row(g, c, (const int64_t *)x->data + r * len, len, (float *)c->out[0].data + r * width, width);
+  if (count > UINT32_MAX) return SD_ERR(UNSUPPORTED, "%llu rows", (unsigned long long)count);
+  sd_host_tiles(c, count_rows, &(rows){g, c, x->data, c->out[0].data, len, width}, (uint32_t)count);
   return NULL;
 }
 
@@ -89,7 +97,7 @@ sard_status *sd_host_ngrams(sd_host_call *c) {
   if (c->in[0].rank < 1 || c->in[0].rank > 2 || c->in[4].dtype != SD_F32) return SD_ERR(MODEL, "n-grams of a tensor of rank %d", c->in[0].rank);
   if (c->param[2] < 1 || c->param[0] < c->param[2] || c->param[1] < 0 || c->param[0] > INT32_MAX || c->param[1] > INT32_MAX)
     return SD_ERR(MODEL, "n-grams of length %lld to %lld with %lld skips", (long long)c->param[2], (long long)c->param[0], (long long)c->param[1]);
-  while (n < 2 * items) n *= 2;
+  while (n < 8 * items) n *= 2; // most of what is looked for is not there: its place should be free
   grams g = {.pool = c->in[1].data, .index = sd_calloc(n, sizeof *g.index), .n_index = n};
   uint64_t *start = sd_calloc(items + 2, sizeof *start);
   sard_status *st = g.index && start ? run(c, &g, start) : SD_ERR(NOMEM, "out of memory for %llu n-grams", (unsigned long long)items);

@@ -9,6 +9,7 @@ static const sd_host_op table[] = {
     {"Compress", sd_host_compress, 2, 1, 1},
     {"Unique", sd_host_unique, 1, 4, 2},
     {"TopK", sd_host_topk, 2, 2, 3},
+    {"sard.Find", sd_host_find_keys, 2, 1, 0},
     {"NonMaxSuppression", sd_host_nms, 2, 1, 1},
     {"sard.DecodeImage", sd_host_decode_image, 1, 1, 1},
     {"sard.ReshapeDims", sd_host_reshape_dims, 1, 1, 1},

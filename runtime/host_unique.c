@@ -6,14 +6,9 @@
 #include "runtime/base/alloc.h"
 #include "runtime/host_ops.h"
 #include "runtime/host_sort.h"
+#include "runtime/host_table.h"
 
 enum { FIRST_SIZE = 1024, MAX_PROBES = 128, CHUNK = 256 };
-
-typedef struct entry { uint64_t key; int64_t group; } entry; // group -1: free
-typedef struct table {
-  entry *at;
-  uint64_t size; // power of 2
-} table;
 
 typedef struct unique {
   const sd_host_tensor *x;
@@ -33,34 +28,12 @@ static bool order_memory(unique *u, uint64_t n) {
 
 // ---- items of one element ----
 
-static uint64_t mix(uint64_t x) {
-  x = (x ^ x >> 33) * UINT64_C(0xff51afd7ed558ccd);
-  x = (x ^ x >> 33) * UINT64_C(0xc4ceb9fe1a85ec53);
-  return x ^ x >> 33;
-}
-
-// The entry of that key or the free one where it belongs; NULL when it is far from its place.
-static entry *look_up(const table *t, uint64_t key) {
-  uint64_t i = mix(key);
-  for (int probes = 0; probes < MAX_PROBES; probes++, i++) {
-    entry *e = &t->at[i & (t->size - 1)];
-    if (e->group < 0 || e->key == key) return e;
-  }
-  return NULL;
-}
-
-static bool make_table(table *t, uint64_t size) {
-  *t = (table){sd_calloc(size, sizeof *t->at), size};
-  for (uint64_t i = 0; i < size && t->at; i++) t->at[i].group = -1;
-  return t->at != NULL;
-}
-
-static bool grow(table *t) {
-  table more;
-  bool ok = make_table(&more, 2 * t->size);
+static bool grow(sd_table *t) {
+  sd_table more;
+  bool ok = sd_table_make(&more, 2 * t->size);
   for (uint64_t i = 0; i < t->size && ok; i++) {
-    if (t->at[i].group < 0) continue;
-    entry *e = look_up(&more, t->at[i].key);
+    if (t->at[i].value < 0) continue;
+    sd_entry *e = sd_table_find(&more, t->at[i].key, MAX_PROBES);
     if (e) *e = t->at[i];
     else ok = false;
   }
@@ -70,21 +43,21 @@ static bool grow(table *t) {
 }
 
 // Groups in the order of first occurrence; false when this does not work, or memory is short.
-static bool group_by_table(unique *u, table *t) {
+static bool group_by_table(unique *u, sd_table *t) {
   uint64_t key[CHUNK];
   for (uint64_t at = 0; at < u->items; at += CHUNK) {
     uint64_t n = u->items - at < CHUNK ? u->items - at : CHUNK;
     sd_host_keys(u->x->dtype, u->x->data, at, n, key);
     for (uint64_t i = 0; i < n; i++) {
       if ((uint64_t)u->groups * 2 >= t->size && !grow(t)) return false;
-      entry *e = look_up(t, key[i]);
+      sd_entry *e = sd_table_find(t, key[i], MAX_PROBES);
       if (!e) return false;
-      if (e->group < 0) {
-        *e = (entry){key[i], u->groups};
+      if (e->value < 0) {
+        *e = (sd_entry){key[i], u->groups};
         u->first[u->groups++] = (int64_t)(at + i);
       }
-      u->group[at + i] = e->group;
-      u->count[e->group]++;
+      u->group[at + i] = e->value;
+      u->count[e->value]++;
     }
   }
   return true;
@@ -105,8 +78,8 @@ static bool rank_groups(unique *u, bool sorted) {
 }
 
 static bool group_elements(unique *u, bool sorted) {
-  table t;
-  bool ok = make_table(&t, FIRST_SIZE) && group_by_table(u, &t) && rank_groups(u, sorted);
+  sd_table t;
+  bool ok = sd_table_make(&t, FIRST_SIZE) && group_by_table(u, &t) && rank_groups(u, sorted);
   sd_free(t.at);
   if (!ok) memset(u->count, 0, u->items * sizeof *u->count), u->groups = 0;
   return ok;

@@ -282,3 +282,10 @@ sard_status *sd_nests_scatter_nd(sd_tb *b, const sd_node *n) {
   scatter_store(b, n, nest, y, sd_tb_offset(b, n->out[0], to), sd_tb_load(b, n, 2, at));
   return NULL;
 }
+
+// ---- sard.Find ----
+sard_status *sd_shape_find(sd_node *n) {
+  SD_TRY(sd_sh_rank(n, 0, 0, SD_MAX_RANK));
+  SD_TRY(sd_sh_rank(n, 1, 1, 1));
+  return sd_sh_set(n, 0, SD_I64, n->in[0]->rank, n->in[0]->dims);
+}

@@ -151,16 +151,10 @@ static sard_status *look_up(xg *g, sd_value *keys, sd_value *values, sd_value *o
   if (!keys || !values || !other) return sd_xg_take(g);
   if (!sd_dim_is(sd_sh_tab(n), keys->dims[0], (int64_t)values->data->count))
     return SD_SH_ERR(n, MODEL, "keys and values differ in number");
-  int64_t last = x->rank, minus = -1, zero = 0, one = 1, count = (int64_t)values->data->count;
+  int64_t zero = 0;
   if ((x->dtype == SD_STRING) != (keys->dtype == SD_STRING)) return SD_SH_ERR(n, MODEL, "the keys are no %s", sd_dtype_name(x->dtype));
   if (x->dtype != SD_STRING) keys = sd_xg_cast(g, x->dtype, keys);
-  sd_value *column = XG(g, "Unsqueeze", x, sd_xg_ints(g, &last, 1)), *same = XG(g, "Equal", column, keys);
-  if (sd_dtype_is_float(x->dtype))
-    same = XG(g, "Or", same, XG(g, "And", XG(g, "IsNaN", column), XG(g, "IsNaN", keys)));
-  sd_value *numbers =
-      XG(g, "Range", sd_xg_ints(g, &zero, -1), sd_xg_ints(g, &count, -1), sd_xg_ints(g, &one, -1));
-  sd_value *at = XG(g, "Where", same, numbers, sd_xg_ints(g, &minus, -1));
-  at = XG(g, "ReduceMax keepdims=0", at, sd_xg_ints(g, &minus, 1));
+  sd_value *at = XG(g, "sard.Find", x, keys);
   sd_value *found = XG(g, "GreaterOrEqual", at, sd_xg_ints(g, &zero, -1));
   sd_value *y = XG(g, "Gather axis=0", values, XG(g, "Max", at, sd_xg_ints(g, &zero, -1)));
   y = XG(g, "Where", found, y, other);

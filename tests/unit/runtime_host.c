@@ -349,6 +349,34 @@ static void nms(sd_pool *pool) {
   nms_one(2, 0, 5, 4, 0.5f, 0, 3, pool);
 }
 
+// ---- sard.Find ----
+
+static void find(sd_pool *pool) {
+  for (int t = 0; t < TYPES; t++)
+    for (int64_t n = 0; n <= 20000; n = n * 9 + 7)
+      for (int64_t count = 0; count <= 3000; count = count * 7 + 1) {
+        fixture f = {.out = {{.dtype = SD_I64, .rank = 1}}};
+        void *x = elements(types[t], (uint64_t)n, 100), *keys = elements(types[t], (uint64_t)count, count > 100 ? 100000 : 100);
+        int64_t bad = 0, step = n > 300 ? 37 : 1;
+        set_in(&f, 0, types[t], 1, &n, x);
+        set_in(&f, 1, types[t], 1, &count, keys);
+        CHECK_OK(call(&f, "sard.Find", 2, 1, NULL, 0, pool));
+        const int64_t *got = f.out[0].data;
+        for (int64_t i = 0; i < n; i += step) {
+          int64_t want = -1;
+          for (int64_t k = 0; k < count; k++) { // the last of equal keys
+            uint64_t a, b;
+            sd_host_keys(types[t], x, (uint64_t)i, 1, &a), sd_host_keys(types[t], keys, (uint64_t)k, 1, &b);
+            if (a == b) want = k;
+          }
+          bad += got[i] != want;
+        }
+        CHECK(bad == 0 && f.out[0].count == (uint64_t)n);
+        drop_outputs(&f);
+        sd_free(x), sd_free(keys);
+      }
+}
+
 static void all_functions(void) {
   for (int threads = 0; threads <= 3; threads++) { // 0: without a pool
     sd_pool *pool = threads ? sd_pool_new(threads) : NULL;
@@ -359,6 +387,7 @@ static void all_functions(void) {
     nonzero_of_scalar(pool);
     compress(pool);
     nms(pool);
+    find(pool);
     if (pool) sd_pool_leave(pool);
     sd_pool_free(pool);
   }

@@ -206,8 +206,9 @@ static sard_status *wino_read(const sd_node *n, wino *w) {
   for (int d = 0; d < 3; d++)
     if (!sd_dim_is_const(t, n->in[U]->dims[d], &u[d])) return SD_SH_ERR(n, MODEL, "the sizes of u must be known");
   w->points = (int)m + 2, w->ic = u[1], w->oc = u[2], w->batch = n->in[X]->dims[0];
-  if (u[0] != w->points * w->points || w->oc < 1 || w->ic < 1 || !sd_dim_is(t, n->in[X]->dims[3], w->ic))
+  if (u[0] != w->points * w->points || w->oc < 1 || w->ic < 1)
     return SD_SH_ERR(n, MODEL, "u must be [%d, channels of x, channels of y]", w->points * w->points);
+  SD_TRY(sd_sh_same(n, n->in[X]->dims[3], n->in[U]->dims[1], "the channels of x and u", NULL));
   sd_winograd_shape s = sd_winograd_shape_of(t, w->batch, w->oh, w->ow, w->ic, w->oc);
   w->p = sd_winograd_choose((int)m, &s);
   SD_TRY(check_padded(n, 1, sd_winograd_padded(t, (int)m, w->p.block_r, w->oh)));

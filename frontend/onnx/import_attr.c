@@ -160,6 +160,12 @@ static const char *row_attr_names(sd_import *im, const sd_op *op) {
   return *s ? s : "none";
 }
 
+// Exporters write 0 for 0.0, and a list of one for a number.
+static void fit_kind(sd_attr *v, sd_attr_kind want) {
+  if (v->kind == SD_ATTR_INTS && v->n == 1 && want == SD_ATTR_INT) *v = (sd_attr){.kind = SD_ATTR_INT, .i = v->ints[0]};
+  else if (v->kind == SD_ATTR_INT && want == SD_ATTR_FLOAT) *v = (sd_attr){.kind = SD_ATTR_FLOAT, .f = (float)v->i};
+}
+
 static sard_status *place_attr(sd_import *im, sd_node *node, const sd_onnx_attr *a, const char **missing) {
   int at = row_attr(node->op, a->name);
   if (at < 0) {
@@ -178,6 +184,7 @@ static sard_status *place_attr(sd_import *im, sd_node *node, const sd_onnx_attr 
   bool lists = v.n == 0 && v.kind >= SD_ATTR_INTS && v.kind <= SD_ATTR_STRINGS && d->def.kind >= SD_ATTR_INTS &&
                d->def.kind <= SD_ATTR_STRINGS;
   if (lists) v.kind = d->def.kind;
+  fit_kind(&v, d->def.kind);
   if (v.kind != d->def.kind)
     return SD_ERR(MODEL, "attribute '%s' is a %s, it must be a %s", a->name, sd_import_attr_kind(v.kind),
                   sd_import_attr_kind(d->def.kind));

@@ -269,7 +269,7 @@ sard_status *sd_import_branch(sd_import *im, sd_onnx_node *n, bool *done) {
     return NULL;
   }
   const sd_onnx_attr *a = sd_import_find_attr(n, yes ? "then_branch" : "else_branch");
-  if (!a || !a->body || a->body->n_input) return NULL;
+  if (!a || !a->body) return NULL;
   sd_scope *scope = SD_NEW(im->tmp, sd_scope);
   *scope = (sd_scope){.parent = a->scope, .graph = n->scope->graph, .call = a->scope->call, .depth = a->scope->depth + 1};
   if (scope->depth >= SD_MAX_DEPTH) return SD_ERR(MODEL, "bodies nest deeper than %d levels", SD_MAX_DEPTH);

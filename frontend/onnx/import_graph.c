@@ -70,16 +70,7 @@ static sard_status *named_output(sd_import *im, sd_scope *scope, const char *nam
   return NULL;
 }
 
-static sard_status *check_output(sd_import *im, const Onnx__ValueInfoProto *p, const sd_value *v) {
-  (void)im;
-  const Onnx__TypeProto *t = p->type;
-  if (!t || t->value_case != ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE || v->dtype == SD_DT_NONE) return NULL;
-  int declared = t->tensor_type->elem_type;
-  if (!sd_dtype_of_tensors(declared) || declared == (int)v->dtype || v->dtype == SD_OBJECT) return NULL;
-  return SD_ERR(MODEL, "the output '%.200s' is declared as %s, but its node gives %s", p->name,
-                sd_dtype_name((sd_dtype)declared), sd_dtype_name(v->dtype));
-}
-
+// What is declared of an output is not looked at: its node decides.
 static sard_status *outputs(sd_import *im, sd_scope *scope, const Onnx__GraphProto *p) {
   if (p->n_output == 0) return SD_ERR(MODEL, "%s", "it has no outputs");
   for (size_t i = 0; i < p->n_output; i++) {
@@ -87,7 +78,6 @@ static sard_status *outputs(sd_import *im, sd_scope *scope, const Onnx__GraphPro
     SD_TRY(sd_import_lookup(im, scope, p->output[i]->name, &v));
     if (!v || v == &sd_import_absent)
       return SD_ERR(MODEL, "the output '%.200s' is defined by nothing", p->output[i]->name);
-    SD_TRY(check_output(im, p->output[i], v));
     if (!scope->graph->owner) SD_TRY(named_output(im, scope, p->output[i]->name, &v));
     sd_graph_output(scope->graph, v);
   }
@@ -126,11 +116,19 @@ sard_status *sd_import_main(sd_import *im) {
   return sd_import_graph(im, scope, p);
 }
 
+// A branch has no inputs of its own: what some exporters list as such are names of the graph around it.
+static bool is_outer(const sd_scope *scope, const char *name) {
+  for (const sd_scope *s = scope->parent; s; s = s->parent)
+    if (is_initializer(s, name)) return true;
+  return false;
+}
+
 static sard_status *body_inputs(sd_import *im, sd_scope *scope, const Onnx__GraphProto *p, const sd_node *node) {
   for (size_t i = 0; i < p->n_input; i++) {
     const char *name = p->input[i]->name;
     sd_onnx_type t;
     if (!*name) return SD_ERR(MODEL, "input %zu of the body has no name", i);
+    if (strcmp(node->op->name, "If") == 0 && is_outer(scope, name)) continue;
     SD_TRY(sd_import_type(im, p->input[i], true, &t));
     sd_import_body_type(im, node, (uint32_t)i, name, &t);
     if (t.unsupported || t.dtype == SD_DT_NONE || t.rank == SD_RANK_UNKNOWN)

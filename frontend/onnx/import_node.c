@@ -154,9 +154,25 @@ static sard_status *unwrap_outputs(sd_import *im, sd_onnx_node *n, sd_node *node
   return NULL;
 }
 
+// Shapes, axes and indices that are integers of another width than the row takes.
+static sard_status *widen_indices(sd_import *im, sd_onnx_node *n, const sd_op *op) {
+  for (uint32_t i = 0; i < n->in.len && i < op->n_in; i++) {
+    sd_value *v = n->in.at[i];
+    sd_node *cast = NULL;
+    if (op->ins[i].cls != 'L' || op->ins[i].variadic || !v || v->dtype == SD_I64 || !sd_dtype_is_int(v->dtype)) continue;
+    SD_TRY(sd_import_emit(im, n->scope, "Cast", &v, 1, &cast));
+    sd_node_set_int(cast, "to", SD_I64);
+    n->in.at[i] = cast->out[0];
+    SD_TRY(sd_node_infer(cast));
+    SD_TRY(sd_import_fold(im, cast));
+  }
+  return NULL;
+}
+
 static sard_status *build(sd_import *im, sd_onnx_node *n, const sd_op *op) {
   uint32_t problems = im->problems.len;
   const char *missing = NULL;
+  SD_TRY(widen_indices(im, n, op));
   sd_node *node = sd_node_new(n->scope->graph, NULL, op, n->in.at, n->in.len, output_count(n, op));
   node->name = sd_arena_strdup(im->m->arena, n->name);
   node->onnx_index = n->index;

@@ -20,21 +20,39 @@ static void add_dep(order *o, uint32_t node, const char *name) {
   sd_vec_push(o->im->tmp, &o->deps, (uint32_t)(p - 1));
 }
 
-static void add_graph(order *o, uint32_t node, const Onnx__GraphProto *g);
+// Names that a body makes itself: they hide those of the graphs around it.
+typedef struct local {
+  const struct local *outer;
+  sd_names names;
+} local;
 
-// What the node reads, with its bodies: a name made inside of a body is not a producer here, so it is passed over.
-static void add_node(order *o, uint32_t node, const Onnx__NodeProto *p) {
-  for (size_t i = 0; i < p->n_input; i++)
-    if (*p->input[i]) add_dep(o, node, p->input[i]);
+static void read_name(order *o, uint32_t node, const local *in, const char *name) {
+  if (!*name) return;
+  for (; in; in = in->outer)
+    if (sd_names_get(&in->names, name)) return;
+  add_dep(o, node, name);
+}
+
+static void add_graph(order *o, uint32_t node, const local *outer, const Onnx__GraphProto *g);
+
+// What the node reads, with its bodies.
+static void add_node(order *o, uint32_t node, const local *in, const Onnx__NodeProto *p) {
+  for (size_t i = 0; i < p->n_input; i++) read_name(o, node, in, p->input[i]);
   for (size_t i = 0; i < p->n_attribute; i++) {
-    if (p->attribute[i]->g) add_graph(o, node, p->attribute[i]->g);
-    for (size_t k = 0; k < p->attribute[i]->n_graphs; k++) add_graph(o, node, p->attribute[i]->graphs[k]);
+    if (p->attribute[i]->g) add_graph(o, node, in, p->attribute[i]->g);
+    for (size_t k = 0; k < p->attribute[i]->n_graphs; k++) add_graph(o, node, in, p->attribute[i]->graphs[k]);
   }
 }
 
-static void add_graph(order *o, uint32_t node, const Onnx__GraphProto *g) {
-  for (size_t i = 0; i < g->n_node; i++) add_node(o, node, g->node[i]);
-  for (size_t i = 0; i < g->n_output; i++) add_dep(o, node, g->output[i]->name);
+static void add_graph(order *o, uint32_t node, const local *outer, const Onnx__GraphProto *g) {
+  local l = {.outer = outer};
+  sd_names_init(&l.names, o->im->tmp);
+  for (size_t i = 0; i < g->n_input; i++) sd_names_add(&l.names, g->input[i]->name, o);
+  for (size_t i = 0; i < g->n_initializer; i++) sd_names_add(&l.names, g->initializer[i]->name, o);
+  for (size_t i = 0; i < g->n_node; i++)
+    for (size_t k = 0; k < g->node[i]->n_output; k++) sd_names_add(&l.names, g->node[i]->output[k], o);
+  for (size_t i = 0; i < g->n_node; i++) add_node(o, node, &l, g->node[i]);
+  for (size_t i = 0; i < g->n_output; i++) read_name(o, node, &l, g->output[i]->name);
 }
 
 static void find_producers(order *o) {
@@ -85,7 +103,7 @@ sard_status *sd_import_order(sd_import *im, Onnx__NodeProto *const *nodes, size_
   find_producers(&o);
   o.start = SD_NEW_ARRAY(im->tmp, uint32_t, n + 1);
   for (uint32_t i = 0; i < n; i++) {
-    add_node(&o, i, nodes[i]);
+    add_node(&o, i, NULL, nodes[i]);
     o.start[i + 1] = o.deps.len;
     (*out_order)[i] = i;
   }

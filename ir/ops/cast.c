@@ -33,6 +33,32 @@ static sd_expr *to_narrow(sd_tb *b, const narrow *f, sd_expr *x, bool saturate) 
   return x_sel(b, over, beyond, x);
 }
 
+// Registers hold f32 where the type is narrower, so that a conversion which is not stored has to round there.
+sd_expr *sd_x_round_to(sd_tb *b, sd_dtype t, sd_expr *x) {
+  static const struct { sd_dtype dtype; int mantissa, least; } formats[] = {
+      {SD_F16, 10, -14},      {SD_BF16, 7, -126},        {SD_F8E4M3FN, 3, -6}, {SD_F8E4M3FNUZ, 3, -7},
+      {SD_F8E5M2, 2, -14},    {SD_F8E5M2FNUZ, 2, -15},   {SD_F4E2M1, 1, 0},
+  };
+  size_t i = 0, n = sizeof formats / sizeof *formats;
+  while (i < n && formats[i].dtype != t) i++;
+  if (!x || i == n || x->dtype != SD_F32) return x;
+  int drop = 23 - formats[i].mantissa, least = formats[i].least;
+  sd_expr *bits = sd_x_bits(b->k, SD_U32, x), *one = sd_x_i(b->k, SD_U32, 1);
+  sd_expr *odd = x_bin(b, SD_X_AND, x_bin(b, SD_X_SHR, bits, sd_x_i(b->k, SD_U32, drop)), one);
+  sd_expr *up = x_add(b, x_add(b, bits, sd_x_i(b->k, SD_U32, (1 << (drop - 1)) - 1)), odd);
+  sd_expr *r = sd_x_bits(b->k, SD_F32, x_bin(b, SD_X_AND, up, sd_x_i(b->k, SD_U32, 0xffffffff << drop & 0xffffffff)));
+  if (t == SD_F16) { // the others saturate, or overflow as f32 does
+    r = x_sel(b, x_bin(b, SD_X_LT, x_num(b, r, 65504), r), x_num(b, r, INFINITY), r);
+    r = x_sel(b, x_bin(b, SD_X_LT, r, x_num(b, r, -65504)), x_num(b, r, -INFINITY), r);
+  }
+  if (t != SD_BF16) { // below the least exponent all steps are of one size: that of the last place of `grid`
+    sd_expr *grid = x_num(b, x, ldexp(1.5, drop + least));
+    sd_expr *small = x_sub(b, x_add(b, x, grid), grid);
+    r = x_sel(b, x_bin(b, SD_X_LT, x_un(b, SD_X_ABS, x), x_num(b, x, ldexp(1, least))), small, r);
+  }
+  return x_sel(b, x_un(b, SD_X_ISNAN, x), x, r);
+}
+
 // Powers of two: the exponent of an f32, raised where the mantissa asks for it. What lies outside of 2^-127 to 2^127
 // becomes the nearer of them, or NaN where the cast does not saturate.
 static sd_expr *to_e8m0(sd_tb *b, sd_expr *x, const char *mode, bool saturate) {
@@ -61,10 +87,10 @@ sd_expr *sd_pull_cast(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *
   // a float goes to a narrow integer by way of i32: what is out of range wraps as in C
   if (sd_dtype_is_float(from) && sd_dtype_is_int(to) && sd_dtype_bits(to) < 32) x = x_cast(b, SD_I32, x);
   x = x_cast(b, ct, x);
-  if (from != to && f) return to_narrow(b, f, x, sd_node_int(n, "saturate", 1) != 0);
+  if (from != to && f) x = to_narrow(b, f, x, sd_node_int(n, "saturate", 1) != 0);
   if (from != to && to == SD_F8E8M0) return to_e8m0(b, x, sd_node_str(n, "round_mode", "up"),
                                                      sd_node_int(n, "saturate", 1) != 0);
-  return x;
+  return from != to ? sd_x_round_to(b, to, x) : x;
 }
 
 sd_expr *sd_pull_bitcast(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *idx) {

@@ -381,6 +381,27 @@ sd_expr *sd_pull_mod(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *i
   return sd_x_sel(k, sd_x_bin(k, SD_X_EQ, r, zero), sd_x_sel(k, below, minus, zero), moved);
 }
 
+// Integers to integers by multiplication; to floats in f64, and back by truncation: the function's last digit may be
+// wrong, and must not take 1 off a whole result.
+sd_expr *sd_pull_pow(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *idx) {
+  sd_kernel *k = b->k;
+  int rank = n->out[out]->rank;
+  sd_expr *x = sd_tb_load_bcast(b, n, 0, idx, rank), *y = sd_tb_load_bcast(b, n, 1, idx, rank);
+  if (!x || !y) return NULL;
+  sd_dtype t = x->dtype;
+  bool wide = sd_dtype_bits(y->dtype) > sd_dtype_bits(t);
+  if (sd_dtype_is_float(t)) {
+    sd_dtype ct = sd_dtype_is_float(y->dtype) && wide ? y->dtype : t;
+    return sd_x_cast(k, t, sd_x_bin(k, SD_X_POW, sd_x_cast(k, ct, x), sd_x_cast(k, ct, y)));
+  }
+  if (!sd_dtype_is_float(y->dtype)) {
+    sd_dtype ct = sd_dtype_kind_of(y->dtype) == SD_DK_I || wide ? SD_I64 : t; // the sign of y counts
+    return sd_x_cast(k, t, sd_x_bin(k, SD_X_POW, sd_x_cast(k, ct, x), sd_x_cast(k, ct, y)));
+  }
+  sd_expr *r = sd_x_bin(k, SD_X_POW, sd_x_cast(k, SD_F64, x), sd_x_cast(k, SD_F64, y));
+  return sd_x_cast(k, t, sd_x_bin(k, SD_X_MUL, r, sd_x_f(k, SD_F64, 1 + 0x1p-44)));
+}
+
 // In f32 for integers too, as bias and lambd are floats.
 sd_expr *sd_pull_shrink(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *idx) {
   (void)out;

@@ -103,7 +103,7 @@ static sd_expr *to_range(sd_tb *b, sd_dtype t, sd_expr *q, sd_expr *zero_point) 
   if (zero_point) q = x_add(b, q, x_cast(b, q->dtype, zero_point));
   q = x_max(b, x_min(b, q, x_num(b, q, r.high)), x_num(b, q, r.low));
   if (integer && sd_dtype_bits(t) < 32) q = x_cast(b, SD_I32, q);
-  return x_cast(b, sd_compute_type(t), q);
+  return sd_x_round_to(b, t, x_cast(b, sd_compute_type(t), q));
 }
 
 sd_expr *sd_pull_quantize(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *idx) {

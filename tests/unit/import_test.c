@@ -468,7 +468,8 @@ static void test_graph(void) {
   put_msg(&g, 1, node("Neg", "x", "y"));
   CHECK_ERR(try_model(model(g, 17)), MODEL, "defined twice");
   CHECK_ERR(try_model(model(one_node(node1("Relu", "x", "y", attr_int("slope", 1))), 17)), UNSUPPORTED, "'slope'");
-  CHECK_ERR(try_model(model(one_node(node1("LeakyRelu", "x", "y", attr_int("alpha", 1))), 17)), MODEL,
+  CHECK_OPS(model(one_node(node1("LeakyRelu", "x", "y", attr_int("alpha", 1))), 17), "LeakyRelu");
+  CHECK_ERR(try_model(model(one_node(node1("LeakyRelu", "x", "y", attr_ints("alpha", 2, (int64_t[]){1, 2}))), 17)), MODEL,
             "must be a float");
   CHECK_ERR(try_model(model(one_node(node("Cast", "x", "y")), 17)), MODEL, "'to'");
   CHECK_ERR(try_model(model(one_node(node("Relu", "x,x", "y")), 17)), MODEL, "operands");

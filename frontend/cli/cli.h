@@ -112,6 +112,8 @@ const char *sd_model_type(sd_cli *c, const sard_tensor_desc *d); // "f32[N,3,224
 
 // ---- inputs (inputs.c) ----
 // Inputs of the model by the flags --inputs, --input, --shape, --dim, --seed, in its order.
+// Rank of the tensor that the flags give as a file for input `index`; *out keeps its value where there is none.
+sard_status *sd_inputs_rank(sd_cli *c, sard_context *ctx, uint32_t index, const char *name, int *out);
 sard_status *sd_inputs_make(sd_cli *c, const sd_cli_model *m, sd_cli_tensors *out);
 void sd_inputs_free(sd_cli_tensors *t);
 

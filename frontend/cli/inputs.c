@@ -366,6 +366,22 @@ sard_status *sd_inputs_make(sd_cli *c, const sd_cli_model *m, sd_cli_tensors *ou
   return st;
 }
 
+sard_status *sd_inputs_rank(sd_cli *c, sard_context *ctx, uint32_t index, const char *name, int *out) {
+  maker k = {.c = c};
+  const char *dir = sd_args_get(c, "inputs"), *value, *path = NULL;
+  sard_tensor *t = NULL;
+  sard_tensor_desc d;
+  SD_TRY(value_of(&k, "input", '=', name, &value));
+  if (value && *value == '@') path = value + 1;
+  else if (!value && dir) path = file_of(&k, dir, (int)index, name);
+  if (!path) return NULL;
+  SD_TRY(sd_tensor_read(ctx, path, &t));
+  sard_tensor_data(t, &d);
+  *out = d.rank;
+  sard_tensor_free(t);
+  return NULL;
+}
+
 void sd_inputs_free(sd_cli_tensors *t) {
   for (int i = 0; i < t->n; i++) {
     sard_tensor_free(t->at[i]);

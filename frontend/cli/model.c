@@ -21,6 +21,15 @@ sard_status *sd_model_options(sd_cli *c, sard_options *o) {
     SD_TRY(sd_args_split(c, "dim", dim, '=', &name, &size));
     SD_TRY(sard_options_set(o, sd_arena_printf(c->arena, "dim:%s", name), size));
   }
+  at = 0;
+  while ((dim = sd_args_next(c, "shape", &at)) != NULL) {
+    const char *name, *shape;
+    int rank = 1;
+    SD_TRY(sd_args_split(c, "shape", dim, ':', &name, &shape));
+    for (const char *p = shape; *p; p++) rank += *p == 'x' || *p == ',';
+    if (!*shape || strcmp(shape, "scalar") == 0) rank = 0;
+    SD_TRY(sard_options_set(o, sd_arena_printf(c->arena, "rank:%s", name), sd_arena_printf(c->arena, "%d", rank)));
+  }
   return NULL;
 }
 

@@ -23,12 +23,19 @@ sard_status *sd_tools_options(sd_cli *c, sd_driver_options *o) {
     // The driver keeps the texts: they are copied out of the options, which end here.
     o->target = sd_arena_strdup(c->arena, o->target);
     for (uint32_t i = 0; i < o->dims.len; i++) o->dims.at[i].name = sd_arena_strdup(c->arena, o->dims.at[i].name);
+    for (uint32_t i = 0; i < o->ranks.len; i++) o->ranks.at[i].name = sd_arena_strdup(c->arena, o->ranks.at[i].name);
     st = sd_args_int(c, "threads", 0, 1024, &threads);
   }
   o->threads = (int)threads;
   o->progress = (sd_driver_progress){show_progress, c};
   sard_options_free(options);
   return st;
+}
+
+typedef struct asking { sd_cli *c; sard_context *ctx; } asking;
+static sard_status *rank_of_file(void *user, uint32_t index, const char *name, int *out) {
+  const asking *a = user;
+  return sd_inputs_rank(a->c, a->ctx, index, name, out);
 }
 
 sard_status *sd_tools_compile(sd_cli *c, sard_context *ctx, const sard_source *src, const sard_options *o,
@@ -38,6 +45,8 @@ sard_status *sd_tools_compile(sd_cli *c, sard_context *ctx, const sard_source *s
   sd_driver_defaults(&d);
   SD_TRY(sd_driver_options_read(o, c->arena, &d));
   d.progress = (sd_driver_progress){show_progress, c};
+  asking a = {c, ctx};
+  d.more_ranks = (sd_import_ranks){rank_of_file, &a};
   SD_TRY(sd_driver_compile(src, &d, &compiled));
   *out_seconds = compiled->report.total_s;
   return sd_model_from_bytes(ctx, compiled->pieces, compiled->n_pieces, sd_compiled_free, compiled, out);

@@ -22,11 +22,15 @@ sard_status *sd_driver_options_read(const sard_options *from, sd_arena *a, sd_dr
   o->opt = (int)opt, o->threads = (int)threads, o->keep_ir = keep != 0;
   o->target = sd_options_get(from, "target");
   for (size_t i = 0; sd_options_at(from, i, &key, &value); i++) {
-    if (strncmp(key, "dim:", 4) != 0) continue;
+    bool dim = strncmp(key, "dim:", 4) == 0, rank = strncmp(key, "rank:", 5) == 0;
+    if (!dim && !rank) continue;
     char *end;
-    long long v = strtoll(value, &end, 10);
-    if (!*value || *end || v < 0 || v > INT32_MAX) return SD_ERR(USAGE, "size '%s' of dim '%s' is no number from 0 to %d", value, key + 4, INT32_MAX);
-    sd_vec_push(a, &o->dims, ((sd_fixed_dim){key + 4, v}));
+    long long v = strtoll(value, &end, 10), most = rank ? SD_MAX_RANK : INT32_MAX;
+    if (!*value || *end || v < 0 || v > most)
+      return SD_ERR(USAGE, "%s '%s' of %s '%s' is no number from 0 to %lld", dim ? "size" : "rank", value,
+                    dim ? "dim" : "input", strchr(key, ':') + 1, most);
+    if (dim) sd_vec_push(a, &o->dims, ((sd_fixed_dim){key + 4, v}));
+    else sd_vec_push(a, &o->ranks, ((sd_fixed_dim){key + 5, v}));
   }
   return NULL;
 }
@@ -60,7 +64,15 @@ static sard_status *load_text(const char *file, const uint8_t *data, uint64_t si
   return st;
 }
 
-static sard_status *load_any(const sard_source *src, sd_module **out) {
+static sard_status *find_rank(void *user, uint32_t index, const char *name, int *out) {
+  const sd_driver_options *o = user;
+  for (uint32_t i = 0; i < o->ranks.len; i++)
+    if (strcmp(o->ranks.at[i].name, name) == 0) return *out = (int)o->ranks.at[i].value, NULL;
+  return o->more_ranks.rank ? o->more_ranks.rank(o->more_ranks.user, index, name, out) : NULL;
+}
+
+static sard_status *load_any(const sard_source *src, const sd_driver_options *o, sd_module **out) {
+  sd_import_ranks ranks = {find_rank, (void *)o};
   sd_map map = {0};
   const uint8_t *data = src->data;
   uint64_t size = src->bytes;
@@ -71,7 +83,7 @@ static sard_status *load_any(const sard_source *src, sd_module **out) {
   const char *file = src->path ? src->path : "<memory>";
   sard_status *st;
   if (looks_like_text(data, size)) st = load_text(file, data, size, out);
-  else st = sd_import_onnx(src, out);
+  else st = sd_import_onnx_ranked(src, &ranks, out);
   if (src->path) sd_file_unmap(&map);
   return st;
 }
@@ -150,7 +162,7 @@ static sard_status *guarded(sd_module *m, sard_status *(*fn)(sd_module *m, const
 static sard_status *fix_dims_fn(sd_module *m, const void *arg) { return fix_dims(m, arg); }
 
 sard_status *sd_driver_load(const sard_source *src, const sd_driver_options *o, sd_module **out) {
-  SD_TRY(load_any(src, out));
+  SD_TRY(load_any(src, o, out));
   sard_status *st = guarded(*out, fix_dims_fn, &o->dims);
   if (st) sd_module_free(*out), *out = NULL;
   return st;

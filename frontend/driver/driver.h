@@ -1,6 +1,7 @@
 // From a source to an artifact: import, passes, code; with dumps, checks and a report on the way.
 #pragma once
 #include "codegen/codegen.h"
+#include "frontend/onnx/import.h"
 #include "passes/pass.h"
 #include "runtime/options.h"
 
@@ -28,6 +29,8 @@ typedef struct sd_driver_options {
   sard_status *(*dump_fn)(void *user, const char *pass, const char *text);
   void *dump_user;
   sd_fixed_dims dims;
+  sd_fixed_dims ranks;        // of inputs by name, where the model declares no shape
+  sd_import_ranks more_ranks; // asked where `ranks` has no entry; .rank may be NULL
   sd_driver_progress progress;
 } sd_driver_options;
 

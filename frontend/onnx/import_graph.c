@@ -24,8 +24,16 @@ static bool is_initializer(const sd_scope *scope, const char *name) {
   return sd_names_get(&scope->names, name) || sd_names_get(&scope->sparse, name);
 }
 
+static sard_status *missing_rank(sd_import *im, const char *name, uint32_t index, sd_onnx_type *t) {
+  int rank = -1;
+  if (t->unsupported || t->object || t->dtype == SD_DT_NONE || t->rank != SD_RANK_UNKNOWN || !im->ranks) return NULL;
+  SD_TRY(im->ranks->rank(im->ranks->user, index, name, &rank));
+  return rank < 0 ? NULL : sd_import_set_rank(im, name, rank, t);
+}
+
 static sard_status *main_inputs(sd_import *im, sd_scope *scope, const Onnx__GraphProto *p) {
   sd_names seen;
+  uint32_t index = 0;
   sd_names_init(&seen, im->tmp);
   for (size_t i = 0; i < p->n_input; i++) {
     const char *name = p->input[i]->name;
@@ -34,6 +42,7 @@ static sard_status *main_inputs(sd_import *im, sd_scope *scope, const Onnx__Grap
     if (!sd_names_add(&seen, name, p->input[i])) return SD_ERR(MODEL, "the input '%.200s' is declared twice", name);
     if (is_initializer(scope, name)) continue; // a constant with a default: the default is taken
     SD_TRY(sd_import_type(im, p->input[i], false, &t));
+    SD_TRY(missing_rank(im, name, index++, &t));
     if (t.unsupported)
       sd_import_problem_line(im, sd_arena_printf(im->tmp, "input '%.200s' is %s", name, t.unsupported));
     else if (t.dtype == SD_DT_NONE)
@@ -123,6 +132,17 @@ static bool is_outer(const sd_scope *scope, const char *name) {
   return false;
 }
 
+// The counter and the condition of a Loop are scalars; a body may declare them as lists of one.
+static sard_status *as_list(sd_import *im, sd_scope *scope, sd_value **v) {
+  const int64_t first = 0;
+  sd_value *in[] = {*v, sd_value_const_i64(scope->graph, &first, 1)};
+  sd_node *n = NULL;
+  SD_TRY(sd_import_emit(im, scope, "Unsqueeze", in, 2, &n));
+  *v = n->out[0];
+  SD_TRY(sd_node_infer(n));
+  return sd_import_fold(im, n);
+}
+
 static sard_status *body_inputs(sd_import *im, sd_scope *scope, const Onnx__GraphProto *p, const sd_node *node) {
   for (size_t i = 0; i < p->n_input; i++) {
     const char *name = p->input[i]->name;
@@ -130,6 +150,7 @@ static sard_status *body_inputs(sd_import *im, sd_scope *scope, const Onnx__Grap
     if (!*name) return SD_ERR(MODEL, "input %zu of the body has no name", i);
     if (strcmp(node->op->name, "If") == 0 && is_outer(scope, name)) continue;
     SD_TRY(sd_import_type(im, p->input[i], true, &t));
+    bool list = i < 2 && t.rank == 1 && strcmp(node->op->name, "Loop") == 0;
     sd_import_body_type(im, node, (uint32_t)i, name, &t);
     if (t.unsupported || t.dtype == SD_DT_NONE || t.rank == SD_RANK_UNKNOWN)
       sd_import_problem_line(im, sd_arena_printf(im->tmp, "input '%.200s' of a body of node %d '%.200s' (%s) %s%s",
@@ -140,6 +161,7 @@ static sard_status *body_inputs(sd_import *im, sd_scope *scope, const Onnx__Grap
     sd_value *v = sd_graph_input(scope->graph, name, dtype, t.rank, t.dims);
     v->object = t.object;
     sd_import_body_known(im, node, (uint32_t)i, v);
+    if (list) SD_TRY(as_list(im, scope, &v));
     SD_TRY(sd_import_define(im, scope, name, v));
   }
   return NULL;

@@ -112,6 +112,15 @@ const sd_otype *sd_import_otype(sd_import *im, const Onnx__TypeProto *t, int dep
   }
 }
 
+sard_status *sd_import_set_rank(sd_import *im, const char *name, int rank, sd_onnx_type *t) {
+  if (rank < 0 || rank > SD_MAX_RANK)
+    return SD_ERR(UNSUPPORTED, "rank %d of the input '%.200s', at most %d are supported", rank, name, SD_MAX_RANK);
+  for (int d = 0; d < rank; d++)
+    t->dims[d] = new_dim(im, sd_arena_printf(im->tmp, "%.200s_d%d", name, d), false);
+  t->rank = rank;
+  return NULL;
+}
+
 sard_status *sd_import_type(sd_import *im, const Onnx__ValueInfoProto *p, bool body, sd_onnx_type *out) {
   *out = (sd_onnx_type){.rank = SD_RANK_UNKNOWN};
   const Onnx__TypeProto *t = p->type;

@@ -65,6 +65,7 @@ typedef struct sd_onnx_node {
 struct sd_import {
   sd_module *m;
   sd_arena *tmp;
+  const sd_import_ranks *ranks; // NULL: none are known
   sd_opened o;
   sd_external external;
   sd_tensors tensors;
@@ -176,6 +177,8 @@ typedef struct sd_onnx_type {
 // symbol
 // "<input>_d<axis>". In a body a name means the main graph's symbol, or a new one.
 sard_status *sd_import_type(sd_import *im, const Onnx__ValueInfoProto *p, bool body, sd_onnx_type *out);
+// Gives an input of the main graph that rank, its dims as new symbols.
+sard_status *sd_import_set_rank(sd_import *im, const char *name, int rank, sd_onnx_type *t);
 // Collects the names of the main graph's dims, which decides what "n+1" as a name means.
 void sd_import_collect_symbols(sd_import *im, const Onnx__GraphProto *g);
 // The type of a sequence, optional, map, or of a tensor in one; NULL for what Sard has no value for.

@@ -88,6 +88,28 @@ def types():
          [x, np.array([2, 1], np.int32)], [np.tile(x, (2, 1))])
 
 
+# ---- shapes ----
+def no_shapes(model):
+    for i in model.graph.input:
+        i.type.tensor_type.ClearField("shape")
+
+
+def shapes():
+    x = f32(2, 3)
+    case("inputs_without_rank", "agraph (float[2,3] x, float[3] b) => (float[2,3] y) { t = Add (x, b)  y = Transpose (t) }",
+         [x, x[0]], [(x + x[0]).T], edit=no_shapes)
+    case("scalar_without_rank", "agraph (float x) => (float y) { y = Neg (x) }", [F(3)], [np.array(-3, F)], edit=no_shapes)
+    case("loop_counter_is_a_list", """agraph (int64 m, float[1] x) => (float[1] y, float[n, 1] out) {
+        y, out = Loop (m, "", x) <body = g (int64[1] i, bool[1] c, float[1] b) => (bool[1] d, float[1] t, float[1] out) {
+            d = Identity (c)  f = Cast <to=1> (i)  t = Add (b, f)  out = Identity (f) }>
+    }""", [np.int64(3), x[0, :1]], [x[0, :1] + 3, np.array([[0], [1], [2]], F)])
+    case("squeeze_of_no_axes", "agraph (float[1,3,1] x) => (float[3] y) { y = Squeeze <axes: ints = []> (x) }", [x[:1, :, None]],
+         [x[0]], opset=11)
+    y = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5)
+    case("layer_norm_of_two_spellings", "agraph (float[2,3] x, float[3] s) => (float[2,3] y) { "
+         "y = LayerNormalization <epsilon=1e-5, epsion=1e-5> (x, s, s) }", [x, x[0]], [y * x[0] + x[0]], opset=13)
+
+
 # ---- numbers ----
 def numbers():
     i = np.array([2, 4, -3, 10, 0, -1], np.int32)
@@ -110,7 +132,7 @@ def numbers():
 
 def main():
     sard, wanted, failed = os.path.abspath(sys.argv[1]), sys.argv[2:], 0
-    for group in (names, types, numbers):
+    for group in (names, types, shapes, numbers):
         group()
     run_cases = [c for c in CASES if not wanted or c[0].startswith(tuple(wanted))]
     for c in run_cases:

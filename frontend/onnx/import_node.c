@@ -214,7 +214,7 @@ static sard_status *import_read(sd_import *im, sd_onnx_node *n, const Onnx__Func
 sard_status *sd_import_resolved(sd_import *im, sd_onnx_node *n) {
   uint32_t operand;
   if (sd_import_find_any_rank(n, sd_op_find(row_name(im, n)), &operand)) {
-    sard_status *st = sd_import_ranks(im, n, operand);
+    sard_status *st = sd_import_any_rank(im, n, operand);
     if (!st || sard_status_code(st) != SARD_E_UNSUPPORTED) return st;
     SD_TRY(unsupported_or_fail(im, n, st));
     return define_unknown(im, n);

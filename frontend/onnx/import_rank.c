@@ -152,7 +152,7 @@ static sard_status *build_branches(sd_import *im, const sd_onnx_node *n, uint32_
   return finish_branches(im, n, v, branch, count);
 }
 
-sard_status *sd_import_ranks(sd_import *im, sd_onnx_node *n, uint32_t operand) {
+sard_status *sd_import_any_rank(sd_import *im, sd_onnx_node *n, uint32_t operand) {
   int ranks[MOST_RANK + 1];
   uint32_t count;
   sard_status *why = NULL, *st = find_ranks(im, n, operand, ranks, &count, &why);

@@ -161,7 +161,7 @@ void sd_import_forget_body(sd_node *node);
 // An operand whose rank only the run knows, where the row needs a tensor.
 bool sd_import_find_any_rank(const sd_onnx_node *n, const sd_op *op, uint32_t *operand);
 // Builds the node for all ranks that this operand can have, and its outputs.
-sard_status *sd_import_ranks(sd_import *im, sd_onnx_node *n, uint32_t operand);
+sard_status *sd_import_any_rank(sd_import *im, sd_onnx_node *n, uint32_t operand);
 // *v as an object of any rank.
 sard_status *sd_import_box(sd_import *im, sd_scope *scope, sd_value **v);
 

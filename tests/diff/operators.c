@@ -70,7 +70,7 @@ static char *text_of(const op_case *c, uint32_t n) {
   for (uint32_t i = 0; i < n; i++)
     if (c[i].n_in) sd_strf(&s, "%s%s", first ? "" : ", ", c[i].inputs.p), first = false;
   sd_str_put(&s, ") {\n");
-  for (uint32_t i = 0; i < n; i++) sd_str_put(&s, c[i].body.p);
+  for (uint32_t i = 0; i < n; i++) sd_str_put(&s, c[i].body.p ? c[i].body.p : "");
   sd_str_put(&s, "  return ");
   for (uint32_t i = 0; i < n; i++)
     for (uint32_t k = 0; k < c[i].n_out; k++) sd_strf(&s, "%s%%%u", i || k ? ", " : "", c[i].out[k]);

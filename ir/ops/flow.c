@@ -113,7 +113,8 @@ sard_status *sd_shape_define(sd_node *n) {
 sard_status *sd_shape_if(sd_node *n) {
   if (n->n_body != 2) return SD_SH_ERR(n, INTERNAL, "it has %u branches", n->n_body);
   const sd_graph *a = n->bodies[0], *b = n->bodies[1];
-  if (a->inputs.len || b->inputs.len || a->outputs.len != n->n_out || b->outputs.len != n->n_out)
+  if (a->inputs.len || b->inputs.len) return SD_SH_ERR(n, MODEL, "a branch has an input that no value of the graph has the name of");
+  if (a->outputs.len != n->n_out || b->outputs.len != n->n_out)
     return SD_SH_ERR(n, MODEL, "%u outputs, but the branches give %u and %u", n->n_out, a->outputs.len, b->outputs.len);
   for (uint32_t i = 0; i < n->n_out; i++) {
     const sd_value *x = a->outputs.at[i], *y = b->outputs.at[i];

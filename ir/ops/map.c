@@ -340,7 +340,10 @@ sard_status *sd_shape_dropout(sd_node *n) {
   SD_TRY(sd_sh_like(n, 0, 0));
   SD_TRY(sd_sh_set(n, 1, SD_BOOL, n->in[0]->rank, n->in[0]->dims));
   for (uint32_t i = 1; i < 3; i++)
-    if (sd_sh_in(n, i)) SD_TRY(sd_sh_rank(n, i, 0, 1));
+    if (sd_sh_in(n, i)) {
+      SD_TRY(sd_sh_rank(n, i, 0, 1));
+      if (n->in[i]->rank) SD_TRY(sd_sh_same(n, n->in[i]->dims[0], sd_dim_const(sd_sh_tab(n), 1), "a number", NULL));
+    }
   if (!sd_sh_in(n, 3)) return never_trains(n) ? NULL : add_noise(n);
   SD_TRY(sd_sh_rank(n, 3, n->in[0]->rank, n->in[0]->rank));
   for (int d = 0; d < n->in[0]->rank; d++) SD_TRY(sd_sh_same(n, n->in[3]->dims[d], n->in[0]->dims[d], "noise", NULL));

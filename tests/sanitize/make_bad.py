@@ -286,7 +286,7 @@ ARTIFACTS = {
     "size_wrong": (put(16, struct.pack("<Q", 5)), [3], []),
     "cut": (lambda b: b[: len(b) // 2], [3], []),
     "longer": (lambda b: b + b"\0" * 64, [3], []),
-    "flipped": (lambda b: b[:400] + bytes([b[400] ^ 1]) + b[401:], [3], ["checksum"]),
+    "flipped": (lambda b: b[:600] + bytes([b[600] ^ 1]) + b[601:], [3], ["checksum"]),
     "header_only": (lambda b: b[:96], [3], []),
     "magic_only": (lambda b: b[:8], [3], []),
 }

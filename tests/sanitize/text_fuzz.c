@@ -223,7 +223,8 @@ static sard_status *use_kernel(sd_arena *a, const kernel_task *t) {
   SD_TRY(print_kernel_again(k));
   if (!quick(k) || !axes_small(t->text)) return NULL;
   st = run_kernel(k);
-  bool outside = sard_status_code(st) == SARD_E_INTERNAL; // an access outside of a buffer: the interpreter is there to find it
+  // An access outside of a buffer: the interpreter is there to find it. Or buffers too large to run here.
+  bool outside = sard_status_code(st) == SARD_E_INTERNAL || sard_status_code(st) == SARD_E_UNSUPPORTED;
   if (!outside) SD_TRY(st);
   sard_status_free(st);
   return t->emit && isa ? sd_emit_llvm(k, isa, "k", 0, a, &o) : NULL;

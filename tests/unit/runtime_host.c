@@ -37,7 +37,7 @@ static sard_status *make(sd_host_call *c, uint32_t i, const int64_t *dims) {
 
 static void set_in(fixture *f, int i, sd_dtype t, int rank, const int64_t *dims, void *data) {
   f->in[i] = (sd_host_tensor){.dtype = t, .rank = rank, .data = data};
-  memcpy(f->in[i].dims, dims, (size_t)rank * sizeof *dims);
+  if (rank) memcpy(f->in[i].dims, dims, (size_t)rank * sizeof *dims);
   f->in[i].count = count_of(&f->in[i]);
 }
 

@@ -5,12 +5,6 @@
 #include "runtime/base/alloc.h"
 #include "runtime/host_ops.h"
 
-static sard_status *give_handle(sd_host_call *c, uint64_t number) {
-  SD_TRY(c->make(c, 0, NULL));
-  if (c->out[0].dtype) *(uint64_t *)c->out[0].data = number;
-  return NULL;
-}
-
 static sard_status *make_map(sd_host_call *c, uint64_t keys, uint64_t row, uint64_t n, uint64_t *out) {
   const sd_host_tensor *x = &c->in[0];
   uint64_t both[2] = {keys, 0};
@@ -33,7 +27,7 @@ sard_status *sd_host_zip_map(sd_host_call *c) {
     SD_TRY(make_map(c, keys, r, width, &map));
     SD_TRY(sd_objects_append(c->objects, s, map, &s));
   }
-  return give_handle(c, s);
+  return sd_host_give_object(c, 0, s);
 }
 
 static sard_status *read_map(sd_host_call *c, sd_dtype key_type, const sd_object **keys, const sd_object **values) {

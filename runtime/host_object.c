@@ -6,7 +6,7 @@
 
 static uint64_t handle(const sd_host_tensor *t) { return t->dtype == SD_OBJECT && t->count ? *(const uint64_t *)t->data : 0; }
 
-static sard_status *give_handle(sd_host_call *c, uint32_t out, uint64_t number) {
+sard_status *sd_host_give_object(sd_host_call *c, uint32_t out, uint64_t number) {
   SD_TRY(c->make(c, out, NULL));
   if (c->out[out].dtype) *(uint64_t *)c->out[out].data = number;
   return NULL;
@@ -30,7 +30,7 @@ static sard_status *give_item(sd_host_call *c, uint32_t out, uint64_t number) {
   const sd_host_tensor *y = &c->out[out];
   const sd_object *o;
   if (!y->dtype) return NULL;
-  if (y->dtype == SD_OBJECT) return give_handle(c, out, number);
+  if (y->dtype == SD_OBJECT) return sd_host_give_object(c, out, number);
   SD_TRY(sd_objects_need(c->objects, number, SD_OBJ_TENSOR, &o));
   if (o->dtype != y->dtype || o->rank != y->rank)
     return SD_ERR(MODEL, "the tensor is %s of rank %d, %s of rank %d is expected", sd_dtype_name(o->dtype), o->rank, sd_dtype_name(y->dtype), y->rank);
@@ -59,7 +59,7 @@ static sard_status *position(sd_host_call *c, uint32_t in, int64_t n, bool inser
 
 // ---- sequences ----
 
-sard_status *sd_host_sequence_empty(sd_host_call *c) { return give_handle(c, 0, 0); }
+sard_status *sd_host_sequence_empty(sd_host_call *c) { return sd_host_give_object(c, 0, 0); }
 
 sard_status *sd_host_sequence_construct(sd_host_call *c) {
   uint64_t s = 0, item;
@@ -67,7 +67,7 @@ sard_status *sd_host_sequence_construct(sd_host_call *c) {
     SD_TRY(item_of(c, &c->in[i], &item));
     SD_TRY(sd_objects_append(c->objects, s, item, &s));
   }
-  return give_handle(c, 0, s);
+  return sd_host_give_object(c, 0, s);
 }
 
 // The items of a sequence without those in [from, to), with `more` (n of them) in their place.
@@ -91,7 +91,7 @@ sard_status *sd_host_sequence_insert(sd_host_call *c) {
   SD_TRY(item_of(c, &c->in[1], &item));
   if ((uint64_t)at == s->n) SD_TRY(sd_objects_append(c->objects, handle(&c->in[0]), item, &made));
   else SD_TRY(splice(c, s, (uint64_t)at, (uint64_t)at, &item, 1, &made));
-  return give_handle(c, 0, made);
+  return sd_host_give_object(c, 0, made);
 }
 
 sard_status *sd_host_sequence_erase(sd_host_call *c) {
@@ -101,7 +101,7 @@ sard_status *sd_host_sequence_erase(sd_host_call *c) {
   SD_TRY(sequence(c, 0, &s));
   SD_TRY(position(c, 1, (int64_t)s->n, false, (int64_t)s->n - 1, &at));
   SD_TRY(splice(c, s, (uint64_t)at, (uint64_t)at + 1, NULL, 0, &made));
-  return give_handle(c, 0, made);
+  return sd_host_give_object(c, 0, made);
 }
 
 sard_status *sd_host_sequence_at(sd_host_call *c) {
@@ -164,7 +164,7 @@ sard_status *sd_host_split_to_sequence(sd_host_call *c) {
     at += (uint64_t)n;
   }
   if (at != v.len) return SD_ERR(MODEL, "the parts have %llu elements, the axis has %llu", (unsigned long long)at, (unsigned long long)v.len);
-  return give_handle(c, 0, s);
+  return sd_host_give_object(c, 0, s);
 }
 
 // The tensors of a sequence: of one type, and equal in all dims but `axis` (-1: in all).
@@ -214,10 +214,10 @@ sard_status *sd_host_concat_from_sequence(sd_host_call *c) {
 
 sard_status *sd_host_optional(sd_host_call *c) {
   uint64_t item, made;
-  if (!c->n_in || !c->in[0].dtype) return give_handle(c, 0, 0);
+  if (!c->n_in || !c->in[0].dtype) return sd_host_give_object(c, 0, 0);
   SD_TRY(item_of(c, &c->in[0], &item));
   SD_TRY(sd_objects_list(c->objects, SD_OBJ_OPTIONAL, &item, 1, &made));
-  return give_handle(c, 0, made);
+  return sd_host_give_object(c, 0, made);
 }
 
 sard_status *sd_host_optional_has(sd_host_call *c) {
@@ -235,7 +235,7 @@ sard_status *sd_host_optional_get(sd_host_call *c) {
     if (!o->n) return SD_ERR(MODEL, "the optional has no value");
     return give_item(c, 0, o->items[0]);
   }
-  if (c->in[0].dtype == SD_OBJECT) return give_handle(c, 0, handle(&c->in[0]));
+  if (c->in[0].dtype == SD_OBJECT) return sd_host_give_object(c, 0, handle(&c->in[0]));
   SD_TRY(item_of(c, &c->in[0], &item));
   return give_item(c, 0, item);
 }
@@ -245,7 +245,7 @@ sard_status *sd_host_optional_get(sd_host_call *c) {
 sard_status *sd_host_box(sd_host_call *c) {
   uint64_t item;
   SD_TRY(item_of(c, &c->in[0], &item));
-  return give_handle(c, 0, item);
+  return sd_host_give_object(c, 0, item);
 }
 
 sard_status *sd_host_unbox(sd_host_call *c) { return give_item(c, 0, handle(&c->in[0])); }
@@ -268,7 +268,7 @@ static sard_status *give_reshaped(sd_host_call *c, int rank, const int64_t *dims
   if (count != x->count) return SD_ERR(MODEL, "%llu elements do not fit a shape of %llu", (unsigned long long)x->count, (unsigned long long)count);
   SD_TRY(sd_objects_tensor(c->objects, x->dtype, rank, dims, &item, &data));
   if (sd_dtype_bytes(x->dtype, x->count, &bytes) && bytes) memcpy(data, x->data, bytes);
-  return give_handle(c, 0, item);
+  return sd_host_give_object(c, 0, item);
 }
 
 sard_status *sd_host_reshape_any(sd_host_call *c) {
@@ -341,5 +341,5 @@ sard_status *sd_host_gather_nd_any(sd_host_call *c) {
     }
     if (p.part) memcpy((char *)data + i * p.part * p.size, (const char *)x->data + (i / p.each * p.batch_size + at * p.part) * p.size, p.part * p.size);
   }
-  return give_handle(c, 0, item);
+  return sd_host_give_object(c, 0, item);
 }

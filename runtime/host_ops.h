@@ -15,6 +15,7 @@ sard_status *sd_host_topk(sd_host_call *c);   // runtime/host_topk.c
 sard_status *sd_host_nms(sd_host_call *c);    // runtime/host_nms.c
 sard_status *sd_host_find_keys(sd_host_call *c); // runtime/host_find.c
 // runtime/host_object.c
+sard_status *sd_host_give_object(sd_host_call *c, uint32_t out, uint64_t number); // output `out` is the object of that number
 sard_status *sd_host_sequence_empty(sd_host_call *c);
 sard_status *sd_host_sequence_construct(sd_host_call *c);
 sard_status *sd_host_sequence_insert(sd_host_call *c);

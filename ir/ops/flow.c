@@ -262,15 +262,20 @@ static void take_outputs(sd_node *from, sd_node *to) {
   }
 }
 
-sard_status *sd_flow_for(sd_node *n, sd_value *const *states, uint32_t n_states, sd_dim trip, sd_dim counter) {
-  sd_node *made = sd_node_new(n->graph, n, sd_op_find("sard.For"), states, n_states, n->n_out);
-  set_text(made, "trip", dim_text(n, trip));
+// `made` takes the place of n, its body and its outputs; n is removed.
+static sard_status *become_loop(sd_node *n, sd_node *made, sd_dim counter) {
   set_text(made, "counter", dim_text(n, counter));
   made->name = n->name, made->onnx_index = n->onnx_index;
   move_body(n, made);
   take_outputs(n, made);
   sd_node_remove(n);
   return sd_node_infer(made);
+}
+
+sard_status *sd_flow_for(sd_node *n, sd_value *const *states, uint32_t n_states, sd_dim trip, sd_dim counter) {
+  sd_node *made = sd_node_new(n->graph, n, sd_op_find("sard.For"), states, n_states, n->n_out);
+  set_text(made, "trip", dim_text(n, trip));
+  return become_loop(n, made, counter);
 }
 
 sard_status *sd_rewrite_loop(sd_node *n) {
@@ -300,12 +305,7 @@ sard_status *sd_rewrite_loop(sd_node *n) {
     set_text(made, "count", dim_text(n, states < n->n_out ? n->out[states]->dims[0] : sd_dim_fresh(sd_sh_tab(n), "passes")));
     if (!in[0]) drop_output(g);
   }
-  set_text(made, "counter", dim_text(n, counter));
-  made->name = n->name, made->onnx_index = n->onnx_index;
-  move_body(n, made);
-  take_outputs(n, made);
-  sd_node_remove(n);
-  return sd_node_infer(made);
+  return become_loop(n, made, counter);
 }
 
 // ---- Scan ----

@@ -14,6 +14,15 @@ static sard_status *keys_of(sd_node *n, const char *ints, const char *texts, sd_
   return NULL;
 }
 
+// The operator `row` of the operand and the keys, in place of n.
+static sard_status *with_keys(sd_node *n, const char *row, const char *ints, const char *texts) {
+  XG_SCOPE xg g = {.at = n};
+  sd_value *keys = NULL;
+  SD_TRY(keys_of(n, ints, texts, &keys));
+  sd_value *y = XG(&g, row, n->in[0], keys);
+  return sd_xg_finish(&g, &y, 1);
+}
+
 // ---- ZipMap: a map for each row ----
 
 static sard_status *maps(sd_node *n, sd_dtype keys) {
@@ -27,11 +36,7 @@ sard_status *sd_shape_ml_zip_map(sd_node *n) { return maps(n, ml_ints_of(n, "cla
 sard_status *sd_shape_zip_map(sd_node *n) { return maps(n, n->in[1]->dtype); }
 
 sard_status *sd_rewrite_ml_zip_map(sd_node *n) {
-  XG_SCOPE xg g = {.at = n};
-  sd_value *keys;
-  SD_TRY(keys_of(n, "classlabels_int64s", "classlabels_strings", &keys));
-  sd_value *z = XG(&g, "sard.ZipMap", n->in[0], keys);
-  return sd_xg_finish(&g, &z, 1);
+  return with_keys(n, "sard.ZipMap", "classlabels_int64s", "classlabels_strings");
 }
 
 // ---- DictVectorizer: the values of a map at the places of their keys ----
@@ -59,11 +64,7 @@ sard_status *sd_shape_dict_vectorizer(sd_node *n) {
 }
 
 sard_status *sd_rewrite_ml_dict_vectorizer(sd_node *n) {
-  XG_SCOPE xg g = {.at = n};
-  sd_value *keys;
-  SD_TRY(keys_of(n, "int64_vocabulary", "string_vocabulary", &keys));
-  sd_value *y = XG(&g, "sard.DictVectorizer", n->in[0], keys);
-  return sd_xg_finish(&g, &y, 1);
+  return with_keys(n, "sard.DictVectorizer", "int64_vocabulary", "string_vocabulary");
 }
 
 // ---- CastMap ----

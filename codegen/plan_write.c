@@ -160,15 +160,18 @@ static sard_status *add_symbols(sd_gen *g) {
 
 // ---- the plan ----
 
+// Constants may share their contents.
+static bool same_contents(const sd_const *a, const sd_const *b) { return a && a->data == b->data; }
+
 // The original of a packed constant goes as soon as no later step reads it, so that weights are not held twice.
 static void release_original(const sd_gen *g, const sd_step *s, const sd_const *c) {
   const sd_step *end = g->steps.at + g->steps.len;
   for (uint32_t i = 0; i < g->m->main->outputs.len; i++)
-    if (sd_gen_root(g->m->main->outputs.at[i])->data == c) return;
+    if (same_contents(sd_gen_root(g->m->main->outputs.at[i])->data, c)) return;
   for (const sd_step *t = g->steps.at; t < end; t++)
     for (uint32_t i = 0; i < t->n_bufs; i++) {
       const sd_value *v = t->bufs[i].value;
-      if (v && v->data == c && (t > s || !t->bufs[i].pack)) return;
+      if (v && same_contents(v->data, c) && (t > s || !t->bufs[i].pack)) return;
     }
   sd_const_release(g->m, c, true);
 }

@@ -112,10 +112,12 @@ static int64_t block_rows(int64_t s) {
   return best;
 }
 
-// Keys below the last row of `rows` rows are all that may be attended.
+// Keys below the last row of `rows` rows, or below kv_len, are all that may be attended.
 static void set_reach(sd_tb *b, attn *a, int64_t rows) {
-  if (sd_node_int(a->n, "causal", 0) && !(a->n->n_out > 1 && a->n->out[1]))
-    a->reach = x_add(b, x_add(b, a->row0, a->offset), x_int(b, rows));
+  if (a->n->n_out > 1 && a->n->out[1]) return;
+  if (sd_node_int(a->n, "causal", 0)) a->reach = x_add(b, x_add(b, a->row0, a->offset), x_int(b, rows));
+  else if (sd_tb_has(a->n, KV_LEN))
+    a->reach = sd_tb_load(b, a->n, KV_LEN, &a->b);
 }
 
 static void attn_tile(sd_tb *b, attn *a) {

@@ -1,6 +1,11 @@
 // MatMulNBits: a matrix product whose weights are blocks of 2, 4 or 8 bits along K, widened inside the sum.
+//
+// Constant weights become a tensor of the type of the bits, which the order of bytes already is, with the
+// scales of a block side by side for all rows: sard.MatMulBits, whose loads a register tile can read. Others
+// are taken out of bytes one by one: sard.MatMulBytes.
 #include "ir/ops.h"
 #include "ir/ops/xbuild.h"
+#include "ir/ops/xgraph.h"
 
 enum { A, B, SCALES, ZEROS, GROUP, BIAS };
 
@@ -52,7 +57,7 @@ static sard_status *nbits_read(const sd_node *n, nbits *p) {
   return check_count(n, ZEROS, p->N * zeros_of_row(n, p));
 }
 
-sard_status *sd_shape_ms_nbits(sd_node *n) {
+sard_status *sd_shape_matmul_bytes(sd_node *n) {
   nbits p;
   sd_dim dims[SD_MAX_RANK];
   SD_TRY(sd_sh_rank(n, A, 1, SD_MAX_RANK));
@@ -107,7 +112,7 @@ static sd_expr *weight(sd_tb *b, const sd_node *n, const nbits *p, sd_expr *row,
   return x_mul(b, q, s);
 }
 
-sd_expr *sd_pull_ms_nbits(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *idx) {
+sd_expr *sd_pull_matmul_bytes(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *idx) {
   (void)out;
   nbits p;
   sd_expr *at[SD_MAX_RANK];
@@ -122,4 +127,125 @@ sd_expr *sd_pull_ms_nbits(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *con
   sd_expr *y = x_reduce(b, SD_R_SUM, &red, x_mul(b, a, x_cast(b, a->dtype, w)));
   if (!sd_tb_has(n, BIAS)) return y;
   return x_add(b, y, x_cast(b, a->dtype, sd_tb_load_linear(b, n, BIAS, idx[last])));
+}
+
+// ---- sard.MatMulBits ----
+enum { BITS_ZEROS = 3, BITS_BIAS };
+
+sard_status *sd_shape_matmul_bits(sd_node *n) {
+  sd_dim dims[SD_MAX_RANK];
+  sd_dimtab *t = sd_sh_tab(n);
+  int64_t block = sd_node_int(n, "block_size", 0), K = 0;
+  SD_TRY(sd_sh_rank(n, A, 1, SD_MAX_RANK));
+  SD_TRY(sd_sh_rank(n, B, 2, 2));
+  SD_TRY(sd_sh_rank(n, SCALES, 2, 2));
+  const sd_value *a = n->in[A], *w = n->in[B];
+  if (block < 1 || !sd_dim_is_const(t, w->dims[1], &K) || K < 1 || K % block)
+    return SD_SH_ERR(n, MODEL, "blocks of %lld in rows of %lld", (long long)block, (long long)K);
+  SD_TRY(sd_sh_same(n, a->dims[a->rank - 1], w->dims[1], "the last dim of A and K", NULL));
+  for (uint32_t i = SCALES; i <= BITS_ZEROS; i++) {
+    if (!sd_sh_in(n, i)) continue;
+    SD_TRY(sd_sh_rank(n, i, 2, 2));
+    SD_TRY(sd_sh_same(n, n->in[i]->dims[0], sd_dim_const(t, K / block), sd_sh_operand(n, i), NULL));
+    SD_TRY(sd_sh_same(n, n->in[i]->dims[1], w->dims[0], sd_sh_operand(n, i), NULL));
+  }
+  if (sd_sh_in(n, BITS_BIAS))
+    SD_TRY(sd_sh_same(n, sd_value_count(n->in[BITS_BIAS]), w->dims[0], "bias", NULL));
+  memcpy(dims, a->dims, sizeof dims);
+  dims[a->rank - 1] = w->dims[0];
+  return sd_sh_set(n, 0, a->dtype, a->rank, dims);
+}
+
+// A load of an operand as number of type t.
+static sd_expr *as(sd_tb *b, const sd_node *n, uint32_t operand, sd_dtype t, sd_expr *i, sd_expr *j) {
+  return x_cast(b, t, i && j ? sd_tb_load(b, n, operand, (sd_expr *[]){i, j}) : NULL);
+}
+
+// (q - zero) * scale as q * scale - zero * scale: the second product stands still inside of a block.
+sd_expr *sd_pull_matmul_bits(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *idx) {
+  (void)out;
+  int last = n->in[A]->rank - 1;
+  int64_t block = sd_node_int(n, "block_size", 0);
+  sd_dim size = sd_dim_const(b->dims, block);
+  sd_dtype t = sd_compute_type(n->in[A]->dtype), w = n->in[B]->dtype;
+  sd_expr *at[SD_MAX_RANK], *row = idx[last];
+  x_axes red = {.n = 0};
+  sd_expr *kb = x_raxis(b, &red, "block", sd_dim_floordiv(b->dims, n->in[B]->dims[1], size));
+  sd_expr *k = x_add(b, times(b, kb, block), x_raxis(b, &red, "k", size));
+  memcpy(at, idx, sizeof *at * (size_t)last);
+  at[last] = k;
+  sd_expr *s = as(b, n, SCALES, t, kb, row), *q = as(b, n, B, t, row, k),
+          *z = x_num(b, s, 1 << (sd_dtype_bits(w) - 1));
+  if (sd_tb_has(n, BITS_ZEROS)) z = as(b, n, BITS_ZEROS, t, kb, row);
+  z = x_un(b, SD_X_NEG, x_mul(b, z, s));
+  sd_expr *a = sd_tb_load(b, n, A, at);
+  if (!a || !q || !s || !z) return NULL;
+  sd_expr *y = x_reduce(b, SD_R_SUM, &red, x_mul(b, a, sd_x_fma(b->k, q, s, z)));
+  if (!sd_tb_has(n, BITS_BIAS)) return y;
+  return x_add(b, y, x_cast(b, t, sd_tb_load_linear(b, n, BITS_BIAS, row)));
+}
+
+// ---- the row of models ----
+// An operand [N, columns] turned, of which the first `count` columns count.
+static sd_value *turned(xg *g, sd_value *v, int64_t N, int64_t columns, int64_t count) {
+  sd_dimtab *t = sd_sh_tab(g->at);
+  sd_dim dims[2] = {sd_dim_const(t, N), sd_dim_const(t, columns)};
+  v = sd_xg_reshape(g, v, dims, 2);
+  return XG(g, "Transpose perm=1,0", columns == count ? v : sd_xg_slice(g, v, 1, 0, count));
+}
+
+static sd_value *zeros_turned(xg *g, const nbits *p, sd_value *z) {
+  if (!z || z->dtype != SD_U8) return z ? turned(g, z, p->N, p->blocks, p->blocks) : NULL;
+  sd_dimtab *t = sd_sh_tab(g->at);
+  int64_t bytes = zeros_of_row(g->at, p);
+  sd_dim dims[2] = {sd_dim_const(t, p->N), sd_dim_const(t, bytes)};
+  z = XG(g, sd_xg_fmt(g, "sard.UnpackBits bits=%lld", (long long)p->bits), sd_xg_reshape(g, z, dims, 2));
+  return sd_xg_cast(g, SD_U8, turned(g, z, p->N, bytes * 8 / p->bits, p->blocks));
+}
+
+// An omitted projection: no weights, only the bias.
+static sd_value *omitted(xg *g, int64_t N) {
+  const sd_value *a = g->at->in[A];
+  sd_dim dims[SD_MAX_RANK];
+  sd_value *bias = sd_xg_in(g, BIAS);
+  memcpy(dims, a->dims, sizeof dims);
+  dims[a->rank - 1] = sd_dim_const(sd_sh_tab(g->at), N);
+  return sd_xg_expand(g, bias ? sd_xg_cast(g, a->dtype, bias) : sd_xg_num(g, a->dtype, 0), dims, a->rank);
+}
+
+static bool empty(const sd_node *n, const sd_value *v) {
+  for (int i = 0; i < v->rank; i++)
+    if (sd_dim_is(sd_sh_tab(n), v->dims[i], 0)) return true;
+  return false;
+}
+
+sard_status *sd_rewrite_ms_nbits(sd_node *n) {
+  XG_SCOPE xg g = {.at = n};
+  nbits p;
+  sd_value *y;
+  SD_TRY(sd_sh_rank(n, A, 1, SD_MAX_RANK));
+  SD_TRY(sd_sh_rank(n, B, 0, SD_MAX_RANK));
+  int64_t K = sd_node_int(n, "K", 0), N = sd_node_int(n, "N", 0);
+  if (empty(n, n->in[B]) && N > 0) {
+    y = omitted(&g, N);
+    return sd_xg_finish(&g, &y, 1);
+  }
+  SD_TRY(nbits_read(n, &p));
+  const sd_const *w = n->in[B]->data;
+  if (!w || sd_xg_in(&g, GROUP) || K % p.block) {
+    sd_value *in[6] = {n->in[A],          n->in[B], n->in[SCALES], sd_xg_in(&g, ZEROS), sd_xg_in(&g, GROUP),
+                       sd_xg_in(&g, BIAS)};
+    y = sd_xg_op(&g,
+                 sd_xg_fmt(&g, "sard.MatMulBytes K=%lld N=%lld bits=%lld block_size=%lld", (long long)K,
+                           (long long)N, (long long)p.bits, (long long)p.block),
+                 in, 6);
+    return sd_xg_finish(&g, &y, 1);
+  }
+  sd_dtype t = p.bits == 8 ? SD_U8 : p.bits == 4 ? SD_U4 : SD_U2;
+  sd_value *bits = sd_value_const(n->graph, n->in[B]->name, t, 2, (int64_t[]){p.N, p.K}, w->data);
+  if (!bits) return SD_SH_ERR(n, MODEL, "K and N overflow");
+  y = XG(&g, sd_xg_fmt(&g, "sard.MatMulBits block_size=%lld", (long long)p.block), n->in[A], bits,
+         turned(&g, n->in[SCALES], p.N, p.blocks, p.blocks), zeros_turned(&g, &p, sd_xg_in(&g, ZEROS)),
+         sd_xg_in(&g, BIAS));
+  return sd_xg_finish(&g, &y, 1);
 }

@@ -35,12 +35,13 @@ def i8(*shape):
     return rng.integers(-128, 128, shape).astype(np.int8)
 
 
-def case(name, op, domain, inputs, outputs, attrs=None, const=(), rtol=1e-3, atol=1e-4, fixed=(), lead=9, want=None):
+def case(name, op, domain, inputs, outputs, attrs=None, const=(), rtol=1e-3, atol=1e-4, fixed=(), lead=9, cut=None, want=None):
     """inputs: (name, array or None); const: names that are initializers; fixed: inputs whose dims stay numbers; lead: so
-    many dims may be symbolic; outputs: number, or list of names ("" = not wanted, "free..." = may hold anything); want: outputs by numpy, where ONNX
-    Runtime does not run the case or computes in fewer bits."""
+    many dims may be symbolic; outputs: number, or list of names ("" = not wanted, "free..." = may hold anything); cut: parts
+    of outputs by name, bool arrays, the rest may hold anything; want: outputs by numpy, where ONNX Runtime does not run
+    the case or computes in fewer bits."""
     fixed = {n: 0 for n in fixed}
-    CASES.append((name, op, domain, inputs, outputs, attrs or {}, set(const), rtol, atol, {n: fixed.get(n, lead) for n, _ in inputs}, want))
+    CASES.append((name, op, domain, inputs, outputs, attrs or {}, set(const), rtol, atol, {n: fixed.get(n, lead) for n, _ in inputs}, cut or {}, want))
 
 
 def model_of(op, domain, inputs, outputs, attrs, const, fixed, symbolic):
@@ -55,7 +56,7 @@ def model_of(op, domain, inputs, outputs, attrs, const, fixed, symbolic):
             continue
         dims = [f"{n}_{i}" if symbolic and i < fixed[n] and d > 1 else d for i, d in enumerate(a.shape)]
         infos.append(helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), dims))
-    outs = [onnx.ValueInfoProto(name=o) for o in outputs if o]
+    outs = [helper.make_tensor_value_info(o, TensorProto.FLOAT, None) if o.startswith("qk") else onnx.ValueInfoProto(name=o) for o in outputs if o]
     graph = helper.make_graph([node], "case", infos, outs, init)
     imports = [helper.make_opsetid("", 17), helper.make_opsetid(MS, 1), helper.make_opsetid(ML, 5 if op == "TreeEnsemble" else 3)]
     return helper.make_model(graph, opset_imports=imports, ir_version=8)
@@ -69,9 +70,11 @@ def expected(model):
     return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-def differ(got, want, rtol, atol):
+def differ(got, want, rtol, atol, cut):
     if got.shape != want.shape or got.dtype != want.dtype:
         return f"{got.dtype}{list(got.shape)} instead of {want.dtype}{list(want.shape)}"
+    if cut is not None:
+        got, want = (np.where(np.broadcast_to(cut, a.shape), a, np.zeros((), a.dtype)) for a in (got, want))
     if want.dtype.kind in "iu" and want.dtype.itemsize == 1:  # a tie may round the other way
         bad = np.abs(got.astype(int) - want.astype(int)) > 1
     elif want.dtype.kind == "f":
@@ -106,7 +109,7 @@ def checksum(inputs):
 
 def computed(c):
     """Outputs by ONNX Runtime, or the reason why it does not run the model."""
-    name, op, domain, inputs, outputs, attrs, const, rtol, atol, fixed, _ = c
+    name, op, domain, inputs, outputs, attrs, const, rtol, atol, fixed, _, _ = c
     names = output_names(outputs)
     try:
         session = expected(model_of(op, domain, inputs, names, attrs, const, fixed, False))
@@ -129,7 +132,7 @@ def output_names(outputs):
 
 
 def test(sard, c, want):
-    name, op, domain, inputs, outputs, attrs, const, rtol, atol, fixed, _ = c
+    name, op, domain, inputs, outputs, attrs, const, rtol, atol, fixed, cut, _ = c
     names = output_names(outputs)
     given = [n for n in names if n]
     found = []
@@ -137,7 +140,8 @@ def test(sard, c, want):
         with tempfile.TemporaryDirectory() as folder:
             got, bad = run(sard, model_of(op, domain, inputs, names, attrs, const, fixed, symbolic), inputs, given, level, folder)
         for n, g, w in zip(given, got or [], want):
-            bad = bad or not n.startswith("free") and differ(g, w, rtol, atol) and f"output {n}: {differ(g, w, rtol, atol)}"
+            text = bad or n.startswith("free") or differ(g, w, rtol, atol, cut.get(n))
+            bad = bad or isinstance(text, str) and f"output {n}: {text}"
         if bad:
             found.append(f"-O{level}{' symbolic' if symbolic else ''}: {bad}")
     return found
@@ -398,14 +402,188 @@ def more_attention_cases():
     case("ngram_two", "NGramRepeatBlock", MS, [("ids", rng.integers(0, 3, (4, 9))), ("s", f32(4, 3))], 1, dict(ngram_size=2))
 
 
+# ---- com.microsoft: caches ----
+GQA = dict(num_heads=4, kv_num_heads=2)
+GQA_NAMES = "q k v pk pv n t cos sin pos a h ks vs qn kn qs".split()
+
+
+def gqa_inputs(b, s, past, room=None, total=None, lens=None, **more):
+    """New tokens s behind `past` ones in a cache of `room`; lens: tokens of each entry after the step."""
+    room = past if room is None else room
+    given = dict(q=f32(b, s, 64), k=f32(b, s, 32), v=f32(b, s, 32), pk=f32(b, 2, room, 16), pv=f32(b, 2, room, 16),
+                 n=np.array(lens or [past + s] * b, np.int32) - 1, t=np.array(total or past + s, np.int32))
+    given.update(more)
+    return [(n, given.get(n)) for n in GQA_NAMES]
+
+
+def rows_below(lens, room):
+    """Of a cache [B,K,room,D], or of scores, what lies below the length of each entry."""
+    return (np.arange(room) < np.array(lens)[:, None])[:, None, :, None]
+
+
+def rms(x, heads, w, eps):
+    x = x.reshape(*x.shape[:2], heads, 16).astype(np.float64)
+    return (x / np.sqrt((x ** 2).mean(-1, keepdims=True) + eps) * w).reshape(*x.shape[:2], -1).astype(np.float32)
+
+
+def group_cases():
+    gqa = lambda name, inputs, outputs=3, attrs={}, const=("t",), **more: case(
+        "gqa2_" + name, "GroupQueryAttention", MS, inputs, outputs, {**GQA, **attrs}, [c for c in const if dict(inputs).get(c) is not None], lead=2, **more)
+    cos, sin = np.cos(f32(16, 8)), np.sin(f32(16, 8))
+    rope, consts = dict(cos=cos, sin=sin), ["t", "cos", "sin"]
+    gqa("growing", gqa_inputs(1, 3, 4))
+    gqa("total", gqa_inputs(2, 1, 5, **rope), 3, dict(do_rotary=1), ["cos", "sin"])  # the total length is known to the run only
+    gqa("total_buffer", gqa_inputs(2, 1, 5, 12, **rope), 3, dict(do_rotary=1), ["cos", "sin"], cut=dict(y1=rows_below([6, 6], 12), y2=rows_below([6, 6], 12)))
+    gqa("no_past", gqa_inputs(2, 4, 0, pk=None, pv=None, **rope), 3, dict(do_rotary=1), consts)
+    gqa("part_rotary", gqa_inputs(2, 1, 5, cos=np.zeros((16, 8), np.float32) + cos[:, :1], sin=np.zeros((16, 8), np.float32) + sin[:, :1]), 3, dict(do_rotary=1), consts)
+    gqa("both", gqa_inputs(1, 3, 4, h=f32(4), **rope), 3, dict(do_rotary=1, softcap=3.0, local_window_size=4, scale=0.3), consts + ["h"])
+    gqa("buffer_bias", gqa_inputs(1, 4, 3, 10, a=f32(1, 1, 4, 7)), cut=dict(y1=rows_below([7], 10), y2=rows_below([7], 10)), fixed="a")
+    gqa("buffer_bias_batch", gqa_inputs(2, 1, 3, 10, a=f32(2, 4, 1, 4)), cut=dict(y1=rows_below([4, 4], 10), y2=rows_below([4, 4], 10)), fixed="a")
+    gqa("all_ways", gqa_inputs(1, 4, 3), 3, dict(causal=0))
+    gqa("all_ways_prompt", gqa_inputs(2, 4, 0, lens=[4, 2]), 3, dict(causal=0))
+    gqa("reader", gqa_inputs(1, 2, 5, total=5, lens=[5], k=np.zeros((1, 0, 32), np.float32), v=np.zeros((1, 0, 32), np.float32)), fixed="kv")
+    for mode in (1, 2):
+        for name, attrs in (("", {}), ("_cap", dict(softcap=2.0)), ("_window", dict(local_window_size=3))):
+            cut = np.tri(4, 7, 3, dtype=bool) if mode == 1 else None
+            gqa(f"scores{mode}{name}", gqa_inputs(1, 4, 3, 9, a=f32(1, 1, 4, 7)), ["y0", "free1", "free2", "qk"], dict(qk_output=mode, **attrs), fixed="a", cut=dict(qk=cut))
+    x = dict(gqa_inputs(2, 1, 5))
+    wq, wk = np.abs(f32(16)), np.abs(f32(16))
+    q, k = rms(x["q"], 4, wq, 1e-5), rms(x["k"], 2, wk, 1e-3)
+    heads = lambda a: a.reshape(2, 1, -1, 16).transpose(0, 2, 1, 3)
+    pk, pv = np.concatenate([x["pk"], heads(k)], 2), np.concatenate([x["pv"], heads(x["v"])], 2)
+    y = heads_attended(q.reshape(2, 1, 4, 16), *(a.transpose(0, 2, 1, 3).repeat(2, 2) for a in (pk, pv)))
+    gqa("norms", [(n, {"qn": wq, "kn": wk}.get(n, x[n])) for n in GQA_NAMES], 3, dict(qk_norm_epsilon=1e-5, k_norm_epsilon=1e-3), ["t", "qn", "kn"], want=[y, pk, pv])
+    for bits, t, lo, hi in ((8, np.int8, -128, 128), (4, np.uint8, 0, 256)):
+        for how, shape in (("PER_TENSOR", [1]), ("PER_CHANNEL", [1, 2, 1, 16])):
+            s = (np.abs(f32(*shape)) + 0.5) * (0.02 if bits == 8 else 0.3)
+            attrs = dict(k_quant_type=how, v_quant_type=how, kv_cache_bit_width=bits, do_rotary=1)
+            stored = lambda room: rng.integers(lo, hi, (2, 2, room, 16 * bits // 8)).astype(t)
+            name = f"{bits}bits_{how[4:].lower()}"
+            scales = dict(ks=s.astype(np.float32), vs=(s * 1.5).astype(np.float32), **rope)
+            gqa(name, gqa_inputs(2, 1, 3, pk=stored(3), pv=stored(3), **scales), 3, attrs, consts + ["ks", "vs"])
+            gqa(name + "_prompt", gqa_inputs(2, 4, 0, pk=stored(0), pv=stored(0), **scales), 3, attrs, consts + ["ks", "vs"])
+            gqa(name + "_buffer", gqa_inputs(2, 1, 3, pk=stored(8), pv=stored(8), **scales), 3, attrs, consts + ["ks", "vs"],
+                cut=dict(y1=rows_below([4, 4], 8), y2=rows_below([4, 4], 8)))
+
+
+def window_cases():
+    cos, sin = np.cos(f32(32, 8)), np.sin(f32(32, 8))
+    rope = dict(cos=cos, sin=sin)
+
+    def kept(length, room, window):
+        step = room - window + 1
+        return length if length <= room else length - step * -(-(length - room) // step)
+
+    def gqa(name, b, s, room, lens, chunk=None, window=None, attrs={}, total=None, **more):
+        live = [kept(n, room, window) for n in lens] if window else lens
+        used = np.arange(s) < np.array(chunk or [s] * b)[:, None]
+        inputs = gqa_inputs(b, s, 0, room, total or max(lens), lens, qs=None if chunk is None else np.array(chunk, np.int32), **rope, **more)
+        case("gqa3_" + name, "GroupQueryAttention", MS, inputs, 3, {**GQA, "do_rotary": 1, **(dict(sliding_window_cache=1, local_window_size=window) if window else {}), **attrs},
+             ["t", "cos", "sin"], lead=2, fixed="a", cut=dict(y0=used[:, :, None], y1=rows_below(live, room), y2=rows_below(live, room)))
+
+    gqa("chunk", 2, 4, 12, [7, 5], [4, 2], total=12)
+    gqa("chunk_first", 2, 4, 8, [4, 2], [4, 2], total=8)
+    gqa("chunk_idle", 2, 1, 8, [6, 3], [1, 0], total=8)
+    gqa("chunk_local", 1, 4, 12, [7], [3], attrs=dict(local_window_size=3), total=12)
+    for room in (4, 7):
+        gqa(f"window{room}_prompt", 2, 6, room, [6, 6], window=4)
+        gqa(f"window{room}_short", 2, 3, room, [3, 3], window=4)
+        gqa(f"window{room}_decode", 2, 1, room, [9, 9], window=4)
+        gqa(f"window{room}_next", 1, 3, room, [11], window=4)
+        gqa(f"window{room}_ragged", 2, 1, room, [12, 3], window=4)
+        gqa(f"window{room}_chunk", 2, 5, room, [12, 8], [5, 3], window=4, total=12)
+        gqa(f"window{room}_bias", 2, 1, room, [9, 9], window=4, a=f32(1, 4, 1, 9))
+
+
+def cache_cases():
+    q, k, v, pk, pv = f32(2, 1, 16), f32(2, 1, 16), f32(2, 1, 16), f32(2, 4, 8, 4), f32(2, 4, 8, 4)
+    q5, k5, v5, kc, vc = f32(2, 5, 16), f32(2, 5, 16), f32(2, 5, 16), f32(2, 4, 6, 4), f32(2, 4, 6, 4)
+    at, keys, short = np.array([3], np.int32), np.array([[1, 1, 1, 1], [0, 1, 1, 1]], np.int32), np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]], np.int32)
+    beams = rng.integers(0, 2, (1, 2, 8)).astype(np.int32)
+
+    def mha(name, values, outputs=("y", "pk2", "pv2"), attrs={}, const=(), **more):
+        case("mha2_" + name, "MultiHeadAttention", MS, list(zip("q k v b m a pk pv pl ci".split(), values)), list(outputs), dict(num_heads=4, **attrs), const, **more)
+
+    def decoder(name, values, outputs=("y", "pk2", "pv2"), share=1, attrs={}, const=(), **more):
+        case("decoder_" + name, "DecoderMaskedMultiHeadAttention", MS, list(zip("q k v m a pk pv pl bw ci b".split(), values)), list(outputs),
+             dict(num_heads=4, past_present_share_buffer=share, **attrs), const, **more)
+    mha("buffer", [q, k, v, None, None, None, pk, pv, at])
+    mha("buffer_prompt", [q5, k5, v5, None, None, None, pk, pv, np.array([0], np.int32)])
+    mha("buffer_causal", [q5, k5, v5, f32(48), None, None, pk, pv, np.array([2], np.int32)], attrs=dict(unidirectional=1), const="b")
+    mha("buffer_mask", [q, k, v, None, keys, None, pk, pv, at])
+    mha("buffer_bias", [q, k, v, None, None, f32(1, 4, 1, 4), pk, pv, at], fixed="a")
+    mha("buffer_scores", [q, k, v, None, keys, None, pk, pv, at], ["y", "pk2", "pv2", "qk"])
+    mha("scores", [q5, k5, v5, None, short], ["y", "", "", "qk"])
+    mha("scores_causal", [q5, k5, v5], ["y", "", "", "qk"], dict(unidirectional=1), cut=dict(qk=np.tri(5, dtype=bool)))
+    mha("present", [q5, k5, v5])
+    mha("packed_lengths", [q5, k5, v5, None, np.array([3, 5, 0, 5, 10, 0, 5, 10], np.int32)], "y", fixed="qm")
+    mha("cross_bias", [q, kc, vc, f32(48)], "y", const="b")
+    decoder("buffer", [q, k, v, None, None, pk, pv, at])
+    decoder("bias", [q, k, v, None, None, pk, pv, at, None, None, f32(48)], const="b")
+    decoder("mask", [q, k, v, keys, f32(1, 4, 1, 4), pk, pv, at], fixed="a")
+    decoder("beams", [q, k, v, None, None, pk, pv, at, np.array([2], np.int32), beams])
+    decoder("cross", [q, kc, vc], "y", 0)
+    decoder("cross_scores", [q, kc, vc], ["y", "", "", "qk"], 0, dict(output_qk=1))
+    heads = lambda a: a.reshape(2, 1, 4, 4).transpose(0, 2, 1, 3)
+    grown = [np.concatenate([p[:, :, :3], heads(n)], 2) for p, n in ((pk, k), (pv, v))]
+    y = heads_attended(q.reshape(2, 1, 4, 4), *(a.transpose(0, 2, 1, 3) for a in grown))
+    packed = np.concatenate([q, k, v], 2)
+    decoder("packed", [packed, None, None, None, None, pk[:, :, :3].copy(), pv[:, :, :3].copy()], share=0, want=[y] + grown)
+    x, w, b, past = f32(2, 5, 16), f32(16, 48, scale=0.3), f32(48), f32(2, 2, 4, 8, 4)
+    base = [("x", x), ("w", w), ("b", b)]
+    mask = rng.integers(0, 2, (2, 1, 9, 9)).astype(np.int32)
+    y = heads_attended(*(a.reshape(2, 5, 4, 4) for a in np.split(x @ w + b, 3, 2)), np.where(mask[:, :, :5, :5], 0, -10000))
+    case("attention2_mask4", "Attention", MS, base + [("m", mask)], 1, dict(num_heads=4), "wb", fixed="m", want=[y])
+    case("attention2_ranges", "Attention", MS, base + [("m", np.array([5, 3, 1, 0], np.int32))], 1, dict(num_heads=4), "wb", fixed="xm")
+    case("attention2_packed_lengths", "Attention", MS, base + [("m", np.array([3, 5, 0, 5, 10, 0, 5, 10], np.int32))], 1, dict(num_heads=4), "wb", fixed="xm")
+    x1 = x[:, :1].copy()
+    q1, k1, v1 = np.split(x1 @ w + b, 3, 2)
+    grown = [past[i].copy() for i in range(2)]
+    grown[0][:, :, 3], grown[1][:, :, 3] = heads(k1)[:, :, 0], heads(v1)[:, :, 0]
+    y = heads_attended(q1.reshape(2, 1, 4, 4), *(a[:, :, :4].transpose(0, 2, 1, 3) for a in grown))
+    case("attention2_buffer", "Attention", MS, [("x", x1), ("w", w), ("b", b), ("m", None), ("p", past), ("a", None), ("pl", at)], 2, dict(num_heads=4, past_present_share_buffer=1),
+         "wb", want=[y, np.stack(grown)])
+
+
+def bits_cases():
+    """MatMulNBits: constant weights, weights that the run gives, groups."""
+    for bits in (2, 4, 8):
+        for block, k in ((16, 64), (32, 96), (32, 40)):
+            n, blocks = 40, -(-k // block)
+            b, s = u8(n, blocks, block * bits // 8), np.abs(f32(n, blocks, scale=0.1))
+            for form, z in (("", None), ("_zeros", u8(n, (blocks * bits + 7) // 8))):
+                for m in (1, 20):
+                    inputs = [("A", f32(m, k)), ("B", b), ("S", s), ("Z", z), ("G", None), ("C", f32(n))]
+                    attrs = dict(K=k, N=n, bits=bits, block_size=block)
+                    case(f"nbits{bits}_{block}_{k}_{m}{form}_const", "MatMulNBits", MS, inputs, 1, attrs, "BSZC", atol=5e-3)
+                    if m == 1:
+                        case(f"nbits{bits}_{block}_{k}{form}_input", "MatMulNBits", MS, inputs, 1, attrs, fixed="BSZC", atol=5e-3)
+    b, s, zf = u8(24, 3, 16), np.abs(f32(24, 3, scale=0.1)), f32(24, 3, scale=8)
+    attrs = dict(K=96, N=24, bits=4, block_size=32)
+    case("nbits4_flat_operands", "MatMulNBits", MS, [("A", f32(3, 96)), ("B", b), ("S", s.ravel()), ("Z", u8(48))], 1, attrs, "BSZ", atol=5e-3)
+    case("nbits4_float_zeros_bias", "MatMulNBits", MS, [("A", f32(3, 96)), ("B", b), ("S", s), ("Z", zf), ("G", None), ("C", f32(24))], 1, attrs, "BSZC", atol=5e-3)
+    case("nbits4_f16_zeros", "MatMulNBits", MS, [("A", half(f32(3, 96))), ("B", b), ("S", half(s)), ("Z", u8(24, 2))], 1, attrs, "BSZ", rtol=2e-2, atol=0.1)
+    order = np.repeat(np.arange(3), 32).astype(np.int32)
+    order = rng.permutation(order)
+    case("nbits4_groups", "MatMulNBits", MS, [("A", f32(3, 96)), ("B", b), ("S", s), ("Z", None), ("G", order)], 1, attrs, "BSG", atol=5e-3)
+    a, z = f32(3, 96), u8(24, 2)  # ONNX Runtime 1.32 leaves zero points out where there are groups
+    nibbles = lambda v: np.stack([v & 15, v >> 4], -1).reshape(24, -1)
+    y = a @ ((nibbles(b) - nibbles(z)[:, order].astype(np.float32)) * s[:, order]).T
+    case("nbits4_groups_zeros", "MatMulNBits", MS, [("A", a), ("B", b), ("S", s), ("Z", z), ("G", order)], 1, attrs, "BSZG", atol=5e-3, want=[y])
+    case("nbits4_accuracy1", "MatMulNBits", MS, [("A", f32(3, 96)), ("B", b), ("S", s)], 1, dict(accuracy_level=1, **attrs), "BS", atol=5e-3)
+    a, none = f32(2, 3, 96), np.zeros((24, 3, 0), np.uint8)
+    case("nbits4_omitted", "MatMulNBits", MS, [("A", a), ("B", none), ("S", s), ("Z", None), ("G", None), ("C", s[:, 0].copy())], 1, attrs, "BSC",
+         want=[np.broadcast_to(s[:, 0], (2, 3, 24)).copy()])
+
+
 def softmax(x):
     e = np.exp(x - x.max(-1, keepdims=True))
     return e / e.sum(-1, keepdims=True)
 
 
-def heads_attended(q, k, v):
-    """Attention of q [B,S,H,D], k and v [B,T,H,D] as [B,S,H*D]."""
-    p = softmax(np.einsum("bshd,bthd->bhst", q, k) / np.sqrt(q.shape[-1]))
+def heads_attended(q, k, v, mask=0):
+    """Attention of q [B,S,H,D], k and v [B,T,H,D] as [B,S,H*D]; mask: an addend [B,H,S,T]."""
+    p = softmax(np.einsum("bshd,bthd->bhst", q, k) / np.sqrt(q.shape[-1]) + mask)
     return np.einsum("bhst,bthd->bshd", p, v).reshape(*q.shape[:2], -1).astype(np.float32)
 
 
@@ -544,7 +722,7 @@ def ml_cases():
 def make_cases():
     global rng
     for make in (quantized_cases, attention_cases, moe_cases, tree_cases, ml_cases, norm_cases, rotary_cases, fused_cases,
-                 signed_cases, more_attention_cases):
+                 signed_cases, more_attention_cases, group_cases, window_cases, cache_cases, bits_cases):
         rng = np.random.default_rng(zlib.crc32(make.__name__.encode()))
         make()
 

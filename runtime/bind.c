@@ -263,6 +263,7 @@ sard_status *sd_bind_output(sard_session *s, uint32_t i, sard_tensor *given) {
   if (output_is_late(s, i)) {
     if (!s->late.slot[a->bufs[b].bytes] && s->dim[a->bufs[b].bytes]) // sizes that follow from data, their product does not
       return SD_ERR(UNSUPPORTED, "%s has %lld bytes whatever its shape is", what, (long long)s->dim[a->bufs[b].bytes]);
+    s->late.target[b] = a->io[at].kind ? NULL : given;
     return given ? check_type(s, at, given) : NULL;
   }
   if (given) {
@@ -298,7 +299,7 @@ sard_status *sd_bind_late_output(sard_session *s, uint32_t i, sard_tensor *given
   if (bytes != (int64_t)given->bytes || from->size < given->bytes)
     return SD_ERR(MODEL, "%s has %llu bytes, the model wrote %llu", what, (unsigned long long)given->bytes,
                   (unsigned long long)from->size);
-  if (bytes) memcpy(given->data, from->p, given->bytes);
+  if (bytes && from->p != given->data) memcpy(given->data, from->p, given->bytes);
   return NULL;
 }
 

@@ -14,7 +14,7 @@ sard_status *sd_host_element_size(const sd_host_tensor *t, size_t *out) {
 // ---- NonZero ----
 // A block of elements becomes a block of 0 and 1; tiles of rows count first, and write where the counts say.
 
-enum { STEP = 16, BLOCK = 256, TILE = 16384 };
+enum { STEP = 16, BLOCK = 256, TILE = 16384, PART_BYTES = 65536 };
 
 typedef struct nonzero {
   const sd_host_tensor *x;
@@ -136,24 +136,71 @@ sard_status *sd_host_nonzero(sd_host_call *c) {
 // ---- Compress ----
 
 typedef struct compress {
+  const sd_host_tensor *mask;
   const uint8_t *keep, *from;
   uint8_t *to;
   uint64_t row, len, kept, bytes; // items of a row of the operand, looked at, kept; bytes of an item
+  uint64_t part, parts;           // of a row: items of a tile, tiles
+  uint64_t *at;                   // kept items in front of each part, then all of them
 } compress;
 
-// A tile is a row. Items that stand side by side are copied at once.
-static void compress_rows(void *user, int worker, uint32_t begin, uint32_t end) {
-  const compress *z = user;
-  (void)worker;
-  for (uint32_t o = begin; o < end; o++) {
-    uint8_t *to = z->to + o * z->kept * z->bytes;
-    for (uint64_t i = 0; i < z->len;) {
-      uint64_t n = 0;
-      while (i + n < z->len && z->keep[i + n]) n++;
-      memcpy(to, z->from + (o * z->row + i) * z->bytes, n * z->bytes);
-      to += n * z->bytes, i += n + 1;
+static uint64_t part_end(const compress *z, uint64_t part) { return (part + 1) * z->part < z->len ? (part + 1) * z->part : z->len; }
+
+// Where each part of a row writes.
+static void count_kept(compress *z) {
+  uint8_t mark[BLOCK];
+  for (uint64_t p = 0; p < z->parts; p++) {
+    z->at[p] = z->kept;
+    for (uint64_t i = p * z->part, end = part_end(z, p), n; i < end; i += n) {
+      n = end - i < BLOCK ? end - i : BLOCK;
+      make_marks(z->mask, i, n, mark);
+      z->kept += count_marks(mark, n);
     }
   }
+  z->at[z->parts] = z->kept;
+}
+
+// The n kept ones of small items, without branches that data decides. What is not kept is written over by the next one.
+static inline __attribute__((always_inline)) void pack_items(const uint8_t *keep, const uint8_t *from, uint64_t n, size_t size, uint8_t *to) {
+  for (uint64_t i = 0, k = 0; k < n; i++) {
+    memcpy(to + k * size, from + i * size, size);
+    k += keep[i] != 0;
+  }
+}
+
+// Items that stand side by side are copied at once.
+static void copy_runs(const compress *z, const uint8_t *from, uint64_t i, uint64_t end, uint8_t *to) {
+  while (i < end) {
+    uint64_t n = 0;
+    while (i + n < end && z->keep[i + n]) n++;
+    memcpy(to, from + i * z->bytes, n * z->bytes);
+    to += n * z->bytes, i += n + 1;
+  }
+}
+
+// A tile is a part of a row.
+static void compress_tiles(void *user, int worker, uint32_t begin, uint32_t end) {
+  const compress *z = user;
+  (void)worker;
+  for (uint32_t t = begin; t < end; t++) {
+    uint64_t o = t / z->parts, p = t % z->parts, i = p * z->part, n = z->at[p + 1] - z->at[p];
+    const uint8_t *from = z->from + o * z->row * z->bytes;
+    uint8_t *to = z->to + (o * z->kept + z->at[p]) * z->bytes;
+    if (z->bytes == 4) pack_items(z->keep + i, from + i * 4, n, 4, to);
+    else if (z->bytes == 8) pack_items(z->keep + i, from + i * 8, n, 8, to);
+    else copy_runs(z, from, i, part_end(z, p), to);
+  }
+}
+
+static sard_status *compress_all(sd_host_call *c, compress *z, int64_t *kept, const int64_t *dims, uint64_t outer) {
+  uint64_t tiles;
+  count_kept(z);
+  *kept = (int64_t)z->kept;
+  SD_TRY(c->make(c, 0, dims));
+  if (!sd_ck_mul(outer, z->parts, &tiles) || tiles > UINT32_MAX) return SD_ERR(UNSUPPORTED, "%llu rows", (unsigned long long)outer);
+  z->to = c->out[0].data;
+  if (z->kept && z->bytes && c->out[0].dtype) sd_host_tiles(c, compress_tiles, z, (uint32_t)tiles);
+  return NULL;
 }
 
 sard_status *sd_host_compress(sd_host_call *c) {
@@ -161,7 +208,7 @@ sard_status *sd_host_compress(sd_host_call *c) {
   bool flat = c->param[0] == SD_HOST_ABSENT;
   int axis = flat ? 0 : (int)(c->param[0] < 0 ? c->param[0] + x->rank : c->param[0]);
   uint64_t outer = 1, inner = 1;
-  compress z = {.keep = mask->data, .from = x->data};
+  compress z = {.mask = mask, .keep = mask->data, .from = x->data};
   int64_t dims[SD_HOST_RANK];
   size_t size;
   SD_TRY(sd_host_element_size(x, &size));
@@ -172,13 +219,14 @@ sard_status *sd_host_compress(sd_host_call *c) {
   }
   z.len = z.row = flat ? x->count : (uint64_t)x->dims[axis];
   if (mask->count < z.len) z.len = mask->count; // what the condition does not reach is left out
-  for (uint64_t i = 0; i < z.len; i++) z.kept += z.keep[i] != 0;
-  dims[flat ? 0 : axis] = (int64_t)z.kept;
-  SD_TRY(c->make(c, 0, dims));
-  if (outer > UINT32_MAX) return SD_ERR(UNSUPPORTED, "%llu rows", (unsigned long long)outer);
-  z.to = c->out[0].data, z.bytes = inner * size;
-  if (z.kept && c->out[0].dtype) sd_host_tiles(c, compress_rows, &z, (uint32_t)outer);
-  return NULL;
+  z.bytes = inner * size;
+  z.part = z.bytes < PART_BYTES ? PART_BYTES / (z.bytes + !z.bytes) : 1;
+  z.parts = z.len / z.part + (z.len % z.part != 0);
+  z.at = sd_calloc(z.parts + 1, sizeof *z.at);
+  if (!z.at) return SD_ERR(NOMEM, "out of memory for %llu items", (unsigned long long)z.len);
+  sard_status *st = compress_all(c, &z, &dims[flat ? 0 : axis], dims, outer);
+  sd_free(z.at);
+  return st;
 }
 
 // ---- sard.ReshapeDims: allowzero, then the dims of the operand ----

@@ -55,8 +55,10 @@ static void float_block(const int32_t *restrict x, int32_t *restrict key) {
 
 void sd_host_high_keys(sd_dtype t, const void *data, uint64_t from, uint64_t n, int32_t *key) {
   uint64_t i = 0;
-  if (t == SD_F32)
+  if (t == SD_F32) {
     for (; i + BLOCK <= n; i += BLOCK) float_block((const int32_t *)data + from + i, key + i);
+    for (; i < n; i++) key[i] = bits_key(((const int32_t *)data)[from + i]);
+  }
   if (t == SD_I32) {
     memcpy(key, (const int32_t *)data + from, n * sizeof *key);
     return;

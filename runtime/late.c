@@ -94,7 +94,8 @@ sard_status *sd_late_init(sard_session *s) {
   l->bufs = sd_calloc(a->n_bufs, sizeof *l->bufs);
   l->block = sd_calloc(a->n_bufs, sizeof *l->block);
   l->free = sd_calloc(a->n_bufs, sizeof *l->free);
-  if (!l->slot || !l->step || !l->known || !l->given || !l->giver || !l->slot_first || !l->check_first || !l->bufs || !l->block || !l->free)
+  l->target = sd_calloc(a->n_bufs, sizeof *l->target);
+  if (!l->slot || !l->step || !l->known || !l->given || !l->giver || !l->slot_first || !l->check_first || !l->bufs || !l->block || !l->free || !l->target)
     return no_memory();
   uint64_t symbols = 0;
   for (uint32_t i = 0; i < a->n_syms; i++) symbols += late_symbol(a, i);
@@ -115,7 +116,7 @@ sard_status *sd_late_init(sard_session *s) {
 void sd_late_free(sard_session *s) {
   sd_late *l = &s->late;
   sd_late_reset(s);
-  void *tables[] = {l->slot, l->step, l->known, l->given, l->giver, l->slot_first, l->slots, l->check_first, l->checks, l->bufs, l->block, l->free};
+  void *tables[] = {l->slot, l->step, l->known, l->given, l->giver, l->slot_first, l->slots, l->check_first, l->checks, l->bufs, l->block, l->free, l->target};
   for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) sd_free(tables[i]);
 }
 
@@ -202,6 +203,7 @@ void sd_late_reset(sard_session *s) {
 // Gives the block of a buffer to those that wait. Their list has room for one of each buffer: what is more goes.
 static void give_back(const sard_session *s, sd_late *l, uint32_t buf) {
   sd_block *b = &l->block[buf];
+  if (b->lent) b->p = NULL; // the caller's
   if (b->p && l->n_free < s->model->art.n_bufs) {
     l->free[l->n_free++] = *b;
   } else if (b->p) {
@@ -234,7 +236,7 @@ static sard_status *take(sard_session *s, uint64_t size, sd_block *out) {
   for (uint32_t i = 0; i < l->n_free; i++)
     if (l->free[i].size >= size && l->free[i].size / 8 <= size && (best == l->n_free || l->free[i].size < l->free[best].size)) best = i;
   if (best < l->n_free) {
-    *out = (sd_block){l->free[best].p, l->free[best].size, 0, 0};
+    *out = (sd_block){.p = l->free[best].p, .size = l->free[best].size};
     l->free[best] = l->free[--l->n_free];
     return NULL;
   }
@@ -246,7 +248,7 @@ static sard_status *take(sard_session *s, uint64_t size, sd_block *out) {
   }
   out->p = sd_alloc_aligned(size);
   if (!out->p) return SD_ERR(NOMEM, "out of memory: %llu bytes for a buffer whose size depends on data", (unsigned long long)size);
-  out->size = size, out->used = 0, out->spare = 0;
+  *out = (sd_block){.p = out->p, .size = size};
   l->bytes += size;
   return NULL;
 }
@@ -272,6 +274,13 @@ sard_status *sd_late_place(sard_session *s, uint32_t buf) {
   int64_t bytes = 0;
   SD_TRY(sd_late_value(s, a->bufs[buf].bytes, &bytes));
   if (bytes < 0) return SD_ERR(MODEL, "with this data a buffer would have %lld bytes", (long long)bytes);
+  sd_block *b = &s->late.block[buf];
+  const sard_tensor *target = s->late.target[buf];
+  if (!b->p && target && bytes && target->bytes == (uint64_t)bytes) *b = (sd_block){.p = target->data, .size = target->bytes, .lent = true};
+  if (b->lent && (uint64_t)bytes <= b->size) { // without the room behind it that other blocks have
+    s->buf[buf] = b->p;
+    return NULL;
+  }
   return sd_late_grow(s, buf, (uint64_t)bytes);
 }
 

@@ -6,7 +6,8 @@
 typedef struct sard_session sard_session;
 
 // A block of memory of a late buffer; `used`: bytes that APPEND steps have filled, `spare`: bits of the last one that are free.
-typedef struct sd_block { void *p; uint64_t size, used; unsigned spare; } sd_block;
+// `lent`: it is the memory of an output tensor that the caller gave.
+typedef struct sd_block { void *p; uint64_t size, used; unsigned spare; bool lent; } sd_block;
 
 typedef struct sd_late {
   uint8_t *slot;         // per slot: late
@@ -18,6 +19,7 @@ typedef struct sd_late {
   uint32_t *check_first, *checks; // the same for checks
   uint32_t *bufs, n_bufs;         // late buffers
   sd_block *block;       // per buffer: what it has now
+  sard_tensor **target;  // per buffer: the tensor that the caller gave for it in the run at hand, or NULL
   sd_block *free;        // blocks that wait for a buffer
   uint32_t n_free;
   uint64_t bytes;        // of all blocks
@@ -40,7 +42,7 @@ void sd_late_forget_steps(sard_session *s, uint32_t from, uint32_t to);
 void sd_late_forget(sard_session *s, uint32_t symbol);
 // The value of a slot; SARD_E_MODEL when it has none yet.
 sard_status *sd_late_value(const sard_session *s, uint32_t slot, int64_t *out);
-// Memory for a late buffer at its present size (what it holds is lost when it has to move).
+// Memory for a late buffer at its present size (what it holds is lost when it has to move): that of its target where it fits.
 sard_status *sd_late_place(sard_session *s, uint32_t buf);
 // Memory for `size` bytes; what the buffer holds is kept.
 sard_status *sd_late_grow(sard_session *s, uint32_t buf, uint64_t size);

@@ -135,6 +135,8 @@ static void topk(sd_pool *pool) {
   for (uint32_t kinds = 1; kinds < 100000; kinds = kinds * 17 + 1) { // long rows, ranked in parts
     rank_one(SD_F32, 1, 200001, 1, 7, true, kinds, pool);
     rank_one(SD_F32, 2, 140000, 1, 200, false, kinds, pool);
+    rank_one(SD_F32, 3, 5000, 2, 100, kinds % 2, kinds, pool);
+    rank_one(SD_F32, 2, 1100, 1, 256, kinds % 2, kinds, pool);
     rank_one(SD_I64, 1, 131072, 1, 40, true, kinds, pool);
   }
   rank_one(SD_F32, 0, 4, 3, 2, true, 4, pool);
@@ -156,6 +158,27 @@ static void topk_of_sorted(sd_pool *pool) {
       CHECK(row_is_ranked(&f, 0, 0, N, (uint64_t)k, 1, true));
       drop_outputs(&f);
     }
+}
+
+// Rows in which fewer than k are numbers, or all of them are infinite: what k of the row reach is NaN or an infinity.
+static void topk_of_few_numbers(sd_pool *pool) {
+  enum { N = 70000 };
+  static float x[N];
+  static const float fill[] = {NAN, INFINITY, -INFINITY, 0};
+  for (int f = 0; f < 4; f++)
+    for (int numbers = 0; numbers <= 60; numbers += 12)
+      for (int long_row = 0; long_row < 2; long_row++)
+        for (int largest = 0; largest < 2; largest++) {
+          fixture c = {.out = {{.dtype = SD_F32, .rank = 1}, {.dtype = SD_I64, .rank = 1}}};
+          int64_t n = long_row ? N : 700, one = 1, k = 40, param[3] = {0, largest, 1};
+          for (int i = 0; i < N; i++) x[i] = fill[f];
+          for (int i = 0; i < numbers; i++) x[rnd((uint32_t)n)] = (float)rnd(9) - 4;
+          set_in(&c, 0, SD_F32, 1, &n, x);
+          set_in(&c, 1, SD_I64, 1, &one, &k);
+          CHECK_OK(call(&c, "TopK", 2, 2, param, 3, pool));
+          CHECK(row_is_ranked(&c, 0, 0, (uint64_t)n, (uint64_t)k, 1, largest));
+          drop_outputs(&c);
+        }
 }
 
 // ---- NonZero, Compress ----
@@ -220,6 +243,31 @@ static void compress(sd_pool *pool) {
     CHECK(bad == 0 && f.out[0].dims[flat ? 0 : 1] * (flat ? 1 : 3) == kept);
     drop_outputs(&f);
   }
+}
+
+// Parts of long rows, of items of all sizes that are copied in ways of their own.
+static void compress_long(sd_pool *pool) {
+  enum { N = 60000 };
+  static uint8_t x[3 * N * 8], keep[N];
+  static const sd_dtype type[] = {SD_U8, SD_U16, SD_F32, SD_I64};
+  for (size_t i = 0; i < sizeof x; i++) x[i] = (uint8_t)rnd(256);
+  for (int t = 0; t < 4; t++)
+    for (int share = 1; share <= 9; share += 4)
+      for (int outer = 1; outer <= 3; outer += 2) {
+        fixture f = {.out = {{.dtype = type[t], .rank = 2}}};
+        int64_t dims[2] = {outer, N}, n = N - 7, param[1] = {1};
+        uint64_t size = (uint64_t)sd_dtype_bits(type[t]) / 8, bad = 0, kept = 0;
+        for (int i = 0; i < N; i++) keep[i] = rnd(10) < (uint32_t)share;
+        set_in(&f, 0, type[t], 2, dims, x);
+        set_in(&f, 1, SD_BOOL, 1, &n, keep);
+        CHECK_OK(call(&f, "Compress", 2, 1, param, 1, pool));
+        const uint8_t *y = f.out[0].data;
+        for (uint64_t o = 0; o < (uint64_t)outer; o++)
+          for (uint64_t i = 0; i < N - 7; i++)
+            if (keep[i]) bad += memcmp(y + kept++ * size, x + (o * N + i) * size, size) != 0;
+        CHECK(bad == 0 && f.out[0].count == kept);
+        drop_outputs(&f);
+      }
 }
 
 // ---- Unique ----
@@ -383,9 +431,11 @@ static void all_functions(void) {
     if (pool) sd_pool_enter(pool);
     topk(pool);
     topk_of_sorted(pool);
+    topk_of_few_numbers(pool);
     nonzero(pool);
     nonzero_of_scalar(pool);
     compress(pool);
+    compress_long(pool);
     nms(pool);
     find(pool);
     if (pool) sd_pool_leave(pool);

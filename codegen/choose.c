@@ -5,6 +5,7 @@
 #include "codegen/choose.h"
 
 #include "codegen/access.h"
+#include "codegen/stash.h"
 #include "runtime/base/alloc.h"
 
 #define TILE_FLOPS     100000    // least work of a grid tile of a contraction, operations
@@ -314,6 +315,8 @@ static void grid_contraction(choice *c, const sd_expr *r, sd_axis *jo, sd_axis *
     want = ceil_div(want, grid_axis(c, a, want, a->unroll > 1 ? a->unroll : 1));
   }
   if (!by_cols && jo && want > 1) grid_axis(c, jo, want, 1);
+  sd_axis *ji = c->n->axes[c->n->n_axes - 1];
+  if (!jo && want > 1 && ji->vec > 0) grid_axis(c, ji, want, (int64_t)ji->vec * c->lanes);
 }
 
 // A reduction of one operand over many elements, not over a window.
@@ -338,6 +341,16 @@ static void schedule_shared(choice *c, int j) {
   ja->vec = (int32_t)sd_min_i64(vectors, 4);
   if (to < j) move_axis(n, j, to);
   if (c->grid) grid_outer(c, sd_min_i64((int64_t)(nest_points(c) * 4 / TILE_ELEMS), MAX_TILES));
+}
+
+// Taps of a window side by side, without loops. Those of a maximum are shared by the rows that overlap (cpu/emit_reduce.c).
+static void unroll_window(const choice *c, const sd_expr *r) {
+  int64_t taps = 1, v, most = r->rop == SD_R_MAX || r->rop == SD_R_MIN ? 25 : 9;
+  for (int x = (int)r->n_axes - 1; x >= 0; x--) {
+    if (!sd_dim_is_const(c->k->dims, r->axes[x]->extent, &v) || taps * v > most) break;
+    r->axes[x]->unroll = 0;
+    taps *= v;
+  }
 }
 
 // Matrix product, convolution, depthwise: register tile over (u, j).
@@ -372,13 +385,7 @@ static sard_status *schedule_contraction(choice *c, sd_expr *r, int j, bool *out
         for (int m = 7; m >= 3; m--)
           if (e % m == 0) { t.mr = m; break; }
     }
-    int64_t taps = 1;
-    for (int x = (int)r->n_axes - 1; x >= 0; x--) {
-      int64_t v;
-      if (!sd_dim_is_const(k->dims, r->axes[x]->extent, &v) || taps * v > 9) break;
-      r->axes[x]->unroll = 0;
-      taps *= v;
-    }
+    unroll_window(c, r);
   }
   double flops = 2 * nest_points(c) * reduce_work(c);
   uint32_t moves = vector_operand_axes(c, r, j);
@@ -442,6 +449,27 @@ static bool short_reductions(const choice *c) {
   return true;
 }
 
+// Positions that are computed along the vector axis (Resize, Gather) serve several iterations of the next axis that they do
+// not depend on.
+static void share_indices(choice *c) {
+  sd_axis *v = c->n->axes[c->vaxis], *next = NULL;
+  bool computed = false;
+  for (int i = (int)c->n->n_axes - 1; i >= 0 && !next; i--)
+    if (i != c->vaxis && guess(c, c->n->axes[i]) > 1) next = c->n->axes[i];
+  if (!next || c->reductions.len || next->limit) return;
+  for (uint32_t l = 0; l < c->loads.len; l++) {
+    const sd_expr *offset = c->loads.at[l].load->a[0];
+    if (sd_access_stride(c->k, offset, v) != SD_STRIDE_OPAQUE) continue;
+    computed = true;
+    for (uint32_t t = 0; t < offset->n; t++)
+      if (sd_x_uses_axis(offset->a[t], v) && sd_x_uses_axis(offset->a[t], next)) return;
+  }
+  int64_t e = guess(c, next), most = sd_min_i64(e, 8), u = most;
+  if (!computed) return;
+  while (known(c, next) && u > most / 2 && e % u) u--;
+  next->unroll = (int32_t)(u > most / 2 ? u : most);
+}
+
 static void schedule_map(choice *c) {
   sd_nest *n = c->n;
   if (c->vaxis >= 0) {
@@ -455,6 +483,7 @@ static void schedule_map(choice *c) {
     if (turned >= 0 && e >= 2 && e <= 4 && known(c, v) && sd_x_coef(c->k, n->stores.at[0].offset, n->axes[turned], &apart) &&
         sd_dim_is(c->k->dims, apart, e)) // few channels of pixels: vectors of pixels, put together when stored
       v->vec = 0, v->unroll = (int32_t)e, n->axes[turned]->vec = 1;
+    if (v->vec > 0 && turned < 0) share_indices(c);
   }
 }
 
@@ -473,6 +502,8 @@ static sard_status *schedule_nest(choice *c) {
     along |= sd_x_uses_axis(c->reductions.at[i].expr, n->axes[c->vaxis]);
   if (!done) {
     if (!along || short_reductions(c)) schedule_map(c);
+    for (uint32_t i = 0; i < c->reductions.len && along && c->vaxis >= 0 && n->axes[c->vaxis]->vec > 0; i++)
+      if (!c->reductions.at[i].parent) unroll_window(c, c->reductions.at[i].expr);
     schedule_row_reductions(c);
     double work = nest_points(c) * (along ? reduce_work(c) + 1 : 1);
     if (!along && c->reductions.len) { // each row costs at least its reduction
@@ -500,5 +531,6 @@ static sard_status *schedule_items(sd_kernel *k, sd_items *items, const sd_isa *
 
 sard_status *sd_choose(sd_kernel *k, const sd_isa *isa, int opt, sd_arena *a, sd_packs *packs) {
   if (opt <= 0) return NULL;
+  SD_TRY(sd_stash(k, isa->vector_bytes / 4, a));
   return schedule_items(k, &k->items, isa, k->items.len == 1, a, packs);
 }

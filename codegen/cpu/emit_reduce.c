@@ -1,5 +1,7 @@
 // Reductions inside a register tile: accumulators for all coordinates at once, loops over the reduction axes, versions
 // of the loops for guards that hold everywhere or nowhere, and reductions spread over vector lanes.
+#include <string.h>
+
 #include "codegen/cpu/emit.h"
 
 #define MAX_GUARDS 12
@@ -29,13 +31,14 @@ static sd_ll identity(sd_emit *E, const sd_expr *e, bool lanes) {
   return sd_emit_splat_i(t, (int64_t)(e->rop == SD_R_MAX ? low : low - 1));
 }
 
+// Minima and maxima look for NaN in v: where several results have it, the test is shared and stands beside their chains.
 static sd_ll combine(sd_emit *E, const sd_expr *e, sd_ll acc, sd_ll v) {
   bool f = sd_dtype_is_float(e->dtype);
   switch (e->rop) {
   case SD_R_SUM: return f ? LLVMBuildFAdd(E->b, acc, v, "") : LLVMBuildAdd(E->b, acc, v, "");
   case SD_R_PROD: return f ? LLVMBuildFMul(E->b, acc, v, "") : LLVMBuildMul(E->b, acc, v, "");
-  case SD_R_MAX: return sd_emit_minmax(E, e->dtype, true, acc, v);
-  default: return sd_emit_minmax(E, e->dtype, false, acc, v);
+  case SD_R_MAX: return sd_emit_minmax(E, e->dtype, true, v, acc);
+  default: return sd_emit_minmax(E, e->dtype, false, v, acc);
   }
 }
 
@@ -49,7 +52,8 @@ static void accumulate_one(sd_emit *E, reduction *R, bool lanes) {
     if (LLVMIsNull(y)) return;
     r = sd_emit_fma(E, x, y, *acc);
   } else {
-    r = combine(E, R->e, *acc, sd_emit_value_lanes(E, b, lanes));
+    sd_ll v = sd_emit_value_lanes(E, b, lanes);
+    r = *acc ? combine(E, R->e, *acc, v) : v;
   }
   if (R->vaxis && E->lane.mask) r = LLVMBuildSelect(E->b, E->lane.mask, r, *acc, "");
   *acc = r;
@@ -209,6 +213,21 @@ static void copies(sd_emit *E, reduction *R, uint32_t i, sd_ll base, int64_t n) 
   }
 }
 
+// The innermost axis of a window is reduced by itself first, which changes no bit of a minimum or maximum: windows that
+// overlap across it share these parts (LLVM finds equal ones).
+static void part_copies(sd_emit *E, reduction *R, uint32_t i, int64_t n) {
+  sd_ll *acc = SD_NEW_ARRAY(E->a, sd_ll, R->acc.n);
+  memcpy(acc, R->acc.v, R->acc.n * sizeof *acc);
+  memset(R->acc.v, 0, R->acc.n * sizeof *acc);
+  copies(E, R, i, NULL, n);
+  for (uint32_t k = 0; k < R->acc.n; k++) R->acc.v[k] = R->acc.v[k] ? combine(E, R->e, acc[k], R->acc.v[k]) : acc[k];
+}
+
+static bool parts(const reduction *R, uint32_t i, int64_t n) {
+  bool order = R->e->rop == SD_R_MAX || R->e->rop == SD_R_MIN;
+  return order && i > 0 && i == R->e->n_axes - 1 && n > 1 && !R->vaxis;
+}
+
 static void loop(sd_emit *E, reduction *R, uint32_t i, sd_ll lo, sd_ll last, int64_t step, bool sure, sd_ll *end) {
   sd_emit_loop l;
   const sd_axis *a = R->e->axes[i];
@@ -228,7 +247,8 @@ static void scalar_axis(sd_emit *E, reduction *R, uint32_t i) {
   sd_ll end = sd_emit_axis_end(E, a), x = sd_emit_i64(E, 0);
   int64_t n, u = a->unroll > 1 ? a->unroll : 1;
   if (full_unroll(E, a, &n)) {
-    copies(E, R, i, NULL, n);
+    if (parts(R, i, n)) part_copies(E, R, i, n);
+    else copies(E, R, i, NULL, n);
     return;
   }
   if (u > SD_MAX_UNROLL) u = SD_MAX_UNROLL;

@@ -46,11 +46,12 @@ sard_status *sd_files_can_write(const char *path) {
   char probe[4096];
   if ((size_t)snprintf(probe, sizeof probe, "%s.tmp.%ld.probe", path, (long)getpid()) >= sizeof probe)
     return SD_ERR(IO, "cannot write '%s': the path is too long", path);
+  sd_stop_hold(); // an interrupt in between would leave it behind
   int fd = open(probe, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  if (fd < 0) return sd_status_errno("cannot write", path);
-  close(fd);
-  unlink(probe);
-  return NULL;
+  sard_status *failed = fd < 0 ? sd_status_errno("cannot write", path) : NULL;
+  if (!failed) close(fd), unlink(probe);
+  sd_stop_release();
+  return failed;
 }
 
 sard_status *sd_files_write(const char *path, const char *text, size_t n) {

@@ -3,6 +3,7 @@
 
 #include "codegen/access.h"
 #include "codegen/choose.h"
+#include "codegen/cuda/cuda.h"
 #include "codegen/gen.h"
 #include "runtime/base/alloc.h"
 #include "runtime/base/hash.h"
@@ -78,7 +79,21 @@ static sard_status *kernel_text(const sd_kernel *k, sd_arena *a, const char **ou
 }
 
 // Hands the texts of a kernel to the caller of the compiler, with the node that first needed it.
-static sard_status *show_kernel(const sd_gen *g, const sd_node *n, const sd_unit *u, const char *lowered, sd_arena *scratch) {
+static sard_status *show_cuda(const sd_gen *g, const sd_node *n, const char *symbol, sd_arena *scratch) {
+  sd_cuda_source s;
+  sd_str text = {0};
+  SD_TRY(sd_cuda_node_source(scratch, g->m, n, symbol, NULL, &s));
+  sd_strf(&text, "// %s: %s '%s'\n// blocks ", symbol, n->op->name, n->name);
+  sd_dim_print(g->m->dims, s.blocks, &text);
+  for (uint32_t i = 0; i < s.n_dims; i++) sd_strf(&text, "; d%u = ", i), sd_dim_print(g->m->dims, s.dims[i], &text);
+  if (!sd_dim_is(g->m->dims, s.scratch, 0)) sd_str_put(&text, "; scratch "), sd_dim_print(g->m->dims, s.scratch, &text);
+  sd_strf(&text, "\n%s", s.text);
+  const char *all = sd_arena_keep(scratch, sd_str_take(&text));
+  return g->o->kernel_fn(g->o->kernel_user, "cuda", all);
+}
+
+static sard_status *show_kernel(sd_gen *g, const sd_node *n, const sd_unit *u, const char *lowered, sd_arena *scratch) {
+  if (g->o->show_cuda) return show_cuda(g, n, u->symbol, scratch);
   const char *head = sd_arena_printf(scratch, "# %s: %s '%s'\n", u->symbol, n->op->name, n->name);
   SD_TRY(g->o->kernel_fn(g->o->kernel_user, "lower", sd_arena_printf(scratch, "%s%s", head, lowered)));
   return g->o->kernel_fn(g->o->kernel_user, "kernels", sd_arena_printf(scratch, "%s%s", head, u->text));

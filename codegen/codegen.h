@@ -51,9 +51,11 @@ typedef struct sd_codegen_options {
   int opt;              // 0..3
   int threads;          // compiler threads
   bool keep_ir;         // final graph text into the artifact
-  // NULL, or called for each different kernel with its text as lowered (stage "lower") and as scheduled ("kernels").
+  // NULL, or called for each different kernel with its text as lowered (stage "lower") and as scheduled ("kernels"), or,
+  // with show_cuda, as CUDA C ("cuda").
   sard_status *(*kernel_fn)(void *user, const char *stage, const char *text);
   void *kernel_user;
+  bool show_cuda;
 } sd_codegen_options;
 typedef struct sd_codegen_stats {
   uint32_t kernels, unique_kernels, steps;

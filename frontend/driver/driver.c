@@ -174,7 +174,11 @@ typedef struct hook_state { const sd_driver_options *o; sd_driver_report *r; sd_
 
 static bool dumps(const sd_driver_options *o, const char *pass) { return o->dump && (strcmp(o->dump, "all") == 0 || strcmp(o->dump, pass) == 0); }
 
-static bool dumps_kernels(const sd_driver_options *o) { return o->dump && (strcmp(o->dump, "lower") == 0 || strcmp(o->dump, "kernels") == 0); }
+static bool dumps_cuda(const sd_driver_options *o) { return o->dump && strcmp(o->dump, "cuda") == 0; }
+
+static bool dumps_kernels(const sd_driver_options *o) {
+  return o->dump && (strcmp(o->dump, "lower") == 0 || strcmp(o->dump, "kernels") == 0 || dumps_cuda(o));
+}
 
 static sard_status *dump_text(const sd_driver_options *o, const char *pass, const sd_str *s) {
   char path[4096];
@@ -301,7 +305,7 @@ static sard_status *generate_fn(sd_module *m, const void *arg) {
   SD_TRY(sd_driver_target(p->o->target, &isa));
   c->report.isa = isa->name;
   sd_codegen_options co = {.isa = isa, .opt = p->o->opt, .threads = p->o->threads ? p->o->threads : sd_cpu_count(), .keep_ir = p->o->keep_ir};
-  if (dumps_kernels(p->o)) co.kernel_fn = take_kernel, co.kernel_user = (void *)arg;
+  if (dumps_kernels(p->o)) co.kernel_fn = take_kernel, co.kernel_user = (void *)arg, co.show_cuda = dumps_cuda(p->o);
   SD_TRY(sd_codegen(c->arena, m, &co, &c->pieces, &c->n_pieces, &c->report.code));
   return dumps_kernels(p->o) && p->kernels->p ? dump_text(p->o, p->o->dump, p->kernels) : NULL;
 }

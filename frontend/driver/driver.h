@@ -20,8 +20,8 @@ typedef struct sd_driver_options {
   int threads;                // of the compiler, 0 = all
   bool keep_ir;
   bool verify;                // verify the module after every pass
-  // Pass name or "all": the module after it goes to dump_dir or through dump_fn; "lower", "kernels": the kernels as
-  // lowered, as scheduled.
+  // Pass name or "all": the module after it goes to dump_dir or through dump_fn; "lower", "kernels", "cuda": the kernels as
+  // lowered, as scheduled, in CUDA C.
   const char *dump;
   const char *dump_dir;
   const char *from, *stop_after; // pass names, NULL = from the first, to the last

@@ -16,21 +16,8 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
-onnx=1.23.2 # whose cases the lists are about
-venv=build/onnx-venv cases=build/onnx-cases done=build/onnx-cases.done results=build/onnx-results.tsv
-stamp="$onnx $(cksum <tests/onnx/make_cases.py)"
-
-install() { python3 -m venv $venv && $venv/bin/pip install -q "onnx==$onnx"; }
-if [ "$(cat $done 2>/dev/null)" != "$stamp" ]; then
-  if ! $venv/bin/python -c "import onnx; assert onnx.__version__ == '$onnx'" 2>/dev/null &&
-    ! install >build/onnx-venv.log 2>&1 && ! { sard_install python3-venv && install; } >>build/onnx-venv.log 2>&1; then
-    echo "the Python package onnx cannot be installed here: ONNX's cases are left out"
-    echo "0 passed, 0 failed"
-    exit 0
-  fi
-  rm -rf $cases && mkdir -p $cases
-  $venv/bin/python tests/onnx/make_cases.py $cases >build/onnx-cases.log 2>&1 && echo "$stamp" >$done
-fi
+results=build/onnx-results.tsv
+. tests/onnx/cases.sh
 
 passed=0 failed=0
 # counted COMMAND...: shows its failures, adds the counts of its last line "N passed, M failed"

@@ -1,0 +1,41 @@
+// Schedules of kernels for GPUs: who computes which point. The kernel itself stays as lowered; the schedule
+// stands beside it.
+#pragma once
+#include "ir/tile.h"
+
+typedef enum sd_cuda_form {
+  SD_CUDA_POINTS, // a thread for each point; reductions are loops of the thread
+  SD_CUDA_ROWS,   // the threads of a group (warp or block) share the reductions of a row, then the points of
+                  // the row
+  SD_CUDA_TILES,  // a block computes bm x bn results of a sum of products from slices in shared memory
+  SD_CUDA_SERIAL, // one thread, in the order of the loops
+} sd_cuda_form;
+
+#define SD_CUDA_WARP 32
+
+typedef struct sd_cuda_nest {
+  const sd_nest *nest;
+  sd_cuda_form form;
+  // Axes in the order in which points are numbered, the last one runs over neighbouring threads. ROWS: the
+  // first `n_rows` are the rows. TILES: `n_rows` axes of the batch, then `n_m` that only the first factor
+  // moves with, then those of the second one.
+  const sd_axis *axes[SD_MAX_AXES];
+  uint32_t n_rows, n_m;
+  int group;          // ROWS: threads of a group, SD_CUDA_WARP or those of the block
+  const sd_expr *sum; // TILES: the reduction, whose body is a product
+  int bm, bn, bk;     // TILES: results of a block, length of a slice
+  int tm, tn;         // TILES: results of a thread
+  bool x_along_k,
+      y_along_k; // TILES: neighbouring threads load neighbouring elements of the slice, else of m or n
+} sd_cuda_nest;
+
+typedef struct sd_cuda_plan {
+  int threads; // of a block, a multiple of SD_CUDA_WARP
+  // The kernel is one nest whose points are spread over all blocks; else a block computes a point of the
+  // explicit grid, the items one after the other.
+  bool whole;
+  SD_VEC(sd_cuda_nest) nests; // in the order of the items, inside of loops too
+} sd_cuda_plan;
+
+// Chooses for all nests of k; the plan is made in `a`.
+sard_status *sd_choose_cuda(sd_kernel *k, sd_arena *a, sd_cuda_plan *out);

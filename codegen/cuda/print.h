@@ -1,0 +1,93 @@
+// Shared state of the CUDA printer: one sd_print per kernel, used by the print_*.c files only.
+//
+// Text is printed strictly forward. Each expression becomes a constant of C where it is first needed, and is
+// remembered until the block of C in which it stands closes. Reductions that a loop does not move with are
+// printed before the loop opens; everything else that does not move with it is left to the compiler of CUDA
+// C.
+#pragma once
+#include "codegen/cuda/cuda.h"
+
+#define SD_PRINT_DEPTH 1500 // nesting of expressions
+
+typedef struct sd_print_info {
+  uint64_t *axes;    // free axes, bit = axis id; NULL: not known yet
+  const char *name;  // of its value in the text, NULL: none
+  uint32_t seen;     // stamp of the last walk
+  uint32_t rw_stamp; // stamp of `rw`
+  bool rw;           // reads a buffer that the nest writes
+  uint8_t small;     // 0: not known yet, 1: computed in 32 bits, 2: not
+} sd_print_info;
+
+typedef struct sd_print_scope {
+  SD_VEC(uint32_t) kept;
+  bool braces;
+} sd_print_scope;
+
+typedef struct sd_print {
+  sd_kernel *k;
+  const sd_cuda_plan *plan;
+  sd_arena *a;
+  sard_status *error;
+  sd_str out, whole; // the body; the function
+  int indent;
+  uint32_t n_value, n_stamp, stamp, nest_stamp, words, next_nest;
+  sd_print_info *info; // by expression id
+  const char **axis;   // by axis id: its value in the text, NULL: not bound
+  SD_VEC(sd_print_scope) scopes;
+  uint32_t n_scope;
+  SD_VEC(sd_dim) dims;
+  const sd_nest *nest; // being printed
+  int group;           // > 0: threads that share the reductions printed now
+} sd_print;
+
+// ---- print_scope.c: lines, blocks, names, axes ----
+void sd_print_fail(sd_print *P, sard_status *st); // keeps the first
+__attribute__((format(printf, 2, 3))) void sd_print_line(sd_print *P, const char *fmt, ...);
+__attribute__((format(printf, 2, 3))) const char *sd_print_text(sd_print *P, const char *fmt,
+                                                                ...);                        // in the arena
+__attribute__((format(printf, 2, 3))) void sd_print_open(sd_print *P, const char *fmt, ...); // "head {"
+void sd_print_block(sd_print *P);                                                            // "{"
+void sd_print_close(sd_print *P);
+void sd_print_keep(sd_print *P, const sd_expr *e, const char *name);
+void sd_print_forget_written(sd_print *P);          // values that read what the nest writes
+bool sd_print_ready(sd_print *P, const sd_expr *e); // every axis below is bound
+bool sd_print_rw(sd_print *P, const sd_expr *e);
+const char *sd_print_dim(sd_print *P, sd_dim d);
+const char *sd_print_wide_dim(sd_print *P, sd_dim d);      // of type i64 whatever its size
+const char *sd_print_fresh(sd_print *P, const char *stem); // a new name
+// Binds `n` axes to the digits of `index`, the last one lowest. `small`: the index has 32 bits.
+void sd_print_bind_digits(sd_print *P, const sd_axis *const *axes, uint32_t n, const char *index, bool small);
+void sd_print_unbind(sd_print *P, const sd_axis *const *axes, uint32_t n);
+// Product of the extents as text, and whether it surely fits 31 bits.
+const char *sd_print_count(sd_print *P, const sd_axis *const *axes, uint32_t n, bool *out_small);
+// "a < limit && ..." for the axes that have limits; NULL when none has.
+const char *sd_print_limits(sd_print *P, const sd_axis *const *axes, uint32_t n);
+const char *sd_print_index_type(bool small);       // of indices that are never negative
+void sd_print_loop(sd_print *P, const sd_axis *a); // opens a loop over the axis, in order
+void sd_print_loop_end(sd_print *P, const sd_axis *a);
+
+// ---- print_expr.c ----
+const char *sd_print_ctype(sd_dtype t);   // C type of a compute type
+const char *sd_print_storage(sd_dtype t); // C type of an element in memory; of packed ones, of a byte
+bool sd_print_small(sd_print *P, const sd_expr *e); // an I64 that is computed in 32 bits
+const char *sd_print_value(sd_print *P, const sd_expr *e);
+void sd_print_reductions(sd_print *P, const sd_expr *e); // those below e that are ready
+void sd_print_store(sd_print *P, const sd_store *s);
+
+// ---- print_op.c ----
+const char *sd_print_const(sd_print *P, const sd_expr *e);
+const char *sd_print_op(sd_print *P, const sd_expr *e, const char *const *v); // v: values of the operands
+const char *sd_print_identity(sd_print *P, const sd_expr *e);                 // of a reduction
+const char *sd_print_combine(sd_print *P, const sd_expr *e, const char *x, const char *y);
+const char *sd_print_group_op(const sd_expr *e);                     // functor of the prelude
+const char *sd_print_widen(sd_print *P, sd_dtype t, const char *v);  // from storage
+const char *sd_print_narrow(sd_print *P, sd_dtype t, const char *v); // to storage
+
+// ---- print_nest.c, print_tiles.c ----
+void sd_print_whole(sd_print *P, const sd_cuda_nest *n); // points spread over all blocks
+void sd_print_in_block(sd_print *P,
+                       const sd_cuda_nest *n); // points spread over the threads of a block, then a barrier
+void sd_print_stores(sd_print *P);             // of P->nest, all axes bound
+void sd_print_tiles(sd_print *P, const sd_cuda_nest *n);
+sd_dim sd_print_tile_count(sd_print *P, const sd_cuda_nest *n);
+sd_dim sd_print_product(sd_print *P, const sd_axis *const *axes, uint32_t n);

@@ -1,0 +1,233 @@
+// Interprets a case node by node, and keeps for each node with a kernel what goes in and out.
+#include "tests/cuda/gather.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "codegen/codegen.h"
+#include "frontend/onnx/import.h"
+#include "ir/eval.h"
+#include "passes/pass.h"
+#include "runtime/base/alloc.h"
+#include "runtime/base/hash.h"
+#include "runtime/io/tensor_io.h"
+
+enum { MAX_TENSORS = 64, MAX_SYMBOLS = 256, MOST_BYTES = 1 << 20, SLACK = 64 };
+
+typedef struct symbol {
+  const char *name;
+  int64_t value;
+} symbol;
+typedef struct run {
+  gathered *g;
+  sd_module *m;
+  sd_evalue *values; // by value id; data owned
+  uint32_t n_values;
+  symbol symbols[MAX_SYMBOLS];
+  uint32_t n_symbols;
+  const char *folder, *file;
+} run;
+
+static void *grow(void *p, uint32_t n, size_t size) {
+  if (n & (n + 1)) return p; // room for the next power of two
+  p = realloc(p, (size_t)(2 * n + 2) * size);
+  if (!p) abort();
+  return p;
+}
+
+static void *copy(const void *from, uint64_t bytes) {
+  char *p = calloc(1, bytes + SLACK);
+  if (!p) abort();
+  if (bytes) memcpy(p, from, bytes);
+  return p;
+}
+
+// ---- symbols ----
+static bool symbol_value(void *user, const char *name, int64_t *v) {
+  const run *r = user;
+  for (uint32_t i = 0; i < r->n_symbols; i++)
+    if (!strcmp(r->symbols[i].name, name)) return *v = r->symbols[i].value, true;
+  return false;
+}
+
+static void learn_dims(run *r, const sd_value *v, const sd_evalue *e) {
+  for (int d = 0; d < v->rank && d < e->rank; d++) {
+    const sd_dimnode *n = sd_dim_get(r->m->dims, v->dims[d]);
+    uint32_t i = 0;
+    if (n->op != SD_DIM_SYM) continue;
+    while (i < r->n_symbols && strcmp(r->symbols[i].name, n->name)) i++;
+    if (i == MAX_SYMBOLS) continue;
+    r->symbols[i] = (symbol){n->name, e->dims[d]};
+    if (i == r->n_symbols) r->n_symbols++;
+  }
+}
+
+static void keep_value(run *r, const sd_value *v, const sd_evalue *e) {
+  if (!v || v->id >= r->n_values) return;
+  sd_evalue *to = &r->values[v->id];
+  learn_dims(r, v, e);
+  free(to->data);
+  *to = *e;
+  to->data = e->bytes <= MOST_BYTES && (e->data || !e->bytes) ? copy(e->data, e->bytes) : NULL;
+}
+
+// ---- kernels and launches ----
+static uint32_t kernel_of(gathered *g, const sd_cuda_source *s, const char *label) {
+  uint64_t h = sd_hash_bytes(s->text, strlen(s->text), 0);
+  for (uint32_t i = 0; i < g->n_kernels; i++)
+    if (g->kernels[i].hash == h) return i;
+  g->kernels = grow(g->kernels, g->n_kernels, sizeof *g->kernels);
+  bool waits = strstr(s->text, "__syncthreads") || strstr(s->text, "_reduce<");
+  g->kernels[g->n_kernels] = (gathered_kernel){strdup(s->text), h, !waits, s->threads, strdup(label), NULL};
+  return g->n_kernels++;
+}
+
+static bool bind_buf(run *r, const sd_node *n, const sd_evalue *outs, const sd_buf *b, gathered_buf *to) {
+  const sd_evalue *e = NULL;
+  int64_t count;
+  *to = (gathered_buf){.dtype = b->dtype, .out = b->kind == SD_BUF_OUT};
+  if (!sd_dim_eval(r->m->dims, b->count, symbol_value, r, &count) || count < 0) return false;
+  to->count = (uint64_t)count;
+  if (!sd_dtype_bytes(b->dtype, to->count, &to->bytes) || to->bytes > MOST_BYTES) return false;
+  const void *data = b->value->data ? b->value->data->data : NULL;
+  for (uint32_t i = 0; i < n->n_out && to->out; i++)
+    if (n->out[i] == b->value) e = &outs[i];
+  if (!to->out && !data && b->value->id < r->n_values) e = &r->values[b->value->id];
+  if (e) data = e->data;
+  if (!data && to->bytes && !to->out) return false;
+  to->data = data ? copy(data, to->bytes) : NULL; // an output that nobody uses has none
+  return true;
+}
+
+static bool add_launch(run *r, const sd_node *n, const sd_evalue *outs, const sd_kernel *k,
+                       const sd_cuda_source *s, const char *label) {
+  gathered *g = r->g;
+  gathered_launch l = {.label = strdup(label), .n_dims = (int)s->n_dims};
+  l.bufs = calloc(k->bufs.len + 1, sizeof *l.bufs), l.dims = calloc(s->n_dims + 1, sizeof *l.dims);
+  bool ok = l.bufs && l.dims && sd_dim_eval(r->m->dims, s->blocks, symbol_value, r, &l.blocks) &&
+            sd_dim_eval(r->m->dims, s->scratch, symbol_value, r, &l.scratch);
+  for (uint32_t i = 0; ok && i < s->n_dims; i++)
+    ok = sd_dim_eval(r->m->dims, s->dims[i], symbol_value, r, &l.dims[i]);
+  for (uint32_t i = 0; ok && i < k->bufs.len; i++)
+    if (k->bufs.at[i]->kind != SD_BUF_LOCAL) ok = bind_buf(r, n, outs, k->bufs.at[i], &l.bufs[l.n_bufs++]);
+  if (!ok || l.scratch > MOST_BYTES) { // what was copied stays: this is a test
+    g->left_out++;
+    return false;
+  }
+  l.kernel = kernel_of(g, s, label);
+  g->launches = grow(g->launches, g->n_launches, sizeof *g->launches);
+  g->launches[g->n_launches++] = l;
+  return true;
+}
+
+static sard_status *after_node(void *user, const sd_node *n, const sd_evalue *outs) {
+  run *r = user;
+  for (uint32_t i = 0; i < n->n_out; i++) // sizes of outputs may be new ones
+    if (n->out[i]) learn_dims(r, n->out[i], &outs[i]);
+  if (sd_codegen_runs(n) == SD_RUNS_KERNEL) {
+    sd_arena *a = sd_arena_new();
+    sd_kernel *k;
+    sd_cuda_source s;
+    char label[400];
+    snprintf(label, sizeof label, "%.200s/%.40s %s '%.80s'",
+             strrchr(r->folder, '/') ? strrchr(r->folder, '/') + 1 : r->folder, r->file, n->op->name,
+             n->name);
+    sard_status *st = sd_cuda_node_source(a, r->m, n, "sd_kernel", &k, &s);
+    if (!st) {
+      add_launch(r, n, outs, k, &s, label);
+    } else {
+      r->g->failed++;
+      printf("FAIL %s: %s\n", label, sard_status_text(st, SARD_TEXT_MESSAGE));
+      sard_status_free(st);
+    }
+    sd_arena_free(a);
+  }
+  for (uint32_t i = 0; i < n->n_out; i++)
+    if (n->out[i]) keep_value(r, n->out[i], &outs[i]);
+  return NULL;
+}
+
+// ---- cases ----
+typedef struct inputs {
+  int n;
+  char *names[MAX_TENSORS];
+  bool large;
+} inputs;
+
+static bool read_case(const char *folder, inputs *in) {
+  char path[4200], line[4096];
+  snprintf(path, sizeof path, "%s/case.txt", folder);
+  FILE *f = fopen(path, "r");
+  if (!f) return false;
+  if (!fgets(line, sizeof line, f)) line[0] = 0;
+  in->large = strstr(line, "large") != NULL;
+  while (in->n < MAX_TENSORS && fgets(line, sizeof line, f)) {
+    line[strcspn(line, "\n")] = 0;
+    in->names[in->n++] = strdup(line);
+  }
+  fclose(f);
+  return true;
+}
+
+static sard_status *read_inputs(run *r, sard_context *ctx, const inputs *in, sd_evalue *to) {
+  for (uint32_t i = 0; i < r->m->main->inputs.len; i++) {
+    const sd_value *v = r->m->main->inputs.at[i];
+    char path[4300];
+    int at = 0;
+    while (at < in->n && strcmp(in->names[at], v->name)) at++;
+    snprintf(path, sizeof path, "%s/test_data_set_0/input_%d.pb", r->folder, at);
+    sard_tensor *t;
+    sard_tensor_desc d = {.size = sizeof d};
+    SD_TRY(sd_value_read(ctx, path, (int32_t)v->dtype, &t));
+    to[i].data = sard_tensor_data(t, &d);
+    to[i].dtype = (sd_dtype)d.dtype, to[i].rank = d.rank;
+    uint64_t count = 1;
+    for (int k = 0; k < d.rank; k++) to[i].dims[k] = d.dims[k], count *= (uint64_t)d.dims[k];
+    sd_dtype_bytes(to[i].dtype, count, &to[i].bytes);
+    to[i].data = copy(to[i].data, to[i].bytes);
+    sard_tensor_free(t);
+    keep_value(r, v, &to[i]);
+  }
+  return NULL;
+}
+
+static bool has_numbers(const sd_module *m) { // what the interpreter computes with
+  for (uint32_t i = 0; i < m->main->inputs.len + m->main->outputs.len; i++) {
+    const sd_value *v =
+        i < m->main->inputs.len ? m->main->inputs.at[i] : m->main->outputs.at[i - m->main->inputs.len];
+    if (v->dtype == SD_STRING || v->dtype == SD_OBJECT) return false;
+  }
+  return m->main->inputs.len <= MAX_TENSORS && m->main->outputs.len <= MAX_TENSORS;
+}
+
+static sard_status *interpret(run *r, sard_context *ctx, const inputs *in) {
+  sd_evalue given[MAX_TENSORS] = {0}, out[MAX_TENSORS];
+  r->n_values = r->m->next_id;
+  r->values = calloc(r->n_values + 1, sizeof *r->values);
+  sard_status *st = read_inputs(r, ctx, in, given);
+  if (!st)
+    st = sd_eval_module(r->m, given, r->m->main->inputs.len, out, r->m->main->outputs.len, after_node, r);
+  for (uint32_t i = 0; !st && i < r->m->main->outputs.len; i++) sd_eval_free(&out[i]);
+  for (uint32_t i = 0; i < r->m->main->inputs.len; i++) free(given[i].data);
+  for (uint32_t i = 0; i < r->n_values; i++) free(r->values[i].data);
+  free(r->values);
+  return st;
+}
+
+void gather_case(gathered *g, sard_context *ctx, const char *folder, const char *file, int opt) {
+  char path[4200];
+  inputs in = {0};
+  run r = {.g = g, .folder = folder, .file = file};
+  sd_pass_options o = {.opt = opt, .channels_last = true, .bisect = -1};
+  snprintf(path, sizeof path, "%s/%s", folder, file);
+  if (access(path, R_OK) || !read_case(folder, &in) || in.large) return;
+  sard_source src = {.size = sizeof src, .path = path};
+  sard_status *st = sd_import_onnx(&src, &r.m);
+  if (!st) st = sd_passes_run(r.m, &o, NULL, "fuse", NULL, NULL);
+  if (!st && has_numbers(r.m)) st = interpret(&r, ctx, &in);
+  sard_status_free(st); // cases that cannot run are judged by tests/onnx
+  if (r.m) sd_module_free(r.m);
+  for (int i = 0; i < in.n; i++) free(in.names[i]);
+}

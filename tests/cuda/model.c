@@ -1,0 +1,326 @@
+// Fibers, their scheduler, and the shadow memory.
+#include "tests/cuda/model.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#if !defined(__x86_64__)
+#include <ucontext.h>
+#endif
+
+enum {
+  MAX_THREADS = 1024,
+  WARP = 32,
+  STACK = 64 << 10,
+  MAX_REGIONS = 96,
+  SHARED_BYTES = 64 << 10,
+  MANY = -1
+};
+enum state { READY, AT_SHUFFLE, AT_BARRIER, DONE };
+
+model_index threadIdx, blockIdx, gridDim;
+
+// ---- errors: the first one is kept ----
+static char problem[400];
+static __attribute__((format(printf, 1, 2))) void complain(const char *fmt, ...) {
+  va_list ap;
+  if (problem[0]) return;
+  va_start(ap, fmt);
+  vsnprintf(problem, sizeof problem, fmt, ap);
+  va_end(ap);
+}
+
+// ---- shadow memory ----
+// Who touched a byte last. `when`: number of the barrier interval, different for all intervals of all blocks.
+typedef struct touch {
+  int32_t block, thread;
+  uint32_t when;
+} touch; // block MANY, thread MANY: several
+typedef struct cell {
+  touch writer, reader;
+} cell; // when 0: nobody
+typedef struct region {
+  model_region r;
+  cell *cells;
+  bool shared;
+} region;
+static region regions[MAX_REGIONS];
+static int n_regions, n_given;
+static uint32_t interval;
+static uint8_t shared[SHARED_BYTES] __attribute__((aligned(256)));
+static uint64_t shared_used, shared_at[64];
+static int n_shared;
+
+static bool ordered(const touch *t, int32_t block, int32_t thread) { // before what (block, thread) does now
+  if (!t->when || (t->block == block && t->thread == thread)) return true;
+  return t->block == block && t->when != interval;
+}
+
+static void note_read(touch *t, int32_t block, int32_t thread) {
+  if (!t->when || (t->block == block && t->when != interval)) *t = (touch){block, thread, interval};
+  if (t->block != block) t->block = MANY;
+  if (t->thread != thread) t->thread = MANY;
+}
+
+static const char *name_of(const region *r, char *to, size_t room) {
+  snprintf(to, room, r->shared ? "shared memory %d" : "buffer %d",
+           (int)(r - regions) - (r->shared ? n_given : 0));
+  return to;
+}
+
+static void touch_byte(const region *r, cell *c, int64_t index, bool write) {
+  char name[40];
+  int32_t block = (int32_t)blockIdx.x, thread = (int32_t)threadIdx.x;
+  if (!write && !c->writer.when && !r->r.defined && !r->r.packed)
+    complain("thread %d of block %d reads element %lld of %s, which nobody wrote", thread, block,
+             (long long)index, name_of(r, name, sizeof name));
+  if (!ordered(&c->writer, block, thread) || (write && !ordered(&c->reader, block, thread)))
+    complain("race: thread %d of block %d %s element %lld of %s, which thread %d of block %d %s", thread,
+             block, write ? "writes" : "reads", (long long)index, name_of(r, name, sizeof name),
+             c->writer.when ? c->writer.thread : c->reader.thread,
+             c->writer.when ? c->writer.block : c->reader.block, c->writer.when ? "writes" : "reads");
+  if (write) c->writer = (touch){block, thread, interval};
+  else
+    note_read(&c->reader, block, thread);
+}
+
+// The region of a pointer: the one that begins there, else (parts of scratch memory) the one that it lies in.
+static region *region_of(const void *base) {
+  for (int i = n_regions; i-- > 0;)
+    if (regions[i].r.base == base) return &regions[i];
+  for (int i = n_regions; i-- > 0;)
+    if ((uintptr_t)base - (uintptr_t)regions[i].r.base < regions[i].r.bytes) return &regions[i];
+  return NULL;
+}
+
+bool model_access(const void *base, int64_t index, uint64_t size, bool write) {
+  region *r = region_of(base);
+  if (!r) return complain("access to memory that is no buffer"), false;
+  uint64_t from = (uint64_t)((uintptr_t)base - (uintptr_t)r->r.base);
+  if (index < 0 || (uint64_t)index >= (r->r.bytes - from) / size) {
+    char name[40];
+    complain("thread %u of block %u: element %lld of %s, which has %llu", threadIdx.x, blockIdx.x,
+             (long long)index, name_of(r, name, sizeof name),
+             (unsigned long long)((r->r.bytes - from) / size));
+    return false;
+  }
+  for (uint64_t b = 0; b < size; b++)
+    touch_byte(r, &r->cells[from + (uint64_t)index * size + b], index, write);
+  return true;
+}
+
+static void add_region(model_region r, bool is_shared) {
+  region *at = &regions[n_regions];
+  if (n_regions == MAX_REGIONS) {
+    complain("more than %d buffers", MAX_REGIONS);
+    return;
+  }
+  *at = (region){r, calloc(r.bytes ? r.bytes : 1, sizeof(cell)), is_shared};
+  if (!at->cells) complain("out of memory for the shadow of %llu bytes", (unsigned long long)r.bytes);
+  else
+    n_regions++;
+}
+
+static void drop_regions(int from) {
+  while (n_regions > from) free(regions[--n_regions].cells);
+}
+
+void model_begin(const model_region *given, int n) {
+  problem[0] = 0;
+  drop_regions(0);
+  for (int i = 0; i < n; i++) add_region(given[i], false);
+  n_given = n_regions;
+  interval = 0;
+}
+
+// ---- fibers ----
+typedef struct fiber {
+  enum state state;
+  int line; // where it waits
+  int shared_calls;
+  unsigned turn;    // shuffles done
+  uint64_t slot[2]; // operands of this and the next shuffle
+#if defined(__x86_64__)
+  void *sp;
+#else
+  ucontext_t context;
+#endif
+} fiber;
+static fiber fibers[MAX_THREADS];
+static uint8_t *stacks;
+static int current;
+static const model_launch *launch;
+
+static void body(void) {
+  launch->kernel(launch->words);
+  fibers[current].state = DONE;
+}
+
+#if defined(__x86_64__)
+static void *scheduler_sp;
+void model_switch(void **from, void *to);
+__asm__(".text\n.globl model_switch\nmodel_switch:\n"
+        "  pushq %rbp\n  pushq %rbx\n  pushq %r12\n  pushq %r13\n  pushq %r14\n  pushq %r15\n"
+        "  movq %rsp, (%rdi)\n  movq %rsi, %rsp\n"
+        "  popq %r15\n  popq %r14\n  popq %r13\n  popq %r12\n  popq %rbx\n  popq %rbp\n  ret\n");
+static void leave(void) { model_switch(&fibers[current].sp, scheduler_sp); }
+static void resume(int i) {
+  current = i;
+  threadIdx.x = (unsigned)i;
+  model_switch(&scheduler_sp, fibers[i].sp);
+}
+static void entry(void) {
+  body();
+  leave();
+}
+static void prepare(int i) {
+  void **top = (void **)(stacks + (size_t)(i + 1) * STACK);
+  *--top = NULL; // where entry would return to: keeps the stack aligned as a call does
+  *--top = (void *)entry;
+  for (int r = 0; r < 6; r++) *--top = NULL;
+  fibers[i].sp = top;
+}
+#else
+static ucontext_t scheduler_context;
+static void leave(void) { swapcontext(&fibers[current].context, &scheduler_context); }
+static void resume(int i) {
+  current = i;
+  threadIdx.x = (unsigned)i;
+  swapcontext(&scheduler_context, &fibers[i].context);
+}
+static void prepare(int i) {
+  getcontext(&fibers[i].context);
+  fibers[i].context.uc_stack.ss_sp = stacks + (size_t)i * STACK;
+  fibers[i].context.uc_stack.ss_size = STACK;
+  fibers[i].context.uc_link = &scheduler_context;
+  makecontext(&fibers[i].context, body, 0);
+}
+#endif
+
+static void wait_as(enum state s, int line) {
+  fibers[current].state = s, fibers[current].line = line;
+  if (launch->alone) complain("line %d: a barrier or shuffle in a kernel without any", line);
+  else
+    leave();
+}
+
+void model_barrier(int line) { wait_as(AT_BARRIER, line); }
+
+uint64_t model_shuffle(uint64_t bits, int mask, int line) {
+  fiber *f = &fibers[current];
+  unsigned turn =
+      f->turn++ & 1; // the next shuffle begins when all lanes have come to it: two slots are enough
+  f->slot[turn] = bits;
+  wait_as(AT_SHUFFLE, line);
+  return fibers[current / WARP * WARP + ((current % WARP) ^ mask)].slot[turn];
+}
+
+void *model_shared(uint64_t bytes) {
+  int n = fibers[current].shared_calls++;
+  if (n < n_shared) return shared + shared_at[n];
+  if (n_shared == 64 || shared_used + bytes > SHARED_BYTES) return complain("too much shared memory"), shared;
+  shared_at[n_shared++] = shared_used;
+  add_region((model_region){shared + shared_used, bytes, false, false}, true);
+  shared_used += (bytes + 255) / 256 * 256;
+  return shared + shared_at[n];
+}
+
+// ---- scheduler ----
+static uint64_t seed = 1;
+static unsigned any(unsigned n) {
+  seed = seed * 6364136223846793005ull + 1442695040888963407ull;
+  return (unsigned)((seed >> 33) % n);
+}
+
+// A permutation of 0..n-1.
+static void arrange(int *order, int n, model_order how) {
+  for (int i = 0; i < n; i++) order[i] = how == MODEL_BACKWARD ? n - 1 - i : i;
+  for (int i = n - 1; how == MODEL_RANDOM && i > 0; i--) {
+    int j = (int)any((unsigned)i + 1), t = order[i];
+    order[i] = order[j], order[j] = t;
+  }
+}
+
+// Runs a warp until all of its threads wait for the barrier or are done.
+static void run_warp(int first, int n) {
+  int order[WARP];
+  for (;;) {
+    int waiting = 0, line = 0;
+    arrange(order, n, launch->order);
+    for (int i = 0; i < n; i++)
+      if (fibers[first + order[i]].state == READY) resume(first + order[i]);
+    for (int i = first; i < first + n; i++)
+      if (fibers[i].state == AT_SHUFFLE) waiting++, line = fibers[i].line;
+    if (!waiting) return;
+    for (int i = first; i < first + n; i++) {
+      if (fibers[i].state != AT_SHUFFLE || fibers[i].line != line)
+        complain("line %d: a shuffle that thread %d does not come to", line, i);
+      else
+        fibers[i].state = READY;
+    }
+    if (problem[0]) return;
+  }
+}
+
+static bool pass_barrier(int threads) { // false: all are done
+  int waiting = 0, line = 0;
+  for (int i = 0; i < threads; i++)
+    if (fibers[i].state == AT_BARRIER) waiting++, line = fibers[i].line;
+  if (!waiting) return false;
+  for (int i = 0; i < threads; i++) {
+    if (fibers[i].state != AT_BARRIER || fibers[i].line != line)
+      complain("line %d: a barrier that thread %d does not come to", line, i);
+    fibers[i].state = READY;
+  }
+  return true;
+}
+
+static void run_fibers(int threads) {
+  int warps[MAX_THREADS / WARP], n = (threads + WARP - 1) / WARP;
+  for (int i = 0; i < threads; i++) {
+    fibers[i] = (fiber){.state = READY};
+    prepare(i);
+  }
+  do {
+    interval++;
+    arrange(warps, n, launch->order);
+    for (int w = 0; w < n && !problem[0]; w++)
+      run_warp(warps[w] * WARP, threads - warps[w] * WARP < WARP ? threads - warps[w] * WARP : WARP);
+  } while (!problem[0] && pass_barrier(threads));
+}
+
+static void run_alone(int threads) {
+  int order[MAX_THREADS];
+  interval++;
+  arrange(order, threads, launch->order);
+  for (int i = 0; i < threads && !problem[0]; i++) {
+    current = order[i];
+    fibers[current] = (fiber){.state = READY};
+    threadIdx.x = (unsigned)current;
+    launch->kernel(launch->words);
+  }
+}
+
+const char *model_run(const model_launch *l) {
+  int order[256];
+  launch = l;
+  if (!stacks)
+    stacks = mmap(NULL, (size_t)MAX_THREADS * STACK, PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (stacks == MAP_FAILED || l->blocks > 256 || l->threads > MAX_THREADS)
+    return "a launch that the model cannot run";
+  gridDim.x = l->blocks;
+  arrange(order, (int)l->blocks, l->order);
+  for (unsigned b = 0; b < l->blocks && !problem[0]; b++) {
+    blockIdx.x = (unsigned)order[b];
+    drop_regions(n_given); // shared memory begins undefined
+    memset(shared, 0xff, sizeof shared);
+    shared_used = 0, n_shared = 0;
+    if (l->alone) run_alone((int)l->threads);
+    else
+      run_fibers((int)l->threads);
+  }
+  return problem[0] ? problem : NULL;
+}

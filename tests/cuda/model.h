@@ -1,0 +1,49 @@
+// CUDA's execution model on the host: the threads of a block are fibers of one thread of the system.
+//
+// A block's warps run to the barrier one after the other, never in step: that is what makes a missing barrier
+// show. Every access to a buffer or to shared memory goes through a shadow: bounds, reads of what nobody
+// wrote, and accesses of two threads that no barrier orders are errors. Included by C (the runner) and C++
+// (the kernels, through host.h).
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct model_index {
+  unsigned x;
+} model_index;
+extern model_index threadIdx, blockIdx, gridDim; // of the fiber that runs
+
+// ---- called by kernels ----
+bool model_access(const void *base, int64_t index, uint64_t size,
+                  bool write);      // false: an error was noted, do not touch it
+void *model_shared(uint64_t bytes); // the n-th call of each thread gives the same memory
+void model_barrier(int line);
+uint64_t model_shuffle(uint64_t bits, int mask, int line);
+
+// ---- called by the runner ----
+typedef enum model_order { MODEL_FORWARD, MODEL_BACKWARD, MODEL_RANDOM, MODEL_ORDERS } model_order;
+typedef struct model_launch {
+  void (*kernel)(const void *words); // one thread
+  const void *words;
+  unsigned blocks, threads;
+  bool alone; // no barriers, no shuffles: no fibers needed
+  model_order order;
+} model_launch;
+// Memory that kernels may touch. `defined`: holds values before the launch; else reads before writes are
+// errors. `packed`: of elements below a byte, which are written by atomic operations that are not looked at.
+typedef struct model_region {
+  void *base;
+  uint64_t bytes;
+  bool defined, packed;
+} model_region;
+void model_begin(const model_region *regions, int n);
+// NULL, or what went wrong first; the text stays until the next launch.
+const char *model_run(const model_launch *l);
+
+#ifdef __cplusplus
+}
+#endif

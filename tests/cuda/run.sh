@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# CUDA without a GPU: the kernels of ONNX's backend cases, printed as CUDA C, compiled as C++ and run in a model of CUDA's
+# execution (model.c), in several orders of threads and blocks, beside the interpreter. The model itself has to find faults.
+#   tests/cuda/run.sh [PREFIX...]   cases whose names begin so; all of nodes when none is named
+cd "$(dirname "$0")/../.." || exit 1
+. tests/deps.sh
+. tests/onnx/cases.sh
+sard_install g++ || { echo "0 passed, 1 failed"; exit 1; }
+work=build/cuda-kernels
+mkdir -p $work
+
+passed=0 failed=0
+# counted COMMAND...: shows its failures, adds the counts of its last line "N passed, M failed"
+counted() {
+  local log=$work/log.txt p='' f=''
+  "$@" >$log 2>&1
+  grep '^FAIL' $log
+  read -r p f <<<"$(tail -1 $log | sed -nE 's/^([0-9]+) passed, ([0-9]+) failed$/\1 \2/p')"
+  [ -n "$f" ] || { echo "FAIL $* (no result)"; tail -5 $log; }
+  passed=$((passed + ${p:-0})) failed=$((failed + ${f:-1}))
+}
+counted build/tests/test_kernel_cases -w $work -t
+counted build/tests/test_kernel_cases -w $work -j "$(nproc)" $cases "${@:-test_}"
+grep ' kernels, ' $work/log.txt
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]

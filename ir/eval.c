@@ -161,7 +161,9 @@ static sard_status *concrete(machine *x, const sd_value *v, sd_evalue *out) {
 static sard_status *concrete_alloc(machine *x, const sd_value *v, sd_evalue *out) {
   SD_TRY(concrete(x, v, out));
   out->data = sd_alloc_aligned(out->bytes + 64); // 64 readable bytes after the end, as buffers of kernels have
-  return out->data ? NULL : SD_ERR(NOMEM, "no memory for a tensor of %llu bytes", (unsigned long long)out->bytes);
+  if (!out->data) return SD_ERR(NOMEM, "no memory for a tensor of %llu bytes", (unsigned long long)out->bytes);
+  if (out->bytes) ((uint8_t *)out->data)[out->bytes - 1] = 0; // packed elements leave bits of the last byte, which are 0
+  return NULL;
 }
 
 // ---- running ----

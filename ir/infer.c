@@ -40,6 +40,7 @@ bool sd_op_class_has(char cls, sd_dtype t) {
   case '*': return t != SD_DT_NONE && t != SD_OBJECT;
   case 'V': return t != SD_DT_NONE;
   case 'O': return t == SD_OBJECT;
+  case 'R': return k == SD_DK_F || k == SD_DK_I || k == SD_DK_U || k == SD_DK_B;
   case 'N': return k == SD_DK_F || k == SD_DK_I || k == SD_DK_U;
   case 'F': return k == SD_DK_F;
   case 'I': return k == SD_DK_I || k == SD_DK_U;
@@ -53,13 +54,14 @@ bool sd_op_class_has(char cls, sd_dtype t) {
 sd_dtype sd_node_class_type(const sd_node *n) {
   for (uint32_t i = 0; i < n->n_in; i++) {
     const sd_operand *d = operand_decl(n->op->ins, n->op->n_in, i);
-    if (d && n->in[i] && strchr("NFI*VO", d->cls)) return n->in[i]->dtype;
+    if (d && n->in[i] && strchr("RNFI*VO", d->cls)) return n->in[i]->dtype;
   }
   return SD_DT_NONE;
 }
 
 static const char *class_text(char cls) {
   switch (cls) {
+  case 'R': return "a type with an order";
   case 'N': return "a number type";
   case 'F': return "a float type";
   case 'I': return "an integer type";

@@ -11,7 +11,7 @@
 
 typedef struct memo_entry {
   const sd_value *v;
-  const sd_expr *guard;
+  const sd_expr *guard, *part;
   int rank;
   sd_expr **idx;
   sd_expr *result;
@@ -33,18 +33,18 @@ sd_expr *sd_tb_fail(sd_tb *b, sard_status *st) {
 #define FAIL(b, n, code, ...) sd_tb_fail((b), sd_node_error((n), SD_ERR(code, __VA_ARGS__)))
 
 // ---- memo of pulled elements ----
-static uint64_t memo_hash(const sd_value *v, const sd_expr *guard, sd_expr *const *idx, int rank) {
-  uint64_t h = sd_hash_mix(v->id, guard ? guard->id + 1u : 0);
+static uint64_t memo_hash(const sd_value *v, const sd_expr *guard, const sd_expr *part, sd_expr *const *idx, int rank) {
+  uint64_t h = sd_hash_mix(sd_hash_mix(v->id, guard ? guard->id + 1u : 0), part ? part->id + 1u : 0);
   for (int i = 0; i < rank; i++) h = sd_hash_mix(h, idx[i]->id);
   return h;
 }
 
 static memo_entry *memo_slot(sd_tb *b, const sd_value *v, sd_expr *const *idx, int rank) {
   struct sd_tb_private *p = b->priv;
-  uint32_t mask = p->cap - 1, i = (uint32_t)memo_hash(v, b->guard, idx, rank) & mask;
+  uint32_t mask = p->cap - 1, i = (uint32_t)memo_hash(v, b->guard, b->part, idx, rank) & mask;
   for (; p->memo[i].v; i = (i + 1) & mask) {
     memo_entry *e = &p->memo[i];
-    if (e->v == v && e->guard == b->guard && e->rank == rank && (!rank || !memcmp(e->idx, idx, (size_t)rank * sizeof *idx))) break;
+    if (e->v == v && e->guard == b->guard && e->part == b->part && e->rank == rank && (!rank || !memcmp(e->idx, idx, (size_t)rank * sizeof *idx))) break;
   }
   return &p->memo[i];
 }
@@ -57,7 +57,7 @@ static void memo_grow(sd_tb *b) {
   p->memo = SD_NEW_ARRAY(b->arena, memo_entry, p->cap);
   for (uint32_t i = 0; i < n; i++) {
     if (!old[i].v) continue;
-    uint32_t at = (uint32_t)memo_hash(old[i].v, old[i].guard, old[i].idx, old[i].rank) & (p->cap - 1);
+    uint32_t at = (uint32_t)memo_hash(old[i].v, old[i].guard, old[i].part, old[i].idx, old[i].rank) & (p->cap - 1);
     while (p->memo[at].v) at = (at + 1) & (p->cap - 1);
     p->memo[at] = old[i];
   }
@@ -68,7 +68,7 @@ static void memo_put(sd_tb *b, const sd_value *v, sd_expr *const *idx, int rank,
   if ((p->len + 1) * 4 > p->cap * 3) memo_grow(b);
   memo_entry *e = memo_slot(b, v, idx, rank);
   if (!e->v) p->len++;
-  *e = (memo_entry){v, b->guard, rank, NULL, result};
+  *e = (memo_entry){v, b->guard, b->part, rank, NULL, result};
   e->idx = rank ? sd_arena_dup(b->arena, idx, (size_t)rank * sizeof *idx) : NULL;
 }
 
@@ -103,6 +103,21 @@ sd_expr *sd_tb_offset(sd_tb *b, const sd_value *v, sd_expr *const *idx) {
     stride = sd_dim_mul(b->dims, stride, shape->dims[i]);
   }
   return off;
+}
+
+static bool is_complex(const sd_value *v) { return sd_dtype_kind_of(v->dtype) == SD_DK_C; }
+
+sd_expr *sd_tb_place(sd_tb *b, const sd_value *v, sd_expr *offset) {
+  if (!is_complex(v) || !offset) return offset;
+  if (!b->part)
+    return FAIL(b, b->node, UNSUPPORTED, "there is no arithmetic with numbers of type %s", sd_dtype_name(v->dtype));
+  return sd_x_bin(b->k, SD_X_ADD, sd_x_mul_dim(b->k, offset, sd_dim_const(b->dims, 2)), b->part);
+}
+
+sd_expr *sd_tb_real(sd_tb *b, sd_dtype t, sd_expr *x) {
+  if (!x || !b->part || sd_dtype_kind_of(t) != SD_DK_C) return x;
+  sd_expr *real = sd_x_bin(b->k, SD_X_EQ, b->part, sd_x_i(b->k, SD_I64, 0));
+  return sd_x_sel(b->k, real, x, sd_x_f(b->k, x->dtype, 0));
 }
 
 void sd_tb_unravel(sd_tb *b, const sd_value *v, sd_expr *offset, sd_expr **out_idx) {
@@ -183,6 +198,7 @@ static bool const_position(sd_tb *b, const sd_value *v, sd_expr *const *idx, uin
 static sd_expr *known_element(sd_tb *b, const sd_value *v, sd_expr *const *idx) {
   sd_dtype t = sd_compute_type(v->dtype);
   uint64_t at = 0;
+  if (is_complex(v)) return NULL; // its parts differ
   bool position = idx && const_position(b, v, idx, &at);
   if (v->data && v->data->dtype == v->dtype) {
     if (position && at < v->data->count) return const_element(b, v->data, at);
@@ -231,7 +247,7 @@ static sd_expr *pull_value(sd_tb *b, const sd_node *n, const sd_value *v, sd_exp
   const sd_value *outer = outer_value(b, v);
   if (!outer) return FAIL(b, n, INTERNAL, "a group's operand is missing");
   if (outer != v && (known = known_element(b, outer, idx))) return known;
-  return sd_x_load(b->k, param(b, outer), sd_tb_offset(b, v, idx), b->guard);
+  return sd_x_load(b->k, param(b, outer), sd_tb_place(b, v, sd_tb_offset(b, v, idx)), b->guard);
 }
 
 static const sd_value *operand_of(sd_tb *b, const sd_node *n, uint32_t operand) {
@@ -286,7 +302,7 @@ sd_expr *sd_tb_load_linear(sd_tb *b, const sd_node *n, uint32_t operand, sd_expr
   if (!v || !offset) return NULL;
   const sd_value *outer = inlined_here(b, v) ? NULL : outer_value(b, v);
   if (outer && !outer->window && !known_element(b, outer, NULL) && v->rank != 1) {
-    return sd_x_load(b->k, param(b, outer), offset, b->guard);
+    return sd_x_load(b->k, param(b, outer), sd_tb_place(b, v, offset), b->guard);
   }
   sd_expr *idx[SD_MAX_RANK];
   sd_tb_unravel(b, v, offset, idx);
@@ -366,7 +382,7 @@ void sd_tb_store(sd_tb *b, sd_nest *nest, const sd_node *n, uint32_t out, sd_exp
     if (!value) return;
     n = root->def, out = root->out_index, to = b->node->out[0];
   }
-  sd_nest_store(b->k, nest, sd_tb_out(b, n, out), sd_tb_offset(b, to, at), value, guard);
+  sd_nest_store(b->k, nest, sd_tb_out(b, n, out), sd_tb_place(b, to, sd_tb_offset(b, to, at)), value, guard);
 }
 
 sd_buf *sd_tb_local(sd_tb *b, sd_dtype t, sd_dim count) { return sd_kernel_buf(b->k, SD_BUF_LOCAL, t, count, NULL); }
@@ -374,7 +390,7 @@ sd_buf *sd_tb_local(sd_tb *b, sd_dtype t, sd_dim count) { return sd_kernel_buf(b
 typedef struct out_ref { sd_value *to; const sd_value *from; const sd_node *def; uint32_t index; } out_ref;
 
 static bool same_shape(const sd_value *x, const sd_value *y) {
-  return x->rank == y->rank && !memcmp(x->dims, y->dims, (size_t)x->rank * sizeof *x->dims);
+  return x->rank == y->rank && is_complex(x) == is_complex(y) && !memcmp(x->dims, y->dims, (size_t)x->rank * sizeof *x->dims);
 }
 
 static sard_status *check_output(const sd_tb *b, const sd_value *v) {
@@ -390,13 +406,26 @@ static sd_expr *pull_output(sd_tb *b, const out_ref *o, sd_expr *const *idx) {
   return b->inlined ? pull_value(b, b->node, o->from, idx) : pull_member(b, o->def, o->index, idx);
 }
 
+// The axis for the parts of complex numbers.
+static sd_axis *part_axis(sd_tb *b) {
+  sd_axis *a = sd_kernel_axis(b->k, "part", sd_dim_const(b->dims, 2));
+  b->part = sd_x_axis(b->k, a);
+  return a;
+}
+
+// Rows that make their own nests: the parts are the outermost axis of the grid.
+static sard_status *lower_nests(sd_tb *b, const sd_node *n) {
+  if (n->n_out && n->out[0] && is_complex(n->out[0])) sd_vec_push(b->arena, &b->k->grid, part_axis(b));
+  return n->op->nests(b, n);
+}
+
 // One nest for all outputs of that shape.
 static sard_status *outputs_nest(sd_tb *b, const out_ref *outs, uint32_t n, bool *done, uint32_t first) {
   static const char *const names[SD_MAX_RANK] = {"i", "j", "k", "l", "m", "n", "o", "p", "q", "r", "s", "t", "u", "v", "w", "x"};
   const sd_value *shape = outs[first].to;
   sd_nest *nest = sd_kernel_nest(b->k, NULL);
   sd_expr *idx[SD_MAX_RANK];
-  int axes = 0;
+  int axes = is_complex(shape) ? 1 : 0;
   for (int i = 0; i < shape->rank; i++) {
     if (sd_dim_is(b->dims, shape->dims[i], 1)) { idx[i] = sd_x_i(b->k, SD_I64, 0); continue; }
     if (axes++ == SD_MAX_AXES)
@@ -405,13 +434,15 @@ static sard_status *outputs_nest(sd_tb *b, const out_ref *outs, uint32_t n, bool
     sd_nest_axis(nest, a);
     idx[i] = sd_x_axis(b->k, a);
   }
+  b->part = NULL;
+  if (is_complex(shape)) sd_nest_axis(nest, part_axis(b));
   for (uint32_t o = first; o < n; o++) {
     if (done[o] || !same_shape(outs[o].to, shape)) continue;
     done[o] = true;
     sd_expr *x = pull_output(b, &outs[o], idx);
     if (!x) return NULL; // recorded in b->error
     sd_buf *buf = sd_kernel_buf(b->k, SD_BUF_OUT, outs[o].to->dtype, sd_value_count(holder(outs[o].to)), outs[o].to);
-    sd_nest_store(b->k, nest, buf, sd_tb_offset(b, outs[o].to, idx), x, NULL);
+    sd_nest_store(b->k, nest, buf, sd_tb_place(b, outs[o].to, sd_tb_offset(b, outs[o].to, idx)), x, NULL);
   }
   return NULL;
 }
@@ -440,7 +471,7 @@ static sard_status *lower_outputs(sd_tb *b) {
       if (outs[i].def != x && n > 1)
         return sd_node_error(b->node, SD_ERR(INTERNAL, "a group with a member that makes its own nests has other outputs"));
     }
-    return x->op->nests(b, x);
+    return lower_nests(b, x);
   }
   for (uint32_t i = 0; i < n && !b->error; i++) {
     if (!done[i]) SD_TRY(outputs_nest(b, outs, n, done, i));
@@ -504,12 +535,13 @@ static void border_nest(sd_tb *b, const border *s, int side, bool high) {
     idx[d] = sd_x_bin(b->k, SD_X_ADD, idx[d], sd_x_axis(b->k, a));
   }
   if (guard && side == s->first) guard = sd_x_un(b->k, SD_X_NOT, guard);
-  sd_nest_store(b->k, nest, sd_tb_out(b, s->n, 0), sd_tb_offset(b, y, idx), s->value, guard);
+  sd_nest_store(b->k, nest, sd_tb_out(b, s->n, 0), sd_tb_place(b, y, sd_tb_offset(b, y, idx)), s->value, guard);
 }
 
 static sard_status *lower_border(sd_tb *b, const sd_node *n) {
   const sd_value *y = n->out[0];
   sd_expr *zero[SD_MAX_RANK], *value;
+  if (is_complex(y)) sd_vec_push(b->arena, &b->k->grid, part_axis(b));
   if (sd_tb_has(n, 2)) {
     for (int d = 0; d < n->in[2]->rank; d++) zero[d] = sd_x_i(b->k, SD_I64, 0);
     value = sd_tb_load(b, n, 2, zero);
@@ -608,7 +640,7 @@ sard_status *sd_lower_node(sd_arena *a, sd_module *m, const sd_node *n, sd_kerne
       return sd_node_error(n, SD_ERR(INTERNAL, "a fused group needs one body with as many outputs as the node"));
     b.inlined = n->bodies[0];
   }
-  sard_status *st = border_only(n) ? lower_border(&b, n) : n->op->nests ? n->op->nests(&b, n) : lower_outputs(&b);
+  sard_status *st = border_only(n) ? lower_border(&b, n) : n->op->nests ? lower_nests(&b, n) : lower_outputs(&b);
   if (b.error) { // the cause; what followed from it adds nothing
     if (st && st != b.error) sard_status_free(st);
     return b.error;

@@ -14,6 +14,7 @@ struct sd_tb {
   const sd_graph *inlined;  // body whose nodes are substituted, NULL for a plain node
   sard_status *error;       // first error recorded
   sd_expr *guard;           // current guard of loads, NULL = none
+  sd_expr *part;            // which part of complex numbers is asked for (I64, 0 or 1), NULL where none may be read
   // bindings of body inputs to operands and memo: private to lower.c
   struct sd_tb_private *priv;
 };
@@ -21,6 +22,10 @@ struct sd_tb {
 // Lowers one node (plain, or sard.Fused) to one kernel whose parameters are bound to values (sd_buf.value): first the
 // operands that are read, in order of first use, then the outputs.
 sard_status *sd_lower_node(sd_arena *a, sd_module *m, const sd_node *n, sd_kernel **out);
+
+// A complex number is two numbers in memory, and kernels that give complex values have one more axis for the two: a body
+// gives the part `b->part` of the element, and what it loads from complex operands is that part of theirs. Moves and sums
+// with real weights need to know nothing of it; operands that are not complex are loaded as ever.
 
 // ---- for the bodies of rows ----
 // Element `idx` of operand `operand` of n, in its compute type. idx has the operand's rank.
@@ -35,8 +40,12 @@ void sd_tb_guard_begin(sd_tb *b, sd_expr *cond, sd_expr **saved);
 sd_expr *sd_tb_guard_end(sd_tb *b, sd_expr *saved, sd_expr *cond, sd_expr *x, sd_expr *other);
 // A new reduction axis of that extent.
 sd_axis *sd_tb_raxis(sd_tb *b, const char *name, sd_dim extent);
+// x, a real number in the compute type of t, as element of type t: the imaginary part of a complex one is 0.
+sd_expr *sd_tb_real(sd_tb *b, sd_dtype t, sd_expr *x);
 // Row-major offset of idx in a shape, and the inverse.
 sd_expr *sd_tb_offset(sd_tb *b, const sd_value *v, sd_expr *const *idx);
+// Where element `offset` of v, or its part at hand, stands in the buffer of v.
+sd_expr *sd_tb_place(sd_tb *b, const sd_value *v, sd_expr *offset);
 void sd_tb_unravel(sd_tb *b, const sd_value *v, sd_expr *offset, sd_expr **out_idx);
 // For SD_NESTS rows: buffer of an output or operand (operands inside a group are materialized before), a local buffer,
 // nests over the dims of a value.

@@ -104,7 +104,7 @@ static const sd_operand *read_operands(reader *r, uint8_t *out_n) {
     o.name = word(r);
     need(r, ":");
     o.cls = *r->p;
-    if (!o.cls || !strchr("*VONFIBLST", o.cls)) complain(r, "unknown class");
+    if (!o.cls || !strchr("*VORNFIBLST", o.cls)) complain(r, "unknown class");
     else r->p++;
     o.optional = eat(r, "?");
     o.variadic = eat(r, "+");

@@ -2,12 +2,6 @@
 #include "ir/lower.h"
 #include "ir/op_internal.h"
 
-// Types that have arithmetic; strings and complex numbers only pass through.
-static bool computes(sd_dtype t) {
-  sd_dtype_kind k = sd_dtype_kind_of(t);
-  return k == SD_DK_F || k == SD_DK_I || k == SD_DK_U || k == SD_DK_B;
-}
-
 static sd_dtype operand_type(const sd_operand *o, sd_dtype t) {
   switch (o->cls) {
   case 'B': return SD_BOOL;
@@ -17,15 +11,15 @@ static sd_dtype operand_type(const sd_operand *o, sd_dtype t) {
   }
 }
 
-// Whether `t` may stand for the classes N, F, I, * of the row; a row without any is tried once, with f32.
+// Whether `t` may stand for the classes R, N, F, I, * of the row; a row without any is tried once, with f32.
 static bool allowed(const sd_op *op, sd_dtype t) {
   bool open = false;
   for (uint32_t i = 0; i < op->n_in; i++)
-    if (strchr("NFI*V", op->ins[i].cls)) {
+    if (strchr("RNFI*V", op->ins[i].cls)) {
       open = true;
       if (!sd_op_class_has(op->ins[i].cls, t)) return false;
     }
-  return open ? computes(t) : t == SD_F32;
+  return open ? sd_op_class_has('R', t) : t == SD_F32; // others only pass through
 }
 
 static sard_status *expand_row(sd_arena *a, sd_module *m, const sd_op *op, sd_dtype t, bool optionals) {

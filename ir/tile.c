@@ -25,6 +25,7 @@ sd_dtype sd_compute_type(sd_dtype t) {
   case SD_DK_B: return SD_BOOL;
   case SD_DK_S:
   case SD_DK_O: return SD_I64; // a number
+  case SD_DK_C: return sd_dtype_part(t);
   default: return SD_DT_NONE;
   }
 }
@@ -43,6 +44,7 @@ sd_kernel *sd_kernel_new(sd_arena *a, sd_dimtab *dims, const char *name) {
 sd_buf *sd_kernel_buf(sd_kernel *k, sd_bufkind kind, sd_dtype t, sd_dim count, sd_value *v) {
   sd_buf *b = SD_NEW(k->arena, sd_buf);
   if (sd_dtype_kind_of(t) == SD_DK_S || sd_dtype_kind_of(t) == SD_DK_O) t = SD_I64;
+  if (sd_dtype_kind_of(t) == SD_DK_C) t = sd_dtype_part(t), count = sd_dim_mul(k->dims, count, sd_dim_const(k->dims, 2));
   *b = (sd_buf){.id = k->bufs.len, .kind = kind, .dtype = t, .count = count, .value = v};
   b->invariant = v && v->data;
   sd_vec_push(k->arena, &k->bufs, b);

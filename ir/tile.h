@@ -101,7 +101,7 @@ struct sd_buf {
   uint32_t id;       // position in kernel->bufs
   sd_bufkind kind;   // LOCAL: scratch of the worker that runs the tile, undefined at the start of a tile
   sd_dtype dtype;    // storage type
-  sd_dim count;      // elements
+  sd_dim count;      // elements; of a complex value its parts
   sd_value *value;   // the graph value bound to a parameter (of the enclosing graph), NULL for LOCAL
   bool invariant;    // never written during a run (weights)
   bool readwrite;    // OUT that the kernel also reads (after having written it)
@@ -171,7 +171,7 @@ sd_expr *sd_x_mul_dim(sd_kernel *k, sd_expr *x, sd_dim d); // I64
 sd_expr *sd_x_reduce(sd_kernel *k, sd_rop r, sd_axis *const *axes, uint32_t n, sd_expr *body);
 // Value of a buffer element in the compute type of its dtype (f16, bf16, f8 load as f32; others as themselves).
 sd_expr *sd_x_load(sd_kernel *k, sd_buf *b, sd_expr *offset, sd_expr *guard);
-sd_dtype sd_compute_type(sd_dtype t);
+sd_dtype sd_compute_type(sd_dtype t); // of a complex type: that of its parts
 bool sd_x_const_value(const sd_expr *e, double *f, int64_t *i); // CONST, or AFFINE that is a number
 
 // ---- analysis ----

@@ -35,13 +35,15 @@ static void marks_of_64(const uint64_t *restrict x, uint64_t mask, uint8_t *rest
 }
 
 static bool is_nonzero(const sd_host_tensor *x, uint64_t i) {
+  sd_dtype part = sd_dtype_part(x->dtype);
+  if (part != x->dtype) return sd_dtype_get_f64(part, x->data, 2 * i) != 0 || sd_dtype_get_f64(part, x->data, 2 * i + 1) != 0;
   return sd_dtype_is_float(x->dtype) ? sd_dtype_get_f64(x->dtype, x->data, i) != 0 : sd_dtype_get_i64(x->dtype, x->data, i) != 0;
 }
 
 // A float without its sign is zero as an integer where it is zero.
 static void make_marks(const sd_host_tensor *x, uint64_t i, uint64_t n, uint8_t *mark) {
   bool f = sd_dtype_is_float(x->dtype);
-  int bits = sd_dtype_bits(x->dtype);
+  int bits = sd_dtype_kind_of(x->dtype) == SD_DK_C ? 0 : sd_dtype_bits(x->dtype); // complex ones one by one
   uint64_t k = 0, steps = n - n % STEP;
   if (bits == 32)
     for (; k < steps; k += STEP) marks_of_32((const uint32_t *)x->data + i + k, UINT32_MAX >> f, mark + k);

@@ -1,5 +1,5 @@
 // Unique. Items of one element find their group in a table by their key; wider ones are sorted, and neighbours with equal
-// keys make a group. So are the former where the table does badly, which data may be made for.
+// keys make a group. So are the former where the table does badly, which data may be made for. A complex element is two.
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,6 +12,7 @@ enum { FIRST_SIZE = 1024, MAX_PROBES = 128, CHUNK = 256 };
 
 typedef struct unique {
   const sd_host_tensor *x;
+  sd_dtype part;                       // type of an element, or of the parts of a complex one
   uint64_t outer, items, inner, width; // width = outer * inner elements of an item
   uint64_t *keys;                      // [items][width], for items of more elements
   sd_item *order;                      // what is sorted, and as much room again
@@ -47,7 +48,7 @@ static bool group_by_table(unique *u, sd_table *t) {
   uint64_t key[CHUNK];
   for (uint64_t at = 0; at < u->items; at += CHUNK) {
     uint64_t n = u->items - at < CHUNK ? u->items - at : CHUNK;
-    sd_host_keys(u->x->dtype, u->x->data, at, n, key);
+    sd_host_keys(u->part, u->x->data, at, n, key);
     for (uint64_t i = 0; i < n; i++) {
       if ((uint64_t)u->groups * 2 >= t->size && !grow(t)) return false;
       sd_entry *e = sd_table_find(t, key[i], MAX_PROBES);
@@ -70,7 +71,7 @@ static bool rank_groups(unique *u, bool sorted) {
   if (!order_memory(u, n)) return false;
   for (uint64_t g = 0; g < n; g++) {
     u->order[g].at = (int64_t)g;
-    sd_host_keys(u->x->dtype, u->x->data, (uint64_t)u->first[g], 1, &u->order[g].key);
+    sd_host_keys(u->part, u->x->data, (uint64_t)u->first[g], 1, &u->order[g].key);
   }
   sd_host_sort(u->order, u->order + n, n);
   for (uint64_t i = 0; i < n; i++) u->rank[u->order[i].at] = (int64_t)i;
@@ -111,7 +112,7 @@ static bool sort_items(unique *u) {
   if (!u->keys) return false;
   for (uint64_t o = 0; o < u->outer; o++)
     for (uint64_t i = 0; i < n && u->inner; i++)
-      sd_host_keys(u->x->dtype, u->x->data, (o * n + i) * u->inner, u->inner, u->keys + i * u->width + o * u->inner);
+      sd_host_keys(u->part, u->x->data, (o * n + i) * u->inner, u->inner, u->keys + i * u->width + o * u->inner);
   for (uint64_t i = 0; i < n; i++) u->order[i] = (sd_item){u->width ? keys_of(u, (int64_t)i)[0] : 0, (int64_t)i};
   if (u->width == 1) sd_host_sort(u->order, u->order + n, n);
   else if (n) qsort_r(u->order, n, sizeof *u->order, compare_items, u);
@@ -165,9 +166,10 @@ sard_status *sd_host_unique(sd_host_call *c) {
   const sd_host_tensor *x = &c->in[0];
   bool flat = c->param[0] == SD_HOST_ABSENT;
   int axis = flat ? 0 : (int)(c->param[0] < 0 ? c->param[0] + x->rank : c->param[0]);
-  unique u = {.x = x, .outer = 1, .inner = 1, .items = x->count};
+  unique u = {.x = x, .part = sd_dtype_part(x->dtype), .outer = 1, .inner = sd_dtype_parts(x->dtype), .items = x->count};
   size_t size;
   SD_TRY(sd_host_element_size(x, &size));
+  size /= u.inner;
   if (!flat && (axis < 0 || axis >= x->rank)) return SD_ERR(MODEL, "axis %d of a tensor of rank %d", axis, x->rank);
   for (int d = 0; d < x->rank && !flat; d++)
     if (d == axis) u.items = (uint64_t)x->dims[d];

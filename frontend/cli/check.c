@@ -19,11 +19,12 @@ typedef struct checking {
 // Rounding grows with the values that are summed: elements near zero may differ by a part of the largest one.
 static double tolerance(const sd_evalue *v, double rtol, double atol) {
   double most = 0;
-  uint64_t n = 1;
-  if (!sd_dtype_is_float(v->dtype)) return atol;
+  sd_dtype t = sd_dtype_part(v->dtype);
+  uint64_t n = sd_dtype_parts(v->dtype);
+  if (!sd_dtype_is_float(t)) return atol;
   for (int i = 0; i < v->rank; i++) n *= (uint64_t)v->dims[i];
   for (uint64_t i = 0; i < n; i++) {
-    double x = sd_dtype_get_f64(v->dtype, v->data, i);
+    double x = sd_dtype_get_f64(t, v->data, i);
     if (x < 0) x = -x;
     if (x > most && x < 1e300) most = x;
   }

@@ -59,14 +59,15 @@ static matches find_matches(comparing *k) {
 }
 
 // The largest magnitude, so that elements near zero may differ by a part of it.
-static double largest(sard_tensor *t) {
+static double largest(sard_tensor *tensor) {
   sard_tensor_desc d;
-  const void *data = sard_tensor_data(t, &d);
+  const void *data = sard_tensor_data(tensor, &d);
   double most = 0;
-  uint64_t n = 1;
+  sd_dtype t = sd_dtype_part((sd_dtype)d.dtype);
+  uint64_t n = sd_dtype_parts((sd_dtype)d.dtype);
   for (int i = 0; i < d.rank; i++) n *= (uint64_t)d.dims[i];
-  for (uint64_t i = 0; sd_dtype_is_float((sd_dtype)d.dtype) && i < n; i++) {
-    double x = sd_dtype_get_f64((sd_dtype)d.dtype, data, i);
+  for (uint64_t i = 0; sd_dtype_is_float(t) && i < n; i++) {
+    double x = sd_dtype_get_f64(t, data, i);
     if (x < 0) x = -x;
     if (x > most && x < 1e300) most = x;
   }

@@ -68,7 +68,8 @@ void sd_diff_tensors(sd_cli *c, sard_tensor *a, sard_tensor *b, double rtol, dou
     diff_items(c, a, b, rtol, atol, out);
     return;
   }
-  sd_dtype t = (sd_dtype)da.dtype;
+  sd_dtype t = sd_dtype_part((sd_dtype)da.dtype); // the parts of complex numbers are compared by themselves
+  out->count = sd_dtype_parts((sd_dtype)da.dtype);
   for (int i = 0; i < da.rank; i++) out->count *= (uint64_t)da.dims[i];
   if (t == SD_STRING) diff_strings(pa, pb, out);
   for (uint64_t i = 0; i < out->count && t != SD_STRING; i++) {

@@ -173,17 +173,18 @@ static uint64_t next_random(uint64_t *state) { // splitmix64
 
 typedef enum filling { ZEROS, ONES, RANDOM } filling;
 
-static void fill(sard_tensor *t, filling how, uint64_t seed) {
+static void fill(sard_tensor *tensor, filling how, uint64_t seed) {
   sard_tensor_desc d;
-  void *data = sard_tensor_data(t, &d);
-  uint64_t n = 1, state = seed;
+  void *data = sard_tensor_data(tensor, &d);
+  sd_dtype t = sd_dtype_part((sd_dtype)d.dtype);
+  uint64_t n = 1, parts = sd_dtype_parts((sd_dtype)d.dtype), state = seed;
   for (int i = 0; i < d.rank; i++) n *= (uint64_t)d.dims[i];
-  for (uint64_t i = 0; i < n; i++) {
+  for (uint64_t i = 0; i < n * parts; i++) {
     uint64_t r = next_random(&state);
-    double f = how == ZEROS ? 0 : how == ONES ? 1 : (double)(r >> 40) * 0x1p-23 - 1; // -1 .. 1
-    if (sd_dtype_is_float((sd_dtype)d.dtype)) sd_dtype_set_f64((sd_dtype)d.dtype, data, i, f);
+    double f = how == ZEROS ? 0 : how == ONES ? i % parts == 0 : (double)(r >> 40) * 0x1p-23 - 1; // -1 .. 1
+    if (sd_dtype_is_float(t)) sd_dtype_set_f64(t, data, i, f);
     else
-      sd_dtype_set_i64((sd_dtype)d.dtype, data, i, how == ZEROS ? 0 : how == ONES ? 1 : (int64_t)(r >> 63));
+      sd_dtype_set_i64(t, data, i, how == ZEROS ? 0 : how == ONES ? 1 : (int64_t)(r >> 63));
   }
 }
 
@@ -229,6 +230,26 @@ static sard_status *settle_list(maker *k, sard_tensor_desc *d, int64_t count) {
   return settle_shape(k, d);
 }
 
+// One number of a list; *end is where it stops, `text` where there is none. Complex ones: 1.5, -2j, 1.5-2j.
+static void read_number(const char *text, sd_dtype t, void *data, uint64_t i, char **end) {
+  sd_dtype part = sd_dtype_part(t);
+  *end = (char *)text;
+  if (part != t) {
+    double v[2] = {strtod(text, end), 0};
+    if (*end != text && (**end == '+' || **end == '-')) v[1] = strtod(*end, end);
+    else if (**end == 'j') v[1] = v[0], v[0] = 0;
+    if (**end == 'j') ++*end;
+    for (uint64_t k = 0; k < 2; k++) sd_dtype_set_f64(part, data, 2 * i + k, v[k]);
+  } else if (sd_dtype_is_float(t)) {
+    sd_dtype_set_f64(t, data, i, strtod(text, end));
+  } else {
+    long long v = strncmp(text, "true", 4) == 0    ? (*end += 4, 1)
+                  : strncmp(text, "false", 5) == 0 ? (*end += 5, 0)
+                                                   : strtoll(text, end, 10);
+    sd_dtype_set_i64(t, data, i, v);
+  }
+}
+
 static sard_status *make_list(maker *k, int i, const sard_tensor_desc *model, const char *text) {
   sard_tensor_desc d = *model;
   int64_t count = 1, need = 1;
@@ -245,23 +266,14 @@ static sard_status *make_list(maker *k, int i, const sard_tensor_desc *model, co
   void *data = sard_tensor_data(k->out->at[i], NULL);
   for (int64_t j = 0; j < count; j++) {
     char *end;
-    bool is_float = sd_dtype_is_float((sd_dtype)d.dtype);
-    double f = 0;
-    long long v = 0;
-    if (is_float) f = strtod(text, &end);
-    else
-      v = strncmp(text, "true", 4) == 0    ? (end = (char *)text + 4, 1)
-          : strncmp(text, "false", 5) == 0 ? (end = (char *)text + 5, 0)
-                                           : strtoll(text, &end, 10);
+    bool whole = sd_dtype_is_int((sd_dtype)d.dtype) || d.dtype == SARD_BOOL;
+    read_number(text, (sd_dtype)d.dtype, data, (uint64_t)j, &end);
     if (end == text || (*end && *end != ',')) {
       return sd_status_field(SD_ERR(USAGE, "--input: '%.20s' of input '%s' is no %s", text, d.name,
-                                    is_float ? "number" : "whole number"),
+                                    whole ? "whole number" : "number"),
                              SARD_TEXT_HINT,
                              "write --input %s=@FILE, random, zeros, ones, or numbers separated by commas", d.name);
     }
-    if (is_float) sd_dtype_set_f64((sd_dtype)d.dtype, data, (uint64_t)j, f);
-    else
-      sd_dtype_set_i64((sd_dtype)d.dtype, data, (uint64_t)j, v);
     text = *end ? end + 1 : end;
   }
   return NULL;

@@ -26,7 +26,10 @@ static const char *output_name(running *r, int i) {
 // ---- showing ----
 
 static void put_element(sd_str *s, sd_dtype t, const void *data, uint64_t i) {
+  sd_dtype part = sd_dtype_part(t);
   if (t == SD_STRING) sd_str_json(s, ((const char *const *)data)[i]);
+  else if (part != t)
+    sd_strf(s, "%.6g%+.6gj", sd_dtype_get_f64(part, data, 2 * i), sd_dtype_get_f64(part, data, 2 * i + 1));
   else if (sd_dtype_is_float(t)) sd_strf(s, "%.6g", sd_dtype_get_f64(t, data, i));
   else if (t == SD_U64)
     sd_strf(s, "%llu", (unsigned long long)sd_dtype_get_i64(t, data, i));
@@ -40,11 +43,14 @@ static void json_number(sd_str *s, double v) {
     sd_str_put(s, "null");
 }
 
+// Strings and complex numbers have no order.
+static bool ordered(int32_t t) { return t != SARD_STRING && t != SARD_C64 && t != SARD_C128; }
+
 // Least, mean and largest element, leaving NaN out.
 static void measure(sd_dtype t, const void *data, uint64_t n, double *least, double *mean, double *most,
                     uint64_t *nans) {
   double sum = 0;
-  if (t == SD_STRING) n = 0;
+  if (!ordered((int32_t)t)) n = 0;
   *least = INFINITY, *most = -INFINITY, *nans = 0;
   for (uint64_t i = 0; i < n; i++) {
     double v = sd_dtype_is_float(t) ? sd_dtype_get_f64(t, data, i) : (double)sd_dtype_get_i64(t, data, i);
@@ -78,7 +84,7 @@ static void show_value(running *r, sd_str *s, sard_tensor *t, int64_t print, int
   }
   for (int k = 0; k < d.rank; k++) n *= (uint64_t)d.dims[k];
   measure((sd_dtype)d.dtype, data, n, &least, &mean, &most, &nans);
-  if (n > 1 && d.dtype != SARD_STRING) sd_strf(s, "  min %.6g  mean %.6g  max %.6g", least, mean, most);
+  if (n > 1 && ordered(d.dtype)) sd_strf(s, "  min %.6g  mean %.6g  max %.6g", least, mean, most);
   if (nans) sd_strf(s, "  NaN %llu", (unsigned long long)nans);
   for (uint64_t k = 0; k < n && k < (uint64_t)print; k++) {
     if (k) sd_str_put(s, " ");
@@ -96,7 +102,7 @@ static void json_tensor(sd_str *j, sard_tensor *t, const sard_tensor_desc *d) {
   sd_strf(j, ",\"dtype\":\"%s\",\"dims\":[", sd_dtype_name((sd_dtype)d->dtype));
   for (int k = 0; k < d->rank; k++) sd_strf(j, "%s%lld", k ? "," : "", (long long)d->dims[k]);
   sd_str_put(j, "]");
-  if (d->dtype == SARD_STRING) return;
+  if (!ordered(d->dtype)) return;
   measure((sd_dtype)d->dtype, data, n, &least, &mean, &most, &nans);
   sd_str_put(j, ",\"min\":"), json_number(j, least);
   sd_str_put(j, ",\"mean\":"), json_number(j, mean);

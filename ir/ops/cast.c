@@ -93,7 +93,27 @@ sd_expr *sd_pull_cast(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *
   return from != to ? sd_x_round_to(b, to, x) : x;
 }
 
+// The parts of a C64, as the bits of a U64 and back: the real part is in the low ones.
+static sd_expr *bits_of_parts(sd_tb *b, const sd_node *n, sd_expr *const *idx) {
+  sd_expr *half[2], *part = b->part;
+  for (int i = 0; i < 2; i++) {
+    b->part = x_int(b, i);
+    sd_expr *x = sd_tb_load(b, n, 0, idx);
+    half[i] = x ? x_cast(b, SD_U64, sd_x_bits(b->k, SD_U32, x)) : NULL;
+  }
+  b->part = part;
+  return x_bin(b, SD_X_OR, half[0], x_bin(b, SD_X_SHL, half[1], sd_x_i(b->k, SD_U64, 32)));
+}
+
+static sd_expr *part_of_bits(sd_tb *b, sd_expr *x) {
+  sd_expr *shift = x_cast(b, SD_U64, x_mul(b, b->part, x_int(b, 32)));
+  return x_cast(b, SD_U32, x_bin(b, SD_X_SHR, sd_x_bits(b->k, SD_U64, x), shift));
+}
+
 sd_expr *sd_pull_bitcast(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *idx) {
-  sd_expr *x = sd_tb_load(b, n, 0, idx);
-  return x ? sd_x_bits(b->k, n->out[out]->dtype, x) : NULL;
+  sd_dtype from = n->in[0]->dtype, to = n->out[out]->dtype;
+  bool joins = sd_dtype_parts(from) > sd_dtype_parts(to), splits = sd_dtype_parts(to) > sd_dtype_parts(from);
+  sd_expr *x = joins ? bits_of_parts(b, n, idx) : sd_tb_load(b, n, 0, idx);
+  if (splits && x) x = part_of_bits(b, x);
+  return x ? sd_x_bits(b->k, sd_dtype_part(to), x) : NULL;
 }

@@ -154,9 +154,15 @@ static sard_status *reduction_of(const sd_node *n, reduction *out) {
   static const reduction table[] = {{"none", false, SD_X_ADD}, {"add", true, SD_X_ADD}, {"mul", true, SD_X_MUL},
                                     {"min", true, SD_X_MIN},   {"max", true, SD_X_MAX}};
   const char *name = sd_node_str(n, "reduction", "none");
-  for (size_t i = 0; i < sizeof table / sizeof *table; i++)
-    if (!strcmp(table[i].name, name)) return *out = table[i], NULL;
-  return SD_SH_ERR(n, MODEL, "unknown reduction '%s'", name);
+  size_t i = 0;
+  while (i < sizeof table / sizeof *table && strcmp(table[i].name, name)) i++;
+  if (i == sizeof table / sizeof *table) return SD_SH_ERR(n, MODEL, "unknown reduction '%s'", name);
+  *out = table[i];
+  sd_dtype t = n->in[0]->dtype;
+  bool sum = out->op == SD_X_ADD && sd_dtype_kind_of(t) == SD_DK_C; // of each part
+  if (out->combine && !sum && !sd_op_class_has('R', t))
+    return SD_SH_ERR(n, UNSUPPORTED, "reduction '%s' of elements of type %s", name, sd_dtype_name(t));
+  return NULL;
 }
 
 sard_status *sd_shape_scatter_elements(sd_node *n) {
@@ -221,7 +227,7 @@ static sd_buf *scatter_start(sd_tb *b, const sd_node *n) {
   sd_nest *copy = nest_over(b, n->in[0], at);
   sd_expr *x = sd_tb_load(b, n, 0, at);
   if (!x) return NULL;
-  sd_nest_store(b->k, copy, y, sd_tb_offset(b, n->out[0], at), x, NULL);
+  sd_nest_store(b->k, copy, y, sd_tb_place(b, n->out[0], sd_tb_offset(b, n->out[0], at)), x, NULL);
   return y;
 }
 
@@ -229,6 +235,7 @@ static void scatter_store(sd_tb *b, const sd_node *n, sd_nest *nest, sd_buf *y, 
   reduction r;
   sard_status *st = reduction_of(n, &r);
   if (st) return (void)sd_tb_fail(b, st);
+  offset = sd_tb_place(b, n->out[0], offset);
   if (!update || !offset) return;
   if (r.combine) {
     sd_expr *old = sd_x_load(b->k, y, offset, NULL);
@@ -287,5 +294,6 @@ sard_status *sd_nests_scatter_nd(sd_tb *b, const sd_node *n) {
 sard_status *sd_shape_find(sd_node *n) {
   SD_TRY(sd_sh_rank(n, 0, 0, SD_MAX_RANK));
   SD_TRY(sd_sh_rank(n, 1, 1, 1));
+  if (sd_dtype_kind_of(n->in[0]->dtype) == SD_DK_C) return SD_SH_ERR(n, UNSUPPORTED, "keys of type %s", sd_dtype_name(n->in[0]->dtype));
   return sd_sh_set(n, 0, SD_I64, n->in[0]->rank, n->in[0]->dims);
 }

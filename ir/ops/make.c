@@ -110,7 +110,7 @@ sard_status *sd_shape_constant_of_shape(sd_node *n) {
   const sd_const *c = fill_value(n);
   if (c && c->count != 1) return SD_SH_ERR(n, MODEL, "attribute 'value' has %llu elements", (unsigned long long)c->count);
   sd_dtype t = c ? c->dtype : SD_F32;
-  if (t == SD_STRING) return SD_SH_ERR(n, UNSUPPORTED, "a tensor of strings");
+  if (t == SD_STRING || sd_dtype_kind_of(t) == SD_DK_C) return SD_SH_ERR(n, UNSUPPORTED, "a tensor of type %s", sd_dtype_name(t));
   SD_TRY(sd_sh_set(n, 0, t, (int)rank, dims));
   if (rank > 1 || (!sd_dtype_is_int(t) && t != SD_BOOL)) return NULL;
   if (rank == 1 && (!sd_dim_is_const(sd_sh_tab(n), dims[0], &len) || len > SD_SH_ELEMS)) return NULL;
@@ -216,7 +216,7 @@ sard_status *sd_shape_eye_like(sd_node *n) {
 
 sd_expr *sd_pull_eye_like(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *idx) {
   sd_expr *on = x_bin(b, SD_X_EQ, x_add(b, idx[0], x_int(b, sd_node_int(n, "k", 0))), idx[1]);
-  return x_cast(b, sd_compute_type(n->out[out]->dtype), on);
+  return sd_tb_real(b, n->out[out]->dtype, x_cast(b, sd_compute_type(n->out[out]->dtype), on));
 }
 
 // A depth of any type that only the run knows.

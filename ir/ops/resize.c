@@ -308,7 +308,8 @@ static bool whole_factor(sd_tb *b, const resize_plan *p, const resize_axis *a) {
 }
 
 static sd_expr *extrapolated(sd_tb *b, const sd_node *n, sd_expr *outside, sd_expr *x) {
-  return outside ? x_sel(b, outside, x_num(b, x, sd_node_float(n, "extrapolation_value", 0)), x) : x;
+  sd_expr *value = x_num(b, x, sd_node_float(n, "extrapolation_value", 0));
+  return outside ? x_sel(b, outside, sd_tb_real(b, n->in[0]->dtype, value), x) : x;
 }
 
 // f64: a coordinate that falls just short of a half would pick the other neighbour.

@@ -38,6 +38,8 @@ bool sd_dtype_of_tensors(int64_t t) { return t > 0 && t < SD_OBJECT && rows[t].n
 int sd_dtype_bits(sd_dtype t) { return row_of(t)->bits; }
 sd_dtype_kind sd_dtype_kind_of(sd_dtype t) { return (sd_dtype_kind)row_of(t)->kind; }
 
+sd_dtype sd_dtype_part(sd_dtype t) { return t == SD_C64 ? SD_F32 : t == SD_C128 ? SD_F64 : t; }
+
 sd_dtype sd_dtype_parse(const char *text) {
   for (int t = 1; t < SD_DT_COUNT; t++)
     if (rows[t].name && (!strcasecmp(text, rows[t].name) || !strcasecmp(text, rows[t].onnx))) return (sd_dtype)t;

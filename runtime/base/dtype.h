@@ -23,11 +23,14 @@ static inline bool sd_dtype_is_float(sd_dtype t) { return sd_dtype_kind_of(t) ==
 static inline bool sd_dtype_is_int(sd_dtype t) {
   return sd_dtype_kind_of(t) == SD_DK_I || sd_dtype_kind_of(t) == SD_DK_U;
 }
+// Complex numbers are two parts each, real and imaginary; other elements one, of their own type.
+sd_dtype sd_dtype_part(sd_dtype t); // F32 for C64, F64 for C128, else t
+static inline uint64_t sd_dtype_parts(sd_dtype t) { return sd_dtype_kind_of(t) == SD_DK_C ? 2 : 1; }
 // Bytes of `count` packed elements (sub-byte types round up); false on overflow or unknown type.
 bool sd_dtype_bytes(sd_dtype t, uint64_t count, uint64_t *out_bytes);
 
 // Reads or writes element i of a packed array, widened: floats through double, integers and bools through int64.
-// Strings are their numbers (runtime/base/strtab.h); complex is not supported (read gives 0).
+// Strings are their numbers (runtime/base/strtab.h); complex numbers are read by their parts (else they give 0).
 double sd_dtype_get_f64(sd_dtype t, const void *data, uint64_t i);
 int64_t sd_dtype_get_i64(sd_dtype t, const void *data, uint64_t i);
 void sd_dtype_set_f64(sd_dtype t, void *data, uint64_t i, double v); // rounds to nearest even

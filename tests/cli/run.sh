@@ -236,13 +236,13 @@ code coverage-bad-target 2 "$sard" inspect "$resnet/model.onnx" --coverage --tar
 cat >"$T/complex.sard-ir" <<'IR'
 module
 graph "main" (%0 "x": c64[2], %1 "y": f32[2]) {
-  %2 = Identity(%0) "copy"
+  %2 = Equal(%0, %0) "same"
   %3 = Exp(%1) "good"
   return %2, %3
 }
 IR
-code coverage-missing 0 "$sard" inspect "$T/complex.sard-ir" --coverage --json "$T/j"; says coverage-missing-why out "'copy' \\(Identity\\): missing: .*c64"
-json coverage-missing-json "$T/j" "not d['runs'] and {n['name']: n['runs'] for n in d['coverage']} == {'copy': 'missing', 'good': 'kernel'}"
+code coverage-missing 0 "$sard" inspect "$T/complex.sard-ir" --coverage --json "$T/j"; says coverage-missing-why out "'same' \\(Equal\\): missing: .*c64"
+json coverage-missing-json "$T/j" "not d['runs'] and {n['name']: n['runs'] for n in d['coverage']} == {'same': 'missing', 'good': 'kernel'}"
 code coverage-unread 0 "$sard" inspect "$T/unknown.onnx" --coverage --json "$T/j"; says coverage-unread-why out "missing: .*Rxlu"
 json coverage-unread-json "$T/j" "not d['judged'] and not d['runs'] and all((n['runs'] == 'missing') == (n['op'] == 'Rxlu') for n in d['coverage']) and all('Rxlu' in n['reason'] for n in d['coverage'] if n['op'] == 'Rxlu')"
 

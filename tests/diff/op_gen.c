@@ -490,18 +490,17 @@ static void read_attr(gen *g) {
 
 // ---- types ----
 
-// All types that the open classes of the row allow and that have arithmetic or move.
+// Types that the first open class of the row allows. Float8, complex and packed ones only move, as a rule.
 static int allowed_types(const sd_op *op, sd_dtype *out) {
+  char cls = '*';
   int n = 0;
+  for (uint32_t i = op->n_in; i-- > 0;)
+    if (strchr("RNFI*V", op->ins[i].cls)) cls = op->ins[i].cls;
   for (int t = 1; t < SD_DT_COUNT; t++) {
     sd_dtype_kind k = sd_dtype_kind_of((sd_dtype)t);
-    bool ok = (k == SD_DK_F || k == SD_DK_I || k == SD_DK_U || k == SD_DK_B) && sd_dtype_bits((sd_dtype)t) >= 8 && (k != SD_DK_F || sd_dtype_bits((sd_dtype)t) > 8);
-    for (uint32_t i = 0; i < op->n_in && ok; i++)
-      if (strchr("NFI*", op->ins[i].cls)) {
-        ok = sd_op_class_has(op->ins[i].cls, (sd_dtype)t);
-        break;
-      }
-    if (ok) out[n++] = (sd_dtype)t;
+    int bits = sd_dtype_bits((sd_dtype)t);
+    bool moves = cls == '*' || cls == 'V', plain = k != SD_DK_C && bits >= (k == SD_DK_F ? 16 : 8);
+    if (sd_dtype_of_tensors(t) && k != SD_DK_S && (plain || moves) && sd_op_class_has(cls, (sd_dtype)t)) out[n++] = (sd_dtype)t;
   }
   return n;
 }
@@ -628,7 +627,10 @@ static int64_t extreme(uint64_t *r, sd_dtype t) {
 void op_fill_data(const op_input *in, uint64_t count, void *data) {
   uint64_t r = in->seed;
   const op_fill *f = &in->fill;
-  sd_dtype t = in->dtype;
+  sd_dtype t = sd_dtype_part(in->dtype);
+  uint64_t bytes;
+  if (sd_dtype_bytes(in->dtype, count, &bytes) && bytes) ((uint8_t *)data)[bytes - 1] = 0; // bits that no element has
+  count *= sd_dtype_parts(in->dtype);
   for (uint64_t i = 0; i < count; i++) {
     double v = f->given ? f->lo + (double)op_random(&r, (uint64_t)((f->hi - f->lo) * 8) + 1) / 8 : ((double)op_random(&r, 65) - 32) / 8;
     if (f->n_list) v = f->list[op_random(&r, (uint64_t)f->n_list)];

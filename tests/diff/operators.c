@@ -229,31 +229,32 @@ static double tolerance(const op_case *c, sd_dtype t, double want, double scale)
 }
 
 static const char *compare(const op_case *c, const sd_evalue *want, const guard *got, char *why, size_t room) {
-  uint64_t count = count_of(want->rank, want->dims), wrong = 0, at = 0;
+  sd_dtype t = sd_dtype_part(want->dtype);
+  uint64_t count = count_of(want->rank, want->dims) * sd_dtype_parts(want->dtype), wrong = 0, at = 0;
   double scale = 0;
   if (guard_broken(got)) return "memory beside the output is written";
   if (!memcmp(want->data ? want->data : got->data, got->data, got->bytes)) return NULL;
-  if (!sd_dtype_is_float(want->dtype)) {
+  if (!sd_dtype_is_float(t)) {
     for (uint64_t i = 0; i < count; i++)
-      if (sd_dtype_get_i64(want->dtype, want->data, i) != sd_dtype_get_i64(want->dtype, got->data, i) && !wrong++) at = i;
+      if (sd_dtype_get_i64(t, want->data, i) != sd_dtype_get_i64(t, got->data, i) && !wrong++) at = i;
     if (!wrong) return "bits beside the elements differ";
     snprintf(why, room, "%llu of %llu elements, first at %llu: %lld instead of %lld", (unsigned long long)wrong, (unsigned long long)count, (unsigned long long)at,
-             (long long)sd_dtype_get_i64(want->dtype, got->data, at), (long long)sd_dtype_get_i64(want->dtype, want->data, at));
+             (long long)sd_dtype_get_i64(t, got->data, at), (long long)sd_dtype_get_i64(t, want->data, at));
     return why;
   }
   for (uint64_t i = 0; i < count; i++) {
-    double w = sd_dtype_get_f64(want->dtype, want->data, i);
+    double w = sd_dtype_get_f64(t, want->data, i);
     if (isfinite(w) && fabs(w) < 1e30) scale += w * w;
   }
   scale = sqrt(scale / (double)(count ? count : 1));
   for (uint64_t i = 0; i < count; i++) {
-    double w = sd_dtype_get_f64(want->dtype, want->data, i), g = sd_dtype_get_f64(want->dtype, got->data, i);
-    bool same = w == g || (isnan(w) && isnan(g)) || (isfinite(w) && fabs(w - g) <= tolerance(c, want->dtype, w, scale));
+    double w = sd_dtype_get_f64(t, want->data, i), g = sd_dtype_get_f64(t, got->data, i);
+    bool same = w == g || (isnan(w) && isnan(g)) || (isfinite(w) && fabs(w - g) <= tolerance(c, t, w, scale));
     if (!same && !wrong++) at = i;
   }
   if (!wrong) return NULL;
   snprintf(why, room, "%llu of %llu elements, first at %llu: %.9g instead of %.9g", (unsigned long long)wrong, (unsigned long long)count, (unsigned long long)at,
-           sd_dtype_get_f64(want->dtype, got->data, at), sd_dtype_get_f64(want->dtype, want->data, at));
+           sd_dtype_get_f64(t, got->data, at), sd_dtype_get_f64(t, want->data, at));
   return why;
 }
 

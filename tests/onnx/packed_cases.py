@@ -40,6 +40,9 @@ def codes(dtype, shape):
 
 
 class Runner:
+    flags = (["-O0", "--threads", "1"], ["-O3", "--threads", "2"])
+    opset, ir_version = 24, 11
+
     def __init__(self, sard):
         self.sard, self.passed, self.failed = sard, 0, 0
         self.room = tempfile.TemporaryDirectory()
@@ -59,7 +62,10 @@ class Runner:
         graph = helper.make_graph(nodes, "g", [info(n, a, symbolic) for n, a in ins.items()],
                                   [open_info(n, a) if symbolic else info(n, a, False) for n, a in outs.items()],
                                   [numpy_helper.from_array(a, n) for n, a in consts.items()])
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 24)], ir_version=11)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=self.ir_version)
+
+    def same(self, got, want):
+        return np.array_equal(wide(got), wide(want), equal_nan=True)
 
     def once(self, name, outs, flags):
         at = self.room.name
@@ -69,9 +75,8 @@ class Runner:
             return self.fail(name, done.stderr.strip().replace("\n", " | ")[:300])
         for i, (output, want) in enumerate(outs.items()):
             got = numpy_helper.to_array(onnx.load_tensor(f"{at}/out/output_{i}.pb"))
-            same = got.dtype == want.dtype and np.array_equal(wide(got), wide(want), equal_nan=True)
-            if not same:
-                return self.fail(name, f"{output} is {got.dtype} {wide(got).ravel()[:8]}, not {wide(want).ravel()[:8]}")
+            if got.dtype != want.dtype or got.shape != want.shape or not self.same(got, want):
+                return self.fail(name, f"{output} is {got.dtype}{list(got.shape)} {got.ravel()[:8]}, not {want.dtype}{list(want.shape)} {want.ravel()[:8]}")
         self.passed += 1
 
     def run(self, name, nodes, ins, outs, consts=None, forms=(False, True)):
@@ -79,7 +84,7 @@ class Runner:
             onnx.save(self.model(nodes, ins, outs, consts or {}, symbolic), f"{self.room.name}/m.onnx")
             for i, (n, a) in enumerate(ins.items()):
                 onnx.save_tensor(numpy_helper.from_array(a, n), f"{self.room.name}/input_{i}.pb")
-            for flags in (["-O0", "--threads", "1"], ["-O3", "--threads", "2"])[symbolic:]:
+            for flags in self.flags[symbolic:]:
                 self.once(f"{name}{' symbolic' if symbolic else ''} {flags[0]}", outs, flags)
 
 

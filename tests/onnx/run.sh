@@ -38,6 +38,7 @@ if [ ${#forms[@]} -eq 0 ]; then
   counted $venv/bin/python tests/onnx/ms_cases.py build/sard
   counted $venv/bin/python tests/onnx/value_cases.py build/sard
   counted $venv/bin/python tests/onnx/packed_cases.py build/sard
+  counted $venv/bin/python tests/onnx/complex_cases.py build/sard
   counted $venv/bin/python tests/onnx/graph_cases.py build/sard
 fi
 echo "$passed passed, $failed failed"

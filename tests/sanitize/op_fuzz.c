@@ -221,7 +221,7 @@ static bool make_data(const op_case *c, data *d) {
     if (count > MOST_ELEMENTS || !sd_dtype_bytes(in->dtype, count, &bytes)) return false;
     d->at[d->n] = guard_new(bytes, bits <= 8 ? 1 : bits >= 64 ? 8 : (uint64_t)bits / 8);
     if (!d->at[d->n].data) return false;
-    if (sd_dtype_kind_of(in->dtype) != SD_DK_C) op_fill_data(in, count, d->at[d->n].data);
+    op_fill_data(in, count, d->at[d->n].data);
     guard_lock(&d->at[d->n++]);
   }
   return true;

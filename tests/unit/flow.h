@@ -108,24 +108,26 @@ static inline sard_status *flow_run(const char *text, int opt, const flow_data *
 
 static inline bool flow_same(const sd_evalue *a, const sd_evalue *b) {
   if (a->dtype != b->dtype || a->rank != b->rank || a->bytes != b->bytes) return false;
-  uint64_t count = 1;
+  sd_dtype t = sd_dtype_part(a->dtype);
+  uint64_t count = sd_dtype_parts(a->dtype);
   for (int i = 0; i < a->rank; i++) {
     if (a->dims[i] != b->dims[i]) return false;
     count *= (uint64_t)a->dims[i];
   }
   for (uint64_t i = 0; i < count; i++) {
-    double x = sd_dtype_get_f64(a->dtype, a->data, i), y = sd_dtype_get_f64(b->dtype, b->data, i);
+    double x = sd_dtype_get_f64(t, a->data, i), y = sd_dtype_get_f64(t, b->data, i);
     if (!(fabs(x - y) <= 1e-5 + 1e-5 * fabs(y)) && !(isnan(x) && isnan(y))) return false;
   }
   return true;
 }
 
 static inline void flow_show(const char *what, const sd_evalue *e) {
-  uint64_t count = 1;
+  sd_dtype t = sd_dtype_part(e->dtype);
+  uint64_t count = sd_dtype_parts(e->dtype);
   printf("  %s: %s[", what, sd_dtype_name(e->dtype));
   for (int i = 0; i < e->rank; i++) printf(i ? ",%lld" : "%lld", (long long)e->dims[i]), count *= (uint64_t)e->dims[i];
   printf("]");
-  for (uint64_t i = 0; i < count && i < 16; i++) printf(" %g", sd_dtype_get_f64(e->dtype, e->data, i));
+  for (uint64_t i = 0; i < count && i < 16; i++) printf(" %g", sd_dtype_get_f64(t, e->data, i));
   printf("\n");
 }
 
@@ -151,12 +153,13 @@ static inline void flow_check(const char *text, const flow_data *d, uint32_t n_o
 
 static inline void flow_expect(const flow_result *r, uint32_t i, const double *want, uint64_t n) {
   const sd_evalue *e = &r->out[i];
-  uint64_t count = 1;
   CHECK(i < r->n_out);
   if (i >= r->n_out) return;
+  sd_dtype t = sd_dtype_part(e->dtype);
+  uint64_t count = sd_dtype_parts(e->dtype);
   for (int d = 0; d < e->rank; d++) count *= (uint64_t)e->dims[d];
   bool ok = count == n;
-  for (uint64_t k = 0; k < n && ok; k++) ok = fabs(sd_dtype_get_f64(e->dtype, e->data, k) - want[k]) <= 1e-4;
+  for (uint64_t k = 0; k < n && ok; k++) ok = fabs(sd_dtype_get_f64(t, e->data, k) - want[k]) <= 1e-4;
   CHECK(ok);
   if (!ok) flow_show("got", e);
 }

@@ -183,6 +183,50 @@ static void unique_values(void) {
   flow_free(&r);
 }
 
+// ---- complex numbers: through a loop and branches, host functions, bits, in the memory of a whole ----
+static const char complex_numbers[] =
+    "module\nsymbol N\ngraph \"main\" (%0 \"x\": c128[N,2], %1 \"z\": c64[2], %2 \"m\": i64[]) {\n"
+    "  %3, %4 = Loop(%2, _, %0)\n"
+    "  body \"body\" (%5: i64[], %6: bool[], %7: c128[N,2]) {\n"
+    "    %8 = const i64[1] dense<0>\n"
+    "    %9 = Gather(%7, %8)\n"
+    "    %10 = Transpose(%7) {perm=[1,0]}\n"
+    "    %11 = Concat(%7, %9) {axis=0}\n"
+    "    %12 = const i64[1] dense<1>\n"
+    "    %13 = const i64[1] dense<100>\n"
+    "    %14 = Slice(%11, %12, %13, %8)\n"
+    "    return %6, %14, %10\n  }\n"
+    "  %15 = BitCast(%1) {to=7}\n"
+    "  %16 = BitCast(%15) {to=14}\n"
+    "  %17 = const c64[] hex<0000803f000000c0>\n"
+    "  %18 = const i64[2] dense<1, 0>\n"
+    "  %19 = Pad(%16, %18, %17)\n"
+    "  %20 = NonZero(%19)\n"
+    "  return %3, %4, %19, %20\n}\n";
+
+static void complex_values(void) {
+  flow_result r;
+  int64_t passes = 2, n[2] = {3, 2}, two = 2;
+  double x[12] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12};
+  float z[4] = {0, -0.0f, 0, 7};
+  flow_data d = {{flow_tensor(SD_C128, 2, n, x), flow_tensor(SD_C64, 1, &two, z), flow_tensor(SD_I64, 0, NULL, &passes)}, 3};
+  flow_check(complex_numbers, &d, 4, &r);
+  flow_expect(&r, 0, (double[]){9, 10, 11, 12, 1, 2, 3, 4, 5, 6, 7, 8}, 12);
+  flow_expect(&r, 1, (double[]){1, 2, 5, 6, 9, 10, 3, 4, 7, 8, 11, 12, 5, 6, 9, 10, 1, 2, 7, 8, 11, 12, 3, 4}, 24);
+  flow_expect(&r, 2, (double[]){1, -2, 0, 0, 0, 7}, 6);
+  flow_expect(&r, 3, (double[]){0, 2}, 2);
+  flow_free(&r);
+}
+
+static void complex_arithmetic(void) {
+  flow_result r;
+  float z[4] = {1, 2, 3, 4};
+  flow_data d = {{flow_tensor(SD_C64, 1, (int64_t[]){2}, z)}, 1};
+  CHECK_ERR(flow_run("module\ngraph \"main\" (%0: c64[2]) {\n  %1 = Equal(%0, %0)\n  return %1\n}\n", 3, &d, 1, &r), UNSUPPORTED, "no arithmetic with numbers of type c64");
+  CHECK_ERR(flow_run("module\ngraph \"main\" (%0: c64[2]) {\n  %1 = Add(%0, %0)\n  return %1\n}\n", 3, &d, 1, &r), MODEL, "expected a number type");
+  CHECK_ERR(flow_run("module\ngraph \"main\" (%0: c64[2]) {\n  %1 = ReduceMax(%0)\n  return %1\n}\n", 3, &d, 1, &r), MODEL, "expected a type with an order");
+}
+
 int main(void) {
   RUN(both_ways);
   RUN(other_shapes);
@@ -191,5 +235,7 @@ int main(void) {
   RUN(nonzero_chain);
   RUN(computed_sizes);
   RUN(unique_values);
+  RUN(complex_values);
+  RUN(complex_arithmetic);
   return check_end();
 }

@@ -45,6 +45,7 @@ static const format formats[] = {
     {SD_F16, 10, 15, 0x8000, 0x7c00, 0x7c00, 0, false}, {SD_F8E4M3FN, 3, 7, 0x80, 0x7e, 0, 0x7f, false},
     {SD_F8E4M3FNUZ, 3, 8, 0x80, 0x7f, 0, 0x80, true},   {SD_F8E5M2, 2, 15, 0x80, 0x7b, 0x7c, 0, false},
     {SD_F8E5M2FNUZ, 2, 16, 0x80, 0x7f, 0, 0x80, true},  {SD_F4E2M1, 1, 1, 0x8, 0x7, 0, 0, false},
+    {SD_F6E2M3, 3, 1, 0x20, 0x1f, 0, 0, false},         {SD_F6E3M2, 2, 3, 0x20, 0x1f, 0, 0, false},
 };
 
 static const format *format_of(sd_dtype t) {

@@ -53,6 +53,22 @@ static void take_bytes(sd_tensors *t, sd_const *c, const void *data) {
   c->data = to;
 }
 
+// The same with the bytes of a file, of which there are file_bytes(c).
+static void take_file_bytes(sd_tensors *t, sd_const *c, const void *data) {
+  if (!sd_dtype_repacked(c->dtype)) {
+    take_bytes(t, c, data);
+    return;
+  }
+  uint8_t *to = sd_arena_aligned(t->arena, c->bytes, 64);
+  sd_dtype_from_file(c->dtype, data, c->count, to);
+  c->data = to;
+}
+
+static uint64_t file_bytes(const sd_const *c) {
+  uint64_t bytes;
+  return sd_dtype_file_bytes(c->dtype, c->count, &bytes) ? bytes : c->bytes;
+}
+
 // The typed list that holds elements of a dtype, by ONNX's rule, and how many entries an element takes.
 typedef enum list { LIST_FLOAT, LIST_INT32, LIST_STRING, LIST_INT64, LIST_DOUBLE, LIST_UINT64, LIST_COUNT } list;
 
@@ -90,12 +106,13 @@ static bool list_need(const sd_const *c, uint64_t *out) {
 static sard_status *take_int32(sd_tensors *t, const Onnx__TensorProto *p, const char *what, sd_const *c, uint64_t n) {
   int bits = sd_dtype_bits(c->dtype);
   if (bits < 8) bits = 8;
+  int64_t end = sd_dtype_repacked(c->dtype) ? 64 : 1ll << bits;
   uint8_t *to = sd_arena_aligned(t->arena, c->bytes, 64);
   for (uint64_t i = 0; i < n; i++) {
     int64_t v = p->int32_data[i];
     if (c->dtype == SD_BOOL) v = v != 0;
     // Both readings of the bits are in use (240 and -16 for a byte).
-    if (bits < 32 && (v < -(1ll << (bits - 1)) || v >= 1ll << bits))
+    if (bits < 32 && (v < -(1ll << (bits - 1)) || v >= end))
       return TENSOR_ERR(MODEL, "int32_data[%llu] = %lld does not fit %s", (unsigned long long)i, (long long)v,
                         sd_dtype_name(c->dtype));
     memcpy(to + i * (uint64_t)(bits / 8), &v, (size_t)bits / 8);
@@ -175,10 +192,11 @@ static sard_status *take_lifted(sd_tensors *t, const Onnx__TensorProto *p, const
   list l = list_of(c->dtype);
   if (s->field != 9 && s->field != (l == LIST_FLOAT ? 4u : l == LIST_DOUBLE ? 10u : 0u))
     return TENSOR_ERR(MODEL, "its data of type %s is in the wrong list", sd_dtype_name(c->dtype));
-  if (s->size != c->bytes)
-    return TENSOR_ERR(MODEL, "its type and shape need %llu bytes, it has %llu", (unsigned long long)c->bytes,
+  uint64_t need = s->field == 9 ? file_bytes(c) : c->bytes;
+  if (s->size != need)
+    return TENSOR_ERR(MODEL, "its type and shape need %llu bytes, it has %llu", (unsigned long long)need,
                       (unsigned long long)s->size);
-  take_bytes(t, c, s->data);
+  take_file_bytes(t, c, s->data);
   return NULL;
 }
 
@@ -186,10 +204,10 @@ static sard_status *take_external(sd_tensors *t, const Onnx__TensorProto *p, con
   if (!t->external) return TENSOR_ERR(MODEL, "%s", "external data is not allowed here");
   if (c->dtype == SD_STRING) return TENSOR_ERR(MODEL, "%s", "strings cannot be external data");
   const void *data = NULL;
-  SD_TRY_MSG(sd_external_get(t->external, p->external_data, p->n_external_data, c->bytes, &data), "%s '%.200s'", what,
+  SD_TRY_MSG(sd_external_get(t->external, p->external_data, p->n_external_data, file_bytes(c), &data), "%s '%.200s'", what,
              name_of(p));
   // A caller's read_external promises the bytes for the open call only, so those are copied.
-  take_bytes(t, c, data);
+  take_file_bytes(t, c, data);
   if (t->external->source->read_external && c->data == data && c->bytes)
     c->data = memcpy(sd_arena_aligned(t->arena, c->bytes, 64), data, c->bytes);
   return NULL;
@@ -204,10 +222,10 @@ sard_status *sd_tensor_proto_const(sd_tensors *t, const Onnx__TensorProto *p, co
   } else if (p->lifted && c->dtype != SD_STRING) {
     SD_TRY(take_lifted(t, p, what, c));
   } else if (p->raw_data.len && c->dtype != SD_STRING) {
-    if (p->raw_data.len != c->bytes)
-      return TENSOR_ERR(MODEL, "its type and shape need %llu bytes, it has %zu", (unsigned long long)c->bytes,
+    if (p->raw_data.len != file_bytes(c))
+      return TENSOR_ERR(MODEL, "its type and shape need %llu bytes, it has %zu", (unsigned long long)file_bytes(c),
                         p->raw_data.len);
-    take_bytes(t, c, p->raw_data.data);
+    take_file_bytes(t, c, p->raw_data.data);
   } else {
     SD_TRY(take_list(t, p, what, c));
   }

@@ -5,10 +5,11 @@
 #include "ir/ops/xbuild.h"
 
 // Narrow floats: largest value, and the value from which on rounding leaves the format.
-typedef struct narrow { sd_dtype dtype; double max, over; } narrow;
+typedef struct narrow { sd_dtype dtype; double max, over; bool finite; } narrow; // finite: it has no NaN and no infinity
 static const narrow narrow_floats[] = {
-    {SD_F8E4M3FN, 448, 464},       {SD_F8E4M3FNUZ, 240, 248}, {SD_F8E5M2, 57344, 61440},
-    {SD_F8E5M2FNUZ, 57344, 61440}, {SD_F4E2M1, 6, 7},
+    {SD_F8E4M3FN, 448, 464, false},       {SD_F8E4M3FNUZ, 240, 248, false}, {SD_F8E5M2, 57344, 61440, false},
+    {SD_F8E5M2FNUZ, 57344, 61440, false}, {SD_F4E2M1, 6, 7, true},          {SD_F6E2M3, 7.5, 7.75, true},
+    {SD_F6E3M2, 28, 30, true},
 };
 
 static const narrow *narrow_of(sd_dtype t) {
@@ -19,9 +20,9 @@ static const narrow *narrow_of(sd_dtype t) {
 
 // What lies outside becomes the largest value; where the cast does not saturate infinity, or NaN where there is none.
 static sd_expr *to_narrow(sd_tb *b, const narrow *f, sd_expr *x, bool saturate) {
-  if (f->dtype == SD_F4E2M1) x = x_sel(b, x_un(b, SD_X_ISNAN, x), x_num(b, x, -0.0), x); // it has no NaN
+  if (f->finite) x = x_sel(b, x_un(b, SD_X_ISNAN, x), x_num(b, x, -0.0), x);
   if (!x) return NULL;
-  if (saturate || f->dtype == SD_F4E2M1) return x_max(b, x_min(b, x, x_num(b, x, f->max)), x_num(b, x, -f->max));
+  if (saturate || f->finite) return x_max(b, x_min(b, x, x_num(b, x, f->max)), x_num(b, x, -f->max));
   sd_expr *size = x_un(b, SD_X_ABS, x), *limit = x_num(b, x, f->over);
   // a tie goes to the even mantissa: only E4M3FN's largest one is even
   sd_expr *over = f->dtype == SD_F8E4M3FN ? x_bin(b, SD_X_LT, limit, size) : x_bin(b, SD_X_LE, limit, size);
@@ -38,6 +39,7 @@ sd_expr *sd_x_round_to(sd_tb *b, sd_dtype t, sd_expr *x) {
   static const struct { sd_dtype dtype; int mantissa, least; } formats[] = {
       {SD_F16, 10, -14},      {SD_BF16, 7, -126},        {SD_F8E4M3FN, 3, -6}, {SD_F8E4M3FNUZ, 3, -7},
       {SD_F8E5M2, 2, -14},    {SD_F8E5M2FNUZ, 2, -15},   {SD_F4E2M1, 1, 0},
+      {SD_F6E2M3, 3, 0},      {SD_F6E3M2, 2, -2},
   };
   size_t i = 0, n = sizeof formats / sizeof *formats;
   while (i < n && formats[i].dtype != t) i++;

@@ -64,7 +64,8 @@ typedef struct range { sd_dtype dtype; double low, high; } range;
 // Largest finite values of the narrow float types; integers follow from their bits.
 static bool limits_of(sd_dtype t, range *out) {
   static const range floats[] = {{SD_F8E4M3FN, -448, 448},     {SD_F8E4M3FNUZ, -240, 240}, {SD_F8E5M2, -57344, 57344},
-                                 {SD_F8E5M2FNUZ, -57344, 57344}, {SD_F4E2M1, -6, 6}};
+                                 {SD_F8E5M2FNUZ, -57344, 57344}, {SD_F4E2M1, -6, 6},
+                                 {SD_F6E2M3, -7.5, 7.5},        {SD_F6E3M2, -28, 28}};
   for (size_t i = 0; i < sizeof floats / sizeof *floats; i++)
     if (floats[i].dtype == t) return *out = floats[i], true;
   int bits = sd_dtype_bits(t);

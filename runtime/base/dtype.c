@@ -28,7 +28,7 @@ static const struct { const char *name; sd_dtype t; } aliases[] = {
     {"int4", SD_I4},         {"uint4", SD_U4},        {"int2", SD_I2},         {"uint2", SD_U2},
     {"complex64", SD_C64},   {"complex128", SD_C128}, {"str", SD_STRING},      {"float8e4m3fn", SD_F8E4M3FN},
     {"float8e4m3fnuz", SD_F8E4M3FNUZ}, {"float8e5m2", SD_F8E5M2}, {"float8e5m2fnuz", SD_F8E5M2FNUZ},
-    {"float4e2m1", SD_F4E2M1}, {"float8e8m0", SD_F8E8M0},
+    {"float4e2m1", SD_F4E2M1}, {"float8e8m0", SD_F8E8M0}, {"float6e2m3", SD_F6E2M3}, {"float6e3m2", SD_F6E3M2},
 };
 
 static const row *row_of(sd_dtype t) { return (unsigned)t < SD_DT_COUNT ? &rows[t] : &rows[0]; }
@@ -78,6 +78,8 @@ static bool format_of(sd_dtype t, format *f) {
   case SD_F8E5M2: *f = (format){5, 2, 15, TOP_SAT}; return true;
   case SD_F8E5M2FNUZ: *f = (format){5, 2, 16, TOP_FNUZ}; return true;
   case SD_F4E2M1: *f = (format){2, 1, 1, TOP_NONE}; return true;
+  case SD_F6E2M3: *f = (format){2, 3, 1, TOP_NONE}; return true;
+  case SD_F6E3M2: *f = (format){3, 2, 3, TOP_NONE}; return true;
   default: return false;
   }
 }
@@ -218,6 +220,56 @@ static int64_t to_integer(double v, int bits, bool is_signed) {
   if (v < low) v = low;
   if (v >= top) return is_signed ? (int64_t)((UINT64_C(1) << (bits - 1)) - 1) : (int64_t)(UINT64_MAX >> (64 - bits));
   return is_signed ? (int64_t)v : (int64_t)(uint64_t)v;
+}
+
+// ---- elements in files ----
+
+// Bits of an element in a file.
+static int file_bits(sd_dtype t) {
+  format f;
+  return format_of(t, &f) ? 1 + f.exponent + f.mantissa : sd_dtype_bits(t);
+}
+
+bool sd_dtype_file_bytes(sd_dtype t, uint64_t count, uint64_t *out_bytes) {
+  if (!sd_dtype_repacked(t)) return sd_dtype_bytes(t, count, out_bytes);
+  *out_bytes = count / 4 * 3 + count % 4; // n codes of a last group take n bytes
+  return true;
+}
+
+bool sd_dtype_repacked(sd_dtype t) { return file_bits(t) < sd_dtype_bits(t); }
+
+void sd_dtype_from_file(sd_dtype t, const void *file, uint64_t count, void *out) {
+  const uint8_t *from = file;
+  uint8_t *to = out;
+  uint64_t bytes;
+  if (!sd_dtype_file_bytes(t, count, &bytes) || !bytes) return;
+  if (!sd_dtype_repacked(t)) {
+    memcpy(to, from, bytes);
+    return;
+  }
+  for (uint64_t i = 0; i < count; i++) {
+    uint64_t at = i / 4 * 3 + i % 4 * 6 / 8, shift = i % 4 * 6 % 8;
+    uint32_t pair = from[at] | (shift > 2 ? (uint32_t)from[at + 1] << 8 : 0);
+    to[i] = (uint8_t)(pair >> shift & 63);
+  }
+}
+
+void sd_dtype_to_file(sd_dtype t, const void *data, uint64_t count, void *file) {
+  const uint8_t *from = data;
+  uint8_t *to = file;
+  uint64_t bytes;
+  if (!sd_dtype_file_bytes(t, count, &bytes) || !bytes) return;
+  if (!sd_dtype_repacked(t)) {
+    memcpy(to, from, bytes);
+    return;
+  }
+  memset(to, 0, bytes);
+  for (uint64_t i = 0; i < count; i++) {
+    uint64_t at = i / 4 * 3 + i % 4 * 6 / 8, shift = i % 4 * 6 % 8;
+    uint32_t pair = (from[i] & 63u) << shift;
+    to[at] |= (uint8_t)pair;
+    if (shift > 2) to[at + 1] |= (uint8_t)(pair >> 8);
+  }
 }
 
 double sd_dtype_get_f64(sd_dtype t, const void *data, uint64_t i) {

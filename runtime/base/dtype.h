@@ -29,6 +29,13 @@ static inline uint64_t sd_dtype_parts(sd_dtype t) { return sd_dtype_kind_of(t) =
 // Bytes of `count` packed elements (sub-byte types round up); false on overflow or unknown type.
 bool sd_dtype_bytes(sd_dtype t, uint64_t count, uint64_t *out_bytes);
 
+// The same in ONNX's files, whose elements stand as in memory but for repacked types: of those four share three bytes,
+// the first one in the low bits. The conversions read and write exactly these bytes.
+bool sd_dtype_repacked(sd_dtype t);
+bool sd_dtype_file_bytes(sd_dtype t, uint64_t count, uint64_t *out_bytes);
+void sd_dtype_from_file(sd_dtype t, const void *file, uint64_t count, void *out);
+void sd_dtype_to_file(sd_dtype t, const void *data, uint64_t count, void *file);
+
 // Reads or writes element i of a packed array, widened: floats through double, integers and bools through int64.
 // Strings are their numbers (runtime/base/strtab.h); complex numbers are read by their parts (else they give 0).
 double sd_dtype_get_f64(sd_dtype t, const void *data, uint64_t i);

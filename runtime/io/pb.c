@@ -35,7 +35,7 @@ typedef struct message {
   sd_pb_reader name, raw;
   bool has_raw, external, segment, too_many_dims;
   bool has_typed; // any element in a typed field
-  uint64_t count, bytes;
+  uint64_t count, bytes, file_bytes; // bytes: in memory; file_bytes: as raw data
 } message;
 
 static void add_dim(message *m, uint64_t v) {
@@ -190,6 +190,7 @@ static sard_status *check_message(message *m, const char *what) {
   }
   for (int i = 0; i < m->rank && !empty; i++) ok = ok && sd_ck_mul(m->count, (uint64_t)m->dims[i], &m->count);
   if (empty) m->count = 0;
+  ok = ok && sd_dtype_file_bytes(m->dtype, m->count, &m->file_bytes);
   if (!ok || !sd_dtype_bytes(m->dtype, m->count, &m->bytes)) return SD_ERR(MODEL, "'%s' is too large", what);
   return NULL;
 }
@@ -197,9 +198,9 @@ static sard_status *check_message(message *m, const char *what) {
 // Elements must be there before memory is taken for them.
 static sard_status *check_contents(const message *m, uint64_t size, const char *what) {
   uint64_t have = (uint64_t)(m->raw.end - m->raw.p);
-  if (m->has_raw && have != m->bytes && !(have == 0 && m->has_typed))
+  if (m->has_raw && have != m->file_bytes && !(have == 0 && m->has_typed))
     return SD_ERR(MODEL, "'%s' has %llu bytes of elements, its dims need %llu", what, (unsigned long long)have,
-                  (unsigned long long)m->bytes);
+                  (unsigned long long)m->file_bytes);
   if (!m->has_raw && m->count && !m->has_typed)
     return SD_ERR(MODEL, "'%s' has no elements", what);
   // A typed entry takes at least one byte of the file and gives at most eight.
@@ -230,7 +231,7 @@ sard_status *sd_pb_parse(sard_context *ctx, const void *data, uint64_t size, con
   SD_TRY(st);
   uint8_t *to = sard_tensor_data(t, NULL);
   bool raw = m.has_raw && (m.raw.end > m.raw.p || !m.has_typed);
-  if (raw && m.bytes && m.dtype != SD_STRING) memcpy(to, m.raw.p, m.bytes);
+  if (raw && m.dtype != SD_STRING) sd_dtype_from_file(m.dtype, m.raw.p, m.count, to);
   if (!raw) st = m.dtype == SD_STRING ? read_strings(&m, r, what, t) : read_typed(&m, r, what, to);
   if (st)
     sard_tensor_free(t);
@@ -252,13 +253,18 @@ static void put_head(sd_str *to, const sard_tensor_desc *d, const char *name) {
   if (*name) sd_pb_put_bytes(to, F_NAME, name, strlen(name));
 }
 
+static uint64_t count_of(const sard_tensor_desc *d) {
+  uint64_t count = 1;
+  for (int32_t i = 0; i < d->rank; i++) count *= (uint64_t)d->dims[i];
+  return count;
+}
+
 // Everything but raw data, whose key and size come last: *out_bytes follow (0 for strings).
 static void put_tensor(sd_str *to, sard_tensor *t, const char *name, uint64_t *out_bytes) {
   sard_tensor_desc d;
   const char *const *texts = sard_tensor_data(t, &d);
-  uint64_t count = 1;
-  for (int32_t i = 0; i < d.rank; i++) count *= (uint64_t)d.dims[i];
-  if (!sd_dtype_bytes((sd_dtype)d.dtype, count, out_bytes)) *out_bytes = 0;
+  uint64_t count = count_of(&d);
+  if (!sd_dtype_file_bytes((sd_dtype)d.dtype, count, out_bytes)) *out_bytes = 0;
   put_head(to, &d, name);
   if (d.dtype == SD_STRING) {
     *out_bytes = 0;
@@ -270,9 +276,16 @@ static void put_tensor(sd_str *to, sard_tensor *t, const char *name, uint64_t *o
 }
 
 void sd_pb_put_tensor(sd_str *to, sard_tensor *t, const char *name) {
+  sard_tensor_desc d;
+  const void *data = sard_tensor_data(t, &d);
   uint64_t bytes;
   put_tensor(to, t, name, &bytes);
-  if (bytes) sd_str_putn(to, sard_tensor_data(t, NULL), bytes);
+  if (!bytes) return;
+  void *copy = sd_dtype_repacked((sd_dtype)d.dtype) ? sd_malloc(bytes) : NULL;
+  if (copy) sd_dtype_to_file((sd_dtype)d.dtype, data, count_of(&d), copy);
+  else to->failed |= sd_dtype_repacked((sd_dtype)d.dtype);
+  sd_str_putn(to, copy ? copy : data, bytes);
+  sd_free(copy);
 }
 
 sard_status *sd_pb_write(const char *path, sard_tensor *t, const char *name) {
@@ -281,7 +294,7 @@ sard_status *sd_pb_write(const char *path, sard_tensor *t, const char *name) {
   uint64_t bytes = 0;
   const void *data = sard_tensor_data(t, &d);
   if (!name) name = d.name ? d.name : "";
-  if (d.dtype >= SARD_SEQUENCE) sd_pb_put_value(&head, t, name);
+  if (d.dtype >= SARD_SEQUENCE || sd_dtype_repacked((sd_dtype)d.dtype)) sd_pb_put_value(&head, t, name);
   else put_tensor(&head, t, name, &bytes);
   sard_status *st = head.failed ? SD_ERR(NOMEM, "out of memory while writing '%s'", path)
                                 : sd_file_write(path, (sd_piece[]){{head.p, head.len}, {data, bytes}}, 2);

@@ -1,4 +1,4 @@
-"""Float8, float4, e8m0 and integers of 2 and 4 bits through the operators that move and quantize them, against numpy.
+"""Float8, float6, float4, e8m0 and integers of 2 and 4 bits through the operators that move and quantize them, against numpy.
 
 usage: python3 packed_cases.py SARD [TYPE...]    prints FAIL lines and "N passed, M failed"
 
@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-TYPES = ["FLOAT8E4M3FN", "FLOAT8E4M3FNUZ", "FLOAT8E5M2", "FLOAT8E5M2FNUZ", "FLOAT8E8M0", "FLOAT4E2M1", "INT4", "UINT4",
+TYPES = ["FLOAT6E2M3", "FLOAT6E3M2", "FLOAT8E4M3FN", "FLOAT8E4M3FNUZ", "FLOAT8E5M2", "FLOAT8E5M2FNUZ", "FLOAT8E8M0", "FLOAT4E2M1", "INT4", "UINT4",
          "INT2", "UINT2"]
 random = np.random.default_rng(0)
 node = helper.make_node
@@ -35,7 +35,7 @@ def codes(dtype, shape):
     if "int" in dtype.name:
         limits = ml_dtypes.iinfo(dtype)
         return random.integers(int(limits.min), int(limits.max) + 1, n).astype(dtype).reshape(shape)
-    top = 16 if "float4" in dtype.name else 256
+    top = 16 if "float4" in dtype.name else 64 if "float6" in dtype.name else 256
     return random.integers(0, top, n, dtype=np.uint8).view(dtype).reshape(shape)
 
 

@@ -325,7 +325,7 @@ static void dtypes(void) {
   }
 }
 // ---- elements below 16 bits: all codes, all ways to reach them, whole bytes and parts of them ----
-static const char *const narrow_types[] = {"f8e4m3fn", "f8e4m3fnuz", "f8e5m2", "f8e5m2fnuz", "f8e8m0", "f4e2m1", "i4", "u4", "i2", "u2", "f16", "bf16"};
+static const char *const narrow_types[] = {"f8e4m3fn", "f8e4m3fnuz", "f8e5m2", "f8e5m2fnuz", "f8e8m0", "f4e2m1", "f6e2m3", "f6e3m2", "i4", "u4", "i2", "u2", "f16", "bf16"};
 #define N_NARROW (sizeof narrow_types / sizeof *narrow_types)
 
 static sd_dtype raw_type(sd_dtype t) {
@@ -336,14 +336,14 @@ static sd_dtype raw_type(sd_dtype t) {
 // Codes in order, and numbers of all sizes: between codes, at halfway, infinite.
 static void fill_codes(const sd_buf *b, void *p, uint64_t n) {
   static const float special[] = {0, -0.0f, INFINITY, -INFINITY, NAN, 1e-40f, 3e38f, 448, 464, 480, 61440, 65520, 5, -0.25f, 0.75f};
-  uint64_t first = test_random(&seed);
+  uint64_t first = test_random(&seed), mask = sd_dtype_repacked(b->dtype) ? 63 : UINT64_MAX;
   for (uint64_t i = 0; i < n; i++) {
     if (b->dtype != SD_F32 && b->dtype != SD_F64) {
-      sd_dtype_set_i64(raw_type(b->dtype), p, i, b->dtype == SD_BOOL ? (int64_t)(test_random(&seed) & 1) : (int64_t)(first + i));
+      sd_dtype_set_i64(raw_type(b->dtype), p, i, b->dtype == SD_BOOL ? (int64_t)(test_random(&seed) & 1) : (int64_t)((first + i) & mask));
       continue;
     }
     uint64_t code = test_random(&seed), next = code + 1;
-    sd_dtype t = sd_dtype_parse(narrow_types[test_random(&seed) % 6]);
+    sd_dtype t = sd_dtype_parse(narrow_types[test_random(&seed) % 8]);
     double v = sd_dtype_get_f64(t, &code, 0), w = sd_dtype_get_f64(t, &next, 0);
     switch (test_random(&seed) % 4) {
     case 0: v = special[test_random(&seed) % (sizeof special / sizeof *special)]; break;

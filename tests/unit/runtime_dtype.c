@@ -12,7 +12,7 @@ static void table(void) {
     n++;
     CHECK(sd_dtype_parse(sd_dtype_name((sd_dtype)t)) == (sd_dtype)t);
   }
-  CHECK(n == 26);
+  CHECK(n == 28);
   CHECK(sd_dtype_parse("FLOAT") == SD_F32 && sd_dtype_parse("int64") == SD_I64 &&
         sd_dtype_parse("bfloat16") == SD_BF16);
   CHECK(sd_dtype_parse("FLOAT8E4M3FN") == SD_F8E4M3FN && sd_dtype_parse("nothing") == SD_DT_NONE);
@@ -28,12 +28,12 @@ static void table(void) {
 
 // Every code of a float type of at most 16 bits reads and writes back as itself (NaNs as some NaN).
 static void float_codes(void) {
-  static const sd_dtype types[] = {SD_F16,    SD_BF16,       SD_F8E4M3FN, SD_F8E4M3FNUZ,
-                                   SD_F8E5M2, SD_F8E5M2FNUZ, SD_F4E2M1,   SD_F8E8M0};
+  static const sd_dtype types[] = {SD_F16,    SD_BF16,   SD_F8E4M3FN, SD_F8E4M3FNUZ, SD_F8E5M2, SD_F8E5M2FNUZ,
+                                   SD_F4E2M1, SD_F8E8M0, SD_F6E2M3,   SD_F6E3M2};
   for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
     sd_dtype t = types[i];
     unsigned bad = 0;
-    for (uint32_t code = 0; code < 1u << sd_dtype_bits(t); code++) {
+    for (uint32_t code = 0; code < 1u << (sd_dtype_repacked(t) ? 6 : sd_dtype_bits(t)); code++) {
       uint32_t from = code, to = 0;
       double v = sd_dtype_get_f64(t, &from, 0);
       sd_dtype_set_f64(t, &to, 0, v);
@@ -46,10 +46,10 @@ static void float_codes(void) {
 
 // Between two neighbours the nearer one is taken, at the middle the even one.
 static void float_rounding(void) {
-  static const sd_dtype types[] = {SD_F16, SD_BF16, SD_F8E4M3FN, SD_F8E4M3FNUZ, SD_F8E5M2, SD_F8E5M2FNUZ, SD_F4E2M1};
+  static const sd_dtype types[] = {SD_F16, SD_BF16, SD_F8E4M3FN, SD_F8E4M3FNUZ, SD_F8E5M2, SD_F8E5M2FNUZ, SD_F4E2M1, SD_F6E2M3, SD_F6E3M2};
   for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
     sd_dtype t = types[i];
-    uint32_t half = 1u << (sd_dtype_bits(t) - 1);
+    uint32_t half = 1u << ((sd_dtype_repacked(t) ? 6 : sd_dtype_bits(t)) - 1);
     unsigned bad = 0;
     for (uint32_t code = 0; code + 1 < half; code++) {
       uint32_t next = code + 1, got = 0;
@@ -81,6 +81,7 @@ static void limits(void) {
         through(SD_F8E5M2FNUZ, 1e9) == 57344);
   CHECK(isnan(through(SD_F8E4M3FNUZ, INFINITY)) && !signbit(through(SD_F8E4M3FNUZ, -1e-9)));
   CHECK(through(SD_F4E2M1, 100) == 6 && through(SD_F4E2M1, -0.3) == -0.5 && through(SD_F4E2M1, 5) == 4);
+  CHECK(through(SD_F6E2M3, -9) == -7.5 && through(SD_F6E2M3, 0.0625) == 0 && through(SD_F6E3M2, 100) == 28 && through(SD_F6E3M2, 0.0625) == 0.0625);
   CHECK(through(SD_F8E8M0, 4) == 4 && through(SD_F8E8M0, 7) == 8 && isnan(through(SD_F8E8M0, NAN)));
   CHECK(through(SD_I8, 300) == 127 && through(SD_I8, -300) == -128 && through(SD_U8, -3) == 0 &&
         through(SD_I8, NAN) == 0);
@@ -137,6 +138,22 @@ static void integers(void) {
   CHECK(sd_dtype_get_i64(SD_U4, nibbles, 0) == 1 && sd_dtype_get_i64(SD_U4, nibbles, 3) == 4); // low half first
 }
 
+// Codes of 6 bits in files: four in three bytes, the first one in the low bits.
+static void file_codes(void) {
+  static const uint8_t file[] = {0x41, 0x30, 0x10, 0x3f};
+  uint8_t codes[] = {1, 1, 3, 4, 63}, got[5], back[5] = {0, 0, 0, 0, 0xa5};
+  for (uint64_t n = 0; n <= 5; n++) {
+    uint64_t bytes = 99;
+    CHECK(sd_dtype_file_bytes(SD_F6E3M2, n, &bytes) && bytes == (6 * n + 7) / 8);
+    memset(got, 0xa5, sizeof got);
+    sd_dtype_from_file(SD_F6E3M2, file, n, got);
+    CHECK(!memcmp(got, codes, n) && (n == 5 || got[n] == 0xa5));
+    sd_dtype_to_file(SD_F6E3M2, codes, n, back);
+    CHECK(back[4] == 0xa5 && (n < 4 || !memcmp(back, file, bytes)));
+  }
+  CHECK(!sd_dtype_repacked(SD_F4E2M1) && !sd_dtype_repacked(SD_F8E8M0) && !sd_dtype_repacked(SD_C128));
+}
+
 int main(void) {
   RUN(table);
   RUN(float_codes);
@@ -144,5 +161,6 @@ int main(void) {
   RUN(limits);
   RUN(halves);
   RUN(integers);
+  RUN(file_codes);
   return check_end();
 }

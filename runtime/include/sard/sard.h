@@ -56,6 +56,7 @@ enum {
   SARD_BOOL = 9, SARD_F16 = 10, SARD_F64 = 11, SARD_U32 = 12, SARD_U64 = 13, SARD_C64 = 14, SARD_C128 = 15,
   SARD_BF16 = 16, SARD_F8E4M3FN = 17, SARD_F8E4M3FNUZ = 18, SARD_F8E5M2 = 19, SARD_F8E5M2FNUZ = 20, SARD_U4 = 21,
   SARD_I4 = 22, SARD_F4E2M1 = 23, SARD_F8E8M0 = 24, SARD_U2 = 25, SARD_I2 = 26,
+  SARD_F6E2M3 = 27, SARD_F6E3M2 = 28, /* one element in a byte, in its low bits */
   /* Values other than tensors; a description has rank 0 for them. */
   SARD_SEQUENCE = 1001, SARD_OPTIONAL = 1002, SARD_MAP = 1003
 };

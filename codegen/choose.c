@@ -26,6 +26,7 @@ typedef struct choice {
   sd_reductions reductions;
   int lanes;             // of a vector
   int vaxis;             // position of the vector axis, -1 = none
+  uint32_t split;        // axes that may be split over the grid: the first so many
 } choice;
 
 static int64_t guess(const choice *c, const sd_axis *a) { return sd_access_guess(c->k->dims, a->extent); }
@@ -200,7 +201,7 @@ static int64_t grid_axis(const choice *c, sd_axis *a, int64_t want, int64_t step
 
 // Splits from the outermost axis on until `want` tiles exist. The vector axis moves in steps of whole vectors.
 static void grid_outer(choice *c, int64_t want) {
-  for (uint32_t i = 0; i < c->n->n_axes && want > 1; i++) {
+  for (uint32_t i = 0; i < c->n->n_axes && i < c->split && want > 1; i++) {
     sd_axis *a = c->n->axes[i];
     int64_t vectors = c->reductions.len ? 1 : 4;
     int64_t step = (a->unroll > 1 ? a->unroll : 1) * (a->vec > 0 ? (int64_t)a->vec * c->lanes * vectors : 1);
@@ -487,6 +488,28 @@ static void schedule_map(choice *c) {
   }
 }
 
+static bool reductions_use(const choice *c, const sd_axis *a) {
+  for (uint32_t x = 0; x < c->reductions.len; x++)
+    if (sd_x_uses_axis(c->reductions.at[x].expr, a)) return true;
+  return false;
+}
+
+// Reductions are made once for all iterations of the axes that they do not move with: those go inside of the others, and no
+// tile of the grid makes them again.
+static void shared_inside(choice *c) {
+  sd_nest *n = c->n;
+  sd_axis *v = c->vaxis >= 0 ? n->axes[c->vaxis] : NULL;
+  int to = 0;
+  bool moved = false;
+  for (int i = 0; i < (int)n->n_axes; i++) {
+    if (!reductions_use(c, n->axes[i])) continue;
+    moved |= i > to;
+    move_axis(n, i, to++);
+  }
+  if (moved) c->split = (uint32_t)to;
+  if (v) c->vaxis = axis_position(n, v);
+}
+
 static sard_status *schedule_nest(choice *c) {
   sd_nest *n = c->n;
   bool done = false;
@@ -501,6 +524,7 @@ static sard_status *schedule_nest(choice *c) {
   for (uint32_t i = 0; i < c->reductions.len && c->vaxis >= 0; i++)
     along |= sd_x_uses_axis(c->reductions.at[i].expr, n->axes[c->vaxis]);
   if (!done) {
+    if (!short_reductions(c)) shared_inside(c);
     if (!along || short_reductions(c)) schedule_map(c);
     for (uint32_t i = 0; i < c->reductions.len && along && c->vaxis >= 0 && n->axes[c->vaxis]->vec > 0; i++)
       if (!c->reductions.at[i].parent) unroll_window(c, c->reductions.at[i].expr);
@@ -523,7 +547,7 @@ static sard_status *schedule_items(sd_kernel *k, sd_items *items, const sd_isa *
       SD_TRY(schedule_items(k, items->at[i].body, isa, false, a, packs));
       continue;
     }
-    choice c = {.k = k, .n = items->at[i].nest, .isa = isa, .a = a, .packs = packs, .grid = grid, .lanes = isa->vector_bytes / 4};
+    choice c = {.k = k, .n = items->at[i].nest, .isa = isa, .a = a, .packs = packs, .grid = grid, .lanes = isa->vector_bytes / 4, .split = SD_MAX_AXES};
     SD_TRY(schedule_nest(&c));
   }
   return NULL;

@@ -172,6 +172,20 @@ static bool maps_only(const group *g, const sd_value *v) {
   return true;
 }
 
+// The reductions of a composite serve the innermost loops. Where axes are permuted after it they would be made again for each
+// element, unless they run along the last axis and that stays last.
+static bool rows_permuted(const group *g, const sd_node *p, const sd_value *v) {
+  const sd_attr *axis = sd_node_attr(p, "axis");
+  bool along_last = axis && axis->kind == SD_ATTR_INT && (axis->i == -1 || axis->i == p->in[0]->rank - 1);
+  for (uint32_t i = 0; i < v->uses.len; i++) {
+    const sd_node *c = v->uses.at[i].node;
+    if (member_index(g, c) < 0) continue;
+    if (transposes(c) && !(along_last && is_op(c, "Transpose") && keeps_last_axis(c))) return true;
+    if (rows_permuted(g, p, c->out[0])) return true;
+  }
+  return false;
+}
+
 static bool may_join(const group *g, const sd_node *p) {
   const sd_value *v = p->out[0];
   if (p->n_out != 1 || !v || sd_value_is_output(v) || v->uses.len == 0 || v->rank < 0 || g->n == MAX_MEMBERS) return false;
@@ -189,7 +203,7 @@ static bool may_join(const group *g, const sd_node *p) {
     if (transposes(p) && !keeps_last_axis(p)) return d == ONCE && !g->contraction && !g->composite;
     return affine_move(p) || d == ONCE || d == FEW;
   case SD_REDUCE: return (d == ONCE && same_count(v, g->members[0]->out[0])) || (d <= ROWS && reduces_trailing(p) && !g->contraction && !is_op(p, "ArgMax") && !is_op(p, "ArgMin"));
-  case SD_COMPOSITE: return d == ONCE && !g->contraction && !g->composite && same_count(v, g->members[0]->out[0]);
+  case SD_COMPOSITE: return d == ONCE && !g->contraction && !g->composite && same_count(v, g->members[0]->out[0]) && !rows_permuted(g, p, v);
   case SD_CONTRACT: return d == ONCE && !g->contraction && !g->composite && epilogue_only(g, v);
   case SD_NESTS: return stores_by_element(p) && d == ONCE && !g->contraction && !g->composite && maps_only(g, v);
   default: return false;

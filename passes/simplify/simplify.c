@@ -13,7 +13,8 @@ static bool is_identity(const sd_node *n) {
   if (n->n_in == 0 || !n->in[0] || !n->out[0]) return false;
   for (uint32_t i = 1; i < n->n_out; i++)
     if (n->out[i] && (n->out[i]->uses.len || sd_value_is_output(n->out[i]))) return false;
-  if (sd_edit_is(n, "Identity") || sd_edit_is(n, "Dropout")) return n->in[0]->dtype == n->out[0]->dtype;
+  bool noise = sd_edit_is(n, "Dropout") && n->n_in > 3 && n->in[3]; // it may train
+  if (sd_edit_is(n, "Identity") || (sd_edit_is(n, "Dropout") && !noise)) return n->in[0]->dtype == n->out[0]->dtype;
   if (sd_edit_is(n, "Transpose")) {
     const sd_attr *p = sd_node_attr(n, "perm");
     if (!p || p->kind != SD_ATTR_INTS) return n->out[0]->rank <= 1;

@@ -111,7 +111,18 @@ def shapes():
 
 
 # ---- numbers ----
+def dropout_trains():
+    x = np.arange(1, 41, dtype=F).reshape(4, 10)
+    stays = np.random.RandomState(3).uniform(0, 1, x.shape) >= 0.25  # the numbers of ONNX's reference
+    for name, mode in (("constant", "m = Constant <value = bool {1}> ()"), ("constant_list", "m = Constant <value = bool[1] {1}> ()")):
+        case(f"dropout_trains_{name}", f"agraph (float[4,10] x) => (float[4,10] y) {{ r = Constant <value = float {{0.25}}> ()  {mode} "
+             "y = Dropout <seed=3> (x, r, m) }", [x], [np.where(stays, x / F(0.75), 0).astype(F)], opset=13)
+    case("dropout_by_an_input", "agraph (float[4,10] x, bool m) => (float[4,10] y) { r = Constant <value = float {0.25}> () "
+         "y = Dropout <seed=3> (x, r, m) }", [x, np.array(True)], [np.where(stays, x / F(0.75), 0).astype(F)], opset=13)
+
+
 def numbers():
+    dropout_trains()
     i = np.array([2, 4, -3, 10, 0, -1], np.int32)
     case("pow_of_integers", "agraph (int32[6] x, int32[6] y) => (int32[6] z) { z = Pow (x, y) }",
          [i, np.array([10, 2, 3, 9, 64, 65], np.int32)], [np.array([1024, 16, -27, 10**9, 0, -1], np.int32)])

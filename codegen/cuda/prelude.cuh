@@ -93,7 +93,7 @@ SD_FN i64 sd_index(i64 x, i64 n, unsigned *error) {
 // INF: code of infinity, NaNs above it. NOT: the only NaN of a format without infinity; 0: it has none. LARGEST: what a
 // finite number beyond it becomes. NZ: it has no minus zero.
 template <int M, int BIAS, unsigned SIGN, unsigned INF, unsigned NOT, bool NZ> SD_FN float sd_decode(unsigned x) {
-  const int up = 31 - (SIGN == 0x8000 ? 15 : SIGN == 0x80 ? 7 : 3);
+  const int up = 31 - (SIGN == 0x8000 ? 15 : SIGN == 0x80 ? 7 : SIGN == 0x20 ? 5 : 3);
   const unsigned mag = x & (SIGN - 1), sign = (x & SIGN) << up;
   unsigned v = sd_bits<unsigned>(sd_bits<float>(mag << (23 - M)) * sd_bits<float>((unsigned)(254 - BIAS) << 23));
   if (INF && mag >= INF) v |= 0x7f800000u;
@@ -101,7 +101,7 @@ template <int M, int BIAS, unsigned SIGN, unsigned INF, unsigned NOT, bool NZ> S
   return sd_bits<float>(v | sign);
 }
 template <int M, int BIAS, unsigned SIGN, unsigned LARGEST, unsigned INF, unsigned NOT, bool NZ> SD_FN unsigned sd_encode(float f) {
-  const int drop = 23 - M, up = 31 - (SIGN == 0x8000 ? 15 : SIGN == 0x80 ? 7 : 3);
+  const int drop = 23 - M, up = 31 - (SIGN == 0x8000 ? 15 : SIGN == 0x80 ? 7 : SIGN == 0x20 ? 5 : 3);
   const unsigned x = sd_bits<unsigned>(f), a = x & 0x7fffffffu;
   unsigned r = ((a + ((1u << (drop - 1)) - 1) + (a >> drop & 1)) >> drop) - ((unsigned)(127 - BIAS) << M);
   const float unit = sd_bits<float>((unsigned)(127 + 24 - BIAS - M) << 23); // last place: the smallest denormal
@@ -127,6 +127,8 @@ SD_FORMAT(f8e4m3fnuz, u8, 3, 8, 0x80, 0x7f, 0, 0x80, true)
 SD_FORMAT(f8e5m2, u8, 2, 15, 0x80, 0x7b, 0x7c, 0, false)
 SD_FORMAT(f8e5m2fnuz, u8, 2, 16, 0x80, 0x7f, 0, 0x80, true)
 SD_FORMAT(f4e2m1, u8, 1, 1, 0x8, 0x7, 0, 0, false)
+SD_FORMAT(f6e2m3, u8, 3, 1, 0x20, 0x1f, 0, 0, false)
+SD_FORMAT(f6e3m2, u8, 2, 3, 0x20, 0x1f, 0, 0, false)
 #ifdef SD_HOST
 SD_FORMAT(f16, u16, 10, 15, 0x8000, 0x7c00, 0x7c00, 0, false)
 #else

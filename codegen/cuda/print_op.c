@@ -65,28 +65,8 @@ const char *sd_print_group_op(const sd_expr *e) {
 }
 
 // ---- storage types ----
-static const char *format_of(sd_dtype t) {
-  switch (t) {
-  case SD_F16:
-    return "f16";
-  case SD_BF16:
-    return "bf16";
-  case SD_F8E4M3FN:
-    return "f8e4m3fn";
-  case SD_F8E4M3FNUZ:
-    return "f8e4m3fnuz";
-  case SD_F8E5M2:
-    return "f8e5m2";
-  case SD_F8E5M2FNUZ:
-    return "f8e5m2fnuz";
-  case SD_F4E2M1:
-    return "f4e2m1";
-  case SD_F8E8M0:
-    return "f8e8m0";
-  default:
-    return NULL;
-  }
-}
+// Name of a narrow float in the prelude; NULL for other types.
+static const char *format_of(sd_dtype t) { return sd_dtype_is_float(t) && sd_dtype_bits(t) <= 16 ? sd_dtype_name(t) : NULL; }
 
 const char *sd_print_widen(sd_print *P, sd_dtype t, const char *v) {
   if (t == SD_BOOL) return sd_print_text(P, "(%s != 0)", v);

@@ -22,5 +22,11 @@ counted() {
 counted build/tests/test_kernel_cases -w $work -t
 counted build/tests/test_kernel_cases -w $work -j "$(nproc)" $cases "${@:-test_}"
 grep ' kernels, ' $work/log.txt
+if [ $# -eq 0 ]; then # element types that ONNX's cases have little of
+  rm -rf $work/types && mkdir $work/types
+  for script in packed complex; do $venv/bin/python tests/onnx/${script}_cases.py --save=$work/types >>$work/types.txt 2>&1 || failed=1; done
+  counted build/tests/test_kernel_cases -w $work -j "$(nproc)" $work/types test_
+  grep ' kernels, ' $work/log.txt
+fi
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

@@ -1,6 +1,6 @@
 """Complex numbers through every operator whose schema allows them: complex64 and complex128, numbers by onnx's reference.
 
-usage: python3 complex_cases.py SARD [NAME...]    prints FAIL lines and "N passed, M failed"
+usage: python3 complex_cases.py SARD [NAME...]    prints FAIL lines and "N passed, M failed"; --save=FOLDER as there
 
 Every model runs as packed_cases.py runs its own, and once more against the interpreter. Moves have to give the very bits.
 What computes has real weights: the expected numbers are those of the real and of the imaginary parts. An operator that

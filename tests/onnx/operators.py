@@ -15,7 +15,7 @@ from onnx import defs
 
 DOMAINS = [("", "ONNX"), ("ai.onnx.ml", "ai.onnx.ml"), ("ai.onnx.preview", "ai.onnx.preview"),
            ("ai.onnx.preview.training", "ai.onnx.preview.training"), ("com.microsoft", "com.microsoft")]
-CLASSES = {"*": "any", "N": "number", "F": "float", "I": "integer", "B": "bool", "L": "i64", "S": "string"}
+CLASSES = {"*": "any", "R": "real", "N": "number", "F": "float", "I": "integer", "B": "bool", "L": "i64", "S": "string"}
 KERNEL = {"MAP", "REDUCE", "CONTRACT", "MOVE", "COMPOSITE", "NESTS"}
 HEAD = """# Operators
 
@@ -25,7 +25,7 @@ Made by `tests/onnx/run.sh --update`; the test run fails where it is out of date
   to the newest one (`frontend/onnx/upgrade.def`); `tests/onnx/old_forms.py` asks for each of them. The domain
   com.microsoft has version 1.
 - **types**: what the row of the operator allows for its operands, in their order, each word once; "number" is float or
-  integer. A dash: no operand.
+  integer, "real" a number or bool. A dash: no operand.
 - **runs as**: *kernel*: compiled code; *rows*: it is rewritten into other rows, which are compiled; *host*: a C function
   of the runtime; *steps*: control flow of the plan; *import*: the importer resolves it.
 - **cases**: of ONNX's own backend cases whose model has the operator, those that pass, in the form as they are and in all

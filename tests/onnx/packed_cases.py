@@ -1,6 +1,7 @@
 """Float8, float6, float4, e8m0 and integers of 2 and 4 bits through the operators that move and quantize them, against numpy.
 
-usage: python3 packed_cases.py SARD [TYPE...]    prints FAIL lines and "N passed, M failed"
+usage: python3 packed_cases.py SARD [TYPE...]         prints FAIL lines and "N passed, M failed"
+       python3 packed_cases.py --save=FOLDER [TYPE...] writes the cases as make_cases.py writes ONNX's, and runs nothing
 
 Every model runs with static dims at -O0 with one thread, and with static and symbolic dims at -O3 with two. Counts are odd,
 one and zero, so that rows share bytes and the last byte is not full.
@@ -45,6 +46,7 @@ class Runner:
 
     def __init__(self, sard):
         self.sard, self.passed, self.failed = sard, 0, 0
+        self.folder = sard[7:] if sard.startswith("--save=") else None
         self.room = tempfile.TemporaryDirectory()
 
     def fail(self, name, text):
@@ -79,7 +81,18 @@ class Runner:
                 return self.fail(name, f"{output} is {got.dtype}{list(got.shape)} {got.ravel()[:8]}, not {want.dtype}{list(want.shape)} {want.ravel()[:8]}")
         self.passed += 1
 
+    def save(self, name, model, ins):
+        at = os.path.join(self.folder, "test_" + "".join(c if c.isalnum() else "_" for c in name))
+        os.makedirs(f"{at}/test_data_set_0", exist_ok=True)
+        onnx.save(model, f"{at}/model.onnx")
+        for i, (n, a) in enumerate(ins.items()):
+            onnx.save_tensor(numpy_helper.from_array(a, n), f"{at}/test_data_set_0/input_{i}.pb")
+        with open(f"{at}/case.txt", "w") as f:
+            f.write("\n".join(["0 0", *ins, ""]))
+
     def run(self, name, nodes, ins, outs, consts=None, forms=(False, True)):
+        if self.folder:
+            return self.save(name, self.model(nodes, ins, outs, consts or {}, False), ins)
         for symbolic in forms:
             onnx.save(self.model(nodes, ins, outs, consts or {}, symbolic), f"{self.room.name}/m.onnx")
             for i, (n, a) in enumerate(ins.items()):

@@ -4,19 +4,26 @@
 #include "runtime/base/alloc.h"
 #include "runtime/host_ops.h"
 
+enum { CHUNK = 256, BLOCK = 16 };
+
 typedef struct grams {
   const int64_t *pool;
-  uint64_t *index; // open addressing over the n-grams: number + 1
-  uint64_t n_index;
   const uint64_t *start; // of each n-gram in the pool, and its end
   uint64_t n;
+  uint32_t *index;       // open addressing over the n-grams: number + 1
+  uint64_t n_index;
+  uint64_t *filter;      // bits by hash: most of what is looked for is not there, and ends here
+  uint64_t n_bits;
 } grams;
 
-static uint64_t gram_hash(const int64_t *at, uint64_t n, uint64_t step) {
+static inline __attribute__((always_inline)) uint64_t gram_hash(const int64_t *at, uint64_t n, uint64_t step) {
   uint64_t h = n;
   for (uint64_t i = 0; i < n; i++) h = (h + (uint64_t)at[i * step]) * UINT64_C(0x9e3779b97f4a7c15), h ^= h >> 32;
   return h;
 }
+
+static uint64_t filter_bit(const grams *g, uint64_t h) { return h >> 24 & (g->n_bits - 1); }
+static bool may_be_there(const grams *g, uint64_t h) { return g->filter[filter_bit(g, h) / 64] >> filter_bit(g, h) % 64 & 1; }
 
 static bool same(const int64_t *a, const int64_t *b, uint64_t n, uint64_t step) {
   for (uint64_t i = 0; i < n; i++)
@@ -24,9 +31,9 @@ static bool same(const int64_t *a, const int64_t *b, uint64_t n, uint64_t step) 
   return true;
 }
 
-// The slot of the n-gram whose items stand `step` apart.
-static uint64_t *find(const grams *g, const int64_t *at, uint64_t n, uint64_t step) {
-  uint64_t i = gram_hash(at, n, step) & (g->n_index - 1);
+// The slot of the n-gram whose items stand `step` apart; h: its hash.
+static uint32_t *find(const grams *g, const int64_t *at, uint64_t n, uint64_t step, uint64_t h) {
+  uint64_t i = h & (g->n_index - 1);
   for (; g->index[i]; i = (i + 1) & (g->n_index - 1)) {
     uint64_t k = g->index[i] - 1;
     if (g->start[k + 1] - g->start[k] == n && same(g->pool + g->start[k], at, n, step)) break;
@@ -48,32 +55,73 @@ static sard_status *read_pool(sd_host_call *c, grams *g, uint64_t *start) {
   if (n != c->in[3].count) return SD_ERR(MODEL, "the pool has %llu n-grams, ngram_indexes %llu", (unsigned long long)n, (unsigned long long)c->in[3].count);
   if (n && start[0] != 0) return SD_ERR(MODEL, "ngram_counts begins with %llu", (unsigned long long)start[0]);
   for (uint64_t k = 0; k < n; k++) {
-    uint64_t *slot = find(g, g->pool + start[k], start[k + 1] - start[k], 1);
-    if (!*slot) *slot = k + 1;
+    uint64_t h = gram_hash(g->pool + start[k], start[k + 1] - start[k], 1);
+    uint32_t *slot = find(g, g->pool + start[k], start[k + 1] - start[k], 1, h);
+    if (!*slot) *slot = (uint32_t)k + 1;
+    g->filter[filter_bit(g, h) / 64] |= UINT64_C(1) << filter_bit(g, h) % 64;
   }
   return NULL;
 }
 
-static void count_row(const grams *g, const sd_host_call *c, const int64_t *x, uint64_t len, float *y, uint64_t width) {
-  const int64_t *column = c->in[3].data;
-  const float *scale = c->in[4].data;
-  uint64_t longest = (uint64_t)c->param[0], skips = (uint64_t)c->param[1], shortest = (uint64_t)c->param[2];
-  for (uint64_t i = 0; i < width; i++) y[i] = 0;
-  for (uint64_t n = shortest; n <= longest; n++)
-    for (uint64_t step = 1; step <= (n == 1 ? 1 : skips + 1); step++)
-      for (uint64_t i = 0; (n - 1) * step < len && i < len - (n - 1) * step; i++) {
-        uint64_t k = *find(g, x + i, n, step);
-        if (k) y[column[k - 1]] += 1;
-      }
-  for (uint64_t i = 0; i < width; i++) y[i] = (c->param[3] && y[i] > 0 ? 1 : y[i]) * scale[i];
+static void make_hashes(const int64_t *x, uint64_t count, uint64_t n, uint64_t step, uint64_t *hash) {
+  if (n == 1)
+    for (uint64_t i = 0; i < count; i++) hash[i] = gram_hash(x + i, 1, step);
+  else if (n == 2)
+    for (uint64_t i = 0; i < count; i++) hash[i] = gram_hash(x + i, 2, step);
+  else
+    for (uint64_t i = 0; i < count; i++) hash[i] = gram_hash(x + i, n, step);
+}
+
+// The n-grams that begin at x[0 .. count); without branches that data decides for those that are not in the pool.
+static void count_grams(const grams *g, const int64_t *column, const int64_t *x, uint64_t count, uint64_t n, uint64_t step, float *y) {
+  uint64_t hash[CHUNK];
+  uint16_t maybe[CHUNK];
+  for (uint64_t at = 0; at < count; at += CHUNK) {
+    uint64_t part = count - at < CHUNK ? count - at : CHUNK, found = 0;
+    make_hashes(x + at, part, n, step, hash);
+    for (uint64_t i = 0; i < part; i++) maybe[found] = (uint16_t)i, found += may_be_there(g, hash[i]);
+    for (uint64_t i = 0; i < found; i++) {
+      uint64_t k = *find(g, x + at + maybe[i], n, step, hash[maybe[i]]);
+      if (k) y[column[k - 1]] += 1;
+    }
+  }
+}
+
+static inline float scaled(float y, float scale, bool once) { return (once && y > 0 ? 1 : y) * scale; }
+static inline __attribute__((always_inline)) void scale_row(float *restrict y, const float *restrict scale, uint64_t width, bool once) {
+  uint64_t at = 0;
+  for (; at + BLOCK <= width; at += BLOCK)
+    for (int i = 0; i < BLOCK; i++) y[at + (uint64_t)i] = scaled(y[at + (uint64_t)i], scale[at + (uint64_t)i], once);
+  for (; at < width; at++) y[at] = scaled(y[at], scale[at], once);
 }
 
 // A tile is a row.
-typedef struct rows { const grams *g; const sd_host_call *c; const int64_t *x; float *y; uint64_t len, width; } rows;
+typedef struct rows {
+  const grams *g;
+  const sd_host_call *c;
+  const int64_t *x;
+  float *y;
+  uint64_t len, width;
+  bool plain; // the counts as they are
+} rows;
+
+static void count_row(const rows *r, const int64_t *x, float *y) {
+  const sd_host_call *c = r->c;
+  uint64_t longest = (uint64_t)c->param[0], skips = (uint64_t)c->param[1], shortest = (uint64_t)c->param[2];
+  const float *scale = c->in[4].data;
+  memset(y, 0, r->width * sizeof *y);
+  for (uint64_t n = shortest; n <= longest && n <= r->len; n++)
+    for (uint64_t step = 1; step <= (n == 1 ? 1 : skips + 1) && (n - 1) * step < r->len; step++)
+      count_grams(r->g, c->in[3].data, x, r->len - (n - 1) * step, n, step, y);
+  if (r->plain) return;
+  if (c->param[3]) scale_row(y, scale, r->width, true);
+  else scale_row(y, scale, r->width, false);
+}
+
 static void count_rows(void *user, int worker, uint32_t begin, uint32_t end) {
   const rows *r = user;
   (void)worker;
-  for (uint32_t i = begin; i < end; i++) count_row(r->g, r->c, r->x + i * r->len, r->len, r->y + i * r->width, r->width);
+  for (uint32_t i = begin; i < end; i++) count_row(r, r->x + i * r->len, r->y + i * r->width);
 }
 
 static sard_status *run(sd_host_call *c, grams *g, uint64_t *start) {
@@ -88,7 +136,9 @@ static sard_status *run(sd_host_call *c, grams *g, uint64_t *start) {
   }
   SD_TRY(c->make(c, 0, x->rank == 2 ? dims : dims + 1));
   if (count > UINT32_MAX) return SD_ERR(UNSUPPORTED, "%llu rows", (unsigned long long)count);
-  sd_host_tiles(c, count_rows, &(rows){g, c, x->data, c->out[0].data, len, width}, (uint32_t)count);
+  rows r = {g, c, x->data, c->out[0].data, len, width, .plain = !c->param[3]};
+  for (uint64_t i = 0; i < width && r.plain; i++) r.plain = ((const float *)c->in[4].data)[i] == 1;
+  if (width) sd_host_tiles(c, count_rows, &r, (uint32_t)count);
   return NULL;
 }
 
@@ -97,11 +147,14 @@ sard_status *sd_host_ngrams(sd_host_call *c) {
   if (c->in[0].rank < 1 || c->in[0].rank > 2 || c->in[4].dtype != SD_F32) return SD_ERR(MODEL, "n-grams of a tensor of rank %d", c->in[0].rank);
   if (c->param[2] < 1 || c->param[0] < c->param[2] || c->param[1] < 0 || c->param[0] > INT32_MAX || c->param[1] > INT32_MAX)
     return SD_ERR(MODEL, "n-grams of length %lld to %lld with %lld skips", (long long)c->param[2], (long long)c->param[0], (long long)c->param[1]);
-  while (n < 8 * items) n *= 2; // most of what is looked for is not there: its place should be free
-  grams g = {.pool = c->in[1].data, .index = sd_calloc(n, sizeof *g.index), .n_index = n};
+  if (items > UINT32_MAX / 2) return SD_ERR(UNSUPPORTED, "a pool of %llu items", (unsigned long long)items);
+  while (n < 2 * items) n *= 2;
+  grams g = {.pool = c->in[1].data, .n_index = n, .n_bits = 32 * n};
+  g.index = sd_calloc(n, sizeof *g.index), g.filter = sd_calloc(g.n_bits / 64, sizeof *g.filter);
   uint64_t *start = sd_calloc(items + 2, sizeof *start);
-  sard_status *st = g.index && start ? run(c, &g, start) : SD_ERR(NOMEM, "out of memory for %llu n-grams", (unsigned long long)items);
+  sard_status *st = g.index && g.filter && start ? run(c, &g, start) : SD_ERR(NOMEM, "out of memory for %llu n-grams", (unsigned long long)items);
   sd_free(g.index);
+  sd_free(g.filter);
   sd_free(start);
   return st;
 }

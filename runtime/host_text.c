@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/base/alloc.h"
+#include "runtime/base/memo.h"
 #include "runtime/base/str.h"
 #include "runtime/host_ops.h"
 #include "runtime/regex.h"
@@ -36,29 +36,59 @@ static sard_status *broadcast(const sd_host_call *c, int64_t *dims) {
   return NULL;
 }
 
-static uint64_t broadcast_at(const sd_host_tensor *t, const int64_t *dims, int rank, uint64_t i) {
-  uint64_t at = 0, stride = 1;
-  for (int d = rank - 1, k = t->rank - 1; k >= 0; d--, k--) {
-    if (t->dims[k] != 1) at += i % (uint64_t)dims[d] * stride;
-    stride *= (uint64_t)t->dims[k];
-    i /= (uint64_t)dims[d];
+// Goes through the places of the result; `at`: where the operands' elements are.
+typedef struct places {
+  int rank;
+  int64_t dims[SD_HOST_RANK], now[SD_HOST_RANK];
+  uint64_t stride[2][SD_HOST_RANK], at[2];
+} places;
+
+static void first_place(const sd_host_call *c, places *p) {
+  p->rank = c->out[0].rank;
+  for (int k = 0; k < 2; k++) {
+    const sd_host_tensor *t = &c->in[k];
+    uint64_t stride = 1;
+    for (int d = t->rank - 1; d >= 0; stride *= (uint64_t)t->dims[d--])
+      if (t->dims[d] != 1) p->stride[k][p->rank - t->rank + d] = stride;
   }
-  return at;
+}
+
+static void next_place(places *p) {
+  for (int d = p->rank - 1; d >= 0; d--) {
+    p->at[0] += p->stride[0][d], p->at[1] += p->stride[1][d];
+    if (++p->now[d] < p->dims[d]) return;
+    p->now[d] = 0;
+    p->at[0] -= p->stride[0][d] * (uint64_t)p->dims[d], p->at[1] -= p->stride[1][d] * (uint64_t)p->dims[d];
+  }
+}
+
+static sard_status *join(sd_host_call *c, uint64_t a, uint64_t b, sd_str *s, uint64_t *to) {
+  size_t n;
+  const char *first = sd_strtab_get(c->strings, a, &n);
+  s->len = 0;
+  sd_str_putn(s, first, n);
+  const char *second = sd_strtab_get(c->strings, b, &n);
+  sd_str_putn(s, second, n);
+  return s->failed ? SD_ERR(NOMEM, "out of memory for a string") : put(c, to, s->p, s->len);
 }
 
 sard_status *sd_host_string_concat(sd_host_call *c) {
-  int64_t dims[SD_HOST_RANK];
+  places p = {0};
   sd_str s = {0};
   sard_status *st = NULL;
-  SD_TRY(broadcast(c, dims));
-  SD_TRY(c->make(c, 0, dims));
-  uint64_t *to = c->out[0].data;
-  for (uint64_t i = 0; i < c->out[0].count && !st; i++) {
-    s.len = 0;
-    sd_str_put(&s, text(c, &c->in[0], broadcast_at(&c->in[0], dims, c->out[0].rank, i)));
-    sd_str_put(&s, text(c, &c->in[1], broadcast_at(&c->in[1], dims, c->out[0].rank, i)));
-    st = s.failed ? SD_ERR(NOMEM, "out of memory for a string") : put(c, &to[i], s.p ? s.p : "", s.len);
+  SD_TRY(broadcast(c, p.dims));
+  SD_TRY(c->make(c, 0, p.dims));
+  const uint64_t *x = c->in[0].data, *y = c->in[1].data;
+  uint64_t *to = c->out[0].data, n = c->out[0].count;
+  sd_memo memo = sd_memo_make(n); // from a pair to what it makes
+  first_place(c, &p);
+  for (uint64_t i = 0; i < n && !st; i++, next_place(&p)) {
+    uint64_t a = x[p.at[0]], b = y[p.at[1]], key = a < UINT32_MAX && b < UINT32_MAX ? (a << 32 | b) + 1 : 0;
+    if (key && sd_memo_get(&memo, key, &to[i])) continue;
+    st = join(c, a, b, &s, &to[i]);
+    if (key && !st) sd_memo_put(&memo, key, to[i]);
   }
+  sd_memo_free(&memo);
   sd_str_free(&s);
   return st;
 }
@@ -135,65 +165,84 @@ static uint32_t change_letter(uint32_t c, bool upper) {
   return c;
 }
 
-static void change_case(const char *s, int64_t how, sd_str *out) {
+// how: 0 as it is, 1 lower, 2 upper. The length stays.
+static void change_case(const char *s, size_t n, int64_t how, sd_str *out) {
   out->len = 0;
-  for (const unsigned char *p = (const unsigned char *)s; *p; p++) {
-    char two[2] = {(char)*p};
-    if (*p < 0x80) {
-      two[0] = (char)(how == 1 ? tolower(*p) : how == 2 ? toupper(*p) : *p);
-      sd_str_putn(out, two, 1);
-    } else if (how && *p >= 0xc2 && *p <= 0xdf && (p[1] & 0xc0) == 0x80) {
-      uint32_t c = change_letter((uint32_t)(*p & 31) << 6 | (p[1] & 63), how == 2);
-      two[0] = (char)(0xc0 | c >> 6), two[1] = (char)(0x80 | (c & 63));
-      sd_str_putn(out, two, 2);
-      p++;
-    } else {
-      sd_str_putn(out, two, 1);
-    }
+  sd_str_putn(out, s, n);
+  if (!how || out->failed) return;
+  unsigned char first = how == 1 ? 'A' : 'a';
+  for (unsigned char *p = (unsigned char *)out->p; *p; p++) {
+    if ((unsigned char)(*p - first) < 26) *p ^= 0x20;
+    if (*p < 0xc2 || *p > 0xdf || (p[1] & 0xc0) != 0x80) continue;
+    uint32_t c = change_letter((uint32_t)(*p & 31) << 6 | (p[1] & 63), how == 2);
+    p[0] = (unsigned char)(0xc0 | c >> 6), p[1] = (unsigned char)(0x80 | (c & 63));
+    p++;
   }
 }
 
-static bool is_stopword(sd_host_call *c, const char *s, sd_str *a, sd_str *b) {
-  bool exact = c->param[1] != 0;
-  if (!exact) change_case(s, 1, a);
-  for (uint64_t i = 0; i < c->in[1].count; i++) {
-    const char *word = text(c, &c->in[1], i);
-    if (exact && !strcmp(word, s)) return true;
-    if (exact) continue;
-    change_case(word, 1, b);
-    if (a->len == b->len && !memcmp(a->p ? a->p : "", b->p ? b->p : "", a->len)) return true;
-  }
-  return false;
+#define DROPPED UINT64_MAX
+
+typedef struct stopwords { sd_strtab *words; bool empty; } stopwords; // a table has the empty text in any case
+
+// The number of what a text becomes.
+static sard_status *normalize_one(sd_host_call *c, const stopwords *stop, uint64_t number, sd_str *s, uint64_t *to) {
+  size_t n;
+  const char *text = sd_strtab_get(c->strings, number, &n);
+  int64_t how = c->param[0], compared = c->param[1] ? 0 : 1;
+  uint64_t found;
+  change_case(text, n, compared, s);
+  if (!s->failed && sd_strtab_find(stop->words, s->p, n, &found) && (found || stop->empty)) return *to = DROPPED, NULL;
+  if (how != compared) change_case(text, n, how, s);
+  return s->failed ? SD_ERR(NOMEM, "out of memory for a string") : put(c, to, s->p, n);
 }
 
-static sard_status *normalize(sd_host_call *c, uint8_t *keep, sd_str *a, sd_str *b) {
+static sard_status *normalize_all(sd_host_call *c, const stopwords *stop, sd_str *s, uint64_t *result) {
   const sd_host_tensor *x = &c->in[0];
+  const uint64_t *number = x->data;
   int64_t dims[2] = {1, 0}, kept = 0;
-  for (uint64_t i = 0; i < x->count; i++) {
-    keep[i] = !is_stopword(c, text(c, x, i), a, b);
-    kept += keep[i];
+  sd_memo memo = sd_memo_make(x->count);
+  sard_status *st = NULL;
+  for (uint64_t i = 0; i < x->count && !st; i++) {
+    uint64_t key = number[i] + 1;
+    if (!key || !sd_memo_get(&memo, key, &result[i])) {
+      st = normalize_one(c, stop, number[i], s, &result[i]);
+      if (key && !st) sd_memo_put(&memo, key, result[i]);
+    }
+    kept += result[i] != DROPPED;
   }
+  sd_memo_free(&memo);
+  if (st) return st;
   dims[x->rank - 1] = kept ? kept : 1;
   SD_TRY(c->make(c, 0, dims));
   uint64_t *to = c->out[0].data;
   if (!kept) *to = 0; // one empty string
-  for (uint64_t i = 0; i < x->count; i++) {
-    if (!keep[i]) continue;
-    change_case(text(c, x, i), c->param[0], a);
-    SD_TRY(put(c, to++, a->p ? a->p : "", a->len));
+  for (uint64_t i = 0; i < x->count; i++)
+    if (result[i] != DROPPED) *to++ = result[i];
+  return NULL;
+}
+
+static sard_status *with_stopwords(sd_host_call *c, stopwords *stop, sd_str *s, uint64_t *result) {
+  for (uint64_t i = 0; i < c->in[1].count; i++) {
+    size_t n;
+    uint64_t number;
+    const char *word = sd_strtab_get(c->strings, ((const uint64_t *)c->in[1].data)[i], &n);
+    change_case(word, n, c->param[1] ? 0 : 1, s);
+    if (s->failed || !sd_strtab_add(stop->words, s->p, n, &number)) return SD_ERR(NOMEM, "out of memory for a string");
+    stop->empty |= !n;
   }
-  return a->failed || b->failed ? SD_ERR(NOMEM, "out of memory for a string") : NULL;
+  return normalize_all(c, stop, s, result);
 }
 
 sard_status *sd_host_string_normalizer(sd_host_call *c) {
   const sd_host_tensor *x = &c->in[0];
-  sd_str a = {0}, b = {0};
+  sd_str s = {0};
   if (x->rank < 1 || x->rank > 2 || (x->rank == 2 && x->dims[0] != 1)) return SD_ERR(MODEL, "the texts must be [C] or [1,C]");
-  uint8_t *keep = sd_calloc(x->count + 1, 1);
-  sard_status *st = keep ? normalize(c, keep, &a, &b) : SD_ERR(NOMEM, "out of memory for %llu strings", (unsigned long long)x->count);
-  sd_str_free(&a);
-  sd_str_free(&b);
-  sd_free(keep);
+  uint64_t *result = sd_calloc(x->count + 1, sizeof *result);
+  stopwords stop = {.words = sd_strtab_new(NULL)};
+  sard_status *st = result && stop.words ? with_stopwords(c, &stop, &s, result) : SD_ERR(NOMEM, "out of memory for %llu strings", (unsigned long long)x->count);
+  sd_str_free(&s);
+  sd_strtab_free(stop.words);
+  sd_free(result);
   return st;
 }
 
@@ -203,8 +252,18 @@ sard_status *sd_host_regex_match(sd_host_call *c) {
   sd_regex *r;
   SD_TRY(c->make(c, 0, c->in[0].dims));
   SD_TRY(sd_regex_new(text(c, &c->in[1], 0), &r));
+  const uint64_t *number = c->in[0].data;
   uint8_t *to = c->out[0].data;
-  for (uint64_t i = 0; i < c->in[0].count; i++) to[i] = sd_regex_matches(r, text(c, &c->in[0], i));
+  sd_memo memo = sd_memo_make(c->in[0].count);
+  for (uint64_t i = 0; i < c->in[0].count; i++) {
+    uint64_t matches, key = number[i] + 1;
+    if (!key || !sd_memo_get(&memo, key, &matches)) {
+      matches = sd_regex_matches(r, text(c, &c->in[0], i));
+      if (key) sd_memo_put(&memo, key, matches);
+    }
+    to[i] = matches != 0;
+  }
+  sd_memo_free(&memo);
   sd_regex_free(r);
   return NULL;
 }

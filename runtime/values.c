@@ -5,6 +5,7 @@
 
 #include "runtime/base/alloc.h"
 #include "runtime/base/dtype.h"
+#include "runtime/base/memo.h"
 
 _Static_assert(sizeof(char *) == sizeof(uint64_t), "texts and their numbers share memory");
 
@@ -12,34 +13,52 @@ enum { MAX_DEPTH = 8 };
 
 // ---- strings ----
 
+static sard_status *no_room(void) { return SD_ERR(NOMEM, "out of memory for the strings of a tensor"); }
+
+// The strings of one tensor are often the same pointers again and again: those that it owns are where they are equal.
 sard_status *sd_values_take_strings(const sd_values *v, const sard_tensor *t, uint64_t count, uint64_t *out) {
   const char *const *text = t->data;
-  for (uint64_t i = 0; i < count; i++)
-    if (!sd_strtab_add(v->strings, text[i] ? text[i] : "", text[i] ? strlen(text[i]) : 0, &out[i]))
-      return SD_ERR(NOMEM, "out of memory for the strings of a tensor");
-  return NULL;
+  sd_memo memo = sd_memo_make(count);
+  bool ok = true;
+  for (uint64_t i = 0; i < count && ok; i++) {
+    const char *s = text[i] ? text[i] : "";
+    if (sd_memo_get(&memo, (uintptr_t)s, &out[i])) continue;
+    ok = sd_strtab_add(v->strings, s, strlen(s), &out[i]);
+    sd_memo_put(&memo, (uintptr_t)s, out[i]);
+  }
+  sd_memo_free(&memo);
+  return ok ? NULL : no_room();
 }
 
 void sd_values_clear_strings(sard_tensor *t) {
   if (t->data) memset(t->data, 0, t->bytes);
 }
 
-static sard_status *own_texts(sard_tensor *t) {
-  if (!t->texts) t->texts = sd_strtab_new(NULL);
-  return t->texts ? NULL : SD_ERR(NOMEM, "out of memory for the strings of a tensor");
+// What the tensor had before is no longer of use: a tensor that is given to one run after another does not grow.
+static bool own_texts(sard_tensor *t) {
+  if (t->texts) sd_strtab_reset(t->texts);
+  else t->texts = sd_strtab_new(NULL);
+  return t->texts != NULL;
 }
 
 sard_status *sd_values_give_strings(const sd_values *v, sard_tensor *t) {
   uint64_t *number = t->data, n = t->bytes / sizeof *number, own;
   const char **text = t->data;
-  sard_status *st = own_texts(t);
-  for (uint64_t i = 0; i < n && !st; i++) {
-    const char *from = sd_strtab_text(v->strings, number[i]);
-    if (!sd_strtab_add(t->texts, from, strlen(from), &own)) st = SD_ERR(NOMEM, "out of memory for the strings of a tensor");
-    else text[i] = sd_strtab_text(t->texts, own);
+  sd_memo memo = sd_memo_make(n); // from a number to the tensor's own
+  bool ok = own_texts(t);
+  for (uint64_t i = 0; i < n && ok; i++) {
+    uint64_t key = number[i] + 1;
+    if (!key || !sd_memo_get(&memo, key, &own)) {
+      size_t bytes;
+      const char *from = sd_strtab_get(v->strings, number[i], &bytes);
+      ok = sd_strtab_add(t->texts, from, bytes, &own);
+      if (key && ok) sd_memo_put(&memo, key, own);
+    }
+    text[i] = sd_strtab_text(t->texts, own);
   }
-  if (st) sd_values_clear_strings(t);
-  return st;
+  sd_memo_free(&memo);
+  if (!ok) sd_values_clear_strings(t);
+  return ok ? NULL : no_room();
 }
 
 // ---- objects ----

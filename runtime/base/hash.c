@@ -39,3 +39,22 @@ uint64_t sd_hash_bytes(const void *data, size_t n, uint64_t seed) {
   uint64_t h = fold(lane[0] ^ K[4], lane[1] ^ K[0]) ^ fold(lane[2] ^ K[3], lane[3] ^ K[2]) ^ fold(total ^ K[1], K[0]);
   return sd_hash_mix(h, lane[0] ^ lane[1]);
 }
+
+static uint64_t read32(const char *p) {
+  uint32_t x;
+  memcpy(&x, p, 4);
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+  x = __builtin_bswap32(x);
+#endif
+  return x;
+}
+
+// Up to 16 bytes are two words that overlap in the middle.
+uint64_t sd_hash_text(const char *p, size_t n) {
+  uint64_t a = 0, b = 0;
+  if (n > 16) return sd_hash_bytes(p, n, 0);
+  if (n >= 8) a = read64((const uint8_t *)p), b = read64((const uint8_t *)p + n - 8);
+  else if (n >= 4) a = read32(p), b = read32(p + n - 4);
+  else if (n) a = (uint64_t)(uint8_t)p[0] << 16 | (uint64_t)(uint8_t)p[n / 2] << 8 | (uint8_t)p[n - 1];
+  return fold(fold(a ^ K[0], b ^ K[1]) ^ K[2], n ^ K[3]);
+}

@@ -13,8 +13,11 @@ sd_strtab *sd_strtab_new(const sd_strtab *base);
 void sd_strtab_free(sd_strtab *t); // NULL ok
 // The number of a text of n bytes; false when memory is short.
 bool sd_strtab_add(sd_strtab *t, const char *text, size_t n, uint64_t *out);
+// The same for one that may not be there: then false, too.
+bool sd_strtab_find(const sd_strtab *t, const char *text, size_t n, uint64_t *out);
 // The text of a number, valid as long as the table; "" for a number that it does not have.
 const char *sd_strtab_text(const sd_strtab *t, uint64_t number);
+const char *sd_strtab_get(const sd_strtab *t, uint64_t number, size_t *n); // and its bytes
 uint64_t sd_strtab_count(const sd_strtab *t); // base included
 uint64_t sd_strtab_bytes(const sd_strtab *t); // memory of this table, base not included
 void sd_strtab_reset(sd_strtab *t);           // forgets what the base does not have

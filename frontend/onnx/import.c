@@ -51,6 +51,14 @@ sard_status *sd_import_open(const sard_source *src, sd_arena *keep, sd_arena *tm
   return not_onnx(o, read_model(tmp, o));
 }
 
+// Some files list a domain without a version beside the entry that counts.
+static bool imported_again(const Onnx__ModelProto *p, size_t i) {
+  for (size_t k = 0; k < p->n_opset_import; k++)
+    if (p->opset_import[i]->version == 0 && p->opset_import[k]->version > 0 && !strcmp(p->opset_import[k]->domain, p->opset_import[i]->domain))
+      return true;
+  return false;
+}
+
 static sard_status *check_versions(sd_import *im) {
   const Onnx__ModelProto *p = im->o.model;
   if (p->ir_version <= 0)
@@ -59,7 +67,7 @@ static sard_status *check_versions(sd_import *im) {
     return SD_ERR(UNSUPPORTED, "ONNX IR version %lld (supported: %d and later)", (long long)p->ir_version,
                   SD_ONNX_IR_MIN);
   for (size_t i = 0; i < p->n_opset_import; i++)
-    if (p->opset_import[i]->version <= 0)
+    if (p->opset_import[i]->version <= 0 && !imported_again(p, i))
       return SD_ERR(MODEL, "opset %lld of the domain '%s'", (long long)p->opset_import[i]->version,
                     p->opset_import[i]->domain);
   int64_t v = sd_import_opset(im, &(sd_scope){0}, "");

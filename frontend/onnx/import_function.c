@@ -27,7 +27,7 @@ const Onnx__FunctionProto *sd_import_find_function(sd_import *im, const char *do
 
 static int64_t find_opset(Onnx__OperatorSetIdProto *const *list, size_t n, const char *domain) {
   for (size_t i = 0; i < n; i++)
-    if (strcmp(plain_domain(list[i]->domain), domain) == 0) return list[i]->version;
+    if (list[i]->version && strcmp(plain_domain(list[i]->domain), domain) == 0) return list[i]->version;
   return 0;
 }
 
@@ -107,7 +107,7 @@ static sard_status *define_outputs(sd_import *im, const sd_onnx_node *n, const O
 sard_status *sd_import_inline(sd_import *im, sd_onnx_node *n, const Onnx__FunctionProto *fn) {
   SD_TRY(check_call(im, n, fn));
   SD_TRY(complete_attrs(im, n, fn));
-  uint32_t first_id = im->m->next_id, *order = NULL;
+  uint32_t first_id = im->m->next_id, *order = NULL, n_order = 0;
   sd_call *call = SD_NEW(im->tmp, sd_call);
   *call = (sd_call){n->scope->call, fn, n->attrs.at, n->attrs.len, *n->name ? n->name : n->op};
   sd_scope *inner = SD_NEW(im->tmp, sd_scope);
@@ -115,7 +115,7 @@ sard_status *sd_import_inline(sd_import *im, sd_onnx_node *n, const Onnx__Functi
   sd_names_init(&inner->names, im->tmp);
   sd_names_init(&inner->sparse, im->tmp);
   SD_TRY(define_inputs(im, n, fn, inner));
-  SD_TRY(sd_import_order(im, fn->node, fn->n_node, &order));
-  for (size_t i = 0; i < fn->n_node; i++) SD_TRY(sd_import_node(im, inner, fn->node[order[i]], n->index));
+  SD_TRY(sd_import_order(im, fn->node, fn->n_node, &order, &n_order));
+  for (uint32_t i = 0; i < n_order; i++) SD_TRY(sd_import_node(im, inner, fn->node[order[i]], n->index));
   return define_outputs(im, n, fn, inner, first_id);
 }

@@ -61,9 +61,9 @@ static sard_status *main_inputs(sd_import *im, sd_scope *scope, const Onnx__Grap
 }
 
 static sard_status *nodes(sd_import *im, sd_scope *scope, const Onnx__GraphProto *p) {
-  uint32_t *order = NULL;
-  SD_TRY(sd_import_order(im, p->node, p->n_node, &order));
-  for (size_t i = 0; i < p->n_node; i++) SD_TRY(sd_import_node(im, scope, p->node[order[i]], (int)order[i]));
+  uint32_t *order = NULL, n = 0;
+  SD_TRY(sd_import_order(im, p->node, p->n_node, &order, &n));
+  for (uint32_t i = 0; i < n; i++) SD_TRY(sd_import_node(im, scope, p->node[order[i]], (int)order[i]));
   return NULL;
 }
 

@@ -10,7 +10,7 @@ typedef struct order {
   sd_names producers; // value name -> index + 1
   indexes deps;       // of node i: deps.at[start[i] .. start[i + 1])
   uint32_t *start;
-  bool sorted;
+  bool sorted, replaced; // replaced: a Constant is defined again
 } order;
 
 static void add_dep(order *o, uint32_t node, const char *name) {
@@ -55,11 +55,26 @@ static void add_graph(order *o, uint32_t node, const local *outer, const Onnx__G
   for (size_t i = 0; i < g->n_output; i++) read_name(o, node, &l, g->output[i]->name);
 }
 
+static bool is_constant(const Onnx__NodeProto *p) {
+  return p->n_output == 1 && *p->output[0] && strcmp(p->op_type, "Constant") == 0 && (!*p->domain || strcmp(p->domain, "ai.onnx") == 0);
+}
+
+// Of Constants of one name the last one counts, as in ONNX Runtime, which makes initializers of them.
 static void find_producers(order *o) {
   sd_names_init(&o->producers, o->im->tmp);
   for (size_t i = 0; i < o->n; i++)
-    for (size_t k = 0; k < o->nodes[i]->n_output; k++)
-      if (*o->nodes[i]->output[k]) sd_names_add(&o->producers, o->nodes[i]->output[k], (void *)(uintptr_t)(i + 1));
+    for (size_t k = 0; k < o->nodes[i]->n_output; k++) {
+      const char *name = o->nodes[i]->output[k];
+      if (!*name || sd_names_add(&o->producers, name, (void *)(uintptr_t)(i + 1))) continue;
+      uintptr_t first = (uintptr_t)sd_names_get(&o->producers, name);
+      if (!is_constant(o->nodes[i]) || !is_constant(o->nodes[first - 1])) continue; // an error when it is defined
+      sd_names_set(&o->producers, name, (void *)(uintptr_t)(i + 1));
+      o->replaced = true;
+    }
+}
+
+static bool is_replaced(const order *o, uint32_t i) {
+  return o->replaced && is_constant(o->nodes[i]) && (uintptr_t)sd_names_get(&o->producers, o->nodes[i]->output[0]) != i + 1u;
 }
 
 enum { NEW, OPEN, DONE };
@@ -96,7 +111,7 @@ static sard_status *sort(order *o, uint32_t *out) {
   return NULL;
 }
 
-sard_status *sd_import_order(sd_import *im, Onnx__NodeProto *const *nodes, size_t n, uint32_t **out_order) {
+sard_status *sd_import_order(sd_import *im, Onnx__NodeProto *const *nodes, size_t n, uint32_t **out_order, uint32_t *out_n) {
   order o = {.im = im, .nodes = nodes, .n = n, .sorted = true};
   if (n > UINT32_MAX / 4) return SD_ERR(UNSUPPORTED, "a graph of %zu nodes", n);
   *out_order = SD_NEW_ARRAY(im->tmp, uint32_t, n);
@@ -107,5 +122,9 @@ sard_status *sd_import_order(sd_import *im, Onnx__NodeProto *const *nodes, size_
     o.start[i + 1] = o.deps.len;
     (*out_order)[i] = i;
   }
-  return o.sorted ? NULL : sort(&o, *out_order);
+  if (!o.sorted) SD_TRY(sort(&o, *out_order));
+  *out_n = 0;
+  for (uint32_t i = 0; i < n; i++)
+    if (!is_replaced(&o, (*out_order)[i])) (*out_order)[(*out_n)++] = (*out_order)[i];
+  return NULL;
 }

@@ -138,8 +138,9 @@ sard_status *sd_import_main(sd_import *im);
 sard_status *sd_import_inline_graph(sd_import *im, sd_scope *scope, const Onnx__GraphProto *p);
 // A body of `node` from p, its inputs typed by their declarations and by the operands of `node`.
 sard_status *sd_import_body(sd_import *im, sd_scope *outer, const Onnx__GraphProto *p, sd_node *node, const char *name);
-// Order in which the nodes can be built: order[i] is an index into nodes. The identity where the file is sorted.
-sard_status *sd_import_order(sd_import *im, Onnx__NodeProto *const *nodes, size_t n, uint32_t **out_order);
+// Order in which the nodes can be built: order[i] is an index into nodes. That of the file where it is sorted. Constants that
+// a later one of the same name replaces are left out.
+sard_status *sd_import_order(sd_import *im, Onnx__NodeProto *const *nodes, size_t n, uint32_t **out_order, uint32_t *out_n);
 
 typedef struct sd_onnx_type sd_onnx_type; // below
 

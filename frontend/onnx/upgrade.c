@@ -138,6 +138,7 @@ static const row rows[] = {
 #define given_fill      sd_upgrade_given_fill
 #define across_channels sd_upgrade_across_channels
 #define batched_scan    sd_upgrade_batched_scan
+#define type_of_scale   sd_upgrade_type_of_scale
 #define named_operands sd_upgrade_named_operands
 #include "frontend/onnx/upgrade.def"
 #undef SD_UPGRADE
@@ -149,9 +150,14 @@ bool sd_upgrade_has(const char *op) {
   return false;
 }
 
+// Attributes that are operands now are taken at any opset: in files whose opset was raised by hand they stand as before.
+static bool applies(const row *r, const sd_onnx_node *n) {
+  return n->opset < r->below || r->action == ints_operand || r->action == int_operand || r->action == scalar_operand;
+}
+
 sard_status *sd_upgrade_node(sd_import *im, sd_onnx_node *n) {
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-    if (n->opset < rows[i].below && (sd_import_is_op(n, rows[i].op) || (*rows[i].op == '*' && !*n->domain)))
+    if (applies(&rows[i], n) && (sd_import_is_op(n, rows[i].op) || (*rows[i].op == '*' && !*n->domain)))
       SD_TRY(rows[i].action(im, n, rows[i].text, rows[i].number));
   return NULL;
 }

@@ -57,8 +57,11 @@ sard_status *sd_upgrade_image_scales(sd_import *im, sd_onnx_node *n, const char 
 sard_status *sd_upgrade_training_switch(sd_import *im, sd_onnx_node *n, const char *text, int64_t number);
 // Dropout: the mask has the type of the data.
 sard_status *sd_upgrade_number_mask(sd_import *im, sd_onnx_node *n, const char *text, int64_t number);
-// BatchNormalization: further outputs mean training; those from `number` on are gone: refused where they are named.
+// BatchNormalization: further outputs mean training; those from `number` on are gone: refused where they are
+// named. Where nothing reads any of them it is inference.
 sard_status *sd_upgrade_batch_training(sd_import *im, sd_onnx_node *n, const char *text, int64_t number);
+// The result has the type of operand `number`, not that of the data: ONNX Runtime's LayerNormalization before opset 17.
+sard_status *sd_upgrade_type_of_scale(sd_import *im, sd_onnx_node *n, const char *text, int64_t number);
 // BatchNormalization with statistics by element.
 sard_status *sd_upgrade_spatial(sd_import *im, sd_onnx_node *n, const char *text, int64_t number);
 

@@ -179,8 +179,42 @@ sard_status *sd_upgrade_number_mask(sd_import *im, sd_onnx_node *n, const char *
   return NULL;
 }
 
+sard_status *sd_upgrade_type_of_scale(sd_import *im, sd_onnx_node *n, const char *text, int64_t number) {
+  (void)text;
+  const sd_value *scale = n->in.len > number ? n->in.at[number] : NULL;
+  sd_node *cast = NULL;
+  if (!scale || !n->in.at[0] || n->in.at[0]->dtype == scale->dtype || !sd_dtype_is_float(scale->dtype)) return NULL;
+  SD_TRY(sd_import_emit(im, n->scope, "Cast", &n->in.at[0], 1, &cast));
+  sd_node_set_int(cast, "to", scale->dtype);
+  n->in.at[0] = cast->out[0];
+  return sd_node_infer(cast);
+}
+
+static bool reads(const Onnx__NodeProto *p, const char *name) {
+  for (size_t i = 0; i < p->n_input; i++)
+    if (strcmp(p->input[i], name) == 0) return true;
+  for (size_t i = 0; i < p->n_attribute; i++)
+    if (p->attribute[i]->g || p->attribute[i]->n_graphs) return true; // a body may
+  return false;
+}
+
+// Converters name all outputs, also for inference, where nothing reads them.
+static bool all_unread(const sd_import *im, const sd_onnx_node *n) {
+  const Onnx__GraphProto *g = im->o.model->graph;
+  if (n->scope->parent || n->scope->call) return false;
+  for (uint32_t k = 1; k < n->out.len; k++) {
+    const char *name = n->out.at[k];
+    for (size_t i = 0; *name && i < g->n_node; i++)
+      if (reads(g->node[i], name)) return false;
+    for (size_t i = 0; *name && i < g->n_output; i++)
+      if (strcmp(g->output[i]->name, name) == 0) return false;
+  }
+  return true;
+}
+
 sard_status *sd_upgrade_batch_training(sd_import *im, sd_onnx_node *n, const char *text, int64_t number) {
   (void)text;
+  if (n->out.len > 1 && all_unread(im, n)) n->out.len = 1;
   for (uint32_t i = (uint32_t)number; i < n->out.len; i++)
     if (*n->out.at[i])
       return SD_ERR(UNSUPPORTED,

@@ -185,12 +185,12 @@ static sard_status *loop_trip(sd_node *n, sd_dim *out) {
   return NULL;
 }
 
-// True when nothing but the number of passes ends the loop.
+// True when nothing but the number of passes ends the loop. Without a condition to begin with the one that the body gives
+// still counts, as in ONNX Runtime (the specification's examples ignore it then).
 static bool runs_through(const sd_node *n) {
   int64_t v;
   const sd_value *cond = sd_sh_in(n, 1);
-  if (!cond) return true; // then the condition that the body gives is ignored
-  return is_const(cond, &v) && v && is_const(n->bodies[0]->outputs.at[0], &v) && v;
+  return (!cond || (is_const(cond, &v) && v)) && is_const(n->bodies[0]->outputs.at[0], &v) && v;
 }
 
 // A state whose shape changes, or a part that differs from pass to pass.
@@ -208,6 +208,7 @@ sard_status *sd_shape_loop(sd_node *n) {
     return SD_SH_ERR(n, MODEL, "%u operands and %u outputs do not fit the body, which has %u and %u", n->n_in, n->n_out, g ? g->inputs.len : 0, g ? g->outputs.len : 0);
   SD_TRY(loop_trip(n, &trip));
   SD_TRY(loop_states(n, 2, 2, 1));
+  if (trip == SD_DIM_NONE && runs_through(n)) return SD_SH_ERR(n, MODEL, "it has neither a number of passes nor a condition that could end it");
   if (trip != SD_DIM_NONE && runs_through(n) && !changes_shape(n)) return stacked(n, 2, 1, trip);
   uint32_t first = n->n_in - 2;
   return first < n->n_out ? stacked(n, 2, 1, sd_sh_late(n, first, 0, "passes")) : NULL;
@@ -299,11 +300,10 @@ sard_status *sd_rewrite_loop(sd_node *n) {
   } else {
     sd_value **in = SD_NEW_ARRAY(n->graph->module->arena, sd_value *, states + 1);
     memcpy(in + 1, n->in + 2, states * sizeof *in);
-    in[0] = n->in[1];
+    in[0] = n->in[1] ? n->in[1] : sd_value_const(n->graph, "", SD_BOOL, 0, NULL, true_);
     made = sd_node_new(n->graph, n, sd_op_find("sard.While"), in, states + 1, n->n_out);
     set_text(made, "trip", trip == SD_DIM_NONE ? "" : dim_text(n, trip));
     set_text(made, "count", dim_text(n, states < n->n_out ? n->out[states]->dims[0] : sd_dim_fresh(sd_sh_tab(n), "passes")));
-    if (!in[0]) drop_output(g);
   }
   return become_loop(n, made, counter);
 }

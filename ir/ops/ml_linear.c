@@ -36,6 +36,8 @@ sard_status *sd_rewrite_ml_linear_classifier(sd_node *n) {
   if (g.st) return sd_xg_take(&g);
   if (!sd_dim_is_const(sd_sh_tab(n), x->dims[1], &features))
     features = bias.n ? w.n / bias.n : labels.count ? w.n / labels.count : w.n;
+  // The intercepts tell the number of targets: coefficients behind theirs are not read, as in ONNX Runtime.
+  if (bias.n && features >= 1 && features < w.n / bias.n) w.n = bias.n * (uint32_t)features;
   if (features < 1 || w.n % (uint64_t)features)
     return SD_SH_ERR(n, MODEL, "%u coefficients for %lld features", w.n, (long long)features);
   int64_t targets = w.n / features;

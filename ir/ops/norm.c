@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "ir/ops.h"
+#include "ir/ops/sizes.h"
 #include "ir/ops/xbuild.h"
 
 // The rows of a value: idx with the axes flagged in `over` replaced by new reduction axes.
@@ -252,7 +253,17 @@ static sard_status *channel_operands(const sd_node *n, uint32_t count) {
   return NULL;
 }
 
+// A vector is a batch of one channel.
+static sard_status *batchnorm_of_vector(sd_node *n) {
+  XG_SCOPE xg g = {.at = n};
+  sd_dim dims[2] = {n->in[0]->dims[0], sd_dim_const(sd_sh_tab(n), 1)};
+  sd_value *in[5] = {sd_xg_reshape(&g, n->in[0], dims, 2), n->in[1], n->in[2], n->in[3], n->in[4]};
+  sd_node *made = g.st ? NULL : sd_xg_again(&g, in, 5);
+  return g.st ? sd_xg_take(&g) : sd_xg_become(&g, "Reshape", (sd_value *[]){made->out[0], sd_xg_dims(&g, dims, 1)}, 2);
+}
+
 sard_status *sd_shape_channelnorm(sd_node *n) {
+  if (n->in[0]->rank == 1 && n->op->n_in == 5 && n->n_out == 1) return batchnorm_of_vector(n);
   SD_TRY(channel_operands(n, (uint32_t)n->op->n_in - 1));
   for (uint32_t o = 1; o < n->n_out; o++) SD_TRY(sd_sh_like(n, o, o + 2));
   return sd_sh_like(n, 0, 0);

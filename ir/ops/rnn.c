@@ -271,13 +271,19 @@ static void initial_nest(sd_tb *b, const rnn *r, sd_buf *buf, uint32_t operand) 
       sd_tb_has(r->n, operand) ? sd_tb_load(b, r->n, operand, ix) : sd_x_f(b->k, r->type, 0));
 }
 
+// A row of length 0 has no last step: its final states are 0, as ONNX Runtime gives them, not the initial ones.
 static void final_nest(sd_tb *b, const rnn *r, sd_buf *buf, uint32_t out) {
   sd_expr *ix[3];
   if (!buf || out >= r->n->n_out || !r->n->out[out]) return;
   sd_nest *nest = sd_kernel_nest(b->k, NULL);
   sd_expr *row = nest_axis(b, nest, "b", r->B), *u = nest_axis(b, nest, "u", r->H);
   state_index(r, row, u, ix);
-  put(b, nest, sd_tb_out(b, r->n, out), sd_tb_offset(b, r->n->out[out], ix), get(b, buf, bh(b, r, row, u)));
+  sd_expr *state = get(b, buf, bh(b, r, row, u));
+  if (sd_tb_has(r->n, LENS) && state) {
+    sd_expr *len = x_cast(b, SD_I64, sd_tb_load(b, r->n, LENS, &row));
+    state = x_sel(b, x_bin(b, SD_X_LT, x_int(b, 0), len), state, x_num(b, state, 0));
+  }
+  put(b, nest, sd_tb_out(b, r->n, out), sd_tb_offset(b, r->n->out[out], ix), state);
 }
 
 // rec[b, first*H + u] = state[b, :] R[first*H + u, :] for `count` gates.

@@ -75,9 +75,39 @@ def names():
     }""", [np.array(True), x], [-x])
 
 
+    case("last_constant_of_a_name_counts", """agraph (float[2] x) => (float[2] y) {
+        c = Constant <value = float {3}> ()  y = Mul (x, c)  c = Constant <value = float {2}> () }""", [x], [2 * x])
+
+    def versions(model):
+        model.opset_import.insert(0, onnx.helper.make_opsetid("", 0))
+    case("domain_listed_twice", "agraph (float[2] x) => (float[2] y) { y = Neg (x) }", [x], [-x], edit=versions)
+
+
+# ---- attributes that are operands at this opset ----
+def attributes():
+    x = f32(2, 3)
+    case("slice_by_attributes", "agraph (float[2,3] x) => (float[a,b] y) { y = Slice <axes=[1], starts=[1], ends=[3]> (x) }", [x],
+         [x[:, 1:]], opset=15)
+    case("slice_axes_by_attribute", "agraph (float[2,3] x, int32[1] s, int32[1] e) => (float[a,b] y) { y = Slice <axes=[1]> (x, s, e) }",
+         [x, np.array([1], np.int32), np.array([3], np.int32)], [x[:, 1:]], opset=19)
+    case("sum_by_attribute", "agraph (float[2,3] x) => (float[a,b] y) { y = ReduceSum <axes=[1]> (x) }", [x],
+         [x.sum(1, keepdims=True)], opset=19)
+    case("pad_by_attribute", "agraph (float[2,3] x) => (float[a,b] y) { y = Pad <pads=[0, 1, 0, 2]> (x) }", [x],
+         [np.pad(x, ((0, 0), (1, 2)))], opset=19)
+    case("split_by_attribute", "agraph (float[2,3] x) => (float[a,b] y, float[c,d] z) { y, z = Split <axis=1, split=[1, 2]> (x) }", [x],
+         [x[:, :1], x[:, 1:]], opset=19)
+    case("attribute_and_operand", "agraph (float[2,3] x, int64[1] a) => (float[c,d] y) { y = ReduceSum <axes=[1]> (x, a) }",
+         [x, np.array([0])], "it has both the attribute 'axes' of old opsets and operand 1", opset=19)
+
+
 # ---- types ----
 def types():
     x = f32(2, 3)
+    s = x[0].astype(F)
+    h = x.astype(np.float16)
+    y = (h.astype(F) - h.astype(F).mean(1, keepdims=True)) / np.sqrt(h.astype(F).var(1, keepdims=True) + 1e-5)
+    case("layer_norm_of_the_type_of_its_scale", "agraph (float16[2,3] x, float[3] s) => (float[2,3] y) { y = LayerNormalization (x, s) }",
+         [h, s], [(y * s).astype(F)], opset=13, rtol=1e-3)
     case("declared_output_type_is_not_looked_at", "agraph (float[2,3] x) => (float[2] y) { y = ArgMax <axis=1, keepdims=0> (x) }",
          [x], [np.argmax(x, 1)])
     case("int_for_a_float_attribute", "agraph (float[2,3] x) => (float[2,3] y) { y = LeakyRelu <alpha: int = 2> (x) }", [x],
@@ -110,7 +140,58 @@ def shapes():
          "y = LayerNormalization <epsilon=1e-5, epsion=1e-5> (x, s, s) }", [x, x[0]], [y * x[0] + x[0]], opset=13)
 
 
+# ---- loops ----
+def loops():
+    x = f32(1)
+    end = """agraph (int64 m, float[1] x) => (float[1] y, float[n, 1] out) {{
+        y, out = Loop ({}, "", x) <body = g (int64 i, bool c, float[1] b) => (bool d, float[1] t, float[1] out) {{
+            one = Constant <value = float {{1}}> ()  three = Constant <value = int64 {{3}}> ()
+            d = Less (i, three)  t = Add (b, one)  out = Identity (t) }}>
+    }}"""
+    for name, m, passes in (("body_ends_the_loop", "m", 4), ("body_alone_ends_the_loop", '""', 4)):
+        case(name, end.format(m), [np.int64(9), x], [x + passes, x + np.arange(1, passes + 1, dtype=F)[:, None]])
+    case("number_of_passes_ends_the_loop", end.format("m"), [np.int64(2), x], [x + 2, np.stack([x + 1, x + 2])])
+
+
+    case("nothing_ends_the_loop", """agraph (float[1] x) => (float[1] y) {
+        y = Loop ("", "", x) <body = g (int64 i, bool c, float[1] b) => (bool d, float[1] t) { d = Identity (c)  t = Add (b, b) }>
+    }""", [x], "neither a number of passes nor a condition")
+
+
 # ---- numbers ----
+def recurrences():
+    x, w, r, h0 = f32(2, 3, 2), f32(1, 4, 2), f32(1, 4, 4), f32(1, 3, 4)
+    lens, y, h = np.array([2, 0, 1], np.int32), np.zeros((2, 1, 3, 4), F), h0[0].copy()
+    for t in range(2):
+        for b in range(3):
+            if t < lens[b]:
+                h[b] = y[t, 0, b] = np.tanh(x[t, b] @ w[0].T + h[b] @ r[0].T)
+    h[1] = 0  # of no steps
+    case("rnn_of_no_steps", "agraph (float[2,3,2] x, float[1,4,2] w, float[1,4,4] r, int32[3] l, float[1,3,4] h) => (float[a,b,c,d] y, "
+         "float[e,f,g] z) { y, z = RNN <hidden_size=4> (x, w, r, \"\", l, h) }", [x, w, r, lens, h0], [y, h[None]])
+
+
+def normalizations():
+    x, s = f32(5), f32(1)
+    case("batch_norm_of_a_vector", "agraph (float[5] x, float[1] s, float[1] v) => (float[5] y) { y = BatchNormalization (x, s, s, s, v) }",
+         [x, s, s * s], [(x - s) / np.sqrt(s * s + F(1e-5)) * s + s])
+    x, s, v = f32(2, 3, 4), f32(3), np.abs(f32(3))
+    c = lambda a: a[:, None]
+    want = (x - c(s)) / np.sqrt(c(v) + F(1e-5)) * c(s) + c(s)
+    five = "agraph (float[2,3,4] x, float[3] s, float[3] v) => (float[2,3,4] y{}) {{ y, a, b, c, d = BatchNormalization (x, s, s, s, v) }}"
+    case("batch_norm_names_unread_outputs", five.format(""), [x, s, v], [want], opset=7)
+    case("batch_norm_trains", five.format(", float[3] c"), [x, s, v], "exists in training only", opset=7)
+
+
+def linear():
+    x, w, b = f32(3, 2), f32(3, 4), f32(3)
+    y = x @ w.ravel()[:6].reshape(3, 2).T + b
+    text = "agraph (float[3,2] x) => (int64[3] l, float[3,3] y) {{ l, y = ai.onnx.ml.LinearClassifier <classlabels_ints=[5, 6, 7], " \
+           "coefficients=[{}], intercepts=[{}]> (x) }}".format(*(", ".join(f"{float(e):.9e}" for e in a.ravel()) for a in (w, b)))
+    case("coefficients_that_nothing_reads", '<ir_version: 8, opset_import: ["" : 12, "ai.onnx.ml" : 1]>\n' + text, [x],
+         [np.array([5, 6, 7])[y.argmax(1)], y])
+
+
 def dropout_trains():
     x = np.arange(1, 41, dtype=F).reshape(4, 10)
     stays = np.random.RandomState(3).uniform(0, 1, x.shape) >= 0.25  # the numbers of ONNX's reference
@@ -123,6 +204,9 @@ def dropout_trains():
 
 def numbers():
     dropout_trains()
+    recurrences()
+    normalizations()
+    linear()
     i = np.array([2, 4, -3, 10, 0, -1], np.int32)
     case("pow_of_integers", "agraph (int32[6] x, int32[6] y) => (int32[6] z) { z = Pow (x, y) }",
          [i, np.array([10, 2, 3, 9, 64, 65], np.int32)], [np.array([1024, 16, -27, 10**9, 0, -1], np.int32)])
@@ -143,7 +227,7 @@ def numbers():
 
 def main():
     sard, wanted, failed = os.path.abspath(sys.argv[1]), sys.argv[2:], 0
-    for group in (names, types, shapes, numbers):
+    for group in (names, attributes, types, shapes, loops, numbers):
         group()
     run_cases = [c for c in CASES if not wanted or c[0].startswith(tuple(wanted))]
     for c in run_cases:

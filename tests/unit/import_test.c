@@ -599,8 +599,9 @@ static void test_upgrade(void) {
   CHECK_OPS(model(one_node(node1("Softmax", "x", "y", attr_int("axis", 1))), 11), "Softmax");
   CHECK_OPS(model(one_node(node1("Softmax", "x", "y", attr_int("axis", 0))), 11), "Shape Flatten Softmax Reshape");
   CHECK_OPS(model(one_node(node1("Dropout", "x", "y", attr_float("ratio", 0.5f))), 10), "Dropout");
-  CHECK_ERR(try_model(model(one_node(node("BatchNormalization", "x,x,x,x,x", "y,m,v,s")), 9)), UNSUPPORTED,
-            "training only");
+  n = one_node(node("BatchNormalization", "x,x,x,x,x", "y,m,v,s"));
+  put_msg(&n, 1, node("Neg", "s", "z"));
+  CHECK_ERR(try_model(model(n, 9)), UNSUPPORTED, "training only");
   CHECK_ERR(try_model(model(one_node(node1("Squeeze", "x,x", "y", attr_ints("axes", 1, one))), 11)), MODEL, "both");
 }
 

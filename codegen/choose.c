@@ -138,8 +138,9 @@ static sard_status *pack_apply(choice *c, const sd_access *l, const sd_pack *p, 
 typedef struct tile { int mr, nv; } tile;
 
 // Least time of covering E x J (vectors): multiply-adds against loads against the latency of the accumulators.
-// `even`: the axis may end early anywhere, so that only sizes that divide it leave no rows over.
-static tile choose_tile(const sd_isa *isa, int64_t e, bool e_known, bool even, int64_t jv) {
+// `even`: the axis may end early anywhere, so that only sizes that divide it leave no rows over. `make`: operations that
+// make a vector of the operand that moves with J, once for all rows of a tile.
+static tile choose_tile(const sd_isa *isa, int64_t e, bool e_known, bool even, int64_t jv, int make) {
   tile best = {1, 1};
   double best_cost = 1e300;
   if (e == 1 && e_known) { // the speed of memory: several panels, so that every core reads its part
@@ -163,7 +164,7 @@ static tile choose_tile(const sd_isa *isa, int64_t e, bool e_known, bool even, i
     for (int part = 0; part < 2; part++) {
       double m = part ? (double)rest : mr, times = part ? (rest > 0) : (double)full;
       double fma = m * nv, loads = m + nv, latency = 7;
-      double t = fma > 0.8 * loads ? fma : 0.8 * loads;
+      double t = (fma > 0.8 * loads ? fma : 0.8 * loads) + make * nv;
       cost += times * (double)cols * ((t > latency ? t : latency) + 0.15 * loads);
     }
     cost *= 1 + 0.01 * nv; // prefer tall tiles among equals: less weight traffic
@@ -251,6 +252,16 @@ static int reuse_axis(const choice *c, const sd_expr *r, int j) {
     if (reuse && (best < 0 || (e > best_e && best_e < 6))) best = i, best_e = e;
   }
   return best;
+}
+
+// Operations of the innermost step of `r` that move with j and not with u, as the widening of packed weights does: they
+// are made once for all rows of a register tile.
+static int count_made(const sd_expr *e, const sd_expr *r, const sd_axis *j, const sd_axis *u) {
+  if (!sd_x_uses_axis(e, j) || !sd_x_uses_axis(e, r->axes[r->n_axes - 1])) return 0;
+  if (e->op == SD_X_LOAD) return sd_x_uses_axis(e, u) || sd_dtype_bits(e->buf->dtype) >= 8 ? 0 : 3;
+  int n = sd_x_uses_axis(e, u) || e->dtype == SD_I64 ? 0 : 1;
+  for (uint32_t i = 0; i < e->n && n < 16; i++) n += count_made(e->a[i], r, j, u);
+  return n;
 }
 
 // Loads in `r` that move with the vector axis must be contiguous or packable constants.
@@ -368,7 +379,11 @@ static sard_status *schedule_contraction(choice *c, sd_expr *r, int j, bool *out
     return NULL;
   }
   pack = -1;
-  if (u >= 0) t = choose_tile(c->isa, guess(c, n->axes[u]), known(c, n->axes[u]), n->axes[u]->limit != NULL, ceil_div(je, c->lanes));
+  if (u >= 0) {
+    int make = count_made(r->a[0], r, n->axes[j], n->axes[u]) - 1; // one conversion comes with the load
+    t = choose_tile(c->isa, guess(c, n->axes[u]), known(c, n->axes[u]), n->axes[u]->limit != NULL, ceil_div(je, c->lanes),
+                    make > 0 ? make : 0);
+  }
   if (!vectorizable(c, r, j, (int64_t)t.nv * c->lanes, &pack)) return NULL;
   *out_done = true;
   if (u < 0) { // no reuse: several outputs side by side share the loads of their windows

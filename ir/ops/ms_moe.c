@@ -63,6 +63,28 @@ static sd_value *gates(xg *g, sd_value *logits, sd_value *weights, bool normaliz
   return p;
 }
 
+// Two experts, each weighted by a softmax over the logits that are near the largest one left (within 2 % of its size, or
+// of their own where that is larger).
+static sd_value *sparse_gates(xg *g, sd_value *logits) {
+  const sd_node *n = g->at;
+  int64_t experts = 0, one = 1;
+  if (sd_node_int(n, "k", 1) != 2 || !sd_dim_is_const(sd_sh_tab(n), n->in[2]->dims[0], &experts))
+    return sd_xg_fail(g, SD_SH_ERR(n, MODEL, "use_sparse_mixer with k = %lld", (long long)sd_node_int(n, "k", 1))), NULL;
+  sd_value *numbers = XG(g, "Range", sd_xg_num(g, SD_I64, 0), sd_xg_ints(g, &experts, -1), sd_xg_ints(g, &one, -1));
+  sd_value *left = logits, *gate = NULL, *low = sd_xg_num(g, logits->dtype, -INFINITY), *axis = sd_xg_ints(g, &one, 1);
+  for (int i = 0; i < 2 && !g->st; i++) {
+    sd_value *most = XG(g, "ReduceMax keepdims=1", left, axis);
+    sd_value *hit = XG(g, "Equal", XG(g, "ArgMax axis=1 keepdims=1", left), numbers);
+    sd_value *far = XG(g, "Div", XG(g, "Sub", most, logits), XG(g, "Max", XG(g, "Abs", logits), most));
+    far = XG(g, "Greater", far, sd_xg_num(g, logits->dtype, 0.02));
+    sd_value *p = XG(g, "Softmax axis=1", XG(g, "Where", far, low, left));
+    p = XG(g, "Where", hit, p, sd_xg_num(g, logits->dtype, 0));
+    gate = gate ? XG(g, "Add", gate, p) : p;
+    left = XG(g, "Where", hit, low, left);
+  }
+  return gate;
+}
+
 // ---- experts ----
 typedef struct moe {
   sd_value *x, *w[3], *b[3]; // x [1,tokens,hidden]; weights [experts, out, in], biases [experts, out]
@@ -86,35 +108,52 @@ static sd_value *half(xg *g, sd_value *v, int which, bool interleaved) {
   return XG(g, "Slice", v, sd_xg_dims(g, &from, 1), sd_xg_dims(g, &to, 1), sd_xg_ints(g, &axis, 1));
 }
 
+// The two halves that the first layer gives side by side or in turn, or a layer each.
+static bool gated(xg *g, const moe *m, sd_value **gate, sd_value **up) {
+  int64_t fusion = sd_node_int(g->at, "swiglu_fusion", 0);
+  sd_value *h = layer(g, m, m->x, 0);
+  if (!fusion && !m->w[2]) sd_xg_fail(g, SD_SH_ERR(g->at, MODEL, "two halves without swiglu_fusion and fc3"));
+  if (g->st) return false;
+  *gate = fusion ? half(g, h, 0, fusion == 1) : h;
+  *up = fusion ? half(g, h, 1, fusion == 1) : layer(g, m, m->x, 2);
+  return !g->st;
+}
+
 static sd_value *swiglu(xg *g, const moe *m) {
   sd_node *n = g->at;
-  int64_t fusion = sd_node_int(n, "swiglu_fusion", 0);
-  sd_value *h = layer(g, m, m->x, 0), *gate = h, *up = NULL;
-  if (fusion) gate = half(g, h, 0, fusion == 1), up = half(g, h, 1, fusion == 1);
-  else if (m->w[2])
-    up = layer(g, m, m->x, 2);
-  else
-    return sd_xg_fail(g, SD_SH_ERR(n, MODEL, "swiglu without fc3")), NULL;
+  sd_value *gate, *up, *high = NULL;
+  if (!gated(g, m, &gate, &up)) return NULL;
   const sd_attr *limit = sd_node_attr(n, "swiglu_limit");
   sd_dtype t = m->x->dtype;
+  bool after = sd_node_int(n, "swiglu_limit_after_activation", 0) != 0;
   if (limit && limit->kind == SD_ATTR_FLOAT) {
-    sd_value *high = sd_xg_num(g, t, limit->f), *low = sd_xg_num(g, t, -(double)limit->f);
-    gate = XG(g, "Min", gate, high), up = XG(g, "Clip", up, low, high);
+    high = sd_xg_num(g, t, limit->f);
+    up = XG(g, "Clip", up, sd_xg_num(g, t, -(double)limit->f), high);
   }
+  if (high && !after) gate = XG(g, "Min", gate, high);
   gate = XG(g, sd_xg_fmt(g, "Swish alpha=%.9g", sd_node_float(n, "activation_alpha", 1)), gate);
+  if (high && after) gate = XG(g, "Min", gate, high);
   return XG(g, "Mul", gate, XG(g, "Add", up, sd_xg_num(g, t, sd_node_float(n, "activation_beta", 0))));
+}
+
+static sd_value *geglu(xg *g, const moe *m) {
+  sd_value *gate, *up;
+  return gated(g, m, &gate, &up) ? XG(g, "Mul", XG(g, "Gelu approximate=tanh", gate), up) : NULL;
 }
 
 static sd_value *hidden(xg *g, const moe *m) {
   static const struct {
     const char *name, *spec;
   } acts[] = {
-      {"relu", "Relu"}, {"gelu", "Gelu approximate=tanh"}, {"silu", "Swish"}, {"identity", "Identity"}};
+      {"relu", "Relu"}, {"relu2", "Relu"}, {"gelu", "Gelu approximate=tanh"},
+      {"silu", "Swish"}, {"identity", "Identity"}};
   const char *act = sd_node_str(g->at, "activation_type", "relu");
   if (!strcmp(act, "swiglu")) return swiglu(g, m);
+  if (!strcmp(act, "geglu")) return geglu(g, m);
   for (size_t i = 0; i < sizeof acts / sizeof *acts; i++) {
     if (strcmp(act, acts[i].name)) continue;
     sd_value *h = XG(g, acts[i].spec, layer(g, m, m->x, 0));
+    if (!strcmp(act, "relu2")) h = XG(g, "Mul", h, h);
     return m->w[2] ? XG(g, "Mul", h, layer(g, m, m->x, 2)) : h;
   }
   return sd_xg_fail(g, SD_SH_ERR(g->at, UNSUPPORTED, "activation_type '%s'", act)), NULL;
@@ -126,14 +165,14 @@ static sard_status *mixture(xg *g, moe *m, sd_value *weights, bool normalize) {
   int64_t zero = 0, two = 2;
   SD_TRY(sd_sh_rank(n, 0, 2, 3));
   SD_TRY(sd_sh_rank(n, 1, 2, 2));
-  if (sd_node_int(n, "use_sparse_mixer", 0) || sd_node_int(n, "swiglu_limit_after_activation", 0))
-    return SD_SH_ERR(n, UNSUPPORTED, "use_sparse_mixer and swiglu_limit_after_activation");
   const sd_value *x = n->in[0];
   sd_dim flat[3] = {sd_dim_const(t, 1), sd_dim_product(t, x->dims, x->rank - 1), x->dims[x->rank - 1]};
   m->x = sd_xg_reshape(g, n->in[0], flat, 3);
   sd_value *y = m->x ? layer(g, m, hidden(g, m), 1) : NULL; // [experts, tokens, hidden]
-  sd_value *gate = XG(g, "Unsqueeze", XG(g, "Transpose perm=1,0", gates(g, n->in[1], weights, normalize)),
-                      sd_xg_ints(g, &two, 1));
+  bool sparse = sd_node_int(n, "use_sparse_mixer", 0) != 0;
+  if (sparse && weights) return SD_SH_ERR(n, MODEL, "use_sparse_mixer with router_weights");
+  sd_value *gate = sparse ? sparse_gates(g, n->in[1]) : gates(g, n->in[1], weights, normalize);
+  gate = XG(g, "Unsqueeze", XG(g, "Transpose perm=1,0", gate), sd_xg_ints(g, &two, 1));
   y = XG(g, "ReduceSum keepdims=0", XG(g, "Mul", y, gate), sd_xg_ints(g, &zero, 1));
   y = sd_xg_reshape(g, y, x->dims, x->rank);
   return sd_xg_finish(g, &y, 1);

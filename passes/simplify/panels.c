@@ -56,6 +56,7 @@ static bool read_sizes(const sd_node *n, product *p) {
 
 static bool reads(const sd_node *n, product *p) {
   if (n->n_in != 2 || !n->in[0] || !n->in[1] || n->in[0]->data || n->in[1]->data || n->in[0] == n->in[1]) return false;
+  if (n->in[1]->def && sd_edit_packed_weight(n->in[1]->def)) return false; // widened inside of the product
   if (n->in[0]->dtype != SD_F32 || n->in[0]->rank > SD_MAX_RANK || n->in[1]->rank > SD_MAX_RANK) return false;
   memset(p, 0, sizeof *p);
   bool known = sd_edit_is(n, "Einsum") ? read_equation(n, p) : sd_edit_is(n, "MatMul") && matmul_equation(n, p);

@@ -546,7 +546,7 @@ def cache_cases():
 
 
 def bits_cases():
-    """MatMulNBits: constant weights, weights that the run gives, groups."""
+    """MatMulNBits: constant weights, weights that the run gives, groups. QMoE: bits, zero points, blocks, router weights."""
     for bits in (2, 4, 8):
         for block, k in ((16, 64), (32, 96), (32, 40)):
             n, blocks = 40, -(-k // block)
@@ -574,6 +574,27 @@ def bits_cases():
     a, none = f32(2, 3, 96), np.zeros((24, 3, 0), np.uint8)
     case("nbits4_omitted", "MatMulNBits", MS, [("A", a), ("B", none), ("S", s), ("Z", None), ("G", None), ("C", s[:, 0].copy())], 1, attrs, "BSC",
          want=[np.broadcast_to(s[:, 0], (2, 3, 24)).copy()])
+    for bits in (2, 4, 8):
+        for name, two, zeros, block, weights, attrs in (("zeros", 0, 1, 0, 0, {}), ("zero_blocks", 0, 1, 16, 0, {}), ("weights", 0, 0, 0, 1, {}), ("norm", 0, 0, 0, 0, dict(normalize_routing_weights=1)),
+                                                        ("swiglu", 1, 1, 16, 0, dict(activation_type="swiglu", swiglu_fusion=1, swiglu_limit=7.0, activation_alpha=1.702, activation_beta=1.0))):
+            if bits == 8 and block:
+                continue  # computed with activations of 8 bits by onnxruntime
+            qmoe_case(f"qmoe{bits}_{name}", bits, two, zeros, block, weights, attrs)
+
+
+def qmoe_case(name, bits, two, zeros, block, weights, attrs, E=4, H=32, I=32):
+    rows, k = (I * (1 + two), H), (H, I)
+    inputs = [("x", f32(2, 3, H)), ("r", f32(6, E))]
+    for i in range(2):
+        scale = np.abs(f32(E, rows[i], k[i] // block, scale=0.02) if block else f32(E, rows[i], scale=0.02))
+        inputs += [(f"w{i}", u8(E, rows[i], k[i] * bits // 8)), (f"s{i}", scale), (f"b{i}", f32(E, rows[i]))]
+    inputs += [(n, None) for n in ("w2", "s2", "b2")]
+    for i in range(2):
+        packed = [E, rows[i], -(-(k[i] // block) * bits // 8)] if block else [E, -(-rows[i] * bits // 8)]
+        inputs.append((f"z{i}", u8(*packed) if zeros else None))
+    inputs += [("z2", None), ("rw", np.abs(f32(6, E)) if weights else None)]
+    case(name, "QMoE", MS, inputs, 1, {**dict(k=2, expert_weight_bits=bits, activation_type="silu"), **(dict(block_size=block) if block else {}), **attrs},
+         [n for n, a in inputs[2:] if a is not None and n != "rw"], lead=2, atol=5e-2, rtol=2e-2)
 
 
 def softmax(x):
@@ -602,6 +623,49 @@ def silu(h):
     return h / (1 + np.exp(-h))
 
 
+def sparse_gates(r):
+    """Of each row of logits two experts with their weights (SparseMixer)."""
+    gates = np.zeros_like(r)
+    left = r.copy()
+    for _ in range(2):
+        best = left.argmax(1)
+        most = left.max(1, keepdims=True)
+        far = (most - r) / np.maximum(np.abs(r), most) > 0.02
+        rows = np.arange(len(r))
+        gates[rows, best] = softmax(np.where(far, -np.inf, left))[rows, best]
+        left[rows, best] = -np.inf
+    return gates
+
+
+def more_experts(x, r, w1, w2, w3, wg, bg):
+    """Forms that ONNX Runtime's CPU provider does not compute."""
+    global rng
+    kept, rng = rng, np.random.default_rng(11)  # the cases behind these keep their data
+    E, I, H = w1.shape
+    experts = lambda name, inputs, attrs, want: case("moe_" + name, "MoE", MS, [("x", x), ("r", r)] + inputs, 1, dict(k=2, **attrs), [n for n, a in inputs if a is not None],
+                                                     lead=2, want=want)
+    plain, zero1, zero2 = [("w1", w1), ("b1", None), ("w2", w2)], np.zeros((E, I)), np.zeros((E, H))
+    experts("relu2", plain, dict(activation_type="relu2"), moe_by_numpy(x, r, lambda h: np.maximum(h, 0) ** 2, w1, zero1, w2, zero2, 2, False))
+    gelu = lambda h: h / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (h + 0.044715 * h ** 3)))
+    for fusion in (1, 2):
+        cut = lambda h, f=fusion: (h[::2], h[1::2]) if f == 1 else (h[:I], h[I:])
+        geglu = lambda h: gelu(cut(h)[0]) * cut(h)[1]
+        late = lambda h: np.minimum(silu(cut(h)[0]), 1.5) * (np.clip(cut(h)[1], -1.5, 1.5) + 1)
+        two = [("w1", wg), ("b1", bg), ("w2", w2)]
+        experts(f"geglu{fusion}", two, dict(activation_type="geglu", swiglu_fusion=fusion), moe_by_numpy(x, r, geglu, wg, bg, w2, zero2, 2, False))
+        experts(f"swiglu_late{fusion}", two, dict(activation_type="swiglu", swiglu_fusion=fusion, swiglu_limit=1.5, swiglu_limit_after_activation=1, activation_beta=1.0),
+                moe_by_numpy(x, r, late, wg, bg, w2, zero2, 2, False))
+    w13 = np.concatenate([w1, w3], 1)
+    experts("swiglu_three", plain + [("b2", None), ("w3", w3)], dict(activation_type="swiglu"),
+            moe_by_numpy(x, r, lambda h: silu(h[:I]) * h[I:], w13, np.zeros((E, 2 * I)), w2, zero2, 2, False))
+    near = (np.round(r) + r * 0.01).astype(np.float32)  # some logits within 2 % of each other
+    tokens = x.reshape(-1, H)
+    y = np.einsum("te,teh->th", sparse_gates(near), np.einsum("ehi,tei->teh", w2, np.maximum(np.einsum("eih,th->tei", w1, tokens), 0)))
+    case("moe_sparse", "MoE", MS, [("x", x), ("r", near)] + plain, 1, dict(k=2, activation_type="relu", use_sparse_mixer=1), ["w1", "w2"], lead=2,
+         want=[y.reshape(x.shape).astype(np.float32)])
+    rng = kept
+
+
 def moe_cases():
     E, H, I = 4, 16, 32
     x, r, w1, w2, w3 = f32(2, 3, H), f32(6, E), f32(E, I, H, scale=0.3), f32(E, H, I, scale=0.3), f32(E, I, H, scale=0.3)
@@ -617,6 +681,7 @@ def moe_cases():
         case(f"moe_swiglu{fusion}", "MoE", MS, [("x", x), ("r", r)] + list(zip(["w1", "b1", "w2", "b2"], gated)), 1,
              dict(k=2, activation_type="swiglu", swiglu_fusion=fusion, activation_alpha=1.7, activation_beta=1.0, swiglu_limit=7.0), ["w1", "b1", "w2", "b2"], lead=2,
              want=moe_by_numpy(x, r, swiglu, *gated, 2, False) if fusion == 2 else None)
+    more_experts(x, r, w1, w2, w3, *gated[:2])
     for bits in (4, 8):
         q1, q2 = u8(E, I, H * bits // 8), u8(E, H, I * bits // 8)
         q = [("x", x), ("r", r), ("w1", q1), ("s1", np.abs(f32(E, I, scale=0.02))), ("b1", None), ("w2", q2), ("s2", np.abs(f32(E, H, scale=0.02)))]

@@ -136,23 +136,25 @@ sard_status *sd_shape_matmul_bits(sd_node *n) {
   sd_dim dims[SD_MAX_RANK];
   sd_dimtab *t = sd_sh_tab(n);
   int64_t block = sd_node_int(n, "block_size", 0), K = 0;
+  bool columns = sd_node_int(n, "columns", 0) != 0;
   SD_TRY(sd_sh_rank(n, A, 1, SD_MAX_RANK));
   SD_TRY(sd_sh_rank(n, B, 2, 2));
   SD_TRY(sd_sh_rank(n, SCALES, 2, 2));
   const sd_value *a = n->in[A], *w = n->in[B];
-  if (block < 1 || !sd_dim_is_const(t, w->dims[1], &K) || K < 1 || K % block)
+  sd_dim N = w->dims[!columns ? 0 : 1];
+  if (block < 1 || !sd_dim_is_const(t, w->dims[columns ? 0 : 1], &K) || K < 1 || K % block)
     return SD_SH_ERR(n, MODEL, "blocks of %lld in rows of %lld", (long long)block, (long long)K);
-  SD_TRY(sd_sh_same(n, a->dims[a->rank - 1], w->dims[1], "the last dim of A and K", NULL));
+  SD_TRY(sd_sh_same(n, a->dims[a->rank - 1], sd_dim_const(t, K), "the last dim of A and K", NULL));
   for (uint32_t i = SCALES; i <= BITS_ZEROS; i++) {
     if (!sd_sh_in(n, i)) continue;
     SD_TRY(sd_sh_rank(n, i, 2, 2));
     SD_TRY(sd_sh_same(n, n->in[i]->dims[0], sd_dim_const(t, K / block), sd_sh_operand(n, i), NULL));
-    SD_TRY(sd_sh_same(n, n->in[i]->dims[1], w->dims[0], sd_sh_operand(n, i), NULL));
+    SD_TRY(sd_sh_same(n, n->in[i]->dims[1], N, sd_sh_operand(n, i), NULL));
   }
   if (sd_sh_in(n, BITS_BIAS))
-    SD_TRY(sd_sh_same(n, sd_value_count(n->in[BITS_BIAS]), w->dims[0], "bias", NULL));
+    SD_TRY(sd_sh_same(n, sd_value_count(n->in[BITS_BIAS]), N, "bias", NULL));
   memcpy(dims, a->dims, sizeof dims);
-  dims[a->rank - 1] = w->dims[0];
+  dims[a->rank - 1] = N;
   return sd_sh_set(n, 0, a->dtype, a->rank, dims);
 }
 
@@ -167,15 +169,16 @@ sd_expr *sd_pull_matmul_bits(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *
   int last = n->in[A]->rank - 1;
   int64_t block = sd_node_int(n, "block_size", 0);
   sd_dim size = sd_dim_const(b->dims, block);
-  sd_dtype t = sd_compute_type(n->in[A]->dtype), w = n->in[B]->dtype;
+  bool columns = sd_node_int(n, "columns", 0) != 0;
+  sd_dtype t = sd_compute_type(n->in[A]->dtype);
   sd_expr *at[SD_MAX_RANK], *row = idx[last];
   x_axes red = {.n = 0};
-  sd_expr *kb = x_raxis(b, &red, "block", sd_dim_floordiv(b->dims, n->in[B]->dims[1], size));
+  sd_expr *kb = x_raxis(b, &red, "block", sd_dim_floordiv(b->dims, n->in[B]->dims[columns ? 0 : 1], size));
   sd_expr *k = x_add(b, times(b, kb, block), x_raxis(b, &red, "k", size));
   memcpy(at, idx, sizeof *at * (size_t)last);
   at[last] = k;
-  sd_expr *s = as(b, n, SCALES, t, kb, row), *q = as(b, n, B, t, row, k),
-          *z = x_num(b, s, 1 << (sd_dtype_bits(w) - 1));
+  sd_expr *s = as(b, n, SCALES, t, kb, row), *z = x_num(b, s, (double)sd_node_int(n, "zero", 0));
+  sd_expr *q = columns ? as(b, n, B, t, k, row) : as(b, n, B, t, row, k);
   if (sd_tb_has(n, BITS_ZEROS)) z = as(b, n, BITS_ZEROS, t, kb, row);
   z = x_un(b, SD_X_NEG, x_mul(b, z, s));
   sd_expr *a = sd_tb_load(b, n, A, at);
@@ -194,13 +197,22 @@ static sd_value *turned(xg *g, sd_value *v, int64_t N, int64_t columns, int64_t 
   return XG(g, "Transpose perm=1,0", columns == count ? v : sd_xg_slice(g, v, 1, 0, count));
 }
 
+// Bytes of a constant as elements of the bits.
+static sd_value *as_bits(xg *g, const sd_value *v, const nbits *p, int64_t rows, int64_t columns) {
+  sd_dtype t = p->bits == 8 ? SD_U8 : p->bits == 4 ? SD_U4 : SD_U2;
+  sd_value *x = sd_value_const(g->at->graph, v->name, t, 2, (int64_t[]){rows, columns}, v->data->data);
+  if (!x) sd_xg_fail(g, SD_SH_ERR(g->at, MODEL, "K and N overflow"));
+  return x;
+}
+
 static sd_value *zeros_turned(xg *g, const nbits *p, sd_value *z) {
   if (!z || z->dtype != SD_U8) return z ? turned(g, z, p->N, p->blocks, p->blocks) : NULL;
   sd_dimtab *t = sd_sh_tab(g->at);
-  int64_t bytes = zeros_of_row(g->at, p);
+  int64_t bytes = zeros_of_row(g->at, p), count = bytes * 8 / p->bits;
   sd_dim dims[2] = {sd_dim_const(t, p->N), sd_dim_const(t, bytes)};
+  if (z->data) return turned(g, as_bits(g, z, p, p->N, count), p->N, count, p->blocks);
   z = XG(g, sd_xg_fmt(g, "sard.UnpackBits bits=%lld", (long long)p->bits), sd_xg_reshape(g, z, dims, 2));
-  return sd_xg_cast(g, SD_U8, turned(g, z, p->N, bytes * 8 / p->bits, p->blocks));
+  return sd_xg_cast(g, SD_U8, turned(g, z, p->N, count, p->blocks));
 }
 
 // An omitted projection: no weights, only the bias.
@@ -241,10 +253,8 @@ sard_status *sd_rewrite_ms_nbits(sd_node *n) {
                  in, 6);
     return sd_xg_finish(&g, &y, 1);
   }
-  sd_dtype t = p.bits == 8 ? SD_U8 : p.bits == 4 ? SD_U4 : SD_U2;
-  sd_value *bits = sd_value_const(n->graph, n->in[B]->name, t, 2, (int64_t[]){p.N, p.K}, w->data);
-  if (!bits) return SD_SH_ERR(n, MODEL, "K and N overflow");
-  y = XG(&g, sd_xg_fmt(&g, "sard.MatMulBits block_size=%lld", (long long)p.block), n->in[A], bits,
+  const char *spec = sd_xg_fmt(&g, "sard.MatMulBits block_size=%lld zero=%d", (long long)p.block, 1 << (p.bits - 1));
+  y = XG(&g, spec, n->in[A], as_bits(&g, n->in[B], &p, p.N, p.K),
          turned(&g, n->in[SCALES], p.N, p.blocks, p.blocks), zeros_turned(&g, &p, sd_xg_in(&g, ZEROS)),
          sd_xg_in(&g, BIAS));
   return sd_xg_finish(&g, &y, 1);

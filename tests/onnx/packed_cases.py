@@ -189,6 +189,12 @@ def weights(r, name, dtype):
     x = random.integers(-3, 4, (5, k)).astype(np.float32)
     r.run(f"{name} weight of MatMul", [node("DequantizeLinear", ["w", "s"], ["d"], axis=0, block_size=block), node("MatMul", ["x", "d"], ["y"])],
           {"x": x}, {"y": x @ (wide(w) * np.repeat(s, block, 0))}, {"w": w, "s": s})
+    z = random.integers(0, 2, s.shape).astype(dtype)
+    y = x @ ((wide(w) - np.repeat(wide(z), block, 0)) * np.repeat(s, block, 0))
+    r.run(f"{name} weight and zeros of MatMul", [node("DequantizeLinear", ["w", "s", "z"], ["d"], axis=0, block_size=block), node("MatMul", ["x", "d"], ["y"])],
+          {"x": x}, {"y": y}, {"w": w, "s": s, "z": z})
+    r.run(f"{name} turned weight of MatMul", [node("DequantizeLinear", ["w", "s", "z"], ["d"], axis=-1, block_size=block), node("Transpose", ["d"], ["t"]),
+                                              node("MatMul", ["x", "t"], ["y"])], {"x": x}, {"y": y}, {"w": w.T.copy(), "s": s.T.copy(), "z": z.T.copy()})
 
 
 def main():

@@ -1,0 +1,74 @@
+// Matrix products with constant weights below a byte that are dequantized in blocks become one operator, sard.MatMulBits,
+// which widens them inside of the product and reads a block's scale once.
+//
+//   MatMul(x, DequantizeLinear(w [K,N], scales [K/block,N], zeros, axis=0))
+//   MatMul(x, Transpose(DequantizeLinear(w [N,K], scales [N,K/block], zeros, axis=1)))
+#include "passes/edit.h"
+
+enum { LEAST = 65536 }; // elements: fewer of them are in the cache even when they are wide, and faster there
+
+static bool swaps_two(const sd_node *n) {
+  const sd_attr *p = sd_node_attr(n, "perm");
+  bool given = p && p->kind == SD_ATTR_INTS;
+  return n->in[0]->rank == 2 && (!given || (p->n == 2 && p->ints[0] == 1 && p->ints[1] == 0));
+}
+
+// The dequantizing node behind the second operand; *rows: the weights are [N,K].
+static sd_node *dequantized(const sd_node *n, bool *rows) {
+  sd_node *d = sd_edit_only_use(n->in[1]) ? n->in[1]->def : NULL;
+  *rows = sd_edit_is(d, "Transpose") && swaps_two(d);
+  if (*rows) d = sd_edit_only_use(d->in[0]) ? d->in[0]->def : NULL;
+  return sd_edit_is(d, "DequantizeLinear") && d->graph == n->graph ? d : NULL;
+}
+
+static bool fits(const sd_node *n, const sd_node *d, bool rows) {
+  const sd_value *w = d->in[0], *s = d->in[1], *z = d->n_in > 2 ? d->in[2] : NULL;
+  int64_t block = sd_node_int(d, "block_size", 0), axis = sd_node_int(d, "axis", 1);
+  if (!w->data || !s->data || (z && !z->data) || w->rank != 2 || s->rank != 2 || (z && z->rank != 2) || block < 2) return false;
+  if (sd_dtype_bits(w->dtype) >= 8 || sd_dtype_is_float(w->dtype) || w->data->count < LEAST) return false;
+  if ((axis < 0 ? axis + 2 : axis) != rows || w->data->dims[rows] % block) return false;
+  return n->in[0]->rank >= 1 && n->in[0]->dtype == d->out[0]->dtype && sd_dtype_is_float(n->in[0]->dtype);
+}
+
+static sard_status *turned(sd_node *n, sd_value *v, bool rows, sd_value **out) {
+  *out = v;
+  return v && rows ? sd_edit_transpose(n->graph, n, v, (int64_t[]){1, 0}, 2, out) : NULL;
+}
+
+static sard_status *replace(sd_node *n, const sd_node *d, bool rows) {
+  sd_value *in[4] = {n->in[0], d->in[0]};
+  SD_TRY(turned(n, d->in[1], rows, &in[2]));
+  SD_TRY(turned(n, d->n_in > 2 ? d->in[2] : NULL, rows, &in[3]));
+  sd_node *x = sd_node_new(n->graph, n, sd_op_find("sard.MatMulBits"), in, in[3] ? 4 : 3, 1);
+  x->name = n->name, x->onnx_index = n->onnx_index;
+  sd_node_set_int(x, "block_size", sd_node_int(d, "block_size", 0));
+  sd_node_set_int(x, "columns", !rows);
+  SD_TRY(sd_node_infer(x));
+  x->out[0]->name = n->out[0]->name;
+  sd_value_replace(n->out[0], x->out[0]);
+  sd_node_remove(n);
+  return NULL;
+}
+
+typedef struct packed { const sd_pass_options *o; sd_pass_report *r; } packed;
+
+static sard_status *visit(sd_graph *g, void *user) {
+  const packed *x = user;
+  bool rows;
+  for (sd_node *n = g->first, *next; n; n = next) {
+    next = n->next;
+    if (x->o->bisect >= 0 && x->r->rewrites >= x->o->bisect) return NULL;
+    const sd_node *d = sd_edit_is(n, "MatMul") ? dequantized(n, &rows) : NULL;
+    if (!d || !fits(n, d, rows)) continue;
+    sard_status *st = replace(n, d, rows);
+    if (st) return sd_node_error(n, st);
+    x->r->rewrites++;
+  }
+  return NULL;
+}
+
+sard_status *sd_pass_packed(sd_module *m, const sd_pass_options *o, sd_arena *scratch, sd_pass_report *r) {
+  packed x = {o, r};
+  (void)scratch;
+  return sd_edit_graphs(m, visit, &x);
+}

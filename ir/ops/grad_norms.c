@@ -1,4 +1,5 @@
-// Derivatives of normalizations: elements minus their mean, divided by the root of their mean square, times a scale.
+// Derivatives of normalizations: elements minus their mean, divided by the root of their mean square, times a
+// scale.
 #include <string.h>
 
 #include "ir/ops/grad.h"
@@ -13,7 +14,9 @@ typedef struct norm {
   float epsilon;
 } norm;
 
-static sd_value *mean(xg *g, const norm *m, sd_value *v) { return XG(g, "ReduceMean keepdims=1", v, sd_xg_ints(g, m->axes, m->n)); }
+static sd_value *mean(xg *g, const norm *m, sd_value *v) {
+  return XG(g, "ReduceMean keepdims=1", v, sd_xg_ints(g, m->axes, m->n));
+}
 
 // The normalized x, and its factor 1 / root.
 static sd_value *normalized(xg *g, const norm *m, sd_value *x, sd_value **factor) {
@@ -34,7 +37,9 @@ static sd_value *back(xg *g, const norm *m, sd_value *y, sd_value *factor, sd_va
 
 static bool only_output(sd_grad *r) {
   for (uint32_t i = 1; i < r->n->n_out; i++)
-    if (r->dy[i]) sd_xg_fail(r->g, SD_SH_ERR(r->g->at, UNSUPPORTED, "the derivative of output %u of %s", i, r->n->op->name));
+    if (r->dy[i])
+      sd_xg_fail(r->g,
+                 SD_SH_ERR(r->g->at, UNSUPPORTED, "the derivative of output %u of %s", i, r->n->op->name));
   return !r->g->st && r->dy[0];
 }
 
@@ -80,7 +85,8 @@ void sd_grad_instancenorm(sd_grad *r) {
   norm m = {.centered = true, .epsilon = sd_node_float(r->n, "epsilon", 1e-5f)};
   for (int d = 2; d < x->rank; d++) m.axes[m.n++] = d;
   sd_value *y = normalized(r->g, &m, x, &factor);
-  if (r->wants[0]) r->dx[0] = back(r->g, &m, y, factor, XG(r->g, "Mul", r->dy[0], by_channel(r->g, r->n->in[1], x)));
+  if (r->wants[0])
+    r->dx[0] = back(r->g, &m, y, factor, XG(r->g, "Mul", r->dy[0], by_channel(r->g, r->n->in[1], x)));
   scale_and_bias(r, y);
 }
 
@@ -90,7 +96,8 @@ void sd_grad_groupnorm(sd_grad *r) {
   sd_value *x = r->n->in[0], *factor = NULL;
   sd_dimtab *t = table(r);
   norm m = {.axes = {2}, .n = 1, .centered = true, .epsilon = sd_node_float(r->n, "epsilon", 1e-5f)};
-  sd_dim groups = sd_dim_const(t, sd_node_int(r->n, "num_groups", 1)), all = sd_dim_product(t, x->dims + 1, x->rank - 1);
+  sd_dim groups = sd_dim_const(t, sd_node_int(r->n, "num_groups", 1)),
+         all = sd_dim_product(t, x->dims + 1, x->rank - 1);
   sd_dim dims[3] = {x->dims[0], groups, sd_dim_floordiv(t, all, groups)};
   sd_value *y = normalized(g, &m, sd_xg_reshape(g, x, dims, 3), &factor);
   if (r->wants[0]) {

@@ -1,8 +1,8 @@
 // Derivatives of convolutions and pools.
 //
-// Both are linear in windows of the input, framed: padded and cropped to just what the windows cover. Backwards the
-// windows are a transposed convolution over the frame, and the weights of a convolution are a convolution of the framed
-// input with the gradient, strides and dilations changing places.
+// Both are linear in windows of the input, framed: padded and cropped to just what the windows cover.
+// Backwards the windows are a transposed convolution over the frame, and the weights of a convolution are a
+// convolution of the framed input with the gradient, strides and dilations changing places.
 #include <string.h>
 
 #include "ir/ops/grad.h"
@@ -22,7 +22,8 @@ static sd_value *piece(sd_grad *r, sd_value *v, const sd_dim *start, const sd_di
   int n = v->rank - 2;
   pads[0] = pads[1] = pads[v->rank] = pads[v->rank + 1] = zero;
   for (int i = 0; i < n; i++) {
-    sd_dim before = sd_dim_max(t, sd_dim_sub(t, zero, start[i]), zero), end = sd_dim_add(t, start[i], length[i]);
+    sd_dim before = sd_dim_max(t, sd_dim_sub(t, zero, start[i]), zero),
+           end = sd_dim_add(t, start[i], length[i]);
     pads[2 + i] = before;
     pads[v->rank + 2 + i] = sd_dim_max(t, sd_dim_sub(t, end, v->dims[2 + i]), zero);
     from[i] = sd_dim_add(t, start[i], before), to[i] = sd_dim_add(t, from[i], length[i]);
@@ -53,7 +54,8 @@ static sd_value *framed(sd_grad *r, const sd_window *w, sd_value *x) {
 // What the frame has of the input.
 static sd_value *unframed(sd_grad *r, const sd_window *w, sd_value *v) { return piece(r, v, w->pad, w->in); }
 
-static const char *steps(xg *g, const char *op, int n, const int64_t *stride, const int64_t *dilation, int64_t group) {
+static const char *steps(xg *g, const char *op, int n, const int64_t *stride, const int64_t *dilation,
+                         int64_t group) {
   const char *text = sd_xg_fmt(g, "%s group=%lld strides=", op, (long long)group);
   for (int i = 0; i < n; i++) text = sd_xg_fmt(g, i ? "%s,%lld" : "%s%lld", text, (long long)stride[i]);
   text = sd_xg_fmt(g, "%s dilations=", text);
@@ -72,7 +74,8 @@ static sd_value *swapped(xg *g, sd_value *v) {
 static sd_value *groups_outside(sd_grad *r, sd_value *x, int64_t group) {
   xg *g = r->g;
   if (g->st || group == 1) return swapped(g, x);
-  sd_dim dims[SD_MAX_RANK + 1] = {x->dims[0], number(r, group), sd_dim_floordiv(table(r), x->dims[1], number(r, group))};
+  sd_dim dims[SD_MAX_RANK + 1] = {x->dims[0], number(r, group),
+                                  sd_dim_floordiv(table(r), x->dims[1], number(r, group))};
   sd_dim flat[SD_MAX_RANK] = {dims[2], sd_dim_mul(table(r), dims[1], dims[0])};
   const char *spec = "Transpose perm=2,1,0";
   for (int i = 2; i < x->rank; i++) {
@@ -91,8 +94,10 @@ void sd_grad_conv(sd_grad *r) {
   sd_xg_fail(g, sd_sh_rank(n, 0, 3, SD_MAX_RANK / 2));
   if (!g->st) sd_xg_fail(g, sd_window_read(n, &k->dims[2], false, &w));
   if (g->st || !dy) return;
-  if (w.last) return sd_xg_fail(g, SD_SH_ERR(g->at, UNSUPPORTED, "the derivative of a Conv with channels last"));
-  if (r->wants[0]) r->dx[0] = unframed(r, &w, XG(g, steps(g, "ConvTranspose", w.n, w.stride, w.dilation, group), dy, k));
+  if (w.last)
+    return sd_xg_fail(g, SD_SH_ERR(g->at, UNSUPPORTED, "the derivative of a Conv with channels last"));
+  if (r->wants[0])
+    r->dx[0] = unframed(r, &w, XG(g, steps(g, "ConvTranspose", w.n, w.stride, w.dilation, group), dy, k));
   if (r->wants[1]) {
     sd_value *in = groups_outside(r, framed(r, &w, x), group);
     r->dx[1] = swapped(g, XG(g, steps(g, "Conv", w.n, w.dilation, w.stride, group), in, swapped(g, dy)));
@@ -109,7 +114,8 @@ static bool read_pool(sd_grad *r, sd_window *w) {
   xg *g = r->g;
   sd_xg_fail(g, sd_window_kernel(r->n, kernel));
   if (!g->st) sd_xg_fail(g, sd_window_read(r->n, kernel, sd_node_int(r->n, "ceil_mode", 0) != 0, w));
-  if (!g->st && w->last) sd_xg_fail(g, SD_SH_ERR(g->at, UNSUPPORTED, "the derivative of a pool with channels last"));
+  if (!g->st && w->last)
+    sd_xg_fail(g, SD_SH_ERR(g->at, UNSUPPORTED, "the derivative of a pool with channels last"));
   return !g->st && r->dy[0] && r->wants[0];
 }
 
@@ -122,7 +128,8 @@ static sd_value *one_channel(sd_grad *r, sd_value *v) {
   return sd_xg_reshape(r->g, v, dims, v->rank);
 }
 
-// Number of elements by which a window's sum is divided, [1,1,...]: the pool of ones is the share of those of the input.
+// Number of elements by which a window's sum is divided, [1,1,...]: the pool of ones is the share of those of
+// the input.
 static sd_value *divisors(sd_grad *r, const sd_window *w, sd_value *kernel) {
   xg *g = r->g;
   const sd_node *n = r->n;
@@ -163,7 +170,8 @@ void sd_grad_maxpool(sd_grad *r) {
   sd_node_set_int(pool, "storage_order", 0);
   sd_xg_fail(g, sd_node_infer(pool));
   sd_value *zeros = sd_xg_expand(g, sd_xg_num(g, r->dy[0]->dtype, 0), &all, 1);
-  sd_value *at = sd_xg_reshape(g, g->st ? NULL : pool->out[1], &count, 1), *dy = sd_xg_reshape(g, r->dy[0], &count, 1);
+  sd_value *at = sd_xg_reshape(g, g->st ? NULL : pool->out[1], &count, 1),
+           *dy = sd_xg_reshape(g, r->dy[0], &count, 1);
   sd_value *dx = XG(g, "ScatterElements axis=0 reduction=add", zeros, at, dy);
   r->dx[0] = sd_xg_reshape(g, dx, n->in[0]->dims, n->in[0]->rank);
 }

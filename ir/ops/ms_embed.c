@@ -90,7 +90,10 @@ sard_status *sd_rewrite_ms_ngram(sd_node *n) {
       sd_value *y = XG(&g, "ScatterElements axis=1 reduction=min", n->in[1], part, bans);
       return sd_xg_finish(&g, &y, 1);
     }
-    sd_value *last = sd_xg_slice(&g, n->in[0], 1, i + 1 - size, i + 2 - size ? i + 2 - size : INT64_MAX);
+    // token i of the last n-gram; any one where the sequence is shorter, which has no n-grams to compare with
+    sd_dim at = sd_dim_add(sd_sh_tab(n), length, sd_dim_const(sd_sh_tab(n), i + 1 - size));
+    at = sd_dim_max(sd_sh_tab(n), at, sd_dim_const(sd_sh_tab(n), 0));
+    sd_value *last = XG(&g, "Gather axis=1", n->in[0], sd_xg_dims(&g, &at, 1));
     sd_value *same = XG(&g, "Equal", part, last);
     match = match ? XG(&g, "And", match, same) : same;
   }

@@ -582,6 +582,77 @@ def bits_cases():
             qmoe_case(f"qmoe{bits}_{name}", bits, two, zeros, block, weights, attrs)
 
 
+def gather_cases():
+    """GatherBlockQuantized: tables of bytes and of 4-bit types, indices from the end and out of range."""
+    import ml_dtypes
+    ids = np.array([[0, 5, -1], [3, 9, 2]])
+
+    def gather(name, data, scales, zeros=None, index=ids, **attrs):
+        case("gather_" + name, "GatherBlockQuantized", MS, [("x", data), ("i", index), ("s", scales), ("z", zeros)], 1, dict(block_size=16, **attrs),
+             ["x", "s"] + ["z"] * (zeros is not None), atol=1e-4)
+    for bits in (4, 8):
+        data, s = u8(6, 64 * bits // 8), np.abs(f32(6, 4))
+        gather(f"u8_{bits}", data, s, bits=bits)
+        gather(f"u8_{bits}_zeros", data, s, u8(6, 4 * bits // 8), index=ids.astype(np.int32), bits=bits)
+    gather("u8_f16", u8(6, 32), half(np.abs(f32(6, 4))))
+    for t, low in ((ml_dtypes.int4, -8), (ml_dtypes.uint4, 0)):
+        few = lambda *shape: rng.integers(low, low + 16, shape).astype(t)
+        gather(np.dtype(t).name, few(6, 32), np.abs(f32(6, 2)), index=ids % 6)
+        gather(np.dtype(t).name + "_zeros", few(6, 32), np.abs(f32(6, 2)), few(6, 2), index=ids % 6)
+        gather(np.dtype(t).name + "_columns", few(32, 6), np.abs(f32(2, 6)), few(2, 6), index=ids % 6, gather_axis=1, quantize_axis=0)
+        gather(np.dtype(t).name + "_three", few(3, 6, 32), np.abs(f32(3, 6, 2)), index=ids[0] % 6, gather_axis=1, quantize_axis=-1)
+
+
+def quantized_forms():
+    """Optional operands and attributes of the quantized operators."""
+    w, b = i8(16, 48), f32(48)
+    consts = ["w", "b", "sx", "sw", "zx", "zw"]
+
+    def attention(name, mask=None, zx=np.uint8(128), zw=np.int8(0), past=None, scale=scalar(0.01), weight=w, outputs=1, **attrs):
+        inputs = [("x", u8(2, 5, 16)), ("w", weight), ("b", b), ("sx", scalar(0.02)), ("sw", scale), ("m", mask), ("zx", None if zx is None else np.array(zx)),
+                  ("zw", None if zw is None else np.array(zw)), ("p", past)]
+        case("qattention2_" + name, "QAttention", MS, inputs, outputs, dict(num_heads=4, **attrs), [n for n in consts if dict(inputs)[n] is not None])
+    attention("causal", unidirectional=1)
+    attention("mask", np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]], np.int32), mask_filter_value=-100.0)
+    attention("past", past=f32(2, 2, 4, 3, 4), outputs=2, unidirectional=1)
+    attention("columns", scale=np.abs(f32(48, scale=0.01)), zw=np.zeros(48, np.int8))
+    attention("no_zeros", zx=None, zw=None)
+    attention("u8", zw=np.uint8(120), weight=u8(16, 48))
+    ids, names = rng.integers(0, 10, (2, 4)).astype(np.int32), ["word", "pos", "seg", "gamma", "beta"]
+    tables = dict(zip(names, [u8(10, 8), u8(6, 8), u8(2, 8), u8(8), u8(8)]))
+    for name, mask, without in (("no_segments", np.ones((2, 4), np.int32), "seg"), ("no_mask", None, ""), ("mask", np.array([[1, 1, 0, 0], [1, 1, 1, 0]], np.int32), "")):
+        have = [None if n == without else tables[n] for n in names]
+        inputs = [("ids", ids), ("segs", None if without else ids % 2)] + list(zip(names, have)) + [("mask", mask)]
+        inputs += [("s" + n, None if t is None else scalar(0.01 * (i + 1))) for i, (n, t) in enumerate(zip(names, have))]
+        inputs += [("z" + n, None if t is None else scalar(100 + i, np.uint8)) for i, (n, t) in enumerate(zip(names, have))]
+        case("qembed2_" + name, "QEmbedLayerNormalization", MS, inputs, 2, dict(epsilon=1e-3), [n for n, a in inputs[2:] if a is not None and n != "mask"])
+    u = [("X", u8(2, 6, 8, 8)), ("sx", scalar(0.03)), ("zx", scalar(110, np.uint8)), ("sy", scalar(1 / 64)), ("zy", scalar(10, np.uint8))]
+    case("qlinear2_pool_lower", "QLinearAveragePool", MS, u, 1, dict(kernel_shape=[3, 3], auto_pad="SAME_LOWER", strides=[2, 2]), [n for n, _ in u[1:]])
+    for op, attrs in (("Sigmoid", {}), ("LeakyRelu", dict(alpha=0.3))):
+        case("qlinear2_no_zeros_" + op, "QLinear" + op, MS, [u[0], u[1], ("zx", None), u[3], ("zy", None)], 1, attrs, ["sx", "sy"])
+    for name, attrs in (("first", dict(axis=0, opset=13)), ("flat", dict(axis=2, opset=11)), ("default", dict(opset=13)), ("default_flat", dict(opset=11))):
+        case("qlinear2_softmax_" + name, "QLinearSoftmax", MS, u, 1, attrs, [n for n, _ in u[1:]])
+    gemm = [("A", i8(5, 16)), ("sa", scalar(0.02)), ("za", scalar(3, np.int8)), ("B", i8(7, 16)), ("sb", np.abs(f32(7, scale=0.05))), ("zb", i8(7)),
+            ("C", rng.integers(-9999, 9999, (5, 7)).astype(np.int32)), ("sy", scalar(0.3)), ("zy", scalar(7, np.int8))]
+    case("qgemm2_matrix", "QGemm", MS, gemm, 1, dict(transB=1), [n for n, _ in gemm[1:]])
+    case("qgemm2_row", "QGemm", MS, gemm[:6] + [("C", rng.integers(-9999, 9999, (1, 7)).astype(np.int32))] + gemm[7:], 1, dict(transB=1, alpha=0.5), [n for n, _ in gemm[1:]])
+    case("matmul_integer_float2_plain", "MatMulIntegerToFloat", MS, [("A", u8(2, 3, 16)), ("B", i8(16, 6)), ("sa", scalar(0.1)), ("sb", scalar(0.2))], 1, const=["B"])
+    case("matmul_integer_float2_batches", "MatMulIntegerToFloat", MS, [("A", u8(2, 3, 16)), ("B", u8(2, 16, 6)), ("sa", scalar(0.1)), ("sb", scalar(0.2)), ("za", scalar(3, np.uint8)),
+                                                                       ("zb", scalar(100, np.uint8))], 1, const=["B", "za", "zb"])
+    case("dynamic_matmul2_batches", "DynamicQuantizeMatMul", MS, [("A", f32(2, 3, 16)), ("B", u8(2, 16, 6)), ("s", scalar(0.1)), ("z", scalar(100, np.uint8))], 1, const=["B", "s", "z"], atol=2e-2)
+    case("ngram2_short", "NGramRepeatBlock", MS, [("ids", rng.integers(0, 5, (3, 2))), ("s", f32(3, 5))], 1, dict(ngram_size=4))
+    case("ngram2_one", "NGramRepeatBlock", MS, [("ids", rng.integers(0, 5, (3, 6))), ("s", f32(3, 5))], 1, dict(ngram_size=1))
+    x, w, b = f32(1, 4, 7, 7), f32(6, 4, 3, 3, scale=0.3), f32(6)
+    case("fused2_conv_auto", "FusedConv", MS, [("x", x), ("w", w), ("b", b)], 1, dict(activation="Relu", auto_pad="SAME_UPPER", kernel_shape=[3, 3], strides=[2, 2]), "wb")
+    case("fused2_conv_sum", "FusedConv", MS, [("x", x), ("w", w), ("b", None), ("z", f32(1, 6, 5, 5))], 1, {}, "w", fixed="xz")
+    case("fused2_conv_line", "FusedConv", MS, [("x", f32(1, 4, 9)), ("w", f32(6, 4, 3))], 1, dict(activation="Relu"), "w")
+    case("fused2_conv_volume", "FusedConv", MS, [("x", f32(1, 2, 5, 5, 5)), ("w", f32(3, 2, 3, 3, 3))], 1, dict(activation="LeakyRelu", activation_params=[0.1]), "w")
+    for act, attrs in (("ThresholdedRelu", dict(activation_alpha=0.2)), ("Selu", dict(activation_alpha=1.6, activation_gamma=1.05)), ("ScaledTanh", dict(activation_alpha=1.6, activation_beta=1.05))):
+        case("fused2_gemm_" + act.lower(), "FusedGemm", MS, [("a", f32(3, 5)), ("m", f32(5, 4)), ("c", f32(1, 4))], 1, dict(activation=act, **attrs), "mc")
+    case("fused2_matmul_vector", "FusedMatMul", MS, [("a", f32(4)), ("b", f32(4, 5))], 1, dict(alpha=0.5))
+    case("fused2_matmul_broadcast", "FusedMatMul", MS, [("a", f32(3, 1, 4, 5)), ("b", f32(2, 6, 5))], 1, dict(transB=1))
+
+
 def qmoe_case(name, bits, two, zeros, block, weights, attrs, E=4, H=32, I=32):
     rows, k = (I * (1 + two), H), (H, I)
     inputs = [("x", f32(2, 3, H)), ("r", f32(6, E))]
@@ -787,7 +858,8 @@ def ml_cases():
 def make_cases():
     global rng
     for make in (quantized_cases, attention_cases, moe_cases, tree_cases, ml_cases, norm_cases, rotary_cases, fused_cases,
-                 signed_cases, more_attention_cases, group_cases, window_cases, cache_cases, bits_cases):
+                 signed_cases, more_attention_cases, group_cases, window_cases, cache_cases, bits_cases,
+                 quantized_forms, gather_cases):
         rng = np.random.default_rng(zlib.crc32(make.__name__.encode()))
         make()
 

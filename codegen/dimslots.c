@@ -42,6 +42,11 @@ static uint32_t build(sd_dimslots *s, const sd_dimnode *n) {
     for (uint32_t i = 1; i < n->n; i++) p = emit(s, SARD_AD_MUL, p, sd_dimslots_get(s, n->args[i]), 0);
     return p;
   }
+  case SD_DIM_BCAST: { // max(a, b) * min(1, a, b)
+    uint32_t a = sd_dimslots_get(s, n->args[0]), b = sd_dimslots_get(s, n->args[1]);
+    uint32_t some = emit(s, SARD_AD_MIN, emit(s, SARD_AD_MIN, a, b, 0), sd_dimslots_const(s, 1), 0);
+    return emit(s, SARD_AD_MUL, emit(s, SARD_AD_MAX, a, b, 0), some, 0);
+  }
   default: {
     uint32_t r = sd_dimslots_get(s, n->args[0]); // min and max may have several arguments
     for (uint32_t i = 1; i < n->n; i++) r = emit(s, binary[n->op], r, sd_dimslots_get(s, n->args[i]), 0);

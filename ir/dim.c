@@ -198,6 +198,10 @@ void sd_dim_bounds(const sd_dimtab *t, const sd_dimnode *d, int64_t *min, int64_
   case SD_DIM_MOD: mod_bounds(a, b, &lo, &hi); break;
   case SD_DIM_MIN: lo = a->min < b->min ? a->min : b->min, hi = a->max < b->max ? a->max : b->max; break;
   case SD_DIM_MAX: lo = a->min > b->min ? a->min : b->min, hi = a->max > b->max ? a->max : b->max; break;
+  case SD_DIM_BCAST:
+    lo = a->min < 1 || b->min < 1 ? 0 : a->min > b->min ? a->min : b->min;
+    hi = a->max > b->max ? a->max : b->max;
+    break;
   }
   *min = lo;
   *max = hi;
@@ -417,7 +421,8 @@ static int64_t known_factor(const sd_dimtab *t, sd_dim d, int64_t k) {
     return (int64_t)p;
   case SD_DIM_MOD:
   case SD_DIM_MIN:
-  case SD_DIM_MAX: return sd_dim_gcd(known_factor(t, x->args[0], k), known_factor(t, x->args[1], k));
+  case SD_DIM_MAX:
+  case SD_DIM_BCAST: return sd_dim_gcd(known_factor(t, x->args[0], k), known_factor(t, x->args[1], k));
   default: return x->min == x->max ? sd_dim_gcd(k, x->min) : 1;
   }
 }

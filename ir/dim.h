@@ -24,6 +24,7 @@ typedef enum sd_dimop {
   SD_DIM_MOD,      // args[0] - floordiv*args[1]
   SD_DIM_MIN,
   SD_DIM_MAX,
+  SD_DIM_BCAST, // what two sizes broadcast to: the larger one, but 0 where one is 0
 } sd_dimop;
 
 typedef struct sd_dimnode {
@@ -53,6 +54,7 @@ sd_dim sd_dim_ceildiv(sd_dimtab *t, sd_dim a, sd_dim b);
 sd_dim sd_dim_mod(sd_dimtab *t, sd_dim a, sd_dim b);
 sd_dim sd_dim_min(sd_dimtab *t, sd_dim a, sd_dim b);
 sd_dim sd_dim_max(sd_dimtab *t, sd_dim a, sd_dim b);
+sd_dim sd_dim_bcast(sd_dimtab *t, sd_dim a, sd_dim b); // of sizes: a and b are not negative
 sd_dim sd_dim_product(sd_dimtab *t, const sd_dim *dims, int n); // 1 for n = 0
 
 bool sd_dim_is_const(const sd_dimtab *t, sd_dim d, int64_t *out_value); // out_value may be NULL

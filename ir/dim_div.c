@@ -224,7 +224,8 @@ sd_dim sd_dim_mod(sd_dimtab *t, sd_dim a, sd_dim b) {
   return is_below(t, a, b) ? a : atom2(t, SD_DIM_MOD, a, b);
 }
 
-// ---- min, max ----
+// ---- min, max, broadcasting ----
+enum { CAP = 16 }; // operands of one set
 
 static int decide_le(const sd_dimtab *t, sd_dim a, sd_dim b) { // 1: a <= b always, 0: a >= b always, -1 unknown
   int lt = sd_dim_lt(t, a, b);
@@ -242,9 +243,22 @@ static uint32_t flatten(const sd_dimtab *t, sd_dimop op, sd_dim d, sd_dim *out, 
   return n + 1;
 }
 
+// d[0] op d[1] op ..., in the order of the dims, each once.
+static sd_dim chain(sd_dimtab *t, sd_dimop op, sd_dim *d, uint32_t n) {
+  for (uint32_t i = 1; i < n; i++)
+    for (uint32_t j = i; j > 0 && sd_dim_compare(t, d[j - 1], d[j]) > 0; j--) {
+      sd_dim x = d[j];
+      d[j] = d[j - 1];
+      d[j - 1] = x;
+    }
+  sd_dim r = d[0];
+  for (uint32_t i = 1; i < n && r; i++)
+    if (d[i] != d[i - 1]) r = atom2(t, op, r, d[i]);
+  return r;
+}
+
 // Nested minima are one sorted set without dominated members, rebuilt as a left-leaning chain.
 static sd_dim extreme(sd_dimtab *t, sd_dimop op, sd_dim a, sd_dim b) {
-  enum { CAP = 16 };
   sd_dim all[CAP], keep[CAP];
   uint32_t n = 0, k = 0;
   if (!a || !b) return SD_DIM_NONE;
@@ -260,16 +274,25 @@ static sd_dim extreme(sd_dimtab *t, sd_dimop op, sd_dim a, sd_dim b) {
     }
     if (!drop) keep[k++] = all[i];
   }
-  for (uint32_t i = 1; i < k; i++)
-    for (uint32_t j = i; j > 0 && sd_dim_compare(t, keep[j - 1], keep[j]) > 0; j--) {
-      sd_dim x = keep[j];
-      keep[j] = keep[j - 1];
-      keep[j - 1] = x;
-    }
-  sd_dim r = keep[0];
-  for (uint32_t i = 1; i < k && r; i++) r = atom2(t, op, r, keep[i]);
-  return r;
+  return chain(t, op, keep, k);
 }
 
 sd_dim sd_dim_min(sd_dimtab *t, sd_dim a, sd_dim b) { return extreme(t, SD_DIM_MIN, a, b); }
 sd_dim sd_dim_max(sd_dimtab *t, sd_dim a, sd_dim b) { return extreme(t, SD_DIM_MAX, a, b); }
+
+// Members that are never 0 are one maximum, so that equal sets have one form.
+sd_dim sd_dim_bcast(sd_dimtab *t, sd_dim a, sd_dim b) {
+  sd_dim all[CAP], keep[CAP + 1], most = SD_DIM_NONE;
+  uint32_t k = 0;
+  if (!a || !b) return SD_DIM_NONE;
+  if (a == b || sd_dim_is(t, b, 1) || sd_dim_is(t, a, 0)) return a;
+  if (sd_dim_is(t, a, 1) || sd_dim_is(t, b, 0)) return b;
+  uint32_t n = flatten(t, SD_DIM_BCAST, b, all, flatten(t, SD_DIM_BCAST, a, all, 0, CAP), CAP);
+  if (n > CAP) return atom2(t, SD_DIM_BCAST, a, b);
+  for (uint32_t i = 0; i < n; i++) {
+    if (sd_dim_get(t, all[i])->min < 1) keep[k++] = all[i];
+    else most = most ? sd_dim_max(t, most, all[i]) : all[i];
+  }
+  if (most) keep[k++] = most;
+  return chain(t, SD_DIM_BCAST, keep, k);
+}

@@ -38,6 +38,7 @@ static bool eval_node(const sd_dimtab *t, const sd_dimnode *x, symfn sym, void *
     if (!sd_dim_eval(t, x->args[0], sym, user, &v) || !sd_dim_eval(t, x->args[1], sym, user, &w)) return false;
     if (x->op == SD_DIM_MIN) acc = v < w ? v : w;
     else if (x->op == SD_DIM_MAX) acc = v > w ? v : w;
+    else if (x->op == SD_DIM_BCAST) acc = v < 1 || w < 1 ? 0 : v > w ? v : w;
     else return eval_div(x->op, v, w, out);
   }
   *out = acc;
@@ -59,6 +60,7 @@ static sd_dim apply2(sd_dimtab *t, sd_dimop op, sd_dim a, sd_dim b) {
   case SD_DIM_MOD: return sd_dim_mod(t, a, b);
   case SD_DIM_MIN: return sd_dim_min(t, a, b);
   case SD_DIM_MAX: return sd_dim_max(t, a, b);
+  case SD_DIM_BCAST: return sd_dim_bcast(t, a, b);
   default: return SD_DIM_NONE;
   }
 }
@@ -104,7 +106,8 @@ static void print_name(const char *s, sd_str *out) {
 }
 
 static const char *const fn_names[] = {[SD_DIM_FLOORDIV] = "floordiv", [SD_DIM_CEILDIV] = "ceildiv",
-                                       [SD_DIM_MOD] = "mod", [SD_DIM_MIN] = "min", [SD_DIM_MAX] = "max"};
+                                       [SD_DIM_MOD] = "mod", [SD_DIM_MIN] = "min", [SD_DIM_MAX] = "max",
+                                       [SD_DIM_BCAST] = "broadcast"};
 
 static void print_mono(const sd_dimtab *t, sd_dim d, sd_str *out) {
   const sd_dimnode *x = sd_dim_get(t, d);
@@ -221,7 +224,7 @@ static sd_dim parse_factor(sd_dimtab *t, const char **p, int depth) {
   *p = s;
   if (*s != '(') return sd_dim_sym(t, name);
   ++*p;
-  for (sd_dimop op = SD_DIM_FLOORDIV; op <= SD_DIM_MAX; op++)
+  for (sd_dimop op = SD_DIM_FLOORDIV; op <= SD_DIM_BCAST; op++)
     if (strcmp(name, fn_names[op]) == 0) return parse_call(t, op, p, depth);
   return SD_DIM_NONE;
 }

@@ -244,7 +244,7 @@ sard_status *sd_sh_bcast_dim(const sd_node *n, sd_dim a, sd_dim b, sd_dim *out) 
   } else if (cb || sd_dim_lt(t, one, b) == 1) {
     *out = b;
   } else {
-    *out = sd_dim_max(t, a, b);
+    *out = sd_dim_bcast(t, a, b);
   }
   return NULL;
 }

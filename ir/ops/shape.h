@@ -76,7 +76,7 @@ sd_value *sd_sh_defined(sd_node *n, sd_value *v, sd_define how);
 bool sd_sh_define_reshape(sd_node *n);
 
 // ---- broadcasting ----
-// The dim that a and b broadcast to. Unknown pairs give max(a, b): legal when both are equal or one is 1 at run time.
+// The dim that a and b broadcast to. Unknown pairs give broadcast(a, b): legal when both are equal or one is 1 at run time.
 sard_status *sd_sh_bcast_dim(const sd_node *n, sd_dim a, sd_dim b, sd_dim *out);
 // Broadcasts `dims` (rank *io_rank) with b in place; room for SD_MAX_RANK.
 sard_status *sd_sh_bcast(const sd_node *n, sd_dim *dims, int *io_rank, const sd_dim *b, int rank_b);

@@ -36,7 +36,9 @@ static void test_canonical(void) {
       {"min(min(A,B),C)", "min(C,min(B,A))"}, {"floordiv(-7,2)", "-4"}, {"ceildiv(-7,2)", "-3"}, {"mod(-7,2)", "1"},
       {"floordiv(7,-2)", "-4"}, {"floordiv(N,-2)", "floordiv(-N,2)"}, {"floordiv(N,N+1)", "0"},
       {"floordiv(0,M)", "0"}, {"ceildiv(N*M,M)", "N"}, {"floordiv(N+6,N+6)", "1"}, {"0*N", "0"},
-      {"floordiv(3*N,6)", "floordiv(N,2)"}, {"min(3,5)", "3"}, {"max(-N,3)", "3"}, {"N*(M+2)", "N*M+2*N"}};
+      {"floordiv(3*N,6)", "floordiv(N,2)"}, {"min(3,5)", "3"}, {"max(-N,3)", "3"}, {"N*(M+2)", "N*M+2*N"},
+      {"broadcast(N,1)", "N"}, {"broadcast(N,N)", "N"}, {"broadcast(0,N)", "0"}, {"broadcast(N+1,M+1)", "max(N+1,M+1)"},
+      {"broadcast(M,broadcast(N,M))", "broadcast(N,M)"}, {"broadcast(broadcast(A,B),C)", "broadcast(C,broadcast(B,A))"}};
   for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
     sd_dim a = P(same[i][0]), b = P(same[i][1]);
     CHECK(a && a == b);
@@ -85,7 +87,7 @@ static void test_decide(void) {
 }
 
 static void test_text(void) {
-  static const char *const stable[] = {"N", "-N", "2*N+1", "floordiv(N+1,2)", "max(M,N)", "\"a b\"", "\"x\\\"y\\\\\"+3",
+  static const char *const stable[] = {"N", "-N", "2*N+1", "floordiv(N+1,2)", "max(M,N)", "broadcast(M,N)", "\"a b\"", "\"x\\\"y\\\\\"+3",
                                        "N*N*M+4", "-3*M+N-7", "mod(N,floordiv(M+3,4))", "?", "-5", "-9223372036854775808",
                                        "9223372036854775807", "-9223372036854775808*N"};
   for (size_t i = 0; i < sizeof stable / sizeof *stable; i++) {
@@ -146,13 +148,14 @@ static int64_t apply(int op, int64_t a, int64_t b, bool *ok) {
   case 4: return -fdiv(-a, b);
   case 5: return a - b * fdiv(a, b);
   case 6: return a < b ? a : b;
-  default: return a > b ? a : b;
+  case 7: return a > b ? a : b;
+  default: *ok = *ok && a >= 0 && b >= 0; return a == 0 || b == 0 ? 0 : a > b ? a : b;
   }
 }
 
 static pair combine(int op, pair a, pair b) {
   static sd_dim (*const fns[])(sd_dimtab *, sd_dim, sd_dim) = {sd_dim_add, sd_dim_sub, sd_dim_mul, sd_dim_floordiv, sd_dim_ceildiv,
-                                                              sd_dim_mod, sd_dim_min, sd_dim_max};
+                                                              sd_dim_mod, sd_dim_min, sd_dim_max, sd_dim_bcast};
   pair r = {.d = fns[op](t, a.d, b.d), .ok = a.ok && b.ok};
   for (int i = 0; i < 3; i++) {
     r.v[i] = apply(op, a.v[i], b.v[i], &r.ok);
@@ -175,7 +178,7 @@ static pair random_expr(int depth) {
     }
     return r;
   }
-  return combine((int)rnd(8), random_expr(depth - 1), random_expr(depth - 1));
+  return combine((int)rnd(9), random_expr(depth - 1), random_expr(depth - 1));
 }
 
 static void check_pair(const pair *r, int *checked) {

@@ -273,7 +273,7 @@ static sard_status *node_steps(flow *f, sd_node *n) {
 
 static sard_status *graph_steps(flow *f, sd_graph *graph) {
   uint32_t outer = f->checked.len;
-  if (++f->depth > SD_MAX_DEPTH) return SD_ERR(UNSUPPORTED, "bodies are nested more than %d deep", SD_MAX_DEPTH);
+  if (f->depth++ > SD_MAX_DEPTH) return SD_ERR(UNSUPPORTED, "bodies are nested more than %d deep", SD_MAX_DEPTH);
   for (sd_node *n = graph->first; n; n = n->next) {
     sard_status *st = node_steps(f, n);
     if (st) return sd_node_error(n, st);

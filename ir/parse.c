@@ -368,7 +368,7 @@ static sard_status *parse_node(parser *s, sd_graph *g, const def *defs, uint32_t
   }
   while (sd_parse_eat(s, "body")) {
     SD_TRY(sd_parse_quoted(s, &name));
-    if (depth + 1 >= SD_MAX_DEPTH) return sd_parse_fail(s, "bodies are nested too deeply");
+    if (depth >= SD_MAX_DEPTH) return sd_parse_fail(s, "bodies are nested too deeply");
     SD_TRY(parse_graph(s, sd_node_add_body(n, name), depth + 1));
   }
   return infer(s, n, types);

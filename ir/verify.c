@@ -194,7 +194,7 @@ static void close_graph(verifier *v, const sd_graph *g) {
 }
 
 static sard_status *verify_graph(verifier *v, sd_graph *g, int depth) {
-  if (depth >= SD_MAX_DEPTH) return SD_ERR(MODEL, "bodies are nested more than %d deep", SD_MAX_DEPTH);
+  if (depth > SD_MAX_DEPTH) return SD_ERR(MODEL, "bodies are nested more than %d deep", SD_MAX_DEPTH);
   if (g->module != v->m) return BROKEN("graph '%s' belongs to another module", g->name);
   for (uint32_t i = 0; i < g->inputs.len; i++) {
     if (g->inputs.at[i]->def) return BROKEN("input %u of graph '%s' has a defining node", i, g->name);

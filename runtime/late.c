@@ -222,8 +222,22 @@ void sd_late_release(sard_session *s, uint32_t scope, uint32_t from, uint32_t to
   }
 }
 
+static uint64_t buffer_bytes(const sard_session *s) { return s->memory_size + s->late.bytes + s->late.scratch_size; }
+
+// Blocks that wait for a buffer go where objects would have less than they take.
+void sd_late_limit_objects(sard_session *s) {
+  uint64_t waiting = 0, limit = s->memory_limit, held = buffer_bytes(s);
+  if (!limit) return;
+  for (uint32_t i = 0; i < s->late.n_free; i++) waiting += s->late.free[i].size;
+  if (held > limit || limit - held < sd_objects_bytes(s->values.objects) + waiting) {
+    drop_free(&s->late);
+    held = buffer_bytes(s);
+  }
+  sd_objects_limit(s->values.objects, held < limit ? limit - held : 1);
+}
+
 static sard_status *over_limit(const sard_session *s, uint64_t size) {
-  uint64_t held = s->memory_size + s->late.bytes + s->late.scratch_size + sd_objects_bytes(s->values.objects);
+  uint64_t held = buffer_bytes(s) + sd_objects_bytes(s->values.objects);
   if (!s->memory_limit || (held <= s->memory_limit && size <= s->memory_limit - held)) return NULL;
   return SD_ERR(NOMEM, "the data needs %llu bytes of activation memory beyond %llu, the memory-limit is %llu",
                 (unsigned long long)size, (unsigned long long)held, (unsigned long long)s->memory_limit);

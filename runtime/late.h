@@ -48,5 +48,7 @@ sard_status *sd_late_place(sard_session *s, uint32_t buf);
 sard_status *sd_late_grow(sard_session *s, uint32_t buf, uint64_t size);
 // After steps [from, to]: takes back the memory of buffers that end there and began at step `scope` or later.
 void sd_late_release(sard_session *s, uint32_t scope, uint32_t from, uint32_t to);
+// Objects may take what is left of the memory-limit now.
+void sd_late_limit_objects(sard_session *s);
 // Scratch of at least `stride` bytes for each worker.
 sard_status *sd_late_scratch(sard_session *s, uint64_t stride);

@@ -61,7 +61,7 @@ sard_status *sd_upgrade_old_resize(sd_import *im, sd_onnx_node *n, const char *t
   n->op = text;
   n->opset = SD_ONNX_OPSET_MAX;
   sd_import_set_str(im, n, "coordinate_transformation_mode", "asymmetric");
-  sd_import_set_str(im, n, "nearest_mode", "floor");
+  sd_import_set_str(im, n, "nearest_mode", "before_11");
   const sd_onnx_attr *mode = sd_import_find_attr(n, "mode");
   if (mode && mode->value.kind == SD_ATTR_STRING && strcmp(mode->value.s, "bilinear") == 0)
     sd_import_set_str(im, n, "mode", "linear");

@@ -42,7 +42,7 @@ static sard_status *read_modes(const sd_node *n, resize_plan *p) {
   static const char *const modes[] = {"nearest", "linear", "cubic", NULL};
   static const char *const coords[] = {"half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners",
                                        "asymmetric", "tf_crop_and_resize", "tf_half_pixel_for_nn", NULL};
-  static const char *const rounds[] = {"round_prefer_floor", "round_prefer_ceil", "floor", "ceil", NULL};
+  static const char *const rounds[] = {"round_prefer_floor", "round_prefer_ceil", "floor", "ceil", "before_11", NULL};
   const char *mode = sd_node_str(n, "mode", "nearest");
   p->coord = sd_node_str(n, "coordinate_transformation_mode", "half_pixel");
   p->round = sd_node_str(n, "nearest_mode", "round_prefer_floor");
@@ -240,6 +240,13 @@ static sd_expr *unscale(sd_tb *b, const sd_node *n, const resize_plan *p, const 
   return x_div(b, x_mul(b, x, x_float_dim(b, x->dtype, a->in)), x_float_dim(b, x->dtype, a->out));
 }
 
+// min(scale, 1), NULL for a number.
+static sd_expr *narrow_scale(sd_tb *b, const sd_node *n, const resize_plan *p, const resize_axis *a, sd_dtype t) {
+  if (a->kind == NUMBER) return NULL;
+  sd_expr *scale = a->kind == RATIO ? x_div(b, x_float_dim(b, t, a->out), x_float_dim(b, t, a->in)) : open_scale(b, n, p, a, t);
+  return scale ? x_min(b, scale, x_num(b, scale, 1)) : NULL;
+}
+
 // Length of the output before it was rounded to a whole number.
 static sd_expr *exact_length(sd_tb *b, const sd_node *n, const resize_plan *p, const resize_axis *a, sd_dtype t) {
   if (a->kind == RATIO) return x_float_dim(b, t, a->out);
@@ -291,8 +298,17 @@ static sd_expr *to_index(sd_tb *b, const resize_axis *a, sd_expr *x) {
   return x_cast(b, SD_I64, x);
 }
 
-static sd_expr *nearest_index(sd_tb *b, const resize_plan *p, const resize_axis *a, sd_expr *x) {
-  if (!strcmp(p->round, "floor")) x = x_un(b, SD_X_FLOOR, x);
+// Before opset 11, which says nothing about it: down where the axis grows, up where it shrinks, as in ONNX's example for opset
+// 10 and in ONNX Runtime.
+static sd_expr *old_round(sd_tb *b, const sd_node *n, const resize_plan *p, const resize_axis *a, sd_expr *x) {
+  sd_expr *narrow = narrow_scale(b, n, p, a, x->dtype), *up = x_un(b, SD_X_CEIL, x), *down = x_un(b, SD_X_FLOOR, x);
+  return narrow ? x_sel(b, x_bin(b, SD_X_LT, narrow, x_num(b, x, 1)), up, down) : a->scale < 1 ? up : down;
+}
+
+static sd_expr *nearest_index(sd_tb *b, const sd_node *n, const resize_plan *p, const resize_axis *a, sd_expr *x) {
+  if (!x) return NULL;
+  if (!strcmp(p->round, "before_11")) x = old_round(b, n, p, a, x);
+  else if (!strcmp(p->round, "floor")) x = x_un(b, SD_X_FLOOR, x);
   else if (!strcmp(p->round, "ceil")) x = x_un(b, SD_X_CEIL, x);
   else if (!strcmp(p->round, "round_prefer_ceil")) x = x_un(b, SD_X_FLOOR, x_addn(b, x, 0.5));
   else x = x_un(b, SD_X_CEIL, x_addn(b, x, -0.5));
@@ -303,7 +319,7 @@ static sd_expr *nearest_index(sd_tb *b, const resize_plan *p, const resize_axis 
 static bool whole_factor(sd_tb *b, const resize_plan *p, const resize_axis *a) {
   if (a->kind != NUMBER || a->scale < 1 || a->scale > 1e6 || a->scale != floor(a->scale)) return false;
   if (sd_dim_mul(b->dims, a->in, sd_dim_const(b->dims, (int64_t)a->scale)) != a->out) return false;
-  return (!strcmp(p->coord, "asymmetric") && !strcmp(p->round, "floor")) ||
+  return (!strcmp(p->coord, "asymmetric") && (!strcmp(p->round, "floor") || !strcmp(p->round, "before_11"))) ||
          (!strcmp(p->coord, "half_pixel") && !strcmp(p->round, "round_prefer_floor"));
 }
 
@@ -312,14 +328,16 @@ static sd_expr *extrapolated(sd_tb *b, const sd_node *n, sd_expr *outside, sd_ex
   return outside ? x_sel(b, outside, sd_tb_real(b, n->in[0]->dtype, value), x) : x;
 }
 
-// f64: a coordinate that falls just short of a half would pick the other neighbour.
+// f64: a coordinate that falls just short of a half would pick the other neighbour. Where coordinates are rounded up or down
+// a whole one must stay it, as 7 / 0.7 does in f32.
 static sd_expr *pull_nearest(sd_tb *b, const sd_node *n, const resize_plan *p, sd_expr *const *idx) {
   sd_expr *at[SD_MAX_RANK], *outside = NULL;
+  sd_dtype t = strcmp(p->round, "before_11") ? SD_F64 : SD_F32;
   for (int i = 0; i < p->rank; i++) {
     const resize_axis *a = &p->axis[i];
     if (!a->resized) at[i] = idx[i];
     else if (whole_factor(b, p, a)) at[i] = x_bin(b, SD_X_FLOORDIV, idx[i], x_int(b, (int64_t)a->scale));
-    else at[i] = nearest_index(b, p, a, coordinate(b, n, p, a, idx[i], SD_F64, &outside));
+    else at[i] = nearest_index(b, n, p, a, coordinate(b, n, p, a, idx[i], t, &outside));
     if (!at[i]) return NULL;
   }
   return extrapolated(b, n, outside, sd_tb_load(b, n, 0, at));
@@ -401,16 +419,11 @@ static sd_expr *filter(sd_tb *b, const sd_node *n, const resize_plan *p, sd_expr
 static sd_dim half_taps(sd_tb *b, const resize_plan *p, const resize_axis *a) {
   sd_dimtab *t = b->dims;
   int64_t support = p->cubic ? 2 : 1;
-  if (a->kind == NUMBER) return sd_dim_const(t, -(int64_t)floor(-(double)support / fmin(a->scale, 1)));
+  if (sd_dim_is(t, a->out, 0)) return sd_dim_const(t, 0);
+  if (a->kind == NUMBER) // at most as many as no dim has
+    return sd_dim_const(t, (int64_t)fmin(ceil((double)support / fmin(a->scale, 1)), INT32_MAX));
   sd_dim out = sd_dim_max(t, a->out, sd_dim_const(t, 1));
   return sd_dim_ceildiv(t, sd_dim_mul(t, sd_dim_const(t, support), sd_dim_max(t, a->in, out)), out);
-}
-
-// min(scale, 1), NULL for a number.
-static sd_expr *narrow_scale(sd_tb *b, const sd_node *n, const resize_plan *p, const resize_axis *a, sd_dtype t) {
-  if (a->kind == NUMBER) return NULL;
-  sd_expr *scale = a->kind == RATIO ? x_div(b, x_float_dim(b, t, a->out), x_float_dim(b, t, a->in)) : open_scale(b, n, p, a, t);
-  return scale ? x_min(b, scale, x_num(b, scale, 1)) : NULL;
 }
 
 // Tap k (an I64 expression) of an axis around coordinate x: its clamped position and weight, not yet normalized.

@@ -131,6 +131,12 @@ def attributes():
     x = f32(1, 1, 2, 2)
     case("Upsample_scales", 1, "Upsample", [x], x.repeat(2, 2).repeat(3, 3), height_scale=2.0, width_scale=3.0, mode="nearest")
     case("Upsample_7", 7, "Upsample", [x], x.repeat(2, 2).repeat(2, 3), scales=[1.0, 1.0, 2.0, 2.0])
+    row = np.arange(10, dtype=F).reshape(1, 1, 1, 10)
+    for s, at in ((0.3, [0, 4, 7]), (0.5, [0, 2, 4, 6, 8]), (0.7, [0, 2, 3, 5, 6, 8, 9]), (1.5, [0, 0, 1, 2, 2, 3, 4, 4, 5, 6, 6, 7, 8, 8, 9])):
+        for const in ([1], []):  # what ONNX Runtime gives: down where an axis grows, up where it shrinks
+            case(f"Resize_10_by_{s}_{'known' if const else 'open'}", 10, "Resize", [row, np.array([1, 1, 1, s], F)], row[..., at], const=const, mode="nearest")
+    case("Resize_10_example", 10, "Resize", [np.arange(1, 9, dtype=F).reshape(1, 1, 2, 4), np.array([1, 1, 0.6, 0.6], F)], np.array([[[[1, 3]]]], F),
+         const=[1], mode="nearest")
     case("Slice_1", 1, "Slice", [a], a[:, 1:3, :, -2:], axes=[1, 3], starts=[1, -2], ends=[3, 1000])
     case("Slice_all", 1, "Slice", [a], a[0:1, 0:2, 1:4, 2:5], starts=[0, 0, 1, 2], ends=[1, 2, 4, 5])
     case("Squeeze_1", 1, "Squeeze", [x], x[0, 0], axes=[0, 1])

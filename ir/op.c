@@ -106,6 +106,7 @@ static const sd_operand *read_operands(reader *r, uint8_t *out_n) {
     o.cls = *r->p;
     if (!o.cls || !strchr("*VORNFIBLST", o.cls)) complain(r, "unknown class");
     else r->p++;
+    o.list = eat(r, "#");
     o.optional = eat(r, "?");
     o.variadic = eat(r, "+");
     if (v.len && v.at[v.len - 1].variadic) complain(r, "an operand after a variadic one");

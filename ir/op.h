@@ -19,8 +19,8 @@ typedef enum sd_kind {
 } sd_kind;
 
 // Class letters of operands and outputs: V any value, * any tensor, O object, R real (numeric or bool), N numeric, F float, I integer, B bool, L i64, S string,
-// T same as the first R/N/F/*/V operand. Suffix ? optional, + variadic (last).
-typedef struct sd_operand { const char *name; char cls; bool optional, variadic; } sd_operand;
+// T same as the first R/N/F/*/V operand. Suffix # list, ? optional, + variadic (last).
+typedef struct sd_operand { const char *name; char cls; bool list, optional, variadic; } sd_operand;
 // def.kind is the declared kind, always; def has a value only when has_default.
 typedef struct sd_attrdecl { const char *name; sd_attr def; bool has_default, required; } sd_attrdecl;
 

@@ -25,16 +25,20 @@ static sard_status *item_of(sd_host_call *c, const sd_host_tensor *t, uint64_t *
   return NULL;
 }
 
-// Output `out` becomes the object: its number, or its contents where the output is a tensor.
-static sard_status *give_item(sd_host_call *c, uint32_t out, uint64_t number) {
+// Output `out` becomes the object: its number, or its contents where the output is a tensor. lead: of its rank or a lower
+// one.
+static sard_status *give_item(sd_host_call *c, uint32_t out, uint64_t number, bool lead) {
   const sd_host_tensor *y = &c->out[out];
   const sd_object *o;
   if (!y->dtype) return NULL;
   if (y->dtype == SD_OBJECT) return sd_host_give_object(c, out, number);
   SD_TRY(sd_objects_need(c->objects, number, SD_OBJ_TENSOR, &o));
-  if (o->dtype != y->dtype || o->rank != y->rank)
+  int more = y->rank - o->rank;
+  if (o->dtype != y->dtype || more < 0 || (more && !lead))
     return SD_ERR(MODEL, "the tensor is %s of rank %d, %s of rank %d is expected", sd_dtype_name(o->dtype), o->rank, sd_dtype_name(y->dtype), y->rank);
-  SD_TRY(c->make(c, out, o->dims));
+  int64_t dims[SD_HOST_RANK];
+  for (int d = 0; d < y->rank; d++) dims[d] = d < more ? 1 : o->dims[d - more];
+  SD_TRY(c->make(c, out, dims));
   if (o->bytes) memcpy(c->out[out].data, o->data, o->bytes);
   return NULL;
 }
@@ -109,7 +113,7 @@ sard_status *sd_host_sequence_at(sd_host_call *c) {
   int64_t at;
   SD_TRY(sequence(c, 0, &s));
   SD_TRY(position(c, 1, (int64_t)s->n, false, 0, &at));
-  return give_item(c, 0, s->items[at]);
+  return give_item(c, 0, s->items[at], false);
 }
 
 sard_status *sd_host_sequence_length(sd_host_call *c) {
@@ -233,11 +237,11 @@ sard_status *sd_host_optional_get(sd_host_call *c) {
   const sd_object *o = sd_objects_get(c->objects, handle(&c->in[0]));
   if (c->in[0].dtype == SD_OBJECT && c->param[0]) { // an optional
     if (!o->n) return SD_ERR(MODEL, "the optional has no value");
-    return give_item(c, 0, o->items[0]);
+    return give_item(c, 0, o->items[0], false);
   }
   if (c->in[0].dtype == SD_OBJECT) return sd_host_give_object(c, 0, handle(&c->in[0]));
   SD_TRY(item_of(c, &c->in[0], &item));
-  return give_item(c, 0, item);
+  return give_item(c, 0, item, false);
 }
 
 // ---- tensors of any rank ----
@@ -248,7 +252,7 @@ sard_status *sd_host_box(sd_host_call *c) {
   return sd_host_give_object(c, 0, item);
 }
 
-sard_status *sd_host_unbox(sd_host_call *c) { return give_item(c, 0, handle(&c->in[0])); }
+sard_status *sd_host_unbox(sd_host_call *c) { return give_item(c, 0, handle(&c->in[0]), c->param[1]); }
 
 sard_status *sd_host_box_rank(sd_host_call *c) {
   const sd_object *o;

@@ -36,7 +36,7 @@ static const sd_host_op table[] = {
     {"OptionalHasElement", sd_host_optional_has, 0, 1, 1},
     {"OptionalGetElement", sd_host_optional_get, 1, 1, 1},
     {"sard.Box", sd_host_box, 1, 1, 0},
-    {"sard.Unbox", sd_host_unbox, 1, 1, 0},
+    {"sard.Unbox", sd_host_unbox, 1, 1, 2},
     {"sard.BoxRank", sd_host_box_rank, 1, 1, 0},
     {"sard.ReshapeAny", sd_host_reshape_any, 2, 1, 1},
     {"sard.SqueezeAny", sd_host_squeeze_any, 1, 1, 0},

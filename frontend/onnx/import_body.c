@@ -1,6 +1,7 @@
 // Bodies of control flow: types of their inputs, shapes that change from pass to pass, branches known at import.
 #include "frontend/onnx/internal.h"
 #include "ir/ops/search.h"
+#include "runtime/base/hash.h"
 
 enum { MAX_ATTEMPTS = 6 };
 
@@ -210,9 +211,41 @@ void sd_import_forget_body(sd_node *node) {
   if (a) *a = (sd_attr){0};
 }
 
+// What building a loop has shown of its states. Loops around it are built again and again until they know theirs: this one
+// starts from there.
+typedef struct sd_loop_states {
+  const Onnx__GraphProto *body;
+  const sd_call *call;
+  uint64_t types; // of the operands
+  uint32_t *varying;
+  const sd_otype **objects;
+} sd_loop_states;
+
+static sd_loop_states *loop_states(sd_import *im, const sd_onnx_node *n, const sd_node *node,
+                                   const Onnx__GraphProto *body) {
+  sd_loop_states *s = NULL;
+  uint64_t types = 0;
+  for (uint32_t i = 0; i < node->n_in; i++) {
+    const sd_value *v = node->in[i];
+    types = sd_hash_mix(types, v ? (uint64_t)v->dtype << 32 | (uint32_t)v->rank : 0);
+    types = sd_hash_mix(types, v ? (uint64_t)(uintptr_t)v->object : 0);
+  }
+  for (uint32_t i = 0; i < im->loops.len; i++) {
+    s = im->loops.at[i];
+    if (s->body == body && s->call == n->scope->call && s->types == types) return s;
+  }
+  s = SD_NEW(im->tmp, sd_loop_states);
+  *s = (sd_loop_states){.body = body, .call = n->scope->call, .types = types};
+  s->varying = SD_NEW_ARRAY(im->tmp, uint32_t, body->n_input + 1);
+  s->objects = SD_NEW_ARRAY(im->tmp, const sd_otype *, body->n_input + 1);
+  sd_vec_push(im->tmp, &im->loops, s);
+  return s;
+}
+
 static sard_status *loop_body(sd_import *im, sd_onnx_node *n, sd_node *node, const sd_onnx_attr *a) {
-  uint32_t problems = im->problems.len, *varying = SD_NEW_ARRAY(im->tmp, uint32_t, a->body->n_input + 1);
-  const sd_otype **objects = SD_NEW_ARRAY(im->tmp, const sd_otype *, a->body->n_input + 1);
+  sd_loop_states *known = loop_states(im, n, node, a->body);
+  uint32_t problems = im->problems.len, *varying = known->varying;
+  const sd_otype **objects = known->objects;
   uint32_t scans = is_op(node, "Scan") ? (uint32_t)sd_node_int(node, "num_scan_inputs", 0) : 0;
   uint32_t first_in = is_op(node, "Loop") ? 2 : 0, first_out = is_op(node, "Loop") ? 1 : 0;
   for (int attempt = 1;; attempt++) {

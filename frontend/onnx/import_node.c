@@ -109,15 +109,19 @@ static sard_status *no_row(sd_import *im, sd_onnx_node *n) {
                       : sd_arena_printf(im->tmp, "Sard has no operator '%s'", name));
 }
 
-static sard_status *define_outputs(sd_import *im, sd_onnx_node *n, sd_node *node) {
+// Outputs that the node of the model leaves out.
+static void name_outputs(sd_import *im, const sd_onnx_node *n, sd_node *node) {
   for (uint32_t i = 0; i < node->n_out; i++) {
     const char *name = i < n->out.len ? n->out.at[i] : "";
     uint32_t row = i < node->op->n_out ? i : node->op->n_out - 1u;
-    if (*name)
-      SD_TRY(sd_import_define(im, n->scope, name, node->out[i]));
-    else if (node->op->n_out && node->op->outs[row].optional)
-      node->out[i] = NULL;
+    if (*name) node->out[i]->name = sd_arena_strdup(im->m->arena, name);
+    else if (node->op->n_out && node->op->outs[row].optional) node->out[i] = NULL;
   }
+}
+
+static sard_status *define_outputs(sd_import *im, sd_onnx_node *n, sd_node *node) {
+  for (uint32_t i = 0; i < node->n_out && i < n->out.len; i++)
+    if (*n->out.at[i]) SD_TRY(sd_import_define(im, n->scope, n->out.at[i], node->out[i]));
   return NULL;
 }
 
@@ -181,12 +185,18 @@ static sard_status *build(sd_import *im, sd_onnx_node *n, const sd_op *op) {
     SD_TRY(unsupported_or_fail(im, n, st));
     return define_unknown(im, n);
   }
-  SD_TRY(define_outputs(im, n, node));
+  name_outputs(im, n, node);
   if (missing) sd_import_problem(im, n, missing);
-  if (im->problems.len > problems) return NULL; // types of the outputs stay unknown
+  if (im->problems.len > problems) return define_outputs(im, n, node); // types of the outputs stay unknown
   uint64_t unwrap = im->unwrap;
   im->unwrap = 0;
   st = sd_node_infer(node);
+  bool done = false;
+  if (sard_status_code(st) == SARD_E_UNSUPPORTED && !n->asked) {
+    sard_status *asking = sd_import_for_lengths(im, n, op, node, &done);
+    if (done || asking) return sard_status_free(st), asking;
+  }
+  SD_TRY(define_outputs(im, n, node));
   if (st) return unsupported_or_fail(im, n, st);
   if (unwrap) return unwrap_outputs(im, n, node, unwrap);
   return sd_import_fold(im, node);
@@ -211,10 +221,21 @@ static sard_status *import_read(sd_import *im, sd_onnx_node *n, const Onnx__Func
   return sd_import_resolved(im, n);
 }
 
+static sard_status *build_row(sd_import *im, sd_onnx_node *n) {
+  bool inner = !strncmp(n->domain, "sard", 4) || !strncmp(n->first_op, "sard.", 5); // rows that trust what made them
+  const sd_op *op = inner ? NULL : sd_op_find(row_name(im, n));
+  return op ? build(im, n, op) : no_row(im, n);
+}
+
+sard_status *sd_import_row(sd_import *im, sd_onnx_node *n) {
+  n->asked = true;
+  return build_row(im, n);
+}
+
 sard_status *sd_import_resolved(sd_import *im, sd_onnx_node *n) {
-  uint32_t operand;
-  if (sd_import_find_any_rank(n, sd_op_find(row_name(im, n)), &operand)) {
-    sard_status *st = sd_import_any_rank(im, n, operand);
+  const sd_op *row = sd_op_find(row_name(im, n));
+  if (sd_import_any_rank(n, row)) {
+    sard_status *st = sd_import_for_ranks(im, n, row);
     if (!st || sard_status_code(st) != SARD_E_UNSUPPORTED) return st;
     SD_TRY(unsupported_or_fail(im, n, st));
     return define_unknown(im, n);
@@ -226,10 +247,7 @@ sard_status *sd_import_resolved(sd_import *im, sd_onnx_node *n) {
   }
   bool done = false;
   SD_TRY(sd_import_branch(im, n, &done));
-  if (done) return NULL;
-  bool inner = !strncmp(n->domain, "sard", 4) || !strncmp(n->first_op, "sard.", 5); // rows that trust what made them
-  const sd_op *op = inner ? NULL : sd_op_find(row_name(im, n));
-  return op ? build(im, n, op) : no_row(im, n);
+  return done ? NULL : build_row(im, n);
 }
 
 sard_status *sd_import_node(sd_import *im, sd_scope *scope, const Onnx__NodeProto *p, int index) {

@@ -60,6 +60,7 @@ typedef struct sd_onnx_node {
   SD_VEC(sd_onnx_attr) attrs;
   const char *first_op; // as in the file, for messages
   int64_t first_opset;
+  bool asked; // lengths of lists are known, or do not matter
 } sd_onnx_node;
 
 struct sd_import {
@@ -79,6 +80,7 @@ struct sd_import {
   // The loop whose body is being built, and for each input of it the axes (bits) that change from pass to pass.
   const sd_node *loop;
   const uint32_t *varying;
+  SD_VEC(struct sd_loop_states *) loops; // what is known of the states of loops built before
   uint64_t unwrap; // states of the loop just built that are optionals around what its outputs are
   const sd_otype *const *objects; // and the types that its sequences and optionals take on
 };
@@ -101,6 +103,7 @@ const char *sd_import_attr_kind(sd_attr_kind k);
 // ---- import_node.c ----
 // The rest of it, for a node whose operands and attributes are read.
 sard_status *sd_import_resolved(sd_import *im, sd_onnx_node *n);
+sard_status *sd_import_row(sd_import *im, sd_onnx_node *n); // for one in the newest form, with all lengths known
 sard_status *sd_import_node(sd_import *im, sd_scope *scope, const Onnx__NodeProto *p, int index);
 bool sd_import_is_op(const sd_onnx_node *n, const char *row); // n is that row's operator, domain included
 // Makes a node of the row "op" with one output, types not inferred yet (the caller sets attributes, then
@@ -158,11 +161,14 @@ sard_status *sd_import_branch(sd_import *im, sd_onnx_node *n, bool *done);
 // Empties the last body of `node` and takes it away.
 void sd_import_forget_body(sd_node *node);
 
-// ---- import_rank.c ----
-// An operand whose rank only the run knows, where the row needs a tensor.
-bool sd_import_find_any_rank(const sd_onnx_node *n, const sd_op *op, uint32_t *operand);
-// Builds the node for all ranks that this operand can have, and its outputs.
-sard_status *sd_import_any_rank(sd_import *im, sd_onnx_node *n, uint32_t operand);
+// ---- import_versions.c ----
+// An operand is a tensor whose rank only the run knows, where the row needs a plain one.
+bool sd_import_any_rank(const sd_onnx_node *n, const sd_op *op);
+// Builds the node for all ranks that such operands can have, and its outputs. op: its row, NULL where it has none yet.
+sard_status *sd_import_for_ranks(sd_import *im, const sd_onnx_node *n, const sd_op *op);
+// `refused` is the node as built, whose shape function needs to know more. Where it is the length of lists, it is replaced by
+// one node for each length; *done = false: it is something else.
+sard_status *sd_import_for_lengths(sd_import *im, const sd_onnx_node *n, const sd_op *op, sd_node *refused, bool *done);
 // *v as an object of any rank.
 sard_status *sd_import_box(sd_import *im, sd_scope *scope, sd_value **v);
 

@@ -148,25 +148,13 @@ sard_status *sd_upgrade_open_gather(sd_import *im, sd_onnx_node *n, const char *
   return NULL;
 }
 
-// A size that the data gives is taken to be other than 1, which is checked when it is known.
-static void not_one(sd_import *im, const sd_onnx_node *n, sd_dim d) {
-  sd_dimtab *t = im->m->dims;
-  sd_dim one = sd_dim_const(t, 1), away = sd_dim_max(t, sd_dim_sub(t, d, one), sd_dim_sub(t, one, d));
-  sd_module_require(im->m, sd_dim_min(t, away, one), one, false, *n->name ? n->name : n->op);
-}
-
 sard_status *sd_upgrade_open_squeeze(sd_import *im, sd_onnx_node *n, const char *text, int64_t number) {
   const sd_value *x = n->in.len ? n->in.at[0] : NULL;
   bool open = false;
   (void)number;
   if (!x || n->in.len > 1 || x->rank < 0) return NULL;
-  for (int d = 0; d < x->rank; d++) {
-    const sd_dimnode *s = sd_dim_get(im->m->dims, x->dims[d]);
-    if (!s || s->op == SD_DIM_CONST || s->min > 1) continue;
-    if (sd_dim_eq(im->m->dims, x->dims[d], sd_dim_const(im->m->dims, 1)) == 1) continue; // the other inputs make it 1
-    if (s->op == SD_DIM_SYM && sd_names_get(&im->symbols, s->name)) open = true;
-    else not_one(im, n, x->dims[d]);
-  }
+  for (int d = 0; d < x->rank; d++)
+    open = open || sd_dim_eq(im->m->dims, x->dims[d], sd_dim_const(im->m->dims, 1)) < 0; // may be 1
   if (open) n->op = text;
   return NULL;
 }

@@ -17,14 +17,15 @@ rng = np.random.default_rng(11)
 CASES = []
 
 
-def case(name, text, inputs, want, opset=21, rtol=1e-4, edit=None):
-    """text: a graph in ONNX's text form; inputs, want: arrays in order; want: a text: the error; edit changes the model."""
+def case(name, text, inputs, want, opset=21, rtol=1e-4, edit=None, saved=False):
+    """text: a graph in ONNX's text form; inputs, want: arrays in order; want: a text: the error; edit changes the model; saved:
+    compiled into a file first, before the inputs are there."""
     head = "" if text.lstrip().startswith("<") else f'<ir_version: 8, opset_import: ["" : {opset}, "com.microsoft" : 1]>\n'
-    CASES.append((name, head + text, inputs, want, rtol, edit))
+    CASES.append((name, head + text, inputs, want, rtol, edit, saved))
 
 
 def run(sard, c, folder):
-    name, text, inputs, want, rtol, edit = c
+    name, text, inputs, want, rtol, edit, saved = c
     model = parser.parse_model(text)
     if edit:
         edit(model)
@@ -35,6 +36,12 @@ def run(sard, c, folder):
     for k, a in enumerate(inputs):
         with open(f"{ins}/input_{k}.pb", "wb") as f:
             f.write(numpy_helper.from_array(np.asarray(a)).SerializeToString())
+    if saved:
+        p = subprocess.run([sard, "compile", path, "-o", f"{folder}/model.sard", "--quiet"], capture_output=True, text=True,
+                           timeout=120)
+        if p.returncode and not isinstance(want, str):
+            return f"compile: exit {p.returncode}: {' '.join(p.stderr.split())[:400]}"
+        path = path if p.returncode else f"{folder}/model.sard"
     p = subprocess.run([sard, "run", path, "--inputs", ins, "--outputs", outs, "--quiet"], capture_output=True, text=True,
                        timeout=120)
     said = " ".join(p.stderr.split())
@@ -158,6 +165,95 @@ def loops():
     }""", [x], "neither a number of passes nor a condition")
 
 
+# ---- ranks and lengths that only the run knows ----
+def symbolic(model):
+    for i in model.graph.input:
+        for k, d in enumerate(i.type.tensor_type.shape.dim):
+            d.dim_param = f"{i.name}_{k}"
+
+
+def ints(*v):
+    return np.array(v, np.int64)
+
+
+def open_case(name, text, inputs, want):
+    case(name, text, inputs, want, edit=symbolic, saved=True)
+
+
+def lengths():
+    x = f32(1, 3)
+    for n, shape in enumerate(([], [3], [2, 1], [4, 1, 2, 3], [2, 1, 1, 1, 1, 3])):
+        open_case(f"expand_to_{len(shape)}_dims", "agraph (float[1,3] x, int64[1] s) => (float y) { t = Expand (x, s)  y = Neg (t) }",
+                  [x, ints(*shape)], [-(x * np.ones(shape, F))])
+    open_case("expand_to_7_dims", "agraph (float[1,3] x, int64[7] s) => (float y) { y = Expand (x, s) }", [x, ints(*[1] * 7)],
+              "do not fit together")
+    open_case("expand_of_nothing", "agraph (float[0,1] x, int64[3] s) => (float y) { y = Expand (x, s) }",
+              [f32(0, 1), ints(2, 1, 3)], [np.zeros((2, 0, 3), F)])
+    open_case("constant_of_no_dims", "agraph (int64[1] s) => (float y) { y = ConstantOfShape (s) }", [ints()], [np.array(0, F)])
+    names = ", ".join(f"y{i}" for i in range(9))
+    open_case("split_into_nine", f"agraph (float[9,2] x, int64[9] s) => ({', '.join('float y%d' % i for i in range(9))}) {{ {names} = Split (x, s) }}",
+              [x9 := f32(9, 2), ints(*[1] * 9)], [x9[i:i + 1] for i in range(9)])
+    open_case("split_into_too_few", "agraph (float[4] x, int64[3] s) => (float a, float b) { a, b = Split (x, s) }",
+              [f32(4), ints(1, 1, 2)], "do not fit together")
+    x = f32(2, 3, 4)
+    for axes in ([1], [0, 2], [], [-1, 0, 1]):
+        open_case(f"reduce_{len(axes)}_axes", "agraph (float[2,3,4] x, int64[1] a) => (float y) { y = ReduceMax <keepdims=0> (x, a) }",
+                  [x, ints(*axes)], [np.array(x.max(axis=tuple(axes) if axes else None))])
+    open_case("lengths_in_a_loop", """agraph (int64 m, float[2,3] x, int64[2] s) => (float y) {
+        y = Loop (m, "", x) <body = g (int64 i, bool c, float[2,3] v) => (bool d, float[2,3] w) {
+            d = Identity (c)  t = Tile (v, s)  w = Slice (t, z, x2)  z = Constant <value = int64[1] {1}> ()  x2 = Constant <value = int64[1] {3}> () }>
+    }""", [np.int64(3), x[0, :2, :3].copy(), ints(2, 1)], [x[0, [1, 0], :3]])
+    case("nested_loops_that_grow", nested_loops(25), [np.int64(1), x[0, 0], x[0, 1]], [np.concatenate([x[0, 0], x[0, 1]])])
+    open_case("resize_to_no_rows", "agraph (float[1,1,2,2] x, int64[4] s) => (float y) { y = Resize <nearest_mode=\"floor\"> (x, \"\", \"\", s) }",
+              [f32(1, 1, 2, 2), ints(1, 1, 0, 4)], [np.zeros((1, 1, 0, 4), F)])
+
+
+def nested_loops(depth):
+    """Loops inside of each other whose states grow: the innermost appends x, which lies outside of all."""
+    text = "r%d = Concat <axis=0> (s%d, x)" % (depth, depth)
+    for i in range(depth, 0, -1):
+        text = f"""r{i - 1} = Loop (m, "", s{i - 1}) <body = b{i} (int64 i{i}, bool c{i}, float[n] s{i}) => (bool d{i}, float[n] r{i}) {{
+            d{i} = Identity (c{i})  {text} }}>"""
+    return f"agraph (int64 m, float[n] s0, float[k] x) => (float[o] r0) {{ {text} }}"
+
+
+def any_ranks():
+    def open_ranks(name, text, inputs, want):
+        case(name, text, inputs, want, edit=no_shapes, saved=True)
+    a, b, c = f32(2, 3), f32(3), f32(4, 1, 1)
+    text = "agraph (float[2] a, float[2] b) => (float y) { y = Add (a, b) }"
+    for i, (p, q) in enumerate(((a, b), (b, a), (a, c), (F(2), c), (F(1), F(2)), (a, a))):
+        open_ranks(f"add_{i}", text, [p, q], [np.array(p + q)])
+    open_ranks("sum_of_five", "agraph (float[2] a, float[2] b, float[2] c, float[2] d, float[2] e) => (float y) { y = Sum (a, b, c, d, e) }",
+               [a, b, c, F(1), a], [a + b + c + F(1) + a])
+    open_ranks("concat_of_five", "agraph (float[2] a, float[2] b, float[2] c, float[2] d, float[2] e) => (float y) { y = Concat <axis=-1> (a, b, c, d, e) }",
+               [a] * 5, [np.concatenate([a] * 5, -1)])
+    open_ranks("concat_of_other_ranks", "agraph (float[2] a, float[2] b) => (float y) { y = Concat <axis=-1> (a, b) }", [a, b],
+               "of rank")
+    open_ranks("matmul", "agraph (float[2] a, float[2] b) => (float y) { y = MatMul (a, b) }", [a, b], [a @ b])
+    open_ranks("where", "agraph (bool[2] c, float[2] a, float[2] b) => (float y) { y = Where (c, a, b) }", [b > 0, a, F(7)],
+               [np.where(b > 0, a, F(7))])
+    x, w = f32(1, 2, 5), f32(3, 2, 3)
+    open_ranks("conv", "agraph (float[2] x, float[2] w, float[2] b) => (float y) { y = Conv (x, w, b) }", [x, w, f32(3) * 0],
+               [np.stack([(x[0, None, :, i:i + 3] * w).sum((1, 2)) for i in range(3)], -1)[None]])
+
+
+def empty_dims():
+    text = "agraph (float[n, m] x, float[k, m] y) => (float z, float t) { z = Add (x, y)  s = Relu (z)  t = Mul (s, x) }"
+    for i, (p, q) in enumerate(((f32(0, 2), f32(1, 2)), (f32(1, 2), f32(0, 2)), (f32(3, 2), f32(1, 2)), (f32(0, 0), f32(0, 0)))):
+        case(f"broadcast_with_nothing_{i}", text, [p, q], [p + q, np.maximum(p + q, 0) * p], saved=True)
+    case("broadcast_of_other_sizes", text, [f32(0, 2), f32(3, 2)], "do not fit together")
+    case("nonzero_of_a_scalar", "agraph (float x) => (int64[a,b] y) { y = NonZero (x) }", [F(3)], [np.zeros((0, 1), np.int64)])
+    case("nonzero_of_zero", "agraph (float x) => (int64[a,b] y) { y = NonZero (x) }", [F(0)], [np.zeros((0, 0), np.int64)])
+    for mode in ("linear", "cubic"):
+        text = f'agraph (float[1,1,n,4] x, int64[4] s) => (float y) {{ y = Resize <mode="{mode}", antialias=1> (x, "", "", s) }}'
+        case(f"antialias_to_nothing_{mode}", text, [f32(1, 1, 3, 4), ints(1, 1, 0, 2)], [np.zeros((1, 1, 0, 2), F)])
+        case(f"antialias_to_no_rows_{mode}", text.replace(", int64[4] s)", ")").replace("{ y", "{ s = Constant <value = int64[4] {1, 1, 0, 2}> ()  y"),
+             [f32(1, 1, 3, 4)], [np.zeros((1, 1, 0, 2), F)])
+    case("antialias_by_a_tiny_scale", 'agraph (float[1,1,2,4] x, float[4] s) => (float y) { y = Resize <mode="linear", antialias=1> (x, "", s) }',
+         [f32(1, 1, 2, 4), np.array([1, 1, 1, 1e-30], F)], [np.zeros((1, 1, 2, 0), F)])
+
+
 # ---- numbers ----
 def recurrences():
     x, w, r, h0 = f32(2, 3, 2), f32(1, 4, 2), f32(1, 4, 4), f32(1, 3, 4)
@@ -227,7 +323,7 @@ def numbers():
 
 def main():
     sard, wanted, failed = os.path.abspath(sys.argv[1]), sys.argv[2:], 0
-    for group in (names, attributes, types, shapes, loops, numbers):
+    for group in (names, attributes, types, shapes, loops, lengths, any_ranks, empty_dims, numbers):
         group()
     run_cases = [c for c in CASES if not wanted or c[0].startswith(tuple(wanted))]
     for c in run_cases:

@@ -227,13 +227,23 @@ sard_status *sd_sh_fed(const sd_node *n, sd_dim from, sd_dim to) {
 }
 
 // ---- broadcasting ----
+// Is b the dim a, cut at something above 1 (a table of positions sliced to the length of the text)? Then neither is 1 alone.
+static bool cut(const sd_dimtab *t, sd_dim a, sd_dim b) {
+  const sd_dimnode *x = sd_dim_get(t, b);
+  if (x->op != SD_DIM_MIN || x->n != 2 || (x->args[0] != a && x->args[1] != a)) return false;
+  return sd_dim_get(t, x->args[x->args[0] == a])->min > 1;
+}
+
 sard_status *sd_sh_bcast_dim(const sd_node *n, sd_dim a, sd_dim b, sd_dim *out) {
   sd_dimtab *t = sd_sh_tab(n);
   if (a == SD_DIM_NONE || b == SD_DIM_NONE) return SD_SH_ERR(n, MODEL, "a dim is too large");
   bool ca = sd_dim_is_const(t, a, NULL), cb = sd_dim_is_const(t, b, NULL);
   sd_dim one = sd_dim_const(t, 1);
-  sd_node_require(n, a, b, true, *n->name ? n->name : n->op->name);
-  if (a == b || sd_dim_is(t, b, 1)) {
+  bool a_cut = cut(t, b, a), same = a_cut || cut(t, a, b);
+  sd_node_require(n, a, b, !same, *n->name ? n->name : n->op->name);
+  if (same) {
+    *out = a_cut ? b : a;
+  } else if (a == b || sd_dim_is(t, b, 1)) {
     *out = a;
   } else if (sd_dim_is(t, a, 1)) {
     *out = b;

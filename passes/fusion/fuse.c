@@ -13,6 +13,7 @@ typedef enum demand { ONCE, FEW, ROWS, MANY } demand; // ROWS: many times, but t
 typedef struct group {
   sd_node *members[MAX_MEMBERS]; // root first
   demand asked[MAX_MEMBERS];
+  bool lookup[MAX_MEMBERS]; // a map of a table that the group looks up
   uint32_t n;
   bool contraction, composite;
 } group;
@@ -120,6 +121,18 @@ static demand worst_demand(const group *g, const sd_value *v) {
 
 static bool contracts(const sd_node *n) { return n->op->kind == SD_CONTRACT || n->op->kind == SD_NESTS; }
 
+// Rows of a table that is computed from one that is stored (dequantized weights): rather those that are looked up than all.
+static bool looked_up(const group *g, const sd_value *v) {
+  for (uint32_t i = 0; i < v->uses.len; i++) {
+    const sd_node *c = v->uses.at[i].node;
+    int at = member_index(g, c);
+    if (at < 0) return false;
+    bool table = is_op(c, "Gather") ? v->uses.at[i].operand == 0 : c->op->kind == SD_MAP && g->lookup[at];
+    if (!table) return false;
+  }
+  return true;
+}
+
 static bool feeds_contraction(const group *g, const sd_value *v) {
   for (uint32_t i = 0; i < v->uses.len; i++)
     if (member_index(g, v->uses.at[i].node) >= 0 && contracts(v->uses.at[i].node)) return true;
@@ -195,6 +208,7 @@ static bool may_join(const group *g, const sd_node *p) {
   switch (p->op->kind) {
   case SD_MAP:
     if (feeds_contraction(g, v)) return sd_edit_packed_weight(p);
+    if (looked_up(g, v)) return !costly_map(p);
     return d == ONCE || ((d == FEW || d == ROWS) && !costly_map(p)) || (d == ROWS && !g->contraction);
   case SD_MOVE:
     if (feeds_contraction(g, v)) return readable_operand(g, p);
@@ -237,6 +251,7 @@ static void grow(group *g) {
         if (!p || p->graph != g->members[0]->graph || member_index(g, p) >= 0 || p->n_body) continue;
         if (!may_join(g, p)) continue;
         g->asked[g->n] = worst_demand(g, p->out[0]);
+        g->lookup[g->n] = p->op->kind == SD_MAP && looked_up(g, p->out[0]);
         g->members[g->n++] = p;
         g->contraction |= contracts(p), g->composite |= p->op->kind == SD_COMPOSITE;
         changed = true;

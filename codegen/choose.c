@@ -191,6 +191,19 @@ static double reduce_work(const choice *c) {
   return w;
 }
 
+// Loads of a point whose place other loads decide, where there are several (the walk through a tree): each takes about as
+// long as an element of a map.
+static double chained_loads(const choice *c) {
+  double n = 0;
+  for (uint32_t l = 0; l < c->loads.len; l++) {
+    bool opaque = false;
+    for (uint32_t i = 0; i < c->n->n_axes && !c->loads.at[l].reduce; i++)
+      opaque |= sd_access_stride(c->k, c->loads.at[l].load->a[0], c->n->axes[i]) == SD_STRIDE_OPAQUE;
+    n += opaque;
+  }
+  return n < 1 ? 1 : n;
+}
+
 // Splits axis `a` over the grid into at most `want` tiles of a multiple of `step` iterations; returns the tiles made.
 static int64_t grid_axis(const choice *c, sd_axis *a, int64_t want, int64_t step) {
   int64_t e = guess(c, a);
@@ -544,7 +557,7 @@ static sard_status *schedule_nest(choice *c) {
     for (uint32_t i = 0; i < c->reductions.len && along && c->vaxis >= 0 && n->axes[c->vaxis]->vec > 0; i++)
       if (!c->reductions.at[i].parent) unroll_window(c, c->reductions.at[i].expr);
     schedule_row_reductions(c);
-    double work = nest_points(c) * (along ? reduce_work(c) + 1 : 1);
+    double work = nest_points(c) * (along ? reduce_work(c) + 1 : chained_loads(c));
     if (!along && c->reductions.len) { // each row costs at least its reduction
       double rows = 1;
       for (uint32_t i = 0; i < n->n_axes; i++)

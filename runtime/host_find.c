@@ -1,5 +1,5 @@
-// sard.Find: where elements stand in a list of keys. Whole numbers that lie close together have a table with a place for each
-// number between the least and the largest, other keys are hashed.
+// sard.Find: where elements stand in a list of keys. Whole numbers that lie close together have a table with
+// a place for each number between the least and the largest, other keys are hashed.
 #include "runtime/host_ops.h"
 #include "runtime/host_sort.h"
 #include "runtime/host_table.h"
@@ -71,7 +71,8 @@ static void set_places(find *f, const uint64_t *key, uint64_t n, uint64_t first)
 }
 
 static void add_to_table(find *f, const uint64_t *key, uint64_t n, uint64_t first) {
-  for (uint64_t i = 0; i < n; i++) *sd_table_find(&f->table, key[i], f->table.size) = (sd_entry){key[i], (int64_t)(first + i)};
+  for (uint64_t i = 0; i < n; i++)
+    *sd_table_find(&f->table, key[i], f->table.size) = (sd_entry){key[i], (int64_t)(first + i)};
 }
 
 // Of equal keys the last one counts.
@@ -96,7 +97,8 @@ sard_status *sd_host_find_keys(sd_host_call *c) {
   const sd_host_tensor *x = &c->in[0], *keys = &c->in[1];
   find f = {.x = x};
   if (x->dtype != keys->dtype) return SD_ERR(MODEL, "keys of type %s for elements of type %s", sd_dtype_name(keys->dtype), sd_dtype_name(x->dtype));
-  if (x->count > (uint64_t)UINT32_MAX * TILE || keys->count >= UINT32_MAX) return SD_ERR(UNSUPPORTED, "%llu elements", (unsigned long long)x->count);
+  if (x->count > (uint64_t)UINT32_MAX * TILE || keys->count >= UINT32_MAX)
+    return SD_ERR(UNSUPPORTED, "%llu elements", (unsigned long long)x->count);
   SD_TRY(c->make(c, 0, x->dims));
   f.to = c->out[0].data;
   if (!c->out[0].dtype) return NULL;

@@ -23,7 +23,9 @@ static inline __attribute__((always_inline)) uint64_t gram_hash(const int64_t *a
 }
 
 static uint64_t filter_bit(const grams *g, uint64_t h) { return h >> 24 & (g->n_bits - 1); }
-static bool may_be_there(const grams *g, uint64_t h) { return g->filter[filter_bit(g, h) / 64] >> filter_bit(g, h) % 64 & 1; }
+static bool may_be_there(const grams *g, uint64_t h) {
+  return g->filter[filter_bit(g, h) / 64] >> filter_bit(g, h) % 64 & 1;
+}
 
 static bool same(const int64_t *a, const int64_t *b, uint64_t n, uint64_t step) {
   for (uint64_t i = 0; i < n; i++)
@@ -73,7 +75,8 @@ static void make_hashes(const int64_t *x, uint64_t count, uint64_t n, uint64_t s
 }
 
 // The n-grams that begin at x[0 .. count); without branches that data decides for those that are not in the pool.
-static void count_grams(const grams *g, const int64_t *column, const int64_t *x, uint64_t count, uint64_t n, uint64_t step, float *y) {
+static void count_grams(const grams *g, const int64_t *column, const int64_t *x, uint64_t count, uint64_t n,
+                        uint64_t step, float *y) {
   uint64_t hash[CHUNK];
   uint16_t maybe[CHUNK];
   for (uint64_t at = 0; at < count; at += CHUNK) {
@@ -88,7 +91,8 @@ static void count_grams(const grams *g, const int64_t *column, const int64_t *x,
 }
 
 static inline float scaled(float y, float scale, bool once) { return (once && y > 0 ? 1 : y) * scale; }
-static inline __attribute__((always_inline)) void scale_row(float *restrict y, const float *restrict scale, uint64_t width, bool once) {
+static inline __attribute__((always_inline)) void scale_row(float *restrict y, const float *restrict scale,
+                                                            uint64_t width, bool once) {
   uint64_t at = 0;
   for (; at + BLOCK <= width; at += BLOCK)
     for (int i = 0; i < BLOCK; i++) y[at + (uint64_t)i] = scaled(y[at + (uint64_t)i], scale[at + (uint64_t)i], once);
@@ -152,7 +156,9 @@ sard_status *sd_host_ngrams(sd_host_call *c) {
   grams g = {.pool = c->in[1].data, .n_index = n, .n_bits = 32 * n};
   g.index = sd_calloc(n, sizeof *g.index), g.filter = sd_calloc(g.n_bits / 64, sizeof *g.filter);
   uint64_t *start = sd_calloc(items + 2, sizeof *start);
-  sard_status *st = g.index && g.filter && start ? run(c, &g, start) : SD_ERR(NOMEM, "out of memory for %llu n-grams", (unsigned long long)items);
+  sard_status *st = g.index && g.filter && start
+                        ? run(c, &g, start)
+                        : SD_ERR(NOMEM, "out of memory for %llu n-grams", (unsigned long long)items);
   sd_free(g.index);
   sd_free(g.filter);
   sd_free(start);

@@ -146,7 +146,9 @@ typedef struct compress {
   uint64_t *at;                   // kept items in front of each part, then all of them
 } compress;
 
-static uint64_t part_end(const compress *z, uint64_t part) { return (part + 1) * z->part < z->len ? (part + 1) * z->part : z->len; }
+static uint64_t part_end(const compress *z, uint64_t part) {
+  return (part + 1) * z->part < z->len ? (part + 1) * z->part : z->len;
+}
 
 // Where each part of a row writes.
 static void count_kept(compress *z) {
@@ -163,7 +165,8 @@ static void count_kept(compress *z) {
 }
 
 // The n kept ones of small items, without branches that data decides. What is not kept is written over by the next one.
-static inline __attribute__((always_inline)) void pack_items(const uint8_t *keep, const uint8_t *from, uint64_t n, size_t size, uint8_t *to) {
+static inline __attribute__((always_inline)) void pack_items(const uint8_t *keep, const uint8_t *from,
+                                                             uint64_t n, size_t size, uint8_t *to) {
   for (uint64_t i = 0, k = 0; k < n; i++) {
     memcpy(to + k * size, from + i * size, size);
     k += keep[i] != 0;
@@ -199,7 +202,8 @@ static sard_status *compress_all(sd_host_call *c, compress *z, int64_t *kept, co
   count_kept(z);
   *kept = (int64_t)z->kept;
   SD_TRY(c->make(c, 0, dims));
-  if (!sd_ck_mul(outer, z->parts, &tiles) || tiles > UINT32_MAX) return SD_ERR(UNSUPPORTED, "%llu rows", (unsigned long long)outer);
+  if (!sd_ck_mul(outer, z->parts, &tiles) || tiles > UINT32_MAX)
+    return SD_ERR(UNSUPPORTED, "%llu rows", (unsigned long long)outer);
   z->to = c->out[0].data;
   if (z->kept && z->bytes && c->out[0].dtype) sd_host_tiles(c, compress_tiles, z, (uint32_t)tiles);
   return NULL;

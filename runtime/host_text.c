@@ -239,7 +239,9 @@ sard_status *sd_host_string_normalizer(sd_host_call *c) {
   if (x->rank < 1 || x->rank > 2 || (x->rank == 2 && x->dims[0] != 1)) return SD_ERR(MODEL, "the texts must be [C] or [1,C]");
   uint64_t *result = sd_calloc(x->count + 1, sizeof *result);
   stopwords stop = {.words = sd_strtab_new(NULL)};
-  sard_status *st = result && stop.words ? with_stopwords(c, &stop, &s, result) : SD_ERR(NOMEM, "out of memory for %llu strings", (unsigned long long)x->count);
+  sard_status *st = result && stop.words
+                        ? with_stopwords(c, &stop, &s, result)
+                        : SD_ERR(NOMEM, "out of memory for %llu strings", (unsigned long long)x->count);
   sd_str_free(&s);
   sd_strtab_free(stop.words);
   sd_free(result);

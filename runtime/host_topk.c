@@ -1,7 +1,7 @@
-// TopK. A pass over a row looks at the high halves of keys, a block at a time, and only what may belong to the result is
-// looked at more closely; where the result is a large part of the row, the row is sorted. Rows of f32 are looked through
-// first for a bound that k of them reach. Long rows are done in parts, whose results are ranked again: the result is the
-// same, since equal values keep their order.
+// TopK. A pass over a row looks at the high halves of keys, a block at a time, and only what may belong to
+// the result is looked at more closely; where the result is a large part of the row, the row is sorted. Rows
+// of f32 are looked through first for a bound that k of them reach. Long rows are done in parts, whose
+// results are ranked again: the result is the same, since equal values keep their order.
 #include <math.h>
 #include <string.h>
 
@@ -9,7 +9,17 @@
 #include "runtime/host_ops.h"
 #include "runtime/host_sort.h"
 
-enum { BLOCK = 16, CHUNK = 256, COLUMNS = 16, LINE = 16, PART = 65536, MAX_PARTS = 64, GROUPS = 512, PIECES = 64, SAMPLED = 16 };
+enum {
+  BLOCK = 16,
+  CHUNK = 256,
+  COLUMNS = 16,
+  LINE = 16,
+  PART = 65536,
+  MAX_PARTS = 64,
+  GROUPS = 512,
+  PIECES = 64,
+  SAMPLED = 16
+};
 
 // ---- a row whose elements stand side by side ----
 
@@ -125,15 +135,20 @@ static void rank_range(sd_top *t, const row *r, uint64_t begin, uint64_t end, in
 // elements; where there are twice as many groups as wanted elements, few others reach it.
 
 // NaN as x is passed over: as the best of a group it would only make the bound better.
-static inline __attribute__((always_inline)) float better(float x, float than, bool largest) { return (largest ? x > than : x < than) ? x : than; }
+static inline __attribute__((always_inline)) float better(float x, float than, bool largest) {
+  return (largest ? x > than : x < than) ? x : than;
+}
 
 // Of 16 groups; four elements of each at once.
-static inline __attribute__((always_inline)) void best_of_lanes(const float *x, uint64_t n, uint64_t step, bool largest, float *restrict best) {
+static inline __attribute__((always_inline)) void best_of_lanes(const float *x, uint64_t n, uint64_t step,
+                                                                bool largest, float *restrict best) {
   uint64_t at = 0;
   for (; at + 4 * step <= n; at += 4 * step)
     for (int i = 0; i < BLOCK; i++) {
       const float *v = x + at + i;
-      best[i] = better(v[3 * step], better(v[2 * step], better(v[step], better(v[0], best[i], largest), largest), largest), largest);
+      best[i] = better(v[3 * step],
+                       better(v[2 * step], better(v[step], better(v[0], best[i], largest), largest), largest),
+                       largest);
     }
   for (; at + step <= n; at += step)
     for (int i = 0; i < BLOCK; i++) best[i] = better(x[at + (uint64_t)i], best[i], largest);
@@ -174,7 +189,8 @@ static int32_t find_bound(const row *r, uint64_t k) {
   if (r->dtype != SD_F32 || k > GROUPS / 2 || r->len < 4 * groups || sorts_all(k, r->len)) return INT32_MAX;
   if (r->len > PART) apart = r->len / PIECES, piece = apart / SAMPLED > 2 * groups ? apart / SAMPLED : 2 * groups;
   for (uint64_t g = 0; g < groups; g++) best[g] = r->largest ? -INFINITY : INFINITY;
-  for (uint64_t at = 0; at + piece <= r->len; at += apart) best_of_groups((const float *)r->data + at, piece, groups, r->largest, best);
+  for (uint64_t at = 0; at + piece <= r->len; at += apart)
+    best_of_groups((const float *)r->data + at, piece, groups, r->largest, best);
   sd_host_high_keys(SD_F32, best, 0, groups, key);
   for (uint64_t g = 0; g < groups; g++) key[g] ^= turn;
   int32_t bound = near_least(key, groups, k), start;

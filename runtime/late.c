@@ -95,7 +95,8 @@ sard_status *sd_late_init(sard_session *s) {
   l->block = sd_calloc(a->n_bufs, sizeof *l->block);
   l->free = sd_calloc(a->n_bufs, sizeof *l->free);
   l->target = sd_calloc(a->n_bufs, sizeof *l->target);
-  if (!l->slot || !l->step || !l->known || !l->given || !l->giver || !l->slot_first || !l->check_first || !l->bufs || !l->block || !l->free || !l->target)
+  if (!l->slot || !l->step || !l->known || !l->given || !l->giver || !l->slot_first || !l->check_first ||
+      !l->bufs || !l->block || !l->free || !l->target)
     return no_memory();
   uint64_t symbols = 0;
   for (uint32_t i = 0; i < a->n_syms; i++) symbols += late_symbol(a, i);
@@ -116,7 +117,8 @@ sard_status *sd_late_init(sard_session *s) {
 void sd_late_free(sard_session *s) {
   sd_late *l = &s->late;
   sd_late_reset(s);
-  void *tables[] = {l->slot, l->step, l->known, l->given, l->giver, l->slot_first, l->slots, l->check_first, l->checks, l->bufs, l->block, l->free, l->target};
+  void *tables[] = {l->slot,        l->step,   l->known, l->given, l->giver, l->slot_first, l->slots,
+                    l->check_first, l->checks, l->bufs,  l->block, l->free,  l->target};
   for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) sd_free(tables[i]);
 }
 
@@ -290,7 +292,8 @@ sard_status *sd_late_place(sard_session *s, uint32_t buf) {
   if (bytes < 0) return SD_ERR(MODEL, "with this data a buffer would have %lld bytes", (long long)bytes);
   sd_block *b = &s->late.block[buf];
   const sard_tensor *target = s->late.target[buf];
-  if (!b->p && target && bytes && target->bytes == (uint64_t)bytes) *b = (sd_block){.p = target->data, .size = target->bytes, .lent = true};
+  if (!b->p && target && bytes && target->bytes == (uint64_t)bytes)
+    *b = (sd_block){.p = target->data, .size = target->bytes, .lent = true};
   if (b->lent && (uint64_t)bytes <= b->size) { // without the room behind it that other blocks have
     s->buf[buf] = b->p;
     return NULL;

@@ -15,7 +15,9 @@ static inline sd_memo sd_memo_make(uint64_t uses) {
   return (sd_memo){sd_calloc((size_t)1 << bits, sizeof(sd_memo_entry)), bits};
 }
 static inline void sd_memo_free(sd_memo *m) { sd_free(m->at); }
-static inline sd_memo_entry *sd_memo_place(const sd_memo *m, uint64_t key) { return &m->at[key * UINT64_C(0x9e3779b97f4a7c15) >> (64 - m->bits)]; }
+static inline sd_memo_entry *sd_memo_place(const sd_memo *m, uint64_t key) {
+  return &m->at[key * UINT64_C(0x9e3779b97f4a7c15) >> (64 - m->bits)];
+}
 
 // `key` is not 0. False: not known (any more).
 static inline bool sd_memo_get(const sd_memo *m, uint64_t key, uint64_t *value) {

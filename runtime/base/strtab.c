@@ -1,5 +1,5 @@
-// Interned strings: an array by number, an open-addressed index by content, texts in blocks that never move, each behind
-// its length.
+// Interned strings: an array by number, an open-addressed index by content, texts in blocks that never move,
+// each behind its length.
 #include "runtime/base/strtab.h"
 
 #include <string.h>
@@ -117,7 +117,9 @@ static bool look_up(const sd_strtab *t, const char *text, size_t n, uint64_t h, 
   return false;
 }
 
-bool sd_strtab_find(const sd_strtab *t, const char *text, size_t n, uint64_t *out) { return look_up(t, text, n, sd_hash_text(text, n), out); }
+bool sd_strtab_find(const sd_strtab *t, const char *text, size_t n, uint64_t *out) {
+  return look_up(t, text, n, sd_hash_text(text, n), out);
+}
 
 static bool grow(sd_strtab *t) {
   uint64_t cap = t->cap ? t->cap * 2 : FIRST_INDEX / 2, n = cap * 2;

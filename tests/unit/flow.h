@@ -64,7 +64,8 @@ static inline void flow_reuse(sard_model *m, sard_tensor **out, uint32_t n_out) 
   }
 }
 
-// Runs a session `times` times on the same inputs; the results are those of the last run, which gets the tensors of the one before.
+// Runs a session `times` times on the same inputs; the results are those of the last run, which gets the
+// tensors of the one before.
 static inline sard_status *flow_session(sard_context *ctx, sard_model *m, const flow_data *d, uint32_t n_out, int times, flow_result *r) {
   sard_session *s = NULL;
   sard_tensor *in[FLOW_MAX] = {0}, *out[FLOW_MAX] = {0};

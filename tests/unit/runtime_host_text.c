@@ -35,9 +35,18 @@ static void set_in(fixture *f, int i, sd_dtype t, int rank, const int64_t *dims,
   for (int d = 0; d < rank; d++) f->in[i].dims[d] = dims[d], f->in[i].count *= (uint64_t)dims[d];
 }
 
-static sard_status *call(fixture *f, const char *op, uint32_t n_in, int rank, sd_dtype t, const int64_t *param, uint32_t n_param, sd_pool *pool) {
+static sard_status *call(fixture *f, const char *op, uint32_t n_in, int rank, sd_dtype t,
+                         const int64_t *param, uint32_t n_param, sd_pool *pool) {
   f->out[0] = (sd_host_tensor){.dtype = t, .rank = rank};
-  f->call = (sd_host_call){.n_in = n_in, .n_out = 1, .n_param = n_param, .in = f->in, .out = f->out, .param = param, .make = make, .pool = pool, .strings = f->texts};
+  f->call = (sd_host_call){.n_in = n_in,
+                           .n_out = 1,
+                           .n_param = n_param,
+                           .in = f->in,
+                           .out = f->out,
+                           .param = param,
+                           .make = make,
+                           .pool = pool,
+                           .strings = f->texts};
   return sd_host_run(sd_host_find(op), &f->call);
 }
 
@@ -58,13 +67,18 @@ static void fill(sd_strtab *t, uint64_t *number, int n, uint32_t kinds) {
   }
 }
 
-static const char *text_of(const fixture *f, const uint64_t *number, uint64_t i) { return sd_strtab_text(f->texts, number[i]); }
+static const char *text_of(const fixture *f, const uint64_t *number, uint64_t i) {
+  return sd_strtab_text(f->texts, number[i]);
+}
 
 static void concat(void) {
   static uint64_t x[N], y[N];
   for (uint32_t kinds = 2; kinds <= 20000; kinds *= 100) {
     fixture f = {.texts = sd_strtab_new(NULL)};
-    const int64_t shapes[][2][3] = {{{1, 1, N}, {1, 1, 1}}, {{20, 15, 20}, {1, 15, 1}}, {{20, 1, 20}, {1, 15, 20}}, {{1, 1, 1}, {3, 0, 2}}};
+    const int64_t shapes[][2][3] = {{{1, 1, N}, {1, 1, 1}},
+                                    {{20, 15, 20}, {1, 15, 1}},
+                                    {{20, 1, 20}, {1, 15, 20}},
+                                    {{1, 1, 1}, {3, 0, 2}}};
     fill(f.texts, x, N, kinds), fill(f.texts, y, N, 3);
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
       const int64_t *a = shapes[s][0], *b = shapes[s][1];
@@ -76,7 +90,8 @@ static void concat(void) {
         for (int64_t m = 0; m < d[1]; m++)
           for (int64_t n = 0; n < d[2]; n++, i++) {
             char want[2 * ROOM];
-            int64_t at = (k % a[0] * a[1] + m % a[1]) * a[2] + n % a[2], to = (k % b[0] * b[1] + m % b[1]) * b[2] + n % b[2];
+            int64_t at = (k % a[0] * a[1] + m % a[1]) * a[2] + n % a[2],
+                    to = (k % b[0] * b[1] + m % b[1]) * b[2] + n % b[2];
             snprintf(want, sizeof want, "%s%s", text_of(&f, x, (uint64_t)at), text_of(&f, y, (uint64_t)to));
             bad += strcmp(want, text_of(&f, f.out[0].data, i)) != 0;
           }
@@ -91,7 +106,8 @@ static void in_case(const char *from, int64_t how, char *to) {
   for (; *from; from++, to++) {
     *to = *from;
     if (how && strchr("\x84\xa4", *from)) *to = how == 1 ? '\xa4' : '\x84'; // the second byte of an umlaut
-    else if (!((unsigned char)*from & 0x80)) *to = (char)(how == 1 ? tolower(*from) : how == 2 ? toupper(*from) : *from);
+    else if (!((unsigned char)*from & 0x80))
+      *to = (char)(how == 1 ? tolower(*from) : how == 2 ? toupper(*from) : *from);
   }
   *to = 0;
 }
@@ -115,7 +131,8 @@ static void normalize(uint32_t kinds, int64_t how, int64_t exact, bool with_empt
     char text[ROOM], word[ROOM], want[ROOM];
     bool drop = false;
     in_case(text_of(&f, x, i), exact ? 0 : 1, text);
-    for (int k = 0; k < words; k++) in_case(text_of(&f, stop, (uint64_t)k), exact ? 0 : 1, word), drop |= !strcmp(text, word);
+    for (int k = 0; k < words; k++)
+      in_case(text_of(&f, stop, (uint64_t)k), exact ? 0 : 1, word), drop |= !strcmp(text, word);
     if (drop) continue;
     in_case(text_of(&f, x, i), how, want);
     bad += kept >= f.out[0].count || strcmp(want, text_of(&f, f.out[0].data, kept)) != 0;
@@ -145,7 +162,8 @@ static int64_t count_one(const int64_t *x, int64_t len, const int64_t *gram, int
   return found;
 }
 
-static void ngrams_one(int64_t count, int64_t len, int64_t range, int64_t skips, int64_t shortest, bool binary, bool plain, sd_pool *pool) {
+static void ngrams_one(int64_t count, int64_t len, int64_t range, int64_t skips, int64_t shortest,
+                       bool binary, bool plain, sd_pool *pool) {
   enum { GRAMS = 30, ITEMS = GRAMS * 6 }; // of lengths 1, 2, 3
   static int64_t x[3000], pool_items[ITEMS], columns[3 * GRAMS];
   static float scale[3 * GRAMS];
@@ -156,15 +174,22 @@ static void ngrams_one(int64_t count, int64_t len, int64_t range, int64_t skips,
   for (int i = 0; i < ITEMS; i++) pool_items[i] = rnd((uint32_t)range);
   for (int i = 0; i < GRAMS; i++) pool_items[i] = i; // different ones: of equal n-grams the first counts
   for (int i = 0; i < 2 * GRAMS; i++) pool_items[GRAMS + i] = i % 2 ? i / 2 % 6 : i / 12;
-  for (int i = 0; i < 3 * GRAMS; i++) pool_items[3 * GRAMS + i] = i % 3 == 0 ? i / 48 : i % 3 == 1 ? i / 12 % 4 : i / 3 % 4;
+  for (int i = 0; i < 3 * GRAMS; i++)
+    pool_items[3 * GRAMS + i] = i % 3 == 0 ? i / 48 : i % 3 == 1 ? i / 12 % 4 : i / 3 % 4;
   for (int i = 0; i < 3 * GRAMS; i++) columns[i] = 3 * GRAMS - 1 - i, scale[i] = plain ? 1 : (float)rnd(9) - 4;
-  set_in(&f, 0, SD_I64, 2, dims, x), set_in(&f, 1, SD_I64, 1, &items, pool_items), set_in(&f, 2, SD_I64, 1, &three, counts);
+  set_in(&f, 0, SD_I64, 2, dims, x), set_in(&f, 1, SD_I64, 1, &items, pool_items),
+      set_in(&f, 2, SD_I64, 1, &three, counts);
   set_in(&f, 3, SD_I64, 1, &grams, columns), set_in(&f, 4, SD_F32, 1, &grams, scale);
   CHECK_OK(call(&f, "sard.NGrams", 5, 2, SD_F32, param, 4, pool));
   const float *y = f.out[0].data;
   for (int64_t r = 0; r < count; r++)
     for (int64_t g = 0; g < grams; g++) {
-      int64_t n = g < GRAMS ? 1 : g < 2 * GRAMS ? 2 : 3, at = n == 1 ? g : n == 2 ? GRAMS + (g - GRAMS) * 2 : 3 * GRAMS + (g - 2 * GRAMS) * 3;
+      int64_t n = g < GRAMS       ? 1
+                  : g < 2 * GRAMS ? 2
+                                  : 3,
+              at = n == 1   ? g
+                   : n == 2 ? GRAMS + (g - GRAMS) * 2
+                            : 3 * GRAMS + (g - 2 * GRAMS) * 3;
       int64_t found = n < shortest ? 0 : count_one(x + r * len, len, pool_items + at, n, skips);
       float want = (float)(binary && found ? 1 : found) * scale[columns[g]];
       bad += y[r * grams + columns[g]] != want;
@@ -177,7 +202,9 @@ static void ngrams(void) {
   for (int threads = 0; threads <= 3; threads++) { // 0: without a pool
     sd_pool *pool = threads ? sd_pool_new(threads) : NULL;
     if (pool) sd_pool_enter(pool);
-    for (int i = 0; i < 24; i++) ngrams_one(1 + i % 4, i < 12 ? 1 + i : 600, i % 2 ? 8 : 60, i % 3, 1 + i % 2, i % 4 == 1, i % 4 == 2, pool);
+    for (int i = 0; i < 24; i++)
+      ngrams_one(1 + i % 4, i < 12 ? 1 + i : 600, i % 2 ? 8 : 60, i % 3, 1 + i % 2, i % 4 == 1, i % 4 == 2,
+                 pool);
     if (pool) sd_pool_leave(pool);
     sd_pool_free(pool);
   }
@@ -225,7 +252,9 @@ static void table(void) {
         size_t at = k == 0 ? 0 : k == 1 ? length / 2 : length - 1;
         text[at] = (char)('a' + k);
         CHECK(sd_strtab_add(t, text, length, &found));
-        if (turn) bad += found != number[length][k] || strncmp(sd_strtab_get(t, found, &n), text, length) || n != length;
+        if (turn)
+          bad +=
+              found != number[length][k] || strncmp(sd_strtab_get(t, found, &n), text, length) || n != length;
         number[length][k] = found;
         text[at] = 'x';
       }

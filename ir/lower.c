@@ -217,6 +217,11 @@ static sd_buf *param(sd_tb *b, const sd_value *v) {
   return sd_kernel_buf(b->k, SD_BUF_IN, v->dtype, sd_value_count(holder(v)), (sd_value *)v);
 }
 
+sd_buf *sd_tb_in(sd_tb *b, const sd_node *n, uint32_t operand, sd_dtype t) {
+  sd_value *v = n->in[operand];
+  return sd_kernel_buf(b->k, SD_BUF_IN, t, sd_value_count(holder(v)), v);
+}
+
 static bool inlined_here(const sd_tb *b, const sd_value *v) {
   return b->inlined && v->graph == b->inlined && v->def && v->def->graph == b->inlined;
 }

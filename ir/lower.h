@@ -50,6 +50,8 @@ void sd_tb_unravel(sd_tb *b, const sd_value *v, sd_expr *offset, sd_expr **out_i
 // For SD_NESTS rows: buffer of an output or operand (operands inside a group are materialized before), a local buffer,
 // nests over the dims of a value.
 sd_buf *sd_tb_out(sd_tb *b, const sd_node *n, uint32_t out);
+// A buffer of operand `operand`, read as elements of type t with as many bits.
+sd_buf *sd_tb_in(sd_tb *b, const sd_node *n, uint32_t operand, sd_dtype t);
 // Stores element idx of an output, under `guard` (NULL: always). Where n is a member of a group and not its root, what
 // follows it in the group is computed from `value` and the element of the root is stored instead: epilogues of NESTS rows.
 void sd_tb_store(sd_tb *b, sd_nest *nest, const sd_node *n, uint32_t out, sd_expr *const *idx, sd_expr *value, sd_expr *guard);

@@ -1,7 +1,8 @@
-// Bodies of the conversions Cast, CastLike, BitCast, with the rules for eight-bit and smaller floats.
+// Bodies of the conversions Cast, CastLike, BitCast, sard.Bits, with the rules for eight-bit and smaller floats.
 #include <math.h>
 
 #include "ir/ops.h"
+#include "ir/ops/sizes.h"
 #include "ir/ops/xbuild.h"
 
 // Narrow floats: largest value, and the value from which on rounding leaves the format.
@@ -95,6 +96,31 @@ sd_expr *sd_pull_cast(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *
   return from != to ? sd_x_round_to(b, to, x) : x;
 }
 
+// ---- BitCast ----
+static bool has_bits(sd_dtype t) { return sd_dtype_of_tensors(t) && t != SD_STRING && !sd_dtype_repacked(t); }
+
+sard_status *sd_shape_bits(sd_node *n) {
+  SD_TRY(sd_sh_rank(n, 0, 0, SD_MAX_RANK));
+  sd_dtype from = n->in[0]->dtype;
+  int64_t type = sd_node_int(n, "to", 0);
+  if (!sd_dtype_of_tensors(type)) return SD_SH_ERR(n, MODEL, "attribute 'to' is %lld, which is no element type", (long long)type);
+  sd_dtype to = (sd_dtype)type;
+  if (!has_bits(from) || !has_bits(to) || sd_dtype_bits(from) != sd_dtype_bits(to))
+    return SD_SH_ERR(n, MODEL, "bits of %s cannot be read as %s", sd_dtype_name(from), sd_dtype_name(to));
+  return sd_sh_set(n, 0, to, n->in[0]->rank, n->in[0]->dims);
+}
+
+static bool computed(sd_dtype t) { return sd_compute_type(t) == sd_dtype_part(t); }
+
+// Types that registers do not hold as they are stored: from memory to memory.
+sard_status *sd_shape_bitcast(sd_node *n) {
+  SD_TRY(sd_shape_bits(n));
+  sd_dtype to = n->out[0] ? n->out[0]->dtype : SD_DT_NONE;
+  if (computed(n->in[0]->dtype) && computed(to)) return NULL;
+  XG_SCOPE xg g = {.at = n};
+  return sd_xg_become(&g, sd_xg_fmt(&g, "sard.Bits to=%d", (int)to), n->in, 1);
+}
+
 // The parts of a C64, as the bits of a U64 and back: the real part is in the low ones.
 static sd_expr *bits_of_parts(sd_tb *b, const sd_node *n, sd_expr *const *idx) {
   sd_expr *half[2], *part = b->part;
@@ -118,4 +144,25 @@ sd_expr *sd_pull_bitcast(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *cons
   sd_expr *x = joins ? bits_of_parts(b, n, idx) : sd_tb_load(b, n, 0, idx);
   if (splits && x) x = part_of_bits(b, x);
   return x ? sd_x_bits(b->k, sd_dtype_part(to), x) : NULL;
+}
+
+// ---- sard.Bits ----
+static sd_dtype raw_type(int bits) { return bits == 2 ? SD_U2 : bits == 4 ? SD_U4 : bits == 8 ? SD_U8 : SD_U16; }
+
+sard_status *sd_nests_bits(sd_tb *b, const sd_node *n) {
+  const sd_value *x = n->in[0], *y = n->out[0];
+  sd_dtype raw = raw_type(sd_dtype_bits(x->dtype));
+  if (sd_dtype_bits(x->dtype) > 16) return SD_SH_ERR(n, UNSUPPORTED, "bits of %s", sd_dtype_name(x->dtype));
+  sd_buf *from = sd_tb_in(b, n, 0, raw), *to = sd_tb_out(b, n, 0);
+  sd_nest *nest = sd_kernel_nest(b->k, NULL);
+  sd_expr *at[SD_MAX_RANK];
+  to->dtype = raw;
+  for (int d = 0; d < x->rank; d++) {
+    bool one = sd_dim_is(b->dims, x->dims[d], 1);
+    sd_axis *a = one ? NULL : sd_kernel_axis(b->k, "i", x->dims[d]);
+    if (a) sd_nest_axis(nest, a);
+    at[d] = a ? x_axis(b, a) : x_int(b, 0);
+  }
+  sd_nest_store(b->k, nest, to, sd_tb_offset(b, y, at), sd_x_load(b->k, from, sd_tb_offset(b, x, at), NULL), NULL);
+  return NULL;
 }

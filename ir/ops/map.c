@@ -279,18 +279,6 @@ sard_status *sd_shape_cast_like(sd_node *n) {
   return cast_to(n, n->in[1]->dtype);
 }
 
-static bool has_bits(sd_dtype t) { return sd_compute_type(t) == t || sd_dtype_kind_of(t) == SD_DK_C; }
-
-sard_status *sd_shape_bitcast(sd_node *n) {
-  SD_TRY(sd_sh_rank(n, 0, 0, SD_MAX_RANK));
-  sd_dtype from = n->in[0]->dtype, to = (sd_dtype)sd_node_int(n, "to", 0);
-  if (!sd_dtype_bits(to) || sd_dtype_bits(from) != sd_dtype_bits(to))
-    return SD_SH_ERR(n, MODEL, "bits of %s cannot be read as %s", sd_dtype_name(from), sd_dtype_name(to));
-  if (!has_bits(from) || !has_bits(to))
-    return SD_SH_ERR(n, UNSUPPORTED, "bits of %s read as %s", sd_dtype_name(from), sd_dtype_name(to));
-  return unary(n, to, NULL);
-}
-
 sard_status *sd_shape_where(sd_node *n) {
   sd_dim dims[SD_MAX_RANK], c[SD_SH_ELEMS], x[SD_SH_ELEMS], y[SD_SH_ELEMS], z[SD_SH_ELEMS];
   uint32_t lc, lx, ly, len = 1;

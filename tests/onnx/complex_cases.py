@@ -26,7 +26,6 @@ CASES = []
 
 class Runner(packed_cases.Runner):
     flags = (["-O0", "--threads", "1"], ["-O3", "--threads", "1", "--check"], ["-O3", "--threads", "2"])
-    opset, ir_version = 26, 13
     exact = True
 
     def same(self, got, want):

@@ -40,9 +40,19 @@ def codes(dtype, shape):
     return random.integers(0, top, n, dtype=np.uint8).view(dtype).reshape(shape)
 
 
+def bits(a, dtype):
+    """The same bits; numpy holds packed elements in a byte each, signed ones with their sign."""
+    raw = a.copy().view(np.uint8)
+    if "int" in dtype.name and dtype.name[0] == "i":
+        n = 8 - int(dtype.name[3:])
+        return (raw << n).view(np.int8) >> n if n == 0 else ((raw << n).view(np.int8) >> n).astype(dtype)
+    width = {"uint4": 15, "float4_e2m1fn": 15, "uint2": 3}.get(dtype.name, 255)
+    return (raw & width).view(dtype)
+
+
 class Runner:
     flags = (["-O0", "--threads", "1"], ["-O3", "--threads", "2"])
-    opset, ir_version = 24, 11
+    opset, ir_version = 26, 13
 
     def __init__(self, sard):
         self.sard, self.passed, self.failed = sard, 0, 0
@@ -109,6 +119,12 @@ def moves(r, name, dtype, shape):
     r.run(f"{name} views", [node("Flatten", ["x"], ["f"], axis=0), node("Unsqueeze", ["x", "a"], ["u"]),
                             node("Squeeze", ["u", "a"], ["w"]), node("Reshape", ["x", "s"], ["v"]), node("Size", ["x"], ["n"])],
           {"x": x}, {"f": x.reshape(1, -1), "w": x, "v": x.reshape(x.size), "n": np.array(x.size)}, {"a": ints(1), "s": ints(x.size)})
+    if "float6" not in dtype.name:
+        others = {"8": "UINT8 FLOAT8E5M2", "4": "UINT4 INT4 FLOAT4E2M1", "2": "INT2 UINT2"}[dtype.name.lstrip("uintfloa")[0]].split()
+        others = {t: np.dtype(helper.tensor_dtype_to_np_dtype(getattr(TensorProto, t))) for t in others}
+        r.run(f"{name} BitCast", [node("BitCast", ["x"], [t], to=getattr(TensorProto, t)) for t in others] +
+              [node("Transpose", ["x"], ["t"]), node("BitCast", ["t"], ["u"], to=getattr(TensorProto, list(others)[0])), node("Concat", ["u", "u"], ["w"], axis=0)],
+              {"x": x}, {**{t: bits(x, d) for t, d in others.items()}, "w": np.concatenate([bits(x.T, list(others.values())[0])] * 2, 0)})
     if x.size:
         r.run(f"{name} Cast", [node("Cast", ["x"], ["y"], to=TensorProto.FLOAT), node("CastLike", ["y", "x"], ["w"])],
               {"x": x}, {"y": wide(x), "w": x})

@@ -2,6 +2,47 @@
 // attended.
 #include "ir/ops/ms_cache.h"
 
+#include "ir/ops.h"
+#include "ir/ops/xbuild.h"
+
+// ---- sard.CacheWrite ----
+enum { PAST, FRESH, AT, ROWS };
+
+sard_status *sd_shape_cache_write(sd_node *n) {
+  sd_dim rows[1], dims[4];
+  uint32_t count;
+  for (uint32_t i = PAST; i <= FRESH; i++) SD_TRY(sd_sh_rank(n, i, 4, 4));
+  SD_TRY(sd_sh_rank(n, AT, 1, 1));
+  SD_TRY(sd_sh_elems(n, ROWS, rows, 1, &count));
+  if (count != 1) return SD_SH_ERR(n, MODEL, "rows has %u elements", count);
+  const sd_value *x = n->in[PAST];
+  for (int d = 0; d < 4; d++)
+    if (d != 2) SD_TRY(sd_sh_same(n, x->dims[d], n->in[FRESH]->dims[d], "past and fresh rows", NULL));
+  SD_TRY(sd_sh_same(n, n->in[AT]->dims[0], x->dims[0], "positions and the batch", NULL));
+  memcpy(dims, x->dims, sizeof dims);
+  dims[2] = rows[0];
+  return sd_sh_set(n, 0, x->dtype, 4, dims);
+}
+
+// Element `at` of an operand where `cond` holds, else another value.
+static sd_expr *guarded(sd_tb *b, const sd_node *n, uint32_t operand, sd_expr *cond, sd_expr *const *at,
+                        sd_expr *other) {
+  sd_expr *saved = NULL;
+  if (!cond) return NULL;
+  sd_tb_guard_begin(b, cond, &saved);
+  sd_expr *x = sd_tb_load(b, n, operand, at);
+  if (!other) other = x ? sd_x_i(b->k, x->dtype, 0) : NULL;
+  return sd_tb_guard_end(b, saved, cond, x, other);
+}
+
+sd_expr *sd_pull_cache_write(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *idx) {
+  (void)out;
+  sd_expr *row = x_sub(b, idx[2], sd_tb_load(b, n, AT, idx)), *at[4] = {idx[0], idx[1], row, idx[3]};
+  sd_expr *old = guarded(b, n, PAST, x_bin(b, SD_X_LT, idx[2], x_dim(b, n->in[PAST]->dims[2])), idx, NULL);
+  sd_expr *fresh = x_bin(b, SD_X_LT, row, x_dim(b, n->in[FRESH]->dims[2]));
+  return guarded(b, n, FRESH, x_and(b, fresh, x_bin(b, SD_X_LE, x_int(b, 0), row)), at, old);
+}
+
 // ---- quantization: stored = round(x / scale), in the range of its bits; 4 bits are stored as 8 more, two a
 // byte ---- Scales that broadcast to [B,kv_heads,rows,D]; NULL where the cache is plain.
 static sd_value *scales(xg *g, const sd_ms_cache *c) {
@@ -49,14 +90,16 @@ static sd_value *decoded(xg *g, sd_value *v, sd_value *scale) {
 }
 
 // ---- rows ----
-// The cache with room for `rows` rows.
-static sd_value *with_room(xg *g, sd_value *past, sd_value *like, sd_dim rows) {
+// The cache of `rows` rows with the fresh ones.
+static sd_value *written(xg *g, const sd_ms_cache *c, sd_value *past, sd_value *fresh, sd_dim rows) {
   sd_dim zero = ms_dim(g, 0);
-  if (!past) {
-    if (!like || like->dims[2] == rows) return like;
-    return sd_xg_expand(g, sd_xg_num(g, like->dtype, 0),
-                        (sd_dim[]){like->dims[0], like->dims[1], rows, like->dims[3]}, 4);
-  }
+  if (!past && fresh && fresh->dims[2] == rows) return fresh;
+  if (!past && fresh)
+    past = sd_xg_expand(g, sd_xg_num(g, fresh->dtype, 0),
+                        (sd_dim[]){fresh->dims[0], fresh->dims[1], rows, fresh->dims[3]}, 4);
+  if (!past || g->st) return NULL;
+  if (fresh && past->dims[2] == rows) return XG(g, "TensorScatter axis=2", past, fresh, c->row);
+  if (fresh) return XG(g, "sard.CacheWrite", past, fresh, c->row, sd_xg_dims(g, &rows, 1));
   if (past->dims[2] == rows) return past;
   sd_dim pads[8] = {zero, zero, zero, zero, zero, zero, sd_dim_sub(sd_sh_tab(g->at), rows, past->dims[2]),
                     zero};
@@ -80,8 +123,7 @@ sard_status *sd_ms_cache_write(xg *g, sd_ms_cache *c) {
   fresh = encoded(g, fresh, scale, past ? past->dtype : SD_F32);
   if (g->st) return sd_xg_take(g);
   if (c->first && fresh) rows = sd_dim_add(sd_sh_tab(g->at), rows, fresh->dims[2]);
-  sd_value *all = with_room(g, past, fresh, rows);
-  if (fresh && all != fresh) all = XG(g, "TensorScatter axis=2", all, fresh, c->row);
+  sd_value *all = written(g, c, past, fresh, rows);
   c->attend = decoded(g, all, scale);
   c->present = kept(g, c, all);
   return sd_xg_take(g);

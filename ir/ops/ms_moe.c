@@ -63,13 +63,15 @@ static sd_value *gates(xg *g, sd_value *logits, sd_value *weights, bool normaliz
   return p;
 }
 
-// Two experts, each weighted by a softmax over the logits that are near the largest one left (within 2 % of its size, or
-// of their own where that is larger).
+// Two experts, each weighted by a softmax over the logits that are near the largest one left: within 2 % of its size,
+// or of their own where that is larger.
 static sd_value *sparse_gates(xg *g, sd_value *logits) {
   const sd_node *n = g->at;
   int64_t experts = 0, one = 1;
   if (sd_node_int(n, "k", 1) != 2 || !sd_dim_is_const(sd_sh_tab(n), n->in[2]->dims[0], &experts))
-    return sd_xg_fail(g, SD_SH_ERR(n, MODEL, "use_sparse_mixer with k = %lld", (long long)sd_node_int(n, "k", 1))), NULL;
+    return sd_xg_fail(g, SD_SH_ERR(n, MODEL, "use_sparse_mixer with k = %lld",
+                                   (long long)sd_node_int(n, "k", 1))),
+           NULL;
   sd_value *numbers = XG(g, "Range", sd_xg_num(g, SD_I64, 0), sd_xg_ints(g, &experts, -1), sd_xg_ints(g, &one, -1));
   sd_value *left = logits, *gate = NULL, *low = sd_xg_num(g, logits->dtype, -INFINITY), *axis = sd_xg_ints(g, &one, 1);
   for (int i = 0; i < 2 && !g->st; i++) {

@@ -1,5 +1,5 @@
-// Matrix products with constant weights below a byte that are dequantized in blocks become one operator, sard.MatMulBits,
-// which widens them inside of the product and reads a block's scale once.
+// Matrix products with constant weights below a byte that are dequantized in blocks become one operator,
+// sard.MatMulBits, which widens them inside of the product and reads a block's scale once.
 //
 //   MatMul(x, DequantizeLinear(w [K,N], scales [K/block,N], zeros, axis=0))
 //   MatMul(x, Transpose(DequantizeLinear(w [N,K], scales [N,K/block], zeros, axis=1)))
@@ -24,7 +24,9 @@ static sd_node *dequantized(const sd_node *n, bool *rows) {
 static bool fits(const sd_node *n, const sd_node *d, bool rows) {
   const sd_value *w = d->in[0], *s = d->in[1], *z = d->n_in > 2 ? d->in[2] : NULL;
   int64_t block = sd_node_int(d, "block_size", 0), axis = sd_node_int(d, "axis", 1);
-  if (!w->data || !s->data || (z && !z->data) || w->rank != 2 || s->rank != 2 || (z && z->rank != 2) || block < 2) return false;
+  if (!w->data || !s->data || (z && !z->data) || w->rank != 2 || s->rank != 2 || (z && z->rank != 2) ||
+      block < 2)
+    return false;
   if (sd_dtype_bits(w->dtype) >= 8 || sd_dtype_is_float(w->dtype) || w->data->count < LEAST) return false;
   if ((axis < 0 ? axis + 2 : axis) != rows || w->data->dims[rows] % block) return false;
   return n->in[0]->rank >= 1 && n->in[0]->dtype == d->out[0]->dtype && sd_dtype_is_float(n->in[0]->dtype);
@@ -50,7 +52,10 @@ static sard_status *replace(sd_node *n, const sd_node *d, bool rows) {
   return NULL;
 }
 
-typedef struct packed { const sd_pass_options *o; sd_pass_report *r; } packed;
+typedef struct packed {
+  const sd_pass_options *o;
+  sd_pass_report *r;
+} packed;
 
 static sard_status *visit(sd_graph *g, void *user) {
   const packed *x = user;

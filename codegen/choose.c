@@ -5,6 +5,7 @@
 #include "codegen/choose.h"
 
 #include "codegen/access.h"
+#include "codegen/groups.h"
 #include "codegen/stash.h"
 #include "runtime/base/alloc.h"
 
@@ -575,6 +576,7 @@ static sard_status *schedule_items(sd_kernel *k, sd_items *items, const sd_isa *
       SD_TRY(schedule_items(k, items->at[i].body, isa, false, a, packs));
       continue;
     }
+    SD_TRY(sd_split_groups(k, items->at[i].nest, a));
     choice c = {.k = k, .n = items->at[i].nest, .isa = isa, .a = a, .packs = packs, .grid = grid, .lanes = isa->vector_bytes / 4, .split = SD_MAX_AXES};
     SD_TRY(schedule_nest(&c));
   }

@@ -227,11 +227,13 @@ sard_status *sd_sh_fed(const sd_node *n, sd_dim from, sd_dim to) {
 }
 
 // ---- broadcasting ----
-// Is b the dim a, cut at something above 1 (a table of positions sliced to the length of the text)? Then neither is 1 alone.
+// Is b the dim a, cut at something above 1 (a table of positions sliced to the length of the text), or not below 0, which no
+// size is? Then neither is 1 alone.
 static bool cut(const sd_dimtab *t, sd_dim a, sd_dim b) {
   const sd_dimnode *x = sd_dim_get(t, b);
-  if (x->op != SD_DIM_MIN || x->n != 2 || (x->args[0] != a && x->args[1] != a)) return false;
-  return sd_dim_get(t, x->args[x->args[0] == a])->min > 1;
+  if (x->n != 2 || (x->args[0] != a && x->args[1] != a)) return false;
+  const sd_dimnode *other = sd_dim_get(t, x->args[x->args[0] == a]);
+  return (x->op == SD_DIM_MIN && other->min > 1) || (x->op == SD_DIM_MAX && other->max <= 0);
 }
 
 sard_status *sd_sh_bcast_dim(const sd_node *n, sd_dim a, sd_dim b, sd_dim *out) {

@@ -1,0 +1,47 @@
+// Grouped convolutions in channels-last order read the operand at channel // size of a group: with an axis for groups and one
+// for the channels of a group, every access is affine.
+#include "codegen/groups.h"
+
+#include "codegen/access.h"
+
+#define MIN_GROUP 4 // fewer lanes of a vector are not worth it
+
+typedef struct finder {
+  const sd_axis *axis;
+  int64_t by; // the only divisor, 0 = none yet, -1 = several
+} finder;
+
+static sd_expr *look(sd_kernel *k, sd_expr *e, void *user) {
+  finder *f = user;
+  int64_t by;
+  (void)k;
+  if (e->op != SD_X_FLOORDIV || !sd_x_uses_axis(e, f->axis)) return e;
+  bool plain = e->a[0]->op == SD_X_AXIS && sd_x_const_value(e->a[1], NULL, &by) && (!f->by || f->by == by);
+  f->by = plain ? by : -1;
+  return e;
+}
+
+// The axis along which the first store is contiguous, where operands of a reduction are read at a quotient of it.
+static int grouped_axis(sd_kernel *k, const sd_nest *n, sd_arena *a, int64_t *by) {
+  sd_accesses loads = {0};
+  sd_reductions sums = {0};
+  int64_t extent;
+  for (int i = (int)n->n_axes - 1; i >= 0; i--) {
+    if (sd_access_stride(k, n->stores.at[0].offset, n->axes[i]) != SD_STRIDE_ONE) continue;
+    if (n->axes[i]->limit || !sd_dim_is_const(k->dims, n->axes[i]->extent, &extent)) return -1;
+    finder f = {n->axes[i], 0};
+    sd_access_collect(k, n, a, &loads, &sums);
+    for (uint32_t l = 0; l < loads.len; l++)
+      if (loads.at[l].reduce) sd_x_rewrite(k, loads.at[l].load->a[0], look, &f);
+    *by = f.by;
+    return f.by >= MIN_GROUP && extent % f.by == 0 && extent > f.by ? i : -1;
+  }
+  return -1;
+}
+
+sard_status *sd_split_groups(sd_kernel *k, sd_nest *n, sd_arena *a) {
+  int64_t by;
+  if (n->sequential || !n->stores.len || n->n_axes >= SD_MAX_AXES) return NULL;
+  int axis = grouped_axis(k, n, a, &by);
+  return axis < 0 ? NULL : sd_nest_split(k, n, (uint32_t)axis, by);
+}

@@ -41,14 +41,17 @@ uint64_t sd_artifact_const(sd_artifact *x, const void *data, uint64_t bytes) {
   return at;
 }
 
-uint64_t sd_artifact_code(sd_artifact *x, const void *object, uint64_t bytes) {
-  uint64_t at = sd_align_up(x->code.len, ALIGN);
-  sd_vec_reserve(x->arena, &x->code, at - x->code.len + bytes);
-  memset(x->code.at + x->code.len, 0, at - x->code.len);
-  memcpy(x->code.at + at, object, bytes);
-  x->code.len = (uint32_t)(at + bytes);
+static uint64_t append(sd_artifact *x, sd_art_text *to, const void *data, uint64_t bytes) {
+  uint64_t at = sd_align_up(to->len, ALIGN);
+  sd_vec_reserve(x->arena, to, at - to->len + bytes);
+  memset(to->at + to->len, 0, at - to->len);
+  memcpy(to->at + at, data, bytes);
+  to->len = (uint32_t)(at + bytes);
   return at;
 }
+
+uint64_t sd_artifact_code(sd_artifact *x, const void *object, uint64_t bytes) { return append(x, &x->code, object, bytes); }
+uint64_t sd_artifact_image(sd_artifact *x, const void *data, uint64_t bytes) { return append(x, &x->images, data, bytes); }
 
 typedef struct layout { sard_art_section s; const void *data; } layout;
 
@@ -57,7 +60,7 @@ static void section(layout *l, uint32_t *n, uint32_t kind, const void *data, uin
 }
 
 void sd_artifact_write(sd_artifact *x, const sd_isa *isa, sd_piece **out, size_t *out_n) {
-  layout l[16];
+  layout l[20];
   uint32_t n = 0;
   section(l, &n, SARD_ART_TEXT, x->text.at, x->text.len, x->text.len);
   section(l, &n, SARD_ART_DIMS, x->slots.dims.at, x->slots.dims.len, x->slots.dims.len * sizeof(sard_art_dim));
@@ -70,6 +73,11 @@ void sd_artifact_write(sd_artifact *x, const sd_isa *isa, sd_piece **out, size_t
   section(l, &n, SARD_ART_CHECKS, x->checks.at, x->checks.len, x->checks.len * sizeof(sard_art_check));
   section(l, &n, SARD_ART_STRINGS, x->strings.at, x->strings.len, x->strings.len * sizeof(uint32_t));
   section(l, &n, SARD_ART_CODE, x->code.at, x->code.len, x->code.len);
+  if (x->cuda.len) {
+    section(l, &n, SARD_ART_CUDA, x->cuda.at, x->cuda.len, x->cuda.len * sizeof(sard_art_cuda));
+    section(l, &n, SARD_ART_CUDA_IMAGES, x->cuda_images.at, x->cuda_images.len, x->cuda_images.len * sizeof(sard_art_cuda_image));
+    section(l, &n, SARD_ART_CUDA_CODE, x->images.at, x->images.len, x->images.len);
+  }
   if (x->ir) section(l, &n, SARD_ART_IR, x->ir, 0, strlen(x->ir) + 1);
   if (x->meta) section(l, &n, SARD_ART_META, x->meta, 0, strlen(x->meta) + 1);
   section(l, &n, SARD_ART_CONST, NULL, x->consts.len, x->const_bytes);

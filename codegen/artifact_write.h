@@ -9,6 +9,8 @@ typedef SD_VEC(sard_art_io) sd_art_ios;
 typedef SD_VEC(sard_art_buf) sd_art_bufs;
 typedef SD_VEC(sard_art_kernel) sd_art_kernels;
 typedef SD_VEC(sard_art_step) sd_art_steps;
+typedef SD_VEC(sard_art_cuda) sd_art_cudas;
+typedef SD_VEC(sard_art_cuda_image) sd_art_cuda_images;
 typedef SD_VEC(uint32_t) sd_art_lists;
 typedef SD_VEC(sard_art_check) sd_art_checks;
 typedef SD_VEC(char) sd_art_text;
@@ -29,7 +31,9 @@ typedef struct sd_artifact {
   sd_art_lists strings;
   sd_art_consts consts; // in order of their offsets
   uint64_t const_bytes; // size of the CONST section
-  sd_art_text code;
+  sd_art_text code, images; // images: for CUDA devices
+  sd_art_cudas cuda;
+  sd_art_cuda_images cuda_images;
   const char *ir, *meta; // optional texts
 } sd_artifact;
 
@@ -38,6 +42,7 @@ uint32_t sd_artifact_text(sd_artifact *x, const char *s);                      /
 uint32_t sd_artifact_list(sd_artifact *x, const uint32_t *v, uint32_t n);      // offset in LISTS
 uint64_t sd_artifact_const(sd_artifact *x, const void *data, uint64_t bytes);  // offset in CONST; data is not copied
 uint64_t sd_artifact_code(sd_artifact *x, const void *object, uint64_t bytes); // offset in CODE
+uint64_t sd_artifact_image(sd_artifact *x, const void *data, uint64_t bytes);   // offset in CUDA_CODE
 // Pieces: everything but the weights in one, then the weights with their padding. meta_bytes: size of the first piece
 // without code.
 void sd_artifact_write(sd_artifact *x, const sd_isa *isa, sd_piece **out, size_t *out_n);

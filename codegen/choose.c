@@ -58,7 +58,7 @@ static bool pack_plan(choice *c, const sd_access *l, uint32_t jpos, int64_t fact
   sd_dim d;
   sd_expr *rest = l->load->a[0];
   memset(p, 0, sizeof *p);
-  if (!l->load->buf->invariant || !l->reduce || l->load->a[1] || !l->load->buf->value || !l->load->buf->value->data) return false;
+  if (!c->packs || !l->load->buf->invariant || !l->reduce || l->load->a[1] || !l->load->buf->value || !l->load->buf->value->data) return false;
   if (!sd_x_coef(k, offset, j, &d) || !sd_dim_is_const(k->dims, d, &jc) || jc == 0) return false;
   if (!sd_dim_is_const(k->dims, j->extent, &jext)) return false;
   // axes the operand also depends on (groups, parts of the grid), then the split axis, then the reduction, then lanes

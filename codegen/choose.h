@@ -16,5 +16,5 @@ typedef struct sd_pack {
 } sd_pack;
 typedef SD_VEC(sd_pack) sd_packs;
 
-// Chooses schedules for all nests of `k` for that ISA; appends the packings it relies on.
+// Chooses schedules for all nests of `k` for that ISA; appends the packings it relies on (packs NULL: none are allowed).
 sard_status *sd_choose(sd_kernel *k, const sd_isa *isa, int opt, sd_arena *a, sd_packs *packs);

@@ -19,7 +19,7 @@ typedef struct choice {
   sd_kernel *k;
   const sd_nest *n;
   sd_arena *a;
-  bool whole;
+  bool whole, alone; // points are spread over all blocks; the kernel has no other nest
   int threads; // of a block where the points are not spread over all blocks
   sd_accesses loads;
   sd_reductions reductions;
@@ -117,7 +117,7 @@ static bool choose_tiles(choice *c) {
     if (r) return false;
     r = c->reductions.at[i].expr;
   }
-  if (!c->whole || !r || !is_product(c, r) || reduces_own(c)) return false;
+  if (!c->alone || !r || !is_product(c, r) || reduces_own(c)) return false;
   for (uint32_t i = 0; i < c->n->n_axes; i++)
     if (c->n->axes[i]->limit) return false;
   sd_cuda_nest *o = c->out;
@@ -212,16 +212,41 @@ static void choose_items(sd_kernel *k, const sd_items *items, sd_arena *a, sd_cu
       continue;
     }
     sd_cuda_nest o;
-    choice c = {.k = k, .n = items->at[i].nest, .a = a, .whole = p->whole, .threads = p->threads, .out = &o};
+    choice c = {.k = k, .n = items->at[i].nest, .a = a, .whole = p->whole, .alone = p->whole && k->items.len == 1, .threads = p->threads, .out = &o};
     choose_nest(&c);
     sd_vec_push(a, &p->nests, o);
   }
 }
 
+// ---- kernels ----
+
+// Are all items nests whose points may be computed in any order, also among the nests?
+static bool independent(sd_kernel *k, sd_arena *a) {
+  const sd_nest **writer = SD_NEW_ARRAY(a, const sd_nest *, k->bufs.len + 1);
+  for (uint32_t i = 0; i < k->items.len; i++) {
+    const sd_nest *n = k->items.at[i].nest;
+    if (!n || n->sequential) return false;
+    for (uint32_t s = 0; s < n->stores.len; s++) {
+      const sd_buf *b = n->stores.at[s].buf;
+      if (b->kind == SD_BUF_LOCAL || (writer[b->id] && writer[b->id] != n)) return false;
+      writer[b->id] = n;
+    }
+  }
+  for (uint32_t i = 0; i < k->items.len; i++) {
+    sd_accesses loads = {0};
+    sd_reductions reductions = {0};
+    sd_access_collect(k, k->items.at[i].nest, a, &loads, &reductions);
+    for (uint32_t l = 0; l < loads.len; l++) {
+      const sd_nest *w = writer[loads.at[l].load->buf->id];
+      if (w && w != k->items.at[i].nest) return false;
+    }
+  }
+  return k->items.len > 0;
+}
+
 sard_status *sd_choose_cuda(sd_kernel *k, sd_arena *a, sd_cuda_plan *out) {
   *out = (sd_cuda_plan){.threads = 256};
-  out->whole =
-      k->grid.len == 0 && k->items.len == 1 && k->items.at[0].nest && !k->items.at[0].nest->sequential;
+  out->whole = k->grid.len == 0 && independent(k, a);
   choose_items(k, &k->items, a, out);
   for (uint32_t i = 0; i < out->nests.len; i++)
     if (out->nests.at[i].form == SD_CUDA_TILES) out->threads = 256;

@@ -31,7 +31,7 @@ typedef struct sd_cuda_nest {
 
 typedef struct sd_cuda_plan {
   int threads; // of a block, a multiple of SD_CUDA_WARP
-  // The kernel is one nest whose points are spread over all blocks; else a block computes a point of the
+  // All points of the nests may be computed in any order: they are spread over all blocks. Else a block computes a point of the
   // explicit grid, the items one after the other.
   bool whole;
   SD_VEC(sd_cuda_nest) nests; // in the order of the items, inside of loops too

@@ -170,7 +170,8 @@ sard_status *sd_gen_kernel(sd_gen *g, sd_node *n, sd_arena *scratch) {
   if (g->o->kernel_fn) SD_TRY(kernel_text(k, scratch, &lowered));
   if (g->o->opt > 0) sd_kernel_simplify(k);
   sd_step s = {.kind = SARD_AS_DISPATCH, .node = n, .flops = sd_codegen_flops(k, scratch), .bytes = kernel_bytes(k)};
-  SD_TRY_MSG(sd_choose(k, g->o->isa, g->o->opt, scratch, &packs), "while scheduling node '%s' (%s)", n->name, n->op->name);
+  // of constants that GPUs read too there is no packed form
+  SD_TRY_MSG(sd_choose(k, g->o->isa, g->o->opt, scratch, g->device ? NULL : &packs), "while scheduling node '%s' (%s)", n->name, n->op->name);
   s.bufs = SD_NEW_ARRAY(g->a, sd_binding, k->bufs.len + 1);
   for (uint32_t i = 0; i < k->bufs.len; i++) {
     if (k->bufs.at[i]->kind == SD_BUF_LOCAL) continue;
@@ -181,6 +182,7 @@ sard_status *sd_gen_kernel(sd_gen *g, sd_node *n, sd_arena *scratch) {
   }
   SD_TRY(kernel_text(k, g->a, &text));
   s.unit = unit_of(g, text);
+  if (g->device) SD_TRY(sd_gen_cuda_kernel(g, n, scratch, &s));
   sd_vec_push(g->a, &g->steps, s);
   if (!g->o->kernel_fn || g->units.len == n_units) return NULL;
   return show_kernel(g, n, &g->units.at[s.unit], lowered, scratch);
@@ -211,21 +213,34 @@ static sard_status *add_texts(sd_gen *g) {
   return NULL;
 }
 
+static const char *device_text(sd_arena *a, const sd_cuda_device *d) {
+  int major, minor;
+  sd_str s = {0};
+  sd_nvrtc_version(d->nvrtc, &major, &minor);
+  for (int i = 0; i < d->n_archs; i++) sd_strf(&s, "%ssm_%d", i ? ", " : "", d->archs[i]);
+  sd_strf(&s, " by NVRTC %d.%d", major, minor);
+  return sd_arena_keep(a, sd_str_take(&s));
+}
+
 sard_status *sd_codegen(sd_arena *a, sd_module *m, const sd_codegen_options *o, sd_piece **out_pieces, size_t *out_n,
                         sd_codegen_stats *stats) {
-  sd_gen g = {.a = a, .m = m, .o = o};
-  int64_t t0 = sd_now_ns(), t1, t2;
+  sd_cuda_device *device;
+  sd_codegen_stats s = {0};
+  SD_TRY(sd_cuda_device_open(a, o->device, &device));
+  sd_gen g = {.a = a, .m = m, .o = o, .device = device};
+  int64_t t0 = sd_now_ns(), t1, t2, t3;
   SD_TRY(lower_all(&g));
   t1 = sd_now_ns();
   SD_TRY(sd_units_compile(a, m->dims, g.units.at, g.units.len, o->isa, o->opt, o->threads));
   t2 = sd_now_ns();
-  SD_TRY(sd_gen_plan(&g));
+  SD_TRY(sd_gen_plan(&g, &s));
+  t3 = sd_now_ns();
   SD_TRY(add_texts(&g));
   sd_artifact_write(g.x, o->isa, out_pieces, out_n);
-  if (stats) {
-    *stats = (sd_codegen_stats){.kernels = g.steps.len, .unique_kernels = g.units.len, .steps = g.x->steps.len, .code_bytes = g.x->code.len,
-                                .const_bytes = g.x->const_bytes, .meta_bytes = (*out_pieces)[0].size - g.x->code.len};
-    stats->lower_s = (double)(t1 - t0) * 1e-9, stats->emit_s = (double)(t2 - t1) * 1e-9, stats->write_s = (double)(sd_now_ns() - t2) * 1e-9;
-  }
+  s.kernels = g.steps.len, s.unique_kernels = g.units.len, s.steps = g.x->steps.len, s.code_bytes = g.x->code.len;
+  s.const_bytes = g.x->const_bytes, s.meta_bytes = (*out_pieces)[0].size - g.x->code.len - g.x->images.len;
+  s.lower_s = (double)(t1 - t0) * 1e-9, s.emit_s = (double)(t2 - t1) * 1e-9, s.write_s = (double)(sd_now_ns() - t3) * 1e-9 + (double)(t3 - t2) * 1e-9 - s.cuda_s;
+  if (device) s.cuda = device_text(a, device);
+  if (stats) *stats = s;
   return NULL;
 }

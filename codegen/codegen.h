@@ -51,6 +51,7 @@ typedef struct sd_codegen_options {
   int opt;              // 0..3
   int threads;          // compiler threads
   bool keep_ir;         // final graph text into the artifact
+  const char *device;   // NULL or "cpu"; "cuda", "cuda:sm_80,sm_90": code for GPUs too (codegen/cuda/device.h)
   // NULL, or called for each different kernel with its text as lowered (stage "lower") and as scheduled ("kernels"), or,
   // with show_cuda, as CUDA C ("cuda").
   sard_status *(*kernel_fn)(void *user, const char *stage, const char *text);
@@ -60,7 +61,10 @@ typedef struct sd_codegen_options {
 typedef struct sd_codegen_stats {
   uint32_t kernels, unique_kernels, steps;
   uint64_t code_bytes, const_bytes, meta_bytes;
-  double lower_s, emit_s, write_s;
+  double lower_s, emit_s, write_s, cuda_s;
+  uint32_t cuda_kernels; // different ones
+  uint64_t cuda_bytes;   // of their code for all architectures
+  const char *cuda;      // compiler and architectures as text; NULL: processors only
 } sd_codegen_stats;
 // The artifact's bytes as pieces (large weights stay where they are); valid while `a` and the module live.
 #include "runtime/base/file.h"

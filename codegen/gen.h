@@ -2,6 +2,8 @@
 #pragma once
 #include "codegen/artifact_write.h"
 #include "codegen/compile_units.h"
+#include "codegen/cuda/cuda.h"
+#include "codegen/cuda/device.h"
 #include "codegen/pack.h"
 
 // What a step's buffer is bound to.
@@ -20,6 +22,7 @@ typedef struct sd_step {
   uint32_t n_held;
   uint32_t body, other;  // steps that follow
   sd_dim flops, bytes;   // SD_DIM_NONE: not known
+  const sd_cuda_source *cuda; // DISPATCH for CUDA devices; NULL: none is wanted
   bool live;
 } sd_step;
 typedef SD_VEC(sd_step) sd_steps;
@@ -38,6 +41,7 @@ typedef struct sd_gen {
   sd_artifact *x;
   uint32_t *value_buf; // BUFS index + 1 by value id (of the storage root)
   sd_packed_list packed;
+  const sd_cuda_device *device; // NULL: processors only
 } sd_gen;
 
 static inline sd_value *sd_gen_root(sd_value *v) {
@@ -52,6 +56,10 @@ sard_status *sd_gen_kernel(sd_gen *g, sd_node *n, sd_arena *scratch); // one dis
 sard_status *sd_gen_graph(sd_gen *g, sd_graph *graph, sd_arena *scratch, int depth);
 // Removes steps whose results nobody reads, and kernels that no step runs.
 void sd_gen_sweep(sd_gen *g);
+// ---- codegen/gen_cuda.c ----
+sard_status *sd_gen_cuda_kernel(sd_gen *g, const sd_node *n, sd_arena *scratch, sd_step *s); // sets s->cuda
+// Compiles the kernels of the steps and adds their tables to g->x, whose steps are those of g.
+sard_status *sd_gen_cuda_plan(sd_gen *g, const sd_cuda_device *d, sd_codegen_stats *stats);
 // ---- codegen/plan_write.c ----
 // Tables of the artifact from steps and compiled units, into g->x.
-sard_status *sd_gen_plan(sd_gen *g);
+sard_status *sd_gen_plan(sd_gen *g, sd_codegen_stats *stats);

@@ -276,7 +276,7 @@ static void add_strings(sd_gen *g) {
     sd_vec_push(g->a, &g->x->strings, sd_artifact_text(g->x, sd_strtab_text(g->m->strings, i)));
 }
 
-sard_status *sd_gen_plan(sd_gen *g) {
+sard_status *sd_gen_plan(sd_gen *g, sd_codegen_stats *stats) {
   sd_artifact *x = g->x = sd_artifact_new(g->a, g->m->dims);
   uint32_t *kernel = SD_NEW_ARRAY(g->a, uint32_t, g->units.len + 1);
   bool *copy = SD_NEW_ARRAY(g->a, bool, g->m->main->outputs.len + 1);
@@ -296,6 +296,7 @@ sard_status *sd_gen_plan(sd_gen *g) {
   for (uint32_t s = 0; s < g->steps.len; s++) SD_TRY(add_step(g, &g->steps.at[s], kernel));
   extend_lifetimes(g);
   SD_TRY(add_copies(g, copy));
+  if (g->device) SD_TRY(sd_gen_cuda_plan(g, g->device, stats));
   add_checks(g);
   add_strings(g);
   return add_symbols(g);

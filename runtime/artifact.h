@@ -39,6 +39,10 @@ typedef enum sard_art_kind {
   SARD_ART_META,       // optional: model metadata as JSON
   SARD_ART_CHECKS,     // sard_art_check[]: sizes that must agree once the symbols have values
   SARD_ART_STRINGS,    // uint32_t[]: text offsets; string i of the model's constants (0 is the empty one)
+  SARD_ART_CUDA,       // optional: sard_art_cuda[]: how steps run on CUDA devices
+  SARD_ART_CUDA_IMAGES, // sard_art_cuda_image[]
+  SARD_ART_CUDA_CODE,  // cubins and PTX
+  SARD_ART_KINDS,      // one more than the last
 } sard_art_kind;
 
 typedef struct sard_art_section { uint32_t kind, count; uint64_t offset, size; } sard_art_section;
@@ -108,6 +112,18 @@ typedef struct sard_art_step {
   uint32_t defs, n_def;   // LISTS offset, count: symbols that it gives values to
 } sard_art_step;
 
+// A DISPATCH step on CUDA devices: a launch of `blocks` blocks of `threads` threads with the buffers of the step. The only
+// parameter is a struct of 64-bit words: the buffers, the values of the dims, scratch memory (`scratch` bytes for each block),
+// and the address of the 32-bit error flag. Any number of blocks gives the same results.
+typedef struct sard_art_cuda {
+  uint32_t step, symbol;  // index into STEPS; text offset of the function, which is in every image
+  uint32_t dims, n_dim;   // LISTS offset, count: dim slots
+  uint32_t blocks, scratch, threads, pad; // blocks, scratch: dim slots
+} sard_art_cuda;
+typedef enum sard_art_cuda_kind { SARD_ACI_CUBIN = 1, SARD_ACI_PTX } sard_art_cuda_kind; // PTX ends with a NUL
+// All functions for one architecture: a cubin for sm_<arch>, PTX for that one and later ones.
+typedef struct sard_art_cuda_image { uint32_t kind, arch; uint64_t offset, size; } sard_art_cuda_image; // into CUDA_CODE
+
 // ---- kernel ABI ----
 // A kernel runs tiles [begin, end) of its grid and returns 0. Different tiles may run on different threads at once.
 typedef struct sard_dispatch {
@@ -121,4 +137,5 @@ typedef int32_t (*sard_kernel_fn)(const sard_dispatch *d, uint32_t begin, uint32
 
 _Static_assert(sizeof(sard_dispatch) <= 64, "fits a cache line");
 _Static_assert(sizeof(sard_art_dim) == 24 && sizeof(sard_art_step) == 64 && sizeof(sard_art_buf) == 24, "layout");
+_Static_assert(sizeof(sard_art_cuda) == 32 && sizeof(sard_art_cuda_image) == 24, "layout");
 #endif

@@ -54,13 +54,16 @@ static size_t element_size(uint32_t kind) {
   case SARD_ART_LISTS: return sizeof(uint32_t);
   case SARD_ART_CHECKS: return sizeof(sard_art_check);
   case SARD_ART_STRINGS: return sizeof(uint32_t);
+  case SARD_ART_CUDA: return sizeof(sard_art_cuda);
+  case SARD_ART_CUDA_IMAGES: return sizeof(sard_art_cuda_image);
   default: return 0;
   }
 }
 
 static const char *section_name(uint32_t kind) {
   static const char *const names[] = {"?",     "TEXT",  "DIMS", "SYMS", "IO", "BUFS", "KERNELS",
-                                      "STEPS", "LISTS", "CODE", "CONST", "IR", "META", "CHECKS", "STRINGS"};
+                                      "STEPS", "LISTS", "CODE", "CONST", "IR", "META", "CHECKS", "STRINGS",
+                                      "CUDA",  "CUDA_IMAGES", "CUDA_CODE"};
   return kind < sizeof names / sizeof *names ? names[kind] : "?";
 }
 
@@ -103,6 +106,9 @@ static void place_section(const uint8_t *head, const sard_art_section *s, sd_art
   case SARD_ART_META: out->meta = p, out->meta_size = s->size; break;
   case SARD_ART_CHECKS: out->checks = p, out->n_checks = s->count; break;
   case SARD_ART_STRINGS: out->strings = p, out->n_strings = s->count; break;
+  case SARD_ART_CUDA: out->cuda = p, out->n_cuda = s->count; break;
+  case SARD_ART_CUDA_IMAGES: out->cuda_images = p, out->n_cuda_images = s->count; break;
+  case SARD_ART_CUDA_CODE: out->cuda_code = p, out->cuda_code_size = s->size; break;
   default: break;
   }
 }
@@ -111,10 +117,10 @@ sard_status *sd_artifact_open(const void *head, uint64_t head_size, uint64_t who
   const sard_art_header *h = head;
   SD_TRY(check_header(h, head_size, whole_size));
   *out = (sd_art){.header = h, .table = (const sard_art_section *)(h + 1)};
-  bool seen[SARD_ART_STRINGS + 1] = {false};
+  bool seen[SARD_ART_KINDS] = {false};
   for (uint32_t i = 0; i < h->n_sections; i++) {
     const sard_art_section *s = &out->table[i];
-    bool unknown = s->kind == 0 || s->kind > SARD_ART_STRINGS, ignored = false;
+    bool unknown = s->kind == 0 || s->kind >= SARD_ART_KINDS, ignored = false;
     SD_TRY(check_section(s, head_size, whole_size, unknown ? &ignored : &seen[s->kind]));
     if (!unknown) place_section(head, s, out);
   }

@@ -86,10 +86,12 @@ static void print_items(sd_print *P, const sd_items *items) {
 }
 
 static void print_body(sd_print *P) {
-  if (P->plan->whole) {
-    sd_print_whole(P, &P->plan->nests.at[0]);
-    return;
+  for (uint32_t i = 0; P->plan->whole && i < P->plan->nests.len; i++) {
+    if (P->plan->nests.len > 1) sd_print_block(P);
+    sd_print_whole(P, &P->plan->nests.at[i]);
+    if (P->plan->nests.len > 1) sd_print_close(P);
   }
+  if (P->plan->whole) return;
   const sd_axis *const *grid = (const sd_axis *const *)P->k->grid.at;
   bool small;
   const char *tiles = sd_print_count(P, grid, P->k->grid.len, &small), *t = sd_print_index_type(small);
@@ -105,18 +107,20 @@ static bool uses_exchange(const sd_cuda_plan *p) {
   return false;
 }
 
+// That the points of a nest fill.
+static sd_dim nest_blocks(sd_print *P, const sd_cuda_nest *n) {
+  sd_dimtab *t = P->k->dims;
+  int threads = P->plan->threads;
+  if (n->form == SD_CUDA_TILES) return sd_print_tile_count(P, n);
+  if (n->form == SD_CUDA_ROWS) return sd_dim_ceildiv(t, sd_print_product(P, n->axes, n->n_rows), sd_dim_const(t, threads / n->group));
+  return sd_dim_ceildiv(t, sd_print_product(P, n->axes, n->nest->n_axes), sd_dim_const(t, threads));
+}
+
 static sd_dim count_blocks(sd_print *P, const locals *l) {
   sd_dimtab *t = P->k->dims;
-  const sd_cuda_nest *n = P->plan->nests.len ? &P->plan->nests.at[0] : NULL;
-  int threads = P->plan->threads;
-  sd_dim most = sd_dim_const(t, sd_dim_is(t, l->scratch, 0) ? MOST_BLOCKS : MOST_SCRATCH_BLOCKS), b;
+  sd_dim most = sd_dim_const(t, sd_dim_is(t, l->scratch, 0) ? MOST_BLOCKS : MOST_SCRATCH_BLOCKS), b = sd_dim_const(t, 0);
   if (!P->plan->whole) b = sd_print_product(P, (const sd_axis *const *)P->k->grid.at, P->k->grid.len);
-  else if (n->form == SD_CUDA_TILES)
-    b = sd_print_tile_count(P, n);
-  else if (n->form == SD_CUDA_ROWS)
-    b = sd_dim_ceildiv(t, sd_print_product(P, n->axes, n->n_rows), sd_dim_const(t, threads / n->group));
-  else
-    b = sd_dim_ceildiv(t, sd_print_product(P, n->axes, n->nest->n_axes), sd_dim_const(t, threads));
+  for (uint32_t i = 0; P->plan->whole && i < P->plan->nests.len; i++) b = sd_dim_max(t, b, nest_blocks(P, &P->plan->nests.at[i]));
   return sd_dim_min(t, b, most);
 }
 
@@ -126,7 +130,7 @@ static const char *head(sd_print *P, const char *symbol, uint32_t n_bufs) {
              *d = P->dims.len ? sd_print_text(P, "i64 d[%u]; ", P->dims.len) : "";
   return sd_print_text(P,
                        "struct %s_args { %s%svoid *scratch; unsigned *error; };\n"
-                       "extern \"C\" __global__ void __launch_bounds__(%d) %s(const %s_args A) {\n",
+                       "extern \"C\" __global__ void __launch_bounds__(%d, 1) %s(const %s_args A) {\n",
                        symbol, b, d, P->plan->threads, symbol, symbol);
 }
 

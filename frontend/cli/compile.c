@@ -32,6 +32,7 @@ static sard_status *read_flags(compiling *k) {
   SD_TRY(sd_args_int(c, "bisect", 0, INT64_MAX, &k->o.bisect));
   k->o.keep_ir = sd_args_given(c, "keep-ir");
   k->o.verify |= sd_args_given(c, "verify");
+  k->o.device = sd_args_get(c, "device");
   k->o.dump = sd_args_get(c, "dump");
   k->o.stop_after = sd_args_get(c, "stop-after");
   k->o.from = sd_args_get(c, "from-pass");
@@ -155,6 +156,8 @@ static void show_table(compiling *k) {
   if (!emits_text(k)) {
     sd_cli_say(c, "target       %s, -O%d, %u steps, %u kernels (%u different)\n", r->isa, k->o.opt, r->code.steps,
                r->code.kernels, r->code.unique_kernels);
+    if (r->code.cuda)
+      sd_cli_say(c, "cuda         %s: %u different kernels, %s, %.3f s\n", r->code.cuda, r->code.cuda_kernels, sd_cli_bytes(r->code.cuda_bytes, a), r->code.cuda_s);
     if (k->sized)
       sd_cli_say(c, "peak memory  %s of activations, %s of scratch per thread%s\n", sd_cli_bytes(k->arena, a),
                  sd_cli_bytes(k->scratch, b), k->symbolic ? ", for symbolic dims of size 1" : "");

@@ -304,7 +304,7 @@ static sard_status *generate_fn(sd_module *m, const void *arg) {
   const sd_isa *isa;
   SD_TRY(sd_driver_target(p->o->target, &isa));
   c->report.isa = isa->name;
-  sd_codegen_options co = {.isa = isa, .opt = p->o->opt, .threads = p->o->threads ? p->o->threads : sd_cpu_count(), .keep_ir = p->o->keep_ir};
+  sd_codegen_options co = {.isa = isa, .opt = p->o->opt, .threads = p->o->threads ? p->o->threads : sd_cpu_count(), .keep_ir = p->o->keep_ir, .device = p->o->device};
   if (dumps_kernels(p->o)) co.kernel_fn = take_kernel, co.kernel_user = (void *)arg, co.show_cuda = dumps_cuda(p->o);
   SD_TRY(sd_codegen(c->arena, m, &co, &c->pieces, &c->n_pieces, &c->report.code));
   return dumps_kernels(p->o) && p->kernels->p ? dump_text(p->o, p->o->dump, p->kernels) : NULL;
@@ -371,7 +371,12 @@ char *sd_driver_report_json(const sd_driver_report *r) {
     sd_strf(&s, "%s{\"name\":", i ? "," : ""), sd_str_json(&s, r->phases.at[i].name);
     sd_strf(&s, ",\"seconds\":%.6f,\"rewrites\":%u}", r->phases.at[i].seconds, r->phases.at[i].rewrites);
   }
-  sd_str_put(&s, "],\"fusions\":{");
+  sd_str_put(&s, "]");
+  if (r->code.cuda) {
+    sd_str_put(&s, ",\"cuda\":{\"code\":"), sd_str_json(&s, r->code.cuda);
+    sd_strf(&s, ",\"kernels\":%u,\"bytes\":%llu,\"seconds\":%.6f}", r->code.cuda_kernels, (unsigned long long)r->code.cuda_bytes, r->code.cuda_s);
+  }
+  sd_str_put(&s, ",\"fusions\":{");
   for (uint32_t i = 0; i < r->fusions.len; i++) {
     if (i) sd_str_put(&s, ",");
     sd_str_json(&s, r->fusions.at[i].key), sd_strf(&s, ":%s", r->fusions.at[i].value);

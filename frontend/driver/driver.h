@@ -17,6 +17,7 @@ typedef struct sd_driver_progress {
 typedef struct sd_driver_options {
   int opt;                    // 0..3
   const char *target;         // instruction set, NULL = best of this machine
+  const char *device;         // as in sd_codegen_options; NULL: processors only
   int threads;                // of the compiler, 0 = all
   bool keep_ir;
   bool verify;                // verify the module after every pass

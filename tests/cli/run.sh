@@ -246,6 +246,21 @@ json coverage-missing-json "$T/j" "not d['runs'] and {n['name']: n['runs'] for n
 code coverage-unread 0 "$sard" inspect "$T/unknown.onnx" --coverage --json "$T/j"; says coverage-unread-why out "missing: .*Rxlu"
 json coverage-unread-json "$T/j" "not d['judged'] and not d['runs'] and all((n['runs'] == 'missing') == (n['op'] == 'Rxlu') for n in d['coverage']) and all('Rxlu' in n['reason'] for n in d['coverage'] if n['op'] == 'Rxlu')"
 
+# ---- code for GPUs ----
+code device-none 5 env SARD_NVRTC=/nowhere/libnvrtc.so "$sard" compile "$digits/model.onnx" -o "$T/gpu.sard" --device cuda
+says device-none-tried err '/nowhere/libnvrtc.so: not there'; says device-none-hint err 'SARD_NVRTC'
+code device-unknown 2 "$sard" compile "$digits/model.onnx" -o "$T/gpu.sard" --device gpu; says device-unknown-known err 'cuda:sm_NN'
+code device-arch 2 "$sard" compile "$digits/model.onnx" -o "$T/gpu.sard" --device cuda:90
+code device-cpu 0 "$sard" compile "$digits/model.onnx" -o "$T/gpu.sard" --device cpu -q
+if "$sard" compile "$digits/model.onnx" -o "$T/gpu.sard" --device cuda:sm_90,sm_80 --json "$T/j" >"$T/out" 2>"$T/err"; then # NVRTC is here
+  says device-table out '^cuda +sm_80, sm_90 by NVRTC'; json device-json "$T/j" "d['report']['cuda']['kernels'] > 0 and d['report']['cuda']['bytes'] > 1000"
+  code device-artifact 0 "$sard" run "$T/gpu.sard" --inputs "$in" --expect "$in"
+  code device-artifact-rt 0 "$rt" run "$T/gpu.sard" --inputs "$in" --expect "$in"
+  code device-old-arch 4 "$sard" compile "$digits/model.onnx" -o "$T/gpu.sard" --device cuda:sm_20; says device-old-arch-known err 'sm_80'
+else
+  says device-not-here err 'NVRTC'
+fi
+
 # ---- compare, doctor ----
 code compare-levels 0 "$sard" compare "$resnet/model.onnx" --inputs "$resnet/test_data_set_0"; says compare-levels-passed out '^PASSED$'
 code compare-exporters 0 "$sard" compare "$resnet/model.onnx" "$models/resnet50_op20_tiny/model.onnx"

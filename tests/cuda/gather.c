@@ -231,3 +231,33 @@ void gather_case(gathered *g, sard_context *ctx, const char *folder, const char 
   if (r.m) sd_module_free(r.m);
   for (int i = 0; i < in.n; i++) free(in.names[i]);
 }
+
+// ---- models ----
+static sard_status *gather_graph(gathered *g, sd_module *m, const sd_graph *graph, const char *path, int depth) {
+  for (const sd_node *n = graph->first; n; n = n->next) {
+    sd_runs how = sd_codegen_runs(n);
+    for (uint32_t i = 0; how == SD_RUNS_STEPS && i < n->n_body && depth < SD_MAX_DEPTH; i++) SD_TRY(gather_graph(g, m, n->bodies[i], path, depth + 1));
+    if (how != SD_RUNS_KERNEL) continue;
+    sd_arena *a = sd_arena_new();
+    sd_cuda_source s;
+    char label[400];
+    snprintf(label, sizeof label, "%.200s %s '%.80s'", path, n->op->name, n->name);
+    sard_status *st = sd_cuda_node_source(a, m, n, "sd_kernel", NULL, &s);
+    if (!st) kernel_of(g, &s, label);
+    sd_arena_free(a);
+    SD_TRY(st);
+  }
+  return NULL;
+}
+
+void gather_model(gathered *g, const char *path) {
+  sd_module *m = NULL;
+  sd_pass_options o = {.opt = 3, .channels_last = true, .bisect = -1};
+  sard_source src = {.size = sizeof src, .path = path};
+  sard_status *st = sd_import_onnx(&src, &m);
+  if (!st) st = sd_passes_run(m, &o, NULL, NULL, NULL, NULL);
+  if (!st) st = gather_graph(g, m, m->main, path, 0);
+  if (st) g->failed++, printf("FAIL %s: %s\n", path, sard_status_text(st, SARD_TEXT_MESSAGE));
+  sard_status_free(st);
+  if (m) sd_module_free(m);
+}

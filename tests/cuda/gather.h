@@ -38,3 +38,5 @@ typedef struct gathered {
 
 // Adds the launches of one case in that form (the model's file), optimized as for compiling or not at all.
 void gather_case(gathered *g, sard_context *ctx, const char *folder, const char *file, int opt);
+// Adds the kernels of a model, optimized as for compiling, without launches.
+void gather_model(gathered *g, const char *path);

@@ -10,7 +10,7 @@
 #define __global__
 #define __device__
 #define __forceinline__ inline
-#define __launch_bounds__(n)
+#define __launch_bounds__(...)
 #define __syncthreads() model_barrier(__LINE__)
 
 template <class T> static inline T host_load(const T *p, long long i) {

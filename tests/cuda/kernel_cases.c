@@ -2,11 +2,12 @@
 // (tests/cuda/host.h), runs each launch in several orders of threads and blocks, and compares with the
 // interpreter.
 //
-// usage: kernel_cases [-j JOBS] [-w FOLDER] [-x COMPILER] [-f FILE[:OPT]]... [-e FOLDER] DIR [PREFIX...]
+// usage: kernel_cases [-j JOBS] [-w FOLDER] [-x COMPILER] [-f FILE[:OPT]]... [-e FOLDER] [-n] [-a ARCH] [-m MODEL]... DIR [PREFIX...]
 //        kernel_cases [-w FOLDER] [-x COMPILER] -t      does the model find the faults of
 //        tests/cuda/faults.cu?
 // -f: model files of the cases, and the level of the passes (default model.onnx:3 and model.onnx:0). -e:
-// writes the texts of the kernels to FOLDER and ends. The last line is "N passed, M failed", of launches.
+// writes the texts of the kernels to FOLDER and ends. -n: compiles them with NVRTC (-a: for one architecture)
+// and ends. -m: also the kernels of a model, for -e and -n. The last line is "N passed, M failed", of launches.
 #include <dirent.h>
 #include <dlfcn.h>
 #include <math.h>
@@ -21,6 +22,7 @@
 #include "runtime/base/dtype.h"
 #include "tests/cuda/gather.h"
 #include "tests/cuda/model.h"
+#include "tests/cuda/nvrtc_all.h"
 
 enum { PER_FILE = 50, MAX_FORMS = 16, SLACK = 64, MOST_BLOCKS = 3, MAX_BUFS = 80 };
 
@@ -326,8 +328,9 @@ static void add_form(settings *s, const char *text) {
 int main(int argc, char **argv) {
   settings s = {.work = "/tmp", .compiler = "g++", .jobs = 2};
   gathered g = {0};
-  bool faults = false;
-  for (int c; (c = getopt(argc, argv, "j:w:x:f:e:t")) != -1;) {
+  bool faults = false, nvrtc = false;
+  int arch = 0;
+  for (int c; (c = getopt(argc, argv, "j:w:x:f:e:tnm:a:")) != -1;) {
     if (c == 'j') s.jobs = atoi(optarg);
     else if (c == 'w')
       s.work = optarg;
@@ -339,6 +342,12 @@ int main(int argc, char **argv) {
       s.texts = optarg;
     else if (c == 't')
       faults = true;
+    else if (c == 'n')
+      nvrtc = true;
+    else if (c == 'a')
+      arch = atoi(optarg);
+    else if (c == 'm')
+      gather_model(&g, optarg);
     else
       return 2;
   }
@@ -353,6 +362,7 @@ int main(int argc, char **argv) {
   double t0 = now();
   if (gather_all(&s, &g)) return 2;
   if (s.texts) return write_texts(&s, &g);
+  if (nvrtc) return compile_with_nvrtc(&g, s.jobs, arch);
   double t1 = now();
   int bad = compile_all(&s, &g);
   if (bad || !load_all(&s, &g))

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # CUDA without a GPU: the kernels of ONNX's backend cases, printed as CUDA C, compiled as C++ and run in a model of CUDA's
 # execution (model.c), in several orders of threads and blocks, beside the interpreter. The model itself has to find faults.
+# Then the same kernels, and those of the corpus, by NVRTC for several architectures.
 #   tests/cuda/run.sh [PREFIX...]   cases whose names begin so; all of nodes when none is named
 cd "$(dirname "$0")/../.." || exit 1
 . tests/deps.sh
@@ -28,5 +29,25 @@ if [ $# -eq 0 ]; then # element types that ONNX's cases have little of
   counted build/tests/test_kernel_cases -w $work -j "$(nproc)" $work/types test_
   grep ' kernels, ' $work/log.txt
 fi
+
+# NVRTC: of a toolkit, else of the Python package
+nvrtc() {
+  local found venv=build/nvrtc-venv
+  [ -z "${SARD_NVRTC:-}" ] || return 0
+  for found in /usr/local/cuda/lib64/libnvrtc.so.1[23]; do [ -e "$found" ] && return 0; done
+  if [ ! -d $venv ]; then
+    { python3 -m venv $venv || { sard_install python3-venv && python3 -m venv $venv; }; } >build/nvrtc-venv.log 2>&1 || return 1
+    $venv/bin/pip install -q nvidia-cuda-nvrtc >>build/nvrtc-venv.log 2>&1 || return 1
+  fi
+  found=$(find $venv -name 'libnvrtc.so.1[23]' | tail -1)
+  [ -n "$found" ] && export SARD_NVRTC=$PWD/$found
+}
+nvrtc || echo "no NVRTC here, and its Python package cannot be installed: nothing is compiled for GPUs"
+corpus=${SARD_CORPUS:-../shared/corpus}
+[ -d "$corpus" ] || corpus=models/corpus
+models=()
+for m in "$corpus"/*/model.onnx; do [ -e "$m" ] && models+=(-m "$m"); done
+counted build/tests/test_kernel_cases -n -f model.onnx:3 -j "$(nproc)" "${models[@]}" $cases "${@:-test_}"
+grep -E '^NVRTC|^no NVRTC' $work/log.txt
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

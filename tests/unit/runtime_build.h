@@ -93,6 +93,9 @@ typedef struct parts {
   sard_art_buf bufs[6];
   sard_art_kernel kernels[2];
   sard_art_step steps[3];
+  sard_art_cuda cuda[1];
+  sard_art_cuda_image images[2];
+  uint8_t image_bytes[96];
   uint32_t lists[32];
   uint32_t n_dims, n_syms, n_io, n_in, n_bufs, n_kernels, n_steps, n_lists;
   char text[256];
@@ -154,6 +157,9 @@ static inline parts make_parts(const uint8_t *second, size_t n_second) {
   m.steps[1] =
       (sard_art_step){.kind = SARD_AS_DISPATCH, .kernel = 1, .bufs = 6, .n_buf = 2, .dims = 10, .n_dim = 1, .tiles = 5, .scratch = 6, .name = part_text(&m, "second"), .op = m.steps[0].op, .flops = none, .bytes = none};
   m.steps[2] = (sard_art_step){.kind = SARD_AS_COPY, .kernel = 0, .bufs = 8, .n_buf = 2, .dims = 0, .n_dim = 0, .tiles = 0, .scratch = 0, .name = part_text(&m, "third"), .op = m.steps[0].op, .flops = none, .bytes = none};
+  m.cuda[0] = (sard_art_cuda){.step = 0, .symbol = m.kernels[0].symbol, .dims = 10, .n_dim = 1, .blocks = 5, .scratch = 6, .threads = 256};
+  m.images[0] = (sard_art_cuda_image){SARD_ACI_CUBIN, 80, 0, 32};
+  m.images[1] = (sard_art_cuda_image){SARD_ACI_PTX, 80, 64, 32};
   return m;
 }
 
@@ -169,6 +175,9 @@ static inline uint8_t *write_parts(const parts *m, uint64_t *out_size) {
       {SARD_ART_STEPS, m->n_steps, m->steps, m->n_steps * sizeof *m->steps},
       {SARD_ART_LISTS, m->n_lists, m->lists, m->n_lists * sizeof *m->lists},
       {SARD_ART_CODE, 0, m->code.p, m->code.n},
+      {SARD_ART_CUDA, 1, m->cuda, sizeof m->cuda},
+      {SARD_ART_CUDA_IMAGES, 2, m->images, sizeof m->images},
+      {SARD_ART_CUDA_CODE, 0, m->image_bytes, sizeof m->image_bytes},
       {99, 0, "unknown kinds are skipped", 20},
       {SARD_ART_CONST, 0, m->weights, sizeof m->weights},
   };

@@ -85,6 +85,19 @@ static void wrong_values(void) {
   WRONG(m.steps[0].op = 9999, MODEL, "name of step 0");
   WRONG(m.steps[2].n_buf = 1, MODEL, "copy step 2 has 1 buffers");
   WRONG(m.lists[9] = 0, MODEL, "copies to read-only buffer 0");
+  WRONG(m.cuda[0].step = 3, MODEL, "CUDA launch 0 belongs to step 3, which runs no kernel");
+  WRONG(m.cuda[0].step = 2, MODEL, "CUDA launch 0 belongs to step 2, which runs no kernel");
+  WRONG(m.cuda[0].symbol = 9999, MODEL, "name of CUDA launch 0");
+  WRONG(m.cuda[0].dims = 99, MODEL, "a list of CUDA launch 0");
+  WRONG(m.cuda[0].blocks = 9, MODEL, "CUDA launch 0 uses size 9 of 9");
+  WRONG(m.cuda[0].scratch = 9, MODEL, "CUDA launch 0 uses size 9 of 9");
+  WRONG(m.cuda[0].threads = 0, MODEL, "blocks of 0 threads");
+  WRONG(m.cuda[0].threads = 2048, MODEL, "blocks of 2048 threads");
+  WRONG(m.images[0].kind = 3, MODEL, "CUDA image 0 is of unknown kind 3");
+  WRONG(m.images[0].offset = 70, MODEL, "CUDA image 0 lies outside");
+  WRONG(m.images[0].size = UINT64_MAX, MODEL, "CUDA image 0 lies outside");
+  WRONG(m.images[1].size = 0, MODEL, "CUDA image 1 lies outside");
+  WRONG(m.image_bytes[95] = 'x', MODEL, "CUDA image 1 is a text without end");
   WRONG(m.text[m.n_text - 1] = 'x', MODEL, "text section has no end");
   WRONG(m.n_text = 0, MODEL, "no text section");
   WRONG(strcpy(m.isa, "avx9000"), DEVICE, "instruction set 'avx9000'");
@@ -105,7 +118,7 @@ static void wrong_files(void) {
   WITH(h->version = SARD_ART_VERSION + 1, h->version = SARD_ART_VERSION, "format version 4, this runtime reads version 3");
   WITH(p[0] = 'X', p[0] = 'S', "not a Sard artifact");
   WITH(h->file_size++, h->file_size--, "should have");
-  WITH(h->n_sections = 1u << 31, h->n_sections = 11, "sections");
+  WITH(h->n_sections = 1u << 31, h->n_sections = 14, "sections");
   WITH(s[1].offset = UINT64_MAX - 10, s[1].offset = 0, "section DIMS lies outside");
   p = (sd_free_aligned(p), write_parts(&m, &size));
   h = (sard_art_header *)p, s = (sard_art_section *)(h + 1);
@@ -146,8 +159,8 @@ static void random_damage(void) {
     }
     sard_art_header *h = (sard_art_header *)q;
     const sard_art_section *s = (const sard_art_section *)(h + 1);
-    uint64_t at = s[10].offset, n = s[10].size;
-    if (s[10].kind == SARD_ART_CONST && at <= size && n <= size - at && at >= sizeof *h)
+    uint64_t at = s[13].offset, n = s[13].size;
+    if (s[13].kind == SARD_ART_CONST && at <= size && n <= size - at && at >= sizeof *h)
       h->hash = sd_artifact_hash(q, size, at, n);
     sd_art a;
     sard_status *st = sd_artifact_open(q, size, size, &a);

@@ -1,0 +1,61 @@
+// The steps of a plan on CUDA devices: kernels in CUDA C, their code for each architecture, the artifact's tables of them.
+#include "codegen/gen.h"
+
+#include "runtime/base/hash.h"
+#include "runtime/base/thread.h"
+
+sard_status *sd_gen_cuda_kernel(sd_gen *g, const sd_node *n, sd_arena *scratch, sd_step *s) {
+  sd_cuda_source *c = SD_NEW(g->a, sd_cuda_source);
+  SD_TRY(sd_cuda_node_source(scratch, g->m, n, SD_CUDA_SYMBOL, NULL, c));
+  c->text = sd_arena_strndup(g->a, c->text, strlen(c->text));
+  c->dims = sd_arena_dup(g->a, c->dims, (c->n_dims + 1) * sizeof *c->dims);
+  s->cuda = c;
+  return NULL;
+}
+
+// ---- equal kernels once ----
+typedef struct texts { const char **at; uint64_t *hash; uint32_t n; } texts;
+
+static uint32_t text_of(texts *t, const char *text) {
+  uint64_t h = sd_hash_bytes(text, strlen(text), 0);
+  uint32_t i = 0;
+  while (i < t->n && (t->hash[i] != h || strcmp(t->at[i], text) != 0)) i++;
+  if (i == t->n) t->at[i] = text, t->hash[i] = h, t->n++;
+  return i;
+}
+
+static uint32_t list_dims(sd_gen *g, const sd_cuda_source *c) {
+  uint32_t *slots = SD_NEW_ARRAY(g->a, uint32_t, c->n_dims + 1);
+  for (uint32_t i = 0; i < c->n_dims; i++) slots[i] = sd_dimslots_get(&g->x->slots, c->dims[i]);
+  return sd_artifact_list(g->x, slots, c->n_dims);
+}
+
+static void add_launch(sd_gen *g, uint32_t step, uint32_t text) {
+  const sd_cuda_source *c = g->steps.at[step].cuda;
+  sard_art_cuda e = {.step = step, .n_dim = c->n_dims, .threads = (uint32_t)c->threads};
+  e.symbol = sd_artifact_text(g->x, sd_arena_printf(g->a, "c%u", text));
+  e.dims = list_dims(g, c);
+  e.blocks = sd_dimslots_get(&g->x->slots, c->blocks), e.scratch = sd_dimslots_get(&g->x->slots, c->scratch);
+  sd_vec_push(g->a, &g->x->cuda, e);
+}
+
+static void add_image(sd_gen *g, uint32_t kind, int arch, const void *data, uint64_t bytes) {
+  sard_art_cuda_image e = {kind, (uint32_t)arch, sd_artifact_image(g->x, data, bytes), bytes};
+  sd_vec_push(g->a, &g->x->cuda_images, e);
+}
+
+sard_status *sd_gen_cuda_plan(sd_gen *g, const sd_cuda_device *d, sd_codegen_stats *stats) {
+  texts t = {SD_NEW_ARRAY(g->a, const char *, g->steps.len + 1), SD_NEW_ARRAY(g->a, uint64_t, g->steps.len + 1), 0};
+  sd_cubin *cubins = SD_NEW_ARRAY(g->a, sd_cubin, SD_CUDA_ARCHS);
+  for (uint32_t i = 0; i < g->steps.len; i++)
+    if (g->steps.at[i].cuda) add_launch(g, i, text_of(&t, g->steps.at[i].cuda->text));
+  if (t.n == 0) return NULL;
+  int64_t t0 = sd_now_ns();
+  SD_TRY(sd_cuda_compile(d, t.at, t.n, g->a, cubins));
+  stats->cuda_s = (double)(sd_now_ns() - t0) * 1e-9;
+  for (int i = 0; i < d->n_archs; i++) add_image(g, SARD_ACI_CUBIN, d->archs[i], cubins[i].data, cubins[i].bytes);
+  // later GPUs compile the text of the first architecture when it is loaded
+  add_image(g, SARD_ACI_PTX, d->archs[0], cubins[0].ptx, strlen(cubins[0].ptx) + 1);
+  stats->cuda_kernels = t.n, stats->cuda_bytes = g->x->images.len;
+  return NULL;
+}

@@ -1,5 +1,5 @@
-// Grouped convolutions in channels-last order read the operand at channel // size of a group: with an axis for groups and one
-// for the channels of a group, every access is affine.
+// Grouped convolutions in channels-last order read the operand at channel // size of a group: with an axis
+// for groups and one for the channels of a group, every access is affine.
 #include "codegen/groups.h"
 
 #include "codegen/access.h"
@@ -21,7 +21,8 @@ static sd_expr *look(sd_kernel *k, sd_expr *e, void *user) {
   return e;
 }
 
-// The axis along which the first store is contiguous, where operands of a reduction are read at a quotient of it.
+// The axis along which the first store is contiguous, where operands of a reduction are read at a quotient of
+// it.
 static int grouped_axis(sd_kernel *k, const sd_nest *n, sd_arena *a, int64_t *by) {
   sd_accesses loads = {0};
   sd_reductions sums = {0};

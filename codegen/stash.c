@@ -1,5 +1,5 @@
-// Softmax and its like: what a sum over a row adds, the stores need again. It is computed once, into a row that stays in the
-// first cache. Each row is then two nests; the kernel gets explicit grid axes for the rows.
+// Softmax and its like: what a sum over a row adds, the stores need again. It is computed once, into a row
+// that stays in the first cache. Each row is then two nests; the kernel gets explicit grid axes for the rows.
 #include "codegen/stash.h"
 
 #include "codegen/access.h"
@@ -10,18 +10,19 @@
 typedef struct stash {
   sd_kernel *k;
   sd_nest *n;
-  const sd_expr *sum;  // REDUCE
-  sd_expr *body;       // its body at the point of axis j
+  const sd_expr *sum; // REDUCE
+  sd_expr *body;      // its body at the point of axis j
   sd_axis *j;
-  sd_buf *row;         // LOCAL: body for all points of j
+  sd_buf *row; // LOCAL: body for all points of j
 } stash;
 
 // An expression of many instructions that depends on axis r.
 static bool costly(const sd_expr *e, const sd_axis *r, int depth) {
   static const bool many[SD_X_COUNT] = {
-    [SD_X_EXP] = true,  [SD_X_LOG] = true,  [SD_X_POW] = true,  [SD_X_SIN] = true,  [SD_X_COS] = true,   [SD_X_TAN] = true,
-    [SD_X_TANH] = true, [SD_X_SINH] = true, [SD_X_COSH] = true, [SD_X_ERF] = true,  [SD_X_ATAN] = true,  [SD_X_ASIN] = true,
-    [SD_X_ACOS] = true, [SD_X_ASINH] = true, [SD_X_ACOSH] = true, [SD_X_ATANH] = true,
+      [SD_X_EXP] = true,  [SD_X_LOG] = true,   [SD_X_POW] = true,   [SD_X_SIN] = true,
+      [SD_X_COS] = true,  [SD_X_TAN] = true,   [SD_X_TANH] = true,  [SD_X_SINH] = true,
+      [SD_X_COSH] = true, [SD_X_ERF] = true,   [SD_X_ATAN] = true,  [SD_X_ASIN] = true,
+      [SD_X_ACOS] = true, [SD_X_ASINH] = true, [SD_X_ACOSH] = true, [SD_X_ATANH] = true,
   };
   if (!e || depth > 64 || !sd_x_uses_axis(e, r)) return false;
   if (many[e->op]) return true;
@@ -30,7 +31,10 @@ static bool costly(const sd_expr *e, const sd_axis *r, int depth) {
   return false;
 }
 
-typedef struct finder { const sd_expr *what; bool found; } finder;
+typedef struct finder {
+  const sd_expr *what;
+  bool found;
+} finder;
 static sd_expr *look(sd_kernel *k, sd_expr *e, void *user) {
   finder *f = user;
   (void)k;
@@ -51,7 +55,9 @@ static bool find_sum(stash *s, sd_arena *a) {
   sd_access_collect(s->k, s->n, a, &loads, &sums);
   for (uint32_t i = 0; i < sums.len; i++) {
     const sd_expr *r = sums.at[i].expr;
-    if (sums.at[i].parent || r->rop != SD_R_SUM || r->n_axes != 1 || r->axes[0]->limit || r->axes[0]->extent != s->j->extent) continue;
+    if (sums.at[i].parent || r->rop != SD_R_SUM || r->n_axes != 1 || r->axes[0]->limit ||
+        r->axes[0]->extent != s->j->extent)
+      continue;
     if (sd_x_uses_axis(r, s->j) || !costly(r->a[0], r->axes[0], 0)) continue;
     s->body = sd_x_subst(s->k, r->a[0], r->axes[0], sd_x_axis(s->k, s->j));
     s->sum = r;
@@ -85,7 +91,8 @@ static sd_expr *use_row(sd_kernel *k, sd_expr *e, void *user) {
   return sd_x_reduce(k, e->rop, &r, 1, sd_x_load(k, s->row, sd_x_axis(k, r), NULL));
 }
 
-// The axes besides j become those of the grid; of the last one a tile has several, in a loop around the two nests.
+// The axes besides j become those of the grid; of the last one a tile has several, in a loop around the two
+// nests.
 static sard_status *open_rows(stash *s, int j, int64_t rows, sd_items **out) {
   sd_kernel *k = s->k;
   sd_nest *n = s->n;

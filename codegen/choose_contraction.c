@@ -1,0 +1,246 @@
+// Sums of products: register tiles, the order of panels and rows, windows.
+#include "codegen/choose_nest.h"
+#include "runtime/base/alloc.h"
+
+#define TILE_FLOPS 100000 // least work of a grid tile, operations
+#define TILE_BYTES 65536  // the same where each element of the vector operand is used few times
+
+typedef struct tile {
+  int mr, nv;
+} tile;
+
+// Least time of covering E x J (vectors): multiply-adds against loads against the latency of the
+// accumulators. `even`: the axis may end early anywhere, so that only sizes that divide it leave no rows
+// over. `make`: operations that make a vector of the operand that moves with J, once for all rows of a tile.
+static tile choose_tile(const sd_isa *isa, int64_t e, bool e_known, bool even, int64_t jv, int make) {
+  tile best = {1, 1};
+  double best_cost = 1e300;
+  if (e == 1 && e_known) { // the speed of memory: several panels, so that every core reads its part
+    int64_t nv = sd_ceil_div(jv, 4);
+    return (tile){1, nv < 8 ? (int)nv : 8};
+  }
+  if (!e_known && e < 48) e = 48;
+  for (int nv = 1; nv <= 8; nv++) {
+    int room = isa->registers - nv - 1;
+    int mr_max = room / nv;
+    if (mr_max < 1) break;
+    if (isa->registers == 32 && nv == 2) mr_max = 14; // 14 divides the usual image sizes
+    if (mr_max > 14) mr_max = 14;
+    int64_t rows = sd_ceil_div(e, mr_max);
+    int mr = (int)sd_ceil_div(e, rows);
+    int divisor = mr;
+    while (even && e % divisor) divisor--;
+    if (10 * divisor >= 7 * mr) mr = divisor; // else the smaller tile costs more than the rows left over
+    int64_t full = e / mr, rest = e % mr, cols = sd_ceil_div(jv, nv);
+    double cost = 0;
+    for (int part = 0; part < 2; part++) {
+      double m = part ? (double)rest : mr, times = part ? (rest > 0) : (double)full;
+      double fma = m * nv, loads = m + nv, latency = 7;
+      double t = (fma > 0.8 * loads ? fma : 0.8 * loads) + make * nv;
+      cost += times * (double)cols * ((t > latency ? t : latency) + 0.15 * loads);
+    }
+    cost *= 1 + 0.01 * nv; // prefer tall tiles among equals: less weight traffic
+    if (cost < best_cost) best_cost = cost, best = (tile){mr, nv};
+  }
+  return best;
+}
+
+// The axis along which a contraction reuses its vector operand: innermost free axis with the largest extent
+// that the loads moving with j do not move with; -1 when there is none (depthwise).
+static int reuse_axis(const sd_choice *c, const sd_expr *r, int j) {
+  int best = -1;
+  int64_t best_e = 1;
+  for (int i = (int)c->n->n_axes - 1; i >= 0; i--) {
+    if (i == j) continue;
+    bool reuse = true;
+    for (uint32_t l = 0; l < c->loads.len && reuse; l++) {
+      const sd_access *x = &c->loads.at[l];
+      if (x->reduce == r && sd_x_uses_axis(x->load, c->n->axes[j]))
+        reuse = !sd_x_uses_axis(x->load, c->n->axes[i]);
+    }
+    int64_t e = sd_choose_guess(c, c->n->axes[i]);
+    if (reuse && (best < 0 || (e > best_e && best_e < 6))) best = i, best_e = e;
+  }
+  return best;
+}
+
+// Operations of the innermost step of `r` that move with j and not with u, as the widening of packed weights
+// does: they are made once for all rows of a register tile.
+static int count_made(const sd_expr *e, const sd_expr *r, const sd_axis *j, const sd_axis *u) {
+  if (!sd_x_uses_axis(e, j) || !sd_x_uses_axis(e, r->axes[r->n_axes - 1])) return 0;
+  if (e->op == SD_X_LOAD) return sd_x_uses_axis(e, u) || sd_dtype_bits(e->buf->dtype) >= 8 ? 0 : 3;
+  int n = sd_x_uses_axis(e, u) || e->dtype == SD_I64 ? 0 : 1;
+  for (uint32_t i = 0; i < e->n && n < 16; i++) n += count_made(e->a[i], r, j, u);
+  return n;
+}
+
+// Loads in `r` that move with the vector axis must be contiguous or packable constants.
+static bool vectorizable(sd_choice *c, const sd_expr *r, int j, int64_t factor, int *out_pack) {
+  *out_pack = -1;
+  for (uint32_t l = 0; l < c->loads.len; l++) {
+    const sd_access *x = &c->loads.at[l];
+    if (x->reduce != r) continue;
+    sd_stride s = sd_access_stride(c->k, x->load->a[0], c->n->axes[j]);
+    if (s == SD_STRIDE_ZERO) continue;
+    sd_pack p;
+    if (*out_pack < 0 && sd_choose_loaded_once(c, x->load->buf) &&
+        sd_choose_pack_plan(c, x, (uint32_t)j, factor, &p))
+      *out_pack = (int)l;
+    else if (s != SD_STRIDE_ONE)
+      return false;
+  }
+  return true;
+}
+
+// Bit set of the free axes besides j with which the operand that moves with j also moves (groups, batch).
+static uint32_t vector_operand_axes(const sd_choice *c, const sd_expr *r, int j) {
+  uint32_t set = 0;
+  for (uint32_t l = 0; l < c->loads.len; l++) {
+    const sd_access *x = &c->loads.at[l];
+    if (x->reduce != r || !sd_x_uses_axis(x->load, c->n->axes[j])) continue;
+    for (uint32_t i = 0; i < c->n->n_axes; i++)
+      if ((int)i != j && sd_x_uses_axis(x->load, c->n->axes[i])) set |= 1u << i;
+  }
+  return set;
+}
+
+// Grid of a contraction: split the operand that is larger, so that the other one is not read more often than
+// needed.
+static void grid_contraction(sd_choice *c, const sd_expr *r, sd_axis *jo, sd_axis *u, double flops) {
+  double k = 1, rows = 1;
+  for (uint32_t i = 0; i < r->n_axes; i++) k *= (double)sd_choose_guess(c, r->axes[i]);
+  for (uint32_t i = 0; i < c->n->n_axes; i++)
+    if (c->n->axes[i] != jo && c->n->axes[i]->vec == 0) rows *= (double)sd_choose_guess(c, c->n->axes[i]);
+  double cols = jo ? (double)sd_choose_guess(c, jo) * c->n->axes[c->n->n_axes - 1]->vec * c->lanes : 1;
+  int64_t want = (int64_t)(flops / TILE_FLOPS), by_bytes = (int64_t)(4 * k * cols / TILE_BYTES);
+  if (want < by_bytes) want = by_bytes;
+  if (want > SD_MAX_TILES) want = SD_MAX_TILES;
+  if (want < 2) return;
+  bool by_cols = jo && cols * k >= rows * k * 0.75 && sd_choose_guess(c, jo) >= 4;
+  // axes outside of jo (batch, groups) first, then the chosen one
+  uint32_t i = 0;
+  for (; i < c->n->n_axes && c->n->axes[i] != jo && c->n->axes[i] != u && c->n->axes[i]->vec == 0; i++)
+    want = sd_ceil_div(want, sd_choose_grid_axis(c, c->n->axes[i], want, 1));
+  if (by_cols) want = sd_ceil_div(want, sd_choose_grid_axis(c, jo, want, 1));
+  for (uint32_t q = i; q < c->n->n_axes && want > 1; q++) {
+    sd_axis *a = c->n->axes[q];
+    if (a == jo || a->vec > 0 || a->block > 0) continue;
+    want = sd_ceil_div(want, sd_choose_grid_axis(c, a, want, a->unroll > 1 ? a->unroll : 1));
+  }
+  if (!by_cols && jo && want > 1) sd_choose_grid_axis(c, jo, want, 1);
+  sd_axis *ji = c->n->axes[c->n->n_axes - 1];
+  if (!jo && want > 1 && ji->vec > 0) sd_choose_grid_axis(c, ji, want, (int64_t)ji->vec * c->lanes);
+}
+
+// A reduction of one operand over many elements, not over a window.
+static bool long_sum(const sd_choice *c, const sd_expr *r) {
+  double steps = 1;
+  int loads = 0;
+  for (uint32_t i = 0; i < r->n_axes; i++) steps *= (double)sd_choose_guess(c, r->axes[i]);
+  for (uint32_t l = 0; l < c->loads.len; l++) loads += c->loads.at[l].reduce == r;
+  return loads == 1 && steps >= 32;
+}
+
+// The reductions serve all iterations of axis u (softmax over another axis than the last): vectors of them
+// stand outside of the axes that they do not move with, and are made once.
+static void schedule_shared(sd_choice *c, int j) {
+  sd_nest *n = c->n;
+  sd_axis *ja = n->axes[j];
+  int64_t vectors = sd_ceil_div(sd_choose_guess(c, ja), c->lanes);
+  int to = 0;
+  for (uint32_t i = 0; i < n->n_axes; i++)
+    for (uint32_t x = 0; x < c->reductions.len; x++)
+      if ((int)i != j && sd_x_uses_axis(c->reductions.at[x].expr, n->axes[i]) && to <= (int)i)
+        to = (int)i + 1;
+  ja->vec = (int32_t)sd_min_i64(vectors, 4);
+  if (to < j) sd_choose_move_axis(n, j, to);
+  if (c->grid)
+    sd_choose_grid_outer(c, sd_min_i64((int64_t)(sd_choose_points(c) * 4 / SD_TILE_ELEMS), SD_MAX_TILES));
+}
+
+// Those of a maximum are shared by the rows that overlap (cpu/emit_reduce.c).
+void sd_choose_unroll_window(const sd_choice *c, const sd_expr *r) {
+  int64_t taps = 1, v, most = r->rop == SD_R_MAX || r->rop == SD_R_MIN ? 25 : 9;
+  for (int x = (int)r->n_axes - 1; x >= 0; x--) {
+    if (!sd_dim_is_const(c->k->dims, r->axes[x]->extent, &v) || taps * v > most) break;
+    r->axes[x]->unroll = 0;
+    taps *= v;
+  }
+}
+
+// No operand serves several outputs: outputs side by side share the loads of their windows. Returns the axis
+// beside j, -1 = none.
+static int window_tile(const sd_choice *c, const sd_expr *r, int j, tile *t) {
+  const sd_nest *n = c->n;
+  int u = -1;
+  for (int i = (int)n->n_axes - 1; i >= 0 && u < 0; i--)
+    if (i != j && sd_choose_guess(c, n->axes[i]) > 1) u = i;
+  int64_t vectors = sd_ceil_div(sd_choose_guess(c, n->axes[j]), c->lanes),
+          e = u >= 0 ? sd_choose_guess(c, n->axes[u]) : 1;
+  if (long_sum(c, r)) {
+    t->nv = (int)sd_min_i64(vectors, 8); // far apart in memory, so that each visit reads much
+    t->mr = (int)sd_min_i64(e, 8 / t->nv);
+    return u;
+  }
+  t->nv = vectors >= 2 && e < 4 ? 2 : 1;
+  t->mr = (int)(e < 4 ? e : 4);
+  if (u >= 0 && sd_choose_known(c, n->axes[u]))
+    for (int m = 7; m >= 3; m--)
+      if (e % m == 0) {
+        t->mr = m;
+        break;
+      }
+  return u;
+}
+
+// Lanes innermost; panels of the vector operand outside of the rows that reuse them. `moves`: axes with which
+// it moves.
+static void order_axes(sd_nest *n, sd_axis *jo, sd_axis *ji, uint32_t moves) {
+  sd_choose_move_axis(n, sd_choose_axis_position(n, ji), (int)n->n_axes - 1);
+  if (!jo) return;
+  int from = sd_choose_axis_position(n, jo), to = 0;
+  while (to < from && (moves >> to & 1)) to++;
+  sd_choose_move_axis(n, from, to);
+}
+
+static tile reuse_tile(const sd_choice *c, const sd_expr *r, int u, int j) {
+  const sd_axis *ua = c->n->axes[u], *ja = c->n->axes[j];
+  int make = count_made(r->a[0], r, ja, ua) - 1; // one conversion comes with the load
+  int64_t vectors = sd_ceil_div(sd_choose_guess(c, ja), c->lanes);
+  return choose_tile(c->isa, sd_choose_guess(c, ua), sd_choose_known(c, ua), ua->limit != NULL, vectors,
+                     make > 0 ? make : 0);
+}
+
+sard_status *sd_choose_contraction(sd_choice *c, sd_expr *r, int j, bool *out_done) {
+  sd_nest *n = c->n;
+  int u = reuse_axis(c, r, j), pack = -1;
+  bool reused = u >= 0;
+  int64_t je = sd_choose_guess(c, n->axes[j]);
+  *out_done = false;
+  if (reused && !sd_x_uses_axis(r, n->axes[u]) && vectorizable(c, r, j, c->lanes, &pack) && pack < 0) {
+    schedule_shared(c, j);
+    *out_done = true;
+    return NULL;
+  }
+  tile t = reused ? reuse_tile(c, r, u, j) : (tile){1, 1};
+  if (!vectorizable(c, r, j, (int64_t)t.nv * c->lanes, &pack)) return NULL;
+  *out_done = true;
+  if (!reused) {
+    u = window_tile(c, r, j, &t);
+    sd_choose_unroll_window(c, r);
+  }
+  double flops = 2 * sd_choose_points(c) * sd_choose_reduce_work(c);
+  uint32_t moves = vector_operand_axes(c, r, j);
+  sd_axis *ua = u >= 0 ? n->axes[u] : NULL, *jo = NULL, *ji = n->axes[j];
+  if (ua && t.mr > 1) ua->unroll = t.mr;
+  int64_t factor = (int64_t)t.nv * c->lanes;
+  bool plain_split = pack < 0 && u >= 0 && je > factor && reuse_axis(c, r, j) >= 0 && n->n_axes < SD_MAX_AXES;
+  if (pack >= 0) SD_TRY(sd_choose_pack(c, &c->loads.at[pack], (uint32_t)j, factor));
+  else if (plain_split)
+    SD_TRY(sd_nest_split(c->k, n, (uint32_t)j, factor));
+  if (pack >= 0 || plain_split) jo = n->axes[j], ji = n->axes[j + 1];
+  ji->vec = t.nv;
+  order_axes(n, jo, ji, moves);
+  if (c->grid) grid_contraction(c, r, jo, ua, flops);
+  return NULL;
+}

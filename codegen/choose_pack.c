@@ -1,0 +1,121 @@
+// Packing of constant operands: which loads can be packed, and the loads of the packed form.
+#include "codegen/choose_nest.h"
+#include "runtime/base/alloc.h"
+
+// Axes on which the operand may depend besides j: those of the grid and the free ones of the nest.
+static const sd_axis *pack_axis(const sd_choice *c, uint32_t i) {
+  uint32_t grid = c->k->grid.len;
+  return i < grid ? c->k->grid.at[i] : i - grid < c->n->n_axes ? c->n->axes[i - grid] : NULL;
+}
+
+bool sd_choose_pack_plan(sd_choice *c, const sd_access *l, uint32_t jpos, int64_t factor, sd_pack *p) {
+  sd_kernel *k = c->k;
+  const sd_expr *offset = l->load->a[0];
+  const sd_axis *j = c->n->axes[jpos];
+  int64_t jc, jext, v;
+  sd_dim d;
+  sd_expr *rest = l->load->a[0];
+  memset(p, 0, sizeof *p);
+  if (!c->packs || !l->load->buf->invariant || !l->reduce || l->load->a[1] || !l->load->buf->value ||
+      !l->load->buf->value->data)
+    return false;
+  if (!sd_x_coef(k, offset, j, &d) || !sd_dim_is_const(k->dims, d, &jc) || jc == 0) return false;
+  if (!sd_dim_is_const(k->dims, j->extent, &jext)) return false;
+  // axes the operand also depends on (groups, parts of the grid), then the split axis, then the reduction,
+  // then lanes
+  const sd_axis *x;
+  for (uint32_t i = 0; (x = pack_axis(c, i)); i++) {
+    if (x == j || sd_access_stride(k, offset, x) == SD_STRIDE_ZERO) continue;
+    if (p->n + l->reduce->n_axes + 3 > SD_PACK_DIMS) return false;
+    if (!sd_x_coef(k, offset, x, &d) || !sd_dim_is_const(k->dims, d, &v)) return false;
+    p->stride[p->n] = v;
+    if (!sd_dim_is_const(k->dims, x->extent, &p->extent[p->n++])) return false;
+    rest = sd_x_subst(k, rest, x, sd_x_i(k, SD_I64, 0));
+  }
+  p->outer = p->n;
+  p->stride[p->n] = jc * factor, p->extent[p->n++] = sd_ceil_div(jext, factor);
+  for (uint32_t i = 0; i < l->reduce->n_axes; i++) {
+    if (!sd_x_coef(k, offset, l->reduce->axes[i], &d) || !sd_dim_is_const(k->dims, d, &v)) return false;
+    p->stride[p->n] = v;
+    if (!sd_dim_is_const(k->dims, l->reduce->axes[i]->extent, &p->extent[p->n++])) return false;
+    rest = sd_x_subst(k, rest, l->reduce->axes[i], sd_x_i(k, SD_I64, 0));
+  }
+  p->stride[p->n] = jc, p->extent[p->n++] = factor;
+  rest = sd_x_subst(k, rest, j, sd_x_i(k, SD_I64, 0));
+  if (!sd_x_const_value(rest, NULL, &p->base)) return false; // depends on something else
+  p->factor = factor, p->limit = jext, p->buf = l->load->buf;
+  return true;
+}
+
+static uint32_t count_loads(const sd_choice *c, const sd_items *items, const sd_buf *b) {
+  uint32_t n = 0;
+  for (uint32_t i = 0; i < items->len; i++) {
+    sd_accesses loads = {0};
+    sd_reductions reductions = {0};
+    if (items->at[i].body) n += count_loads(c, items->at[i].body, b);
+    if (!items->at[i].nest) continue;
+    sd_access_collect(c->k, items->at[i].nest, c->a, &loads, &reductions);
+    for (uint32_t l = 0; l < loads.len; l++) n += loads.at[l].load->buf == b;
+  }
+  return n;
+}
+bool sd_choose_loaded_once(const sd_choice *c, const sd_buf *b) {
+  return count_loads(c, &c->k->items, b) == 1;
+}
+
+typedef struct repack {
+  const sd_expr *load;
+  sd_expr *offset;
+} repack;
+static sd_expr *repack_load(sd_kernel *k, sd_expr *e, void *user) {
+  repack *r = user;
+  if (e->op == SD_X_LOAD && e->buf == r->load->buf) return sd_x_load(k, e->buf, r->offset, NULL);
+  return e;
+}
+
+// After the split of axis j into (jo, ji): points the load at the packed form.
+static sard_status *pack_apply(sd_choice *c, const sd_access *l, const sd_pack *p, sd_axis *jo, sd_axis *ji,
+                               sd_expr *const *free_axes) {
+  sd_kernel *k = c->k;
+  sd_expr *offset = sd_x_i(k, SD_I64, 0);
+  uint32_t d = 0, f = 0;
+  for (; d < p->n; d++) {
+    sd_expr *x;
+    if (d < p->outer) x = free_axes[f++];
+    else if (d == p->outer)
+      x = sd_x_axis(k, jo);
+    else if (d == p->n - 1)
+      x = sd_x_axis(k, ji);
+    else
+      x = sd_x_axis(k, l->reduce->axes[d - p->outer - 1]);
+    offset = sd_x_bin(k, SD_X_ADD, sd_x_mul_dim(k, offset, sd_dim_const(k->dims, p->extent[d])), x);
+  }
+  int64_t count = 1;
+  for (d = 0; d < p->n; d++)
+    if (!sd_ck_mul_i64(count, p->extent[d], &count))
+      return SD_ERR(NOMEM, "packed operand of %s is too large", k->name);
+  repack r = {l->load, offset};
+  for (uint32_t i = 0; i < c->n->stores.len; i++) {
+    sd_store *s = &c->n->stores.at[i];
+    s->value = sd_x_rewrite(k, s->value, repack_load, &r);
+  }
+  p->buf->count = sd_dim_const(k->dims, count);
+  sd_vec_push(c->a, c->packs, *p);
+  return NULL;
+}
+
+sard_status *sd_choose_pack(sd_choice *c, const sd_access *load, uint32_t jpos, int64_t factor) {
+  sd_nest *n = c->n;
+  sd_access l = *load; // the split may move the list
+  sd_pack p;
+  sd_expr *free_axes[SD_PACK_DIMS];
+  const sd_axis *x;
+  uint32_t nf = 0;
+  if (!sd_choose_pack_plan(c, &l, jpos, factor, &p))
+    return SD_ERR(INTERNAL, "packing of %s failed", c->k->name);
+  for (uint32_t i = 0; (x = pack_axis(c, i)); i++)
+    if (x != n->axes[jpos] && sd_access_stride(c->k, l.load->a[0], x) != SD_STRIDE_ZERO)
+      free_axes[nf++] = sd_x_axis(c->k, (sd_axis *)x);
+  SD_TRY(sd_nest_split(c->k, n, jpos, factor));
+  return pack_apply(c, &l, &p, n->axes[jpos], n->axes[jpos + 1], free_axes);
+}

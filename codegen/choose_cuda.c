@@ -20,7 +20,7 @@ typedef struct choice {
   const sd_nest *n;
   sd_arena *a;
   bool whole, alone; // points are spread over all blocks; the kernel has no other nest
-  int threads; // of a block where the points are not spread over all blocks
+  int threads;       // of a block where the points are not spread over all blocks
   sd_accesses loads;
   sd_reductions reductions;
   sd_cuda_nest *out;
@@ -212,7 +212,13 @@ static void choose_items(sd_kernel *k, const sd_items *items, sd_arena *a, sd_cu
       continue;
     }
     sd_cuda_nest o;
-    choice c = {.k = k, .n = items->at[i].nest, .a = a, .whole = p->whole, .alone = p->whole && k->items.len == 1, .threads = p->threads, .out = &o};
+    choice c = {.k = k,
+                .n = items->at[i].nest,
+                .a = a,
+                .whole = p->whole,
+                .alone = p->whole && k->items.len == 1,
+                .threads = p->threads,
+                .out = &o};
     choose_nest(&c);
     sd_vec_push(a, &p->nests, o);
   }

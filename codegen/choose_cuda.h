@@ -31,8 +31,8 @@ typedef struct sd_cuda_nest {
 
 typedef struct sd_cuda_plan {
   int threads; // of a block, a multiple of SD_CUDA_WARP
-  // All points of the nests may be computed in any order: they are spread over all blocks. Else a block computes a point of the
-  // explicit grid, the items one after the other.
+  // All points of the nests may be computed in any order: they are spread over all blocks. Else a block
+  // computes a point of the explicit grid, the items one after the other.
   bool whole;
   SD_VEC(sd_cuda_nest) nests; // in the order of the items, inside of loops too
 } sd_cuda_plan;

@@ -1,4 +1,5 @@
-// The steps of a plan on CUDA devices: kernels in CUDA C, their code for each architecture, the artifact's tables of them.
+// The steps of a plan on CUDA devices: kernels in CUDA C, their code for each architecture, the artifact's
+// tables of them.
 #include "codegen/gen.h"
 
 #include "runtime/base/hash.h"
@@ -8,13 +9,19 @@ sard_status *sd_gen_cuda_kernel(sd_gen *g, const sd_node *n, sd_arena *scratch, 
   sd_cuda_source *c = SD_NEW(g->a, sd_cuda_source);
   SD_TRY(sd_cuda_node_source(scratch, g->m, n, SD_CUDA_SYMBOL, NULL, c));
   c->text = sd_arena_strndup(g->a, c->text, strlen(c->text));
-  c->dims = sd_arena_dup(g->a, c->dims, (c->n_dims + 1) * sizeof *c->dims);
+  sd_dim *dims = SD_NEW_ARRAY(g->a, sd_dim, c->n_dims + 1);
+  if (c->n_dims) memcpy(dims, c->dims, c->n_dims * sizeof *dims);
+  c->dims = dims;
   s->cuda = c;
   return NULL;
 }
 
 // ---- equal kernels once ----
-typedef struct texts { const char **at; uint64_t *hash; uint32_t n; } texts;
+typedef struct texts {
+  const char **at;
+  uint64_t *hash;
+  uint32_t n;
+} texts;
 
 static uint32_t text_of(texts *t, const char *text) {
   uint64_t h = sd_hash_bytes(text, strlen(text), 0);
@@ -45,7 +52,8 @@ static void add_image(sd_gen *g, uint32_t kind, int arch, const void *data, uint
 }
 
 sard_status *sd_gen_cuda_plan(sd_gen *g, const sd_cuda_device *d, sd_codegen_stats *stats) {
-  texts t = {SD_NEW_ARRAY(g->a, const char *, g->steps.len + 1), SD_NEW_ARRAY(g->a, uint64_t, g->steps.len + 1), 0};
+  texts t = {SD_NEW_ARRAY(g->a, const char *, g->steps.len + 1),
+             SD_NEW_ARRAY(g->a, uint64_t, g->steps.len + 1), 0};
   sd_cubin *cubins = SD_NEW_ARRAY(g->a, sd_cubin, SD_CUDA_ARCHS);
   for (uint32_t i = 0; i < g->steps.len; i++)
     if (g->steps.at[i].cuda) add_launch(g, i, text_of(&t, g->steps.at[i].cuda->text));
@@ -53,7 +61,8 @@ sard_status *sd_gen_cuda_plan(sd_gen *g, const sd_cuda_device *d, sd_codegen_sta
   int64_t t0 = sd_now_ns();
   SD_TRY(sd_cuda_compile(d, t.at, t.n, g->a, cubins));
   stats->cuda_s = (double)(sd_now_ns() - t0) * 1e-9;
-  for (int i = 0; i < d->n_archs; i++) add_image(g, SARD_ACI_CUBIN, d->archs[i], cubins[i].data, cubins[i].bytes);
+  for (int i = 0; i < d->n_archs; i++)
+    add_image(g, SARD_ACI_CUBIN, d->archs[i], cubins[i].data, cubins[i].bytes);
   // later GPUs compile the text of the first architecture when it is loaded
   add_image(g, SARD_ACI_PTX, d->archs[0], cubins[0].ptx, strlen(cubins[0].ptx) + 1);
   stats->cuda_kernels = t.n, stats->cuda_bytes = g->x->images.len;

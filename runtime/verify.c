@@ -248,19 +248,24 @@ static sard_status *check_late(const sd_art *a) {
 // ---- CUDA ----
 static sard_status *check_cuda(const sd_art *a, uint32_t i) {
   const sard_art_cuda *c = &a->cuda[i];
-  if (c->step >= a->n_steps || a->steps[c->step].kind != SARD_AS_DISPATCH) return BAD("CUDA launch %u belongs to step %u, which runs no kernel", i, c->step);
+  if (c->step >= a->n_steps || a->steps[c->step].kind != SARD_AS_DISPATCH)
+    return BAD("CUDA launch %u belongs to step %u, which runs no kernel", i, c->step);
   SD_TRY(check_text(a, c->symbol, "CUDA launch", i));
   SD_TRY(check_list(a, c->dims, c->n_dim, a->n_dims, "CUDA launch", i));
   SD_TRY(check_slot(a, c->blocks, "CUDA launch", i));
   SD_TRY(check_slot(a, c->scratch, "CUDA launch", i));
-  return c->threads && c->threads <= 1024 && c->threads % 32 == 0 ? NULL : BAD("CUDA launch %u has blocks of %u threads", i, c->threads);
+  return c->threads && c->threads <= 1024 && c->threads % 32 == 0
+             ? NULL
+             : BAD("CUDA launch %u has blocks of %u threads", i, c->threads);
 }
 
 static sard_status *check_image(const sd_art *a, uint32_t i) {
   const sard_art_cuda_image *m = &a->cuda_images[i];
   uint64_t end;
-  if (m->kind != SARD_ACI_CUBIN && m->kind != SARD_ACI_PTX) return BAD("CUDA image %u is of unknown kind %u", i, m->kind);
-  if (!sd_ck_add(m->offset, m->size, &end) || end > a->cuda_code_size || m->size == 0) return BAD("CUDA image %u lies outside of its section", i);
+  if (m->kind != SARD_ACI_CUBIN && m->kind != SARD_ACI_PTX)
+    return BAD("CUDA image %u is of unknown kind %u", i, m->kind);
+  if (!sd_ck_add(m->offset, m->size, &end) || end > a->cuda_code_size || m->size == 0)
+    return BAD("CUDA image %u lies outside of its section", i);
   if (m->kind == SARD_ACI_PTX && a->cuda_code[end - 1]) return BAD("CUDA image %u is a text without end", i);
   return NULL;
 }

@@ -7,7 +7,8 @@
 #include "codegen/cuda/cuda.h"
 #include "runtime/base/str.h"
 
-static const int usual[] = {75, 80, 86, 89, 90, 100, 120}; // a cubin of x.y runs on x.z, z >= y; PTX of the first on later ones
+static const int usual[] = {
+    75, 80, 86, 89, 90, 100, 120}; // a cubin of x.y runs on x.z, z >= y; PTX of the first on later ones
 
 static bool knows(const sd_nvrtc *n, int arch) {
   int known[64], count = sd_nvrtc_archs(n, known, 64);
@@ -45,7 +46,9 @@ static sard_status *choose_archs(const char *list, sd_cuda_device *d) {
   for (size_t i = 0; !list && i < sizeof usual / sizeof *usual; i++)
     if (knows(d->nvrtc, usual[i])) SD_TRY(add_arch(d, usual[i]));
   for (int i = 0; i < d->n_archs; i++) SD_TRY(sd_nvrtc_check_arch(d->nvrtc, d->archs[i]));
-  return d->n_archs ? NULL : SD_ERR(UNSUPPORTED, "NVRTC knows none of the usual architectures: name one, as in cuda:sm_90");
+  return d->n_archs
+             ? NULL
+             : SD_ERR(UNSUPPORTED, "NVRTC knows none of the usual architectures: name one, as in cuda:sm_90");
 }
 
 static void close_device(void *p) { sd_nvrtc_close(((sd_cuda_device *)p)->nvrtc); }
@@ -54,7 +57,8 @@ sard_status *sd_cuda_device_open(sd_arena *a, const char *text, sd_cuda_device *
   *out = NULL;
   if (!text || strcmp(text, "cpu") == 0) return NULL;
   const char *list = strncmp(text, "cuda:", 5) == 0 ? text + 5 : NULL;
-  if (!list && strcmp(text, "cuda") != 0) return SD_ERR(USAGE, "there is no device '%s' (known: cpu, cuda, cuda:sm_NN,...)", text);
+  if (!list && strcmp(text, "cuda") != 0)
+    return SD_ERR(USAGE, "there is no device '%s' (known: cpu, cuda, cuda:sm_NN,...)", text);
   sd_cuda_device *d = SD_NEW(a, sd_cuda_device);
   if (list) SD_TRY(read_archs(list, d)); // before NVRTC is looked for: a wrong text is wrong everywhere
   sd_arena_defer(a, close_device, d);
@@ -68,13 +72,17 @@ static const char *program_of(const char *const *texts, uint32_t n, sd_arena *a)
   sd_str s = {0};
   sd_str_put(&s, sd_cuda_prelude);
   for (uint32_t i = 0; i < n; i++)
-    sd_strf(&s, "#define " SD_CUDA_SYMBOL " c%u\n#define " SD_CUDA_SYMBOL "_args c%u_args\n%s#undef " SD_CUDA_SYMBOL "\n#undef " SD_CUDA_SYMBOL "_args\n",
+    sd_strf(&s,
+            "#define " SD_CUDA_SYMBOL " c%u\n#define " SD_CUDA_SYMBOL
+            "_args c%u_args\n%s#undef " SD_CUDA_SYMBOL "\n#undef " SD_CUDA_SYMBOL "_args\n",
             i, i, texts[i]);
   return sd_arena_keep(a, sd_str_take(&s));
 }
 
-sard_status *sd_cuda_compile(const sd_cuda_device *d, const char *const *texts, uint32_t n, sd_arena *a, sd_cubin *cubins) {
+sard_status *sd_cuda_compile(const sd_cuda_device *d, const char *const *texts, uint32_t n, sd_arena *a,
+                             sd_cubin *cubins) {
   const char *program = program_of(texts, n, a);
-  for (int i = 0; i < d->n_archs; i++) SD_TRY(sd_nvrtc_compile(d->nvrtc, program, "the model's kernels", d->archs[i], a, &cubins[i]));
+  for (int i = 0; i < d->n_archs; i++)
+    SD_TRY(sd_nvrtc_compile(d->nvrtc, program, "the model's kernels", d->archs[i], a, &cubins[i]));
   return NULL;
 }

@@ -5,15 +5,17 @@
 #define SD_CUDA_ARCHS 16
 
 typedef struct sd_cuda_device {
-  sd_nvrtc *nvrtc; // closed with the arena
+  sd_nvrtc *nvrtc;                   // closed with the arena
   int n_archs, archs[SD_CUDA_ARCHS]; // ascending
 } sd_cuda_device;
 
-// `text`: NULL or "cpu" (*out is NULL), "cuda" (the usual architectures that NVRTC knows) or "cuda:sm_80,sm_90". Errors:
-// SARD_E_USAGE for another text, SARD_E_DEVICE without NVRTC, SARD_E_UNSUPPORTED for an architecture that it does not know.
+// `text`: NULL or "cpu" (*out is NULL), "cuda" (the usual architectures that NVRTC knows) or
+// "cuda:sm_80,sm_90". Errors: SARD_E_USAGE for another text, SARD_E_DEVICE without NVRTC, SARD_E_UNSUPPORTED
+// for an architecture that it does not know.
 sard_status *sd_cuda_device_open(sd_arena *a, const char *text, sd_cuda_device **out);
 
-// Compiles one program of all kernels for each architecture: cubins[i] belongs to archs[i]. The texts call their function
-// and struct sd_kernel and sd_kernel_args (SD_CUDA_SYMBOL); kernel i becomes c<i>.
+// Compiles one program of all kernels for each architecture: cubins[i] belongs to archs[i]. The texts call
+// their function and struct sd_kernel and sd_kernel_args (SD_CUDA_SYMBOL); kernel i becomes c<i>.
 #define SD_CUDA_SYMBOL "sd_kernel"
-sard_status *sd_cuda_compile(const sd_cuda_device *d, const char *const *texts, uint32_t n, sd_arena *a, sd_cubin *cubins);
+sard_status *sd_cuda_compile(const sd_cuda_device *d, const char *const *texts, uint32_t n, sd_arena *a,
+                             sd_cubin *cubins);

@@ -16,7 +16,8 @@ typedef struct entries {
   int (*version)(int *major, int *minor);
   int (*n_archs)(int *n);
   int (*archs)(int *archs);
-  int (*create)(nvrtc_program **p, const char *source, const char *name, int n_headers, const char *const *headers, const char *const *names);
+  int (*create)(nvrtc_program **p, const char *source, const char *name, int n_headers,
+                const char *const *headers, const char *const *names);
   int (*destroy)(nvrtc_program **p);
   int (*compile)(nvrtc_program *p, int n, const char *const *options);
   int (*log_size)(nvrtc_program *p, size_t *n);
@@ -28,7 +29,10 @@ typedef struct entries {
   const char *(*error)(int code);
 } entries;
 
-static const struct { const char *name; size_t at; } symbols[] = {
+static const struct {
+  const char *name;
+  size_t at;
+} symbols[] = {
     {"nvrtcVersion", offsetof(entries, version)},
     {"nvrtcGetNumSupportedArchs", offsetof(entries, n_archs)},
     {"nvrtcGetSupportedArchs", offsetof(entries, archs)},
@@ -52,7 +56,9 @@ struct sd_nvrtc {
 };
 
 // ---- finding it ----
-static void note(sd_str *tried, const char *path, const char *what) { sd_strf(tried, "%s%s: %s", tried->len ? "; " : "", path, what); }
+static void note(sd_str *tried, const char *path, const char *what) {
+  sd_strf(tried, "%s%s: %s", tried->len ? "; " : "", path, what);
+}
 
 static bool find_symbols(sd_nvrtc *n, sd_str *tried) {
   for (size_t i = 0; i < sizeof symbols / sizeof *symbols; i++) {
@@ -68,14 +74,16 @@ static bool find_symbols(sd_nvrtc *n, sd_str *tried) {
 
 static bool check_version(sd_nvrtc *n, sd_str *tried) {
   int count = 0;
-  bool works = n->f.version(&n->major, &n->minor) == 0 && n->f.n_archs(&count) == 0 && count > 0 && count <= MAX_ARCHS && n->f.archs(n->archs) == 0;
+  bool works = n->f.version(&n->major, &n->minor) == 0 && n->f.n_archs(&count) == 0 && count > 0 &&
+               count <= MAX_ARCHS && n->f.archs(n->archs) == 0;
   if (!works) {
     note(tried, n->path, "does not tell its version and architectures");
     return false;
   }
   n->n_archs = count;
   if (n->major >= SD_NVRTC_OLDEST) return true;
-  sd_strf(tried, "%s%s: is version %d.%d, at least %d is needed", tried->len ? "; " : "", n->path, n->major, n->minor, SD_NVRTC_OLDEST);
+  sd_strf(tried, "%s%s: is version %d.%d, at least %d is needed", tried->len ? "; " : "", n->path, n->major,
+          n->minor, SD_NVRTC_OLDEST);
   return false;
 }
 
@@ -94,8 +102,9 @@ static bool try_path(sd_nvrtc *n, const char *path, sd_str *tried) {
 }
 
 static bool search(sd_nvrtc *n, sd_str *tried) {
-  static const char *const places[] = {"libnvrtc.so.13", "libnvrtc.so.12", "/usr/local/cuda/lib64/libnvrtc.so.13", "/usr/local/cuda/lib64/libnvrtc.so.12",
-                                       "libnvrtc.so"};
+  static const char *const places[] = {"libnvrtc.so.13", "libnvrtc.so.12",
+                                       "/usr/local/cuda/lib64/libnvrtc.so.13",
+                                       "/usr/local/cuda/lib64/libnvrtc.so.12", "libnvrtc.so"};
   const char *named = getenv("SARD_NVRTC");
   if (named && *named) return try_path(n, named, tried);
   for (size_t i = 0; i < sizeof places / sizeof *places; i++)
@@ -113,8 +122,10 @@ sard_status *sd_nvrtc_open(sd_nvrtc **out) {
     *out = n;
     return NULL;
   }
-  sard_status *st = sd_status_field(SD_ERR(DEVICE, "CUDA's compiler (NVRTC, version %d or later) was not found (%s)", SD_NVRTC_OLDEST, tried.p ? tried.p : ""),
-                                    SARD_TEXT_HINT, "set SARD_NVRTC to the path of libnvrtc.so");
+  sard_status *st =
+      sd_status_field(SD_ERR(DEVICE, "CUDA's compiler (NVRTC, version %d or later) was not found (%s)",
+                             SD_NVRTC_OLDEST, tried.p ? tried.p : ""),
+                      SARD_TEXT_HINT, "set SARD_NVRTC to the path of libnvrtc.so");
   sd_str_free(&tried);
   sd_free(n);
   return st;
@@ -139,14 +150,17 @@ sard_status *sd_nvrtc_check_arch(const sd_nvrtc *n, int arch) {
   sd_str known = {0};
   for (int i = 0; i < n->n_archs; i++)
     if (n->archs[i] == arch) return sd_str_free(&known), NULL;
-    else sd_strf(&known, "%ssm_%d", i ? ", " : "", n->archs[i]);
-  sard_status *st = SD_ERR(UNSUPPORTED, "NVRTC %d.%d does not compile for sm_%d (it knows %s)", n->major, n->minor, arch, known.p ? known.p : "none");
+    else
+      sd_strf(&known, "%ssm_%d", i ? ", " : "", n->archs[i]);
+  sard_status *st = SD_ERR(UNSUPPORTED, "NVRTC %d.%d does not compile for sm_%d (it knows %s)", n->major,
+                           n->minor, arch, known.p ? known.p : "none");
   sd_str_free(&known);
   return st;
 }
 
 // What `size` and `get` give, with a NUL behind it; NULL when they fail.
-static char *fetch(nvrtc_program *p, int (*size)(nvrtc_program *, size_t *), int (*get)(nvrtc_program *, char *), sd_arena *a, size_t *out_n) {
+static char *fetch(nvrtc_program *p, int (*size)(nvrtc_program *, size_t *),
+                   int (*get)(nvrtc_program *, char *), sd_arena *a, size_t *out_n) {
   size_t n = 0;
   if (size(p, &n) != 0) return NULL;
   char *to = sd_arena_aligned(a, n + 1, 64);
@@ -163,33 +177,46 @@ static const char *first_error(const char *log) {
   return e ? e : log ? log : "";
 }
 
-static sard_status *take_results(const sd_nvrtc *n, nvrtc_program *p, int rc, const char *name, int arch, sd_arena *a, sd_cubin *out) {
+static sard_status *take_results(const sd_nvrtc *n, nvrtc_program *p, int rc, const char *name, int arch,
+                                 sd_arena *a, sd_cubin *out) {
   size_t bytes = 0, ignored;
   out->log = fetch(p, n->f.log_size, n->f.log, a, &ignored);
-  if (rc != 0) return SD_ERR(INTERNAL, "%s does not compile for sm_%d: %s: %.600s", name, arch, n->f.error(rc), first_error(out->log));
+  if (rc != 0)
+    return SD_ERR(INTERNAL, "%s does not compile for sm_%d: %s: %.600s", name, arch, n->f.error(rc),
+                  first_error(out->log));
   out->data = fetch(p, n->f.cubin_size, n->f.cubin, a, &bytes);
   out->bytes = bytes;
   out->ptx = fetch(p, n->f.ptx_size, n->f.ptx, a, &ignored);
-  if (!out->log || !out->data || !bytes || !out->ptx) return SD_ERR(INTERNAL, "NVRTC gives no code of %s for sm_%d", name, arch);
+  if (!out->log || !out->data || !bytes || !out->ptx)
+    return SD_ERR(INTERNAL, "NVRTC gives no code of %s for sm_%d", name, arch);
   return NULL;
 }
 
 static void drop_program(void *p) { // also when memory was short in between
-  struct { const sd_nvrtc *n; nvrtc_program *p; } *held = p;
+  struct {
+    const sd_nvrtc *n;
+    nvrtc_program *p;
+  } *held = p;
   if (held->p) held->n->f.destroy(&held->p);
   held->p = NULL;
 }
 
-sard_status *sd_nvrtc_compile(const sd_nvrtc *n, const char *source, const char *name, int arch, sd_arena *a, sd_cubin *out) {
-  struct { const sd_nvrtc *n; nvrtc_program *p; } *held = sd_arena_alloc(a, sizeof *held);
+sard_status *sd_nvrtc_compile(const sd_nvrtc *n, const char *source, const char *name, int arch, sd_arena *a,
+                              sd_cubin *out) {
+  struct {
+    const sd_nvrtc *n;
+    nvrtc_program *p;
+  } *held = sd_arena_alloc(a, sizeof *held);
   // Sums are fused where the text says so, as on processors; a cache of NVRTC's own would be a second one.
-  const char *options[] = {sd_arena_printf(a, "-arch=sm_%d", arch), "-std=c++17", "-fmad=false", "--ptxas-options=-v", "--no-cache"};
+  const char *options[] = {sd_arena_printf(a, "-arch=sm_%d", arch), "-std=c++17", "-fmad=false",
+                           "--ptxas-options=-v", "--no-cache"};
   int n_options = n->major > 12 || (n->major == 12 && n->minor >= 9) ? 5 : 4;
   *out = (sd_cubin){0};
   SD_TRY(sd_nvrtc_check_arch(n, arch));
   held->n = n, held->p = NULL;
   sd_arena_defer(a, drop_program, held);
-  if (n->f.create(&held->p, source, name, 0, NULL, NULL) != 0) return SD_ERR(NOMEM, "NVRTC cannot hold program %s", name);
+  if (n->f.create(&held->p, source, name, 0, NULL, NULL) != 0)
+    return SD_ERR(NOMEM, "NVRTC cannot hold program %s", name);
   int rc = n->f.compile(held->p, n_options, options);
   sard_status *st = take_results(n, held->p, rc, name, arch, a, out);
   drop_program(held);

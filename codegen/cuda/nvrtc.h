@@ -10,13 +10,15 @@
 
 typedef struct sd_nvrtc sd_nvrtc; // use by several threads at once is fine
 
-// Loads the library named by SARD_NVRTC in the environment, else libnvrtc.so of version 13 or 12 where the loader finds it
-// or under /usr/local/cuda. The error (SARD_E_DEVICE) tells what was looked for and what was found.
+// Loads the library named by SARD_NVRTC in the environment, else libnvrtc.so of version 13 or 12 where the
+// loader finds it or under /usr/local/cuda. The error (SARD_E_DEVICE) tells what was looked for and what was
+// found.
 sard_status *sd_nvrtc_open(sd_nvrtc **out);
 void sd_nvrtc_close(sd_nvrtc *n); // NULL ok
 void sd_nvrtc_version(const sd_nvrtc *n, int *major, int *minor);
 const char *sd_nvrtc_path(const sd_nvrtc *n);
-// Architectures that it compiles for (75, 80, ...), ascending; returns their number, `out` has room for `room`.
+// Architectures that it compiles for (75, 80, ...), ascending; returns their number, `out` has room for
+// `room`.
 int sd_nvrtc_archs(const sd_nvrtc *n, int *out, int room);
 
 sard_status *sd_nvrtc_check_arch(const sd_nvrtc *n, int arch); // SARD_E_UNSUPPORTED names those that it knows
@@ -25,9 +27,10 @@ sard_status *sd_nvrtc_check_arch(const sd_nvrtc *n, int arch); // SARD_E_UNSUPPO
 typedef struct sd_cubin {
   const void *data;
   uint64_t bytes;
-  const char *ptx;     // NUL-terminated
-  const char *log;     // of the compiler and of ptxas: registers, stack, spills of each function
+  const char *ptx; // NUL-terminated
+  const char *log; // of the compiler and of ptxas: registers, stack, spills of each function
 } sd_cubin;
-// `arch`: the number behind sm_. Errors: SARD_E_UNSUPPORTED for an architecture that it does not know, SARD_E_INTERNAL with
-// the compiler's messages for a program that does not compile.
-sard_status *sd_nvrtc_compile(const sd_nvrtc *n, const char *source, const char *name, int arch, sd_arena *a, sd_cubin *out);
+// `arch`: the number behind sm_. Errors: SARD_E_UNSUPPORTED for an architecture that it does not know,
+// SARD_E_INTERNAL with the compiler's messages for a program that does not compile.
+sard_status *sd_nvrtc_compile(const sd_nvrtc *n, const char *source, const char *name, int arch, sd_arena *a,
+                              sd_cubin *out);

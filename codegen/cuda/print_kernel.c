@@ -112,15 +112,18 @@ static sd_dim nest_blocks(sd_print *P, const sd_cuda_nest *n) {
   sd_dimtab *t = P->k->dims;
   int threads = P->plan->threads;
   if (n->form == SD_CUDA_TILES) return sd_print_tile_count(P, n);
-  if (n->form == SD_CUDA_ROWS) return sd_dim_ceildiv(t, sd_print_product(P, n->axes, n->n_rows), sd_dim_const(t, threads / n->group));
+  if (n->form == SD_CUDA_ROWS)
+    return sd_dim_ceildiv(t, sd_print_product(P, n->axes, n->n_rows), sd_dim_const(t, threads / n->group));
   return sd_dim_ceildiv(t, sd_print_product(P, n->axes, n->nest->n_axes), sd_dim_const(t, threads));
 }
 
 static sd_dim count_blocks(sd_print *P, const locals *l) {
   sd_dimtab *t = P->k->dims;
-  sd_dim most = sd_dim_const(t, sd_dim_is(t, l->scratch, 0) ? MOST_BLOCKS : MOST_SCRATCH_BLOCKS), b = sd_dim_const(t, 0);
+  sd_dim most = sd_dim_const(t, sd_dim_is(t, l->scratch, 0) ? MOST_BLOCKS : MOST_SCRATCH_BLOCKS),
+         b = sd_dim_const(t, 0);
   if (!P->plan->whole) b = sd_print_product(P, (const sd_axis *const *)P->k->grid.at, P->k->grid.len);
-  for (uint32_t i = 0; P->plan->whole && i < P->plan->nests.len; i++) b = sd_dim_max(t, b, nest_blocks(P, &P->plan->nests.at[i]));
+  for (uint32_t i = 0; P->plan->whole && i < P->plan->nests.len; i++)
+    b = sd_dim_max(t, b, nest_blocks(P, &P->plan->nests.at[i]));
   return sd_dim_min(t, b, most);
 }
 

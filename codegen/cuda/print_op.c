@@ -66,7 +66,9 @@ const char *sd_print_group_op(const sd_expr *e) {
 
 // ---- storage types ----
 // Name of a narrow float in the prelude; NULL for other types.
-static const char *format_of(sd_dtype t) { return sd_dtype_is_float(t) && sd_dtype_bits(t) <= 16 ? sd_dtype_name(t) : NULL; }
+static const char *format_of(sd_dtype t) {
+  return sd_dtype_is_float(t) && sd_dtype_bits(t) <= 16 ? sd_dtype_name(t) : NULL;
+}
 
 const char *sd_print_widen(sd_print *P, sd_dtype t, const char *v) {
   if (t == SD_BOOL) return sd_print_text(P, "(%s != 0)", v);

@@ -157,7 +157,8 @@ static void show_table(compiling *k) {
     sd_cli_say(c, "target       %s, -O%d, %u steps, %u kernels (%u different)\n", r->isa, k->o.opt, r->code.steps,
                r->code.kernels, r->code.unique_kernels);
     if (r->code.cuda)
-      sd_cli_say(c, "cuda         %s: %u different kernels, %s, %.3f s\n", r->code.cuda, r->code.cuda_kernels, sd_cli_bytes(r->code.cuda_bytes, a), r->code.cuda_s);
+      sd_cli_say(c, "cuda         %s: %u different kernels, %s, %.3f s\n", r->code.cuda, r->code.cuda_kernels,
+                 sd_cli_bytes(r->code.cuda_bytes, a), r->code.cuda_s);
     if (k->sized)
       sd_cli_say(c, "peak memory  %s of activations, %s of scratch per thread%s\n", sd_cli_bytes(k->arena, a),
                  sd_cli_bytes(k->scratch, b), k->symbolic ? ", for symbolic dims of size 1" : "");

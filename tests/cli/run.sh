@@ -256,6 +256,15 @@ if "$sard" compile "$digits/model.onnx" -o "$T/gpu.sard" --device cuda:sm_90,sm_
   says device-table out '^cuda +sm_80, sm_90 by NVRTC'; json device-json "$T/j" "d['report']['cuda']['kernels'] > 0 and d['report']['cuda']['bytes'] > 1000"
   code device-artifact 0 "$sard" run "$T/gpu.sard" --inputs "$in" --expect "$in"
   code device-artifact-rt 0 "$rt" run "$T/gpu.sard" --inputs "$in" --expect "$in"
+  cat >"$T/static.sard-ir" <<'END'
+module
+graph "main" (%0 "x": f32[3,4]) {
+  %1 = Relu(%0)
+  return %1
+}
+END
+  code device-static 0 "$sard" compile "$T/static.sard-ir" -o "$T/gpu.sard" --device cuda:sm_80 -q
+  code device-static-runs 0 "$rt" run "$T/gpu.sard" -q
   code device-old-arch 4 "$sard" compile "$digits/model.onnx" -o "$T/gpu.sard" --device cuda:sm_20; says device-old-arch-known err 'sm_80'
 else
   says device-not-here err 'NVRTC'

@@ -233,10 +233,12 @@ void gather_case(gathered *g, sard_context *ctx, const char *folder, const char 
 }
 
 // ---- models ----
-static sard_status *gather_graph(gathered *g, sd_module *m, const sd_graph *graph, const char *path, int depth) {
+static sard_status *gather_graph(gathered *g, sd_module *m, const sd_graph *graph, const char *path,
+                                 int depth) {
   for (const sd_node *n = graph->first; n; n = n->next) {
     sd_runs how = sd_codegen_runs(n);
-    for (uint32_t i = 0; how == SD_RUNS_STEPS && i < n->n_body && depth < SD_MAX_DEPTH; i++) SD_TRY(gather_graph(g, m, n->bodies[i], path, depth + 1));
+    for (uint32_t i = 0; how == SD_RUNS_STEPS && i < n->n_body && depth < SD_MAX_DEPTH; i++)
+      SD_TRY(gather_graph(g, m, n->bodies[i], path, depth + 1));
     if (how != SD_RUNS_KERNEL) continue;
     sd_arena *a = sd_arena_new();
     sd_cuda_source s;

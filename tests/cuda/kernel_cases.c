@@ -2,12 +2,14 @@
 // (tests/cuda/host.h), runs each launch in several orders of threads and blocks, and compares with the
 // interpreter.
 //
-// usage: kernel_cases [-j JOBS] [-w FOLDER] [-x COMPILER] [-f FILE[:OPT]]... [-e FOLDER] [-n] [-a ARCH] [-m MODEL]... DIR [PREFIX...]
+// usage: kernel_cases [-j JOBS] [-w FOLDER] [-x COMPILER] [-f FILE[:OPT]]... [-e FOLDER] [-n] [-a ARCH] [-m
+// MODEL]... DIR [PREFIX...]
 //        kernel_cases [-w FOLDER] [-x COMPILER] -t      does the model find the faults of
 //        tests/cuda/faults.cu?
 // -f: model files of the cases, and the level of the passes (default model.onnx:3 and model.onnx:0). -e:
 // writes the texts of the kernels to FOLDER and ends. -n: compiles them with NVRTC (-a: for one architecture)
-// and ends. -m: also the kernels of a model, for -e and -n. The last line is "N passed, M failed", of launches.
+// and ends. -m: also the kernels of a model, for -e and -n. The last line is "N passed, M failed", of
+// launches.
 #include <dirent.h>
 #include <dlfcn.h>
 #include <math.h>

@@ -13,13 +13,19 @@
 
 enum { PER_PROGRAM = 40 };
 
-typedef struct counts { uint32_t passed, failed; uint64_t bytes; } counts;
+typedef struct counts {
+  uint32_t passed, failed;
+  uint64_t bytes;
+} counts;
 
 static char *program_of(const gathered *g, uint32_t first, uint32_t n) {
   sd_str s = {0};
   sd_str_put(&s, sd_cuda_prelude);
   for (uint32_t i = first; i < first + n; i++)
-    sd_strf(&s, "#define sd_kernel k%u\n#define sd_kernel_args k%u_args\n%s#undef sd_kernel\n#undef sd_kernel_args\n", i, i, g->kernels[i].text);
+    sd_strf(
+        &s,
+        "#define sd_kernel k%u\n#define sd_kernel_args k%u_args\n%s#undef sd_kernel\n#undef sd_kernel_args\n",
+        i, i, g->kernels[i].text);
   return sd_str_take(&s);
 }
 
@@ -31,9 +37,13 @@ static void judge_log(const gathered *g, const char *log, int arch, counts *c) {
     const char *line = strchr(p, '\n');
     unsigned stack = 0, stores = 0, loads = 0;
     while (line && *line && (*line < '0' || *line > '9')) line++;
-    if (k >= g->n_kernels || !line || sscanf(line, "%u bytes stack frame, %u bytes spill stores, %u bytes spill loads", &stack, &stores, &loads) != 3) continue;
+    if (k >= g->n_kernels || !line ||
+        sscanf(line, "%u bytes stack frame, %u bytes spill stores, %u bytes spill loads", &stack, &stores,
+               &loads) != 3)
+      continue;
     if (stack || stores || loads) {
-      printf("FAIL %s (k%u): %u bytes of stack, %u and %u bytes spilled for sm_%d\n", g->kernels[k].label, k, stack, stores, loads, arch);
+      printf("FAIL %s (k%u): %u bytes of stack, %u and %u bytes spilled for sm_%d\n", g->kernels[k].label, k,
+             stack, stores, loads, arch);
       c->failed++;
     } else {
       c->passed++;
@@ -41,13 +51,15 @@ static void judge_log(const gathered *g, const char *log, int arch, counts *c) {
   }
 }
 
-static void compile_part(const sd_nvrtc *n, const gathered *g, uint32_t first, uint32_t count, int arch, counts *c) {
+static void compile_part(const sd_nvrtc *n, const gathered *g, uint32_t first, uint32_t count, int arch,
+                         counts *c) {
   char *text = program_of(g, first, count), name[40];
   snprintf(name, sizeof name, "k%u-k%u", first, first + count - 1);
   sd_arena *a = sd_arena_new();
   sd_cubin cubin;
   counts before = *c;
-  sard_status *st = text && a ? sd_nvrtc_compile(n, text, name, arch, a, &cubin) : SD_ERR(NOMEM, "out of memory");
+  sard_status *st =
+      text && a ? sd_nvrtc_compile(n, text, name, arch, a, &cubin) : SD_ERR(NOMEM, "out of memory");
   if (st && count > 1) { // which of them?
     for (uint32_t i = first; i < first + count; i++) compile_part(n, g, i, 1, arch, c);
   } else if (st) {
@@ -57,7 +69,9 @@ static void compile_part(const sd_nvrtc *n, const gathered *g, uint32_t first, u
     judge_log(g, cubin.log, arch, c);
     c->bytes += cubin.bytes;
     uint32_t seen = c->passed + c->failed - before.passed - before.failed;
-    if (seen != count) printf("FAIL %s: the log tells of %u functions of %u for sm_%d\n", name, seen, count, arch), c->failed++;
+    if (seen != count)
+      printf("FAIL %s: the log tells of %u functions of %u for sm_%d\n", name, seen, count, arch),
+          c->failed++;
   }
   sard_status_free(st);
   sd_arena_free(a);
@@ -78,7 +92,8 @@ int compile_with_nvrtc(const gathered *g, int jobs, int arch) {
   int archs[8], major, minor;
   sard_status *st = sd_nvrtc_open(&n);
   if (st) {
-    printf("no NVRTC here, so nothing is compiled for GPUs: %s\n0 passed, 0 failed\n", sard_status_text(st, SARD_TEXT_MESSAGE));
+    printf("no NVRTC here, so nothing is compiled for GPUs: %s\n0 passed, 0 failed\n",
+           sard_status_text(st, SARD_TEXT_MESSAGE));
     sard_status_free(st);
     return 0;
   }
@@ -99,8 +114,10 @@ int compile_with_nvrtc(const gathered *g, int jobs, int arch) {
   }
   int status, crashed = 0;
   for (int j = 0; j < jobs; j++) wait(&status), crashed += status != 0;
-  for (int j = 0; j < jobs; j++) all.passed += c[j].passed, all.failed += c[j].failed, all.bytes += c[j].bytes;
-  printf("NVRTC %d.%d, %u kernels, sm_%d to sm_%d, %llu KiB of code\n", major, minor, g->n_kernels, archs[0], archs[n_archs - 1], (unsigned long long)all.bytes / 1024);
+  for (int j = 0; j < jobs; j++)
+    all.passed += c[j].passed, all.failed += c[j].failed, all.bytes += c[j].bytes;
+  printf("NVRTC %d.%d, %u kernels, sm_%d to sm_%d, %llu KiB of code\n", major, minor, g->n_kernels, archs[0],
+         archs[n_archs - 1], (unsigned long long)all.bytes / 1024);
   printf("%u passed, %u failed\n", all.passed, all.failed + (uint32_t)crashed);
   sd_nvrtc_close(n);
   return all.failed + (uint32_t)crashed != 0;

@@ -46,7 +46,7 @@ nvrtc || echo "no NVRTC here, and its Python package cannot be installed: nothin
 corpus=${SARD_CORPUS:-../shared/corpus}
 [ -d "$corpus" ] || corpus=models/corpus
 models=()
-for m in "$corpus"/*/model.onnx; do [ -e "$m" ] && models+=(-m "$m"); done
+[ $# -gt 0 ] || for m in "$corpus"/*/model.onnx; do [ -e "$m" ] && models+=(-m "$m"); done
 counted build/tests/test_kernel_cases -n -f model.onnx:3 -j "$(nproc)" "${models[@]}" $cases "${@:-test_}"
 grep -E '^NVRTC|^no NVRTC' $work/log.txt
 echo "$passed passed, $failed failed"

@@ -262,88 +262,16 @@ sard_status *sd_host_box_rank(sd_host_call *c) {
   return NULL;
 }
 
-// The tensor with other dims of the same product, as an object.
-static sard_status *give_reshaped(sd_host_call *c, int rank, const int64_t *dims) {
-  const sd_host_tensor *x = &c->in[0];
-  uint64_t item, count = 1, bytes;
-  void *data;
-  for (int d = 0; d < rank; d++)
-    if (dims[d] < 0 || !sd_ck_mul(count, (uint64_t)dims[d], &count)) return SD_ERR(MODEL, "dim %d of the new shape is %lld", d, (long long)dims[d]);
-  if (count != x->count) return SD_ERR(MODEL, "%llu elements do not fit a shape of %llu", (unsigned long long)x->count, (unsigned long long)count);
-  SD_TRY(sd_objects_tensor(c->objects, x->dtype, rank, dims, &item, &data));
-  if (sd_dtype_bytes(x->dtype, x->count, &bytes) && bytes) memcpy(data, x->data, bytes);
-  return sd_host_give_object(c, 0, item);
-}
-
-sard_status *sd_host_reshape_any(sd_host_call *c) {
-  const sd_host_tensor *x = &c->in[0], *shape = &c->in[1];
-  const int64_t *want = shape->data;
-  int64_t dims[SD_HOST_RANK];
-  uint64_t rest = 1;
-  int open = -1;
-  if (shape->rank != 1 || shape->count > SD_HOST_RANK) return SD_ERR(UNSUPPORTED, "a shape of %llu dims", (unsigned long long)shape->count);
-  for (int d = 0; d < (int)shape->count; d++) {
-    dims[d] = want[d] == 0 && !c->param[0] && d < x->rank ? x->dims[d] : want[d];
-    if (dims[d] == -1 && open < 0) open = d;
-    else if (dims[d] < 0 || !sd_ck_mul(rest, (uint64_t)dims[d], &rest)) return SD_ERR(MODEL, "dim %d of the new shape is %lld", d, (long long)want[d]);
-  }
-  if (open >= 0) dims[open] = rest ? (int64_t)(x->count / rest) : 0;
-  return give_reshaped(c, (int)shape->count, dims);
-}
-
+// The tensor without its dims of 1, as an object.
 sard_status *sd_host_squeeze_any(sd_host_call *c) {
+  const sd_host_tensor *x = &c->in[0];
   int64_t dims[SD_HOST_RANK];
   int rank = 0;
-  for (int d = 0; d < c->in[0].rank; d++)
-    if (c->in[0].dims[d] != 1) dims[rank++] = c->in[0].dims[d];
-  return give_reshaped(c, rank, dims);
-}
-
-// Where the parts that indices [.., k] name stand: for the first `batch` dims beside each other, then by k indices each.
-typedef struct picks { uint64_t batches, each, batch_size, part; size_t size; int k; } picks;
-
-static sard_status *read_picks(sd_host_call *c, picks *p, int64_t *dims, int *rank) {
-  const sd_host_tensor *x = &c->in[0], *at = &c->in[1];
-  int64_t batch = c->param[0], k = at->rank ? at->dims[at->rank - 1] : 0;
-  size_t bits = (size_t)sd_dtype_bits(x->dtype);
-  *p = (picks){1, 1, 1, 1, bits / 8, (int)k};
-  *rank = 0;
-  if (bits % 8) return SD_ERR(UNSUPPORTED, "tensors of type %s", sd_dtype_name(x->dtype));
-  if (at->rank < 1 || batch < 0 || batch >= at->rank || batch > x->rank || k < 1 || k > x->rank - batch)
-    return SD_ERR(MODEL, "indices of %lld numbers into a tensor of rank %d", (long long)k, x->rank);
-  for (int d = 0; d + 1 < at->rank; d++) {
-    if (d < batch && at->dims[d] != x->dims[d]) return SD_ERR(MODEL, "batch dim %d is %lld and %lld", d, (long long)x->dims[d], (long long)at->dims[d]);
-    *(d < batch ? &p->batches : &p->each) *= (uint64_t)at->dims[d];
-    dims[(*rank)++] = at->dims[d];
-  }
-  for (int d = (int)batch; d < x->rank; d++) {
-    p->batch_size *= (uint64_t)x->dims[d];
-    if (d < batch + k) continue;
-    p->part *= (uint64_t)x->dims[d];
-    if (*rank == SD_HOST_RANK) return SD_ERR(UNSUPPORTED, "a result of more than %d dims", SD_HOST_RANK);
-    dims[(*rank)++] = x->dims[d];
-  }
-  return NULL;
-}
-
-sard_status *sd_host_gather_nd_any(sd_host_call *c) {
-  const sd_host_tensor *x = &c->in[0];
-  const int64_t *index = c->in[1].data;
-  int64_t dims[2 * SD_HOST_RANK], batch = c->param[0];
-  picks p;
-  int rank;
-  uint64_t item;
+  uint64_t item, bytes;
   void *data;
-  SD_TRY(read_picks(c, &p, dims, &rank));
+  for (int d = 0; d < x->rank; d++)
+    if (x->dims[d] != 1) dims[rank++] = x->dims[d];
   SD_TRY(sd_objects_tensor(c->objects, x->dtype, rank, dims, &item, &data));
-  for (uint64_t i = 0; i < p.batches * p.each; i++, index += p.k) {
-    uint64_t at = 0;
-    for (int d = 0; d < p.k; d++) {
-      int64_t n = x->dims[batch + d], v = index[d] < 0 ? index[d] + n : index[d];
-      if (v < 0 || v >= n) return SD_ERR(MODEL, "index %lld into a dim of %lld", (long long)index[d], (long long)n);
-      at = at * (uint64_t)n + (uint64_t)v;
-    }
-    if (p.part) memcpy((char *)data + i * p.part * p.size, (const char *)x->data + (i / p.each * p.batch_size + at * p.part) * p.size, p.part * p.size);
-  }
+  if (sd_dtype_bytes(x->dtype, x->count, &bytes) && bytes) memcpy(data, x->data, bytes);
   return sd_host_give_object(c, 0, item);
 }

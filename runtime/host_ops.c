@@ -38,9 +38,7 @@ static const sd_host_op table[] = {
     {"sard.Box", sd_host_box, 1, 1, 0},
     {"sard.Unbox", sd_host_unbox, 1, 1, 2},
     {"sard.BoxRank", sd_host_box_rank, 1, 1, 0},
-    {"sard.ReshapeAny", sd_host_reshape_any, 2, 1, 1},
     {"sard.SqueezeAny", sd_host_squeeze_any, 1, 1, 0},
-    {"sard.GatherNDAny", sd_host_gather_nd_any, 2, 1, 1},
 };
 
 const sd_host_op *sd_host_find(const char *name) {

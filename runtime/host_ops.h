@@ -30,9 +30,7 @@ sard_status *sd_host_optional_get(sd_host_call *c);
 sard_status *sd_host_box(sd_host_call *c);
 sard_status *sd_host_unbox(sd_host_call *c);
 sard_status *sd_host_box_rank(sd_host_call *c);
-sard_status *sd_host_reshape_any(sd_host_call *c);
 sard_status *sd_host_squeeze_any(sd_host_call *c);
-sard_status *sd_host_gather_nd_any(sd_host_call *c);
 // runtime/host_text.c, host_ngram.c
 sard_status *sd_host_string_concat(sd_host_call *c);
 sard_status *sd_host_string_split(sd_host_call *c);

@@ -117,8 +117,6 @@ static const row rows[] = {
 #define drop_empty     sd_upgrade_drop_empty
 #define grid_modes     sd_upgrade_grid_modes
 #define text_cast      sd_upgrade_text_cast
-#define open_reshape   sd_upgrade_open_reshape
-#define open_gather    sd_upgrade_open_gather
 #define open_squeeze   sd_upgrade_open_squeeze
 #define group_channels sd_upgrade_group_channels
 #define axis_broadcast  sd_upgrade_axis_broadcast

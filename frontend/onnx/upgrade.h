@@ -26,10 +26,7 @@ sard_status *sd_upgrade_old_resize(sd_import *im, sd_onnx_node *n, const char *t
 sard_status *sd_upgrade_drop_empty(sd_import *im, sd_onnx_node *n, const char *text, int64_t number);
 // Cast and CastLike from or to strings: a host function, op `text`, whose attribute `to` says it.
 sard_status *sd_upgrade_text_cast(sd_import *im, sd_onnx_node *n, const char *text, int64_t number);
-// The rank of the result is known to the run only: Reshape to a shape of unknown length, GatherND by indices of
-// unknown length, Squeeze of sizes that may be 1.
-sard_status *sd_upgrade_open_reshape(sd_import *im, sd_onnx_node *n, const char *text, int64_t number);
-sard_status *sd_upgrade_open_gather(sd_import *im, sd_onnx_node *n, const char *text, int64_t number);
+// Squeeze of sizes that may be 1: the rank of the result is known to the run only.
 sard_status *sd_upgrade_open_squeeze(sd_import *im, sd_onnx_node *n, const char *text, int64_t number);
 // GridSample's names of modes: bilinear is linear, bicubic is cubic.
 sard_status *sd_upgrade_grid_modes(sd_import *im, sd_onnx_node *n, const char *text, int64_t number);

@@ -132,22 +132,6 @@ sard_status *sd_upgrade_text_cast(sd_import *im, sd_onnx_node *n, const char *te
   return NULL;
 }
 
-sard_status *sd_upgrade_open_reshape(sd_import *im, sd_onnx_node *n, const char *text, int64_t number) {
-  const sd_value *shape = n->in.len == 2 ? n->in.at[1] : NULL;
-  (void)number;
-  if (!shape || shape->rank != 1 || shape->elems || sd_dim_is_const(im->m->dims, shape->dims[0], NULL)) return NULL;
-  n->op = text;
-  return NULL;
-}
-
-sard_status *sd_upgrade_open_gather(sd_import *im, sd_onnx_node *n, const char *text, int64_t number) {
-  const sd_value *at = n->in.len == 2 ? n->in.at[1] : NULL;
-  (void)number;
-  if (!at || at->rank < 1 || sd_dim_is_const(im->m->dims, at->dims[at->rank - 1], NULL)) return NULL;
-  n->op = text;
-  return NULL;
-}
-
 sard_status *sd_upgrade_open_squeeze(sd_import *im, sd_onnx_node *n, const char *text, int64_t number) {
   const sd_value *x = n->in.len ? n->in.at[0] : NULL;
   bool open = false;

@@ -17,8 +17,9 @@ static sard_status *scatter_read(const sd_node *n, int *axis, bool *circular) {
   if (*axis == 0) return SD_SH_ERR(n, MODEL, "axis 0 is the batch");
   for (int i = 0; i < x->rank; i++)
     if (i != *axis) SD_TRY(sd_sh_same(n, x->dims[i], n->in[1]->dims[i], "past_cache and update", NULL));
-  if (sd_dim_lt(sd_sh_tab(n), x->dims[*axis], n->in[1]->dims[*axis]) == 1)
-    return SD_SH_ERR(n, MODEL, "the update is longer than the cache");
+  sd_dim cache = x->dims[*axis], update = n->in[1]->dims[*axis];
+  if (sd_dim_lt(sd_sh_tab(n), cache, update) == 1) return SD_SH_ERR(n, MODEL, "the update is longer than the cache");
+  sd_node_require(n, sd_dim_max(sd_sh_tab(n), cache, update), cache, false, *n->name ? n->name : "the cache, at least the update");
   if (!sd_sh_in(n, 2)) return NULL;
   SD_TRY(sd_sh_rank(n, 2, 1, 1));
   return sd_sh_same(n, n->in[2]->dims[0], x->dims[0], "write_indices and the batch", NULL);

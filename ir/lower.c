@@ -498,7 +498,7 @@ static void border_grid(sd_tb *b, border *s) {
   const sd_value *x = s->n->in[0], *y = s->n->out[0];
   sd_dim end = SD_DIM_NONE;
   for (s->first = y->rank > 1 ? 0 : -1; s->first < y->rank - 2; s->first++)
-    if (!sd_dim_eq(b->dims, x->dims[s->first], y->dims[s->first])) break;
+    if (sd_dim_eq(b->dims, x->dims[s->first], y->dims[s->first]) != 1) break;
   for (int d = 0; d <= s->first; d++) {
     sd_axis *a = sd_kernel_axis(b->k, "row", y->dims[d]);
     sd_vec_push(b->arena, &b->k->grid, a);

@@ -56,6 +56,7 @@ if want corpus; then
   list=()
   [ -f "$corpus/spine.txt" ] && list=(--list "$corpus/spine.txt")
   counted corpus $python tests/corpus/check.py build/sard "$corpus" --modes "${SARD_TEST_MODES:-all}" "${list[@]}"
+  [ ${#list[@]} -eq 0 ] || counted corpus-all $python tests/corpus/check.py build/sard "$corpus" --modes quick
   counted sizes build/tests/test_size_cases "$corpus"
 fi
 if want onnx && [ -f tests/onnx/run.sh ]; then counted onnx bash tests/onnx/run.sh; fi

@@ -330,9 +330,9 @@ static void add_form(settings *s, const char *text) {
 int main(int argc, char **argv) {
   settings s = {.work = "/tmp", .compiler = "g++", .jobs = 2};
   gathered g = {0};
-  bool faults = false, nvrtc = false;
+  bool faults = false, nvrtc = false, turns = false;
   int arch = 0;
-  for (int c; (c = getopt(argc, argv, "j:w:x:f:e:tnm:a:")) != -1;) {
+  for (int c; (c = getopt(argc, argv, "j:w:x:f:e:tnrm:a:")) != -1;) {
     if (c == 'j') s.jobs = atoi(optarg);
     else if (c == 'w')
       s.work = optarg;
@@ -346,6 +346,8 @@ int main(int argc, char **argv) {
       faults = true;
     else if (c == 'n')
       nvrtc = true;
+    else if (c == 'r')
+      turns = true;
     else if (c == 'a')
       arch = atoi(optarg);
     else if (c == 'm')
@@ -364,7 +366,7 @@ int main(int argc, char **argv) {
   double t0 = now();
   if (gather_all(&s, &g)) return 2;
   if (s.texts) return write_texts(&s, &g);
-  if (nvrtc) return compile_with_nvrtc(&g, s.jobs, arch);
+  if (nvrtc) return compile_with_nvrtc(&g, s.jobs, arch, turns);
   double t1 = now();
   int bad = compile_all(&s, &g);
   if (bad || !load_all(&s, &g))

@@ -87,7 +87,7 @@ static int choose_archs(const sd_nvrtc *n, int arch, int *out) {
   return count;
 }
 
-int compile_with_nvrtc(const gathered *g, int jobs, int arch) {
+int compile_with_nvrtc(const gathered *g, int jobs, int arch, bool turns) {
   sd_nvrtc *n;
   int archs[8], major, minor;
   sard_status *st = sd_nvrtc_open(&n);
@@ -106,8 +106,10 @@ int compile_with_nvrtc(const gathered *g, int jobs, int arch) {
   for (int j = 0; j < jobs; j++) {
     if (fork()) continue;
     for (uint32_t i = (uint32_t)j; i < parts * (uint32_t)n_archs; i += (uint32_t)jobs) {
-      uint32_t first = i / (uint32_t)n_archs * PER_PROGRAM, left = g->n_kernels - first;
-      compile_part(n, g, first, left < PER_PROGRAM ? left : PER_PROGRAM, archs[i % (uint32_t)n_archs], &c[j]);
+      uint32_t part = i / (uint32_t)n_archs, which = i % (uint32_t)n_archs, first = part * PER_PROGRAM;
+      uint32_t left = g->n_kernels - first;
+      if (turns && part % (uint32_t)n_archs != which) continue;
+      compile_part(n, g, first, left < PER_PROGRAM ? left : PER_PROGRAM, archs[which], &c[j]);
     }
     fflush(stdout);
     _exit(0);

@@ -2,6 +2,6 @@
 #pragma once
 #include "tests/cuda/gather.h"
 
-// arch: one architecture, 0: sm_75, 80, 90 and the newest.
-int compile_with_nvrtc(const gathered *g, int jobs,
-                       int arch); // exit code; the last line is "N passed, M failed"
+// Compiles for `arch`, 0: sm_75, 80, 90 and the newest; with `turns` each program for one of them, in turn. Exit code; the last
+// line is "N passed, M failed".
+int compile_with_nvrtc(const gathered *g, int jobs, int arch, bool turns);

@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
 # CUDA without a GPU: the kernels of ONNX's backend cases, printed as CUDA C, compiled as C++ and run in a model of CUDA's
 # execution (model.c), in several orders of threads and blocks, beside the interpreter. The model itself has to find faults.
-# Then the same kernels, and those of the corpus, by NVRTC for several architectures.
-#   tests/cuda/run.sh [PREFIX...]   cases whose names begin so; all of nodes when none is named
+# Then the same kernels, and those of the corpus, by NVRTC.
+#   tests/cuda/run.sh [--all-archs] [PREFIX...]   cases whose names begin so; all of nodes when none is named
+# NVRTC compiles 40 kernels at once, each program for one of sm_75, 80, 90 and the newest; with --all-archs for all of them.
 cd "$(dirname "$0")/../.." || exit 1
 . tests/deps.sh
 . tests/onnx/cases.sh
 sard_install g++ || { echo "0 passed, 1 failed"; exit 1; }
 work=build/cuda-kernels
+turns=-r
+[ "${1:-}" != --all-archs ] || { turns= && shift; }
 mkdir -p $work
 
 passed=0 failed=0
@@ -47,7 +50,7 @@ corpus=${SARD_CORPUS:-../shared/corpus}
 [ -d "$corpus" ] || corpus=models/corpus
 models=()
 [ $# -gt 0 ] || for m in "$corpus"/*/model.onnx; do [ -e "$m" ] && models+=(-m "$m"); done
-counted build/tests/test_kernel_cases -n -f model.onnx:3 -j "$(nproc)" "${models[@]}" $cases "${@:-test_}"
+counted build/tests/test_kernel_cases -n $turns -f model.onnx:3 -j "$(nproc)" "${models[@]}" $cases "${@:-test_}"
 grep -E '^NVRTC|^no NVRTC' $work/log.txt
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

@@ -4,7 +4,7 @@
 #include "runtime/base/alloc.h"
 #include "runtime/host_ops.h"
 
-enum { CHUNK = 256, BLOCK = 16 };
+enum { CHUNK = 256, BLOCK = 16, TILE = 65536 };
 
 typedef struct grams {
   const int64_t *pool;
@@ -99,13 +99,13 @@ static inline __attribute__((always_inline)) void scale_row(float *restrict y, c
   for (; at < width; at++) y[at] = scaled(y[at], scale[at], once);
 }
 
-// A tile is a row.
+// A tile is `per` of the rows, so that waking a thread is little beside it.
 typedef struct rows {
   const grams *g;
   const sd_host_call *c;
   const int64_t *x;
   float *y;
-  uint64_t len, width;
+  uint64_t len, width, count, per;
   bool plain; // the counts as they are
 } rows;
 
@@ -125,7 +125,8 @@ static void count_row(const rows *r, const int64_t *x, float *y) {
 static void count_rows(void *user, int worker, uint32_t begin, uint32_t end) {
   const rows *r = user;
   (void)worker;
-  for (uint32_t i = begin; i < end; i++) count_row(r, r->x + i * r->len, r->y + i * r->width);
+  uint64_t stop = end * r->per < r->count ? end * r->per : r->count;
+  for (uint64_t i = begin * r->per; i < stop; i++) count_row(r, r->x + i * r->len, r->y + i * r->width);
 }
 
 static sard_status *run(sd_host_call *c, grams *g, uint64_t *start) {
@@ -140,9 +141,10 @@ static sard_status *run(sd_host_call *c, grams *g, uint64_t *start) {
   }
   SD_TRY(c->make(c, 0, x->rank == 2 ? dims : dims + 1));
   if (count > UINT32_MAX) return SD_ERR(UNSUPPORTED, "%llu rows", (unsigned long long)count);
-  rows r = {g, c, x->data, c->out[0].data, len, width, .plain = !c->param[3]};
+  uint64_t per = len + width < TILE ? TILE / (len + width + 1) : 1;
+  rows r = {g, c, x->data, c->out[0].data, len, width, count, per, .plain = !c->param[3]};
   for (uint64_t i = 0; i < width && r.plain; i++) r.plain = ((const float *)c->in[4].data)[i] == 1;
-  if (width) sd_host_tiles(c, count_rows, &r, (uint32_t)count);
+  if (width) sd_host_tiles(c, count_rows, &r, (uint32_t)((count + per - 1) / per));
   return NULL;
 }
 

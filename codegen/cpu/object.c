@@ -162,9 +162,10 @@ sard_status *sd_object_emit(sd_object_thread *th, const sd_isa *isa, int opt, co
 #endif
   if (opt > 0) SD_TRY(run_passes(m, tm, symbol));
   if (LLVMTargetMachineEmitToMemoryBuffer(tm, m, LLVMObjectFile, &msg, &th->code)) return llvm_error("code", symbol, msg);
-  sd_arena_defer(out, dispose_buffer, th->code);
-  o->data = LLVMGetBufferStart(th->code);
-  o->size = LLVMGetBufferSize(th->code);
-  th->code = NULL;
+  LLVMMemoryBufferRef code = th->code;
+  th->code = NULL; // `out` has it from here on, also when the note about it finds no room
+  sd_arena_defer(out, dispose_buffer, code);
+  o->data = LLVMGetBufferStart(code);
+  o->size = LLVMGetBufferSize(code);
   return sd_code_check(o->data, o->size, symbol);
 }

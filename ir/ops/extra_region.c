@@ -217,6 +217,7 @@ static sard_status *deform_read(const sd_node *n, deform *d) {
     if (!sd_sh_in(n, i)) continue;
     SD_TRY(sd_sh_rank(n, i, 4, 4));
     sd_dim channels = sd_dim_mul(t, d->taps, sd_dim_const(t, d->offsets * (i == 2 ? 2 : 1)));
+    SD_TRY(sd_sh_same(n, n->in[i]->dims[0], n->in[0]->dims[0], sd_sh_operand(n, i), NULL));
     SD_TRY(sd_sh_same(n, n->in[i]->dims[1], channels, sd_sh_operand(n, i), NULL));
     for (int k = 0; k < 2; k++)
       SD_TRY(sd_sh_same(n, n->in[i]->dims[2 + k], d->out[k], "offset and output", NULL));

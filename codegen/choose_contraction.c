@@ -64,14 +64,26 @@ static int reuse_axis(const sd_choice *c, const sd_expr *r, int j) {
   return best;
 }
 
+typedef struct making {
+  const sd_axis *j, *u, *step;
+  int n;
+} making;
+
+static bool count_one(void *user, const sd_expr *e) {
+  making *m = user;
+  if (m->n >= 16 || !sd_x_uses_axis(e, m->j) || !sd_x_uses_axis(e, m->step)) return false;
+  bool once = !sd_x_uses_axis(e, m->u);
+  if (e->op == SD_X_LOAD) m->n += once && sd_dtype_bits(e->buf->dtype) < 8 ? 3 : 0;
+  else m->n += once && e->dtype != SD_I64;
+  return e->op != SD_X_LOAD;
+}
+
 // Operations of the innermost step of `r` that move with j and not with u, as the widening of packed weights
 // does: they are made once for all rows of a register tile.
-static int count_made(const sd_expr *e, const sd_expr *r, const sd_axis *j, const sd_axis *u) {
-  if (!sd_x_uses_axis(e, j) || !sd_x_uses_axis(e, r->axes[r->n_axes - 1])) return 0;
-  if (e->op == SD_X_LOAD) return sd_x_uses_axis(e, u) || sd_dtype_bits(e->buf->dtype) >= 8 ? 0 : 3;
-  int n = sd_x_uses_axis(e, u) || e->dtype == SD_I64 ? 0 : 1;
-  for (uint32_t i = 0; i < e->n && n < 16; i++) n += count_made(e->a[i], r, j, u);
-  return n;
+static int count_made(sd_kernel *k, const sd_expr *r, const sd_axis *j, const sd_axis *u) {
+  making m = {j, u, r->axes[r->n_axes - 1], 0};
+  sd_x_walk(k, r->a[0], count_one, &m);
+  return m.n;
 }
 
 // Loads in `r` that move with the vector axis must be contiguous or packable constants.
@@ -205,7 +217,7 @@ static void order_axes(sd_nest *n, sd_axis *jo, sd_axis *ji, uint32_t moves) {
 
 static tile reuse_tile(const sd_choice *c, const sd_expr *r, int u, int j) {
   const sd_axis *ua = c->n->axes[u], *ja = c->n->axes[j];
-  int make = count_made(r->a[0], r, ja, ua) - 1; // one conversion comes with the load
+  int make = count_made(c->k, r, ja, ua) - 1; // one conversion comes with the load
   int64_t vectors = sd_ceil_div(sd_choose_guess(c, ja), c->lanes);
   return choose_tile(c->isa, sd_choose_guess(c, ua), sd_choose_known(c, ua), ua->limit != NULL, vectors,
                      make > 0 ? make : 0);

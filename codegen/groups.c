@@ -11,14 +11,13 @@ typedef struct finder {
   int64_t by; // the only divisor, 0 = none yet, -1 = several
 } finder;
 
-static sd_expr *look(sd_kernel *k, sd_expr *e, void *user) {
+static bool find_quotient(void *user, const sd_expr *e) {
   finder *f = user;
   int64_t by;
-  (void)k;
-  if (e->op != SD_X_FLOORDIV || !sd_x_uses_axis(e, f->axis)) return e;
+  if (e->op != SD_X_FLOORDIV || !sd_x_uses_axis(e, f->axis)) return true;
   bool plain = e->a[0]->op == SD_X_AXIS && sd_x_const_value(e->a[1], NULL, &by) && (!f->by || f->by == by);
   f->by = plain ? by : -1;
-  return e;
+  return true;
 }
 
 // The axis along which the first store is contiguous, where operands of a reduction are read at a quotient of
@@ -33,7 +32,7 @@ static int grouped_axis(sd_kernel *k, const sd_nest *n, sd_arena *a, int64_t *by
     finder f = {n->axes[i], 0};
     sd_access_collect(k, n, a, &loads, &sums);
     for (uint32_t l = 0; l < loads.len; l++)
-      if (loads.at[l].reduce) sd_x_rewrite(k, loads.at[l].load->a[0], look, &f);
+      if (loads.at[l].reduce) sd_x_walk(k, loads.at[l].load->a[0], find_quotient, &f);
     *by = f.by;
     return f.by >= MIN_GROUP && extent % f.by == 0 && extent > f.by ? i : -1;
   }

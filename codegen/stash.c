@@ -16,35 +16,41 @@ typedef struct stash {
   sd_buf *row; // LOCAL: body for all points of j
 } stash;
 
-// An expression of many instructions that depends on axis r.
-static bool costly(const sd_expr *e, const sd_axis *r, int depth) {
+typedef struct finder {
+  const sd_axis *axis;
+  const sd_expr *what;
+  bool found;
+} finder;
+
+// Many instructions, for each point of the axis.
+static bool find_costly(void *user, const sd_expr *e) {
   static const bool many[SD_X_COUNT] = {
       [SD_X_EXP] = true,  [SD_X_LOG] = true,   [SD_X_POW] = true,   [SD_X_SIN] = true,
       [SD_X_COS] = true,  [SD_X_TAN] = true,   [SD_X_TANH] = true,  [SD_X_SINH] = true,
       [SD_X_COSH] = true, [SD_X_ERF] = true,   [SD_X_ATAN] = true,  [SD_X_ASIN] = true,
       [SD_X_ACOS] = true, [SD_X_ASINH] = true, [SD_X_ACOSH] = true, [SD_X_ATANH] = true,
   };
-  if (!e || depth > 64 || !sd_x_uses_axis(e, r)) return false;
-  if (many[e->op]) return true;
-  for (uint32_t i = 0; i < e->n; i++)
-    if (costly(e->a[i], r, depth + 1)) return true;
-  return false;
-}
-
-typedef struct finder {
-  const sd_expr *what;
-  bool found;
-} finder;
-static sd_expr *look(sd_kernel *k, sd_expr *e, void *user) {
   finder *f = user;
-  (void)k;
-  f->found |= e == f->what;
-  return e;
+  if (f->found || !sd_x_uses_axis(e, f->axis)) return false;
+  f->found = many[e->op];
+  return !f->found;
 }
 
-static bool occurs(sd_kernel *k, sd_expr *e, const sd_expr *what) {
-  finder f = {what, false};
-  sd_x_rewrite(k, e, look, &f);
+static bool costly(sd_kernel *k, const sd_expr *e, const sd_axis *r) {
+  finder f = {.axis = r};
+  sd_x_walk(k, e, find_costly, &f);
+  return f.found;
+}
+
+static bool find_same(void *user, const sd_expr *e) {
+  finder *f = user;
+  f->found |= e == f->what;
+  return !f->found;
+}
+
+static bool occurs(sd_kernel *k, const sd_expr *e, const sd_expr *what) {
+  finder f = {.what = what};
+  sd_x_walk(k, e, find_same, &f);
   return f.found;
 }
 
@@ -58,7 +64,7 @@ static bool find_sum(stash *s, sd_arena *a) {
     if (sums.at[i].parent || r->rop != SD_R_SUM || r->n_axes != 1 || r->axes[0]->limit ||
         r->axes[0]->extent != s->j->extent)
       continue;
-    if (sd_x_uses_axis(r, s->j) || !costly(r->a[0], r->axes[0], 0)) continue;
+    if (sd_x_uses_axis(r, s->j) || !costly(s->k, r->a[0], r->axes[0])) continue;
     s->body = sd_x_subst(s->k, r->a[0], r->axes[0], sd_x_axis(s->k, s->j));
     s->sum = r;
     if (occurs(s->k, s->n->stores.at[0].value, s->body)) return true;

@@ -185,6 +185,9 @@ bool sd_x_bounds(sd_kernel *k, const sd_expr *e, sd_dim *out_min, sd_dim *out_ma
 sd_expr *sd_x_subst(sd_kernel *k, sd_expr *e, const sd_axis *a, sd_expr *by);
 // Rebuilds e bottom-up through `fn` (given the rebuilt expression; returns it or a replacement).
 sd_expr *sd_x_rewrite(sd_kernel *k, sd_expr *e, sd_expr *(*fn)(sd_kernel *k, sd_expr *e, void *user), void *user);
+// Calls enter(user, x) for e and what stands below it, once each, operands after what uses them; what stands below an
+// expression for which it is false is not entered from there. Expressions are shared: a recursion would meet them again and again.
+void sd_x_walk(sd_kernel *k, const sd_expr *e, bool (*enter)(void *user, const sd_expr *x), void *user);
 
 // ---- transformations that keep the meaning (steps of schedules) ----
 // Drops axes of extent 1 and merges neighbours that are contiguous in every access, in nests and reductions.

@@ -176,6 +176,25 @@ sd_expr *sd_x_rewrite(sd_kernel *k, sd_expr *e, sd_expr *(*fn)(sd_kernel *k, sd_
   return r;
 }
 
+typedef struct walker {
+  bool (*enter)(void *user, const sd_expr *x);
+  void *user;
+  sd_memo seen;
+} walker;
+
+static void walk(walker *w, const sd_expr *e) {
+  if (!e || e->id >= w->seen.cap || w->seen.at[e->id]) return;
+  w->seen.at[e->id] = w;
+  if (!w->enter(w->user, e)) return;
+  for (uint32_t i = 0; i < e->n; i++) walk(w, e->a[i]);
+}
+
+void sd_x_walk(sd_kernel *k, const sd_expr *e, bool (*enter)(void *user, const sd_expr *x), void *user) {
+  walker w = {enter, user, sd_memo_take(k)};
+  walk(&w, e);
+  sd_memo_give(k, w.seen);
+}
+
 // ---- nests ----
 static void nest_subst(sd_kernel *k, sd_nest *n, uint32_t count, const sd_axis *const *axes, sd_expr *const *by) {
   sd_subst s = sd_subst_begin(k, count, axes, by);

@@ -10,10 +10,13 @@
 
 typedef enum demand { ONCE, FEW, ROWS, MANY } demand; // ROWS: many times, but the same value along the innermost axes
 
+typedef enum turn { STRAIGHT, ROWS_STAY, TURNED } turn; // ROWS_STAY: axes are permuted, but the last one stays last
+
 typedef struct group {
   sd_node *members[MAX_MEMBERS]; // root first
   demand asked[MAX_MEMBERS];
   bool lookup[MAX_MEMBERS]; // a map of a table that the group looks up
+  turn turned[MAX_MEMBERS]; // between its result and that of the root
   uint32_t n;
   bool contraction, composite;
 } group;
@@ -185,18 +188,25 @@ static bool maps_only(const group *g, const sd_value *v) {
   return true;
 }
 
-// The reductions of a composite serve the innermost loops. Where axes are permuted after it they would be made again for each
-// element, unless they run along the last axis and that stays last.
-static bool rows_permuted(const group *g, const sd_node *p, const sd_value *v) {
-  const sd_attr *axis = sd_node_attr(p, "axis");
-  bool along_last = axis && axis->kind == SD_ATTR_INT && (axis->i == -1 || axis->i == p->in[0]->rank - 1);
+static turn turned_after(const group *g, const sd_value *v) {
+  turn most = STRAIGHT;
   for (uint32_t i = 0; i < v->uses.len; i++) {
     const sd_node *c = v->uses.at[i].node;
-    if (member_index(g, c) < 0) continue;
-    if (transposes(c) && !(along_last && is_op(c, "Transpose") && keeps_last_axis(c))) return true;
-    if (rows_permuted(g, p, c->out[0])) return true;
+    int at = member_index(g, c);
+    if (at < 0) continue;
+    turn mine = !transposes(c) ? STRAIGHT : is_op(c, "Transpose") && keeps_last_axis(c) ? ROWS_STAY : TURNED;
+    if (g->turned[at] > mine) mine = g->turned[at];
+    if (mine > most) most = mine;
   }
-  return false;
+  return most;
+}
+
+// The reductions of a composite serve the innermost loops. Where axes are permuted after it they would be made again for each
+// element, unless they run along the last axis and that stays last.
+static bool rows_permuted(const group *g, const sd_node *p) {
+  const sd_attr *axis = sd_node_attr(p, "axis");
+  bool along_last = axis && axis->kind == SD_ATTR_INT && (axis->i == -1 || axis->i == p->in[0]->rank - 1);
+  return turned_after(g, p->out[0]) > (along_last ? ROWS_STAY : STRAIGHT);
 }
 
 static bool may_join(const group *g, const sd_node *p) {
@@ -217,7 +227,7 @@ static bool may_join(const group *g, const sd_node *p) {
     if (transposes(p) && !keeps_last_axis(p)) return d == ONCE && !g->contraction && !g->composite;
     return affine_move(p) || d == ONCE || d == FEW;
   case SD_REDUCE: return (d == ONCE && same_count(v, g->members[0]->out[0])) || (d <= ROWS && reduces_trailing(p) && !g->contraction && !is_op(p, "ArgMax") && !is_op(p, "ArgMin"));
-  case SD_COMPOSITE: return d == ONCE && !g->contraction && !g->composite && same_count(v, g->members[0]->out[0]) && !rows_permuted(g, p, v);
+  case SD_COMPOSITE: return d == ONCE && !g->contraction && !g->composite && same_count(v, g->members[0]->out[0]) && !rows_permuted(g, p);
   case SD_CONTRACT: return d == ONCE && !g->contraction && !g->composite && epilogue_only(g, v);
   case SD_NESTS: return stores_by_element(p) && d == ONCE && !g->contraction && !g->composite && maps_only(g, v);
   default: return false;
@@ -252,6 +262,7 @@ static void grow(group *g) {
         if (!may_join(g, p)) continue;
         g->asked[g->n] = worst_demand(g, p->out[0]);
         g->lookup[g->n] = p->op->kind == SD_MAP && looked_up(g, p->out[0]);
+        g->turned[g->n] = turned_after(g, p->out[0]);
         g->members[g->n++] = p;
         g->contraction |= contracts(p), g->composite |= p->op->kind == SD_COMPOSITE;
         changed = true;

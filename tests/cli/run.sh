@@ -279,6 +279,22 @@ code compare-isa 0 "$sard" compare "$digits/model.onnx" --a-isa baseline --b-isa
 code compare-different 1 "$sard" compare "$models/mnist_lenet/model.onnx" "$models/mnist_resnet8/model.onnx"
 code doctor 0 "$sard" doctor --json "$T/j"; says doctor-llvm out 'LLVM +[0-9]+'; json doctor-json "$T/j" "d['gflops'] > 0 and d['gbs'] > 0"
 
+# ---- what is shared is looked at once: a chain of squares has 2^40 paths ----
+squares() { # FIRST: 40 values from it on, the last being FIRST + 40
+  for ((i = $1; i < $1 + 40; i++)); do echo "  %$((i + 1)) = Mul(%$i, %$i)"; done
+}
+{
+  echo 'module'
+  echo 'graph "main" (%0 "x": f32[20,30,1], %1 "w": f32[1,30,40], %2 "s": f32[40]) {'
+  echo '  %3 = const i64[1] dense<1>'
+  echo '  %100 = Mul(%0, %1)'; squares 100; echo '  %150 = ReduceSum(%140, %3)'
+  echo '  %4 = const i64[1] dense<2>'
+  echo '  %200 = Neg(%1)'; squares 200; echo '  %250 = ReduceSum(%240, %4)'; echo '  %251 = Sub(%1, %250)'
+  echo '  %300 = LayerNormalization(%1, %2, %2)'; squares 300
+  printf '  return %%150, %%251, %%340\n}\n'
+} >"$T/chain.sard-ir"
+code long-chain 0 timeout 60 "$sard" compile "$T/chain.sard-ir" -o "$T/chain.sard" -q
+
 # ---- pipes and interrupts ----
 "$sard" inspect "$resnet/model.onnx" --weights 2>"$T/err" | head -1 >"$T/out"; rc=${PIPESTATUS[0]}
 if [ "$rc" = 0 ] && [ ! -s "$T/err" ]; then ok pipe-closed; else fail pipe-closed "exit $rc"; fi

@@ -53,3 +53,15 @@ int64_t sd_access_guess(const sd_dimtab *t, sd_dim d) {
   if (d == SD_DIM_NONE) return 1;
   return sd_dim_eval(t, d, guess_symbol, NULL, &v) && v > 1 ? v : 1;
 }
+
+int sd_access_store_axis(sd_kernel *k, const sd_nest *n) {
+  for (int i = n->stores.len ? (int)n->n_axes - 1 : -1; i >= 0; i--)
+    if (sd_access_stride(k, n->stores.at[0].offset, n->axes[i]) == SD_STRIDE_ONE) return i;
+  return -1;
+}
+
+double sd_access_steps(const sd_dimtab *t, const sd_expr *r) {
+  double steps = 1;
+  for (uint32_t i = 0; i < r->n_axes; i++) steps *= (double)sd_access_guess(t, r->axes[i]->extent);
+  return steps;
+}

@@ -25,5 +25,8 @@ typedef SD_VEC(sd_reduction) sd_reductions;
 // Every distinct load and reduction below the stores of `n`.
 void sd_access_collect(sd_kernel *k, const sd_nest *n, sd_arena *a, sd_accesses *loads, sd_reductions *reductions);
 sd_stride sd_access_stride(sd_kernel *k, const sd_expr *offset, const sd_axis *axis);
+// The last free axis along which the first store is contiguous, -1 = none.
+int sd_access_store_axis(sd_kernel *k, const sd_nest *n);
+double sd_access_steps(const sd_dimtab *t, const sd_expr *r); // of a reduction, guessed
 // Size of a dim for heuristics: its value, with 1 for symbols that are named like a batch size and 64 for others.
 int64_t sd_access_guess(const sd_dimtab *t, sd_dim d);

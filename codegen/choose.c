@@ -11,13 +11,6 @@
 
 #define MANY_STORES 8
 
-// The free axis along which the first store is contiguous.
-static int store_axis(const sd_choice *c) {
-  for (int i = (int)c->n->n_axes - 1; i >= 0; i--)
-    if (sd_access_stride(c->k, c->n->stores.at[0].offset, c->n->axes[i]) == SD_STRIDE_ONE) return i;
-  return -1;
-}
-
 // Reductions that do not move with the vector axis run along a contiguous reduction axis in vectors.
 static void schedule_row_reductions(sd_choice *c) {
   for (uint32_t i = 0; i < c->reductions.len; i++) {
@@ -138,7 +131,7 @@ static sard_status *schedule_nest(sd_choice *c) {
   sd_nest *n = c->n;
   bool done = false;
   sd_access_collect(c->k, n, c->a, &c->loads, &c->reductions);
-  c->vaxis = store_axis(c);
+  c->vaxis = sd_access_store_axis(c->k, n);
   if (n->sequential || n->stores.len == 0) return NULL;
   for (uint32_t i = 0; i < c->reductions.len && c->vaxis >= 0 && !done; i++) {
     sd_expr *r = c->reductions.at[i].expr;

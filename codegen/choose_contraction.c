@@ -119,8 +119,7 @@ static uint32_t vector_operand_axes(const sd_choice *c, const sd_expr *r, int j)
 // Grid of a contraction: split the operand that is larger, so that the other one is not read more often than
 // needed.
 static void grid_contraction(sd_choice *c, const sd_expr *r, sd_axis *jo, sd_axis *u, double flops) {
-  double k = 1, rows = 1;
-  for (uint32_t i = 0; i < r->n_axes; i++) k *= (double)sd_choose_guess(c, r->axes[i]);
+  double k = sd_access_steps(c->k->dims, r), rows = 1;
   for (uint32_t i = 0; i < c->n->n_axes; i++)
     if (c->n->axes[i] != jo && c->n->axes[i]->vec == 0) rows *= (double)sd_choose_guess(c, c->n->axes[i]);
   double cols = jo ? (double)sd_choose_guess(c, jo) * c->n->axes[c->n->n_axes - 1]->vec * c->lanes : 1;
@@ -146,11 +145,9 @@ static void grid_contraction(sd_choice *c, const sd_expr *r, sd_axis *jo, sd_axi
 
 // A reduction of one operand over many elements, not over a window.
 static bool long_sum(const sd_choice *c, const sd_expr *r) {
-  double steps = 1;
   int loads = 0;
-  for (uint32_t i = 0; i < r->n_axes; i++) steps *= (double)sd_choose_guess(c, r->axes[i]);
   for (uint32_t l = 0; l < c->loads.len; l++) loads += c->loads.at[l].reduce == r;
-  return loads == 1 && steps >= 32;
+  return loads == 1 && sd_access_steps(c->k->dims, r) >= 32;
 }
 
 // The reductions serve all iterations of axis u (softmax over another axis than the last): vectors of them

@@ -30,12 +30,6 @@ static double extent(const choice *c, const sd_axis *a) {
   return (double)sd_access_guess(c->k->dims, a->extent);
 }
 
-static double steps_of(const choice *c, const sd_expr *r) {
-  double p = 1;
-  for (uint32_t i = 0; i < r->n_axes; i++) p *= extent(c, r->axes[i]);
-  return p;
-}
-
 static bool writes(const sd_nest *n, const sd_buf *b) {
   for (uint32_t i = 0; i < n->stores.len; i++)
     if (n->stores.at[i].buf == b) return true;
@@ -168,8 +162,8 @@ static bool choose_rows(choice *c) {
     if (!row[i]) columns *= extent(c, c->n->axes[i]);
   }
   for (uint32_t j = 0; j < c->reductions.len; j++)
-    if (!c->reductions.at[j].parent && steps_of(c, c->reductions.at[j].expr) > steps)
-      steps = steps_of(c, c->reductions.at[j].expr);
+    if (!c->reductions.at[j].parent && sd_access_steps(c->k->dims, c->reductions.at[j].expr) > steps)
+      steps = sd_access_steps(c->k->dims, c->reductions.at[j].expr);
   double most = steps > columns ? steps : columns;
   if (reduces_own(c) || most < SHORT_ROW || (columns < 2 && steps < LONG_SUM)) return false;
   if (columns < 2 && coalesced(c) && points >= MANY_POINTS) return false;

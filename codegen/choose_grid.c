@@ -11,12 +11,7 @@ double sd_choose_points(const sd_choice *c) {
 
 double sd_choose_reduce_work(const sd_choice *c) {
   double w = 0;
-  for (uint32_t i = 0; i < c->reductions.len; i++) {
-    double p = 1;
-    for (uint32_t j = 0; j < c->reductions.at[i].expr->n_axes; j++)
-      p *= (double)sd_choose_guess(c, c->reductions.at[i].expr->axes[j]);
-    w += p;
-  }
+  for (uint32_t i = 0; i < c->reductions.len; i++) w += sd_access_steps(c->k->dims, c->reductions.at[i].expr);
   return w;
 }
 

@@ -20,23 +20,19 @@ static bool find_quotient(void *user, const sd_expr *e) {
   return true;
 }
 
-// The axis along which the first store is contiguous, where operands of a reduction are read at a quotient of
-// it.
+// The axis of contiguous stores, where operands of a reduction are read at a quotient of it; -1 = it is not.
 static int grouped_axis(sd_kernel *k, const sd_nest *n, sd_arena *a, int64_t *by) {
   sd_accesses loads = {0};
   sd_reductions sums = {0};
   int64_t extent;
-  for (int i = (int)n->n_axes - 1; i >= 0; i--) {
-    if (sd_access_stride(k, n->stores.at[0].offset, n->axes[i]) != SD_STRIDE_ONE) continue;
-    if (n->axes[i]->limit || !sd_dim_is_const(k->dims, n->axes[i]->extent, &extent)) return -1;
-    finder f = {n->axes[i], 0};
-    sd_access_collect(k, n, a, &loads, &sums);
-    for (uint32_t l = 0; l < loads.len; l++)
-      if (loads.at[l].reduce) sd_x_walk(k, loads.at[l].load->a[0], find_quotient, &f);
-    *by = f.by;
-    return f.by >= MIN_GROUP && extent % f.by == 0 && extent > f.by ? i : -1;
-  }
-  return -1;
+  int i = sd_access_store_axis(k, n);
+  if (i < 0 || n->axes[i]->limit || !sd_dim_is_const(k->dims, n->axes[i]->extent, &extent)) return -1;
+  finder f = {n->axes[i], 0};
+  sd_access_collect(k, n, a, &loads, &sums);
+  for (uint32_t l = 0; l < loads.len; l++)
+    if (loads.at[l].reduce) sd_x_walk(k, loads.at[l].load->a[0], find_quotient, &f);
+  *by = f.by;
+  return f.by >= MIN_GROUP && extent % f.by == 0 && extent > f.by ? i : -1;
 }
 
 sard_status *sd_split_groups(sd_kernel *k, sd_nest *n, sd_arena *a) {

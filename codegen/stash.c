@@ -2,10 +2,9 @@
 // that stays in the first cache. Each row is then two nests; the kernel gets explicit grid axes for the rows.
 #include "codegen/stash.h"
 
-#include "codegen/access.h"
+#include "codegen/choose_nest.h"
 
-#define TILE_ELEMS 8192 // least elements of a tile
-#define ROW_BYTES  (512 * 1024)
+#define ROW_BYTES (512 * 1024)
 
 typedef struct stash {
   sd_kernel *k;
@@ -72,12 +71,6 @@ static bool find_sum(stash *s, sd_arena *a) {
   return false;
 }
 
-static int row_axis(const sd_kernel *k, const sd_nest *n) {
-  for (int i = (int)n->n_axes - 1; i >= 0; i--)
-    if (sd_access_stride((sd_kernel *)k, n->stores.at[0].offset, n->axes[i]) == SD_STRIDE_ONE) return i;
-  return -1;
-}
-
 static bool suits(const sd_kernel *k) {
   if (k->items.len != 1 || k->grid.len || !k->items.at[0].nest) return false;
   const sd_nest *n = k->items.at[0].nest;
@@ -118,13 +111,13 @@ static sard_status *open_rows(stash *s, int j, int64_t rows, sd_items **out) {
 sard_status *sd_stash(sd_kernel *k, int lanes, sd_arena *a) {
   if (!suits(k)) return NULL;
   stash s = {.k = k, .n = k->items.at[0].nest};
-  int j = row_axis(k, s.n);
+  int j = sd_access_store_axis(k, s.n);
   if (j < 0) return NULL;
   s.j = s.n->axes[j];
   int64_t len = sd_access_guess(k->dims, s.j->extent);
   if (len < lanes || len > ROW_BYTES / 4 || !find_sum(&s, a)) return NULL;
   sd_items *items;
-  SD_TRY(open_rows(&s, j, (TILE_ELEMS + len - 1) / len, &items));
+  SD_TRY(open_rows(&s, j, sd_ceil_div(SD_TILE_ELEMS, len), &items));
   // what the split has rebuilt has to be found again
   if (!find_sum(&s, a)) return SD_ERR(INTERNAL, "%s: a sum is lost", k->name);
   s.row = sd_kernel_buf(k, SD_BUF_LOCAL, s.body->dtype, s.j->extent, NULL);

@@ -81,3 +81,27 @@ sard_status *sd_edit_graphs(sd_module *m, sard_status *(*fn)(sd_graph *g, void *
   visit v = {fn, user};
   return each_graph(m->main, &v, 0);
 }
+
+typedef struct nodes {
+  const sd_pass_options *o;
+  sd_pass_report *r;
+  sard_status *(*fn)(sd_node *n, bool *done);
+} nodes;
+
+static sard_status *each_node(sd_graph *g, void *user) {
+  const nodes *x = user;
+  for (sd_node *n = g->first, *next; n; n = next) {
+    bool done = false;
+    next = n->next;
+    if (x->o->bisect >= 0 && x->r->rewrites >= x->o->bisect) return NULL;
+    sard_status *st = x->fn(n, &done);
+    if (st) return sd_node_error(n, st);
+    x->r->rewrites += done;
+  }
+  return NULL;
+}
+
+sard_status *sd_edit_nodes(sd_module *m, const sd_pass_options *o, sd_pass_report *r, sard_status *(*fn)(sd_node *n, bool *done)) {
+  nodes x = {o, r, fn};
+  return sd_edit_graphs(m, each_node, &x);
+}

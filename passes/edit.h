@@ -13,5 +13,8 @@ sd_value *sd_edit_only_use(const sd_value *v); // v when exactly one operand slo
 // n turns a constant of elements below a byte into a wider type, for one matrix product that can do so where it reads it.
 bool sd_edit_packed_weight(const sd_node *n);
 bool sd_edit_ints(const sd_node *n, uint32_t operand, int64_t *out, uint32_t cap, uint32_t *out_n); // constant contents
+// Calls fn for each node of each graph of sd_edit_graphs until options stop it. fn may remove the node; `done`: it rewrote it,
+// which is counted. Errors name the node.
+sard_status *sd_edit_nodes(sd_module *m, const sd_pass_options *o, sd_pass_report *r, sard_status *(*fn)(sd_node *n, bool *done));
 // Calls fn for each graph whose nodes run one by one, bodies first: the main graph and all bodies but fused groups.
 sard_status *sd_edit_graphs(sd_module *m, sard_status *(*fn)(sd_graph *g, void *user), void *user);

@@ -2,6 +2,7 @@
 #include "codegen/cuda/nvrtc.h"
 
 #include <dlfcn.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,15 +57,19 @@ struct sd_nvrtc {
 };
 
 // ---- finding it ----
-static void note(sd_str *tried, const char *path, const char *what) {
-  sd_strf(tried, "%s%s: %s", tried->len ? "; " : "", path, what);
+__attribute__((format(printf, 3, 4))) static void note(sd_str *tried, const char *path, const char *fmt, ...) {
+  va_list ap;
+  sd_strf(tried, "%s%s: ", tried->len ? "; " : "", path);
+  va_start(ap, fmt);
+  sd_str_vf(tried, fmt, ap);
+  va_end(ap);
 }
 
 static bool find_symbols(sd_nvrtc *n, sd_str *tried) {
   for (size_t i = 0; i < sizeof symbols / sizeof *symbols; i++) {
     void *p = dlsym(n->library, symbols[i].name);
     if (!p) {
-      sd_strf(tried, "%s%s: has no %s", tried->len ? "; " : "", n->path, symbols[i].name);
+      note(tried, n->path, "has no %s", symbols[i].name);
       return false;
     }
     memcpy((char *)&n->f + symbols[i].at, &p, sizeof p);
@@ -82,8 +87,7 @@ static bool check_version(sd_nvrtc *n, sd_str *tried) {
   }
   n->n_archs = count;
   if (n->major >= SD_NVRTC_OLDEST) return true;
-  sd_strf(tried, "%s%s: is version %d.%d, at least %d is needed", tried->len ? "; " : "", n->path, n->major,
-          n->minor, SD_NVRTC_OLDEST);
+  note(tried, n->path, "is version %d.%d, at least %d is needed", n->major, n->minor, SD_NVRTC_OLDEST);
   return false;
 }
 
@@ -92,7 +96,7 @@ static bool try_path(sd_nvrtc *n, const char *path, sd_str *tried) {
   n->library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
   if (!n->library) {
     const char *why = dlerror();
-    note(tried, path, why && strstr(why, "No such file") ? "not there" : why ? why : "cannot be loaded");
+    note(tried, path, "%s", why && strstr(why, "No such file") ? "not there" : why ? why : "cannot be loaded");
     return false;
   }
   if (find_symbols(n, tried) && check_version(n, tried)) return true;

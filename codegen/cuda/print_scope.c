@@ -27,17 +27,17 @@ const char *sd_print_text(sd_print *P, const char *fmt, ...) {
   return p;
 }
 
-static void begin(sd_print *P) {
+static void line(sd_print *P, const char *fmt, va_list ap, const char *end) {
   for (int i = 0; i < P->indent; i++) sd_str_put(&P->out, "  ");
+  sd_str_vf(&P->out, fmt, ap);
+  sd_str_put(&P->out, end);
 }
 
 void sd_print_line(sd_print *P, const char *fmt, ...) {
   va_list ap;
-  begin(P);
   va_start(ap, fmt);
-  sd_str_vf(&P->out, fmt, ap);
+  line(P, fmt, ap, "\n");
   va_end(ap);
-  sd_str_put(&P->out, "\n");
 }
 
 static void enter(sd_print *P) {
@@ -48,11 +48,9 @@ static void enter(sd_print *P) {
 
 void sd_print_open(sd_print *P, const char *fmt, ...) {
   va_list ap;
-  begin(P);
   va_start(ap, fmt);
-  sd_str_vf(&P->out, fmt, ap);
+  line(P, fmt, ap, " {\n");
   va_end(ap);
-  sd_str_put(&P->out, " {\n");
   enter(P);
 }
 

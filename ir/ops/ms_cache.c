@@ -43,8 +43,10 @@ sd_expr *sd_pull_cache_write(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *
   return guarded(b, n, FRESH, x_and(b, fresh, x_bin(b, SD_X_LE, x_int(b, 0), row)), at, old);
 }
 
-// ---- quantization: stored = round(x / scale), in the range of its bits; 4 bits are stored as 8 more, two a
-// byte ---- Scales that broadcast to [B,kv_heads,rows,D]; NULL where the cache is plain.
+// ---- quantization ----
+// stored = round(x / scale), in the range of its bits; 4 bits are stored as 8 more, two a byte.
+
+// Scales that broadcast to [B,kv_heads,rows,D]; NULL where the cache is plain.
 static sd_value *scales(xg *g, const sd_ms_cache *c) {
   const sd_node *n = g->at;
   sd_value *past = sd_xg_in(g, c->past), *s = sd_xg_in(g, c->scale);

@@ -52,28 +52,14 @@ static sard_status *replace(sd_node *n, const sd_node *d, bool rows) {
   return NULL;
 }
 
-typedef struct packed {
-  const sd_pass_options *o;
-  sd_pass_report *r;
-} packed;
-
-static sard_status *visit(sd_graph *g, void *user) {
-  const packed *x = user;
+static sard_status *rewrite(sd_node *n, bool *done) {
   bool rows;
-  for (sd_node *n = g->first, *next; n; n = next) {
-    next = n->next;
-    if (x->o->bisect >= 0 && x->r->rewrites >= x->o->bisect) return NULL;
-    const sd_node *d = sd_edit_is(n, "MatMul") ? dequantized(n, &rows) : NULL;
-    if (!d || !fits(n, d, rows)) continue;
-    sard_status *st = replace(n, d, rows);
-    if (st) return sd_node_error(n, st);
-    x->r->rewrites++;
-  }
-  return NULL;
+  const sd_node *d = sd_edit_is(n, "MatMul") ? dequantized(n, &rows) : NULL;
+  *done = d && fits(n, d, rows);
+  return *done ? replace(n, d, rows) : NULL;
 }
 
 sard_status *sd_pass_packed(sd_module *m, const sd_pass_options *o, sd_arena *scratch, sd_pass_report *r) {
-  packed x = {o, r};
   (void)scratch;
-  return sd_edit_graphs(m, visit, &x);
+  return sd_edit_nodes(m, o, r, rewrite);
 }

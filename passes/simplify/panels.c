@@ -134,24 +134,13 @@ static sard_status *replace(sd_node *n, product *p) {
   return NULL;
 }
 
-typedef struct panels { const sd_pass_options *o; sd_pass_report *r; } panels;
-
-static sard_status *visit(sd_graph *g, void *user) {
-  const panels *x = user;
+static sard_status *rewrite(sd_node *n, bool *done) {
   product p;
-  for (sd_node *n = g->first, *next; n; n = next) {
-    next = n->next;
-    if (x->o->bisect >= 0 && x->r->rewrites >= x->o->bisect) return NULL;
-    if (!reads(n, &p) || !gains(&p)) continue;
-    sard_status *st = replace(n, &p);
-    if (st) return sd_node_error(n, st);
-    x->r->rewrites++;
-  }
-  return NULL;
+  *done = reads(n, &p) && gains(&p);
+  return *done ? replace(n, &p) : NULL;
 }
 
 sard_status *sd_pass_panels(sd_module *m, const sd_pass_options *o, sd_arena *scratch, sd_pass_report *r) {
-  panels x = {o, r};
   (void)scratch;
-  return sd_edit_graphs(m, visit, &x);
+  return sd_edit_nodes(m, o, r, rewrite);
 }

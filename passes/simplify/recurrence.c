@@ -300,24 +300,13 @@ static sard_status *expand(recurrence *c) {
   return NULL;
 }
 
-typedef struct work { const sd_pass_options *o; sd_pass_report *r; } work;
-
-static sard_status *visit(sd_graph *g, void *user) {
-  const work *w = user;
-  for (sd_node *n = g->first, *next; n; n = next) {
-    recurrence c;
-    next = n->next;
-    if (w->o->bisect >= 0 && w->r->rewrites >= w->o->bisect) return NULL;
-    if (!read_node(n, &c)) continue;
-    sard_status *st = expand(&c);
-    if (st) return sd_node_error(n, st);
-    w->r->rewrites++;
-  }
-  return NULL;
+static sard_status *rewrite(sd_node *n, bool *done) {
+  recurrence c;
+  *done = read_node(n, &c);
+  return *done ? expand(&c) : NULL;
 }
 
 sard_status *sd_pass_recurrence(sd_module *m, const sd_pass_options *o, sd_arena *scratch, sd_pass_report *r) {
   (void)scratch;
-  work w = {o, r};
-  return sd_edit_graphs(m, visit, &w);
+  return sd_edit_nodes(m, o, r, rewrite);
 }

@@ -7,11 +7,6 @@
 #define LEAST_CHANNELS 8
 #define LEAST_GAIN     0.9 // of the estimates, which think of models that do not fit the caches
 
-typedef struct winograd {
-  const sd_pass_options *o;
-  sd_pass_report *r;
-} winograd;
-
 static bool all_are(const sd_node *n, const char *attr, int64_t v) { // or absent
   const sd_attr *a = sd_node_attr(n, attr);
   for (uint32_t i = 0; a && a->kind == SD_ATTR_INTS && i < a->n; i++)
@@ -171,7 +166,7 @@ static bool read_elsewhere(const sd_value *w, const sd_node *n) {
   return false;
 }
 
-static sard_status *replace(const winograd *x, sd_node *n, const sd_winograd_plan *p) {
+static sard_status *replace(sd_node *n, const sd_winograd_plan *p) {
   sd_value *in[3] = {NULL, NULL, n->n_in > 2 ? n->in[2] : NULL};
   const sd_op *op = sd_op_find("sard.WinogradConv");
   if (!op) return SD_ERR(INTERNAL, "the operator table has no sard.WinogradConv");
@@ -191,26 +186,17 @@ static sard_status *replace(const winograd *x, sd_node *n, const sd_winograd_pla
   c->out[0]->name = n->out[0]->name;
   sd_value_replace(n->out[0], c->out[0]);
   sd_node_remove(n);
-  x->r->rewrites++;
   return NULL;
 }
 
-static sard_status *visit(sd_graph *g, void *user) {
-  const winograd *x = user;
+static sard_status *rewrite(sd_node *n, bool *done) {
   sd_winograd_shape s;
   sd_winograd_plan p;
-  for (sd_node *n = g->first, *next; n; n = next) {
-    next = n->next;
-    if (x->o->bisect >= 0 && x->r->rewrites >= x->o->bisect) return NULL;
-    if (!fits(n, &s) || !gains(&s, &p)) continue;
-    sard_status *st = replace(x, n, &p);
-    if (st) return sd_node_error(n, st);
-  }
-  return NULL;
+  *done = fits(n, &s) && gains(&s, &p);
+  return *done ? replace(n, &p) : NULL;
 }
 
 sard_status *sd_pass_winograd(sd_module *m, const sd_pass_options *o, sd_arena *scratch, sd_pass_report *r) {
-  winograd x = {o, r};
   (void)scratch;
-  return sd_edit_graphs(m, visit, &x);
+  return sd_edit_nodes(m, o, r, rewrite);
 }

@@ -8,7 +8,9 @@ peers are installed from pip into a scratch environment (--venv). Symbolic dims 
 all three. Each round runs the three programs one after the other; the figure of each is its least median over the
 rounds, so that a machine whose clock moves hits all alike. Prints a table and writes it with the machine's description.
 """
-import argparse, json, math, os, platform, subprocess, sys, tempfile
+import argparse, json, math, os, platform, subprocess, tempfile
+
+import report
 
 PEER = r'''
 import json, sys, time, os, resource
@@ -43,14 +45,6 @@ print(json.dumps({"median": ts[len(ts) // 2], "min": ts[0], "rss": resource.getr
 PYTHON_BASE = "import numpy, onnx, resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
 
 
-def environment(venv):
-    py = os.path.join(venv, "bin", "python")
-    if not os.path.exists(py):
-        subprocess.run([sys.executable, "-m", "venv", venv], check=True)
-        subprocess.run([py, "-m", "pip", "install", "-q", "onnxruntime", "openvino", "onnx", "numpy"], check=True)
-    return py
-
-
 def shapes_of(py, model, data):
     """--dim flags that fix the symbolic dims of the model to the shapes of its inputs."""
     code = ("import onnx, sys\nfrom onnx import numpy_helper\n"
@@ -76,7 +70,7 @@ def main():
     ap.add_argument("--rounds", type=int, default=3), ap.add_argument("--seconds", type=float, default=2)
     ap.add_argument("--sard", default="build/sard"), ap.add_argument("--out"), ap.add_argument("--venv", default="/tmp/sard-peers")
     a = ap.parse_args()
-    py = environment(a.venv)
+    py = report.environment(a.venv, "onnxruntime", "openvino", "onnx", "numpy")
     base = float(subprocess.run([py, "-c", PYTHON_BASE], capture_output=True, text=True, check=True).stdout)
     names = a.names or sorted(d for d in os.listdir(a.models) if os.path.exists(f"{a.models}/{d}/model.onnx"))
     rows, ratios = [], {}
@@ -111,8 +105,7 @@ def main():
         text.append(f"\nGeometric mean with {t} thread{'s' if t > 1 else ''}: {mean:.2f}x of the better peer ({len(ok)} of {len(v)} models; least {min(v):.2f}x).")
     print("\n".join(text))
     if a.out:
-        head = open(a.out).read().split("<!-- table -->")[0] if os.path.exists(a.out) else "# Performance\n\n"
-        open(a.out, "w").write(head + "<!-- table -->\n" + "\n".join(text) + "\n")
+        report.write(a.out, "<!-- table -->", "Models", "\n".join(text))
 
 
 if __name__ == "__main__": main()

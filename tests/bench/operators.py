@@ -12,17 +12,11 @@ file; prints the rows below 0.8x last.
 """
 import argparse, json, math, os, re, subprocess, sys, tempfile
 
+import report
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 MARK = "<!-- operators -->"
 SIZES = ("small", "medium", "large")
-
-
-def environment(venv):
-    py = os.path.join(venv, "bin", "python")
-    if not os.path.exists(py):
-        subprocess.run([sys.executable, "-m", "venv", venv], check=True)
-        subprocess.run([py, "-m", "pip", "install", "-q", "onnxruntime", "onnx", "numpy"], check=True)
-    return py
 
 
 def peer():
@@ -103,14 +97,6 @@ def table(rows, a):
     return "\n".join(out)
 
 
-def write(path, text):
-    whole = open(path).read() if os.path.exists(path) else "# Performance\n"
-    parts = whole.split(MARK)
-    body = f"{MARK}\n{text.strip()}\n{MARK}"
-    whole = parts[0] + body + parts[2] if len(parts) == 3 else whole.rstrip("\n") + "\n\n## Single operators\n\n" + body + "\n"
-    open(path, "w").write(whole)
-
-
 def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("patterns", nargs="*"), ap.add_argument("--threads", default="1,2"), ap.add_argument("--rounds", type=int, default=2)
@@ -120,7 +106,7 @@ def main():
     a = ap.parse_args()
     if a.peer: return peer()
     a.counts = [int(x) for x in a.threads.split(",")]
-    p = subprocess.Popen([environment(a.venv), os.path.abspath(__file__), "--peer"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    p = subprocess.Popen([report.environment(a.venv, "onnxruntime", "onnx", "numpy"), os.path.abspath(__file__), "--peer"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     names, rows = json.loads(p.stdout.readline()), {}
 
     def ask(order):
@@ -143,7 +129,7 @@ def main():
     low = sorted((b["ort"] / b["sard"], k) for k, (b, e) in rows.items() if not e and b["ort"] < 0.8 * b["sard"])
     for x, k in low: print(f"below 0.8: {x:5.2f}x  {k[0]}, {SIZES[k[1]]}, {k[2]} thread{'s' if k[2] > 1 else ''}")
     print(text.strip().split("\n")[-1])
-    if a.out: write(a.out, text)
+    if a.out: report.write(a.out, MARK, "Single operators", text)
 
 
 if __name__ == "__main__": main()

@@ -25,6 +25,7 @@
 #include "tests/cuda/gather.h"
 #include "tests/cuda/model.h"
 #include "tests/cuda/nvrtc_all.h"
+#include "tests/onnx/prefixes.h"
 
 enum { PER_FILE = 50, MAX_FORMS = 16, SLACK = 64, MOST_BLOCKS = 3, MAX_BUFS = 80 };
 
@@ -279,15 +280,6 @@ static double now(void) {
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
   return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static char **prefixes;
-static int is_wanted(const struct dirent *d) {
-  if (d->d_name[0] == '.') return 0;
-  if (!*prefixes) return 1;
-  for (char **p = prefixes; *p; p++)
-    if (!strncmp(d->d_name, *p, strlen(*p))) return 1;
-  return 0;
 }
 
 static int gather_all(const settings *s, gathered *g) {

@@ -24,6 +24,7 @@
 #include "runtime/io/tensor_io.h"
 #include "sard/sard_compile.h"
 #include "tests/onnx/compare.h"
+#include "tests/onnx/prefixes.h"
 
 enum { MAX_TENSORS = 64, MAX_JOBS = 64 };
 enum { CPU_SECONDS = 60, CASE_SECONDS = 300 }; // of a case: more of the first is too slow, of the second a hang
@@ -365,15 +366,6 @@ static bool write_table(const plan *p, const char *path) {
 }
 
 // ---- arguments ----
-static char **prefixes;
-static int is_wanted(const struct dirent *d) {
-  if (d->d_name[0] == '.') return 0;
-  if (!*prefixes) return 1;
-  for (char **p = prefixes; *p; p++)
-    if (!strncmp(d->d_name, *p, strlen(*p))) return 1;
-  return 0;
-}
-
 static const form *form_of(const char *name) {
   for (int i = 0; i < N_FORMS; i++)
     if (!strcmp(forms[i].name, name)) return &forms[i];

@@ -39,7 +39,7 @@ static uint32_t list_dims(sd_gen *g, const sd_cuda_source *c) {
 
 static void add_launch(sd_gen *g, uint32_t step, uint32_t text) {
   const sd_cuda_source *c = g->steps.at[step].cuda;
-  sard_art_cuda e = {.step = step, .n_dim = c->n_dims, .threads = (uint32_t)c->threads};
+  sard_art_cuda e = {.step = step, .n_dim = c->n_dims, .threads = (uint32_t)c->threads, .shared = (uint32_t)c->shared};
   e.symbol = sd_artifact_text(g->x, sd_arena_printf(g->a, "c%u", text));
   e.dims = list_dims(g, c);
   e.blocks = sd_dimslots_get(&g->x->slots, c->blocks), e.scratch = sd_dimslots_get(&g->x->slots, c->scratch);

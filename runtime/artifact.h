@@ -114,11 +114,11 @@ typedef struct sard_art_step {
 
 // A DISPATCH step on CUDA devices: a launch of `blocks` blocks of `threads` threads with the buffers of the step. The only
 // parameter is a struct of 64-bit words: the buffers, the values of the dims, scratch memory (`scratch` bytes for each block),
-// and the address of the 32-bit error flag. Any number of blocks gives the same results.
+// and the address of the 32-bit error flag. Any number of blocks gives the same results. `shared`: bytes of dynamic shared memory.
 typedef struct sard_art_cuda {
   uint32_t step, symbol;  // index into STEPS; text offset of the function, which is in every image
   uint32_t dims, n_dim;   // LISTS offset, count: dim slots
-  uint32_t blocks, scratch, threads, pad; // blocks, scratch: dim slots
+  uint32_t blocks, scratch, threads, shared; // blocks, scratch: dim slots
 } sard_art_cuda;
 typedef enum sard_art_cuda_kind { SARD_ACI_CUBIN = 1, SARD_ACI_PTX } sard_art_cuda_kind; // PTX ends with a NUL
 // All functions for one architecture: a cubin for sm_<arch>, PTX for that one and later ones.

@@ -254,6 +254,7 @@ static sard_status *check_cuda(const sd_art *a, uint32_t i) {
   SD_TRY(check_list(a, c->dims, c->n_dim, a->n_dims, "CUDA launch", i));
   SD_TRY(check_slot(a, c->blocks, "CUDA launch", i));
   SD_TRY(check_slot(a, c->scratch, "CUDA launch", i));
+  if (c->shared > 1u << 20) return BAD("CUDA launch %u has %u bytes of shared memory", i, c->shared);
   return c->threads && c->threads <= 1024 && c->threads % 32 == 0
              ? NULL
              : BAD("CUDA launch %u has blocks of %u threads", i, c->threads);

@@ -15,6 +15,7 @@ typedef struct sd_cuda_source {
   sd_dim blocks;  // blocks of a launch that fill a large GPU; any other number >= 1 gives the same results
   sd_dim scratch; // bytes for each block, a multiple of 256
   int threads;    // of a block
+  int shared;     // bytes of dynamic shared memory of a block
 } sd_cuda_source;
 
 // What every program begins with: types, conversions, arithmetic, reductions of a group of threads.

@@ -2,11 +2,12 @@
 #pragma once
 #include "ir/graph.h"
 #include "ir/lower.h"
+#include "passes/target.h"
 
 typedef struct sd_pass_options {
-  int opt;              // 0..3
-  bool channels_last;   // layout pass: the target prefers NHWC for convolutions
-  int64_t bisect;       // stop rewriting after that many rewrites, -1 = never
+  int opt;               // 0..3
+  sd_pass_target target; // all false: nothing that is done for a machine
+  int64_t bisect;        // stop rewriting after that many rewrites, -1 = never
 } sd_pass_options;
 
 typedef struct sd_pass_report { uint32_t rewrites; const char *note; } sd_pass_report;

@@ -53,6 +53,8 @@ static sard_status *choose_archs(const char *list, sd_cuda_device *d) {
 
 static void close_device(void *p) { sd_nvrtc_close(((sd_cuda_device *)p)->nvrtc); }
 
+bool sd_cuda_device_named(const char *text) { return text && strncmp(text, "cuda", 4) == 0; }
+
 sard_status *sd_cuda_device_open(sd_arena *a, const char *text, sd_cuda_device **out) {
   *out = NULL;
   if (!text || strcmp(text, "cpu") == 0) return NULL;

@@ -9,6 +9,8 @@ typedef struct sd_cuda_device {
   int n_archs, archs[SD_CUDA_ARCHS]; // ascending
 } sd_cuda_device;
 
+// `text` names CUDA devices, well or not.
+bool sd_cuda_device_named(const char *text);
 // `text`: NULL or "cpu" (*out is NULL), "cuda" (the usual architectures that NVRTC knows) or
 // "cuda:sm_80,sm_90". Errors: SARD_E_USAGE for another text, SARD_E_DEVICE without NVRTC, SARD_E_UNSUPPORTED
 // for an architecture that it does not know.

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "codegen/cuda/device.h"
 #include "frontend/onnx/import.h"
 #include "runtime/base/alloc.h"
 #include "runtime/base/file.h"
@@ -233,6 +234,11 @@ static void count_fusions(const sd_module *m, sd_driver_report *r, sd_arena *a) 
   }
 }
 
+// A dump of CUDA C shows what GPUs would run, also where no code for them is wanted.
+static sd_pass_target target_of(const sd_driver_options *o) {
+  return sd_cuda_device_named(o->device) || dumps_cuda(o) ? sd_pass_target_cuda() : sd_pass_target_cpu();
+}
+
 typedef struct pass_args {
   const sd_driver_options *o;
   sd_driver_report *r;
@@ -241,7 +247,7 @@ typedef struct pass_args {
 static sard_status *passes_fn(sd_module *m, const void *arg) {
   const pass_args *p = arg;
   hook_state h = {p->o, p->r, p->a, 0};
-  sd_pass_options po = {.opt = p->o->opt, .channels_last = true, .bisect = p->o->bisect};
+  sd_pass_options po = {.opt = p->o->opt, .target = target_of(p->o), .bisect = p->o->bisect};
   p->r->nodes_in = count_nodes(m->main);
   if (p->o->verify) SD_TRY_MSG(sd_module_verify(m), "after import");
   if (dumps(p->o, "import")) SD_TRY(dump_module(p->o, "import", m));

@@ -28,8 +28,13 @@ static sard_status *conv_check_kernel(const sd_node *n, const sd_value *w, int w
   return NULL;
 }
 
-static void weight_dims(const sd_node *n, bool last, bool transposed, conv *c) {
+static void weight_dims(const sd_node *n, int64_t order, bool transposed, conv *c) {
   int rank = n->in[1]->rank;
+  bool last = order != 0;
+  if (order == 2) { // a row for each output channel
+    c->w_out = 0, c->w_sp = 1, c->w_in = rank - 1;
+    return;
+  }
   c->w_sp = last ? 0 : 2;
   c->w_in = last ? rank - 2 : transposed ? 0 : 1;
   c->w_out = last ? rank - 1 : transposed ? 1 : 0;
@@ -42,8 +47,9 @@ static sard_status *conv_common(const sd_node *n, bool transposed, sd_dim *kerne
   SD_TRY(sd_sh_rank(n, 0, 3, SD_MAX_RANK / 2));
   int rank = n->in[0]->rank;
   SD_TRY(sd_sh_rank(n, 1, rank, rank));
-  bool last = sd_node_int(n, "channels_last", 0) != 0;
-  weight_dims(n, last, transposed, c);
+  int64_t order = sd_node_int(n, "channels_last", 0);
+  bool last = order != 0;
+  weight_dims(n, order, transposed, c);
   c->group = sd_node_int(n, "group", 1);
   if (c->group < 1 || c->group > INT32_MAX) return SD_SH_ERR(n, MODEL, "group is %lld", (long long)c->group);
   const sd_value *w = n->in[1];

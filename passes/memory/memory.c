@@ -214,7 +214,7 @@ static sard_status *place_windows(sd_graph *g, void *user) {
     if (sd_edit_is(n, "Concat")) SD_TRY(place_concat(n, &x->views, x->r));
     else if (sd_edit_is(n, "Pad")) place_pad(n, w, x->r);
   }
-  if (x->o->opt < 1) return NULL;
+  if (x->o->opt < 1 || !x->o->target.apart_rows) return NULL;
   for (sd_node *n = g->first; n && m->next_id < x->limit - 512; n = n->next)
     for (uint32_t i = 0; i < n->n_out; i++) place_rows(m, n->out[i], w, x->r);
   return NULL;

@@ -9,6 +9,7 @@ typedef struct layout {
   sd_module *m;
   sd_graph *g;
   sd_arena *scratch;
+  const sd_pass_target *target;
   sd_value **twin; // by value id
   uint32_t cap;
   sd_pass_report *r;
@@ -81,23 +82,36 @@ static sard_status *explicit_pad(layout *l, sd_node *before, sd_value *x, const 
   return sd_edit_apply(l->g, before, "Pad", (sd_value *[]){x, sd_value_const_i64(l->g, p, 2 * rank)}, 2, out);
 }
 
+// Which order of the weights suits the target: see Conv in ir/ops/contract.def. Depthwise ones have one input channel, and
+// neighbours are output channels.
+static int64_t weight_order(const layout *l, const sd_value *w, bool transposed) {
+  return l->target->output_rows && (transposed || !sd_dim_is(l->m->dims, w->dims[1], 1)) ? 2 : 1;
+}
+
+// [M, C/g, k...] -> [k..., C/g, M];  ConvTranspose [C, M/g, k...] -> [k..., C, M/g]. Order 2: [M, k..., C/g], [M/g, k..., C].
+static sard_status *turn_weight(layout *l, sd_node *n, sd_value *w, int64_t order, bool transposed, sd_value **out) {
+  int64_t perm[SD_MAX_RANK];
+  int rank = w->rank, taps = order == 2 ? 1 : 0, in = transposed ? 0 : 1;
+  for (int d = 0; d < rank - 2; d++) perm[taps + d] = d + 2;
+  perm[order == 2 ? 0 : rank - 1] = 1 - in;
+  perm[order == 2 ? rank - 1 : rank - 2] = in;
+  return sd_edit_transpose(l->g, n, w, perm, (uint32_t)rank, out);
+}
+
 static sard_status *conv(layout *l, sd_node *n) {
   sd_value *x = n->in[0], *w = n->in[1], *in[3], *t;
   bool transposed = sd_edit_is(n, "ConvTranspose");
-  int64_t perm[SD_MAX_RANK];
   const sd_attr *pads = sd_node_attr(n, "pads");
   if (x->rank < 3 || !w->data || w->rank != x->rank || sd_node_int(n, "channels_last", 0)) return NULL;
   SD_TRY(need_twin(l, n, x, &in[0]));
-  // [M, C/g, k...] -> [k..., C/g, M];  ConvTranspose [C, M/g, k...] -> [k..., C, M/g]
-  for (int d = 0; d < w->rank - 2; d++) perm[d] = d + 2;
-  perm[w->rank - 2] = transposed ? 0 : 1, perm[w->rank - 1] = transposed ? 1 : 0;
-  SD_TRY(sd_edit_transpose(l->g, n, w, perm, (uint32_t)w->rank, &in[1]));
+  int64_t order = weight_order(l, w, transposed);
+  SD_TRY(turn_weight(l, n, w, order, transposed, &in[1]));
   in[2] = n->n_in > 2 ? n->in[2] : NULL;
-  bool explicit_pads = !transposed && pads->kind == SD_ATTR_INTS && strcmp(sd_node_str(n, "auto_pad", "NOTSET"), "NOTSET") == 0;
+  bool explicit_pads = l->target->padded_copies && !transposed && pads->kind == SD_ATTR_INTS && strcmp(sd_node_str(n, "auto_pad", "NOTSET"), "NOTSET") == 0;
   if (explicit_pads && (int)pads->n == 2 * (x->rank - 2)) SD_TRY(explicit_pad(l, n, in[0], pads, &in[0]));
   else explicit_pads = false;
   sd_node *c = copy_node(l, n, in, in[2] ? 3 : 2);
-  sd_node_set_int(c, "channels_last", 1);
+  sd_node_set_int(c, "channels_last", order);
   if (explicit_pads) {
     int64_t zero[2 * SD_MAX_RANK] = {0};
     sd_node_set_ints(c, "pads", zero, pads->n);
@@ -323,8 +337,8 @@ static const rule rules[] = {
 };
 
 sard_status *sd_pass_layout(sd_module *m, const sd_pass_options *o, sd_arena *scratch, sd_pass_report *r) {
-  layout l = {.m = m, .g = m->main, .scratch = scratch, .r = r};
-  if (!o->channels_last) return NULL;
+  layout l = {.m = m, .g = m->main, .scratch = scratch, .target = &o->target, .r = r};
+  if (!o->target.channels_last) return NULL;
   for (sd_node *n = m->main->first, *next; n; n = next) {
     next = n->next;
     if (o->bisect >= 0 && r->rewrites >= o->bisect) return NULL;

@@ -198,5 +198,5 @@ static sard_status *rewrite(sd_node *n, bool *done) {
 
 sard_status *sd_pass_winograd(sd_module *m, const sd_pass_options *o, sd_arena *scratch, sd_pass_report *r) {
   (void)scratch;
-  return sd_edit_nodes(m, o, r, rewrite);
+  return o->target.winograd ? sd_edit_nodes(m, o, r, rewrite) : NULL;
 }

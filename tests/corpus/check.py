@@ -4,7 +4,8 @@
   check.py SARD CORPUS [--list FILE] [--modes all|quick] [NAME...]
 
 A case is a folder with model.onnx, meta.json (tolerances) and test_data_set_K/{input,output}_i.pb. Every case runs in
-several modes: -O level, threads, instruction set, in memory or through a saved artifact. Prints one line for each mode
+several modes: -O level, threads, instruction set, in memory, through a saved artifact, or as the graph that the passes
+make for CUDA devices, which runs on processors too. Prints one line for each mode
 that fails, and at the end `corpus: N passed, M failed` (one count per case and mode).
 """
 import argparse, json, os, re, shutil, subprocess, sys, tempfile
@@ -79,15 +80,20 @@ def compare(got, want, tol):
 
 def run_case(sard, case, mode, scratch):
     """Text of the first failure, None when all data sets pass."""
-    opt, threads, isa, artifact = mode
+    opt, threads, isa, form = mode
     env = dict(os.environ, SARD_ISA=isa) if isa else dict(os.environ)
     tol = json.load(open(case + "/meta.json"))["tolerance"]["outputs"]
     model = case + "/model.onnx"
     flags = ["--threads", str(threads), "--quiet"]
-    if artifact:
-        p = subprocess.run([sard, "compile", model, "-o", scratch + "/m.sard", f"-O{opt}", "--quiet"], env=env,
-                           capture_output=True, text=True, timeout=600)
-        if p.returncode: return f"compile: exit {p.returncode}: {p.stderr.strip()[:300]}"
+    if form != "jit":
+        steps = [[model, "-o", scratch + "/m.sard"]]
+        if form == "cuda":
+            steps = [[model, "-o", scratch + "/m.sard-ir", "--device=cuda", "--emit=ir", "--stop-after=fuse"],
+                     [scratch + "/m.sard-ir", "-o", scratch + "/m.sard", "--from-pass=memory"]]
+        for step in steps:
+            p = subprocess.run([sard, "compile"] + step + [f"-O{opt}", "--quiet"], env=env, capture_output=True, text=True,
+                               timeout=600)
+            if p.returncode: return f"compile: exit {p.returncode}: {p.stderr.strip()[:300]}"
         model = scratch + "/m.sard"
     else:
         flags.append(f"-O{opt}")
@@ -114,20 +120,22 @@ def isas():
 
 
 def modes(kind):
-    m = [(3, 2, "", False)]
+    m = [(3, 2, "", "jit")]
     if kind == "quick": return m
+    if kind == "cuda": return [(3, 2, "", "cuda")]
     best = isas()
-    m += [(0, 1, "", False), (3, 1, "", True)]
-    m += [(3, 2, isa, False) for isa in best[1:-1]]
+    m += [(0, 1, "", "jit"), (3, 1, "", "artifact"), (3, 2, "", "cuda")]
+    m += [(3, 2, isa, "jit") for isa in best[1:-1]]
     if kind == "all":
-        m += [(0, 2, "", True), (3, 1, "", False), (3, 2, "", True)] + [(3, 1, isa, True) for isa in best[1:-1]]
+        m += [(0, 2, "", "artifact"), (3, 1, "", "jit"), (3, 2, "", "artifact")]
+        m += [(3, 1, isa, "artifact") for isa in best[1:-1]]
     return m
 
 
 def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("sard"), ap.add_argument("corpus"), ap.add_argument("names", nargs="*")
-    ap.add_argument("--list"), ap.add_argument("--modes", default="all", choices=["all", "some", "quick"])
+    ap.add_argument("--list"), ap.add_argument("--modes", default="all", choices=["all", "some", "quick", "cuda"])
     a = ap.parse_args()
     names = a.names or (open(a.list).read().split() if a.list else
                         sorted(d for d in os.listdir(a.corpus) if os.path.exists(f"{a.corpus}/{d}/model.onnx")))
@@ -137,7 +145,7 @@ def main():
             with tempfile.TemporaryDirectory() as scratch:
                 try: bad = run_case(a.sard, f"{a.corpus}/{name}", mode, scratch)
                 except subprocess.TimeoutExpired: bad = "timeout"
-            label = f"{name} -O{mode[0]} threads={mode[1]} isa={mode[2] or 'best'} {'artifact' if mode[3] else 'jit'}"
+            label = f"{name} -O{mode[0]} threads={mode[1]} isa={mode[2] or 'best'} {mode[3]}"
             if bad: failed += 1; print(f"FAIL {label}: {bad}", flush=True)
             else: passed += 1
     print(f"corpus: {passed} passed, {failed} failed")

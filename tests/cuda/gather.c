@@ -150,7 +150,7 @@ static sard_status *after_node(void *user, const sd_node *n, const sd_evalue *ou
 }
 
 // ---- cases ----
-typedef struct inputs {
+typedef struct inputs { // names in the order of the files, none: that of the model
   int n;
   char *names[MAX_TENSORS];
   bool large;
@@ -160,7 +160,10 @@ static bool read_case(const char *folder, inputs *in) {
   char path[4200], line[4096];
   snprintf(path, sizeof path, "%s/case.txt", folder);
   FILE *f = fopen(path, "r");
-  if (!f) return false;
+  if (!f) { // a model of the corpus: its inputs are numbered
+    snprintf(path, sizeof path, "%s/meta.json", folder);
+    return access(path, R_OK) == 0;
+  }
   if (!fgets(line, sizeof line, f)) line[0] = 0;
   in->large = strstr(line, "large") != NULL;
   while (in->n < MAX_TENSORS && fgets(line, sizeof line, f)) {
@@ -175,7 +178,7 @@ static sard_status *read_inputs(run *r, sard_context *ctx, const inputs *in, sd_
   for (uint32_t i = 0; i < r->m->main->inputs.len; i++) {
     const sd_value *v = r->m->main->inputs.at[i];
     char path[4300];
-    int at = 0;
+    int at = in->n ? 0 : (int)i;
     while (at < in->n && strcmp(in->names[at], v->name)) at++;
     snprintf(path, sizeof path, "%s/test_data_set_0/input_%d.pb", r->folder, at);
     sard_tensor *t;
@@ -220,7 +223,7 @@ void gather_case(gathered *g, sard_context *ctx, const char *folder, const char 
   char path[4200];
   inputs in = {0};
   run r = {.g = g, .folder = folder, .file = file};
-  sd_pass_options o = {.opt = opt, .channels_last = true, .bisect = -1};
+  sd_pass_options o = {.opt = opt, .target = sd_pass_target_cuda(), .bisect = -1};
   snprintf(path, sizeof path, "%s/%s", folder, file);
   if (access(path, R_OK) || !read_case(folder, &in) || in.large) return;
   sard_source src = {.size = sizeof src, .path = path};
@@ -254,7 +257,7 @@ static sard_status *gather_graph(gathered *g, sd_module *m, const sd_graph *grap
 
 void gather_model(gathered *g, const char *path) {
   sd_module *m = NULL;
-  sd_pass_options o = {.opt = 3, .channels_last = true, .bisect = -1};
+  sd_pass_options o = {.opt = 3, .target = sd_pass_target_cuda(), .bisect = -1};
   sard_source src = {.size = sizeof src, .path = path};
   sard_status *st = sd_import_onnx(&src, &m);
   if (!st) st = sd_passes_run(m, &o, NULL, NULL, NULL, NULL);

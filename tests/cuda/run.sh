@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # CUDA without a GPU: the kernels of ONNX's backend cases, printed as CUDA C, compiled as C++ and run in a model of CUDA's
-# execution (model.c), in several orders of threads and blocks, beside the interpreter. The model itself has to find faults.
+# execution (model.c), in several orders of threads and blocks, beside the interpreter. So are small models of the corpus. The model
+# itself has to find faults.
 # Then the same kernels, and those of the corpus, by NVRTC.
 #   tests/cuda/run.sh [--all-archs] [PREFIX...]   cases whose names begin so; all of nodes when none is named
 # NVRTC compiles 40 kernels at once, each program for one of sm_75, 80, 90 and the newest; with --all-archs for all of them.
@@ -32,6 +33,13 @@ if [ $# -eq 0 ]; then # element types that ONNX's cases have little of
   counted build/tests/test_kernel_cases -w $work -j "$(nproc)" $work/types test_
   grep ' kernels, ' $work/log.txt
 fi
+corpus=${SARD_CORPUS:-../shared/corpus}
+[ -d "$corpus" ] || corpus=models/corpus
+if [ $# -eq 0 ]; then # whole models with convolutions: their graphs as the passes make them for GPUs
+  counted build/tests/test_kernel_cases -w $work -j "$(nproc)" -f model.onnx:3 "$corpus" mnist_ mtcnn_ squeezenet1_1_tiny \
+    mobilenet_v2_tiny unet_tiny resnet50_tiny shufflenet_v2_tiny efficientnet_b0_tiny densenet121_tiny
+  grep ' kernels, ' $work/log.txt
+fi
 
 # NVRTC: of a toolkit, else of the Python package
 nvrtc() {
@@ -46,8 +54,6 @@ nvrtc() {
   [ -n "$found" ] && export SARD_NVRTC=$PWD/$found
 }
 nvrtc || echo "no NVRTC here, and its Python package cannot be installed: nothing is compiled for GPUs"
-corpus=${SARD_CORPUS:-../shared/corpus}
-[ -d "$corpus" ] || corpus=models/corpus
 models=()
 [ $# -gt 0 ] || for m in "$corpus"/*/model.onnx; do [ -e "$m" ] && models+=(-m "$m"); done
 counted build/tests/test_kernel_cases -n $turns -f model.onnx:3 -j "$(nproc)" "${models[@]}" $cases "${@:-test_}"

@@ -108,7 +108,7 @@ static sard_status *print_again(sd_module *m, const char *file) {
 }
 
 static sard_status *use_module(sd_module *m, const char *file) {
-  sd_pass_options o = {.opt = 3, .channels_last = true, .bisect = -1};
+  sd_pass_options o = {.opt = 3, .target = sd_pass_target_cpu(), .bisect = -1};
   jmp_buf oom;
   if (setjmp(oom)) return SD_ERR(NOMEM, "out of memory");
   sd_arena_set_oom(m->arena, &oom);

@@ -63,3 +63,139 @@ FAULT(part_of_a_shuffle, "a shuffle that thread")
   if (threadIdx.x % 32 < 31) x = sd_warp_reduce<sd_op_sum>(x);
   SD_ST(A.out, threadIdx.x, x);
 END
+
+// ---- tensor cores: fragments as codegen/cuda/mma.cuh says, against sums written out ----
+#define EXPECT(x) do { if (!(x)) SD_ST(A.out, -1, 0.0f); } while (0)
+#define SMALL(i, k) ((i) * 5 % 7 - (k) * 3 % 5)
+
+FAULT(matrices_of_16_bits, "")
+  SD_DYNAMIC(s, 1536);
+  u16 *const x = (u16 *)s, *const y = (u16 *)(s + 512), *const z = (u16 *)(s + 1024); // [16][16]: m k, n k, k n
+  for (int e = threadIdx.x; e < 256; e += 64) {
+    SD_ST(x, e, sd_to_f16((float)SMALL(e / 16, e % 16)));
+    SD_ST(y, e, sd_to_f16((float)SMALL(e / 16 + 3, e % 16)));
+    SD_ST(z, e, sd_to_bf16((float)SMALL(e % 16 + 3, e / 16)));
+  }
+  __syncthreads();
+  const int l = threadIdx.x % 32, g = l / 4, t = l % 4;
+  unsigned a[4], b[4], bt[4];
+  float c[2][4] = {}, d[2][4] = {};
+  sd_ldmatrix(a, s, (l & 15) * 32 + (l >> 4) * 16);
+  sd_ldmatrix(b, s, 512 + ((l & 7) + (l >> 4) * 8) * 32 + (l >> 3 & 1) * 16);
+  sd_ldmatrix_t(bt, s, 1024 + (l & 15) * 32 + (l >> 4) * 16);
+  for (int j = 0; j < 2; j++) {
+    sd_mma_f16(c[j], a, b[2 * j], b[2 * j + 1]);
+    unsigned w[4];
+    for (int i = 0; i < 4; i++)
+      w[i] = sd_to_bf16(sd_from_f16((u16)a[i])) | (unsigned)sd_to_bf16(sd_from_f16((u16)(a[i] >> 16))) << 16;
+    sd_mma_bf16(d[j], w, bt[2 * j], bt[2 * j + 1]);
+    for (int i = 0; i < 4; i++) {
+      float sum = 0;
+      for (int k = 0; k < 16; k++) sum += (float)(SMALL(g + i / 2 * 8, k) * SMALL(8 * j + 2 * t + i % 2 + 3, k));
+      EXPECT(c[j][i] == sum && d[j][i] == sum);
+    }
+  }
+END
+
+FAULT(matrices_of_words, "")
+  const int l = threadIdx.x % 32, g = l / 4, t = l % 4;
+  unsigned a[4], b[2];
+  float c[4] = {};
+  for (int r = 0; r < 4; r++) a[r] = sd_bits<unsigned>((float)SMALL(g + r % 2 * 8, t + r / 2 * 4)) | 0x1fffu;
+  for (int r = 0; r < 2; r++) b[r] = sd_bits<unsigned>((float)SMALL(g, t + 4 * r + 1));
+  sd_mma_tf32(c, a, b[0], b[1]);
+  for (int i = 0; i < 4; i++) {
+    float sum = 0;
+    for (int k = 0; k < 8; k++) sum += (float)(SMALL(g + i / 2 * 8, k) * SMALL(2 * t + i % 2, k + 1));
+    EXPECT(c[i] == sum);
+  }
+END
+
+FAULT(matrices_of_bytes, "")
+  const int l = threadIdx.x % 32, g = l / 4, t = l % 4;
+  unsigned a[4] = {}, b[2] = {};
+  int c[4] = {}, d[4] = {};
+  for (int j = 0; j < 4; j++) {
+    for (int r = 0; r < 4; r++) a[r] |= (unsigned)(u8)(97 * SMALL(g + r % 2 * 8, 4 * t + j + r / 2 * 16)) << 8 * j;
+    for (int r = 0; r < 2; r++) b[r] |= (unsigned)(u8)(97 * SMALL(g, 4 * t + j + 16 * r + 1)) << 8 * j;
+  }
+  sd_mma_bytes<true, true>(c, a, b[0], b[1]);
+  sd_mma_bytes<false, true>(d, a, b[0], b[1]);
+  for (int i = 0; i < 4; i++) {
+    int sum = 0, mixed = 0;
+    for (int k = 0; k < 32; k++) {
+      const i8 x = (i8)(97 * SMALL(g + i / 2 * 8, k)), y = (i8)(97 * SMALL(2 * t + i % 2, k + 1));
+      sum += x * y, mixed += (u8)x * y;
+    }
+    EXPECT(c[i] == sum && d[i] == mixed);
+  }
+END
+
+FAULT(part_of_a_product, "a shuffle that thread")
+  unsigned a[4] = {};
+  float c[4] = {};
+  if (threadIdx.x % 32 < 31) sd_mma_tf32(c, a, 0, 0);
+  SD_ST(A.out, threadIdx.x, c[0]);
+END
+
+FAULT(row_not_aligned, "does not begin at a multiple of 16")
+  SD_DYNAMIC(s, 1024);
+  unsigned a[4];
+  sd_ldmatrix(a, s, (int)threadIdx.x % 32 * 8);
+  SD_ST(A.out, threadIdx.x, (float)a[0]);
+END
+
+// ---- copies: each thread brings 4 floats of `out`, which threads of the other warp read ----
+FAULT(copies, "")
+  SD_DYNAMIC(s, 1024);
+  const float *const mine = (const float *)s;
+  SD_ST(A.out, threadIdx.x, (float)threadIdx.x);
+  __syncthreads();
+  if (threadIdx.x < 16) sd_cp<16>(s, threadIdx.x * 16, A.out, threadIdx.x * 16, threadIdx.x < 15 ? 16 : 8);
+  sd_cp_commit();
+  sd_cp<4>(s, 256 + threadIdx.x * 4, A.out, 0, 0);
+  sd_cp_commit();
+  sd_cp_wait<1>();
+  __syncthreads();
+  const int i = 63 - threadIdx.x;
+  EXPECT(SD_LD(mine, i) == (i < 62 ? (float)i : 0.0f));
+  sd_cp_wait<0>();
+  __syncthreads();
+  EXPECT(SD_LD(mine, 64 + i) == 0.0f);
+END
+
+FAULT(copies_not_awaited, "-1 of buffer 0")
+  SD_DYNAMIC(s, 1024);
+  const float *const mine = (const float *)s;
+  SD_ST(A.out, threadIdx.x, 1.0f);
+  __syncthreads();
+  sd_cp<4>(s, threadIdx.x * 4, A.out, threadIdx.x * 4, 4);
+  sd_cp_commit();
+  __syncthreads();
+  EXPECT(SD_LD(mine, 63 - threadIdx.x) == 1.0f);
+  sd_cp_wait<0>();
+END
+
+FAULT(copies_not_committed, "under way")
+  SD_DYNAMIC(s, 1024);
+  sd_cp<4>(s, threadIdx.x * 4, A.out, 0, 0);
+  sd_cp_wait<0>();
+END
+
+FAULT(copies_without_barrier, "which nobody wrote")
+  SD_DYNAMIC(s, 1024);
+  const float *const mine = (const float *)s;
+  sd_cp<4>(s, threadIdx.x * 4, A.out, 0, 0);
+  sd_cp_commit();
+  sd_cp_wait<0>();
+  EXPECT(SD_LD(mine, 63 - threadIdx.x) == 0.0f);
+END
+
+FAULT(copy_not_aligned, "no multiple")
+  SD_DYNAMIC(s, 1024);
+  SD_ST(A.out, threadIdx.x, 1.0f);
+  __syncthreads();
+  if (threadIdx.x == 0) sd_cp<16>(s, 0, A.out, 8, 16);
+  sd_cp_commit();
+  sd_cp_wait<0>();
+END

@@ -15,7 +15,9 @@ enum {
   WARP = 32,
   STACK = 64 << 10,
   MAX_REGIONS = 96,
-  SHARED_BYTES = 64 << 10,
+  SHARED_BYTES = 227 << 10,
+  MAX_COPIES = 512,
+  GIVEN = 32,
   MANY = -1
 };
 enum state { READY, AT_SHUFFLE, AT_BARRIER, DONE };
@@ -24,7 +26,8 @@ model_index threadIdx, blockIdx, gridDim;
 
 // ---- errors: the first one is kept ----
 static char problem[400];
-static __attribute__((format(printf, 1, 2))) void complain(const char *fmt, ...) {
+#define complain model_complain
+void model_complain(const char *fmt, ...) {
   va_list ap;
   if (problem[0]) return;
   va_start(ap, fmt);
@@ -95,9 +98,7 @@ static region *region_of(const void *base) {
   return NULL;
 }
 
-bool model_access(const void *base, int64_t index, uint64_t size, bool write) {
-  region *r = region_of(base);
-  if (!r) return complain("access to memory that is no buffer"), false;
+static bool touch_bytes(region *r, const void *base, int64_t index, uint64_t size, bool write) {
   uint64_t from = (uint64_t)((uintptr_t)base - (uintptr_t)r->r.base);
   if (index < 0 || (uint64_t)index >= (r->r.bytes - from) / size) {
     char name[40];
@@ -108,6 +109,24 @@ bool model_access(const void *base, int64_t index, uint64_t size, bool write) {
   }
   for (uint64_t b = 0; b < size; b++)
     touch_byte(r, &r->cells[from + (uint64_t)index * size + b], index, write);
+  return true;
+}
+
+bool model_access(const void *base, int64_t index, uint64_t size, bool write) {
+  region *r = region_of(base);
+  if (!r) return complain("access to memory that is no buffer"), false;
+  return touch_bytes(r, base, index, size, write);
+}
+
+bool model_touch(const void *base, int64_t byte, uint64_t size, bool write) {
+  if (size && ((uintptr_t)base + (uint64_t)byte) % size)
+    return complain("thread %u: %llu bytes at %lld, which is no multiple", threadIdx.x, (unsigned long long)size,
+                    (long long)byte),
+           false;
+  region *r = region_of(base);
+  if (!r) return complain("access to memory that is no buffer"), false;
+  for (uint64_t b = 0; b < size; b++)
+    if (!touch_bytes(r, base, byte + (int64_t)b, 1, write)) return false;
   return true;
 }
 
@@ -136,12 +155,20 @@ void model_begin(const model_region *given, int n) {
 }
 
 // ---- fibers ----
+typedef struct copy { // to shared memory, under way
+  uint8_t *to;
+  const uint8_t *from;
+  int bytes, some;
+  unsigned group;
+} copy;
 typedef struct fiber {
   enum state state;
   int line; // where it waits
   int shared_calls;
-  unsigned turn;    // shuffles done
-  uint64_t slot[2]; // operands of this and the next shuffle
+  unsigned turn;          // exchanges done
+  uint8_t slot[2][GIVEN]; // what it gives in this and the next exchange
+  unsigned group;         // copies since the last commit belong to it
+  int n_copies;
 #if defined(__x86_64__)
   void *sp;
 #else
@@ -149,12 +176,14 @@ typedef struct fiber {
 #endif
 } fiber;
 static fiber fibers[MAX_THREADS];
+static copy copies[MAX_THREADS][MAX_COPIES];
 static uint8_t *stacks;
 static int current;
 static const model_launch *launch;
 
 static void body(void) {
   launch->kernel(launch->words);
+  if (fibers[current].n_copies) complain("thread %d ends while copies are under way", current);
   fibers[current].state = DONE;
 }
 
@@ -208,13 +237,49 @@ static void wait_as(enum state s, int line) {
 
 void model_barrier(int line) { wait_as(AT_BARRIER, line); }
 
-uint64_t model_shuffle(uint64_t bits, int mask, int line) {
+const void *model_exchange(const void *mine, uint64_t bytes, int lane, int line) {
   fiber *f = &fibers[current];
-  unsigned turn =
-      f->turn++ & 1; // the next shuffle begins when all lanes have come to it: two slots are enough
-  f->slot[turn] = bits;
-  wait_as(AT_SHUFFLE, line);
-  return fibers[current / WARP * WARP + ((current % WARP) ^ mask)].slot[turn];
+  if (mine) {
+    memcpy(f->slot[f->turn++ & 1], mine, bytes); // the next one begins when all lanes have come to this: two are enough
+    wait_as(AT_SHUFFLE, line);
+  }
+  return fibers[current / WARP * WARP + lane].slot[(f->turn - 1) & 1];
+}
+
+uint64_t model_shuffle(uint64_t bits, int mask, int line) {
+  memcpy(&bits, model_exchange(&bits, sizeof bits, (current % WARP) ^ mask, line), sizeof bits);
+  return bits;
+}
+
+// ---- copies that take their time ----
+void model_copy(void *to, int64_t to_at, const void *from, int64_t from_at, int bytes, int some) {
+  fiber *f = &fibers[current];
+  if (f->n_copies == MAX_COPIES) return complain("more than %d copies of a thread under way", MAX_COPIES);
+  if (some < 0 || some > bytes) return complain("a copy of %d of %d bytes", some, bytes);
+  if (!model_touch(to, to_at, (uint64_t)bytes, true)) return;
+  if (some && (uintptr_t)((const uint8_t *)from + from_at) % (unsigned)bytes)
+    return complain("a copy of %d bytes from a position that is no multiple", bytes);
+  for (int b = 0; b < some; b++)
+    if (!model_access(from, from_at + b, 1, false)) return;
+  memset((uint8_t *)to + to_at, 0xff, (size_t)bytes);
+  copies[current][f->n_copies++] = (copy){(uint8_t *)to + to_at, (const uint8_t *)from + from_at, bytes, some, f->group};
+}
+
+void model_copy_commit(void) { fibers[current].group++; }
+
+void model_copy_wait(int groups) {
+  fiber *f = &fibers[current];
+  int left = 0;
+  for (int i = 0; i < f->n_copies; i++) {
+    copy *c = &copies[current][i];
+    if (c->group + (unsigned)groups >= f->group) {
+      copies[current][left++] = *c;
+      continue;
+    }
+    memset(c->to, 0, (size_t)c->bytes);
+    memcpy(c->to, c->from, (size_t)c->some);
+  }
+  f->n_copies = left;
 }
 
 void *model_shared(uint64_t bytes) {

@@ -23,6 +23,15 @@ bool model_access(const void *base, int64_t index, uint64_t size,
 void *model_shared(uint64_t bytes); // the n-th call of each thread gives the same memory
 void model_barrier(int line);
 uint64_t model_shuffle(uint64_t bits, int mask, int line);
+// As model_access for `size` bytes at that byte; the position has to be a multiple of the size.
+bool model_touch(const void *base, int64_t byte, uint64_t size, bool write);
+// Gives `mine` (at most 32 bytes) to the other lanes of the warp, all of which have to come here, and returns what that lane
+// gave; it stays until the next exchange but one. mine NULL: what was given last, without waiting.
+const void *model_exchange(const void *mine, uint64_t bytes, int lane, int line);
+void model_copy(void *to, int64_t to_at, const void *from, int64_t from_at, int bytes, int some);
+void model_copy_commit(void);
+void model_copy_wait(int groups); // all but the youngest so many groups of this thread arrive
+__attribute__((format(printf, 1, 2))) void model_complain(const char *fmt, ...);
 
 // ---- called by the runner ----
 typedef enum model_order { MODEL_FORWARD, MODEL_BACKWARD, MODEL_RANDOM, MODEL_ORDERS } model_order;

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Every test. Installs what it needs, builds into build/, closes with "N passed, N failed". Root of the checkout or anywhere.
-#   tests/run.sh [PART...]   parts: unit golden cli corpus onnx cuda sanitize lint   (all when none is named)
+#   tests/run.sh [PART...]   parts: unit golden cli corpus onnx cuda device sanitize lint   (all when none is named)
 set -uo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
 . tests/deps.sh
-parts=${*:-lint unit golden cli corpus onnx cuda sanitize}
+parts=${*:-lint unit golden cli corpus onnx cuda device sanitize}
 passed=0 failed=0
 export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:allocator_may_return_null=1}
 
@@ -61,6 +61,7 @@ if want corpus; then
 fi
 if want onnx && [ -f tests/onnx/run.sh ]; then counted onnx bash tests/onnx/run.sh; fi
 if want cuda; then counted cuda bash tests/cuda/run.sh; fi
+if want device; then counted device bash tests/cuda/null/run.sh; fi
 if want sanitize && [ -f tests/sanitize/run.sh ]; then counted sanitize env SARD_CORPUS="$corpus" bash tests/sanitize/run.sh; fi
 
 echo "$passed passed, $failed failed"

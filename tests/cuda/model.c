@@ -98,6 +98,15 @@ static region *region_of(const void *base) {
   return NULL;
 }
 
+static model_judge judge;
+void model_use(model_judge j) { judge = j; }
+
+static bool allowed_elsewhere(const void *p, uint64_t bytes, bool write) {
+  const char *why = judge ? judge(p, bytes, write) : "no buffer is there";
+  if (why) complain("thread %u of block %u: access to memory: %s", threadIdx.x, blockIdx.x, why);
+  return !why;
+}
+
 static bool touch_bytes(region *r, const void *base, int64_t index, uint64_t size, bool write) {
   uint64_t from = (uint64_t)((uintptr_t)base - (uintptr_t)r->r.base);
   if (index < 0 || (uint64_t)index >= (r->r.bytes - from) / size) {
@@ -114,7 +123,7 @@ static bool touch_bytes(region *r, const void *base, int64_t index, uint64_t siz
 
 bool model_access(const void *base, int64_t index, uint64_t size, bool write) {
   region *r = region_of(base);
-  if (!r) return complain("access to memory that is no buffer"), false;
+  if (!r) return allowed_elsewhere((const char *)base + index * (int64_t)size, size, write);
   return touch_bytes(r, base, index, size, write);
 }
 
@@ -124,7 +133,7 @@ bool model_touch(const void *base, int64_t byte, uint64_t size, bool write) {
                     (long long)byte),
            false;
   region *r = region_of(base);
-  if (!r) return complain("access to memory that is no buffer"), false;
+  if (!r) return allowed_elsewhere((const char *)base + byte, size, write);
   for (uint64_t b = 0; b < size; b++)
     if (!touch_bytes(r, base, byte + (int64_t)b, 1, write)) return false;
   return true;
@@ -369,12 +378,14 @@ static void run_alone(int threads) {
 }
 
 const char *model_run(const model_launch *l) {
-  int order[256];
+  static int *order;
+  static unsigned room;
   launch = l;
   if (!stacks)
     stacks = mmap(NULL, (size_t)MAX_THREADS * STACK, PROT_READ | PROT_WRITE,
                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (stacks == MAP_FAILED || l->blocks > 256 || l->threads > MAX_THREADS)
+  if (l->blocks > room) order = realloc(order, (room = l->blocks) * sizeof *order);
+  if (stacks == MAP_FAILED || !order || l->blocks > INT32_MAX || l->threads > MAX_THREADS)
     return "a launch that the model cannot run";
   gridDim.x = l->blocks;
   arrange(order, (int)l->blocks, l->order);

@@ -50,6 +50,9 @@ typedef struct model_region {
   bool defined, packed;
 } model_region;
 void model_begin(const model_region *regions, int n);
+// Memory beside the regions: NULL, or what is wrong with the access. NULL: there is none.
+typedef const char *(*model_judge)(const void *p, uint64_t bytes, bool write);
+void model_use(model_judge judge);
 // NULL, or what went wrong first; the text stays until the next launch.
 const char *model_run(const model_launch *l);
 

@@ -1,0 +1,180 @@
+// A CUDA driver without a GPU, for the tests of the device layer: serves every entry of runtime/cuda/api.def, runs
+// kernels in the execution model of tests/cuda, and looks whether its caller keeps CUDA's rules.
+//
+// Work is queued and done when the host waits for it (SARD_NULL_MODE=deferred), in a random order of the streams, so
+// that a wait that is missing gives wrong numbers; `eager` does it at once, `mixed` now or later. Device memory can be
+// touched by no host code while no work is being done; it begins as NaNs, and its addresses are never used twice.
+//
+// A broken rule is a finding: printed to stderr, and the process that has one ends with code 88.
+//
+// Environment, read when the library is loaded and by null_ask("reset"):
+//   SARD_NULL_DEVICES=1  SARD_NULL_CC=90  SARD_NULL_MEMORY=bytes of each device  SARD_NULL_VERSION=13000
+//   SARD_NULL_MODE=deferred|eager|mixed  SARD_NULL_SEED=1
+//   SARD_NULL_FAIL=cuMemAlloc:3:2,...  the third call gives error 2; a sticky one stays until the process ends
+//   SARD_NULL_FAULT=5:719              the fifth launch that is done fails then; what the caller does next tells it
+//   SARD_NULL_MISSING=name             an entry that the driver does not know
+//   SARD_NULL_TRACE=file               a line for each call: number, thread, stream, name, arguments, result
+//   SARD_NULL_COUNTS=file              at the end: how often each entry was called, launches that were done
+//   SARD_NULL_CACHE=folder             of compiled programs
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define NULL_CUBIN                                                                                                     \
+  "//sard-null cubin " // first line of an image: that, architecture and toolkit ("90 13000"); then CUDA C
+#define NULL_PTX "//sard-null ptx "
+
+enum null_result { // numbers of cuda.h
+  OK = 0,
+  INVALID_VALUE = 1,
+  OUT_OF_MEMORY = 2,
+  NOT_INITIALIZED = 3,
+  NO_DEVICE = 100,
+  INVALID_DEVICE = 101,
+  INVALID_IMAGE = 200,
+  INVALID_CONTEXT = 201,
+  NO_BINARY = 209,
+  INVALID_PTX = 218,
+  UNSUPPORTED_PTX = 222,
+  INVALID_HANDLE = 400,
+  NOT_FOUND = 500,
+  NOT_READY = 600,
+  ILLEGAL_ADDRESS = 700,
+  LAUNCH_FAILED = 719,
+  CAPTURE_UNSUPPORTED = 900,
+  CAPTURE_INVALIDATED = 901,
+  CAPTURE_UNMATCHED = 903,
+  CAPTURE_WRONG_THREAD = 908
+};
+
+// ---- driver.c: entries, settings, findings ----
+#define SD_CU(field, name, version, arguments) int null_##field arguments;
+#include "runtime/cuda/api.def"
+#undef SD_CU
+typedef enum null_entry {
+#define SD_CU(field, name, version, arguments) N_##field,
+#include "runtime/cuda/api.def"
+#undef SD_CU
+  N_ENTRIES
+} null_entry;
+
+enum { MAX_DEVICES = 8 };
+enum null_mode { DEFERRED, EAGER, MIXED };
+typedef struct null_settings {
+  int devices, cc, version;
+  enum null_mode mode;
+  uint64_t memory;
+  long fault_at;
+  int fault_code;
+} null_settings;
+extern null_settings null_set;
+
+// What an entry needs of its caller.
+enum { ANY = 0, STARTED = 1, IN_CONTEXT = 2, NOT_IN_CAPTURE = 4 };
+// Takes the lock, counts, and gives the result of the call when it fails before it does anything. Then null_leave.
+__attribute__((format(printf, 4, 5))) int null_enter(null_entry e, unsigned needs, const void *stream, const char *fmt,
+                                                     ...);
+int null_leave(int result); // returns it
+__attribute__((format(printf, 1, 2))) void null_finding(const char *fmt, ...);
+int null_device(void);       // of the thread's context, -1: none
+int *null_error(int device); // error of the device that stays, 0: none
+bool null_sticky(int code);
+unsigned null_random(unsigned n); // 0..n-1
+
+// Handles: objects are kept to the end, so that the use of a destroyed one is found.
+typedef enum null_kind { STREAM = 1, EVENT, MODULE, FUNCTION, GRAPH, EXEC } null_kind;
+typedef struct null_object {
+  null_kind kind;
+  int device;
+  unsigned number;
+  bool dead;
+  struct null_object *next;
+} null_object;
+void *null_object_new(null_kind kind, size_t size);
+void *null_object_find(const void *handle, null_kind kind); // NULL and a finding when it is no such one, or dead
+const char *null_kind_name(null_kind kind);
+void null_object_drop(null_object *o);
+int null_objects_live(int device, bool tell); // also memory; tell: findings
+
+// For a test in the same process: "reset" (settings and counts anew, errors forgotten), "findings" (their number, which
+// is forgotten), "live" (objects and allocations), "launches" (done since the reset), or a name: calls of that entry.
+long null_ask(const char *what);
+
+// ---- memory.c ----
+typedef struct null_access { // who touched it last
+  uint32_t writer, reader;
+} null_access;
+typedef struct null_range {
+  uint64_t at, bytes;
+  int device;
+  bool host, live;   // host: pinned
+  null_access *last; // one for 64 bytes
+} null_range;
+int memory_new(uint64_t bytes, bool host, uint64_t *out);
+int memory_drop(uint64_t at, bool host);
+null_range *memory_find(uint64_t at); // that it lies in, also a dead one
+// OK, or INVALID_VALUE and a finding. `device`: whose memory it has to be, -1: the host's.
+int memory_check(uint64_t at, uint64_t bytes, int device, const char *what);
+bool memory_is_pinned(const void *p, uint64_t bytes);
+void memory_touch(uint64_t at, uint64_t bytes, bool write); // by the work that is being done
+const char *memory_kernel_access(const void *p, uint64_t bytes, bool write);
+void memory_open(bool open); // device memory can be touched
+uint64_t memory_used(int device);
+int memory_live(int device, bool tell);
+
+// ---- work.c: streams, events, the work queued ----
+typedef enum null_work_kind { TO_DEVICE, TO_HOST, COPY, FILL, LAUNCH, RECORD } null_work_kind;
+typedef struct null_event null_event;
+typedef struct null_function null_function;
+typedef struct null_work {
+  null_work_kind kind;
+  uint32_t id;
+  uint64_t to, from, bytes, hash; // host addresses too
+  unsigned value, blocks, threads, shared;
+  null_function *function;
+  void *words; // of a launch: its parameters, owned
+  uint64_t word_bytes;
+  null_event *event;
+  struct null_work *next;
+} null_work;
+typedef struct null_stream {
+  null_object object;
+  null_work *first, **end;
+  uint32_t *issued, n_issued; // work that the host has not waited for
+  struct null_graph *capture; // NULL: none
+  bool broken;                // the capture
+  int mode;
+  uint64_t thread;
+} null_stream;
+typedef struct null_now {
+  uint32_t id;
+  const null_stream *stream;
+} null_now;
+extern null_now work_now;
+int work_add(void *stream, null_work w); // takes w.words
+int work_repeat(void *stream, const null_work *w);
+bool work_ordered(uint32_t before, uint32_t after);                // does the work `after` begin when `before` is done?
+bool work_uses(uint64_t at, uint64_t bytes, unsigned *out_stream); // is there work that will touch it?
+void work_finish(void);                                            // all of it
+void work_forget(int device);                                      // after an error of the device
+null_stream *work_capture_of_thread(void);
+long work_launches(bool forget);
+
+// ---- graph.c ----
+typedef struct null_graph {
+  null_object object;
+  null_work *first, **end;
+} null_graph;
+void graph_add(null_graph *g, null_work w);
+
+// ---- code.c ----
+struct null_function {
+  null_object object;
+  null_object *module;
+  char name[64];
+  void (*run)(const void *words);
+  unsigned word_bytes, most_threads, shared;
+  bool alone, launched;
+};
+const char *code_run(const null_work *w); // NULL, or what went wrong

@@ -1,0 +1,403 @@
+// Streams and events: work is queued, and done when the host waits.
+#include "tests/cuda/null/null.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define UNREAD 0xa5 // what the destination of a copy holds until the copy is done
+enum { MAX_STREAMS = 4096, TIMED_OFF = 2, NON_BLOCKING = 1 };
+
+struct null_event {
+  null_object object;
+  unsigned flags;
+  uint32_t id; // of the work that records it, 0: none
+  const null_stream *stream;
+  bool done, captured;
+  struct timespec time;
+};
+
+static null_stream *streams[MAX_STREAMS]; // the first MAX_DEVICES: the null streams
+static uint32_t n_streams = MAX_DEVICES;
+// By id of the work: stream, and the id that was next when the host had waited for it (0: it has not).
+static const null_stream **work_stream;
+static uint32_t *work_waited, n_work = 1;
+static long launches;
+null_now work_now;
+
+long work_launches(bool forget) {
+  long n = launches;
+  if (forget) launches = 0;
+  return n;
+}
+
+// ---- queues ----
+static uint64_t thread_number(void) { return (uint64_t)pthread_self(); }
+
+static void init_stream(null_stream *s) { s->end = &s->first; }
+
+// The stream of a call; NULL is the null stream of the thread's device.
+static null_stream *stream_of(void *handle) {
+  static null_stream null_streams[MAX_DEVICES];
+  int d = null_device();
+  if (handle) {
+    null_stream *s = null_object_find(handle, STREAM);
+    if (s && s->object.device != d)
+      null_finding("stream %u of device %d is used in the context of device %d", s->object.number, s->object.device, d);
+    return s;
+  }
+  if (!streams[d]) {
+    streams[d] = &null_streams[d];
+    streams[d]->object = (null_object){STREAM, d, 0, false, NULL};
+    init_stream(streams[d]);
+  }
+  return streams[d];
+}
+
+static uint64_t hash(const void *p, uint64_t bytes) {
+  uint64_t h = 14695981039346656037ull;
+  for (uint64_t i = 0; i < bytes; i++) h = (h ^ ((const uint8_t *)p)[i]) * 1099511628211ull;
+  return h;
+}
+
+static void free_work(null_work *w) {
+  free(w->words);
+  free(w);
+}
+
+static null_work *take_first(null_stream *s) {
+  null_work *w = s->first;
+  s->first = w->next;
+  if (!s->first) s->end = &s->first;
+  return w;
+}
+
+static void note_issued(null_stream *s, uint32_t id) {
+  if ((s->n_issued & (s->n_issued + 1)) == 0) s->issued = realloc(s->issued, (2 * s->n_issued + 2) * sizeof *s->issued);
+  if ((id & (id - 1)) == 0) { // a power of two: room up to the next one
+    work_stream = realloc(work_stream, 2 * (size_t)id * sizeof *work_stream);
+    work_waited = realloc(work_waited, 2 * (size_t)id * sizeof *work_waited);
+  }
+  if (!s->issued || !work_stream || !work_waited) abort();
+  s->issued[s->n_issued++] = id;
+  work_stream[id] = s, work_waited[id] = 0;
+}
+
+bool work_ordered(uint32_t before, uint32_t after) {
+  if (before == 0 || before == after || work_stream[before] == work_stream[after]) return true;
+  return work_waited[before] && work_waited[before] <= after;
+}
+
+// The host has waited for the work up to `last`.
+static void note_waited(null_stream *s, uint32_t last) {
+  uint32_t kept = 0;
+  for (uint32_t i = 0; i < s->n_issued; i++)
+    if (s->issued[i] <= last) work_waited[s->issued[i]] = n_work;
+    else
+      s->issued[kept++] = s->issued[i];
+  s->n_issued = kept;
+}
+
+// ---- doing it ----
+static void fault(const null_work *w, int code, const char *why) {
+  if (why) null_finding("work %u: kernel %s %s", w->id, w->function->name, why);
+  *null_error(work_now.stream->object.device) = code;
+}
+
+static void do_copy(const null_work *w) {
+  if (w->kind == TO_DEVICE && w->hash && hash((void *)w->from, w->bytes) != w->hash)
+    null_finding("work %u of stream %u: the host memory of a copy of %llu bytes changed before the copy was done",
+                 w->id, work_now.stream->object.number, (unsigned long long)w->bytes);
+  if (w->kind != TO_DEVICE) memory_touch(w->from, w->bytes, false);
+  if (w->kind != TO_HOST) memory_touch(w->to, w->bytes, true);
+  memmove((void *)w->to, (void *)w->from, w->bytes);
+}
+
+static void do_launch(const null_work *w) {
+  if (++launches == null_set.fault_at) {
+    fault(w, null_set.fault_code, NULL);
+    return;
+  }
+  const char *why = code_run(w);
+  if (why) fault(w, ILLEGAL_ADDRESS, why);
+}
+
+static bool still_there(const null_work *w) { // what was freed while the work waited is a finding already
+  int d = work_now.stream->object.device;
+  if (w->kind == LAUNCH || w->kind == RECORD) return true;
+  return memory_check(w->to, w->bytes, w->kind == TO_HOST ? -1 : d, "work") == OK &&
+         (w->kind == FILL || memory_check(w->from, w->bytes, w->kind == TO_DEVICE ? -1 : d, "work") == OK);
+}
+
+static void do_work(null_stream *s) {
+  null_work *w = take_first(s);
+  work_now = (null_now){w->id, s};
+  if (w->kind == RECORD) {
+    if (w->event->id == w->id) w->event->done = true, clock_gettime(CLOCK_MONOTONIC, &w->event->time);
+  } else if (*null_error(s->object.device) == OK && still_there(w)) {
+    memory_open(true);
+    if (w->kind == LAUNCH) do_launch(w);
+    else if (w->kind == FILL)
+      memory_touch(w->to, w->bytes, true), memset((void *)w->to, (int)w->value, w->bytes);
+    else
+      do_copy(w);
+    memory_open(false);
+  }
+  free_work(w);
+}
+
+// One piece of any stream that has some.
+static void do_any(void) {
+  uint32_t n = 0;
+  for (uint32_t i = 0; i < n_streams; i++) n += streams[i] && streams[i]->first;
+  uint32_t chosen = null_random(n ? n : 1);
+  for (uint32_t i = 0; i < n_streams; i++)
+    if (streams[i] && streams[i]->first && chosen-- == 0) {
+      do_work(streams[i]);
+      return;
+    }
+}
+
+void work_finish(void) {
+  for (uint32_t i = 0; i < n_streams; i++) {
+    while (streams[i] && streams[i]->first) do_any();
+    if (streams[i]) note_waited(streams[i], n_work);
+  }
+}
+
+void work_forget(int device) {
+  for (uint32_t i = 0; i < n_streams; i++)
+    while (streams[i] && streams[i]->object.device == device && streams[i]->first) free_work(take_first(streams[i]));
+}
+
+static bool touches(const null_work *w, uint64_t at, uint64_t bytes) {
+  const uint64_t *words = w->words;
+  if ((w->to && w->to - at < bytes) || (w->from && w->from - at < bytes)) return true;
+  for (uint64_t i = 0; i < w->word_bytes / 8; i++)
+    if (words[i] - at < bytes) return true;
+  return false;
+}
+
+bool work_uses(uint64_t at, uint64_t bytes, unsigned *out_stream) {
+  for (uint32_t i = 0; i < n_streams; i++)
+    for (const null_work *w = streams[i] ? streams[i]->first : NULL; w; w = w->next)
+      if (touches(w, at, bytes)) return *out_stream = streams[i]->object.number, true;
+  return false;
+}
+
+// ---- queuing it ----
+// Is there a copy under way that reads (TO_DEVICE) or writes (TO_HOST) these bytes of the host?
+static bool is_copied(null_work_kind kind, uint64_t at, uint64_t bytes) {
+  for (uint32_t i = 0; i < n_streams; i++)
+    for (const null_work *w = streams[i] ? streams[i]->first : NULL; w; w = w->next) {
+      uint64_t host = kind == TO_DEVICE ? w->from : w->to;
+      if (w->kind == kind && host < at + bytes && at < host + w->bytes) return true;
+    }
+  return false;
+}
+
+static void queue(null_stream *s, null_work w) {
+  null_work *to = malloc(sizeof *to);
+  if (!to) abort();
+  w.id = n_work++, w.next = NULL;
+  w.hash = w.kind == TO_DEVICE && !is_copied(TO_HOST, w.from, w.bytes) ? hash((void *)w.from, w.bytes) : 0;
+  if (w.kind == TO_HOST && !is_copied(TO_DEVICE, w.to, w.bytes)) memset((void *)w.to, UNREAD, w.bytes);
+  if (w.kind == RECORD) w.event->id = w.id, w.event->stream = s, w.event->done = false;
+  *to = w;
+  *s->end = to, s->end = &to->next;
+  note_issued(s, w.id);
+  if (null_set.mode == EAGER) do_work(s);
+  if (null_set.mode == MIXED && null_random(2)) do_any();
+}
+
+static void add_to_capture(null_stream *s, null_work w) {
+  const void *host = w.kind == TO_DEVICE ? (void *)w.from : w.kind == TO_HOST ? (void *)w.to : NULL;
+  if (host && !memory_is_pinned(host, w.bytes)) {
+    null_finding("stream %u captures a copy of pageable memory", s->object.number);
+    s->broken = true;
+  }
+  if (w.kind == LAUNCH && !w.function->launched)
+    null_finding("stream %u captures the first launch of %s, which may load it", s->object.number, w.function->name);
+  if (w.kind == RECORD) w.event->captured = true;
+  graph_add(s->capture, w);
+}
+
+int work_add(void *stream, null_work w) {
+  null_stream *s = stream_of(stream);
+  if (!s) return free(w.words), INVALID_HANDLE;
+  if (!stream && work_capture_of_thread()) {
+    null_finding("the null stream is used while the thread captures stream %u",
+                 work_capture_of_thread()->object.number);
+    work_capture_of_thread()->broken = true;
+    return free(w.words), CAPTURE_UNSUPPORTED;
+  }
+  if (s->capture && s->broken) return free(w.words), CAPTURE_INVALIDATED;
+  if (s->capture) add_to_capture(s, w);
+  else
+    queue(s, w);
+  if (w.kind == LAUNCH) w.function->launched = true;
+  return OK;
+}
+
+int work_repeat(void *stream, const null_work *w) {
+  null_work copy = *w;
+  copy.words = w->word_bytes ? malloc(w->word_bytes) : NULL;
+  if (w->word_bytes) memcpy(copy.words, w->words, w->word_bytes);
+  return work_add(stream, copy);
+}
+
+// ---- streams ----
+int null_stream_new(void **out, unsigned flags, int priority) {
+  int rc = null_enter(N_stream_new, IN_CONTEXT, NULL, "%u, %d", flags, priority);
+  if (rc) return null_leave(rc);
+  if (!(flags & NON_BLOCKING)) null_finding("a stream that waits for the null stream (flags %u)", flags);
+  if (n_streams == MAX_STREAMS) return null_finding("more than %d streams", MAX_STREAMS), null_leave(OUT_OF_MEMORY);
+  null_stream *s = null_object_new(STREAM, sizeof *s);
+  init_stream(s);
+  streams[n_streams++] = s;
+  *out = s;
+  return null_leave(OK);
+}
+
+static int wait_for(null_stream *s) {
+  if (s->capture) {
+    null_finding("stream %u is waited for while it is captured", s->object.number);
+    s->broken = true;
+    return CAPTURE_UNSUPPORTED;
+  }
+  while (s->first) do_any();
+  note_waited(s, n_work);
+  return *null_error(s->object.device);
+}
+
+int null_stream_wait(void *stream) {
+  int rc = null_enter(N_stream_wait, IN_CONTEXT | NOT_IN_CAPTURE, stream, " ");
+  null_stream *s = rc ? NULL : stream_of(stream);
+  if (!rc) rc = s ? wait_for(s) : INVALID_HANDLE;
+  return null_leave(rc);
+}
+
+int null_stream_free(void *stream) {
+  int rc = null_enter(N_stream_free, IN_CONTEXT, stream, " ");
+  null_stream *s = null_object_find(stream, STREAM);
+  if (s && s->capture) null_finding("stream %u is destroyed while it is captured", s->object.number);
+  if (s) null_object_drop(&s->object); // what it still has to do is done, in its time
+  return null_leave(rc ? rc : s ? OK : INVALID_HANDLE);
+}
+
+// ---- events ----
+int null_event_new(void **out, unsigned flags) {
+  int rc = null_enter(N_event_new, IN_CONTEXT, NULL, "%u", flags);
+  if (rc) return null_leave(rc);
+  null_event *e = null_object_new(EVENT, sizeof *e);
+  e->flags = flags;
+  *out = e;
+  return null_leave(OK);
+}
+
+int null_event_record(void *event, void *stream) {
+  int rc = null_enter(N_event_record, IN_CONTEXT, stream, "event");
+  null_event *e = rc ? NULL : null_object_find(event, EVENT);
+  if (!rc) rc = e ? work_add(stream, (null_work){.kind = RECORD, .event = e}) : INVALID_HANDLE;
+  return null_leave(rc);
+}
+
+int null_event_wait(void *event) {
+  int rc = null_enter(N_event_wait, IN_CONTEXT | NOT_IN_CAPTURE, NULL, "event");
+  null_event *e = rc ? NULL : null_object_find(event, EVENT);
+  if (rc || !e) return null_leave(rc ? rc : INVALID_HANDLE);
+  while (e->id && !e->done && *null_error(e->object.device) == OK) do_any();
+  if (e->id) note_waited((null_stream *)e->stream, e->id);
+  return null_leave(*null_error(e->object.device));
+}
+
+int null_event_elapsed(float *ms, void *begin, void *end) {
+  int rc = null_enter(N_event_elapsed, IN_CONTEXT, NULL, "events");
+  const null_event *b = rc ? NULL : null_object_find(begin, EVENT), *e = rc ? NULL : null_object_find(end, EVENT);
+  if (rc || !b || !e) return null_leave(rc ? rc : INVALID_HANDLE);
+  if (!b->id || !e->id || (b->flags | e->flags) & TIMED_OFF)
+    return null_finding("the time between events of which one is not recorded, or not timed"),
+           null_leave(INVALID_HANDLE);
+  if (!b->done || !e->done) return null_leave(NOT_READY);
+  *ms = (float)((double)(e->time.tv_sec - b->time.tv_sec) * 1e3 + (double)(e->time.tv_nsec - b->time.tv_nsec) * 1e-6);
+  return null_leave(OK);
+}
+
+int null_event_free(void *event) {
+  int rc = null_enter(N_event_free, IN_CONTEXT, NULL, "event");
+  null_event *e = null_object_find(event, EVENT);
+  if (e) null_object_drop(&e->object);
+  return null_leave(rc ? rc : e ? OK : INVALID_HANDLE);
+}
+
+// ---- copies ----
+static int copy_between(null_entry entry, null_work w, void *stream) {
+  int rc = null_enter(entry, IN_CONTEXT, stream, "%llx, %llx, %llu", (unsigned long long)w.to,
+                      (unsigned long long)w.from, (unsigned long long)w.bytes);
+  const char *what = w.kind == TO_DEVICE ? "cuMemcpyHtoDAsync"
+                     : w.kind == TO_HOST ? "cuMemcpyDtoHAsync"
+                     : w.kind == COPY    ? "cuMemcpyDtoDAsync"
+                                         : "cuMemsetD8Async";
+  if (rc) return null_leave(rc);
+  if (w.bytes == 0) null_finding("%s of 0 bytes", what);
+  rc = memory_check(w.to, w.bytes, w.kind == TO_HOST ? -1 : null_device(), what);
+  if (!rc && w.kind != FILL) rc = memory_check(w.from, w.bytes, w.kind == TO_DEVICE ? -1 : null_device(), what);
+  if (!rc && w.bytes) rc = work_add(stream, w);
+  return null_leave(rc);
+}
+
+int null_to_device(uint64_t to, const void *from, size_t bytes, void *stream) {
+  return copy_between(
+      N_to_device, (null_work){.kind = TO_DEVICE, .to = to, .from = (uint64_t)(uintptr_t)from, .bytes = bytes}, stream);
+}
+
+int null_to_host(void *to, uint64_t from, size_t bytes, void *stream) {
+  return copy_between(
+      N_to_host, (null_work){.kind = TO_HOST, .to = (uint64_t)(uintptr_t)to, .from = from, .bytes = bytes}, stream);
+}
+
+int null_copy(uint64_t to, uint64_t from, size_t bytes, void *stream) {
+  return copy_between(N_copy, (null_work){.kind = COPY, .to = to, .from = from, .bytes = bytes}, stream);
+}
+
+int null_fill(uint64_t to, unsigned char value, size_t bytes, void *stream) {
+  return copy_between(N_fill, (null_work){.kind = FILL, .to = to, .value = value, .bytes = bytes}, stream);
+}
+
+// ---- capture (the graphs are those of graph.c) ----
+null_stream *work_capture_of_thread(void) {
+  for (uint32_t i = MAX_DEVICES; i < n_streams; i++)
+    if (streams[i]->capture && !streams[i]->object.dead && streams[i]->mode < 2 &&
+        (streams[i]->mode == 0 || streams[i]->thread == thread_number()))
+      return streams[i];
+  return NULL;
+}
+
+int null_capture_begin(void *stream, int mode) {
+  int rc = null_enter(N_capture_begin, IN_CONTEXT, stream, "%d", mode);
+  null_stream *s = rc || !stream ? NULL : stream_of(stream);
+  if (rc) return null_leave(rc);
+  if (!s) return null_finding("capture of the null stream, or of none"), null_leave(CAPTURE_UNSUPPORTED);
+  if (s->capture) return null_finding("stream %u is captured already", s->object.number), null_leave(CAPTURE_UNMATCHED);
+  s->capture = null_object_new(GRAPH, sizeof(null_graph));
+  s->capture->end = &s->capture->first;
+  s->broken = false, s->mode = mode, s->thread = thread_number();
+  return null_leave(OK);
+}
+
+int null_capture_end(void *stream, void **graph) {
+  int rc = null_enter(N_capture_end, IN_CONTEXT, stream, " ");
+  null_stream *s = stream ? stream_of(stream) : NULL;
+  *graph = NULL;
+  if (!s || !s->capture)
+    return null_finding("the end of a capture that did not begin"), null_leave(rc ? rc : CAPTURE_UNMATCHED);
+  bool right = s->mode == 2 || s->thread == thread_number();
+  if (!right) null_finding("the capture of stream %u ends in another thread than it began", s->object.number);
+  if (!rc) rc = !right ? CAPTURE_WRONG_THREAD : s->broken ? CAPTURE_INVALIDATED : OK;
+  if (rc) null_object_drop(&s->capture->object);
+  else
+    *graph = s->capture;
+  s->capture = NULL;
+  return null_leave(rc);
+}

@@ -47,11 +47,14 @@ static void choose_nest(sd_cuda_choice *c) {
   if (c->n->stores.len == 0) return;
   sd_access_collect(c->k, c->n, c->a, &c->loads, &c->reductions);
   sd_choose_cuda_along_stores(c, 0);
-  if (c->reductions.len == 0) return;
   const sd_cuda_nest points = *o;
-  if (sd_choose_cuda_tiles(c)) return;
-  *o = points;
-  if (!sd_choose_cuda_rows(c)) *o = points;
+  if (c->reductions.len) {
+    if (sd_choose_cuda_tiles(c)) return;
+    *o = points;
+    if (sd_choose_cuda_rows(c)) return;
+    *o = points;
+  }
+  sd_choose_cuda_points(c);
 }
 
 static void choose_items(sd_kernel *k, const sd_items *items, sd_arena *a, sd_cuda_plan *p) {

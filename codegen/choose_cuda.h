@@ -13,6 +13,8 @@ typedef enum sd_cuda_form {
 
 #define SD_CUDA_WARP 32
 
+#define SD_CUDA_TESTS 6
+
 typedef struct sd_cuda_nest {
   const sd_nest *nest;
   sd_cuda_form form;
@@ -27,7 +29,24 @@ typedef struct sd_cuda_nest {
   int tm, tn;         // TILES: results of a thread
   bool x_along_k,
       y_along_k; // TILES: neighbouring threads load neighbouring elements of the slice, else of m or n
+  // Lanes: a thread computes `vec` neighbouring points, which are the iterations of `lane`; in `nest`, a copy made for
+  // it, an axis `plain_axis` of `plain` has become vec * outer + lane, and `axes` has the outer one. vec 0: there are none.
+  // Where one of `tests` is no multiple of vec when the kernel runs, `plain` is computed in its place.
+  int vec;
+  const sd_axis *lane, *plain_axis;
+  const sd_nest *plain;
+  sd_dim tests[SD_CUDA_TESTS];
+  uint32_t n_tests;
 } sd_cuda_nest;
+
+// How an access moves with the iterations of a lane axis: over `count` neighbouring elements, whole bytes together, the
+// first one at a multiple of `count`, each of them for `per` iterations. count 0: in another way.
+typedef struct sd_cuda_vector {
+  int count, per;
+} sd_cuda_vector;
+// Sizes that need to be multiples of `count` and are not known to be are added to n->tests; `n` NULL: they are, as tested.
+sd_cuda_vector sd_cuda_vector_of(sd_kernel *k, const sd_buf *b, const sd_expr *offset, const sd_axis *lane,
+                                 sd_cuda_nest *n);
 
 typedef struct sd_cuda_plan {
   int threads; // of a block, a multiple of SD_CUDA_WARP

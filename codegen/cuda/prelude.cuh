@@ -173,6 +173,68 @@ template <int BITS> SD_FN void sd_st_bits(u8 *p, i64 i, unsigned code) {
 }
 template <int BITS> SD_FN i8 sd_sign_extend(u8 x) { return (i8)((i8)(x << (8 - BITS)) >> (8 - BITS)); }
 
+// ---- N neighbouring elements as one access; p + i is at a multiple of their bytes, or of 16 ----
+#ifndef SD_HOST
+template <int N, class T> SD_FN void sd_unpack(T *to, const unsigned *w) {
+#pragma unroll
+  for (int j = 0; j < N; j++) {
+    if constexpr (sizeof(T) == 8) to[j] = sd_bits<T>((u64)w[2 * j] | (u64)w[2 * j + 1] << 32);
+    else if constexpr (sizeof(T) == 4) to[j] = sd_bits<T>(w[j]);
+    else if constexpr (sizeof(T) == 2) to[j] = (T)(u16)(w[j / 2] >> j % 2 * 16);
+    else to[j] = (T)(u8)(w[j / 4] >> j % 4 * 8);
+  }
+}
+template <int N, class T> SD_FN void sd_pack(unsigned *w, const T *from) {
+#pragma unroll
+  for (int j = 0; j < N; j++) {
+    if constexpr (sizeof(T) == 8) w[2 * j] = (unsigned)sd_bits<u64>(from[j]), w[2 * j + 1] = (unsigned)(sd_bits<u64>(from[j]) >> 32);
+    else if constexpr (sizeof(T) == 4) w[j] = sd_bits<unsigned>(from[j]);
+    else if constexpr (sizeof(T) == 2) w[j / 2] = (j % 2 ? w[j / 2] : 0) | (unsigned)(u16)from[j] << j % 2 * 16;
+    else w[j / 4] = (j % 4 ? w[j / 4] : 0) | (unsigned)(u8)from[j] << j % 4 * 8;
+  }
+}
+template <int N, class T> SD_FN void sd_load_vector(T *to, const T *p, i64 i) {
+  constexpr int bytes = N * (int)sizeof(T), part = 16 / (int)sizeof(T);
+  p += i;
+  if constexpr (bytes > 16) {
+#pragma unroll
+    for (int j = 0; j < N; j += part) sd_load_vector<part>(to + j, p, j);
+  } else if constexpr (bytes == 16) {
+    const uint4 v = *(const uint4 *)p;
+    const unsigned w[4] = {v.x, v.y, v.z, v.w};
+    sd_unpack<N>(to, w);
+  } else if constexpr (bytes == 8) {
+    const uint2 v = *(const uint2 *)p;
+    const unsigned w[2] = {v.x, v.y};
+    sd_unpack<N>(to, w);
+  } else if constexpr (bytes == 4) {
+    const unsigned w[1] = {*(const unsigned *)p};
+    sd_unpack<N>(to, w);
+  } else if constexpr (bytes == 2) {
+    const unsigned w[1] = {*(const u16 *)p};
+    sd_unpack<N>(to, w);
+  } else {
+    to[0] = *p;
+  }
+}
+template <int N, class T> SD_FN void sd_store_vector(T *p, i64 i, const T *from) {
+  constexpr int bytes = N * (int)sizeof(T), part = 16 / (int)sizeof(T);
+  p += i;
+  if constexpr (bytes > 16) {
+#pragma unroll
+    for (int j = 0; j < N; j += part) sd_store_vector<part>(p, j, from + j);
+  } else {
+    unsigned w[4];
+    sd_pack<N>(w, from);
+    if constexpr (bytes == 16) *(uint4 *)p = make_uint4(w[0], w[1], w[2], w[3]);
+    else if constexpr (bytes == 8) *(uint2 *)p = make_uint2(w[0], w[1]);
+    else if constexpr (bytes == 4) *(unsigned *)p = w[0];
+    else if constexpr (bytes == 2) *(u16 *)p = (u16)w[0];
+    else *p = from[0];
+  }
+}
+#endif
+
 // ---- reductions of a group of threads: every thread gets the result ----
 struct sd_op_sum { template <class T> static __device__ __forceinline__ T of(T x, T y) { return sd_add<T>(x, y); } };
 struct sd_op_prod { template <class T> static __device__ __forceinline__ T of(T x, T y) { return sd_mul<T>(x, y); } };

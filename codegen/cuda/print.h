@@ -12,6 +12,7 @@
 typedef struct sd_print_info {
   uint64_t *axes;    // free axes, bit = axis id; NULL: not known yet
   const char *name;  // of its value in the text, NULL: none
+  const char *held;  // text of its value for the lane at hand (of a load: of the element); NULL: none
   uint32_t seen;     // stamp of the last walk
   uint32_t rw_stamp; // stamp of `rw`
   bool rw;           // reads a buffer that the nest writes
@@ -38,6 +39,8 @@ typedef struct sd_print {
   SD_VEC(sd_dim) dims;
   const sd_nest *nest; // being printed
   int group;           // > 0: threads that share the reductions printed now
+  const sd_axis *lane; // iterations side by side in a thread, NULL: none
+  int lanes;
 } sd_print;
 
 // ---- print_scope.c: lines, blocks, names, axes ----
@@ -49,6 +52,8 @@ __attribute__((format(printf, 2, 3))) void sd_print_open(sd_print *P, const char
 void sd_print_block(sd_print *P);                                                            // "{"
 void sd_print_close(sd_print *P);
 void sd_print_keep(sd_print *P, const sd_expr *e, const char *name);
+void sd_print_hold(sd_print *P, const sd_expr *e, const char *text); // until the block closes
+bool sd_print_uses(sd_print *P, const sd_expr *e, const sd_axis *a);
 void sd_print_forget_written(sd_print *P);          // values that read what the nest writes
 bool sd_print_ready(sd_print *P, const sd_expr *e); // every axis below is bound
 bool sd_print_rw(sd_print *P, const sd_expr *e);
@@ -73,6 +78,11 @@ bool sd_print_small(sd_print *P, const sd_expr *e); // an I64 that is computed i
 const char *sd_print_value(sd_print *P, const sd_expr *e);
 void sd_print_reductions(sd_print *P, const sd_expr *e); // those below e that are ready
 void sd_print_store(sd_print *P, const sd_store *s);
+// The value as it stands in a buffer of type t.
+const char *sd_print_stored(sd_print *P, const sd_expr *value, sd_dtype t);
+// An affine offset without the terms that move with the lane.
+const char *sd_print_offset_base(sd_print *P, const sd_expr *e);
+const char *sd_print_accumulate(sd_print *P, const sd_expr *e, const char *acc); // acc with the body of a reduction
 
 // ---- print_op.c ----
 const char *sd_print_const(sd_print *P, const sd_expr *e);
@@ -82,6 +92,13 @@ const char *sd_print_combine(sd_print *P, const sd_expr *e, const char *x, const
 const char *sd_print_group_op(const sd_expr *e);                     // functor of the prelude
 const char *sd_print_widen(sd_print *P, sd_dtype t, const char *v);  // from storage
 const char *sd_print_narrow(sd_print *P, sd_dtype t, const char *v); // to storage
+
+// ---- print_lanes.c: expressions and stores for all iterations of P->lane ----
+// Prints what e needs before a loop over the lanes: vectors of loads, reductions, values that all lanes share.
+void sd_print_lane_inputs(sd_print *P, const sd_expr *e);
+void sd_print_lane_open(sd_print *P); // the loop; sd_print_close ends it
+const char *sd_print_lane_reduce(sd_print *P, const sd_expr *e);
+void sd_print_lane_stores(sd_print *P); // of P->nest, all axes but the lane bound
 
 // ---- print_nest.c, print_tiles.c ----
 void sd_print_whole(sd_print *P, const sd_cuda_nest *n); // points spread over all blocks

@@ -101,15 +101,19 @@ static const char *element(sd_print *P, const sd_buf *b, const char *offset) {
   return sd_print_text(P, "SD_LD(b%u, %s)", b->id, offset);
 }
 
+static const char *loaded(sd_print *P, const sd_expr *e) {
+  const char *held = P->info[e->id].held;
+  return held ? held : element(P, e->buf, sd_print_value(P, e->a[0]));
+}
+
 static const char *raw_load(sd_print *P, const sd_expr *e) {
-  const char *guard = e->a[1] ? sd_print_value(P, e->a[1]) : NULL,
-             *x = element(P, e->buf, sd_print_value(P, e->a[0]));
+  const char *guard = e->a[1] ? sd_print_value(P, e->a[1]) : NULL, *x = loaded(P, e);
   return guard ? sd_print_text(P, "%s ? %s : (%s)0", guard, x, sd_print_storage(e->buf->dtype)) : x;
 }
 
 static const char *load(sd_print *P, const sd_expr *e) {
   const char *guard = e->a[1] ? sd_print_value(P, e->a[1]) : NULL;
-  const char *x = sd_print_widen(P, e->buf->dtype, element(P, e->buf, sd_print_value(P, e->a[0])));
+  const char *x = sd_print_widen(P, e->buf->dtype, loaded(P, e));
   return guard ? sd_print_text(P, "%s ? %s : (%s)0", guard, x, sd_print_ctype(e->dtype)) : x;
 }
 
@@ -135,15 +139,17 @@ void sd_print_reductions(sd_print *P, const sd_expr *e) {
   P->stamp = outer;
 }
 
-static void accumulate(sd_print *P, const sd_expr *e, const char *acc) {
+const char *sd_print_accumulate(sd_print *P, const sd_expr *e, const char *acc) {
   const sd_expr *b = e->a[0];
-  const char *r;
   if (b->op == SD_X_MUL && e->rop == SD_R_SUM && sd_dtype_is_float(b->dtype) && !P->info[b->id].name) {
     const char *x = sd_print_value(P, b->a[0]), *y = sd_print_value(P, b->a[1]);
-    r = sd_print_text(P, "%s(%s, %s, %s)", b->dtype == SD_F64 ? "fma" : "fmaf", x, y, acc);
-  } else {
-    r = sd_print_combine(P, e, acc, sd_print_value(P, b));
+    return sd_print_text(P, "%s(%s, %s, %s)", b->dtype == SD_F64 ? "fma" : "fmaf", x, y, acc);
   }
+  return sd_print_combine(P, e, acc, sd_print_value(P, b));
+}
+
+static void accumulate(sd_print *P, const sd_expr *e, const char *acc) {
+  const char *r = sd_print_accumulate(P, e, acc); // prints lines of its own
   sd_print_line(P, "%s = %s;", acc, r);
 }
 
@@ -189,10 +195,11 @@ static const char *reduce(sd_print *P, const sd_expr *e) {
 }
 
 // ---- values ----
-static const char *affine(sd_print *P, const sd_expr *e) {
+static const char *affine(sd_print *P, const sd_expr *e, const sd_axis *without) {
   bool small = sd_print_small(P, e);
   const char *sum = NULL;
   for (uint32_t i = 0; i < e->n; i++) {
+    if (without && sd_print_uses(P, e->a[i], without)) continue;
     const char *v = sd_print_value(P, e->a[i]), *c = sd_print_dim(P, e->coef[i]), *t;
     bool one = sd_dim_is(P->k->dims, e->coef[i], 1);
     if (small) t = one ? v : sd_print_text(P, "%s * %s", c, v);
@@ -205,14 +212,18 @@ static const char *affine(sd_print *P, const sd_expr *e) {
     if (!small) c = sd_print_text(P, "(u64)%s", c);
     sum = sum ? sd_print_text(P, "%s + %s", sum, c) : c;
   }
-  return small ? sum : sd_print_text(P, "(i64)(%s)", sum ? sum : "0");
+  return small && sum ? sum : sd_print_text(P, "(i64)(%s)", sum ? sum : "0");
+}
+
+const char *sd_print_offset_base(sd_print *P, const sd_expr *e) {
+  return e->op == SD_X_AFFINE ? affine(P, e, P->lane) : "0";
 }
 
 static const char *compute(sd_print *P, const sd_expr *e) {
   const char *v[3] = {NULL, NULL, NULL};
   switch (e->op) {
   case SD_X_AFFINE:
-    return affine(P, e);
+    return affine(P, e, NULL);
   case SD_X_LOAD:
     return load(P, e);
   default:
@@ -228,6 +239,7 @@ const char *sd_print_value(sd_print *P, const sd_expr *e) {
   if (e->op == SD_X_AXIS) return P->axis[e->axis->id];
   if (e->op == SD_X_AFFINE && e->n == 0) return sd_print_dim(P, e->dim);
   if (P->info[e->id].name) return P->info[e->id].name;
+  if (P->info[e->id].held && e->op != SD_X_LOAD) return P->info[e->id].held;
   sd_print_rw(P, e);
   const char *name;
   if (e->op == SD_X_REDUCE) {
@@ -264,12 +276,15 @@ static bool moves_only(const sd_expr *e, sd_dtype t, int depth) {
   return e->op == SD_X_CONST || (e->op == SD_X_LOAD && e->buf->dtype == t);
 }
 
+const char *sd_print_stored(sd_print *P, const sd_expr *value, sd_dtype t) {
+  const char *v = moves_only(value, t, 0) ? stored_form(P, value, t, 0) : NULL;
+  return v ? v : sd_print_narrow(P, t, sd_print_value(P, value));
+}
+
 void sd_print_store(sd_print *P, const sd_store *s) {
   sd_dtype t = s->buf->dtype;
   if (s->guard) sd_print_open(P, "if (%s)", sd_print_value(P, s->guard));
-  const char *offset = sd_print_value(P, s->offset);
-  const char *v = moves_only(s->value, t, 0) ? stored_form(P, s->value, t, 0) : NULL;
-  if (!v) v = sd_print_narrow(P, t, sd_print_value(P, s->value));
+  const char *offset = sd_print_value(P, s->offset), *v = sd_print_stored(P, s->value, t);
   if (sd_dtype_bits(t) < 8)
     sd_print_line(P, "sd_st_bits<%d>(b%u, %s, %s);", sd_dtype_bits(t), s->buf->id, offset, v);
   else

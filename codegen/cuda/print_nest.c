@@ -24,7 +24,7 @@ static const char *open_range(sd_print *P, const char *first, const char *count,
   return q;
 }
 
-// The stores of all points of these axes, point q to thread q of the range.
+// The stores of all points of these axes from `first` on, in steps.
 static void points(sd_print *P, const sd_axis *const *axes, uint32_t n, const char *first, const char *step) {
   bool small;
   const char *count = sd_print_count(P, axes, n, &small);
@@ -33,10 +33,63 @@ static void points(sd_print *P, const sd_axis *const *axes, uint32_t n, const ch
     sd_print_bind_digits(P, axes, n, open_range(P, first, count, step, small), small);
   const char *limits = sd_print_limits(P, axes, n);
   if (limits) sd_print_open(P, "if (%s)", limits);
-  sd_print_stores(P);
+  if (P->lane) sd_print_lane_stores(P);
+  else
+    sd_print_stores(P);
   if (limits) sd_print_close(P);
   sd_print_unbind(P, axes, n);
   sd_print_close(P);
+}
+
+static void with_lanes(sd_print *P, const sd_cuda_nest *n) {
+  P->lane = n->lane, P->lanes = n->vec;
+  P->axis[n->lane->id] = "i";
+}
+
+static void without_lanes(sd_print *P, const sd_cuda_nest *n) {
+  P->axis[n->lane->id] = NULL;
+  P->lane = NULL;
+}
+
+// "every size is a multiple of vec"
+static const char *lane_test(sd_print *P, const sd_cuda_nest *n) {
+  const char *all = NULL;
+  for (uint32_t i = 0; i < n->n_tests; i++) {
+    const char *d = sd_print_dim(P, n->tests[i]);
+    all = all ? sd_print_text(P, "%s | %s", all, d) : d;
+  }
+  return sd_print_text(P, "((%s) & %d) == 0", all, n->vec - 1);
+}
+
+// Points without lanes: what an axis of unknown length leaves over, or all of them.
+static void plain_points(sd_print *P, const sd_cuda_nest *n, const char *first, const char *step) {
+  const sd_axis *axes[SD_MAX_AXES];
+  for (uint32_t i = 0; i < n->plain->n_axes; i++) axes[i] = n->axes[i];
+  axes[n->plain->n_axes - 1] = n->plain_axis;
+  P->nest = n->plain;
+  points(P, axes, n->plain->n_axes, first, step);
+}
+
+static void all_points(sd_print *P, const sd_cuda_nest *n, const char *first, const char *step) {
+  points(P, n->axes, n->nest->n_axes, first, step);
+}
+
+static void lane_points(sd_print *P, const sd_cuda_nest *n, const char *first, const char *step) {
+  sd_dimtab *t = P->k->dims;
+  uint32_t n_axes = n->nest->n_axes;
+  if (n->n_tests) sd_print_open(P, "if (%s)", lane_test(P, n));
+  with_lanes(P, n);
+  points(P, n->axes, n_axes, first, step);
+  without_lanes(P, n);
+  if (n->n_tests) {
+    sd_print_close(P);
+    sd_print_open(P, "else");
+    plain_points(P, n, first, step);
+    sd_print_close(P);
+  } else if (!sd_dim_multiple_of(t, n->plain_axis->extent, n->vec)) { // the only axis
+    sd_dim full = sd_dim_mul(t, n->axes[0]->extent, sd_dim_const(t, n->vec));
+    plain_points(P, n, sd_print_text(P, "%s + %s", sd_print_dim(P, full), first), step);
+  }
 }
 
 static void rows(sd_print *P, const sd_cuda_nest *n, const char *first, const char *step) {
@@ -94,7 +147,7 @@ void sd_print_whole(sd_print *P, const sd_cuda_nest *n) {
     break;
   default:
     sd_print_line(P, "const unsigned first = blockIdx.x * %d + threadIdx.x;", threads);
-    points(P, n->axes, n->nest->n_axes, "first", sd_print_text(P, "gridDim.x * %d", threads));
+    (n->vec ? lane_points : all_points)(P, n, "first", sd_print_text(P, "gridDim.x * %d", threads));
   }
 }
 

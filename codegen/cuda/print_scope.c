@@ -61,7 +61,7 @@ void sd_print_block(sd_print *P) {
 
 void sd_print_close(sd_print *P) {
   sd_print_scope *s = &P->scopes.at[--P->n_scope];
-  for (uint32_t i = 0; i < s->kept.len; i++) P->info[s->kept.at[i]].name = NULL;
+  for (uint32_t i = 0; i < s->kept.len; i++) P->info[s->kept.at[i]].name = P->info[s->kept.at[i]].held = NULL;
   P->indent--;
   sd_print_line(P, "}");
 }
@@ -74,6 +74,11 @@ const char *sd_print_fresh(sd_print *P, const char *stem) {
 void sd_print_keep(sd_print *P, const sd_expr *e, const char *name) {
   if (!P->info[e->id].name) sd_vec_push(P->a, &P->scopes.at[P->n_scope - 1].kept, e->id);
   P->info[e->id].name = name;
+}
+
+void sd_print_hold(sd_print *P, const sd_expr *e, const char *text) {
+  sd_vec_push(P->a, &P->scopes.at[P->n_scope - 1].kept, e->id);
+  P->info[e->id].held = text;
 }
 
 static bool written(const sd_nest *n, const sd_buf *b) {
@@ -138,6 +143,10 @@ bool sd_print_ready(sd_print *P, const sd_expr *e) {
     for (uint64_t bits = axes[w]; bits; bits &= bits - 1)
       if (!P->axis[w * 64 + (uint32_t)__builtin_ctzll(bits)]) return false;
   return true;
+}
+
+bool sd_print_uses(sd_print *P, const sd_expr *e, const sd_axis *a) {
+  return axes_of(P, e, 0)[a->id / 64] >> a->id % 64 & 1;
 }
 
 // ---- dims ----

@@ -46,6 +46,11 @@ FAULT(outside, "which has 64")
   SD_ST(A.out, threadIdx.x + 1, 1.0f);
 END
 
+FAULT(misaligned_vector, "which is no multiple")
+  float x[4] = {1, 2, 3, 4};
+  if (threadIdx.x < 8) sd_store_vector<4>(A.out, threadIdx.x * 4 + 2, x);
+END
+
 FAULT(part_of_a_barrier, "a barrier that thread")
   if (threadIdx.x < 40) __syncthreads();
   SD_ST(A.out, threadIdx.x, 1.0f);

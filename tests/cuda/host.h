@@ -19,6 +19,21 @@ template <class T> static inline T host_load(const T *p, long long i) {
 template <class T, class V> static inline void host_store(T *p, long long i, V v) {
   if (model_access(p, i, sizeof(T), true)) p[i] = v;
 }
+// Vectors are accesses of up to 16 bytes.
+template <int N, class T> static inline bool host_vector(const T *p, long long i, bool write) {
+  const int bytes = N * (int)sizeof(T), part = bytes < 16 ? bytes : 16;
+  for (int at = 0; at < bytes; at += part)
+    if (!model_touch(p, i * (long long)sizeof(T) + at, part, write)) return false;
+  return true;
+}
+template <int N, class T> static inline void sd_load_vector(T *to, const T *p, long long i) {
+  const bool ok = host_vector<N>(p, i, false);
+  for (int j = 0; j < N; j++) to[j] = ok ? p[i + j] : T();
+}
+template <int N, class T> static inline void sd_store_vector(T *p, long long i, const T *from) {
+  const bool ok = host_vector<N>(p, i, true);
+  for (int j = 0; ok && j < N; j++) p[i + j] = from[j];
+}
 #define SD_LD(p, i)                  host_load((p), (long long)(i))
 #define SD_ST(p, i, v)               host_store((p), (long long)(i), (v))
 #define SD_SHARED(type, name, count) type *const name = (type *)model_shared(sizeof(type) * (count))

@@ -32,6 +32,11 @@ if [ $# -eq 0 ]; then # element types that ONNX's cases have little of
   for script in packed complex; do $venv/bin/python tests/onnx/${script}_cases.py --save=$work/types >>$work/types.txt 2>&1 || failed=1; done
   counted build/tests/test_kernel_cases -w $work -j "$(nproc)" $work/types test_
   grep ' kernels, ' $work/log.txt
+  rm -rf $work/forms && mkdir $work/forms # forms that need larger tensors
+  $venv/bin/python tests/cuda/form_cases.py $work/forms >>$work/types.txt 2>&1 || failed=1
+  forms=(-f model.onnx:3 -f model_symbolic.onnx:3)
+  counted build/tests/test_kernel_cases -w $work -j "$(nproc)" "${forms[@]}" $work/forms test_
+  grep ' kernels, ' $work/log.txt
 fi
 corpus=${SARD_CORPUS:-../shared/corpus}
 [ -d "$corpus" ] || corpus=models/corpus
@@ -58,5 +63,6 @@ models=()
 [ $# -gt 0 ] || for m in "$corpus"/*/model.onnx; do [ -e "$m" ] && models+=(-m "$m"); done
 counted build/tests/test_kernel_cases -n $turns -f model.onnx:3 -j "$(nproc)" "${models[@]}" $cases "${@:-test_}"
 grep -E '^NVRTC|^no NVRTC' $work/log.txt
+[ $# -gt 0 ] || counted build/tests/test_kernel_cases -n "${forms[@]}" -j "$(nproc)" $work/forms test_
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

@@ -1,0 +1,82 @@
+// Lanes: neighbouring iterations of an axis side by side in a thread, whose loads and stores are vectors.
+#include "codegen/choose_cuda_nest.h"
+#include "runtime/base/alloc.h"
+
+static void add_test(sd_cuda_nest *n, sd_dim d) {
+  for (uint32_t i = 0; i < n->n_tests && i < SD_CUDA_TESTS; i++)
+    if (n->tests[i] == d) return;
+  if (n->n_tests < SD_CUDA_TESTS) n->tests[n->n_tests] = d;
+  n->n_tests++;
+}
+
+// Is d a multiple of count, now or by a test?
+static bool multiple(sd_kernel *k, sd_dim d, int count, sd_cuda_nest *n) {
+  if (d == SD_DIM_NONE || sd_dim_multiple_of(k->dims, d, count)) return d != SD_DIM_NONE;
+  if (sd_dim_is_const(k->dims, d, NULL)) return false;
+  if (n) add_test(n, d);
+  return true;
+}
+
+// lane, or lane / per
+static int per_of(const sd_expr *e, const sd_axis *lane) {
+  int64_t per;
+  if (e->op == SD_X_AXIS && e->axis == lane) return 1;
+  if (e->op != SD_X_FLOORDIV || e->a[0]->op != SD_X_AXIS || e->a[0]->axis != lane) return 0;
+  return sd_x_const_value(e->a[1], NULL, &per) && per > 0 && per <= 64 ? (int)per : 0;
+}
+
+static bool whole_bytes(const sd_buf *b, int count) {
+  int bits = sd_dtype_bits(b->dtype);
+  return (bits & (bits - 1)) == 0 && count * bits % 8 == 0;
+}
+
+sd_cuda_vector sd_cuda_vector_of(sd_kernel *k, const sd_buf *b, const sd_expr *offset, const sd_axis *lane,
+                                 sd_cuda_nest *n) {
+  static const sd_cuda_vector none = {0, 0};
+  int64_t lanes = 0;
+  sd_dim_is_const(k->dims, lane->extent, &lanes);
+  if (offset->op != SD_X_AFFINE) {
+    int per = per_of(offset, lane);
+    return per && lanes % per == 0 && whole_bytes(b, (int)lanes / per) ? (sd_cuda_vector){(int)lanes / per, per} : none;
+  }
+  int per = 0;
+  for (uint32_t i = 0; i < offset->n; i++) {
+    if (!sd_x_uses_axis(offset->a[i], lane)) continue;
+    if (per || !sd_dim_is(k->dims, offset->coef[i], 1) || !(per = per_of(offset->a[i], lane))) return none;
+  }
+  if (!per || lanes % per) return none;
+  int count = (int)lanes / per;
+  if (!whole_bytes(b, count)) return none;
+  for (uint32_t i = 0; i < offset->n; i++)
+    if (!sd_x_uses_axis(offset->a[i], lane) && !multiple(k, offset->coef[i], count, n)) return none;
+  if (offset->dim != SD_DIM_NONE && !multiple(k, offset->dim, count, n)) return none;
+  return (sd_cuda_vector){count, per};
+}
+
+sd_cuda_split sd_cuda_split_axis(sd_kernel *k, const sd_axis *a, int vec) {
+  sd_dim v = sd_dim_const(k->dims, vec);
+  sd_cuda_split s;
+  s.outer = sd_kernel_axis(k, a->name, sd_dim_floordiv(k->dims, a->extent, v));
+  s.lane = sd_kernel_axis(k, a->name, v);
+  s.by = sd_x_bin(k, SD_X_ADD, sd_x_mul_dim(k, sd_x_axis(k, s.outer), v), sd_x_axis(k, s.lane));
+  return s;
+}
+
+void sd_cuda_make_lanes(sd_cuda_choice *c, uint32_t at, int vec) {
+  sd_cuda_nest *o = c->out;
+  const sd_axis *a = o->axes[at];
+  sd_cuda_split s = sd_cuda_split_axis(c->k, a, vec);
+  sd_nest *copy = SD_NEW(c->a, sd_nest);
+  *copy = *c->n;
+  copy->stores.at = sd_arena_dup(c->a, c->n->stores.at, c->n->stores.len * sizeof *c->n->stores.at);
+  for (uint32_t i = 0; i < copy->n_axes; i++)
+    if (copy->axes[i] == a) copy->axes[i] = s.outer;
+  for (uint32_t i = 0; i < copy->stores.len; i++) {
+    sd_store *t = &copy->stores.at[i];
+    t->offset = sd_x_subst(c->k, t->offset, a, s.by);
+    t->value = sd_x_subst(c->k, t->value, a, s.by);
+    if (t->guard) t->guard = sd_x_subst(c->k, t->guard, a, s.by);
+  }
+  o->plain = c->n, o->nest = copy, o->vec = vec, o->lane = s.lane, o->plain_axis = a;
+  o->axes[at] = s.outer;
+}

@@ -1,0 +1,145 @@
+// Lanes: neighbouring iterations of an axis side by side in a thread.
+//
+// What the lanes load from neighbouring elements becomes an array, filled by vector accesses; reductions become arrays of
+// accumulators. A loop over the lanes, which the compiler of CUDA C unrolls so that arrays are registers, computes the rest.
+#include "codegen/cuda/print.h"
+
+#include "runtime/base/alloc.h"
+
+static int array_length(const sd_buf *b, int count) {
+  int bits = sd_dtype_bits(b->dtype);
+  return bits < 8 ? count * bits / 8 : count;
+}
+
+// Index of an array of elements at `base`, in units of the array's.
+static const char *array_index(sd_print *P, const sd_buf *b, const char *base) {
+  int bits = sd_dtype_bits(b->dtype);
+  return bits < 8 ? sd_print_text(P, "(i64)(%s) / %d", base, 8 / bits) : base;
+}
+
+// The element of lane i of an array.
+static const char *array_element(sd_print *P, const sd_buf *b, const char *array, int per) {
+  int bits = sd_dtype_bits(b->dtype);
+  const char *at = per == 1 ? "i" : sd_print_text(P, "i / %d", per);
+  if (bits >= 8) return sd_print_text(P, "%s[%s]", array, at);
+  return sd_print_text(P, "(u8)(%s[%s / %d] >> %s %% %d * %d & %d)", array, at, 8 / bits, at, 8 / bits, bits,
+                       (1 << bits) - 1);
+}
+
+static void load_vector(sd_print *P, const sd_expr *e, sd_cuda_vector v) {
+  const char *array = sd_print_fresh(P, "l"), *t = sd_print_storage(e->buf->dtype);
+  int n = array_length(e->buf, v.count);
+  const char *guard = e->a[1] ? sd_print_value(P, e->a[1]) : NULL,
+             *at = array_index(P, e->buf, sd_print_offset_base(P, e->a[0]));
+  sd_print_line(P, "%s %s[%d]%s;", t, array, n, guard ? " = {}" : "");
+  if (guard) sd_print_line(P, "if (%s) sd_load_vector<%d>(%s, b%u, %s);", guard, n, array, e->buf->id, at);
+  else
+    sd_print_line(P, "sd_load_vector<%d>(%s, b%u, %s);", n, array, e->buf->id, at);
+  sd_print_hold(P, e, array_element(P, e->buf, array, v.per));
+}
+
+static void walk_inputs(sd_print *P, const sd_expr *e) {
+  sd_print_info *x = &P->info[e->id];
+  if (x->seen == P->stamp || x->name || x->held || e->op == SD_X_AXIS || e->op == SD_X_CONST) return;
+  x->seen = P->stamp;
+  if (!sd_print_uses(P, e, P->lane)) {
+    if (e->op != SD_X_AFFINE && sd_print_ready(P, e)) sd_print_value(P, e);
+    return;
+  }
+  bool ready = sd_print_ready(P, e);
+  if (ready && e->op == SD_X_LOAD && !(e->a[1] && sd_print_uses(P, e->a[1], P->lane))) {
+    sd_cuda_vector v = sd_cuda_vector_of(P->k, e->buf, e->a[0], P->lane, NULL);
+    if (v.count) {
+      load_vector(P, e, v);
+      return;
+    }
+  }
+  if (ready && e->op == SD_X_REDUCE) {
+    uint32_t stamp = P->stamp; // its own walks need another one
+    sd_print_hold(P, e, sd_print_text(P, "%s[i]", sd_print_lane_reduce(P, e)));
+    P->stamp = stamp;
+    return;
+  }
+  for (uint32_t i = 0; i < e->n; i++)
+    if (e->a[i]) walk_inputs(P, e->a[i]);
+}
+
+void sd_print_lane_inputs(sd_print *P, const sd_expr *e) {
+  uint32_t outer = P->stamp;
+  P->stamp = ++P->n_stamp;
+  walk_inputs(P, e);
+  P->stamp = outer;
+}
+
+void sd_print_lane_open(sd_print *P) {
+  sd_print_line(P, "#pragma unroll");
+  sd_print_open(P, "for (int i = 0; i < %d; i++)", P->lanes);
+}
+
+const char *sd_print_lane_reduce(sd_print *P, const sd_expr *e) {
+  const char *acc = sd_print_fresh(P, "r"), *lane = sd_print_text(P, "%s[i]", acc);
+  sd_print_lane_inputs(P, e->a[0]); // what the loops do not move with
+  sd_print_line(P, "%s %s[%d];", sd_print_ctype(e->dtype), acc, P->lanes);
+  sd_print_lane_open(P);
+  sd_print_line(P, "%s = %s;", lane, sd_print_identity(P, e));
+  sd_print_close(P);
+  for (uint32_t i = 0; i < e->n_axes; i++) sd_print_loop(P, e->axes[i]);
+  sd_print_lane_inputs(P, e->a[0]);
+  sd_print_lane_open(P);
+  const char *next = sd_print_accumulate(P, e, lane);
+  sd_print_line(P, "%s = %s;", lane, next);
+  sd_print_close(P);
+  for (uint32_t i = e->n_axes; i-- > 0;) sd_print_loop_end(P, e->axes[i]);
+  return acc;
+}
+
+// ---- stores ----
+typedef struct vector_store {
+  const char *array; // NULL: each lane stores for itself
+  sd_cuda_vector v;
+} vector_store;
+
+static vector_store begin_store(sd_print *P, const sd_store *s) {
+  vector_store o = {NULL, {0, 0}};
+  if (!s->guard) o.v = sd_cuda_vector_of(P->k, s->buf, s->offset, P->lane, NULL);
+  if (o.v.per != 1) return o;
+  int bits = sd_dtype_bits(s->buf->dtype);
+  o.array = sd_print_fresh(P, "w");
+  sd_print_line(P, "%s %s[%d]%s;", sd_print_storage(s->buf->dtype), o.array, array_length(s->buf, o.v.count),
+                bits < 8 ? " = {}" : "");
+  return o;
+}
+
+static void store_lane(sd_print *P, const sd_store *s, const vector_store *o) {
+  int bits = sd_dtype_bits(s->buf->dtype);
+  if (!o->array) {
+    sd_print_store(P, s);
+    return;
+  }
+  const char *v = sd_print_stored(P, s->value, s->buf->dtype);
+  if (bits >= 8) sd_print_line(P, "%s[i] = %s;", o->array, v);
+  else
+    sd_print_line(P, "%s[i / %d] |= ((unsigned)(%s) & %d) << i %% %d * %d;", o->array, 8 / bits, v, (1 << bits) - 1,
+                  8 / bits, bits);
+}
+
+void sd_print_lane_stores(sd_print *P) {
+  uint32_t n = P->nest->stores.len;
+  vector_store *o = SD_NEW_ARRAY(P->a, vector_store, n + 1);
+  for (uint32_t i = 0; i < n; i++) {
+    const sd_store *s = &P->nest->stores.at[i];
+    if (s->guard) sd_print_lane_inputs(P, s->guard);
+    sd_print_lane_inputs(P, s->offset);
+    sd_print_lane_inputs(P, s->value);
+    o[i] = begin_store(P, s);
+  }
+  sd_print_lane_open(P);
+  for (uint32_t i = 0; i < n; i++) store_lane(P, &P->nest->stores.at[i], &o[i]);
+  sd_print_close(P);
+  for (uint32_t i = 0; i < n; i++) {
+    const sd_store *s = &P->nest->stores.at[i];
+    if (o[i].array)
+      sd_print_line(P, "sd_store_vector<%d>(b%u, %s, %s);", array_length(s->buf, o[i].v.count), s->buf->id,
+                    array_index(P, s->buf, sd_print_offset_base(P, s->offset)), o[i].array);
+  }
+}

@@ -1,0 +1,85 @@
+"""Cases for the forms of CUDA kernels that small tensors do not get: vectors, rows in registers, strips, tiles that are turned.
+
+usage: python3 form_cases.py FOLDER      writes them as make_cases.py writes ONNX's
+
+Sizes are as small as the forms allow, odd ones among them; symbolic models have symbols in place of all sizes above 1.
+Outputs are not written: the interpreter gives them.
+"""
+import os
+import sys
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+random = np.random.default_rng(0)
+node = helper.make_node
+TYPES = {"f32": np.float32, "f16": np.float16, "f64": np.float64, "i64": np.int64, "i32": np.int32, "i16": np.int16, "u8": np.uint8,
+         "bool": np.bool_}
+
+
+def numbers(shape, dtype):
+    if np.issubdtype(dtype, np.floating):
+        return random.standard_normal(shape).astype(dtype)
+    return random.integers(0, 2 if dtype == np.bool_ else 100, shape).astype(dtype)
+
+
+class Writer:
+    def __init__(self, folder):
+        self.folder = folder
+
+    def add(self, name, nodes, ins, outs, consts=()):
+        """ins: name -> array; outs: name -> numpy dtype; consts: name -> array, of the model"""
+        at = os.path.join(self.folder, f"test_{name}")
+        os.makedirs(f"{at}/test_data_set_0", exist_ok=True)
+        for file, symbolic in (("model.onnx", False), ("model_symbolic.onnx", True)):
+            def info(n, a):
+                dims = [f"s{d}" if symbolic and d > 1 else d for d in a.shape]
+                return helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), dims)
+            graph = helper.make_graph(nodes, "g", [info(n, a) for n, a in ins.items()],
+                                      [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(np.dtype(t)), None) for n, t in outs.items()],
+                                      [numpy_helper.from_array(a, n) for n, a in dict(consts).items()])
+            onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20), helper.make_opsetid("com.microsoft", 1)],
+                                        ir_version=9), f"{at}/{file}")
+        for i, (n, a) in enumerate(ins.items()):
+            onnx.save_tensor(numpy_helper.from_array(a, n), f"{at}/test_data_set_0/input_{i}.pb")
+        with open(f"{at}/case.txt", "w") as f:
+            f.write("0 0\n" + "".join(f"{n}\n" for n in ins))
+
+
+def points(w):
+    for t, shape in (("f32", (131, 1003)), ("f16", (263, 1001)), ("f64", (65552,)), ("u8", (300, 1000)), ("i16", (257, 1024)), ("i64", (32770, 2))):
+        d = TYPES[t]
+        w.add(f"points_{t}", [node("Add", ["x", "z"], ["y"])], {"x": numbers(shape, d), "z": numbers(shape, d)}, {"y": d})
+    w.add("points_broadcast", [node("Add", ["x", "b"], ["z"]), node("Mul", ["z", "s"], ["y"])],
+          {"x": numbers((130, 1024), np.float32), "b": numbers((1024,), np.float32), "s": numbers((130, 1), np.float32)}, {"y": np.float32})
+    w.add("points_broadcast_odd", [node("Add", ["x", "b"], ["y"])],
+          {"x": numbers((130, 1026), np.float32), "b": numbers((1026,), np.float32)}, {"y": np.float32})
+    for t in ("bool", "f64", "f16", "u8"): # widths of two types
+        w.add(f"points_cast_{t}", [node("Cast", ["x"], ["y"], to=int(helper.np_dtype_to_tensor_dtype(np.dtype(TYPES[t]))))],
+              {"x": np.abs(numbers((257, 1000 if t != "f64" else 500), np.float32))}, {"y": TYPES[t]})
+    w.add("points_greater", [node("Greater", ["x", "z"], ["c"]), node("Where", ["c", "x", "z"], ["y"])],
+          {"x": numbers((260, 520), np.float32), "z": numbers((260, 520), np.float32)}, {"c": np.bool_, "y": np.float32})
+    for start in (0, 3, 4): # the first element of a row decides which vectors there are
+        w.add(f"points_slice_{start}", [node("Slice", ["x", "from", "to", "axes"], ["z"]), node("Exp", ["z"], ["y"])],
+              {"x": numbers((140, 1032), np.float32)}, {"y": np.float32},
+              {"from": np.array([start]), "to": np.array([start + 1024]), "axes": np.array([1])})
+    w.add("points_pad", [node("Pad", ["x", "p"], ["y"])], {"x": numbers((130, 1016), np.float32)}, {"y": np.float32},
+          {"p": np.array([1, 4, 1, 4])})
+    w.add("points_concat", [node("Sin", ["x"], ["u"]), node("Cos", ["z"], ["v"]), node("Concat", ["u", "v"], ["y"], axis=1)],
+          {"x": numbers((129, 1024), np.float32), "z": numbers((129, 1004), np.float32)}, {"y": np.float32})
+    w.add("points_gather", [node("Gather", ["x", "i"], ["y"])],
+          {"x": numbers((50, 1024), np.float32), "i": random.integers(-50, 50, (130,))}, {"y": np.float32})
+    w.add("points_heads", [node("Transpose", ["x"], ["y"], perm=[0, 2, 1, 3])], {"x": numbers((2, 65, 8, 128), np.float32)}, {"y": np.float32})
+    w.add("points_pool", [node("Transpose", ["x"], ["t"], perm=[0, 3, 1, 2]), node("MaxPool", ["t"], ["m"], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
+                          node("Transpose", ["m"], ["y"], perm=[0, 2, 3, 1])], {"x": numbers((1, 61, 63, 64), np.float32)}, {"y": np.float32})
+    w.add("points_depthwise", [node("Conv", ["x", "k"], ["c"], group=64, pads=[1, 1, 1, 1]), node("Relu", ["c"], ["y"])],
+          {"x": numbers((1, 64, 47, 45), np.float32)}, {"y": np.float32}, {"k": numbers((64, 1, 3, 3), np.float32)})
+
+
+def main():
+    w = Writer(sys.argv[1])
+    points(w)
+
+
+main()

@@ -65,7 +65,7 @@ void sd_import_body_type(sd_import *im, const sd_node *node, uint32_t i, const c
   }
   if (sd_search_is(node->op)) {
     t->dtype = t->rank == SD_RANK_UNKNOWN ? SD_DT_NONE : t->dtype;
-    sard_status_free(sd_search_input(node, i, t->dims, &t->rank)); // the shape function reports it again
+    sard_status_free(sd_search_input(node, i, name, t->dims, &t->rank)); // the shape function reports it again
     return;
   }
   if (!from || from->dtype == SD_DT_NONE || from->rank == SD_RANK_UNKNOWN) return;

@@ -4,9 +4,6 @@
 #include "ir/ops.h"
 #include "ir/ops/search.h"
 
-enum { MAX_LAYERS = 256, INPUTS = 3 };                             // inputs of a decoder before past_0
-enum { IDS, POSITION, MASK, SEQUENCE, NEXT_POSITION, FIXED }; // states of every search, before past_0
-
 bool sd_search_is(const sd_op *op) { return strcmp(op->name, "com.microsoft.GreedySearch") == 0 || strcmp(op->name, "com.microsoft.BeamSearch") == 0; }
 
 // ---- pieces ----
@@ -29,9 +26,43 @@ sd_value *sd_search_any(xg *g, sd_value *v) {
   return sd_xg_cast(g, SD_BOOL, XG(g, "ReduceMax keepdims=0", v ? sd_xg_cast(g, SD_I32, v) : NULL));
 }
 
+sd_value *sd_search_by_row(xg *g, const sd_search *s, sd_value *v) {
+  sd_dim dims[SD_MAX_RANK];
+  if (!v) return NULL;
+  if (v->rank < 1 || v->rank >= SD_MAX_RANK) {
+    sd_xg_fail(g, SD_SH_ERR(s->n, UNSUPPORTED, "rank %d of '%.200s'", v->rank, v->name));
+    return NULL;
+  }
+  int rank = v->rank;
+  dims[0] = s->batch, dims[1] = sd_dim_const(s->t, 1);
+  memcpy(dims + 2, v->dims + 1, (size_t)(rank - 1) * sizeof *dims);
+  if (s->beam) v = sd_xg_reshape(g, v, dims, rank + 1);
+  dims[1] = s->beams;
+  if (s->beam && v) v = sd_xg_expand(g, v, dims, rank + 1);
+  dims[1] = s->rows;
+  return v ? sd_xg_reshape(g, v, dims + 1, rank) : NULL;
+}
+
 sd_value *sd_search_padded(xg *g, const sd_search *s, sd_value *v, sd_dim length, sd_dim to) {
   sd_value *fill = sd_xg_expand(g, sd_xg_num(g, SD_I32, (double)s->pad), (sd_dim[]){s->rows, sd_dim_sub(s->t, to, length)}, 2);
   return XG(g, "Concat axis=1", v, fill);
+}
+
+// A constant of a body that is taken apart belongs to the graph that the nodes go to; also where a body below reads it.
+static void rehome(const sd_graph *from, sd_graph *to, const sd_graph *g, sd_node *first, const sd_node *end) {
+  for (sd_node *x = first; x != end; x = x->next) {
+    for (uint32_t i = 0; i < x->n_in; i++)
+      if (x->in[i] && x->in[i]->data && x->in[i]->graph == from) x->in[i]->graph = to;
+    for (uint32_t b = 0; b < x->n_body; b++) rehome(from, to, x->bodies[b], x->bodies[b]->first, NULL);
+  }
+  for (uint32_t i = 0; i < g->outputs.len; i++)
+    if (g->outputs.at[i]->data && g->outputs.at[i]->graph == from) g->outputs.at[i]->graph = to;
+}
+
+void sd_search_inline(xg *g, sd_graph *body, sd_value *const *in) {
+  for (uint32_t i = 0; i < body->inputs.len; i++) sd_value_replace(body->inputs.at[i], in[i]);
+  rehome(body, g->at->graph, body, body->first, NULL);
+  while (body->first) sd_node_move_before(body->first, g->at);
 }
 
 // ---- what the node says ----
@@ -46,11 +77,15 @@ static sard_status *read_size(const sd_node *n, const char *name, sd_dim *out) {
   return NULL;
 }
 
+// Which model it is, and the dims of what it starts with.
 static sard_status *read_rows(const sd_node *n, sd_search *s) {
-  s->t = sd_sh_tab(n);
+  int64_t model = sd_node_int(n, "model_type", 0);
+  s->n = (sd_node *)n, s->t = sd_sh_tab(n);
   s->beam = strcmp(n->op->name, "com.microsoft.BeamSearch") == 0;
-  SD_TRY(sd_sh_rank(n, 0, 2, 2));
-  s->batch = n->in[0]->dims[0], s->prompt = n->in[0]->dims[1];
+  if (model < 0 || model > 2)
+    return SD_SH_ERR(n, UNSUPPORTED, "model_type %lld (0: a decoder like GPT-2, 1: with an encoder like T5, 2: like Whisper)", (long long)model);
+  s->form = model ? &sd_search_encoder : &sd_search_decoder;
+  SD_TRY(s->form->prompt(n, s));
   s->beams = s->returned = sd_dim_const(s->t, 1);
   if (s->beam) SD_TRY(read_size(n, "num_beams", &s->beams));
   if (s->beam) SD_TRY(read_size(n, "num_return_sequences", &s->returned));
@@ -58,37 +93,19 @@ static sard_status *read_rows(const sd_node *n, sd_search *s) {
   return NULL;
 }
 
-sard_status *sd_search_input(const sd_node *n, uint32_t i, sd_dim *dims, int *rank) {
-  sd_search s;
-  const sd_graph *g = n->bodies[n->n_body - 1];
-  bool first = strcmp(g->name, "init_decoder") == 0, later = n->n_body > 1;
-  if (*rank != (i < INPUTS ? 2 : 5)) return SD_SH_ERR(n, UNSUPPORTED, "input %u of its %s has rank %d", i, g->name, *rank);
+sard_status *sd_search_input(const sd_node *n, uint32_t i, const char *name, sd_dim *dims, int *rank) {
+  sd_search s = {0};
   SD_TRY(read_rows(n, &s));
-  if (i < INPUTS) dims[0] = s.rows;
-  if (i == 0) dims[1] = first ? s.prompt : later ? sd_dim_const(s.t, 1) : sd_dim_fresh(s.t, "step");
-  if (i == 0) return NULL;
-  sd_dim step = g->inputs.at[0]->rank == 2 ? g->inputs.at[0]->dims[1] : s.prompt;
-  if (i == 1) dims[1] = step;
-  if (i == 2) dims[1] = first ? s.prompt : sd_dim_add(s.t, step, sd_dim_fresh(s.t, "past"));
-  if (i < INPUTS) return NULL;
-  dims[0] = sd_dim_const(s.t, 2), dims[1] = s.rows;
-  dims[3] = first || g->inputs.at[2]->rank != 2 ? sd_dim_const(s.t, 0) : sd_dim_sub(s.t, g->inputs.at[2]->dims[1], step);
-  return NULL;
+  return s.form->input(&s, n->bodies[n->n_body - 1], i, name, dims, rank);
 }
 
-static sard_status *check_body(const sd_node *n, const sd_graph *g) {
-  static const char *const names[] = {"input_ids", "position_ids", "attention_mask"};
-  uint32_t layers = g->inputs.len - INPUTS;
-  bool plain = g->inputs.len > INPUTS && layers <= MAX_LAYERS && g->outputs.len == layers + 1;
-  for (uint32_t i = 0; i < INPUTS && plain; i++)
-    plain = strcmp(g->inputs.at[i]->name, names[i]) == 0 && g->inputs.at[i]->dtype == SD_I32 && g->inputs.at[i]->rank == 2;
-  for (uint32_t i = 0; i < layers && plain; i++) {
-    const sd_value *past = g->inputs.at[INPUTS + i], *present = g->outputs.at[1 + i];
-    plain = past->rank == 5 && present->rank == 5 && past->dtype == present->dtype && sd_dtype_is_float(past->dtype) &&
-            sd_dim_get(sd_sh_tab(n), past->dims[2])->op != SD_DIM_SYM && sd_dim_get(sd_sh_tab(n), past->dims[4])->op != SD_DIM_SYM;
-  }
-  plain = plain && g->outputs.at[0]->rank == 3 && sd_dtype_is_float(g->outputs.at[0]->dtype);
-  return plain ? NULL : SD_SH_ERR(n, UNSUPPORTED, "its %s is not of the form input_ids, position_ids, attention_mask, past_0, ... to logits, present_0, ...", g->name);
+// No processor of logits but 0, none.
+static bool plain_logits(const sd_node *n) {
+  const sd_value *v = sd_search_operand(n, "logits_processor");
+  sd_dim e[1];
+  uint32_t count;
+  int64_t kind = 1;
+  return !v || (sd_value_elems(v, e, 1, &count) && count == 1 && sd_dim_is_const(sd_sh_tab(n), e[0], &kind) && kind == 0);
 }
 
 static sard_status *read_search(sd_node *n, sd_search *s) {
@@ -96,15 +113,12 @@ static sard_status *read_search(sd_node *n, sd_search *s) {
   *s = (sd_search){.n = n};
   SD_TRY(read_rows(n, s));
   SD_TRY(read_size(n, "max_length", &s->max));
-  if (sd_node_int(n, "model_type", 0) != 0) return SD_SH_ERR(n, UNSUPPORTED, "model_type %lld (only decoders like GPT-2, 0, are known)", (long long)sd_node_int(n, "model_type", 0));
-  if (sd_search_operand(n, "decoder_input_ids") || sd_search_operand(n, "logits_processor")) return SD_SH_ERR(n, UNSUPPORTED, "operands decoder_input_ids and logits_processor");
-  if (n->in[0]->dtype != SD_I32) return SD_SH_ERR(n, MODEL, "input_ids is %s, not i32", sd_dtype_name(n->in[0]->dtype));
-  if (!n->n_body || n->n_body > 2) return SD_SH_ERR(n, MODEL, "it has %u bodies", n->n_body);
-  for (uint32_t i = 0; i < n->n_body; i++) SD_TRY(check_body(n, n->bodies[i]));
-  const sd_graph *g = n->bodies[n->n_body - 1];
-  s->layers = g->inputs.len - INPUTS;
-  if (n->bodies[0]->inputs.len != g->inputs.len) return SD_SH_ERR(n, MODEL, "its bodies have different inputs");
-  s->vocab = g->outputs.at[0]->dims[2];
+  if (!plain_logits(n)) return SD_SH_ERR(n, UNSUPPORTED, "a logits_processor that is not the constant 0");
+  if (!n->n_body) return SD_SH_ERR(n, MODEL, "it has no body");
+  SD_TRY(s->form->read(n, s));
+  const sd_value *logits = n->bodies[n->n_body - 1]->outputs.at[0];
+  if (logits->rank != 3 || !sd_dtype_is_float(logits->dtype)) return SD_SH_ERR(n, UNSUPPORTED, "logits of rank %d, %s", logits->rank, sd_dtype_name(logits->dtype));
+  s->vocab = logits->dims[2];
   if (vocab > 0 && !(sd_dim_is_const(s->t, s->vocab, &v) && v <= vocab)) s->vocab = sd_dim_const(s->t, vocab);
   if (!sd_dim_is_const(s->t, s->vocab, &v)) return SD_SH_ERR(n, UNSUPPORTED, "the number of words in its logits is not known");
   s->eos = sd_node_int(n, "eos_token_id", 0), s->pad = sd_node_int(n, "pad_token_id", 0), s->ngram = sd_node_int(n, "no_repeat_ngram_size", 0);
@@ -118,96 +132,60 @@ static sard_status *read_search(sd_node *n, sd_search *s) {
 sard_status *sd_shape_search(sd_node *n) {
   sd_search s;
   SD_TRY(read_search(n, &s));
-  sd_dtype t = n->bodies[0]->outputs.at[0]->dtype;
+  sd_dtype t = n->bodies[n->n_body - 1]->outputs.at[0]->dtype;
   if (!s.beam) return sd_sh_set(n, 0, SD_I32, 2, (sd_dim[]){s.batch, s.max});
   SD_TRY(sd_sh_set(n, 0, SD_I32, 3, (sd_dim[]){s.batch, s.returned, s.max}));
   SD_TRY(sd_sh_set(n, 1, t, 2, (sd_dim[]){s.batch, s.returned}));
   return sd_sh_set(n, 2, t, 4, (sd_dim[]){sd_dim_sub(s.t, s.max, s.prompt), s.batch, s.beams, s.vocab});
 }
 
-// ---- the states in the beginning ----
-static sd_value *for_beams(xg *g, const sd_search *s, sd_value *v) {
-  if (!s->beam || !v) return v;
-  v = sd_xg_reshape(g, v, (sd_dim[]){s->batch, sd_dim_const(s->t, 1), s->prompt}, 3);
-  if (v) v = sd_xg_expand(g, v, (sd_dim[]){s->batch, s->beams, s->prompt}, 3);
-  return v ? sd_xg_reshape(g, v, (sd_dim[]){s->rows, s->prompt}, 2) : NULL;
-}
-
-// Tokens that are no padding count, from 0; those that are have position 0. A mask that is given changes no position.
-static void start_states(xg *g, const sd_search *s, sd_value **state) {
-  sd_value *ids = s->n->in[0], *mask = sd_search_operand(s->n, "attention_mask"), *one = sd_xg_num(g, SD_I32, 1);
-  sd_value *padding = XG(g, "Equal", ids, sd_xg_num(g, SD_I32, (double)s->pad)), *words = XG(g, "Not", padding);
-  int64_t axis = 1;
-  if (words) words = sd_xg_cast(g, SD_I32, words);
-  mask = mask ? sd_xg_reshape(g, sd_xg_cast(g, SD_I32, mask), s->n->in[0]->dims, 2) : words;
-  sd_value *position = XG(g, "Where", padding, sd_xg_num(g, SD_I32, 0), XG(g, "Sub", XG(g, "CumSum", words, one), one));
-  state[IDS] = state[SEQUENCE] = for_beams(g, s, ids), state[POSITION] = for_beams(g, s, position), state[MASK] = for_beams(g, s, mask);
-  words = for_beams(g, s, words);
-  state[NEXT_POSITION] = XG(g, "ReduceSum keepdims=1", words, sd_xg_ints(g, &axis, 1));
-}
-
-static sd_value *no_past(xg *g, const sd_search *s, const sd_value *past) {
-  sd_dim dims[5] = {past->dims[0], s->rows, past->dims[2], sd_dim_const(s->t, 0), past->dims[4]};
-  return sd_xg_expand(g, sd_xg_num(g, past->dtype, 0), dims, 5);
-}
-
 // ---- a step ----
 
-// From logits and presents to the next states; *more: whether there is a next step.
-static void make_step(xg *g, const sd_search *s, const sd_search_kind *kind, const sd_graph *body, sd_value **state, sd_dim step, sd_dim length, sd_step *w) {
-  sd_value *ones = sd_xg_expand(g, sd_xg_num(g, SD_I32, 1), (sd_dim[]){s->rows, sd_dim_const(s->t, 1)}, 2);
-  *w = (sd_step){.seq = state[SEQUENCE], .length = length, .extra = state + FIXED + s->layers};
-  w->scores = sd_search_scores(g, s, body->outputs.at[0], w->seq, step, length);
+// From logits and presents to the next states.
+static void make_step(xg *g, const sd_search *s, const sd_search_kind *kind, sd_value *logits, sd_value *const *presents, sd_value **state, sd_step *w) {
+  const sd_search_form *form = s->form;
+  sd_value **sequence = state + form->sequence;
+  *w = (sd_step){.seq = *sequence, .length = (*sequence)->dims[1], .extra = state + form->fixed + s->layers};
+  w->scores = sd_search_scores(g, s, logits, w->seq);
   if (!g->st) kind->step(g, s, w);
   if (g->st) return;
   sd_value *seq = w->from ? XG(g, "Gather axis=0", w->seq, w->from) : w->seq;
-  state[IDS] = sd_xg_reshape(g, w->next, (sd_dim[]){s->rows, sd_dim_const(s->t, 1)}, 2);
-  state[POSITION] = state[NEXT_POSITION];
-  state[NEXT_POSITION] = XG(g, "Add", state[NEXT_POSITION], ones);
-  state[MASK] = XG(g, "Concat axis=1", state[MASK], ones);
-  state[SEQUENCE] = XG(g, "Concat axis=1", seq, state[IDS]);
-  for (uint32_t i = 0; i < s->layers; i++) {
-    sd_value *present = body->outputs.at[1 + i];
-    state[FIXED + i] = w->from ? XG(g, "Gather axis=1", present, w->from) : present;
-  }
-}
-
-// The nodes of a body in front of g->at, with values in place of its inputs.
-static void inline_body(xg *g, sd_graph *body, sd_value *const *in) {
-  for (uint32_t i = 0; i < body->inputs.len; i++) sd_value_replace(body->inputs.at[i], in[i]);
-  while (body->first) {
-    sd_node *x = body->first;
-    for (uint32_t i = 0; i < x->n_in; i++)
-      if (x->in[i] && x->in[i]->data && x->in[i]->graph == body) x->in[i]->graph = g->at->graph;
-    sd_node_move_before(x, g->at);
-  }
+  sd_value *token = sd_xg_reshape(g, w->next, (sd_dim[]){s->rows, sd_dim_const(s->t, 1)}, 2);
+  if (form->next) form->next(g, s, token, state);
+  *sequence = XG(g, "Concat axis=1", seq, token);
+  for (uint32_t i = 0; i < s->layers; i++)
+    state[form->fixed + i] = w->from ? XG(g, sd_xg_fmt(g, "Gather axis=%d", form->axis), presents[i], w->from) : presents[i];
 }
 
 static void set_dim_text(sd_node *n, const char *name, sd_dimtab *t, sd_dim d) {
   *sd_node_attr(n, name) = (sd_attr){.kind = SD_ATTR_STRING, .s = sd_dim_text(t, d, n->graph->module->arena)};
 }
 
-// The body becomes one of sard.While: its inputs are the states, its outputs whether to go on, the next states, and scores.
-static sard_status *loop_body(const sd_search *s, const sd_search_kind *kind, sd_graph *body, sd_value *const *start, bool *stacked) {
-  uint32_t states = FIXED + s->layers + kind->n_extra;
-  sd_value **state = SD_NEW_ARRAY(body->module->arena, sd_value *, states);
-  sd_dim step = body->inputs.at[0]->dims[1], length = body->inputs.at[2]->dims[1];
-  for (uint32_t i = 0; i < states; i++) {
-    bool given = i < INPUTS || (i >= FIXED && i < FIXED + s->layers);
-    state[i] = given ? body->inputs.at[i < INPUTS ? i : i - FIXED + INPUTS] : NULL;
-    if (i == SEQUENCE) state[i] = sd_graph_input(body, "sequences", SD_I32, 2, (sd_dim[]){s->rows, length});
-    else if (!given) state[i] = sd_graph_input(body, "", start[i]->dtype, start[i]->rank, start[i]->dims);
-  }
-  body->inputs.len = 0; // in the order of the states
+// The states as inputs of the decoder's body, in their order. `start`: what they are in the beginning.
+static void bind_states(xg *g, const sd_search *s, const sd_search_kind *kind, sd_graph *body, sd_value *const *start, sd_value **state) {
+  uint32_t own = s->form->fixed + s->layers, states = own + kind->n_extra;
+  s->form->bind(g, s, body, state);
+  for (uint32_t i = own; i < states; i++) state[i] = sd_graph_input(body, "", start[i]->dtype, start[i]->rank, start[i]->dims);
+  memcpy(state + s->form->fixed, body->inputs.at + s->first, s->layers * sizeof *state);
+  body->inputs.len = 0;
   for (uint32_t i = 0; i < states; i++) {
     state[i]->out_index = i;
-    body->inputs.at[body->inputs.len++] = state[i];
+    sd_vec_push(body->module->arena, &body->inputs, state[i]);
   }
-  sd_node *end = sd_node_new(body, NULL, sd_op_find("Identity"), &state[0], 1, 1);
+}
+
+// The body becomes one of sard.While: its inputs are the states, its outputs whether to go on, the next states, and scores.
+static sard_status *loop_body(const sd_search *s, const sd_search_kind *kind, sd_graph *body, sd_value *const *start, bool *stacked) {
+  uint32_t states = s->form->fixed + s->layers + kind->n_extra;
+  sd_value **state = SD_NEW_ARRAY(body->module->arena, sd_value *, states);
+  sd_node *end = sd_node_new(body, NULL, sd_op_find("Identity"), &body->inputs.at[0], 1, 1), *head = NULL;
   end->name = s->n->name, end->onnx_index = s->n->onnx_index;
-  XG_SCOPE xg g = {.at = end};
-  sd_step w;
-  make_step(&g, s, kind, body, state, step, length, &w);
+  head = body->first;
+  XG_SCOPE xg g = {.at = head};
+  bind_states(&g, s, kind, body, start, state);
+  g.at = end;
+  sd_step w = {0};
+  if (!g.st) make_step(&g, s, kind, body->outputs.at[0], body->outputs.at + 1, state, &w);
   SD_TRY(sd_xg_take(&g));
   sd_node_remove(end);
   body->outputs.len = 0;
@@ -221,7 +199,7 @@ static sard_status *loop_body(const sd_search *s, const sd_search_kind *kind, sd
 static sard_status *make_loop(const sd_search *s, const sd_search_kind *kind, sd_value *more, sd_value **state, sd_dim trip, sd_node **out) {
   sd_node *n = s->n;
   sd_graph *body = n->bodies[n->n_body - 1];
-  uint32_t states = FIXED + s->layers + kind->n_extra;
+  uint32_t states = s->form->fixed + s->layers + kind->n_extra;
   bool stacked;
   SD_TRY(loop_body(s, kind, body, state, &stacked));
   sd_value **in = SD_NEW_ARRAY(n->graph->module->arena, sd_value *, states + 1);
@@ -245,19 +223,17 @@ sard_status *sd_search_rewrite(sd_node *n, const sd_search_kind *kind) {
   sd_search s;
   sd_node *loop = NULL;
   SD_TRY(read_search(n, &s));
-  uint32_t states = FIXED + s.layers + kind->n_extra;
-  sd_value **state = SD_NEW_ARRAY(n->graph->module->arena, sd_value *, states), *outs[3] = {0}, *more = sd_xg_num(&g, SD_BOOL, 1);
+  sd_arena *arena = n->graph->module->arena;
+  uint32_t own = s.form->fixed + s.layers, states = own + kind->n_extra;
+  sd_value **state = SD_NEW_ARRAY(arena, sd_value *, states), *outs[3] = {0}, *more = sd_xg_num(&g, SD_BOOL, 1);
+  sd_value **presents = SD_NEW_ARRAY(arena, sd_value *, s.layers), *logits = NULL;
   sd_dim trip = sd_dim_max(s.t, sd_dim_sub(s.t, s.max, s.prompt), sd_dim_const(s.t, 0));
   sd_step w = {0};
-  start_states(&g, &s, state);
-  for (uint32_t i = 0; i < s.layers; i++) state[FIXED + i] = no_past(&g, &s, n->bodies[0]->inputs.at[INPUTS + i]);
-  kind->start(&g, &s, state + FIXED + s.layers);
-  if (n->n_body == 2 && !g.st) { // the first step stands in front of the loop
-    sd_value **in = SD_NEW_ARRAY(n->graph->module->arena, sd_value *, INPUTS + s.layers);
-    for (uint32_t i = 0; i < INPUTS + s.layers; i++) in[i] = state[i < INPUTS ? i : i - INPUTS + FIXED];
-    inline_body(&g, n->bodies[0], in);
-    make_step(&g, &s, kind, n->bodies[0], state, s.prompt, s.prompt, &w);
-    n->bodies[0]->outputs.len = 0;
+  s.outer = SD_NEW_ARRAY(arena, sd_value *, n->bodies[n->n_body - 1]->inputs.len);
+  s.form->begin(&g, &s, state, &logits, presents);
+  kind->start(&g, &s, state + own);
+  if (logits && !g.st) { // the first step stands in front of the loop
+    make_step(&g, &s, kind, logits, presents, state, &w);
     more = w.more;
     trip = sd_dim_sub(s.t, trip, sd_dim_const(s.t, 1));
   }
@@ -268,7 +244,8 @@ sard_status *sd_search_rewrite(sd_node *n, const sd_search_kind *kind) {
     int64_t first = 0;
     steps = XG(&g, "Concat axis=0", XG(&g, "Unsqueeze", w.stacked, sd_xg_ints(&g, &first, 1)), steps);
   }
-  kind->finish(&g, &s, loop->out[SEQUENCE], loop->out[SEQUENCE]->dims[1], loop->out + FIXED + s.layers, steps, outs);
+  sd_value *seq = loop->out[s.form->sequence];
+  kind->finish(&g, &s, seq, seq->dims[1], loop->out + own, steps, outs);
   return sd_xg_finish(&g, outs, n->n_out);
 }
 

@@ -83,7 +83,8 @@ static sd_value *find_done(xg *g, const sd_search *s, const sd_step *w, const ca
   return XG(g, "Or", w->extra[DONE], stop);
 }
 
-// The first k candidates that do not end; there are that many, since each beam has one end.
+// The first k candidates that do not end; there are that many, since each beam has one end. Sequences that are done go on with
+// padding behind row 0, as in ONNX Runtime: it shows in `scores` only.
 static void go_on(xg *g, const sd_search *s, sd_step *w, const candidates *c, sd_value *done) {
   sd_dim twice = sd_dim_mul(s->t, num(s, 2), s->beams);
   sd_value *order = XG(g, "Sub", sd_search_dim(g, twice, SD_I64), sd_search_range(g, twice, SD_I64));
@@ -94,7 +95,9 @@ static void go_on(xg *g, const sd_search *s, sd_step *w, const candidates *c, sd
   w->extra[BEAM] = XG(g, "Where", done, sd_xg_f32(g, 0), XG(g, "GatherElements axis=1", c->score, at));
   token = XG(g, "Where", done, sd_xg_num(g, SD_I32, (double)s->pad), token ? sd_xg_cast(g, SD_I32, token) : NULL);
   w->next = sd_xg_reshape(g, token, &s->rows, 1);
-  w->from = flat_rows(g, s, XG(g, "GatherElements axis=1", c->beam, at), s->beams);
+  sd_value *from = flat_rows(g, s, XG(g, "GatherElements axis=1", c->beam, at), s->beams);
+  if (from) from = sd_xg_reshape(g, from, (sd_dim[]){s->batch, s->beams}, 2);
+  w->from = sd_xg_reshape(g, XG(g, "Where", done, sd_xg_num(g, SD_I64, 0), from), &s->rows, 1);
 }
 
 static void beam_step(xg *g, const sd_search *s, sd_step *w) {

@@ -42,21 +42,15 @@ static sd_value *repeated(xg *g, const sd_search *s, sd_value *seq, sd_dim lengt
   return mark(g, s, next, on);
 }
 
-// [B, V] to [rows, V].
-static sd_value *by_row(xg *g, const sd_search *s, sd_value *v) {
-  v = sd_xg_reshape(g, v, (sd_dim[]){s->batch, one(s), s->vocab}, 3);
-  if (v) v = sd_xg_expand(g, v, (sd_dim[]){s->batch, s->beams, s->vocab}, 3);
-  return v ? sd_xg_reshape(g, v, (sd_dim[]){s->rows, s->vocab}, 2) : NULL;
-}
-
 static sd_value *is_zero(xg *g, sd_value *v) { return XG(g, "Equal", v, v ? sd_xg_num(g, v->dtype, 0) : NULL); }
 
-static sd_value *masks(xg *g, const sd_search *s, sd_value *x, sd_dim step, sd_dim length) {
+static sd_value *masks(xg *g, const sd_search *s, sd_value *x, sd_dim length) {
   sd_value *words = sd_search_operand(s->n, "vocab_mask"), *prefix = sd_search_operand(s->n, "prefix_vocab_mask");
   if (words) x = forbid(g, x, is_zero(g, sd_xg_reshape(g, words, &s->vocab, 1)));
-  if (prefix) { // for the first token only: nothing is past then
-    sd_value *first = is_zero(g, sd_search_dim(g, sd_dim_sub(s->t, length, step), SD_I64));
-    x = forbid(g, x, XG(g, "And", first, is_zero(g, by_row(g, s, prefix))));
+  if (prefix) { // for the first token only
+    sd_value *first = is_zero(g, sd_search_dim(g, sd_dim_sub(s->t, length, s->prompt), SD_I64));
+    prefix = sd_xg_reshape(g, prefix, (sd_dim[]){s->batch, s->vocab}, 2);
+    x = forbid(g, x, XG(g, "And", first, is_zero(g, sd_search_by_row(g, s, prefix))));
   }
   return x;
 }
@@ -67,8 +61,8 @@ static sd_value *not_yet(xg *g, const sd_search *s, sd_value *x, sd_dim length, 
   return forbid(g, x, XG(g, "And", end, early));
 }
 
-sd_value *sd_search_scores(xg *g, const sd_search *s, sd_value *logits, sd_value *seq, sd_dim step, sd_dim length) {
-  sd_dim last = sd_dim_sub(s->t, step, one(s));
+sd_value *sd_search_scores(xg *g, const sd_search *s, sd_value *logits, sd_value *seq) {
+  sd_dim length = seq->dims[1], last = sd_dim_sub(s->t, logits->dims[1], one(s));
   sd_value *x = XG(g, "Gather axis=1", logits, sd_xg_dims(g, &last, -1));
   sd_value *penalty = sd_search_operand(s->n, "repetition_penalty"), *least = sd_search_operand(s->n, "min_length");
   if (x && x->dims[1] != s->vocab) x = XG(g, "Gather axis=1", x, sd_search_range(g, s->vocab, SD_I64)); // without filling
@@ -76,6 +70,6 @@ sd_value *sd_search_scores(xg *g, const sd_search *s, sd_value *logits, sd_value
   if (s->beam) x = XG(g, "LogSoftmax axis=-1", x);
   if (penalty) x = repetition(g, s, x, seq, penalty);
   if (s->ngram > 0) x = forbid(g, x, repeated(g, s, seq, length));
-  x = masks(g, s, x, step, length);
+  x = masks(g, s, x, length);
   return least ? not_yet(g, s, x, length, least) : x;
 }

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # ONNX's own backend cases, from the Python package onnx (installed into build/onnx-venv), in all forms of backend_cases.c;
-# every version of every operator (old_forms.py), numbers of old forms (old_cases.py), other domains (ms_cases.py).
+# every version of every operator (old_forms.py), numbers of old forms (old_cases.py), other domains (ms_cases.py,
+# search_cases.py).
 # tests/onnx/expected/<form>.txt names the cases that do not pass, with the reason; see judge.py. docs/operators.md has to
 # say what the tables and the results say; see operators.py.
 #   tests/onnx/run.sh [--update] [-f FORM]...   --update: takes cases that pass out of the lists, and writes the page
@@ -36,6 +37,7 @@ if [ ${#forms[@]} -eq 0 ]; then
   counted $venv/bin/python tests/onnx/old_forms.py build/sard
   counted $venv/bin/python tests/onnx/old_cases.py build/sard
   counted $venv/bin/python tests/onnx/ms_cases.py build/sard
+  counted $venv/bin/python tests/onnx/search_cases.py build/sard
   counted $venv/bin/python tests/onnx/value_cases.py build/sard
   counted $venv/bin/python tests/onnx/packed_cases.py build/sard
   counted $venv/bin/python tests/onnx/complex_cases.py build/sard

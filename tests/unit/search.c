@@ -1,9 +1,11 @@
 // GreedySearch and BeamSearch with a decoder that is easy to follow: the logits of a sequence are a row of a table, by its
-// last token, plus weights times the sine of the sum of its tokens, which the decoder keeps in `past`, twice. The results
-// are compared with a plain search over lists of tokens. (tests/onnx/search_cases.py compares with ONNX Runtime.)
+// last token, plus weights times the sine of the sum of its tokens, which the decoder keeps in `past`, twice. An encoder adds
+// the tokens that it reads to that sum. The results are compared with a plain search over lists of tokens.
+// (tests/onnx/search_cases.py compares with ONNX Runtime.)
 #include "tests/unit/flow.h"
 
-enum { V = 6, BATCH = 3, PROMPT = 2, MAX = 10, MAX_BEAMS = 3, EOS = 1, PAD = 0 };
+enum { V = 6, BATCH = 3, PROMPT = 2, MAX = 10, MAX_BEAMS = 3, EOS = 1, PAD = 0, START = 2 };
+enum { CROSS = 1, STEP = 2 }; // encoders: without, and with the first step of the decoder
 
 typedef struct setting {
   const char *name, *attrs; // more attributes of the node
@@ -12,6 +14,7 @@ typedef struct setting {
   double repetition, length;
   bool words, prefix, mask; // operands that are given
   bool init;                // with an init_decoder
+  int encoder;
 } setting;
 
 static const setting settings[] = {
@@ -32,10 +35,17 @@ static const setting settings[] = {
     {.name = "beams, rules", .beams = 3, .returned = 3, .least = 6, .ngram = 3, .repetition = 1.3},
     {.name = "beams, masks", .beams = 2, .returned = 2, .words = true, .prefix = true},
     {.name = "beams, first decoder", .beams = 2, .returned = 2, .init = true},
+    {.name = "greedy, encoder", .encoder = CROSS},
+    {.name = "greedy, encoder with a step", .encoder = STEP, .repetition = 1.4},
+    {.name = "greedy, encoder, mask", .encoder = CROSS, .mask = true, .prefix = true},
+    {.name = "beams, encoder", .beams = 3, .returned = 2, .encoder = CROSS, .prefix = true},
+    {.name = "beams, encoder with a step", .beams = 2, .returned = 2, .encoder = STEP, .prefix = true},
+    {.name = "beams, encoder, rules", .beams = 3, .returned = 3, .encoder = STEP, .least = 5, .ngram = 2, .early = 1, .mask = true},
 };
 
 static float table[V][V], weight[V];
 static int32_t prompt[BATCH][PROMPT], words[V], prefix[BATCH][V];
+static const int32_t mask[BATCH][PROMPT] = {{0, 1}, {1, 1}, {1, 0}};
 
 static void make_data(uint64_t seed) {
   for (int i = 0; i < V; i++) {
@@ -55,6 +65,7 @@ typedef struct sequence { int32_t token[MAX]; int n; double score; } sequence;
 static void next_scores(const setting *c, const sequence *s, int batch, double *x) {
   double sum = 0, total = 0;
   bool present[V] = {0};
+  for (int i = 0; i < PROMPT && c->encoder; i++) sum += c->mask ? prompt[batch][i] * mask[batch][i] : prompt[batch][i];
   for (int i = 0; i < s->n; i++) sum += s->token[i], present[s->token[i]] = true;
   for (int v = 0; v < V; v++) x[v] = table[s->token[s->n - 1]][v] + sin(2 * sum) * weight[v], total += exp(x[v]);
   for (int v = 0; v < V && c->beams; v++) x[v] -= log(total);
@@ -64,19 +75,20 @@ static void next_scores(const setting *c, const sequence *s, int batch, double *
     if (!memcmp(s->token + j, s->token + s->n - c->ngram + 1, (size_t)(c->ngram - 1) * sizeof *s->token)) x[s->token[j + c->ngram - 1]] = -3e38;
   for (int v = 0; v < V; v++) {
     if (c->words && !words[v]) x[v] = -3e38;
-    if (c->prefix && s->n == PROMPT && !prefix[batch][v]) x[v] = -3e38;
+    if (c->prefix && s->n == (c->encoder ? 1 : PROMPT) && !prefix[batch][v]) x[v] = -3e38;
   }
   if (s->n < c->least) x[EOS] = -3e38;
 }
 
-static sequence start(int batch) {
-  sequence s = {.n = PROMPT};
-  memcpy(s.token, prompt[batch], sizeof prompt[batch]);
+static sequence start(const setting *c, int batch) {
+  sequence s = {.n = c->encoder ? 1 : PROMPT};
+  if (c->encoder) s.token[0] = START;
+  else memcpy(s.token, prompt[batch], sizeof prompt[batch]);
   return s;
 }
 
 static void greedy(const setting *c, int batch, double *out) {
-  sequence s = start(batch);
+  sequence s = start(c, batch);
   double x[V];
   while (s.n < MAX) {
     int best = 0;
@@ -114,7 +126,7 @@ static void beam_search(const setting *c, int batch, sequence *found) {
   double x[V], power = c->length ? c->length : 1;
   int k = c->beams, n = 0;
   bool done = false;
-  for (int i = 0; i < k; i++) beam[i] = start(batch), beam[i].score = i ? -1e9 : 0;
+  for (int i = 0; i < k; i++) beam[i] = start(c, batch), beam[i].score = i ? -1e9 : 0;
   while (beam[0].n < MAX && !done) {
     candidate all[MAX_BEAMS * V];
     for (int i = 0; i < k; i++) {
@@ -142,17 +154,38 @@ static void put_numbers(sd_str *s, const char *type, const char *dims, const flo
 }
 
 // @a .. @z: values of this body; $R rows, $S step, $P past, $T past and step.
-static void put_body(sd_str *s, const char *name, int base, const char *rows, const char *step, const char *past, const char *total) {
-  static const char text[] = "(@a \"input_ids\": i32[$R,$S], @b \"position_ids\": i32[$R,$S], @c \"attention_mask\": i32[$R,$T],"
-                             " @d \"past_0\": f32[2,$R,1,$P,1]) { @e = Gather(%90, @a) @f = Cast(@a) {to=1} @g = Unsqueeze(@f, %92)"
-                             " @h = Concat(@g, @g) {axis=0} @i = Concat(@d, @h) {axis=3} @j = ReduceSum(@i, %93) {keepdims=0} @k = Sin(@j)"
-                             " @l = Unsqueeze(@k, %94) @m = Mul(@l, %91) @n = Add(@e, @m) return @n, @i } ";
+static void put_text(sd_str *s, const char *text, const char *name, int base, const char *rows, const char *step, const char *past, const char *total) {
   sd_strf(s, "body \"%s\" ", name);
   for (const char *p = text; *p; p++) {
     if (*p == '@') sd_strf(s, "%%%d", base + *++p - 'a');
     else if (*p != '$') sd_strf(s, "%c", *p);
     else p++, sd_str_put(s, *p == 'R' ? rows : *p == 'S' ? step : *p == 'P' ? past : total);
   }
+}
+
+static void put_body(sd_str *s, const char *name, int base, const char *rows, const char *step, const char *past, const char *total) {
+  static const char text[] = "(@a \"input_ids\": i32[$R,$S], @b \"position_ids\": i32[$R,$S], @c \"attention_mask\": i32[$R,$T],"
+                             " @d \"past_0\": f32[2,$R,1,$P,1]) { @e = Gather(%90, @a) @f = Cast(@a) {to=1} @g = Unsqueeze(@f, %92)"
+                             " @h = Concat(@g, @g) {axis=0} @i = Concat(@d, @h) {axis=3} @j = ReduceSum(@i, %93) {keepdims=0} @k = Sin(@j)"
+                             " @l = Unsqueeze(@k, %94) @m = Mul(@l, %91) @n = Add(@e, @m) return @n, @i } ";
+  put_text(s, text, name, base, rows, step, past, total);
+}
+
+// The keys and values of the decoder are its tokens, those of the encoder what it reads.
+static void put_encoder(sd_str *s, const setting *c, const char *rows) {
+  static const char cross[] = "(@a \"encoder_input_ids\": i32[B,S], @b \"encoder_attention_mask\": i32[B,S]) { @c = Mul(@a, @b) @d = Cast(@c) {to=1}"
+                              " @e = Unsqueeze(@d, %104) return @e, @e } ";
+  static const char step[] = "(@a \"encoder_input_ids\": i32[B,S], @b \"encoder_attention_mask\": i32[B,S], @f \"decoder_input_ids\": i32[B,1])"
+                             " { @c = Mul(@a, @b) @d = Cast(@c) {to=1} @e = Unsqueeze(@d, %104) @g = Gather(%90, @f) @h = Cast(@f) {to=1}"
+                             " @i = Unsqueeze(@h, %104) @j = Concat(@i, @i, @e, @e) {axis=2} @k = ReduceSum(@j, %105) {keepdims=0} @l = Sin(@k)"
+                             " @m = Unsqueeze(@l, %94) @n = Mul(@m, %91) @o = Add(@g, @n) @p = Unsqueeze(@d, %106) return @o, @p, @i, @i, @e, @e } ";
+  static const char decoder[] = "(@a \"input_ids\": i32[$R,1], @b \"past_key_self_0\": f32[$R,1,$P,1], @c \"past_value_self_0\": f32[$R,1,$P,1],"
+                                " @d \"past_key_cross_0\": f32[$R,1,S,1], @e \"past_value_cross_0\": f32[$R,1,S,1]) { @f = Gather(%90, @a)"
+                                " @g = Cast(@a) {to=1} @h = Unsqueeze(@g, %104) @i = Concat(@b, @h) {axis=2} @j = Concat(@c, @h) {axis=2}"
+                                " @k = Concat(@i, @j, @d, @e) {axis=2} @l = ReduceSum(@k, %105) {keepdims=0} @m = Sin(@l) @n = Unsqueeze(@m, %94)"
+                                " @o = Mul(@n, %91) @p = Add(@f, @o) return @p, @i, @j } ";
+  put_text(s, c->encoder == STEP ? step : cross, "encoder", 200, rows, "S", "past", "S");
+  put_text(s, decoder, "decoder", 300, rows, "1", "past", "S");
 }
 
 static char *make_model(const setting *c) {
@@ -168,14 +201,17 @@ static char *make_model(const setting *c) {
   sd_strf(&s, "%%99 = const f32[1] dense<%g> %%100 = const f32[1] dense<%g> ", c->length ? c->length : 1, c->repetition ? c->repetition : 1);
   sd_str_put(&s, "%101 = "), put_numbers(&s, "i32", "6", NULL, words, V);
   sd_str_put(&s, "%102 = "), put_numbers(&s, "i32", "3,6", NULL, prefix[0], BATCH * V);
-  if (c->mask) sd_str_put(&s, "%103 = const i32[3,2] dense<0, 1, 1, 1, 1, 0> ");
+  if (c->mask) sd_str_put(&s, "%103 = "), put_numbers(&s, "i32", "3,2", NULL, mask[0], BATCH * PROMPT);
+  if (c->encoder) sd_str_put(&s, "%104 = const i64[2] dense<1, 3> %105 = const i64[3] dense<1, 2, 3> %106 = const i64[1] dense<2> ");
   if (c->beams) sd_str_put(&s, "%1, %2, %3 = com.microsoft.BeamSearch(%0, %95, %96, %97, %98, %99, %100");
   else sd_str_put(&s, "%1 = com.microsoft.GreedySearch(%0, %95, %96, %100");
   sd_strf(&s, ", %s, %s, %s) {eos_token_id=%d, pad_token_id=%d, no_repeat_ngram_size=%d", c->words ? "%101" : "_", c->prefix ? "%102" : "_", c->mask ? "%103" : "_",
           EOS, PAD, c->ngram);
+  if (c->encoder) sd_strf(&s, ", model_type=1, decoder_start_token_id=%d", START);
   sd_str_put(&s, c->early ? ", early_stopping=1} " : "} ");
+  if (c->encoder) put_encoder(&s, c, rows);
   if (c->init) put_body(&s, "init_decoder", 200, rows, "S", "0", "S");
-  put_body(&s, "decoder", 300, rows, c->init ? "1" : "step", "past", c->init ? "past + 1" : "past + step");
+  if (!c->encoder) put_body(&s, "decoder", 300, rows, c->init ? "1" : "step", "past", c->init ? "past + 1" : "past + step");
   sd_str_put(&s, c->beams ? "return %1, %2 }" : "return %1 }");
   return sd_str_take(&s);
 }
@@ -229,12 +265,24 @@ static void refuse(int setting, const char *from, const char *to, int code, cons
 }
 
 static void test_refused(void) {
-  refuse(0, "eos_token_id=1", "eos_token_id=1, model_type=1", SARD_E_UNSUPPORTED, "model_type 1");
+  enum { ENCODED = 17 }; // "greedy, encoder"
+  refuse(0, "eos_token_id=1", "eos_token_id=1, model_type=3", SARD_E_UNSUPPORTED, "model_type 3");
+  refuse(0, "eos_token_id=1", "eos_token_id=1, model_type=1", SARD_E_MODEL, "decoder_start_token_id is -1");
+  refuse(0, "eos_token_id=1", "eos_token_id=1, model_type=1, decoder_start_token_id=2", SARD_E_MODEL, "model_type 1 takes an encoder and a decoder");
+  refuse(0, "eos_token_id=1", "eos_token_id=1, model_type=2, decoder_start_token_id=2", SARD_E_MODEL, "rank 2");
   refuse(0, "eos_token_id=1", "eos_token_id=5000000000", SARD_E_UNSUPPORTED, "eos_token_id 5000000000");
   refuse(0, "no_repeat_ngram_size=0", "no_repeat_ngram_size=-1", SARD_E_UNSUPPORTED, "no_repeat_ngram_size -1");
   refuse(0, "\"position_ids\"", "\"places\"", SARD_E_UNSUPPORTED, "its decoder is not of the form");
   refuse(0, "\"attention_mask\": i32", "\"attention_mask\": i64", SARD_E_UNSUPPORTED, "its decoder is not of the form");
   refuse(0, "return %313, %308 }", "return %313 }", SARD_E_UNSUPPORTED, "its decoder is not of the form");
+  refuse(ENCODED, "model_type=1", "model_type=0", SARD_E_UNSUPPORTED, "a body 'encoder', and model_type 0");
+  refuse(ENCODED, "\"encoder_attention_mask\"", "\"mask\"", SARD_E_UNSUPPORTED, "its encoder has an input 'mask'");
+  refuse(ENCODED, "\"encoder_attention_mask\": i32[B,S]", "\"encoder_attention_mask\": i32[B,1]", SARD_E_MODEL, "the type of input 'encoder_attention_mask'");
+  refuse(ENCODED, "return %204, %204 }", "return %204 }", SARD_E_UNSUPPORTED, "its encoder has 1 outputs");
+  refuse(ENCODED, "return %315, %308, %309 }", "return %315, %308 }", SARD_E_UNSUPPORTED, "its decoder is not of the form");
+  refuse(ENCODED, "\"input_ids\": i32[B,1]", "\"tokens\": i32[B,1]", SARD_E_UNSUPPORTED, "its decoder is not of the form");
+  refuse(ENCODED, "\"input_ids\": i32[B,1]", "\"input_ids\": i32[B,2]", SARD_E_MODEL, "the type of input 'input_ids'");
+  refuse(ENCODED, "\"past_value_cross_0\": f32[B,1,S,1]", "\"past_value_cross_0\": f32[B,1,7,1]", SARD_E_MODEL, "the type of input 'past_value_cross_0'");
   refuse(8, "%97 = const i32[1] dense<2>", "%97 = const i32[1] dense<0>", SARD_E_MODEL, "num_beams is not positive");
   refuse(8, "%98 = const i32[1] dense<1>", "%98 = const i32[1] dense<3>", SARD_E_MODEL, "num_return_sequences is larger");
   refuse(0, "\"input_ids\": i32[B,S]", "\"input_ids\": i32[B,12]", SARD_E_MODEL, "no room behind the prompt");

@@ -105,6 +105,12 @@ static bool independent(sd_kernel *k, sd_arena *a) {
 sard_status *sd_choose_cuda(sd_kernel *k, sd_arena *a, sd_cuda_plan *out) {
   *out = (sd_cuda_plan){.threads = 256};
   out->whole = k->grid.len == 0 && independent(k, a);
+  out->fragments = sd_choose_cuda_fragments(k, a);
+  if (out->fragments) {
+    int warps = out->fragments->rows / 16;
+    out->threads = SD_CUDA_WARP * (warps > 4 ? 4 : warps);
+    return NULL;
+  }
   choose_items(k, &k->items, a, out);
   for (uint32_t i = 0; i < out->nests.len; i++)
     if (out->nests.at[i].form == SD_CUDA_TILES) out->threads = 256;

@@ -1,7 +1,7 @@
 // Schedules of kernels for GPUs: who computes which point. The kernel itself stays as lowered; the schedule
 // stands beside it.
 #pragma once
-#include "ir/tile.h"
+#include "codegen/choose_cuda_fragments.h"
 
 typedef enum sd_cuda_form {
   SD_CUDA_POINTS, // a thread for each point; reductions are loops of the thread
@@ -54,6 +54,7 @@ typedef struct sd_cuda_plan {
   // computes a point of the explicit grid, the items one after the other.
   bool whole;
   SD_VEC(sd_cuda_nest) nests; // in the order of the items, inside of loops too
+  const sd_cuda_fragments *fragments; // not NULL: local buffers are rows in registers, and `nests` is empty
 } sd_cuda_plan;
 
 // Chooses for all nests of k; the plan is made in `a`.

@@ -39,6 +39,18 @@ template <class T> SD_FN T sd_mul(T x, T y) {
 }
 template <class T> SD_FN T sd_min(T x, T y) { return x != x || y != y ? (T)(x + y) : x < y ? x : y; }
 template <class T> SD_FN T sd_max(T x, T y) { return x != x || y != y ? (T)(x + y) : x > y ? x : y; }
+#if !defined(SD_HOST) && __CUDA_ARCH__ >= 800
+template <> SD_FN float sd_min<float>(float x, float y) {
+  float r;
+  asm("min.NaN.f32 %0, %1, %2;" : "=f"(r) : "f"(x), "f"(y));
+  return r;
+}
+template <> SD_FN float sd_max<float>(float x, float y) {
+  float r;
+  asm("max.NaN.f32 %0, %1, %2;" : "=f"(r) : "f"(x), "f"(y));
+  return r;
+}
+#endif
 template <class T> SD_FN T sd_div(T x, T y) {
   if (y == 0) return 0;
   if ((T)-1 < (T)0 && y == (T)-1) return sd_sub<T>(0, x);
@@ -80,6 +92,19 @@ template <class T, class F> SD_FN T sd_to_int(F v) {
   } else {
     return (T)sd_to_signed<int>(v);
   }
+}
+
+// e^x within 2 units in the last place, results below 2^-126 are 0: 2^t is an instruction, and what x log2(e) lost in
+// rounding is made up for.
+SD_FN float sd_exp(float x) {
+  const float t = x * 0x1.715476p+0f, low = fmaf(x, 0x1.4ae0cp-26f, fmaf(x, 0x1.715476p+0f, -t));
+#ifdef SD_HOST
+  const float e = exp2f(t);
+#else
+  float e;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(e) : "f"(t));
+#endif
+  return fabsf(t) < 200.0f ? fmaf(e, low * 0x1.62e43p-1f, e) : e;
 }
 
 // x where 0 <= x < n; else 0, and the error is noted.

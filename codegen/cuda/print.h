@@ -84,6 +84,8 @@ const char *sd_print_stored(sd_print *P, const sd_expr *value, sd_dtype t);
 const char *sd_print_offset_base(sd_print *P, const sd_expr *e);
 const char *sd_print_accumulate(sd_print *P, const sd_expr *e, const char *acc); // acc with the body of a reduction
 
+const char *sd_print_raw(sd_print *P, const sd_expr *e); // a load as it stands in memory
+
 // ---- print_op.c ----
 const char *sd_print_const(sd_print *P, const sd_expr *e);
 const char *sd_print_op(sd_print *P, const sd_expr *e, const char *const *v); // v: values of the operands
@@ -106,5 +108,8 @@ void sd_print_in_block(sd_print *P,
                        const sd_cuda_nest *n); // points spread over the threads of a block, then a barrier
 void sd_print_stores(sd_print *P);             // of P->nest, all axes bound
 void sd_print_tiles(sd_print *P, const sd_cuda_nest *n);
+void sd_print_fragments(sd_print *P); // the items of a kernel whose local buffers are rows in registers
+const char *sd_print_fragment_load(sd_print *P, const sd_buf *b); // of the row and column at hand
+int sd_print_fragment_bytes(sd_print *P);                         // of shared memory
 sd_dim sd_print_tile_count(sd_print *P, const sd_cuda_nest *n);
 sd_dim sd_print_product(sd_print *P, const sd_axis *const *axes, uint32_t n);

@@ -106,12 +106,13 @@ static const char *loaded(sd_print *P, const sd_expr *e) {
   return held ? held : element(P, e->buf, sd_print_value(P, e->a[0]));
 }
 
-static const char *raw_load(sd_print *P, const sd_expr *e) {
+const char *sd_print_raw(sd_print *P, const sd_expr *e) {
   const char *guard = e->a[1] ? sd_print_value(P, e->a[1]) : NULL, *x = loaded(P, e);
   return guard ? sd_print_text(P, "%s ? %s : (%s)0", guard, x, sd_print_storage(e->buf->dtype)) : x;
 }
 
 static const char *load(sd_print *P, const sd_expr *e) {
+  if (P->plan->fragments && e->buf->kind == SD_BUF_LOCAL) return sd_print_fragment_load(P, e->buf);
   const char *guard = e->a[1] ? sd_print_value(P, e->a[1]) : NULL;
   const char *x = sd_print_widen(P, e->buf->dtype, loaded(P, e));
   return guard ? sd_print_text(P, "%s ? %s : (%s)0", guard, x, sd_print_ctype(e->dtype)) : x;
@@ -263,7 +264,7 @@ static const char *stored_form(sd_print *P, const sd_expr *e, sd_dtype t, int de
     sd_dtype_set_f64(t, &code, 0, e->f);
     return sd_print_text(P, "(%s)%llu", sd_print_storage(t), (unsigned long long)code);
   }
-  if (e->op == SD_X_LOAD && e->buf->dtype == t) return sd_print_text(P, "(%s)", raw_load(P, e));
+  if (e->op == SD_X_LOAD && e->buf->dtype == t) return sd_print_text(P, "(%s)", sd_print_raw(P, e));
   if (e->op != SD_X_SEL) return NULL;
   const char *x = stored_form(P, e->a[1], t, depth + 1),
              *y = x ? stored_form(P, e->a[2], t, depth + 1) : NULL;

@@ -23,7 +23,7 @@ static void expand_items(sd_kernel *k, sd_items *items) {
     }
     sd_nest *n = items->at[i].nest;
     for (uint32_t s = 0; s < n->stores.len; s++)
-      n->stores.at[s].value = sd_vmath_expand(k, n->stores.at[s].value, false);
+      n->stores.at[s].value = sd_vmath_expand(k, n->stores.at[s].value, SD_VMATH_EXP);
   }
 }
 
@@ -40,7 +40,7 @@ static sard_status *place_locals(sd_print *P, locals *l) {
                 SD_NEW_ARRAY(P->a, bool, P->k->bufs.len + 1)};
   for (uint32_t i = 0; i < P->k->bufs.len; i++) {
     const sd_buf *b = P->k->bufs.at[i];
-    if (b->kind != SD_BUF_LOCAL) continue;
+    if (b->kind != SD_BUF_LOCAL || P->plan->fragments) continue;
     sd_dim size = align(t, sd_dim_bytes(t, b->dtype, b->count), 256);
     if (sd_dim_is_const(t, size, &bytes) && bytes <= SHARED_LOCALS - used) {
       l->shared[i] = true, used += bytes;
@@ -60,6 +60,8 @@ static uint32_t print_buffers(sd_print *P, const locals *l) {
     int64_t bytes = 0;
     if (b->kind != SD_BUF_LOCAL) {
       sd_print_line(P, "%s%s *const b%u = (%s%s *)A.b[%u];", c, t, i, c, t, param++);
+    } else if (P->plan->fragments) { // in registers
+      continue;
     } else if (l->shared[i]) {
       sd_dim_is_const(P->k->dims, sd_dim_bytes(P->k->dims, b->dtype, b->count), &bytes);
       int64_t size = sd_dtype_bits(b->dtype) < 8 ? 1 : sd_dtype_bits(b->dtype) / 8;
@@ -97,7 +99,9 @@ static void print_body(sd_print *P) {
   const char *tiles = sd_print_count(P, grid, P->k->grid.len, &small), *t = sd_print_index_type(small);
   sd_print_open(P, "for (%s tile = blockIdx.x; tile < (%s)%s; tile += gridDim.x)", t, t, tiles);
   sd_print_bind_digits(P, grid, P->k->grid.len, "tile", small);
-  print_items(P, &P->k->items);
+  if (P->plan->fragments) sd_print_fragments(P);
+  else
+    print_items(P, &P->k->items);
   sd_print_close(P);
 }
 
@@ -145,6 +149,7 @@ static sard_status *print_function(sd_print *P, const char *symbol, sd_cuda_sour
   P->n_scope = 1;
   uint32_t n_bufs = print_buffers(P, &l);
   if (uses_exchange(P->plan)) sd_print_line(P, "SD_SHARED(u64, exchange, %d);", SD_CUDA_WARP);
+  if (P->plan->fragments) sd_print_line(P, "SD_DYNAMIC(slices, %d);", sd_print_fragment_bytes(P));
   print_body(P);
   sd_str_put(&P->whole, head(P, symbol, n_bufs));
   for (uint32_t i = 0; i < P->dims.len; i++) sd_strf(&P->whole, "  const i64 d%u = A.d[%u];\n", i, i);
@@ -154,7 +159,8 @@ static sard_status *print_function(sd_print *P, const char *symbol, sd_cuda_sour
                           .n_dims = P->dims.len,
                           .dims = P->dims.at,
                           .threads = P->plan->threads,
-                          .scratch = l.scratch};
+                          .scratch = l.scratch,
+                          .shared = P->plan->fragments ? sd_print_fragment_bytes(P) : 0};
   out->blocks = count_blocks(P, &l);
   if (P->out.failed || P->whole.failed)
     return SD_ERR(NOMEM, "out of memory while printing kernel %s", P->k->name);

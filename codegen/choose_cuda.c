@@ -112,7 +112,6 @@ sard_status *sd_choose_cuda(sd_kernel *k, sd_arena *a, sd_cuda_plan *out) {
     return NULL;
   }
   choose_items(k, &k->items, a, out);
-  for (uint32_t i = 0; i < out->nests.len; i++)
-    if (out->nests.at[i].form == SD_CUDA_TILES) out->threads = 256;
+  if (out->whole && out->nests.len == 1 && out->nests.at[0].threads) out->threads = out->nests.at[0].threads;
   return NULL;
 }

@@ -11,9 +11,16 @@ typedef enum sd_cuda_form {
   SD_CUDA_SERIAL, // one thread, in the order of the loops
 } sd_cuda_form;
 
-#define SD_CUDA_WARP 32
+#define SD_CUDA_WARP         32
+#define SD_CUDA_MOST_THREADS 512 // of a block
 
-#define SD_CUDA_TESTS 6
+#define SD_CUDA_TESTS  6
+#define SD_CUDA_PHASES 6
+
+// ROWS held in registers: a reduction, and its body at the points of the columns.
+typedef struct sd_cuda_phase {
+  const sd_expr *reduce, *body;
+} sd_cuda_phase;
 
 typedef struct sd_cuda_nest {
   const sd_nest *nest;
@@ -24,6 +31,7 @@ typedef struct sd_cuda_nest {
   const sd_axis *axes[SD_MAX_AXES];
   uint32_t n_rows, n_m;
   int group;          // ROWS: threads of a group, SD_CUDA_WARP or those of the block
+  int threads;        // of a block that suit the nest, 0: any number
   const sd_expr *sum; // TILES: the reduction, whose body is a product
   int bm, bn, bk;     // TILES: results of a block, length of a slice
   int tm, tn;         // TILES: results of a thread
@@ -31,12 +39,18 @@ typedef struct sd_cuda_nest {
       y_along_k; // TILES: neighbouring threads load neighbouring elements of the slice, else of m or n
   // Lanes: a thread computes `vec` neighbouring points, which are the iterations of `lane`; in `nest`, a copy made for
   // it, an axis `plain_axis` of `plain` has become vec * outer + lane, and `axes` has the outer one. vec 0: there are none.
-  // Where one of `tests` is no multiple of vec when the kernel runs, `plain` is computed in its place.
-  int vec;
+  // Where one of `tests` is no multiple of `modulus` when the kernel runs, `plain` is computed in its place.
+  int vec, modulus;
   const sd_axis *lane, *plain_axis;
   const sd_nest *plain;
   sd_dim tests[SD_CUDA_TESTS];
   uint32_t n_tests;
+  // ROWS: chunks > 0: a thread keeps in registers what several phases of a row need of `chunks` times vec points: those
+  // of lane and of `across`, the outer axis. Else reductions over an axis with `vec` > 0 have that many accumulators.
+  int chunks;
+  const sd_axis *across;
+  sd_cuda_phase phases[SD_CUDA_PHASES];
+  uint32_t n_phases;
 } sd_cuda_nest;
 
 // How an access moves with the iterations of a lane axis: over `count` neighbouring elements, whole bytes together, the

@@ -277,6 +277,11 @@ template <class OP, class T> SD_FN T sd_warp_reduce(T x) {
   for (int mask = 16; mask > 0; mask >>= 1) x = OP::template of<T>(x, sd_shuffle(x, mask));
   return x;
 }
+// Of N accumulators of a thread.
+template <class OP, int N, class T> SD_FN T sd_fold(const T *r) {
+  if constexpr (N == 1) return r[0];
+  else return OP::template of<T>(sd_fold<OP, (N + 1) / 2, T>(r), sd_fold<OP, N / 2, T>(r + (N + 1) / 2));
+}
 // `exchange`: shared memory of a word for each warp.
 template <class OP, int THREADS, class T> SD_FN T sd_block_reduce(T x, u64 *exchange) {
   T *const part = (T *)exchange;

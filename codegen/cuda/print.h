@@ -20,7 +20,7 @@ typedef struct sd_print_info {
 } sd_print_info;
 
 typedef struct sd_print_scope {
-  SD_VEC(uint32_t) kept;
+  SD_VEC(uint32_t) kept, held;
   bool braces;
 } sd_print_scope;
 
@@ -82,7 +82,10 @@ void sd_print_store(sd_print *P, const sd_store *s);
 const char *sd_print_stored(sd_print *P, const sd_expr *value, sd_dtype t);
 // An affine offset without the terms that move with the lane.
 const char *sd_print_offset_base(sd_print *P, const sd_expr *e);
-const char *sd_print_accumulate(sd_print *P, const sd_expr *e, const char *acc); // acc with the body of a reduction
+// acc with a body of the reduction e
+const char *sd_print_accumulate(sd_print *P, const sd_expr *e, const sd_expr *body, const char *acc);
+// The reduction e over what the threads of a group have in their arrays of n accumulators.
+const char *sd_print_group_reduce(sd_print *P, const sd_expr *e, const char *acc, int n, int group);
 
 const char *sd_print_raw(sd_print *P, const sd_expr *e); // a load as it stands in memory
 
@@ -101,12 +104,24 @@ void sd_print_lane_inputs(sd_print *P, const sd_expr *e);
 void sd_print_lane_open(sd_print *P); // the loop; sd_print_close ends it
 const char *sd_print_lane_reduce(sd_print *P, const sd_expr *e);
 void sd_print_lane_stores(sd_print *P); // of P->nest, all axes but the lane bound
+void sd_print_with_lanes(sd_print *P, const sd_axis *lane);
+void sd_print_without_lanes(sd_print *P);
+const char *sd_print_lane_test(sd_print *P, const sd_cuda_nest *n); // every size is a multiple of what vectors need
+int sd_print_array_length(const sd_buf *b, int count);              // of an array of so many elements
+// The element of lane i, of iterations from `first` (NULL: 0) on.
+const char *sd_print_array_element(sd_print *P, const sd_buf *b, const char *array, const char *first, int per);
+void sd_print_load_vector(sd_print *P, const sd_expr *e, sd_cuda_vector v, const char *array);
 
 // ---- print_nest.c, print_tiles.c ----
 void sd_print_whole(sd_print *P, const sd_cuda_nest *n); // points spread over all blocks
 void sd_print_in_block(sd_print *P,
                        const sd_cuda_nest *n); // points spread over the threads of a block, then a barrier
 void sd_print_stores(sd_print *P);             // of P->nest, all axes bound
+void sd_print_rows(sd_print *P, const sd_cuda_nest *n, const char *first, const char *step); // print_rows.c
+// Opens "for (q = first; q < count; q += step)" and returns q.
+const char *sd_print_range(sd_print *P, const char *first, const char *count, const char *step, bool small);
+// The stores of all points of these axes from `first` on, in steps.
+void sd_print_points(sd_print *P, const sd_axis *const *axes, uint32_t n, const char *first, const char *step);
 void sd_print_tiles(sd_print *P, const sd_cuda_nest *n);
 void sd_print_fragments(sd_print *P); // the items of a kernel whose local buffers are rows in registers
 const char *sd_print_fragment_load(sd_print *P, const sd_buf *b); // of the row and column at hand

@@ -43,7 +43,8 @@ void sd_print_line(sd_print *P, const char *fmt, ...) {
 static void enter(sd_print *P) {
   P->indent++;
   if (P->n_scope == P->scopes.len) sd_vec_push(P->a, &P->scopes, (sd_print_scope){0});
-  P->scopes.at[P->n_scope++].kept.len = 0;
+  sd_print_scope *s = &P->scopes.at[P->n_scope++];
+  s->kept.len = s->held.len = 0;
 }
 
 void sd_print_open(sd_print *P, const char *fmt, ...) {
@@ -61,7 +62,8 @@ void sd_print_block(sd_print *P) {
 
 void sd_print_close(sd_print *P) {
   sd_print_scope *s = &P->scopes.at[--P->n_scope];
-  for (uint32_t i = 0; i < s->kept.len; i++) P->info[s->kept.at[i]].name = P->info[s->kept.at[i]].held = NULL;
+  for (uint32_t i = 0; i < s->kept.len; i++) P->info[s->kept.at[i]].name = NULL;
+  for (uint32_t i = 0; i < s->held.len; i++) P->info[s->held.at[i]].held = NULL;
   P->indent--;
   sd_print_line(P, "}");
 }
@@ -77,7 +79,7 @@ void sd_print_keep(sd_print *P, const sd_expr *e, const char *name) {
 }
 
 void sd_print_hold(sd_print *P, const sd_expr *e, const char *text) {
-  sd_vec_push(P->a, &P->scopes.at[P->n_scope - 1].kept, e->id);
+  sd_vec_push(P->a, &P->scopes.at[P->n_scope - 1].held, e->id);
   P->info[e->id].held = text;
 }
 

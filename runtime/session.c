@@ -5,6 +5,7 @@
 
 #include "runtime/base/alloc.h"
 #include "runtime/base/str.h"
+#include "runtime/cuda/session.h"
 
 void sard_session_free(sard_session *s) {
   if (!s) return;
@@ -15,6 +16,7 @@ void sard_session_free(sard_session *s) {
   sd_free(s->taken);
   sd_strtab_free(s->values.strings);
   sd_objects_free(s->values.objects);
+  if (s->model) sd_cu_session_free(s);
   if (s->model) sd_late_free(s);
   sd_free_aligned(s->memory);
   sard_model_free(s->model);
@@ -67,6 +69,7 @@ sard_status *sard_session_new(sard_model *m, const sard_options *options, sard_s
   s->profile = profile != 0;
   s->workers = sd_context_threads(m->ctx);
   sard_status *st = make_tables(s) ? sd_late_init(s) : SD_ERR(NOMEM, "out of memory while making a session");
+  if (!st && m->cu) st = sd_cu_session_new(s);
   if (st) {
     sard_session_free(s);
     return st;
@@ -161,6 +164,7 @@ sard_status *sard_session_reset(sard_session *s) {
   s->memory = NULL;
   s->memory_size = 0;
   sd_late_reset(s);
+  if (s->cu) sd_cu_session_reset(s);
   sd_strtab_reset(s->values.strings);
   sd_objects_reset(s->values.objects);
   return NULL;

@@ -42,7 +42,7 @@ static sard_status *set_threads(sd_cli *c, sard_options *o) {
   return sard_options_set(o, "threads", text);
 }
 
-static sard_status *new_context(sd_cli *c, sard_context **out) {
+sard_status *sd_model_context(sd_cli *c, sard_context **out) {
   sard_options *o = sard_options_new();
   if (!o) return SD_ERR(NOMEM, "out of memory");
   sard_status *st = set_threads(c, o);
@@ -90,29 +90,34 @@ static const char *place_of(sd_cli *c, const sard_model *m) {
   return m->cu ? sd_arena_printf(c->arena, "cuda:%d, %s", m->cu->device->ordinal, m->cu->device->name) : isa;
 }
 
+sard_status *sd_model_load_in(sd_cli *c, sard_context *ctx, const char *path, sd_cli_model *m) {
+  *m = (sd_cli_model){.ctx = ctx, .artifact = sd_files_is_artifact(path)};
+  sard_status *st = load(c, path, m);
+  if (!st) {
+    m->isa = place_of(c, m->model);
+    m->weight_bytes = m->model->art.const_size;
+    if (m->model->fallback) sd_cli_note(c, "running on the processor instead: %s", m->model->fallback);
+  } else if (!c->program->compiler && sard_status_code(st) == SARD_E_UNSUPPORTED) {
+    st = sd_status_field(st, SARD_TEXT_HINT, "compile it first where the full program is: sard compile %s -o FILE", path);
+  }
+  return st;
+}
+
 sard_status *sd_model_load(sd_cli *c, sd_cli_model *m) {
   const char *path = c->operands[0];
-  *m = (sd_cli_model){.artifact = sd_files_is_artifact(path)};
-  if (m->artifact) {
+  sard_context *ctx;
+  *m = (sd_cli_model){0};
+  if (sd_files_is_artifact(path)) {
     for (size_t i = 0; i < 2; i++) {
       const char *flag = i ? "target" : "O";
       if (sd_args_given(c, flag))
         sd_cli_note(c, "%s has no effect on a model that is compiled already", i ? "--target" : "-O");
     }
   }
-  SD_TRY(new_context(c, &m->ctx));
-  sard_status *st = load(c, path, m);
-  if (st) {
-    sd_model_unload(m);
-    if (!c->program->compiler && sard_status_code(st) == SARD_E_UNSUPPORTED)
-      st = sd_status_field(st, SARD_TEXT_HINT, "compile it first where the full program is: sard compile %s -o FILE",
-                           path);
-    return st;
-  }
-  m->isa = place_of(c, m->model);
-  if (m->model->fallback) sd_cli_note(c, "running on the processor instead: %s", m->model->fallback);
-  m->weight_bytes = m->model->art.const_size;
-  return NULL;
+  SD_TRY(sd_model_context(c, &ctx));
+  sard_status *st = sd_model_load_in(c, ctx, path, m);
+  if (st) sd_model_unload(m);
+  return st;
 }
 
 void sd_model_unload(sd_cli_model *m) {

@@ -44,7 +44,7 @@ typedef enum sd_runs {
 } sd_runs;
 sd_runs sd_codegen_runs(const sd_node *n);
 // Lowers and emits the node for that ISA (at -O0, nothing is kept); the error says why it cannot run.
-sard_status *sd_codegen_check(sd_arena *scratch, sd_module *m, const sd_node *n, const sd_isa *isa);
+sard_status *sd_codegen_check(sd_arena *scratch, sd_module *m, const sd_node *n, const sd_isa *isa, bool cuda);
 
 typedef struct sd_codegen_options {
   const sd_isa *isa;

@@ -197,11 +197,17 @@ sard_status *sard_session_stats(sard_session *s, char **json) {
   if (!s || !json) return SD_ERR(USAGE, "sard_session_stats: session and json must not be NULL");
   sd_str text = {0};
   sd_strf(&text, "{\"runs\":%llu,\"plans\":%llu,\"threads\":%d,\"arena_bytes\":%llu,\"scratch_bytes\":%llu,"
-                 "\"memory_bytes\":%llu,\"profile\":%s,\"steps\":[",
+                 "\"memory_bytes\":%llu,\"profile\":%s,",
           (unsigned long long)s->runs, (unsigned long long)s->plans, s->workers, (unsigned long long)s->arena_need,
           (unsigned long long)s->scratch_need * (unsigned)s->workers,
           (unsigned long long)(s->memory_size + s->late.bytes + s->late.scratch_size + sd_objects_bytes(s->values.objects)),
           s->profile ? "true" : "false");
+  if (s->cu)
+    sd_strf(&text, "\"device\":{\"memory_bytes\":%llu,\"bytes_in\":%llu,\"bytes_out\":%llu,\"launches\":%llu,\"graph_launches\":%llu},\"steps\":[",
+            (unsigned long long)(s->cu->memory_bytes + s->cu->late_scratch_bytes), (unsigned long long)s->cu->copied_in,
+            (unsigned long long)s->cu->copied_out, (unsigned long long)s->cu->launches, (unsigned long long)s->cu->graph_launches);
+  else
+    sd_str_put(&text, "\"steps\":[");
   for (uint32_t i = 0; s->profile && i < s->model->art.n_steps; i++) put_step(&text, s, i);
   sd_str_put(&text, "]}");
   *json = sd_str_take(&text);

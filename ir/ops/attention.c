@@ -13,11 +13,13 @@
 #define BLOCK 32 // query rows whose scores are computed at once: with the keys and values they should fit the cache
 #define TILE  4  // blocks of a tile at most, for which the keys are transposed once
 
+// Where B, H, S stand in each layout; D is the last.
+static const int places[3][3] = {{0, 1, 2}, {0, 2, 1}, {1, 2, 0}};
+
 // Dims of operand or output `which` (0..3) in the order B, H, S, D.
 static void dims_of(const attn *a, int which, const sd_value *v, sd_dim *out) {
-  out[0] = v->dims[0], out[3] = v->dims[3];
-  out[1] = v->dims[a->layout[which] ? 2 : 1];
-  out[2] = v->dims[a->layout[which] ? 1 : 2];
+  for (int i = 0; i < 3; i++) out[i] = v->dims[places[a->layout[which]][i]];
+  out[3] = v->dims[3];
 }
 
 static sard_status *attn_read(const sd_node *n, attn *a) {
@@ -27,6 +29,9 @@ static sard_status *attn_read(const sd_node *n, attn *a) {
   a->n = n;
   if (l && l->kind == SD_ATTR_INTS) {
     if (l->n != 4) return SD_SH_ERR(n, MODEL, "attribute 'layout' has %u entries instead of 4", l->n);
+    for (int i = 0; i < 4; i++)
+      if (l->ints[i] < 0 || l->ints[i] > 2)
+        return SD_SH_ERR(n, MODEL, "attribute 'layout' has the entry %lld", (long long)l->ints[i]);
     memcpy(a->layout, l->ints, sizeof a->layout);
   }
   for (uint32_t i = 0; i < 3; i++) SD_TRY(sd_sh_rank(n, i, 4, 4));
@@ -65,16 +70,16 @@ sard_status *sd_shape_sard_attention(sd_node *n) {
     if (mask_rank && sd_node_int(n, "pad_mask", 0)) m[mask_rank - 1] = a.T;
     SD_TRY(sd_sh_bcast(n, dims, &rank, m, mask_rank));
   }
-  sd_dim y[4] = {a.B, a.layout[3] ? a.S : a.H, a.layout[3] ? a.H : a.S, a.Dv};
+  sd_dim y[4] = {[3] = a.Dv};
+  y[places[a.layout[3]][0]] = a.B, y[places[a.layout[3]][1]] = a.H, y[places[a.layout[3]][2]] = a.S;
   SD_TRY(sd_sh_set(n, 0, n->in[Q]->dtype, 4, y));
   return sd_sh_set(n, 1, n->in[Q]->dtype, 4, (sd_dim[]){a.B, a.H, a.S, a.T});
 }
 
 // ---- nests ----
 void sd_attn_index(const attn *a, int which, sd_expr *b, sd_expr *h, sd_expr *s, sd_expr *d, sd_expr **out) {
-  out[0] = b, out[3] = d;
-  out[a->layout[which] ? 2 : 1] = h;
-  out[a->layout[which] ? 1 : 2] = s;
+  const int *at = places[a->layout[which]];
+  out[at[0]] = b, out[at[1]] = h, out[at[2]] = s, out[3] = d;
 }
 
 sd_axis *sd_attn_grid(sd_tb *b, const char *name, sd_dim extent) {

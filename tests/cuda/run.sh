@@ -40,9 +40,10 @@ if [ $# -eq 0 ]; then # element types that ONNX's cases have little of
 fi
 corpus=${SARD_CORPUS:-../shared/corpus}
 [ -d "$corpus" ] || corpus=models/corpus
-if [ $# -eq 0 ]; then # whole models with convolutions: their graphs as the passes make them for GPUs
+if [ $# -eq 0 ]; then # whole models: their graphs as the passes make them for GPUs
   counted build/tests/test_kernel_cases -w $work -j "$(nproc)" -f model.onnx:3 "$corpus" mnist_ mtcnn_ squeezenet1_1_tiny \
-    mobilenet_v2_tiny unet_tiny resnet50_tiny shufflenet_v2_tiny efficientnet_b0_tiny densenet121_tiny
+    mobilenet_v2_tiny unet_tiny resnet50_tiny shufflenet_v2_tiny efficientnet_b0_tiny densenet121_tiny \
+    vit_b_16_tiny bert_base_tiny gpt2_kv_tiny convnext_tiny_tiny swin_t_tiny llama_kv_tiny whisper_encoder_tiny
   grep ' kernels, ' $work/log.txt
 fi
 

@@ -118,7 +118,11 @@ static sd_dim nest_blocks(sd_print *P, const sd_cuda_nest *n) {
   if (n->form == SD_CUDA_TILES) return sd_print_tile_count(P, n);
   if (n->form == SD_CUDA_ROWS)
     return sd_dim_ceildiv(t, sd_print_product(P, n->axes, n->n_rows), sd_dim_const(t, threads / n->group));
-  return sd_dim_ceildiv(t, sd_print_product(P, n->axes, n->nest->n_axes), sd_dim_const(t, threads));
+  sd_dim points = sd_print_product(P, n->axes, n->nest->n_axes);
+  if (n->vec) // what the lanes leave over needs threads too
+    points = sd_dim_ceildiv(t, sd_print_product(P, (const sd_axis *const *)n->plain->axes, n->plain->n_axes),
+                            sd_dim_const(t, n->vec));
+  return sd_dim_ceildiv(t, points, sd_dim_const(t, threads));
 }
 
 static sd_dim count_blocks(sd_print *P, const locals *l) {

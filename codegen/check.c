@@ -1,5 +1,6 @@
 // How nodes would run, without keeping what is made for it.
 #include "codegen/choose.h"
+#include "codegen/cuda/cuda.h"
 #include "runtime/host.h"
 
 static sard_status *kernel(sd_arena *scratch, sd_module *m, const sd_node *n, const sd_isa *isa) {
@@ -18,11 +19,11 @@ sd_runs sd_codegen_runs(const sd_node *n) {
   return n->op->kind == SD_HOST ? SD_RUNS_HOST : SD_RUNS_KERNEL;
 }
 
-sard_status *sd_codegen_check(sd_arena *scratch, sd_module *m, const sd_node *n, const sd_isa *isa) {
+sard_status *sd_codegen_check(sd_arena *scratch, sd_module *m, const sd_node *n, const sd_isa *isa, bool cuda) {
   switch (sd_codegen_runs(n)) {
   case SD_RUNS_STEPS: return NULL;
   case SD_RUNS_HOST:
     return sd_host_find(n->op->name) ? NULL : sd_node_error(n, SD_ERR(UNSUPPORTED, "%s has no host function", n->op->name));
-  default: return kernel(scratch, m, n, isa);
+  default: return cuda ? sd_cuda_node_source(scratch, m, n, "k", NULL, &(sd_cuda_source){0}) : kernel(scratch, m, n, isa);
   }
 }

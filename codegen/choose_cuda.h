@@ -1,7 +1,7 @@
 // Schedules of kernels for GPUs: who computes which point. The kernel itself stays as lowered; the schedule
 // stands beside it.
 #pragma once
-#include "ir/tile.h"
+#include "codegen/choose_cuda_fragments.h"
 
 typedef enum sd_cuda_form {
   SD_CUDA_POINTS, // a thread for each point; reductions are loops of the thread
@@ -11,45 +11,16 @@ typedef enum sd_cuda_form {
   SD_CUDA_SERIAL, // one thread, in the order of the loops
 } sd_cuda_form;
 
-#define SD_CUDA_WARP 32
+#define SD_CUDA_WARP         32
+#define SD_CUDA_MOST_THREADS 512 // of a block
 
-// What multiplies the elements of slices that stand in shared memory as codegen/cuda/tiles.cuh says.
-typedef enum sd_cuda_unit {
-  SD_CUDA_F16,  // both factors are elements of that type in memory; sums are f32
-  SD_CUDA_BF16,
-  SD_CUDA_TF32, // f32 of which the last 13 bits do not count, or do not exist
-  SD_CUDA_F32,
-} sd_cuda_unit;
+#define SD_CUDA_TESTS  6
+#define SD_CUDA_PHASES 6
 
-// A factor of a product, and how its elements come into shared memory.
-typedef struct sd_cuda_factor {
-  const sd_expr *value;
-  // A load whose elements go as they stand in memory; its offset is fixed + moving, and the steps of the sum move only the
-  // latter. NULL: the value is computed.
-  const sd_expr *load, *fixed, *moving;
-  int copy;     // bytes of an asynchronous copy; 0: elements go through registers
-  bool along_k; // a row of a slice are steps for one row (column) of the product; else results for one step
-} sd_cuda_factor;
-
-typedef struct sd_cuda_tile {
-  int bm, bn;     // results of a block
-  int chunks;     // of 16 bytes in the steps of a slice
-  int wm, wn, wk; // warps along m, n and the steps
-  int stages;     // slices in shared memory
-} sd_cuda_tile;
-
-typedef struct sd_cuda_product {
-  sd_cuda_unit unit;
-  int element; // bytes in shared memory
-  sd_cuda_factor x, y;
-  // The second one, where there are two, is taken when it has at least `many` tiles: sizes were guessed.
-  sd_cuda_tile tile[2];
-  int n_tiles;
-  int64_t many;
-  int blocks; // of a processor at once: what registers are to suffice for
-} sd_cuda_product;
-
-#define SD_CUDA_TESTS 6
+// ROWS held in registers: a reduction, and its body at the points of the columns.
+typedef struct sd_cuda_phase {
+  const sd_expr *reduce, *body;
+} sd_cuda_phase;
 
 typedef struct sd_cuda_nest {
   const sd_nest *nest;
@@ -60,21 +31,26 @@ typedef struct sd_cuda_nest {
   const sd_axis *axes[SD_MAX_AXES];
   uint32_t n_rows, n_m;
   int group;          // ROWS: threads of a group, SD_CUDA_WARP or those of the block
+  int threads;        // of a block that suit the nest, 0: any number
   const sd_expr *sum; // TILES: the reduction, whose body is a product
   int bm, bn, bk;     // TILES: results of a block, length of a slice
   int tm, tn;         // TILES: results of a thread
   bool x_along_k,
       y_along_k; // TILES: neighbouring threads load neighbouring elements of the slice, else of m or n
-  const sd_expr *x, *y;           // TILES: the factors; results with neighbouring places in memory move with y
-  const sd_cuda_product *product; // TILES: for all above but the axes, NULL: scalar slices
   // Lanes: a thread computes `vec` neighbouring points, which are the iterations of `lane`; in `nest`, a copy made for
   // it, an axis `plain_axis` of `plain` has become vec * outer + lane, and `axes` has the outer one. vec 0: there are none.
-  // Where one of `tests` is no multiple of vec when the kernel runs, `plain` is computed in its place.
-  int vec;
+  // Where one of `tests` is no multiple of `modulus` when the kernel runs, `plain` is computed in its place.
+  int vec, modulus;
   const sd_axis *lane, *plain_axis;
   const sd_nest *plain;
   sd_dim tests[SD_CUDA_TESTS];
   uint32_t n_tests;
+  // ROWS: chunks > 0: a thread keeps in registers what several phases of a row need of `chunks` times vec points: those
+  // of lane and of `across`, the outer axis. Else reductions over an axis with `vec` > 0 have that many accumulators.
+  int chunks;
+  const sd_axis *across;
+  sd_cuda_phase phases[SD_CUDA_PHASES];
+  uint32_t n_phases;
 } sd_cuda_nest;
 
 // How an access moves with the iterations of a lane axis: over `count` neighbouring elements, whole bytes together, the
@@ -88,17 +64,12 @@ sd_cuda_vector sd_cuda_vector_of(sd_kernel *k, const sd_buf *b, const sd_expr *o
 
 typedef struct sd_cuda_plan {
   int threads; // of a block, a multiple of SD_CUDA_WARP
-  int blocks;  // at once on a processor, for which the registers have to suffice
   // All points of the nests may be computed in any order: they are spread over all blocks. Else a block
   // computes a point of the explicit grid, the items one after the other.
   bool whole;
   SD_VEC(sd_cuda_nest) nests; // in the order of the items, inside of loops too
+  const sd_cuda_fragments *fragments; // not NULL: local buffers are rows in registers, and `nests` is empty
 } sd_cuda_plan;
 
-typedef struct sd_cuda_options {
-  bool tf32; // products of f32 may drop the last 13 bits of their factors
-  int tile;  // to test and to measure: products take this row, from 1, of the table of tiles; 0: by their sizes
-} sd_cuda_options;
-
-// Chooses for all nests of k; the plan is made in `a`. o NULL: defaults.
-sard_status *sd_choose_cuda(sd_kernel *k, const sd_cuda_options *o, sd_arena *a, sd_cuda_plan *out);
+// Chooses for all nests of k; the plan is made in `a`.
+sard_status *sd_choose_cuda(sd_kernel *k, sd_arena *a, sd_cuda_plan *out);

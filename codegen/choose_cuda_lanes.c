@@ -2,7 +2,8 @@
 #include "codegen/choose_cuda_nest.h"
 #include "runtime/base/alloc.h"
 
-static void add_test(sd_cuda_nest *n, sd_dim d) {
+void sd_cuda_test(sd_cuda_nest *n, sd_dim d, int count) {
+  if (count > n->modulus) n->modulus = count;
   for (uint32_t i = 0; i < n->n_tests && i < SD_CUDA_TESTS; i++)
     if (n->tests[i] == d) return;
   if (n->n_tests < SD_CUDA_TESTS) n->tests[n->n_tests] = d;
@@ -13,7 +14,7 @@ static void add_test(sd_cuda_nest *n, sd_dim d) {
 static bool multiple(sd_kernel *k, sd_dim d, int count, sd_cuda_nest *n) {
   if (d == SD_DIM_NONE || sd_dim_multiple_of(k->dims, d, count)) return d != SD_DIM_NONE;
   if (sd_dim_is_const(k->dims, d, NULL)) return false;
-  if (n) add_test(n, d);
+  if (n) sd_cuda_test(n, d, count);
   return true;
 }
 
@@ -62,13 +63,19 @@ sd_cuda_split sd_cuda_split_axis(sd_kernel *k, const sd_axis *a, int vec) {
   return s;
 }
 
+sd_nest *sd_cuda_copy_nest(sd_cuda_choice *c) {
+  sd_nest *copy = SD_NEW(c->a, sd_nest);
+  *copy = *c->n;
+  copy->stores.at = sd_arena_dup(c->a, c->n->stores.at, c->n->stores.len * sizeof *c->n->stores.at);
+  c->out->plain = c->n, c->out->nest = copy;
+  return copy;
+}
+
 void sd_cuda_make_lanes(sd_cuda_choice *c, uint32_t at, int vec) {
   sd_cuda_nest *o = c->out;
   const sd_axis *a = o->axes[at];
   sd_cuda_split s = sd_cuda_split_axis(c->k, a, vec);
-  sd_nest *copy = SD_NEW(c->a, sd_nest);
-  *copy = *c->n;
-  copy->stores.at = sd_arena_dup(c->a, c->n->stores.at, c->n->stores.len * sizeof *c->n->stores.at);
+  sd_nest *copy = sd_cuda_copy_nest(c);
   for (uint32_t i = 0; i < copy->n_axes; i++)
     if (copy->axes[i] == a) copy->axes[i] = s.outer;
   for (uint32_t i = 0; i < copy->stores.len; i++) {
@@ -77,6 +84,35 @@ void sd_cuda_make_lanes(sd_cuda_choice *c, uint32_t at, int vec) {
     t->value = sd_x_subst(c->k, t->value, a, s.by);
     if (t->guard) t->guard = sd_x_subst(c->k, t->guard, a, s.by);
   }
-  o->plain = c->n, o->nest = copy, o->vec = vec, o->lane = s.lane, o->plain_axis = a;
+  o->vec = vec, o->lane = s.lane, o->plain_axis = a;
   o->axes[at] = s.outer;
+}
+
+bool sd_cuda_has_limits(const sd_cuda_choice *c) {
+  for (uint32_t i = 0; i < c->n->n_axes; i++)
+    if (c->n->axes[i]->limit) return true;
+  for (uint32_t i = 0; i < c->reductions.len; i++)
+    for (uint32_t x = 0; x < c->reductions.at[i].expr->n_axes; x++)
+      if (c->reductions.at[i].expr->axes[x]->limit) return true;
+  return false;
+}
+
+bool sd_cuda_reads_own(const sd_cuda_choice *c) {
+  for (uint32_t l = 0; l < c->loads.len; l++)
+    for (uint32_t s = 0; s < c->n->stores.len; s++)
+      if (c->loads.at[l].load->buf == c->n->stores.at[s].buf) return true;
+  return false;
+}
+
+bool sd_cuda_vectors(sd_cuda_choice *c, const sd_accesses *loads, const sd_axis *lane) {
+  int good = 0, bad = 0;
+  for (uint32_t i = 0; i < loads->len; i++) {
+    const sd_expr *l = loads->at[i].load;
+    if (!sd_x_uses_axis(l, lane)) continue;
+    bool guarded = l->a[1] && sd_x_uses_axis(l->a[1], lane);
+    bool is = !guarded && sd_cuda_vector_of(c->k, l->buf, l->a[0], lane, c->out).count;
+    if (!is && loads->at[i].reduce) return false;
+    *(is ? &good : &bad) += 1;
+  }
+  return bad <= good && c->out->n_tests <= SD_CUDA_TESTS;
 }

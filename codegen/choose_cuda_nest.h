@@ -3,13 +3,14 @@
 #include "codegen/access.h"
 #include "codegen/choose_cuda.h"
 
+#define SD_CUDA_FEWEST_THREADS 32768 // below, parts of a large GPU have nothing to do
+
 typedef struct sd_cuda_choice {
   sd_kernel *k;
   const sd_nest *n;
   sd_arena *a;
   bool whole, alone; // points are spread over all blocks; the kernel has no other nest
   int threads;       // of a block where the points are not spread over all blocks
-  const sd_cuda_options *options;
   sd_accesses loads;
   sd_reductions reductions;
   sd_cuda_nest *out; // begins as points, in the order of the nest's axes
@@ -46,7 +47,11 @@ typedef struct sd_cuda_split {
 sd_cuda_split sd_cuda_split_axis(sd_kernel *k, const sd_axis *a, int vec);
 // A copy of the nest with out->axes' position `at` split; sets the fields of out that tell of lanes.
 void sd_cuda_make_lanes(sd_cuda_choice *c, uint32_t at, int vec);
-
-// ---- choose_cuda_mma.c ----
-// For a nest of the form TILES with its axes and factors: how tensor cores compute it; NULL when they do not.
-const sd_cuda_product *sd_choose_cuda_product(sd_cuda_choice *c, double m, double n, double batch);
+sd_nest *sd_cuda_copy_nest(sd_cuda_choice *c); // becomes out->nest, and c->n out->plain
+void sd_cuda_test(sd_cuda_nest *n, sd_dim d, int count); // adds a test; more than SD_CUDA_TESTS are only counted
+bool sd_cuda_has_limits(const sd_cuda_choice *c); // axes that end where data or other axes tell
+bool sd_cuda_reads_own(const sd_cuda_choice *c); // a buffer that the nest writes
+// Are most of the loads that move with the lane vectors, and all of those of reductions? Adds tests to out.
+bool sd_cuda_vectors(sd_cuda_choice *c, const sd_accesses *loads, const sd_axis *lane);
+// Lanes along `a` that make accesses of 16 bytes and leave enough threads (choose_cuda_points.c).
+int sd_cuda_most_lanes(const sd_cuda_choice *c, const sd_axis *a);

@@ -2,22 +2,8 @@
 // access of 16 bytes.
 #include "codegen/choose_cuda_nest.h"
 
-#define FEWEST_THREADS 32768 // below, lanes would leave processors without work
 #define MOST_NODES     2500  // operations of all lanes, which stand side by side in the text of the machine
 #define MOST_BYTES     256   // of the loads of a thread
-
-static bool has_limits(const sd_nest *n) {
-  for (uint32_t i = 0; i < n->n_axes; i++)
-    if (n->axes[i]->limit) return true;
-  return false;
-}
-
-static bool reads_own(const sd_cuda_choice *c) {
-  for (uint32_t l = 0; l < c->loads.len; l++)
-    for (uint32_t s = 0; s < c->n->stores.len; s++)
-      if (c->loads.at[l].load->buf == c->n->stores.at[s].buf) return true;
-  return false;
-}
 
 static bool count_node(void *user, const sd_expr *e) {
   *(int *)user += e->dtype != SD_I64;
@@ -34,11 +20,11 @@ static int nodes(const sd_cuda_choice *c) {
 static bool few(const sd_cuda_choice *c, int lanes) {
   for (uint32_t i = 0; i < c->n->n_axes; i++)
     if (!sd_dim_is_const(c->k->dims, c->n->axes[i]->extent, NULL)) return false;
-  return sd_cuda_points(c) / lanes < FEWEST_THREADS;
+  return sd_cuda_points(c) / lanes < SD_CUDA_FEWEST_THREADS;
 }
 
 // As many elements as the narrowest access needs for 16 bytes, where the widest one is not longer than 32.
-static int most_lanes(const sd_cuda_choice *c, const sd_axis *a) {
+int sd_cuda_most_lanes(const sd_cuda_choice *c, const sd_axis *a) {
   int narrow = sd_dtype_bits(c->n->stores.at[0].buf->dtype), wide = narrow, bytes = 0;
   for (uint32_t i = 0; i < c->loads.len; i++) {
     const sd_expr *l = c->loads.at[i].load;
@@ -53,41 +39,31 @@ static int most_lanes(const sd_cuda_choice *c, const sd_axis *a) {
   return v;
 }
 
-// Are most accesses of the nest with lanes vectors, and all of those of reductions?
 static bool vectors(sd_cuda_choice *c) {
   sd_cuda_nest *o = c->out;
   sd_accesses loads = {0};
   sd_reductions reductions = {0};
-  const sd_store *first = &o->nest->stores.at[0];
-  if (!sd_cuda_vector_of(c->k, first->buf, first->offset, o->lane, o).count) return false;
-  int good = 0, bad = 0;
-  sd_access_collect(c->k, o->nest, c->a, &loads, &reductions);
-  for (uint32_t i = 0; i < loads.len; i++) {
-    const sd_expr *l = loads.at[i].load;
-    if (!sd_x_uses_axis(l, o->lane)) continue;
-    bool guarded = l->a[1] && sd_x_uses_axis(l->a[1], o->lane);
-    bool is = !guarded && sd_cuda_vector_of(c->k, l->buf, l->a[0], o->lane, o).count;
-    if (!is && loads.at[i].reduce) return false;
-    *(is ? &good : &bad) += 1;
-  }
+  const sd_store *s = o->nest->stores.at;
+  if (!sd_cuda_vector_of(c->k, s->buf, s->offset, o->lane, o).count) return false;
   for (uint32_t i = 1; i < o->nest->stores.len; i++)
-    sd_cuda_vector_of(c->k, o->nest->stores.at[i].buf, o->nest->stores.at[i].offset, o->lane, o);
-  return bad <= good && o->n_tests <= SD_CUDA_TESTS;
+    sd_cuda_vector_of(c->k, s[i].buf, s[i].offset, o->lane, o);
+  sd_access_collect(c->k, o->nest, c->a, &loads, &reductions);
+  return sd_cuda_vectors(c, &loads, o->lane);
 }
 
 void sd_choose_cuda_points(sd_cuda_choice *c) {
   sd_cuda_nest *o = c->out;
   const sd_cuda_nest plain = *o;
   uint32_t n = c->n->n_axes;
-  if (!c->whole || n == 0 || has_limits(c->n) || reads_own(c)) return;
+  if (!c->whole || n == 0 || sd_cuda_has_limits(c) || sd_cuda_reads_own(c)) return;
   const sd_axis *a = o->axes[n - 1];
   if (sd_access_stride(c->k, c->n->stores.at[0].offset, a) != SD_STRIDE_ONE) return;
-  for (int v = most_lanes(c, a); v > 1; v /= 2) {
+  for (int v = sd_cuda_most_lanes(c, a); v > 1; v /= 2) {
     int64_t extent;
     bool known = sd_dim_is_const(c->k->dims, a->extent, &extent), whole = sd_dim_multiple_of(c->k->dims, a->extent, v);
     if (known && (extent < v || (n > 1 && !whole))) continue;
     sd_cuda_make_lanes(c, n - 1, v);
-    if (n > 1 && !whole) o->tests[o->n_tests++] = a->extent;
+    if (n > 1 && !whole) sd_cuda_test(o, a->extent, v);
     if (vectors(c)) return;
     *o = plain;
   }

@@ -203,7 +203,7 @@ static void describe(flow *f, sd_dims *to, const sd_value *v) {
 
 static sard_status *add_host(flow *f, sd_node *n) {
   sd_dim param[SD_HOST_PARAMS];
-  uint32_t n_param, n_bufs = 0;
+  uint32_t n_param, n_bufs = 0, n_read = 0;
   sd_arena *a = f->g->a;
   sd_value **bufs = SD_NEW_ARRAY(a, sd_value *, n->n_in + n->n_out + 1);
   sd_dims dims = {0};
@@ -217,9 +217,11 @@ static sard_status *add_host(flow *f, sd_node *n) {
     if (v && (v->rank < 0 || v->dtype == SD_DT_NONE)) return SD_ERR(UNSUPPORTED, "the type of operand or output %u is not known", i);
     describe(f, &dims, v);
     if (v) bufs[n_bufs++] = v;
+    if (i < n->n_in) n_read = n_bufs;
   }
   for (uint32_t i = 0; i < n_param; i++) sd_vec_push(a, &dims, param[i]);
   sd_step *s = add(f, SARD_AS_HOST, n, bufs, n_bufs);
+  for (uint32_t i = n_read; i < n_bufs; i++) s->bufs[i].written = true;
   s->dims = dims;
   return NULL;
 }

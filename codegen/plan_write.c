@@ -193,6 +193,8 @@ static sard_status *step_bufs(sd_gen *g, const sd_step *s, sard_art_step *e) {
     if (s->bufs[i].pack) release_original(g, s, s->bufs[i].value->data);
   e->n_buf = s->n_bufs;
   e->bufs = sd_artifact_list(g->x, bufs, s->n_bufs);
+  for (uint32_t i = 0; i < s->n_bufs; i++) bufs[i] = s->bufs[i].written;
+  e->writes = sd_artifact_list(g->x, bufs, s->n_bufs);
   return NULL;
 }
 
@@ -253,7 +255,7 @@ static sard_status *add_copies(sd_gen *g, const bool *copy) {
     bytes = x->bufs.at[bufs[1]].bytes;
     touch(g, bufs[0], at);
     sard_art_step e = {.kind = SARD_AS_COPY, .kernel = SARD_ART_NONE, .n_buf = 2, .tiles = one, .scratch = none, .flops = SARD_ART_NONE, .bytes = bytes};
-    e.bufs = sd_artifact_list(x, bufs, 2);
+    e.bufs = sd_artifact_list(x, bufs, 2), e.writes = sd_artifact_list(x, (uint32_t[]){0, 1}, 2);
     e.name = sd_artifact_text(x, main->outputs.at[i]->name), e.op = sd_artifact_text(x, "Copy");
     sd_vec_push(g->a, &x->steps, e);
   }

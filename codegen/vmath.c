@@ -12,13 +12,13 @@ typedef struct vm {
   sd_kernel *k;
   sd_dtype t, u;   // float type, unsigned type of its width
   bool d;          // f64
-  bool scalef;     // x * 2^n is one instruction for f32
+  sd_vmath how;    // what the target has for f32
   int mant, bias;  // mantissa bits, exponent bias
 } vm;
 
 static vm vm_of(sd_kernel *k, sd_dtype t) {
   bool d = t == SD_F64;
-  return (vm){k, t, d ? SD_U64 : SD_U32, d, false, d ? 52 : 23, d ? 1023 : 127};
+  return (vm){k, t, d ? SD_U64 : SD_U32, d, SD_VMATH_PLAIN, d ? 52 : 23, d ? 1023 : 127};
 }
 
 // ---- short forms ----
@@ -94,7 +94,8 @@ static X *exp_scalef(vm v, X *x) {
 }
 
 static X *exp_(vm v, X *x) {
-  if (v.scalef) return exp_scalef(v, x);
+  if (v.how == SD_VMATH_EXP) return un(v, SD_X_EXP, x);
+  if (v.how == SD_VMATH_SCALE) return exp_scalef(v, x);
   x = max(v, min(v, x, c(v, v.d ? 710 : 89)), c(v, v.d ? -746 : -104));
   X *t = fma_(v, x, c(v, M_LOG2E), magic(v)), *n = sub(v, t, magic(v));
   X *r = fma_(v, n, c(v, v.d ? -6.93147180369123816490e-01 : -0.693145751953125), x); // ln 2 in two parts
@@ -361,10 +362,10 @@ static X *fmod_(vm v, X *x, X *y) {
 }
 
 static X *expand(sd_kernel *k, X *e, void *user) {
-  const bool *scalef = user;
+  const sd_vmath *how = user;
   if (!sd_dtype_is_float(e->dtype)) return e->op == SD_X_POW && sd_dtype_is_int(e->dtype) ? int_pow(k, e->a[0], e->a[1]) : e;
   vm v = vm_of(k, e->dtype);
-  v.scalef = *scalef && e->dtype == SD_F32;
+  v.how = e->dtype == SD_F32 ? *how : SD_VMATH_PLAIN;
   switch (e->op) {
   case SD_X_EXP: return exp_(v, e->a[0]);
   case SD_X_LOG: return log_(v, e->a[0]);
@@ -387,4 +388,4 @@ static X *expand(sd_kernel *k, X *e, void *user) {
   }
 }
 
-sd_expr *sd_vmath_expand(sd_kernel *k, sd_expr *e, bool scalef) { return sd_x_rewrite(k, e, expand, &scalef); }
+sd_expr *sd_vmath_expand(sd_kernel *k, sd_expr *e, sd_vmath how) { return sd_x_rewrite(k, e, expand, &how); }

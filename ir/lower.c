@@ -636,8 +636,12 @@ static void order_params(sd_tb *b) {
 }
 
 sard_status *sd_lower_node(sd_arena *a, sd_module *m, const sd_node *n, sd_kernel **out) {
+  return sd_lower_tiled(a, m, n, NULL, out);
+}
+
+sard_status *sd_lower_tiled(sd_arena *a, sd_module *m, const sd_node *n, const sd_lower_tile *tile, sd_kernel **out) {
   struct sd_tb_private priv = {0};
-  sd_tb b = {.arena = a, .dims = m->dims, .node = n, .priv = &priv};
+  sd_tb b = {.arena = a, .dims = m->dims, .node = n, .tile = tile, .priv = &priv};
   *out = NULL;
   b.k = sd_kernel_new(a, m->dims, n->name && *n->name ? n->name : n->op->name);
   if (!strcmp(n->op->name, "sard.Fused")) {

@@ -6,6 +6,14 @@
 #pragma once
 #include "ir/op.h"
 
+// Tiles that bodies with partial results make (attention): what a target has room for.
+typedef struct sd_lower_tile {
+  int64_t rows, columns; // at most, of the partial results: powers of two
+  int64_t grain;         // of their numbers: a power of two
+  int64_t most;          // longest row of an operand or result
+  int64_t bytes;         // of the operands of a tile, at most
+} sd_lower_tile;
+
 struct sd_tb {
   sd_kernel *k;
   sd_arena *arena; // = k->arena
@@ -15,6 +23,7 @@ struct sd_tb {
   sard_status *error;       // first error recorded
   sd_expr *guard;           // current guard of loads, NULL = none
   sd_expr *part;            // which part of complex numbers is asked for (I64, 0 or 1), NULL where none may be read
+  const sd_lower_tile *tile; // NULL: as suits the caches of processors
   // bindings of body inputs to operands and memo: private to lower.c
   struct sd_tb_private *priv;
 };
@@ -22,6 +31,8 @@ struct sd_tb {
 // Lowers one node (plain, or sard.Fused) to one kernel whose parameters are bound to values (sd_buf.value): first the
 // operands that are read, in order of first use, then the outputs.
 sard_status *sd_lower_node(sd_arena *a, sd_module *m, const sd_node *n, sd_kernel **out);
+// The same with other tiles; `tile` NULL: as above.
+sard_status *sd_lower_tiled(sd_arena *a, sd_module *m, const sd_node *n, const sd_lower_tile *tile, sd_kernel **out);
 
 // A complex number is two numbers in memory, and kernels that give complex values have one more axis for the two: a body
 // gives the part `b->part` of the element, and what it loads from complex operands is that part of theirs. Moves and sums

@@ -2,9 +2,16 @@
 #include "passes/target.h"
 
 sd_pass_target sd_pass_target_cpu(void) {
-  return (sd_pass_target){.channels_last = true, .padded_copies = true, .winograd = true, .panels = true, .apart_rows = true};
+  return (sd_pass_target){
+      .channels_last = true, .padded_copies = true, .winograd = true, .panels = true, .apart_rows = true};
 }
 
-// Shared memory is filled from any layout at the same cost, if what a sum runs over lies side by side. Memory traffic and
-// launches cost more than conditions, and matrix units more than make up for what Winograd saves.
-sd_pass_target sd_pass_target_cuda(void) { return (sd_pass_target){.channels_last = true, .output_rows = true}; }
+// Shared memory is filled from any layout at the same cost, if what a sum runs over lies side by side. Memory
+// traffic and launches cost more than conditions, and matrix units more than make up for what Winograd saves.
+sd_pass_target sd_pass_target_cuda(void) {
+  return (sd_pass_target){.channels_last = true,
+                          .model_turns = true,
+                          .output_rows = true,
+                          .epilogues = true,
+                          .strided_reads = true};
+}

@@ -1,15 +1,21 @@
-// What passes ask of the machines that a model is compiled for. No pass asks which machine that is: a fact says what to do,
-// and a new machine is a new row in target.c.
+// What passes ask of the machines that a model is compiled for. No pass asks which machine that is: a fact
+// says what to do, and a new machine is a new row in target.c.
 #pragma once
 #include <stdbool.h>
 
 typedef struct sd_pass_target {
-  bool channels_last;  // convolutions run on [N, spatial..., C]
-  bool output_rows;    // their weights are [M, k..., C/group], a row for each output channel; else [k..., C/group, M]
-  bool padded_copies;  // zero borders of convolutions are written to memory; else what reads them has conditions
-  bool winograd;       // 3x3 convolutions with fewer multiplications
-  bool panels;         // products of two computed matrices read one of them in panels
-  bool apart_rows;     // rows whose distance is a multiple of 4 KiB get a distance that is none
+  bool channels_last; // convolutions run on [N, spatial..., C]
+  bool model_turns;   // what the model itself transposes from channels last counts as such
+  bool output_rows;   // their weights are [M, k..., C/group], a row for each output channel; else [k...,
+                      // C/group, M]
+  bool padded_copies; // zero borders of convolutions are written to memory; else what reads them has
+                      // conditions
+  bool winograd;      // 3x3 convolutions with fewer multiplications
+  bool panels;        // products of two computed matrices read one of them in panels
+  bool epilogues;     // a map rather ends the contraction that feeds it than begins what reads it
+  bool strided_reads; // products and attention read parts and permutations of their operands in place; chains
+                      // of views alone are no kernels
+  bool apart_rows; // rows whose distance is a multiple of 4 KiB get a distance that is none
 } sd_pass_target;
 
 // Of processors alone; of CUDA devices, where processors run the same graph when there is no device.

@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 #define SARD_ART_MAGIC   "SARDART\n"
-#define SARD_ART_VERSION 3u
+#define SARD_ART_VERSION 4u
 #define SARD_ART_NONE    0xffffffffu // "no index"
 #define SARD_ART_MAXRANK 16
 
@@ -110,6 +110,7 @@ typedef struct sard_art_step {
   uint32_t flops, bytes;  // dim slots of arithmetic operations and bytes moved, NONE when not known (for profiles)
   uint32_t body, other;   // numbers of steps
   uint32_t defs, n_def;   // LISTS offset, count: symbols that it gives values to
+  uint32_t writes, pad;   // LISTS offset of n_buf numbers: 1 for a buffer that the step writes, 0 for one that it only reads
 } sard_art_step;
 
 // A DISPATCH step on CUDA devices: a launch of `blocks` blocks of `threads` threads with the buffers of the step. The only
@@ -136,6 +137,6 @@ typedef struct sard_dispatch {
 typedef int32_t (*sard_kernel_fn)(const sard_dispatch *d, uint32_t begin, uint32_t end);
 
 _Static_assert(sizeof(sard_dispatch) <= 64, "fits a cache line");
-_Static_assert(sizeof(sard_art_dim) == 24 && sizeof(sard_art_step) == 64 && sizeof(sard_art_buf) == 24, "layout");
+_Static_assert(sizeof(sard_art_dim) == 24 && sizeof(sard_art_step) == 72 && sizeof(sard_art_buf) == 24, "layout");
 _Static_assert(sizeof(sard_art_cuda) == 32 && sizeof(sard_art_cuda_image) == 24, "layout");
 #endif

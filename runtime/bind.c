@@ -4,6 +4,7 @@
 
 #include "runtime/base/alloc.h"
 #include "runtime/base/dtype.h"
+#include "runtime/cuda/session.h"
 #include "runtime/dimcode.h"
 #include "runtime/session.h"
 
@@ -49,6 +50,7 @@ static sard_status *check_type(const sard_session *s, uint32_t i, const sard_ten
   const sard_art_io *io = &s->model->art.io[i];
   char what[TEXT], got[TEXT], want[TEXT];
   if (!t) return SD_ERR(USAGE, "%s is NULL", io_text(&s->model->art, i, what, sizeof what));
+  if (t->desc.device && !s->cu) return SD_ERR(USAGE, "%s lies on a device, but the model runs on the processor", io_text(&s->model->art, i, what, sizeof what));
   if (fits_type(io, &t->desc)) return NULL;
   return SD_ERR(USAGE, "%s is %s, but the model takes %s", io_text(&s->model->art, i, what, sizeof what),
                 sd_tensor_text(t->desc.dtype, t->desc.rank, t->desc.dims, got, sizeof got),
@@ -229,7 +231,10 @@ sard_status *sd_bind_inputs(sard_session *s, sard_tensor *const *in, int n_in) {
                     (unsigned long long)in[i]->bytes, (long long)s->dim[a->bufs[b].bytes]);
     s->buf[b] = in[i]->data;
   }
-  return get_memory(s);
+  SD_TRY(get_memory(s));
+  if (!s->cu) return NULL;
+  SD_TRY(sd_cu_place(s));
+  return sd_cu_bind_inputs(s, in);
 }
 
 // ---- outputs ----
@@ -260,6 +265,8 @@ sard_status *sd_bind_output(sard_session *s, uint32_t i, sard_tensor *given) {
   io_text(a, at, what, sizeof what);
   if (given && a->io[at].kind) return SD_ERR(USAGE, "%s is no plain tensor: leave its place NULL", what);
   if (given && a->io[at].dtype == SD_STRING && !given->owned) return SD_ERR(USAGE, "%s has strings: give a tensor that owns its memory, or NULL", what);
+  if (given && given->desc.device && output_is_late(s, i))
+    return SD_ERR(UNSUPPORTED, "%s has a shape that the run decides: give a tensor of the host, or NULL", what);
   if (output_is_late(s, i)) {
     if (!s->late.slot[a->bufs[b].bytes] && s->dim[a->bufs[b].bytes]) // sizes that follow from data, their product does not
       return SD_ERR(UNSUPPORTED, "%s has %lld bytes whatever its shape is", what, (long long)s->dim[a->bufs[b].bytes]);
@@ -277,7 +284,7 @@ sard_status *sd_bind_output(sard_session *s, uint32_t i, sard_tensor *given) {
     return SD_ERR(MODEL, "%s has %llu bytes, the model writes %lld", what, (unsigned long long)given->bytes,
                   (long long)s->dim[a->bufs[b].bytes]);
   s->buf[b] = given->data;
-  return NULL;
+  return given->desc.device ? sd_cu_bind(s, b, given) : NULL;
 }
 
 sard_status *sd_bind_late_output(sard_session *s, uint32_t i, sard_tensor *given) {

@@ -4,6 +4,7 @@
 #include "runtime/base/alloc.h"
 #include "runtime/base/dtype.h"
 #include "runtime/base/thread.h"
+#include "runtime/cuda/session.h"
 #include "runtime/execute.h"
 #include "runtime/host.h"
 
@@ -31,8 +32,7 @@ static sard_status *node_error(const sd_art *a, const sard_art_step *t, sard_sta
 
 // ---- steps that compute ----
 
-// Sizes and buffers of a step that uses late ones. `first`: buffers before that one are left as they are.
-static sard_status *prepare(sard_session *s, uint32_t step, uint32_t first) {
+sard_status *sd_execute_prepare(sard_session *s, uint32_t step, uint32_t first) {
   const sd_art *a = &s->model->art;
   const sard_art_step *t = &a->steps[step];
   for (uint32_t k = 0; k < t->n_buf; k++) {
@@ -54,7 +54,7 @@ static sard_status *run_dispatch(sard_session *s, uint32_t step, bool pooled) {
   const sard_model *m = s->model;
   const sard_art_step *t = &m->art.steps[step];
   uint32_t error = 0;
-  if (s->late.step[step]) SD_TRY(prepare(s, step, 0));
+  if (s->late.step[step]) SD_TRY(sd_execute_prepare(s, step, 0));
   uint32_t tiles = (uint32_t)s->dim[t->tiles];
   if (tiles == 0) return NULL;
   job j = {.fn = m->entry[t->kernel],
@@ -86,7 +86,7 @@ static sard_status *run_copy(sard_session *s, uint32_t step) {
   const sard_art_step *t = &a->steps[step];
   uint32_t from = a->lists[t->bufs], to = a->lists[t->bufs + 1];
   int64_t n;
-  if (s->late.step[step]) SD_TRY(prepare(s, step, 1)); // the source keeps the size that it was written with
+  if (s->late.step[step]) SD_TRY(sd_execute_prepare(s, step, 1)); // the source keeps the size that it was written with
   SD_TRY(sd_late_value(s, a->bufs[to].bytes, &n));
   if ((uint64_t)n > room(s, from) || (n && (!s->buf[from] || !s->buf[to])))
     return SD_ERR(MODEL, "%lld bytes are copied from a buffer of %llu", (long long)n, (unsigned long long)room(s, from));
@@ -183,6 +183,7 @@ static sard_status *run_range(sard_session *s, uint32_t from, uint32_t to, uint3
 static sard_status *read_cond(sard_session *s, const sard_art_step *t, bool *out) {
   const sd_art *a = &s->model->art;
   uint32_t b = a->lists[t->bufs];
+  if (s->cu) SD_TRY(sd_cu_to_host(s, b));
   if (room(s, b) < 1 || !s->buf[b]) return SD_ERR(MODEL, "a condition has no value");
   *out = *(const uint8_t *)s->buf[b] != 0;
   return NULL;
@@ -224,8 +225,10 @@ static sard_status *run_branch(sard_session *s, uint32_t step, uint32_t scope, b
   return yes ? run_range(s, then, other, scope, pooled) : run_range(s, other, other + t->other, scope, pooled);
 }
 
-static sard_status *run_step(sard_session *s, uint32_t i, uint32_t scope, bool pooled) {
+static sard_status *run_step(sard_session *s, uint32_t i, uint32_t scope, bool pooled, bool *on_device) {
   const sard_art_step *t = &s->model->art.steps[i];
+  if (s->cu) SD_TRY(sd_cu_step(s, i, on_device));
+  if (*on_device) return NULL;
   switch (t->kind) {
   case SARD_AS_DISPATCH: return run_dispatch(s, i, pooled);
   case SARD_AS_COPY: return run_copy(s, i);
@@ -247,11 +250,20 @@ static sard_status *run_range(sard_session *s, uint32_t from, uint32_t to, uint3
     uint32_t next = i + 1 + t->body + t->other;
     if (atomic_load_explicit(&s->cancel, memory_order_relaxed))
       return SD_ERR(CANCELLED, "the run was cancelled at step %u of %u", i, a->n_steps);
+    if (s->cu) {
+      uint32_t end;
+      SD_TRY(sd_cu_segment(s, i, to, &end));
+      if (end > i) {
+        i = end;
+        continue;
+      }
+    }
     int64_t begin = s->profile ? sd_now_ns() : 0;
-    sard_status *st = run_step(s, i, scope, pooled);
+    bool on_device = false;
+    sard_status *st = run_step(s, i, scope, pooled, &on_device);
     if (st) return node_error(a, t, st);
     if (s->late.n_bufs) sd_late_release(s, scope, i, next - 1);
-    if (s->profile) {
+    if (s->profile && !on_device) { // those on the device have their own
       s->times[i].ns += sd_now_ns() - begin;
       s->times[i].runs++;
     }
@@ -263,7 +275,9 @@ static sard_status *run_range(sard_session *s, uint32_t from, uint32_t to, uint3
 sard_status *sd_execute(sard_session *s) {
   sd_pool *pool = s->model->ctx->pool;
   bool pooled = sd_pool_enter(pool); // else another run has it: this one works on its own thread
-  sard_status *st = run_range(s, 0, s->model->art.n_steps, 0, pooled);
+  sard_status *st = s->cu ? sd_cu_begin(s) : NULL;
+  if (!st) st = run_range(s, 0, s->model->art.n_steps, 0, pooled);
+  if (s->cu) st = sd_cu_finish(s, st);
   if (pooled) sd_pool_leave(pool);
   return st;
 }

@@ -5,6 +5,7 @@
 
 #include "runtime/base/alloc.h"
 #include "runtime/base/str.h"
+#include "runtime/cuda/program.h"
 #include "runtime/dimcode.h"
 #include "runtime/objects.h"
 
@@ -12,6 +13,8 @@ void sd_model_hold(sard_model *m) { atomic_fetch_add_explicit(&m->refs, 1, memor
 
 void sard_model_free(sard_model *m) {
   if (!m || atomic_fetch_sub_explicit(&m->refs, 1, memory_order_acq_rel) > 1) return;
+  sd_cu_program_free(m->cu);
+  sd_free(m->fallback);
   sd_code_unload(&m->code);
   sd_free(m->entry);
   sd_free(m->consts);
@@ -207,7 +210,7 @@ sard_status *sd_model_from_bytes(sard_context *ctx, const sd_piece *pieces, size
   return NULL;
 }
 
-// ---- open ----
+// ---- files ----
 
 static void release_map(void *user) {
   sd_file_unmap(user);
@@ -247,6 +250,39 @@ static sard_status *open_path(sard_context *ctx, const sard_source *source, cons
   return compile ? compile(ctx, source, options, out) : no_compiler(source->path);
 }
 
+// ---- devices ----
+
+static sard_status *place_on(sard_model *m, const char *device) {
+  const sd_cu_device *d;
+  int ordinal;
+  SD_TRY(sd_cu_parse(device, &ordinal));
+  if (ordinal < 0) return NULL;
+  SD_TRY(sd_context_cuda(m->ctx, ordinal, &d));
+  return sd_cu_program_new(m, d, &m->cu);
+}
+
+sard_status *sd_model_place(sard_model *m, const sard_options *options) {
+  const char *device = sd_options_get(options, "device"), *fallback = sd_options_get(options, "fallback");
+  if (m->cu || m->fallback) return NULL; // the compiler has done it
+  if (fallback && strcmp(fallback, "cpu") != 0) return SD_ERR(USAGE, "there is no fallback '%s' (known: cpu)", fallback);
+  sard_status *st = place_on(m, device);
+  int code = sard_status_code(st);
+  if (!fallback || (code != SARD_E_DEVICE && code != SARD_E_NOMEM)) return st;
+  m->fallback = sd_strdup(sard_status_text(st, SARD_TEXT_MESSAGE));
+  sard_status_free(st);
+  return m->fallback ? NULL : SD_ERR(NOMEM, "out of memory while loading a model");
+}
+
+// ---- open ----
+
+static sard_status *open_source(sard_context *ctx, const sard_source *source, const sard_options *options, sard_model **out) {
+  if (source->path) return open_path(ctx, source, options, out);
+  if (sd_artifact_sniff(source->data, source->bytes))
+    return sd_model_from_bytes(ctx, &(sd_piece){source->data, source->bytes}, 1, NULL, NULL, out);
+  sd_compile_fn compile = atomic_load(&ctx->compiler);
+  return compile ? compile(ctx, source, options, out) : no_compiler("the data given");
+}
+
 sard_status *sard_model_open(sard_context *ctx, const sard_source *source, const sard_options *options,
                              sard_model **out) {
   if (!ctx || !source || !out) return SD_ERR(USAGE, "sard_model_open: context, source and out must not be NULL");
@@ -255,11 +291,10 @@ sard_status *sard_model_open(sard_context *ctx, const sard_source *source, const
     return SD_ERR(USAGE, "sard_model_open: source.size is %zu, it must be %zu", source->size, sizeof *source);
   if (!source->path == !source->data) return SD_ERR(USAGE, "sard_model_open: give either a path or data");
   SD_TRY(sd_options_check(options, SD_OPT_MODEL));
-  if (source->path) return open_path(ctx, source, options, out);
-  if (sd_artifact_sniff(source->data, source->bytes))
-    return sd_model_from_bytes(ctx, &(sd_piece){source->data, source->bytes}, 1, NULL, NULL, out);
-  sd_compile_fn compile = atomic_load(&ctx->compiler);
-  return compile ? compile(ctx, source, options, out) : no_compiler("the data given");
+  SD_TRY(open_source(ctx, source, options, out));
+  sard_status *st = sd_model_place(*out, options);
+  if (st) sard_model_free(*out), *out = NULL;
+  return st;
 }
 
 // ---- questions ----

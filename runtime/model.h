@@ -1,5 +1,6 @@
 // Inside of contexts, models and tensors: what the compiler library and the command line use beyond sard.h.
 #pragma once
+#include <pthread.h>
 #include <stdatomic.h>
 
 #include "runtime/artifact_read.h"
@@ -16,13 +17,18 @@ void sd_context_set_compiler(sard_context *ctx, sd_compile_fn fn);
 const char *sd_context_isa(const sard_context *ctx); // option "isa", "auto" by default
 int sd_context_threads(const sard_context *ctx);
 
+enum { SD_CU_DEVICES = 64 };
 struct sard_context {
   atomic_int refs;
+  pthread_mutex_t lock;                      // of `cuda`
+  struct sd_cu_device *cuda[SD_CU_DEVICES]; // opened so far
   sd_pool *pool;
   char isa[16];
   _Atomic(sd_compile_fn) compiler;
 };
 void sd_context_hold(sard_context *ctx);
+// A CUDA device by its number, opened once; it stays the context's.
+sard_status *sd_context_cuda(sard_context *ctx, int ordinal, const struct sd_cu_device **out);
 
 // ---- model ----
 struct sard_model {
@@ -40,6 +46,8 @@ struct sard_model {
   uint8_t *dim_known;
   uint32_t n_step_bufs, n_step_dims; // sums over the steps
   sd_strtab *strings;    // of its constants
+  struct sd_cu_program *cu; // its code on a CUDA device, NULL: it runs on the processor
+  char *fallback;        // why it does although a device was asked for, NULL: it was not
   void (*release)(void *);
   void *user;
 };
@@ -52,6 +60,8 @@ struct sard_model {
 sard_status *sd_model_from_bytes(sard_context *ctx, const sd_piece *pieces, size_t n, void (*release)(void *),
                                  void *user, sard_model **out);
 void sd_model_hold(sard_model *m);
+// Options "device" and "fallback": loads the code for the device. Once, before sessions are made.
+sard_status *sd_model_place(sard_model *m, const sard_options *options);
 // Activation memory of a model without symbolic dims (arena, and scratch of one worker); false when it has some.
 bool sd_model_static_memory(const sard_model *m, uint64_t *arena, uint64_t *scratch);
 
@@ -66,6 +76,8 @@ struct sard_tensor {
   void (*release)(void *); // NULL and `owned`: sd_free_aligned
   void *user;
   bool owned;
+  const struct sd_cu_device *place; // of memory on a device that it owns
+  sard_context *ctx;   // keeps the device open
   sd_strtab *texts;    // of strings that it owns
   sard_tensor **items; // of a sequence, optional or map
   int64_t n_items;

@@ -3,6 +3,8 @@
 #include "runtime/base/dtype.h"
 #include "runtime/base/str.h"
 #include "runtime/cpu.h"
+#include "runtime/cuda/placement.h"
+#include "runtime/cuda/program.h"
 #include "runtime/model.h"
 #include "runtime/plan.h"
 
@@ -81,6 +83,7 @@ static void put_steps(sd_str *s, const sard_model *m) {
     sd_str_json(s, sd_art_text(a, t->op));
     sd_str_put(s, ",\"kernel\":");
     sd_str_json(s, t->kind == SARD_AS_DISPATCH ? sd_art_text(a, a->kernels[t->kernel].symbol) : sd_step_text(t->kind));
+    if (m->cu) sd_strf(s, ",\"device\":\"%s\"", m->cu->launch[i] ? "cuda" : "cpu");
     if (t->kind == SARD_AS_DISPATCH) put_number(s, m, "tiles", t->tiles);
     put_number(s, m, "flops", t->flops);
     put_number(s, m, "bytes", t->bytes);
@@ -97,6 +100,30 @@ static void put_symbols(sd_str *s, const sd_art *a) {
     sd_strf(s, ",\"min\":%lld,\"max\":%lld}", (long long)a->syms[i].min, (long long)a->syms[i].max);
   }
   sd_str_put(s, "],");
+}
+
+// Where the model runs, and each copy between host and device of a run; of loops, of one pass.
+static sard_status *put_device(sd_str *s, const sard_model *m) {
+  const sd_art *a = &m->art;
+  sd_cu_transfer *moves;
+  uint32_t n;
+  if (!m->cu) {
+    sd_str_put(s, "\"device\":\"cpu\",");
+    if (m->fallback) sd_str_put(s, "\"fallback\":"), sd_str_json(s, m->fallback), sd_str_put(s, ",");
+    return NULL;
+  }
+  SD_TRY(sd_cu_transfers(a, &moves, &n));
+  sd_strf(s, "\"device\":\"cuda:%d\",\"device_name\":", m->cu->device->ordinal), sd_str_json(s, m->cu->device->name);
+  sd_strf(s, ",\"device_weights_bytes\":%llu,\"copies\":[", (unsigned long long)m->cu->weight_bytes);
+  for (uint32_t i = 0; i < n; i++) {
+    sd_strf(s, "%s{\"to\":\"%s\",\"buffer\":%u", i ? "," : "", moves[i].to_device ? "cuda" : "cpu", moves[i].buf);
+    if (moves[i].step != SARD_ART_NONE) sd_strf(s, ",\"step\":%u", moves[i].step);
+    put_number(s, m, "bytes", moves[i].bytes);
+    sd_str_put(s, "}");
+  }
+  sd_str_put(s, "],");
+  sd_free(moves);
+  return NULL;
 }
 
 sard_status *sard_model_report(const sard_model *m, char **json) {
@@ -123,6 +150,11 @@ sard_status *sard_model_report(const sard_model *m, char **json) {
   put_io(&s, m, 1);
   put_symbols(&s, a);
   put_steps(&s, m);
+  sard_status *st = put_device(&s, m);
+  if (st) {
+    sd_str_free(&s);
+    return st;
+  }
   sd_strf(&s, "\"threads\":%d}", sd_context_threads(m->ctx));
   *json = sd_str_take(&s);
   return *json ? NULL : SD_ERR(NOMEM, "out of memory while writing the report of a model");

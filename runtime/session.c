@@ -5,6 +5,7 @@
 
 #include "runtime/base/alloc.h"
 #include "runtime/base/str.h"
+#include "runtime/cuda/session.h"
 
 void sard_session_free(sard_session *s) {
   if (!s) return;
@@ -15,6 +16,7 @@ void sard_session_free(sard_session *s) {
   sd_free(s->taken);
   sd_strtab_free(s->values.strings);
   sd_objects_free(s->values.objects);
+  if (s->model) sd_cu_session_free(s);
   if (s->model) sd_late_free(s);
   sd_free_aligned(s->memory);
   sard_model_free(s->model);
@@ -67,6 +69,7 @@ sard_status *sard_session_new(sard_model *m, const sard_options *options, sard_s
   s->profile = profile != 0;
   s->workers = sd_context_threads(m->ctx);
   sard_status *st = make_tables(s) ? sd_late_init(s) : SD_ERR(NOMEM, "out of memory while making a session");
+  if (!st && m->cu) st = sd_cu_session_new(s);
   if (st) {
     sard_session_free(s);
     return st;
@@ -161,6 +164,7 @@ sard_status *sard_session_reset(sard_session *s) {
   s->memory = NULL;
   s->memory_size = 0;
   sd_late_reset(s);
+  if (s->cu) sd_cu_session_reset(s);
   sd_strtab_reset(s->values.strings);
   sd_objects_reset(s->values.objects);
   return NULL;
@@ -193,11 +197,17 @@ sard_status *sard_session_stats(sard_session *s, char **json) {
   if (!s || !json) return SD_ERR(USAGE, "sard_session_stats: session and json must not be NULL");
   sd_str text = {0};
   sd_strf(&text, "{\"runs\":%llu,\"plans\":%llu,\"threads\":%d,\"arena_bytes\":%llu,\"scratch_bytes\":%llu,"
-                 "\"memory_bytes\":%llu,\"profile\":%s,\"steps\":[",
+                 "\"memory_bytes\":%llu,\"profile\":%s,",
           (unsigned long long)s->runs, (unsigned long long)s->plans, s->workers, (unsigned long long)s->arena_need,
           (unsigned long long)s->scratch_need * (unsigned)s->workers,
           (unsigned long long)(s->memory_size + s->late.bytes + s->late.scratch_size + sd_objects_bytes(s->values.objects)),
           s->profile ? "true" : "false");
+  if (s->cu)
+    sd_strf(&text, "\"device\":{\"memory_bytes\":%llu,\"bytes_in\":%llu,\"bytes_out\":%llu,\"launches\":%llu,\"graph_launches\":%llu},\"steps\":[",
+            (unsigned long long)(s->cu->memory_bytes + s->cu->late_scratch_bytes), (unsigned long long)s->cu->copied_in,
+            (unsigned long long)s->cu->copied_out, (unsigned long long)s->cu->launches, (unsigned long long)s->cu->graph_launches);
+  else
+    sd_str_put(&text, "\"steps\":[");
   for (uint32_t i = 0; s->profile && i < s->model->art.n_steps; i++) put_step(&text, s, i);
   sd_str_put(&text, "]}");
   *json = sd_str_take(&text);

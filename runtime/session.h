@@ -39,6 +39,7 @@ struct sard_session {
   sard_tensor **made;
   uint64_t runs, plans;
   sd_step_time *times;
+  struct sd_cu_session *cu; // its part on a CUDA device, NULL: the processor runs everything
 };
 
 // Binds the inputs: checks them against the model, evaluates sizes and plans memory where dims are new.

@@ -4,6 +4,7 @@
 
 #include "runtime/base/alloc.h"
 #include "runtime/base/dtype.h"
+#include "runtime/cuda/device.h"
 #include "runtime/model.h"
 
 static const char *value_text(int32_t dtype) {
@@ -38,7 +39,8 @@ sard_status *sd_tensor_size(const sard_tensor_desc *d, const char *what, uint64_
   if (d->size < sizeof *d) return SD_ERR(USAGE, "%s: desc.size is %zu, it must be %zu", what, d->size, sizeof *d);
   if (d->rank < 0 || d->rank > SARD_MAX_RANK)
     return SD_ERR(USAGE, "%s has rank %d, the limit is %d", what, d->rank, SARD_MAX_RANK);
-  if (d->device) return SD_ERR(UNSUPPORTED, "%s lies on device %d, only the CPU (0) is supported", what, d->device);
+  if (d->device != SARD_CPU && d->device != SARD_CUDA) return SD_ERR(USAGE, "%s lies on device %d; known are 0 (CPU) and 1 (CUDA)", what, d->device);
+  if (d->device && d->dtype == SARD_STRING) return SD_ERR(UNSUPPORTED, "%s: strings lie on the host only", what);
   if (!sd_dtype_of_tensors(d->dtype)) return SD_ERR(USAGE, "%s has unknown element type %d", what, d->dtype);
   uint64_t count = 1;
   for (int32_t i = 0; i < d->rank; i++)
@@ -75,10 +77,49 @@ static sard_status *make(const sard_tensor_desc *d, const char *what, sard_tenso
   return NULL;
 }
 
+// ---- devices ----
+
+static void free_on_device(void *user) {
+  sard_tensor *t = user;
+  sd_cu_free(t->place, (uint64_t)(uintptr_t)t->data);
+  sard_context_free(t->ctx);
+}
+
+static sard_status *place(sard_context *ctx, sard_tensor *t) {
+  uint64_t address;
+  if (!ctx) return SD_ERR(USAGE, "a tensor on a device needs a context");
+  SD_TRY(sd_context_cuda(ctx, t->desc.device_id, &t->place));
+  SD_TRY(sd_cu_alloc(t->place, t->bytes + 64, &address));
+  sd_context_hold(ctx);
+  t->ctx = ctx, t->data = (void *)(uintptr_t)address, t->release = free_on_device, t->user = t;
+  return NULL;
+}
+
+sard_status *sard_tensor_copy(sard_tensor *to, const sard_tensor *from) {
+  if (!to || !from) return SD_ERR(USAGE, "sard_tensor_copy: tensors must not be NULL");
+  bool same = to->desc.dtype == from->desc.dtype && to->desc.rank == from->desc.rank && to->bytes == from->bytes;
+  for (int i = 0; i < to->desc.rank && same; i++) same = to->desc.dims[i] == from->desc.dims[i];
+  if (!same || to->desc.dtype >= SARD_SEQUENCE || to->desc.dtype == SARD_STRING)
+    return SD_ERR(USAGE, "sard_tensor_copy: both must be numbers of one type and shape");
+  if ((to->desc.device && !to->place) || (from->desc.device && !from->place))
+    return SD_ERR(UNSUPPORTED, "sard_tensor_copy: memory on a device that the caller wrapped");
+  if (to->bytes == 0) return NULL;
+  if (from->place && to->place && from->place != to->place) return SD_ERR(UNSUPPORTED, "sard_tensor_copy: between two devices");
+  if (from->place && to->place) return sd_cu_move(to->place, (uint64_t)(uintptr_t)to->data, (uint64_t)(uintptr_t)from->data, to->bytes);
+  if (to->place) return sd_cu_write(to->place, (uint64_t)(uintptr_t)to->data, from->data, to->bytes);
+  if (from->place) return sd_cu_read(from->place, to->data, (uint64_t)(uintptr_t)from->data, to->bytes);
+  memcpy(to->data, from->data, to->bytes);
+  return NULL;
+}
+
 sard_status *sard_tensor_new(sard_context *ctx, const sard_tensor_desc *desc, sard_tensor **out) {
-  (void)ctx; // places tensors on devices later
   SD_TRY(make(desc, "the tensor", out));
   sard_tensor *t = *out;
+  if (desc->device) {
+    sard_status *st = place(ctx, t);
+    if (st) sard_tensor_free(t), *out = NULL;
+    return st;
+  }
   // The slack may be read, never used, by vector code.
   t->data = sd_alloc_aligned(t->bytes + 64);
   t->owned = true;

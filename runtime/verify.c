@@ -194,6 +194,7 @@ static sard_status *check_step(const sd_art *a, uint32_t i, const int64_t *value
   SD_TRY(check_text(a, s->name, "step", i));
   SD_TRY(check_text(a, s->op, "step", i));
   SD_TRY(check_list(a, s->bufs, s->n_buf, a->n_bufs, "step", i));
+  SD_TRY(check_list(a, s->writes, s->n_buf, 2, "step", i));
   SD_TRY(check_step_bufs(a, i));
   if (s->flops != SARD_ART_NONE) SD_TRY(check_slot(a, s->flops, "step", i));
   if (s->bytes != SARD_ART_NONE) SD_TRY(check_slot(a, s->bytes, "step", i));

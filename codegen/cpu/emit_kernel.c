@@ -40,7 +40,7 @@ static void find_roots(sd_emit *E, const sd_items *items) {
     struct sd_emit_nestroots n = {it->nest, SD_NEW_ARRAY(E->a, sd_emit_root, it->nest->stores.len)};
     for (uint32_t s = 0; s < it->nest->stores.len; s++) {
       const sd_store *st = &it->nest->stores.at[s];
-      n.root[s] = (sd_emit_root){st->buf, st->offset, sd_vmath_expand(E->k, st->value, E->isa->vector_bytes == 64), st->guard};
+      n.root[s] = (sd_emit_root){st->buf, st->offset, sd_vmath_expand(E->k, st->value, E->isa->vector_bytes == 64 ? SD_VMATH_SCALE : SD_VMATH_PLAIN), st->guard};
     }
     sd_vec_push(E->a, &E->nests, n);
   }

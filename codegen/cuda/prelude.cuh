@@ -15,12 +15,6 @@ typedef unsigned long long u64;
 #define SD_ATOMIC_OR(p, v) atomicOr((p), (v))
 #endif
 #define SD_FN __device__ __forceinline__
-// Blocks of a processor at once. Older GPUs copy to shared memory by registers, which do not suffice for several.
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-#define SD_BLOCKS(n) n
-#else
-#define SD_BLOCKS(n) 1
-#endif
 
 template <class T, class F> SD_FN T sd_bits(F f) {
   static_assert(sizeof(T) == sizeof(F), "types of one width");
@@ -45,6 +39,18 @@ template <class T> SD_FN T sd_mul(T x, T y) {
 }
 template <class T> SD_FN T sd_min(T x, T y) { return x != x || y != y ? (T)(x + y) : x < y ? x : y; }
 template <class T> SD_FN T sd_max(T x, T y) { return x != x || y != y ? (T)(x + y) : x > y ? x : y; }
+#if !defined(SD_HOST) && __CUDA_ARCH__ >= 800
+template <> SD_FN float sd_min<float>(float x, float y) {
+  float r;
+  asm("min.NaN.f32 %0, %1, %2;" : "=f"(r) : "f"(x), "f"(y));
+  return r;
+}
+template <> SD_FN float sd_max<float>(float x, float y) {
+  float r;
+  asm("max.NaN.f32 %0, %1, %2;" : "=f"(r) : "f"(x), "f"(y));
+  return r;
+}
+#endif
 template <class T> SD_FN T sd_div(T x, T y) {
   if (y == 0) return 0;
   if ((T)-1 < (T)0 && y == (T)-1) return sd_sub<T>(0, x);
@@ -86,6 +92,19 @@ template <class T, class F> SD_FN T sd_to_int(F v) {
   } else {
     return (T)sd_to_signed<int>(v);
   }
+}
+
+// e^x within 2 units in the last place, results below 2^-126 are 0: 2^t is an instruction, and what x log2(e) lost in
+// rounding is made up for.
+SD_FN float sd_exp(float x) {
+  const float t = x * 0x1.715476p+0f, low = fmaf(x, 0x1.4ae0cp-26f, fmaf(x, 0x1.715476p+0f, -t));
+#ifdef SD_HOST
+  const float e = exp2f(t);
+#else
+  float e;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(e) : "f"(t));
+#endif
+  return fabsf(t) < 200.0f ? fmaf(e, low * 0x1.62e43p-1f, e) : e;
 }
 
 // x where 0 <= x < n; else 0, and the error is noted.
@@ -257,6 +276,11 @@ template <class OP, class T> SD_FN T sd_warp_reduce(T x) {
 #pragma unroll
   for (int mask = 16; mask > 0; mask >>= 1) x = OP::template of<T>(x, sd_shuffle(x, mask));
   return x;
+}
+// Of N accumulators of a thread.
+template <class OP, int N, class T> SD_FN T sd_fold(const T *r) {
+  if constexpr (N == 1) return r[0];
+  else return OP::template of<T>(sd_fold<OP, (N + 1) / 2, T>(r), sd_fold<OP, N / 2, T>(r + (N + 1) / 2));
 }
 // `exchange`: shared memory of a word for each warp.
 template <class OP, int THREADS, class T> SD_FN T sd_block_reduce(T x, u64 *exchange) {

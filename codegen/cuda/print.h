@@ -20,7 +20,7 @@ typedef struct sd_print_info {
 } sd_print_info;
 
 typedef struct sd_print_scope {
-  SD_VEC(uint32_t) kept;
+  SD_VEC(uint32_t) kept, held;
   bool braces;
 } sd_print_scope;
 
@@ -41,7 +41,6 @@ typedef struct sd_print {
   int group;           // > 0: threads that share the reductions printed now
   const sd_axis *lane; // iterations side by side in a thread, NULL: none
   int lanes;
-  int dynamic;         // bytes of dynamic shared memory
 } sd_print;
 
 // ---- print_scope.c: lines, blocks, names, axes ----
@@ -56,7 +55,6 @@ void sd_print_keep(sd_print *P, const sd_expr *e, const char *name);
 void sd_print_hold(sd_print *P, const sd_expr *e, const char *text); // until the block closes
 bool sd_print_uses(sd_print *P, const sd_expr *e, const sd_axis *a);
 void sd_print_forget_written(sd_print *P);          // values that read what the nest writes
-void sd_print_forget_axis(sd_print *P, const sd_axis *a); // values that move with it
 bool sd_print_ready(sd_print *P, const sd_expr *e); // every axis below is bound
 bool sd_print_rw(sd_print *P, const sd_expr *e);
 const char *sd_print_dim(sd_print *P, sd_dim d);
@@ -64,7 +62,6 @@ const char *sd_print_wide_dim(sd_print *P, sd_dim d);      // of type i64 whatev
 const char *sd_print_fresh(sd_print *P, const char *stem); // a new name
 // Binds `n` axes to the digits of `index`, the last one lowest. `small`: the index has 32 bits.
 void sd_print_bind_digits(sd_print *P, const sd_axis *const *axes, uint32_t n, const char *index, bool small);
-const char *sd_print_axis_type(sd_print *P, const sd_axis *a); // of its values
 void sd_print_unbind(sd_print *P, const sd_axis *const *axes, uint32_t n);
 // Product of the extents as text, and whether it surely fits 31 bits.
 const char *sd_print_count(sd_print *P, const sd_axis *const *axes, uint32_t n, bool *out_small);
@@ -85,7 +82,12 @@ void sd_print_store(sd_print *P, const sd_store *s);
 const char *sd_print_stored(sd_print *P, const sd_expr *value, sd_dtype t);
 // An affine offset without the terms that move with the lane.
 const char *sd_print_offset_base(sd_print *P, const sd_expr *e);
-const char *sd_print_accumulate(sd_print *P, const sd_expr *e, const char *acc); // acc with the body of a reduction
+// acc with a body of the reduction e
+const char *sd_print_accumulate(sd_print *P, const sd_expr *e, const sd_expr *body, const char *acc);
+// The reduction e over what the threads of a group have in their arrays of n accumulators.
+const char *sd_print_group_reduce(sd_print *P, const sd_expr *e, const char *acc, int n, int group);
+
+const char *sd_print_raw(sd_print *P, const sd_expr *e); // a load as it stands in memory
 
 // ---- print_op.c ----
 const char *sd_print_const(sd_print *P, const sd_expr *e);
@@ -102,17 +104,27 @@ void sd_print_lane_inputs(sd_print *P, const sd_expr *e);
 void sd_print_lane_open(sd_print *P); // the loop; sd_print_close ends it
 const char *sd_print_lane_reduce(sd_print *P, const sd_expr *e);
 void sd_print_lane_stores(sd_print *P); // of P->nest, all axes but the lane bound
+void sd_print_with_lanes(sd_print *P, const sd_axis *lane);
+void sd_print_without_lanes(sd_print *P);
+const char *sd_print_lane_test(sd_print *P, const sd_cuda_nest *n); // every size is a multiple of what vectors need
+int sd_print_array_length(const sd_buf *b, int count);              // of an array of so many elements
+// The element of lane i, of iterations from `first` (NULL: 0) on.
+const char *sd_print_array_element(sd_print *P, const sd_buf *b, const char *array, const char *first, int per);
+void sd_print_load_vector(sd_print *P, const sd_expr *e, sd_cuda_vector v, const char *array);
 
 // ---- print_nest.c, print_tiles.c ----
 void sd_print_whole(sd_print *P, const sd_cuda_nest *n); // points spread over all blocks
 void sd_print_in_block(sd_print *P,
                        const sd_cuda_nest *n); // points spread over the threads of a block, then a barrier
 void sd_print_stores(sd_print *P);             // of P->nest, all axes bound
+void sd_print_rows(sd_print *P, const sd_cuda_nest *n, const char *first, const char *step); // print_rows.c
+// Opens "for (q = first; q < count; q += step)" and returns q.
+const char *sd_print_range(sd_print *P, const char *first, const char *count, const char *step, bool small);
+// The stores of all points of these axes from `first` on, in steps.
+void sd_print_points(sd_print *P, const sd_axis *const *axes, uint32_t n, const char *first, const char *step);
 void sd_print_tiles(sd_print *P, const sd_cuda_nest *n);
-sd_dim sd_print_tile_count(sd_print *P, const sd_cuda_nest *n, int bm, int bn);
-// ---- print_mma.c, print_results.c: products on tensor cores ----
-void sd_print_product_tiles(sd_print *P, const sd_cuda_nest *n);
-sd_dim sd_print_product_blocks(sd_print *P, const sd_cuda_nest *n);
-// The stores of the results of a tile at m0, n0, from the sums in shared memory.
-void sd_print_results(sd_print *P, const sd_cuda_nest *n, const sd_cuda_tile *t, const char *tile, bool small);
+void sd_print_fragments(sd_print *P); // the items of a kernel whose local buffers are rows in registers
+const char *sd_print_fragment_load(sd_print *P, const sd_buf *b); // of the row and column at hand
+int sd_print_fragment_bytes(sd_print *P);                         // of shared memory
+sd_dim sd_print_tile_count(sd_print *P, const sd_cuda_nest *n);
 sd_dim sd_print_product(sd_print *P, const sd_axis *const *axes, uint32_t n);

@@ -106,12 +106,13 @@ static const char *loaded(sd_print *P, const sd_expr *e) {
   return held ? held : element(P, e->buf, sd_print_value(P, e->a[0]));
 }
 
-static const char *raw_load(sd_print *P, const sd_expr *e) {
+const char *sd_print_raw(sd_print *P, const sd_expr *e) {
   const char *guard = e->a[1] ? sd_print_value(P, e->a[1]) : NULL, *x = loaded(P, e);
   return guard ? sd_print_text(P, "%s ? %s : (%s)0", guard, x, sd_print_storage(e->buf->dtype)) : x;
 }
 
 static const char *load(sd_print *P, const sd_expr *e) {
+  if (P->plan->fragments && e->buf->kind == SD_BUF_LOCAL) return sd_print_fragment_load(P, e->buf);
   const char *guard = e->a[1] ? sd_print_value(P, e->a[1]) : NULL;
   const char *x = sd_print_widen(P, e->buf->dtype, loaded(P, e));
   return guard ? sd_print_text(P, "%s ? %s : (%s)0", guard, x, sd_print_ctype(e->dtype)) : x;
@@ -139,8 +140,7 @@ void sd_print_reductions(sd_print *P, const sd_expr *e) {
   P->stamp = outer;
 }
 
-const char *sd_print_accumulate(sd_print *P, const sd_expr *e, const char *acc) {
-  const sd_expr *b = e->a[0];
+const char *sd_print_accumulate(sd_print *P, const sd_expr *e, const sd_expr *b, const char *acc) {
   if (b->op == SD_X_MUL && e->rop == SD_R_SUM && sd_dtype_is_float(b->dtype) && !P->info[b->id].name) {
     const char *x = sd_print_value(P, b->a[0]), *y = sd_print_value(P, b->a[1]);
     return sd_print_text(P, "%s(%s, %s, %s)", b->dtype == SD_F64 ? "fma" : "fmaf", x, y, acc);
@@ -149,30 +149,48 @@ const char *sd_print_accumulate(sd_print *P, const sd_expr *e, const char *acc) 
 }
 
 static void accumulate(sd_print *P, const sd_expr *e, const char *acc) {
-  const char *r = sd_print_accumulate(P, e, acc); // prints lines of its own
+  const char *r = sd_print_accumulate(P, e, e->a[0], acc); // prints lines of its own
   sd_print_line(P, "%s = %s;", acc, r);
 }
 
-// Each thread of the group takes every group-th step; then they exchange.
-static void shared_loop(sd_print *P, const sd_expr *e, const char *acc) {
+const char *sd_print_group_reduce(sd_print *P, const sd_expr *e, const char *acc, int n, int group) {
+  const char *r = sd_print_fresh(P, "s"), *op = sd_print_group_op(e), *type = sd_print_ctype(e->dtype);
+  const char *own = sd_print_text(P, "sd_fold<%s, %d, %s>(%s)", op, n, type, acc);
+  if (group == SD_CUDA_WARP) sd_print_line(P, "const %s %s = sd_warp_reduce<%s, %s>(%s);", type, r, op, type, own);
+  else
+    sd_print_line(P, "const %s %s = sd_block_reduce<%s, %d, %s>(%s, exchange);", type, r, op, group, type, own);
+  return r;
+}
+
+// Each thread of the group takes every group-th step, or vector of steps; then they exchange.
+static const char *shared_loop(sd_print *P, const sd_expr *e) {
   bool small;
-  int group = P->group;
-  const sd_axis *const *axes = (const sd_axis *const *)e->axes;
-  const char *count = sd_print_count(P, axes, e->n_axes, &small), *q = sd_print_fresh(P, "q");
+  int group = P->group, lanes = P->lanes;
+  const sd_axis *const *axes = (const sd_axis *const *)e->axes, *lane = P->lane, *last = axes[e->n_axes - 1];
+  bool vectors = last->vec > 0;
+  uint32_t n = e->n_axes - vectors;
+  const char *acc = sd_print_fresh(P, "r"), *one = vectors ? sd_print_text(P, "%s[i]", acc) : sd_print_text(P, "%s[0]", acc);
+  const char *count = sd_print_count(P, axes, n, &small), *q = sd_print_fresh(P, "q");
+  if (vectors) sd_print_with_lanes(P, last);
+  sd_print_line(P, "%s %s[%d];", sd_print_ctype(e->dtype), acc, vectors ? last->vec : 1);
+  if (vectors) sd_print_lane_open(P);
+  sd_print_line(P, "%s = %s;", one, sd_print_identity(P, e));
+  if (vectors) sd_print_close(P);
+  sd_print_line(P, "#pragma unroll 4");
   sd_print_open(P, "for (%s %s = lane; %s < %s; %s += %d)", sd_print_index_type(small), q, q,
                 small ? sd_print_text(P, "%su", count) : sd_print_text(P, "(u64)%s", count), q, group);
   P->group = 0;
-  sd_print_bind_digits(P, axes, e->n_axes, q, small);
-  const char *limits = sd_print_limits(P, axes, e->n_axes);
+  sd_print_bind_digits(P, axes, n, q, small);
+  const char *limits = sd_print_limits(P, axes, n);
   if (limits) sd_print_open(P, "if (%s)", limits);
-  accumulate(P, e, acc);
+  if (vectors) sd_print_lane_inputs(P, e->a[0]), sd_print_lane_open(P);
+  accumulate(P, e, one);
+  if (vectors) sd_print_close(P), sd_print_without_lanes(P);
   if (limits) sd_print_close(P);
-  sd_print_unbind(P, axes, e->n_axes);
+  sd_print_unbind(P, axes, n);
   sd_print_close(P);
-  P->group = group;
-  if (group == SD_CUDA_WARP) sd_print_line(P, "%s = sd_warp_reduce<%s>(%s);", acc, sd_print_group_op(e), acc);
-  else
-    sd_print_line(P, "%s = sd_block_reduce<%s, %d>(%s, exchange);", acc, sd_print_group_op(e), group, acc);
+  P->group = group, P->lane = lane, P->lanes = lanes;
+  return sd_print_group_reduce(P, e, acc, vectors ? last->vec : 1, group);
 }
 
 static void own_loops(sd_print *P, const sd_expr *e, const char *acc) {
@@ -186,11 +204,10 @@ static void own_loops(sd_print *P, const sd_expr *e, const char *acc) {
 
 static const char *reduce(sd_print *P, const sd_expr *e) {
   sd_print_reductions(P, e->a[0]); // what the loops do not move with
+  if (P->group && !sd_print_rw(P, e)) return shared_loop(P, e);
   const char *acc = sd_print_fresh(P, "r");
   sd_print_line(P, "%s %s = %s;", sd_print_ctype(e->dtype), acc, sd_print_identity(P, e));
-  if (P->group && !sd_print_rw(P, e)) shared_loop(P, e, acc);
-  else
-    own_loops(P, e, acc);
+  own_loops(P, e, acc);
   return acc;
 }
 
@@ -263,7 +280,7 @@ static const char *stored_form(sd_print *P, const sd_expr *e, sd_dtype t, int de
     sd_dtype_set_f64(t, &code, 0, e->f);
     return sd_print_text(P, "(%s)%llu", sd_print_storage(t), (unsigned long long)code);
   }
-  if (e->op == SD_X_LOAD && e->buf->dtype == t) return sd_print_text(P, "(%s)", raw_load(P, e));
+  if (e->op == SD_X_LOAD && e->buf->dtype == t) return sd_print_text(P, "(%s)", sd_print_raw(P, e));
   if (e->op != SD_X_SEL) return NULL;
   const char *x = stored_form(P, e->a[1], t, depth + 1),
              *y = x ? stored_form(P, e->a[2], t, depth + 1) : NULL;

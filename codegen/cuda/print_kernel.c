@@ -23,7 +23,7 @@ static void expand_items(sd_kernel *k, sd_items *items) {
     }
     sd_nest *n = items->at[i].nest;
     for (uint32_t s = 0; s < n->stores.len; s++)
-      n->stores.at[s].value = sd_vmath_expand(k, n->stores.at[s].value, false);
+      n->stores.at[s].value = sd_vmath_expand(k, n->stores.at[s].value, SD_VMATH_EXP);
   }
 }
 
@@ -40,7 +40,7 @@ static sard_status *place_locals(sd_print *P, locals *l) {
                 SD_NEW_ARRAY(P->a, bool, P->k->bufs.len + 1)};
   for (uint32_t i = 0; i < P->k->bufs.len; i++) {
     const sd_buf *b = P->k->bufs.at[i];
-    if (b->kind != SD_BUF_LOCAL) continue;
+    if (b->kind != SD_BUF_LOCAL || P->plan->fragments) continue;
     sd_dim size = align(t, sd_dim_bytes(t, b->dtype, b->count), 256);
     if (sd_dim_is_const(t, size, &bytes) && bytes <= SHARED_LOCALS - used) {
       l->shared[i] = true, used += bytes;
@@ -60,6 +60,8 @@ static uint32_t print_buffers(sd_print *P, const locals *l) {
     int64_t bytes = 0;
     if (b->kind != SD_BUF_LOCAL) {
       sd_print_line(P, "%s%s *const b%u = (%s%s *)A.b[%u];", c, t, i, c, t, param++);
+    } else if (P->plan->fragments) { // in registers
+      continue;
     } else if (l->shared[i]) {
       sd_dim_is_const(P->k->dims, sd_dim_bytes(P->k->dims, b->dtype, b->count), &bytes);
       int64_t size = sd_dtype_bits(b->dtype) < 8 ? 1 : sd_dtype_bits(b->dtype) / 8;
@@ -97,7 +99,9 @@ static void print_body(sd_print *P) {
   const char *tiles = sd_print_count(P, grid, P->k->grid.len, &small), *t = sd_print_index_type(small);
   sd_print_open(P, "for (%s tile = blockIdx.x; tile < (%s)%s; tile += gridDim.x)", t, t, tiles);
   sd_print_bind_digits(P, grid, P->k->grid.len, "tile", small);
-  print_items(P, &P->k->items);
+  if (P->plan->fragments) sd_print_fragments(P);
+  else
+    print_items(P, &P->k->items);
   sd_print_close(P);
 }
 
@@ -111,11 +115,14 @@ static bool uses_exchange(const sd_cuda_plan *p) {
 static sd_dim nest_blocks(sd_print *P, const sd_cuda_nest *n) {
   sd_dimtab *t = P->k->dims;
   int threads = P->plan->threads;
-  if (n->form == SD_CUDA_TILES && n->product) return sd_print_product_blocks(P, n);
-  if (n->form == SD_CUDA_TILES) return sd_print_tile_count(P, n, n->bm, n->bn);
+  if (n->form == SD_CUDA_TILES) return sd_print_tile_count(P, n);
   if (n->form == SD_CUDA_ROWS)
     return sd_dim_ceildiv(t, sd_print_product(P, n->axes, n->n_rows), sd_dim_const(t, threads / n->group));
-  return sd_dim_ceildiv(t, sd_print_product(P, n->axes, n->nest->n_axes), sd_dim_const(t, threads));
+  sd_dim points = sd_print_product(P, n->axes, n->nest->n_axes);
+  if (n->vec) // what the lanes leave over needs threads too
+    points = sd_dim_ceildiv(t, sd_print_product(P, (const sd_axis *const *)n->plain->axes, n->plain->n_axes),
+                            sd_dim_const(t, n->vec));
+  return sd_dim_ceildiv(t, points, sd_dim_const(t, threads));
 }
 
 static sd_dim count_blocks(sd_print *P, const locals *l) {
@@ -132,11 +139,10 @@ static sd_dim count_blocks(sd_print *P, const locals *l) {
 static const char *head(sd_print *P, const char *symbol, uint32_t n_bufs) {
   const char *b = n_bufs ? sd_print_text(P, "void *b[%u]; ", n_bufs) : "",
              *d = P->dims.len ? sd_print_text(P, "i64 d[%u]; ", P->dims.len) : "";
-  const char *blocks = P->plan->blocks > 1 ? sd_print_text(P, "SD_BLOCKS(%d)", P->plan->blocks) : "1";
   return sd_print_text(P,
                        "struct %s_args { %s%svoid *scratch; unsigned *error; };\n"
-                       "extern \"C\" __global__ void __launch_bounds__(%d, %s) %s(const %s_args A) {\n",
-                       symbol, b, d, P->plan->threads, blocks, symbol, symbol);
+                       "extern \"C\" __global__ void __launch_bounds__(%d, 1) %s(const %s_args A) {\n",
+                       symbol, b, d, P->plan->threads, symbol, symbol);
 }
 
 static sard_status *print_function(sd_print *P, const char *symbol, sd_cuda_source *out) {
@@ -147,6 +153,7 @@ static sard_status *print_function(sd_print *P, const char *symbol, sd_cuda_sour
   P->n_scope = 1;
   uint32_t n_bufs = print_buffers(P, &l);
   if (uses_exchange(P->plan)) sd_print_line(P, "SD_SHARED(u64, exchange, %d);", SD_CUDA_WARP);
+  if (P->plan->fragments) sd_print_line(P, "SD_DYNAMIC(slices, %d);", sd_print_fragment_bytes(P));
   print_body(P);
   sd_str_put(&P->whole, head(P, symbol, n_bufs));
   for (uint32_t i = 0; i < P->dims.len; i++) sd_strf(&P->whole, "  const i64 d%u = A.d[%u];\n", i, i);
@@ -156,8 +163,8 @@ static sard_status *print_function(sd_print *P, const char *symbol, sd_cuda_sour
                           .n_dims = P->dims.len,
                           .dims = P->dims.at,
                           .threads = P->plan->threads,
-                          .shared = P->dynamic,
-                          .scratch = l.scratch};
+                          .scratch = l.scratch,
+                          .shared = P->plan->fragments ? sd_print_fragment_bytes(P) : 0};
   out->blocks = count_blocks(P, &l);
   if (P->out.failed || P->whole.failed)
     return SD_ERR(NOMEM, "out of memory while printing kernel %s", P->k->name);
@@ -170,10 +177,10 @@ static void drop_texts(void *p) { // also when memory was short in between
   sd_str_free(&P->out), sd_str_free(&P->whole);
 }
 
-sard_status *sd_emit_cuda(sd_kernel *k, const char *symbol, const sd_cuda_options *o, sd_arena *a, sd_cuda_source *out) {
+sard_status *sd_emit_cuda(sd_kernel *k, const char *symbol, sd_arena *a, sd_cuda_source *out) {
   sd_cuda_plan plan;
   expand_items(k, &k->items);
-  SD_TRY(sd_choose_cuda(k, o, a, &plan));
+  SD_TRY(sd_choose_cuda(k, a, &plan));
   sd_print *P = SD_NEW(a, sd_print);
   *P = (sd_print){.k = k, .plan = &plan, .a = a, .words = k->n_axis / 64 + 1};
   P->info = SD_NEW_ARRAY(a, sd_print_info, k->n_expr + 1);

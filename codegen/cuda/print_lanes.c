@@ -6,7 +6,7 @@
 
 #include "runtime/base/alloc.h"
 
-static int array_length(const sd_buf *b, int count) {
+int sd_print_array_length(const sd_buf *b, int count) {
   int bits = sd_dtype_bits(b->dtype);
   return bits < 8 ? count * bits / 8 : count;
 }
@@ -17,25 +17,28 @@ static const char *array_index(sd_print *P, const sd_buf *b, const char *base) {
   return bits < 8 ? sd_print_text(P, "(i64)(%s) / %d", base, 8 / bits) : base;
 }
 
-// The element of lane i of an array.
-static const char *array_element(sd_print *P, const sd_buf *b, const char *array, int per) {
+const char *sd_print_array_element(sd_print *P, const sd_buf *b, const char *array, const char *first, int per) {
   int bits = sd_dtype_bits(b->dtype);
   const char *at = per == 1 ? "i" : sd_print_text(P, "i / %d", per);
+  if (first) at = sd_print_text(P, bits < 8 ? "(%s + %s)" : "%s + %s", first, at);
   if (bits >= 8) return sd_print_text(P, "%s[%s]", array, at);
   return sd_print_text(P, "(u8)(%s[%s / %d] >> %s %% %d * %d & %d)", array, at, 8 / bits, at, 8 / bits, bits,
                        (1 << bits) - 1);
 }
 
-static void load_vector(sd_print *P, const sd_expr *e, sd_cuda_vector v) {
-  const char *array = sd_print_fresh(P, "l"), *t = sd_print_storage(e->buf->dtype);
-  int n = array_length(e->buf, v.count);
-  const char *guard = e->a[1] ? sd_print_value(P, e->a[1]) : NULL,
+void sd_print_load_vector(sd_print *P, const sd_expr *e, sd_cuda_vector v, const char *array) {
+  int n = sd_print_array_length(e->buf, v.count);
+  const char *guard = e->a[1] ? sd_print_text(P, "if (%s) ", sd_print_value(P, e->a[1])) : "",
              *at = array_index(P, e->buf, sd_print_offset_base(P, e->a[0]));
-  sd_print_line(P, "%s %s[%d]%s;", t, array, n, guard ? " = {}" : "");
-  if (guard) sd_print_line(P, "if (%s) sd_load_vector<%d>(%s, b%u, %s);", guard, n, array, e->buf->id, at);
-  else
-    sd_print_line(P, "sd_load_vector<%d>(%s, b%u, %s);", n, array, e->buf->id, at);
-  sd_print_hold(P, e, array_element(P, e->buf, array, v.per));
+  sd_print_line(P, "%ssd_load_vector<%d>(%s, b%u, %s);", guard, n, array, e->buf->id, at);
+}
+
+static void load_vector(sd_print *P, const sd_expr *e, sd_cuda_vector v) {
+  const char *array = sd_print_fresh(P, "l");
+  sd_print_line(P, "%s %s[%d]%s;", sd_print_storage(e->buf->dtype), array, sd_print_array_length(e->buf, v.count),
+                e->a[1] ? " = {}" : "");
+  sd_print_load_vector(P, e, v, array);
+  sd_print_hold(P, e, sd_print_array_element(P, e->buf, array, NULL, v.per));
 }
 
 static void walk_inputs(sd_print *P, const sd_expr *e) {
@@ -86,7 +89,7 @@ const char *sd_print_lane_reduce(sd_print *P, const sd_expr *e) {
   for (uint32_t i = 0; i < e->n_axes; i++) sd_print_loop(P, e->axes[i]);
   sd_print_lane_inputs(P, e->a[0]);
   sd_print_lane_open(P);
-  const char *next = sd_print_accumulate(P, e, lane);
+  const char *next = sd_print_accumulate(P, e, e->a[0], lane);
   sd_print_line(P, "%s = %s;", lane, next);
   sd_print_close(P);
   for (uint32_t i = e->n_axes; i-- > 0;) sd_print_loop_end(P, e->axes[i]);
@@ -105,7 +108,7 @@ static vector_store begin_store(sd_print *P, const sd_store *s) {
   if (o.v.per != 1) return o;
   int bits = sd_dtype_bits(s->buf->dtype);
   o.array = sd_print_fresh(P, "w");
-  sd_print_line(P, "%s %s[%d]%s;", sd_print_storage(s->buf->dtype), o.array, array_length(s->buf, o.v.count),
+  sd_print_line(P, "%s %s[%d]%s;", sd_print_storage(s->buf->dtype), o.array, sd_print_array_length(s->buf, o.v.count),
                 bits < 8 ? " = {}" : "");
   return o;
 }
@@ -139,7 +142,7 @@ void sd_print_lane_stores(sd_print *P) {
   for (uint32_t i = 0; i < n; i++) {
     const sd_store *s = &P->nest->stores.at[i];
     if (o[i].array)
-      sd_print_line(P, "sd_store_vector<%d>(b%u, %s, %s);", array_length(s->buf, o[i].v.count), s->buf->id,
+      sd_print_line(P, "sd_store_vector<%d>(b%u, %s, %s);", sd_print_array_length(s->buf, o[i].v.count), s->buf->id,
                     array_index(P, s->buf, sd_print_offset_base(P, s->offset)), o[i].array);
   }
 }

@@ -7,30 +7,20 @@ void sd_print_stores(sd_print *P) {
   for (uint32_t i = 0; i < P->nest->stores.len; i++) sd_print_store(P, &P->nest->stores.at[i]);
 }
 
-static void reductions(sd_print *P) {
-  for (uint32_t i = 0; i < P->nest->stores.len; i++) {
-    const sd_store *s = &P->nest->stores.at[i];
-    if (s->guard) sd_print_reductions(P, s->guard);
-    sd_print_reductions(P, s->offset);
-    sd_print_reductions(P, s->value);
-  }
-}
-
 // "for (q = first; q < count; q += step)"
-static const char *open_range(sd_print *P, const char *first, const char *count, const char *step,
-                              bool small) {
+const char *sd_print_range(sd_print *P, const char *first, const char *count, const char *step, bool small) {
   const char *q = sd_print_fresh(P, "q"), *type = sd_print_index_type(small);
   sd_print_open(P, "for (%s %s = %s; %s < (%s)%s; %s += %s)", type, q, first, q, type, count, q, step);
   return q;
 }
 
 // The stores of all points of these axes from `first` on, in steps.
-static void points(sd_print *P, const sd_axis *const *axes, uint32_t n, const char *first, const char *step) {
+void sd_print_points(sd_print *P, const sd_axis *const *axes, uint32_t n, const char *first, const char *step) {
   bool small;
   const char *count = sd_print_count(P, axes, n, &small);
   if (n == 0) sd_print_open(P, "if (%s == 0)", first);
   else
-    sd_print_bind_digits(P, axes, n, open_range(P, first, count, step, small), small);
+    sd_print_bind_digits(P, axes, n, sd_print_range(P, first, count, step, small), small);
   const char *limits = sd_print_limits(P, axes, n);
   if (limits) sd_print_open(P, "if (%s)", limits);
   if (P->lane) sd_print_lane_stores(P);
@@ -41,24 +31,26 @@ static void points(sd_print *P, const sd_axis *const *axes, uint32_t n, const ch
   sd_print_close(P);
 }
 
-static void with_lanes(sd_print *P, const sd_cuda_nest *n) {
-  P->lane = n->lane, P->lanes = n->vec;
-  P->axis[n->lane->id] = "i";
+void sd_print_with_lanes(sd_print *P, const sd_axis *lane) {
+  int64_t n = 1;
+  sd_dim_is_const(P->k->dims, lane->extent, &n);
+  P->lane = lane, P->lanes = (int)n;
+  P->axis[lane->id] = "i";
 }
 
-static void without_lanes(sd_print *P, const sd_cuda_nest *n) {
-  P->axis[n->lane->id] = NULL;
+void sd_print_without_lanes(sd_print *P) {
+  P->axis[P->lane->id] = NULL;
   P->lane = NULL;
 }
 
-// "every size is a multiple of vec"
-static const char *lane_test(sd_print *P, const sd_cuda_nest *n) {
+// "every size is a multiple"
+const char *sd_print_lane_test(sd_print *P, const sd_cuda_nest *n) {
   const char *all = NULL;
   for (uint32_t i = 0; i < n->n_tests; i++) {
     const char *d = sd_print_dim(P, n->tests[i]);
     all = all ? sd_print_text(P, "%s | %s", all, d) : d;
   }
-  return sd_print_text(P, "((%s) & %d) == 0", all, n->vec - 1);
+  return sd_print_text(P, "((%s) & %d) == 0", all, n->modulus - 1);
 }
 
 // Points without lanes: what an axis of unknown length leaves over, or all of them.
@@ -67,20 +59,20 @@ static void plain_points(sd_print *P, const sd_cuda_nest *n, const char *first, 
   for (uint32_t i = 0; i < n->plain->n_axes; i++) axes[i] = n->axes[i];
   axes[n->plain->n_axes - 1] = n->plain_axis;
   P->nest = n->plain;
-  points(P, axes, n->plain->n_axes, first, step);
+  sd_print_points(P, axes, n->plain->n_axes, first, step);
 }
 
 static void all_points(sd_print *P, const sd_cuda_nest *n, const char *first, const char *step) {
-  points(P, n->axes, n->nest->n_axes, first, step);
+  sd_print_points(P, n->axes, n->nest->n_axes, first, step);
 }
 
 static void lane_points(sd_print *P, const sd_cuda_nest *n, const char *first, const char *step) {
   sd_dimtab *t = P->k->dims;
   uint32_t n_axes = n->nest->n_axes;
-  if (n->n_tests) sd_print_open(P, "if (%s)", lane_test(P, n));
-  with_lanes(P, n);
-  points(P, n->axes, n_axes, first, step);
-  without_lanes(P, n);
+  if (n->n_tests) sd_print_open(P, "if (%s)", sd_print_lane_test(P, n));
+  sd_print_with_lanes(P, n->lane);
+  sd_print_points(P, n->axes, n_axes, first, step);
+  sd_print_without_lanes(P);
   if (n->n_tests) {
     sd_print_close(P);
     sd_print_open(P, "else");
@@ -90,28 +82,6 @@ static void lane_points(sd_print *P, const sd_cuda_nest *n, const char *first, c
     sd_dim full = sd_dim_mul(t, n->axes[0]->extent, sd_dim_const(t, n->vec));
     plain_points(P, n, sd_print_text(P, "%s + %s", sd_print_dim(P, full), first), step);
   }
-}
-
-static void rows(sd_print *P, const sd_cuda_nest *n, const char *first, const char *step) {
-  bool small, columns_small;
-  int64_t columns;
-  const char *count = sd_print_count(P, n->axes, n->n_rows, &small);
-  const sd_axis *const *rest = n->axes + n->n_rows;
-  uint32_t n_rest = n->nest->n_axes - n->n_rows;
-  const char *wide = sd_print_count(P, rest, n_rest, &columns_small);
-  bool some = sd_dim_is_const(P->k->dims, sd_print_product(P, rest, n_rest), &columns) && columns > 0;
-  if (!some) sd_print_open(P, "if (%s > 0)", wide); // of rows without points nothing may be read
-  sd_print_bind_digits(P, n->axes, n->n_rows, open_range(P, first, count, step, small), small);
-  const char *limits = sd_print_limits(P, n->axes, n->n_rows);
-  if (limits) sd_print_open(P, "if (%s)", limits);
-  P->group = n->group;
-  reductions(P);
-  P->group = 0;
-  points(P, rest, n_rest, "lane", sd_print_text(P, "%d", n->group));
-  if (limits) sd_print_close(P);
-  sd_print_unbind(P, n->axes, n->n_rows);
-  sd_print_close(P);
-  if (!some) sd_print_close(P);
 }
 
 static void serial(sd_print *P, const sd_nest *n) {
@@ -132,18 +102,16 @@ void sd_print_whole(sd_print *P, const sd_cuda_nest *n) {
   begin(P, n);
   switch (n->form) {
   case SD_CUDA_TILES:
-    if (n->product) sd_print_product_tiles(P, n);
-    else
-      sd_print_tiles(P, n);
+    sd_print_tiles(P, n);
     break;
   case SD_CUDA_ROWS:
     if (n->group == threads) {
       sd_print_line(P, "const unsigned lane = threadIdx.x;");
-      rows(P, n, "blockIdx.x", "gridDim.x");
+      sd_print_rows(P, n, "blockIdx.x", "gridDim.x");
     } else {
       int groups = threads / n->group;
       sd_print_line(P, "const unsigned lane = threadIdx.x %% %d;", n->group);
-      rows(P, n, sd_print_text(P, "blockIdx.x * %d + threadIdx.x / %d", groups, n->group),
+      sd_print_rows(P, n, sd_print_text(P, "blockIdx.x * %d + threadIdx.x / %d", groups, n->group),
            sd_print_text(P, "gridDim.x * %d", groups));
     }
     break;
@@ -163,10 +131,10 @@ void sd_print_in_block(sd_print *P, const sd_cuda_nest *n) {
     break;
   case SD_CUDA_ROWS:
     sd_print_line(P, "const unsigned lane = threadIdx.x %% %d;", n->group);
-    rows(P, n, sd_print_text(P, "threadIdx.x / %d", n->group), sd_print_text(P, "%d", threads / n->group));
+    sd_print_rows(P, n, sd_print_text(P, "threadIdx.x / %d", n->group), sd_print_text(P, "%d", threads / n->group));
     break;
   default:
-    points(P, n->axes, n->nest->n_axes, "threadIdx.x", sd_print_text(P, "%d", threads));
+    sd_print_points(P, n->axes, n->nest->n_axes, "threadIdx.x", sd_print_text(P, "%d", threads));
   }
   sd_print_close(P);
   sd_print_line(P, "__syncthreads();");

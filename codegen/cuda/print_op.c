@@ -163,6 +163,8 @@ static const char *float_op(sd_print *P, const sd_expr *e, const char *const *v)
     return sd_print_text(P, "-%s", v[0]);
   case SD_X_FMA:
     return sd_print_text(P, "fma%s(%s, %s, %s)", f, v[0], v[1], v[2]);
+  case SD_X_EXP: // of f64 it is expanded
+    return sd_print_text(P, "sd_exp(%s)", v[0]);
   default:
     return fns[e->op] ? sd_print_text(P, "%s%s(%s)", fns[e->op], f, v[0]) : NULL;
   }

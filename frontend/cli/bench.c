@@ -7,6 +7,7 @@
 #include "frontend/cli/cli.h"
 #include "runtime/base/alloc.h"
 #include "runtime/base/thread.h"
+#include "runtime/cuda/program.h"
 #include "runtime/session.h"
 
 typedef struct measuring {
@@ -79,6 +80,52 @@ static sard_status *one_run(measuring *b, double *ms) {
   return st;
 }
 
+// ---- on a device, inputs and outputs stay there ----
+
+static bool is_input_symbol(const measuring *b, const char *symbol) {
+  bool found = false;
+  for (int i = 0; symbol && *symbol && i < b->in.n; i++) {
+    sard_tensor_desc d = {.size = sizeof d};
+    sard_status_free(sard_model_io(b->m.model, 0, i, &d));
+    for (int k = 0; k < d.rank; k++) found |= d.dims[k] < 0 && d.symbols[k] && strcmp(d.symbols[k], symbol) == 0;
+  }
+  return found;
+}
+
+// The run does not decide the shape of output i.
+static bool is_sized(const measuring *b, int i) {
+  sard_tensor_desc d = {.size = sizeof d};
+  sard_status_free(sard_model_io(b->m.model, 1, i, &d));
+  bool known = d.rank >= 0 && d.dtype < SARD_SEQUENCE;
+  for (int k = 0; k < d.rank; k++) known &= d.dims[k] >= 0 || is_input_symbol(b, d.symbols[k]);
+  return known;
+}
+
+static sard_status *move_tensor(measuring *b, sard_tensor **t) {
+  sard_tensor_desc d;
+  sard_tensor *there = NULL;
+  sard_tensor_data(*t, &d);
+  if (d.dtype >= SARD_SEQUENCE || d.dtype == SARD_STRING) return NULL;
+  d.device = SARD_CUDA, d.device_id = b->m.model->cu->device->ordinal;
+  SD_TRY(sard_tensor_new(b->m.ctx, &d, &there));
+  sard_status *st = sard_tensor_copy(there, *t);
+  sard_tensor_free(st ? there : *t);
+  if (!st) *t = there;
+  return st;
+}
+
+static sard_status *move_to_device(measuring *b) {
+  double ms;
+  if (!b->m.model->cu) return NULL;
+  for (int i = 0; i < b->in.n; i++) SD_TRY(move_tensor(b, &b->in.at[i]));
+  SD_TRY(one_run(b, &ms)); // makes the outputs
+  for (int i = 0; i < b->out.n; i++)
+    if (b->out.at[i] && is_sized(b, i)) SD_TRY(move_tensor(b, &b->out.at[i]));
+  return NULL;
+}
+
+// ---- measuring ----
+
 static sard_status *measure(measuring *b) {
   int64_t warmup = 5, iterations = INT64_MAX;
   double duration = 3, ms;
@@ -148,7 +195,8 @@ static sard_status *steps(measuring *b) {
   b->out.at = SD_NEW_ARRAY(b->c->arena, sard_tensor *, b->out.n + 1);
   sd_cli_progress(b->c, "measuring ...");
   sd_stop_session(b->session);
-  sard_status *st = measure(b);
+  sard_status *st = move_to_device(b);
+  if (!st) st = measure(b);
   sd_stop_session(NULL);
   sd_cli_progress(b->c, NULL);
   SD_TRY(st);

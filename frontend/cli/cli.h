@@ -106,6 +106,9 @@ typedef struct sd_cli_model {
 } sd_cli_model;
 // Context and model by the flags -O, --dim, --target, --threads.
 sard_status *sd_model_load(sd_cli *c, sd_cli_model *m);
+// The two apart: many models in one context, which stays the caller's; m->model is to be freed.
+sard_status *sd_model_context(sd_cli *c, sard_context **out);
+sard_status *sd_model_load_in(sd_cli *c, sard_context *ctx, const char *path, sd_cli_model *m);
 void sd_model_unload(sd_cli_model *m);
 sard_status *sd_model_options(sd_cli *c, sard_options *o); // puts -O, --target, --dim
 const char *sd_model_type(sd_cli *c, const sard_tensor_desc *d); // "f32[N,3,224,224]" in the arena
@@ -135,6 +138,7 @@ sd_peak sd_peak_measure(int threads); // f32 multiply-add, and reading from memo
 // ---- verbs ----
 sard_status *sd_verb_run(sd_cli *c);
 sard_status *sd_verb_bench(sd_cli *c);
+sard_status *sd_verb_check(sd_cli *c);
 sard_status *sd_verb_version(sd_cli *c);
 sard_status *sd_verb_help(sd_cli *c);
 sard_status *sd_profile_show(sd_cli *c, sard_session *s, int threads, double mean_ms); // profile.c

@@ -8,6 +8,7 @@
 #include "frontend/cli/tools.h"
 
 static const char *const runs_words[] = {"kernel", "host function", "control flow"}; // sd_runs
+#define CUDA_KERNEL "CUDA kernel"
 
 // ---- the list ----
 
@@ -81,26 +82,49 @@ static sd_covered *origin(sd_coverage *k, const sd_node *n) {
   return found ? &k->nodes.at[found->node] : NULL;
 }
 
-static void add_part(sd_cli *c, sd_covered *e, const char *op, sd_runs runs) {
+static void add_part(sd_cli *c, sd_covered *e, const char *op, const char *how) {
   for (uint32_t i = 0; i < e->parts.len; i++)
     if (strcmp(e->parts.at[i].op, op) == 0) {
       e->parts.at[i].n++;
       return;
     }
-  sd_vec_push(c->arena, &e->parts, ((sd_cover_part){op, runs_words[runs], 1}));
+  sd_vec_push(c->arena, &e->parts, ((sd_cover_part){op, how, 1}));
+}
+
+// ---- copies between host and device ----
+
+static sd_value *root_of(sd_value *v) {
+  while (v->storage) v = v->storage;
+  return v;
+}
+
+static void place_node(sd_cli *c, sd_coverage *k, const sd_node *n, bool there) {
+  uint8_t side = there ? SD_SIDE_DEVICE : SD_SIDE_HOST;
+  for (uint32_t i = 0; i < n->n_in; i++) {
+    sd_value *v = n->in[i] ? root_of(n->in[i]) : NULL;
+    if (!v || v->data) continue; // constants are copied once, with the model
+    uint8_t *at = &k->sides[v->id];
+    if (!*at) *at = SD_SIDE_HOST; // an input of the graph
+    if (!(*at & side))
+      sd_vec_push(c->arena, &k->copies, ((sd_cover_copy){sd_arena_strdup(c->arena, v->name), sd_arena_strdup(c->arena, n->name), n->op->name, there}));
+    *at |= side;
+  }
+  for (uint32_t i = 0; i < n->n_out; i++)
+    if (n->out[i]) k->sides[root_of(n->out[i])->id] = side;
 }
 
 static sard_status *judge_graph(sd_cli *c, sd_coverage *k, sd_module *m, sd_graph *g, sd_arena *scratch, int depth) {
   for (sd_node *n = g->first; n && !sd_stop_asked(); n = n->next) {
     sd_runs runs = sd_codegen_runs(n);
     sd_covered *e = origin(k, n);
-    sard_status *st = sd_codegen_check(scratch, m, n, k->isa);
+    sard_status *st = sd_codegen_check(scratch, m, n, k->isa, k->cuda);
     if (sard_status_code(st) == SARD_E_NOMEM) return st;
     sd_arena_reset(scratch);
     if (!e && st) // of no node in particular
       e = add(c, k, (sd_covered){.name = n->name, .op = n->op->name, .domain = "", .graph = "", .index = n->onnx_index, .known = true});
     if (e && st && !e->reason) e->reason = sd_arena_strdup(c->arena, sard_status_text(st, SARD_TEXT_MESSAGE));
-    else if (e && !st) add_part(c, e, sd_arena_strdup(c->arena, n->op->name), runs);
+    else if (e && !st) add_part(c, e, sd_arena_strdup(c->arena, n->op->name), k->cuda && runs == SD_RUNS_KERNEL ? CUDA_KERNEL : runs_words[runs]);
+    if (k->cuda && !st) place_node(c, k, n, runs == SD_RUNS_KERNEL);
     sard_status_free(st);
     for (uint32_t i = 0; i < n->n_body && depth < SD_MAX_DEPTH; i++)
       SD_TRY(judge_graph(c, k, m, n->bodies[i], scratch, depth + 1));
@@ -113,6 +137,7 @@ sard_status *sd_coverage_judge(sd_cli *c, sd_module *m, sd_coverage *k) {
   if (setjmp(oom)) return SD_ERR(NOMEM, "out of memory");
   sd_arena_set_oom(m->arena, &oom);
   sd_arena *scratch = sd_arena_scratch(m->arena);
+  k->sides = SD_NEW_ARRAY(c->arena, uint8_t, m->next_id + 1);
   sard_status *st = judge_graph(c, k, m, m->main, scratch, 0);
   sd_arena_free(scratch);
   sd_arena_set_oom(m->arena, NULL);
@@ -174,10 +199,23 @@ static void show_node(sd_cli *c, const sd_coverage *k, const sd_covered *e, cons
   sd_str_put(&c->json, "}");
 }
 
+static void show_copies(sd_cli *c, const sd_coverage *k) {
+  sd_str_put(&c->json, ",\"copies\":[");
+  for (uint32_t i = 0; i < k->copies.len; i++) {
+    const sd_cover_copy *p = &k->copies.at[i];
+    sd_cli_say(c, "  copy of '%s' to the %s for node '%s' (%s)\n", p->value, p->to_device ? "device" : "host", p->node, p->op);
+    sd_strf(&c->json, "%s{\"value\":", i ? "," : ""), sd_str_json(&c->json, p->value);
+    sd_strf(&c->json, ",\"to\":\"%s\",\"node\":", p->to_device ? "cuda" : "cpu"), sd_str_json(&c->json, p->node);
+    sd_str_put(&c->json, "}");
+  }
+  sd_str_put(&c->json, "]");
+}
+
 uint32_t sd_coverage_show(sd_cli *c, const sd_coverage *k) {
-  static const char *const words[] = {"kernel", "rows", "host function", "control flow", "folded", "import", "missing"};
+  static const char *const words[] = {"kernel", CUDA_KERNEL, "rows", "host function", "control flow", "folded", "import", "missing"};
   enum { N = sizeof words / sizeof *words };
   uint32_t count[N] = {0};
+  sd_strf(&c->json, ",\"device\":\"%s\"", k->cuda ? "cuda" : "cpu");
   sd_strf(&c->json, ",\"target\":\"%s\",\"judged\":%s,\"coverage\":[", k->isa ? k->isa->name : "", k->judged ? "true" : "false");
   for (uint32_t i = 0; i < k->nodes.len; i++) {
     const char *word = word_of(c, k, &k->nodes.at[i]);
@@ -185,7 +223,8 @@ uint32_t sd_coverage_show(sd_cli *c, const sd_coverage *k) {
     show_node(c, k, &k->nodes.at[i], word, i == 0);
   }
   sd_str_put(&c->json, "]");
-  sd_cli_say(c, "coverage for %s: %u node%s", k->isa ? k->isa->name : "?", k->nodes.len, k->nodes.len == 1 ? "" : "s");
+  if (k->cuda) show_copies(c, k);
+  sd_cli_say(c, "coverage for %s: %u node%s", k->cuda ? "cuda" : k->isa ? k->isa->name : "?", k->nodes.len, k->nodes.len == 1 ? "" : "s");
   for (int w = 0; w < N; w++)
     if (count[w]) sd_cli_say(c, ", %u %s", count[w], words[w]);
   sd_cli_say(c, "%s\n", k->judged ? "" : "; by the operators alone, since the model cannot be read to its end");

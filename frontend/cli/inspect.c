@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "frontend/cli/tools.h"
+#include "runtime/cuda/device.h"
 #include "runtime/model.h"
 
 typedef struct inspecting {
@@ -57,6 +58,9 @@ static sard_status *load(inspecting *k) {
     k->scanned = true;
   }
   if (k->coverage) {
+    int ordinal;
+    SD_TRY(sd_cu_parse(sd_args_get(k->c, "device"), &ordinal));
+    k->cover.cuda = ordinal >= 0;
     SD_TRY(sd_driver_target(k->o.target, &k->cover.isa));
     sd_coverage_of_scan(k->c, &k->info, &k->cover);
   }

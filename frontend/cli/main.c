@@ -2,7 +2,7 @@
 #include "frontend/cli/tools.h"
 
 static const sd_cli_action actions[] = {
-    {"run", sd_verb_run},         {"bench", sd_verb_bench},     {"compile", sd_verb_compile},
+    {"run", sd_verb_run},         {"bench", sd_verb_bench},     {"check", sd_verb_check},     {"compile", sd_verb_compile},
     {"inspect", sd_verb_inspect}, {"compare", sd_verb_compare}, {"doctor", sd_verb_doctor},
     {"version", sd_verb_version}, {"help", sd_verb_help},       {NULL, NULL}};
 static const sd_cli_compiler compiler = {.compile = sd_tools_compile, .check = sd_tools_check};

@@ -3,6 +3,7 @@
 
 static const sd_cli_action actions[] = {{"run", sd_verb_run},
                                         {"bench", sd_verb_bench},
+                                        {"check", sd_verb_check},
                                         {"version", sd_verb_version},
                                         {"help", sd_verb_help},
                                         {NULL, NULL}};

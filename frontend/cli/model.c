@@ -5,6 +5,7 @@
 #include "frontend/cli/cli.h"
 #include "runtime/base/dtype.h"
 #include "runtime/base/thread.h"
+#include "runtime/cuda/program.h"
 #include "runtime/model.h"
 
 sard_status *sd_model_options(sd_cli *c, sard_options *o) {
@@ -41,7 +42,7 @@ static sard_status *set_threads(sd_cli *c, sard_options *o) {
   return sard_options_set(o, "threads", text);
 }
 
-static sard_status *new_context(sd_cli *c, sard_context **out) {
+sard_status *sd_model_context(sd_cli *c, sard_context **out) {
   sard_options *o = sard_options_new();
   if (!o) return SD_ERR(NOMEM, "out of memory");
   sard_status *st = set_threads(c, o);
@@ -50,11 +51,18 @@ static sard_status *new_context(sd_cli *c, sard_context **out) {
   return st;
 }
 
+static sard_status *set_device(sd_cli *c, sard_options *o) {
+  const char *device = sd_args_get(c, "device"), *fallback = sd_args_get(c, "fallback");
+  if (device) SD_TRY(sard_options_set(o, "device", device));
+  return fallback ? sard_options_set(o, "fallback", fallback) : NULL;
+}
+
 static sard_status *compile(sd_cli *c, const sard_source *src, sd_cli_model *m) {
   sard_options *o = sard_options_new();
   int64_t t0 = sd_now_ns();
   if (!o) return SD_ERR(NOMEM, "out of memory");
   sard_status *st = sd_model_options(c, o);
+  if (!st) st = set_device(c, o);
   sd_cli_progress(c, sd_arena_printf(c->arena, "compiling %s ...", src->path));
   if (!st) st = c->program->compiler->compile(c, m->ctx, src, o, &m->model, &m->compile_s);
   sd_cli_progress(c, NULL);
@@ -67,33 +75,49 @@ static sard_status *load(sd_cli *c, const char *path, sd_cli_model *m) {
   sard_source src = {.size = sizeof src, .path = path};
   int64_t t0 = sd_now_ns();
   if (!m->artifact && c->program->compiler) return compile(c, &src, m);
-  SD_TRY(sard_model_open(m->ctx, &src, NULL, &m->model));
+  sard_options *o = sard_options_new();
+  if (!o) return SD_ERR(NOMEM, "out of memory");
+  sard_status *st = set_device(c, o);
+  if (!st) st = sard_model_open(m->ctx, &src, o, &m->model);
+  sard_options_free(o);
   m->load_s = (double)(sd_now_ns() - t0) * 1e-9;
-  return NULL;
+  return st;
+}
+
+// What the model runs on, for results: an instruction set, or a device.
+static const char *place_of(sd_cli *c, const sard_model *m) {
+  const char *isa = sd_arena_strndup(c->arena, m->art.header->isa, sizeof m->art.header->isa);
+  return m->cu ? sd_arena_printf(c->arena, "cuda:%d, %s", m->cu->device->ordinal, m->cu->device->name) : isa;
+}
+
+sard_status *sd_model_load_in(sd_cli *c, sard_context *ctx, const char *path, sd_cli_model *m) {
+  *m = (sd_cli_model){.ctx = ctx, .artifact = sd_files_is_artifact(path)};
+  sard_status *st = load(c, path, m);
+  if (!st) {
+    m->isa = place_of(c, m->model);
+    m->weight_bytes = m->model->art.const_size;
+    if (m->model->fallback) sd_cli_note(c, "running on the processor instead: %s", m->model->fallback);
+  } else if (!c->program->compiler && sard_status_code(st) == SARD_E_UNSUPPORTED) {
+    st = sd_status_field(st, SARD_TEXT_HINT, "compile it first where the full program is: sard compile %s -o FILE", path);
+  }
+  return st;
 }
 
 sard_status *sd_model_load(sd_cli *c, sd_cli_model *m) {
   const char *path = c->operands[0];
-  *m = (sd_cli_model){.artifact = sd_files_is_artifact(path)};
-  if (m->artifact) {
+  sard_context *ctx;
+  *m = (sd_cli_model){0};
+  if (sd_files_is_artifact(path)) {
     for (size_t i = 0; i < 2; i++) {
       const char *flag = i ? "target" : "O";
       if (sd_args_given(c, flag))
         sd_cli_note(c, "%s has no effect on a model that is compiled already", i ? "--target" : "-O");
     }
   }
-  SD_TRY(new_context(c, &m->ctx));
-  sard_status *st = load(c, path, m);
-  if (st) {
-    sd_model_unload(m);
-    if (!c->program->compiler && sard_status_code(st) == SARD_E_UNSUPPORTED)
-      st = sd_status_field(st, SARD_TEXT_HINT, "compile it first where the full program is: sard compile %s -o FILE",
-                           path);
-    return st;
-  }
-  m->isa = sd_arena_strndup(c->arena, m->model->art.header->isa, sizeof m->model->art.header->isa);
-  m->weight_bytes = m->model->art.const_size;
-  return NULL;
+  SD_TRY(sd_model_context(c, &ctx));
+  sard_status *st = sd_model_load_in(c, ctx, path, m);
+  if (st) sd_model_unload(m);
+  return st;
 }
 
 void sd_model_unload(sd_cli_model *m) {

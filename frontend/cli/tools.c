@@ -41,13 +41,10 @@ static sard_status *rank_of_file(void *user, uint32_t index, const char *name, i
 sard_status *sd_tools_compile(sd_cli *c, sard_context *ctx, const sard_source *src, const sard_options *o,
                               sard_model **out, double *out_seconds) {
   sd_driver_options d;
-  sd_compiled *compiled;
   sd_driver_defaults(&d);
   SD_TRY(sd_driver_options_read(o, c->arena, &d));
   d.progress = (sd_driver_progress){show_progress, c};
   asking a = {c, ctx};
   d.more_ranks = (sd_import_ranks){rank_of_file, &a};
-  SD_TRY(sd_driver_compile(src, &d, &compiled));
-  *out_seconds = compiled->report.total_s;
-  return sd_model_from_bytes(ctx, compiled->pieces, compiled->n_pieces, sd_compiled_free, compiled, out);
+  return sd_driver_open(ctx, src, o, &d, NULL, out_seconds, out);
 }

@@ -61,9 +61,15 @@ typedef struct sd_covered {
   const char *reason;            // it cannot run: why
   SD_VEC(sd_cover_part) parts;   // what it became
 } sd_covered;
+// A value that is computed on one side and read on the other one.
+typedef struct sd_cover_copy { const char *value, *node, *op; bool to_device; } sd_cover_copy;
 typedef struct sd_cover_key { const char *name; uint32_t node; } sd_cover_key;
+enum { SD_SIDE_HOST = 1, SD_SIDE_DEVICE = 2 };
 typedef struct sd_coverage {
   const sd_isa *isa;             // the target
+  bool cuda;                     // of kernels: a CUDA device
+  uint8_t *sides;                // by value id: where its contents are, SD_SIDE_*
+  SD_VEC(sd_cover_copy) copies;
   SD_VEC(sd_covered) nodes;      // in the order of the file
   SD_VEC(sd_cover_key) keys;     // names of imported nodes, by address
   bool judged;

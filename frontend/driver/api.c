@@ -6,9 +6,28 @@
 #include "runtime/base/file.h"
 #include "runtime/model.h"
 
-static sard_status *compile_options(const sard_source *src, const sard_options *options, const char *isa, sd_compiled **out) {
+// What is done with the options, read into an arena of their own.
+typedef struct task {
+  sard_context *ctx; // NULL: to a file
+  const sard_source *src;
+  const sard_options *options;
+  const char *path;
+  sard_model **out;
+  char **json;
+} task;
+
+static sard_status *compile_file(const task *t, sd_driver_options *o) {
+  sd_compiled *c;
+  o->device = sd_options_get(t->options, "device");
+  SD_TRY(sd_driver_compile(t->src, o, &c));
+  sard_status *st = sd_file_write(t->path, c->pieces, c->n_pieces);
+  if (!st && t->json && !(*t->json = sd_driver_report_json(&c->report))) st = SD_ERR(NOMEM, "out of memory for the report");
+  sd_compiled_free(c);
+  return st;
+}
+
+static sard_status *run_task(const task *t) {
   sd_driver_options o;
-  sard_status *st;
   jmp_buf oom;
   sd_arena *volatile a = sd_arena_new();
   if (!a || setjmp(oom)) {
@@ -17,24 +36,18 @@ static sard_status *compile_options(const sard_source *src, const sard_options *
   }
   sd_arena_set_oom(a, &oom);
   sd_driver_defaults(&o);
-  st = sd_options_check(options, SD_OPT_MODEL);
-  if (!st) st = sd_driver_options_read(options, a, &o);
-  if (!st && !o.target) o.target = isa;
-  if (!st) st = sd_driver_compile(src, &o, out);
+  sard_status *st = sd_options_check(t->options, SD_OPT_MODEL);
+  if (!st) st = sd_driver_options_read(t->options, a, &o);
+  if (!st && !o.target && t->ctx) o.target = sd_context_isa(t->ctx);
+  if (!st) st = t->ctx ? sd_driver_open(t->ctx, t->src, t->options, &o, t->json, NULL, t->out) : compile_file(t, &o);
   sd_arena_free(a);
   return st;
 }
 
 sard_status *sard_compile(sard_context *ctx, const sard_source *src, const sard_options *options, sard_model **out, char **json) {
-  sd_compiled *c;
   *out = NULL;
   if (json) *json = NULL;
-  SD_TRY(compile_options(src, options, sd_context_isa(ctx), &c));
-  if (json && !(*json = sd_driver_report_json(&c->report))) {
-    sd_compiled_free(c);
-    return SD_ERR(NOMEM, "out of memory for the report");
-  }
-  sard_status *st = sd_model_from_bytes(ctx, c->pieces, c->n_pieces, sd_compiled_free, c, out);
+  sard_status *st = run_task(&(task){.ctx = ctx, .src = src, .options = options, .out = out, .json = json});
   if (st && json) sard_free(*json), *json = NULL;
   return st;
 }
@@ -46,11 +59,6 @@ static sard_status *compile_hook(sard_context *ctx, const sard_source *src, cons
 void sard_compiler_use(sard_context *ctx) { sd_context_set_compiler(ctx, compile_hook); }
 
 sard_status *sard_compile_file(const sard_source *src, const sard_options *options, const char *path, char **json) {
-  sd_compiled *c;
   if (json) *json = NULL;
-  SD_TRY(compile_options(src, options, NULL, &c));
-  sard_status *st = sd_file_write(path, c->pieces, c->n_pieces);
-  if (!st && json && !(*json = sd_driver_report_json(&c->report))) st = SD_ERR(NOMEM, "out of memory for the report");
-  sd_compiled_free(c);
-  return st;
+  return run_task(&(task){.src = src, .options = options, .path = path, .json = json});
 }

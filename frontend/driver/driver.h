@@ -67,5 +67,9 @@ sard_status *sd_driver_passes(sd_module *m, const sd_driver_options *o, sd_drive
 // All of it. With stop_after set there are no pieces. The caller frees with sd_compiled_free.
 sard_status *sd_driver_compile(const sard_source *src, const sd_driver_options *o, sd_compiled **out);
 void sd_compiled_free(void *compiled); // NULL ok
+// Compiles for the device of the options ("device", "fallback") and loads the model there. `json`, `seconds`: the report and
+// the time of the compilation; NULL: not wanted.
+sard_status *sd_driver_open(sard_context *ctx, const sard_source *src, const sard_options *options, sd_driver_options *o,
+                            char **json, double *seconds, sard_model **out);
 // The report as JSON text, owned by the caller (sd_free); NULL when memory is short.
 char *sd_driver_report_json(const sd_driver_report *r);

@@ -3,34 +3,23 @@
 // One grid tile is a block of query rows of one head: the scores of the block live in a local buffer, so
 // nothing is computed twice and both contractions are plain matrix products. Keys are first transposed into a
 // local buffer, where a row of the score block reads contiguous memory.
+#include "ir/ops/attention.h"
+
 #include <string.h>
 
 #include "ir/ops.h"
-#include "ir/ops/xbuild.h"
 #include "runtime/base/alloc.h"
 
-enum { Q, K, V, MASK, KV_LEN, PAST, SINK };
 #define BLOCK 32 // query rows whose scores are computed at once: with the keys and values they should fit the cache
 #define TILE  4  // blocks of a tile at most, for which the keys are transposed once
 
-typedef struct attn {
-  const sd_node *n;
-  int64_t layout[4]; // of q, k, v, y
-  sd_dim B, H, Hk, S, T, D, Dv;
-  int64_t rows, blocks;                // query rows of a block, blocks of a tile
-  sd_items *items;                     // what is done for each block
-  bool pack;                           // keys are transposed first
-  sd_dtype type;                       // compute type
-  sd_expr *b, *h, *hk, *row0, *offset; // of the tile
-  sd_expr *reach;                      // keys that the tile may attend are below it, NULL = all
-  sd_buf *keys, *scores, *max, *sum;
-} attn;
+// Where B, H, S stand in each layout; D is the last.
+static const int places[3][3] = {{0, 1, 2}, {0, 2, 1}, {1, 2, 0}};
 
 // Dims of operand or output `which` (0..3) in the order B, H, S, D.
 static void dims_of(const attn *a, int which, const sd_value *v, sd_dim *out) {
-  out[0] = v->dims[0], out[3] = v->dims[3];
-  out[1] = v->dims[a->layout[which] ? 2 : 1];
-  out[2] = v->dims[a->layout[which] ? 1 : 2];
+  for (int i = 0; i < 3; i++) out[i] = v->dims[places[a->layout[which]][i]];
+  out[3] = v->dims[3];
 }
 
 static sard_status *attn_read(const sd_node *n, attn *a) {
@@ -40,6 +29,9 @@ static sard_status *attn_read(const sd_node *n, attn *a) {
   a->n = n;
   if (l && l->kind == SD_ATTR_INTS) {
     if (l->n != 4) return SD_SH_ERR(n, MODEL, "attribute 'layout' has %u entries instead of 4", l->n);
+    for (int i = 0; i < 4; i++)
+      if (l->ints[i] < 0 || l->ints[i] > 2)
+        return SD_SH_ERR(n, MODEL, "attribute 'layout' has the entry %lld", (long long)l->ints[i]);
     memcpy(a->layout, l->ints, sizeof a->layout);
   }
   for (uint32_t i = 0; i < 3; i++) SD_TRY(sd_sh_rank(n, i, 4, 4));
@@ -78,19 +70,19 @@ sard_status *sd_shape_sard_attention(sd_node *n) {
     if (mask_rank && sd_node_int(n, "pad_mask", 0)) m[mask_rank - 1] = a.T;
     SD_TRY(sd_sh_bcast(n, dims, &rank, m, mask_rank));
   }
-  sd_dim y[4] = {a.B, a.layout[3] ? a.S : a.H, a.layout[3] ? a.H : a.S, a.Dv};
+  sd_dim y[4] = {[3] = a.Dv};
+  y[places[a.layout[3]][0]] = a.B, y[places[a.layout[3]][1]] = a.H, y[places[a.layout[3]][2]] = a.S;
   SD_TRY(sd_sh_set(n, 0, n->in[Q]->dtype, 4, y));
   return sd_sh_set(n, 1, n->in[Q]->dtype, 4, (sd_dim[]){a.B, a.H, a.S, a.T});
 }
 
 // ---- nests ----
-static void index4(const attn *a, int which, sd_expr *b, sd_expr *h, sd_expr *s, sd_expr *d, sd_expr **out) {
-  out[0] = b, out[3] = d;
-  out[a->layout[which] ? 2 : 1] = h;
-  out[a->layout[which] ? 1 : 2] = s;
+void sd_attn_index(const attn *a, int which, sd_expr *b, sd_expr *h, sd_expr *s, sd_expr *d, sd_expr **out) {
+  const int *at = places[a->layout[which]];
+  out[at[0]] = b, out[at[1]] = h, out[at[2]] = s, out[3] = d;
 }
 
-static sd_axis *grid_axis(sd_tb *b, const char *name, sd_dim extent) {
+sd_axis *sd_attn_grid(sd_tb *b, const char *name, sd_dim extent) {
   sd_axis *x = sd_kernel_axis(b->k, name, extent);
   sd_vec_push(b->arena, &b->k->grid, x);
   return x;
@@ -120,6 +112,15 @@ static void set_reach(sd_tb *b, attn *a, int64_t rows) {
     a->reach = sd_tb_load(b, a->n, KV_LEN, &a->b);
 }
 
+void sd_attn_positions(sd_tb *b, attn *a) {
+  int64_t offset = sd_node_int(a->n, "offset", 0);
+  a->type = sd_compute_type(a->n->in[Q]->dtype);
+  a->offset = x_int(b, 0);
+  if (offset == 1) a->offset = x_dim(b, sd_dim_sub(b->dims, a->T, a->S));
+  if (offset == 2) a->offset = x_sub(b, sd_tb_load(b, a->n, KV_LEN, &a->b), x_dim(b, a->S));
+  if (offset == 3) a->offset = x_dim(b, a->n->in[PAST]->dims[2]);
+}
+
 static void attn_tile(sd_tb *b, attn *a) {
   int64_t s = 0, blocks = 2;
   bool fixed = sd_dim_is_const(b->dims, a->S, &s);
@@ -129,18 +130,12 @@ static void attn_tile(sd_tb *b, attn *a) {
     blocks = sd_max_i64(sd_min_i64((s + a->rows - 1) / a->rows / 2, TILE), 1);
   }
   a->pack = !fixed || s >= 8;
-  a->type = sd_compute_type(a->n->in[Q]->dtype);
-  a->b = x_axis(b, grid_axis(b, "b", a->B));
-  a->h = x_axis(b, grid_axis(b, "h", a->H));
-  sd_expr *block = x_axis(b, grid_axis(b, "sb", sd_dim_ceildiv(b->dims, a->S, d_const(b, a->rows * blocks))));
+  a->b = x_axis(b, sd_attn_grid(b, "b", a->B));
+  a->h = x_axis(b, sd_attn_grid(b, "h", a->H));
+  sd_expr *block = x_axis(b, sd_attn_grid(b, "sb", sd_dim_ceildiv(b->dims, a->S, d_const(b, a->rows * blocks))));
   a->row0 = sd_x_mul_dim(b->k, block, d_const(b, a->rows * blocks));
-  sd_dim per = sd_dim_floordiv(b->dims, a->H, a->Hk);
-  a->hk = a->H == a->Hk ? a->h : x_bin(b, SD_X_FLOORDIV, a->h, x_dim(b, per));
-  int64_t offset = sd_node_int(a->n, "offset", 0);
-  a->offset = x_int(b, 0);
-  if (offset == 1) a->offset = x_dim(b, sd_dim_sub(b->dims, a->T, a->S));
-  if (offset == 2) a->offset = x_sub(b, sd_tb_load(b, a->n, KV_LEN, &a->b), x_dim(b, a->S));
-  if (offset == 3) a->offset = x_dim(b, a->n->in[PAST]->dims[2]);
+  a->hk = a->H == a->Hk ? a->h : x_bin(b, SD_X_FLOORDIV, a->h, x_dim(b, sd_dim_floordiv(b->dims, a->H, a->Hk)));
+  sd_attn_positions(b, a);
   a->blocks = blocks;
   set_reach(b, a, a->rows * blocks);
   sd_dim rows = d_const(b, a->rows);
@@ -178,7 +173,7 @@ static void pack_keys(sd_tb *b, const attn *a) {
   sd_axis *d_axis = sd_kernel_axis(b->k, "d", a->D);
   sd_nest_axis(nest, d_axis);
   sd_expr *d = x_axis(b, d_axis);
-  index4(a, 1, a->b, a->hk, t, d, ix);
+  sd_attn_index(a, 1, a->b, a->hk, t, d, ix);
   sd_expr *x = sd_tb_load(b, a->n, K, ix);
   if (x) sd_nest_store(b->k, nest, a->keys, x_add(b, sd_x_mul_dim(b->k, d, a->T), t), x, NULL);
 }
@@ -230,26 +225,31 @@ static sd_expr *scaled(sd_tb *b, const attn *a, sd_expr *x) {
   return x_div(b, x, x_un(b, SD_X_SQRT, x_cast(b, x->dtype, x_dim(b, a->D))));
 }
 
+sd_expr *sd_attn_score(sd_tb *b, const attn *a, sd_expr *x, sd_expr *s, sd_expr *t, sd_expr **stages) {
+  sd_expr *bias = NULL;
+  stages[0] = x = scaled(b, a, x);
+  double cap = sd_node_float(a->n, "softcap", 0);
+  if (cap > 0) x = x_muln(b, x_un(b, SD_X_TANH, x_muln(b, x, 1.0 / cap)), cap);
+  stages[1] = x;
+  sd_expr *cond = attended(b, a, s, t, &bias);
+  if (bias) x = x_add(b, x, bias);
+  if (cond && x) x = x_sel(b, cond, x, x_lowest(b, a->type));
+  return stages[2] = x;
+}
+
 static void score_nest(sd_tb *b, const attn *a) {
-  sd_expr *iq[4], *ik[4], *bias = NULL;
+  sd_expr *iq[4], *ik[4], *stages[3];
   sd_nest *nest = sd_kernel_nest(b->k, a->items);
   sd_expr *r = rows_axis(b, a, nest), *t = keys_nest_axis(b, a, nest);
   x_axes red = {.n = 0};
   sd_expr *d = x_raxis(b, &red, "d", a->D), *s = x_add(b, a->row0, r);
-  index4(a, 0, a->b, a->h, s, d, iq);
-  index4(a, 1, a->b, a->hk, t, d, ik);
+  sd_attn_index(a, 0, a->b, a->h, s, d, iq);
+  sd_attn_index(a, 1, a->b, a->hk, t, d, ik);
   sd_expr *key = a->pack ? sd_x_load(b->k, a->keys, x_add(b, sd_x_mul_dim(b->k, d, a->T), t), NULL)
                          : sd_tb_load(b, a->n, K, ik);
   sd_expr *x = x_reduce(b, SD_R_SUM, &red, x_mul(b, sd_tb_load(b, a->n, Q, iq), key));
-  x = scaled(b, a, x);
-  store_scores(b, a, nest, 0, r, t, x);
-  double cap = sd_node_float(a->n, "softcap", 0);
-  if (cap > 0) x = x_muln(b, x_un(b, SD_X_TANH, x_muln(b, x, 1.0 / cap)), cap);
-  store_scores(b, a, nest, 1, r, t, x);
-  sd_expr *cond = attended(b, a, s, t, &bias);
-  if (bias) x = x_add(b, x, bias);
-  if (cond && x) x = x_sel(b, cond, x, x_lowest(b, a->type));
-  store_scores(b, a, nest, 2, r, t, x);
+  x = sd_attn_score(b, a, x, s, t, stages);
+  for (int mode = 0; mode < 3; mode++) store_scores(b, a, nest, mode, r, t, stages[mode]);
   if (x) sd_nest_store(b->k, nest, a->scores, score_at(b, a, r, t), x, NULL);
 }
 
@@ -260,15 +260,14 @@ static sd_expr *reduced_scores(sd_tb *b, const attn *a, sd_expr *r, sd_rop op) {
   return x ? sd_x_reduce(b->k, op, &t, 1, x) : NULL;
 }
 
-// One more score of each row, which takes its share of the probabilities but has no value; NULL where there is none.
-static sd_expr *sink_score(sd_tb *b, const attn *a) {
+sd_expr *sd_attn_sink(sd_tb *b, const attn *a) {
   return sd_tb_has(a->n, SINK) ? x_cast(b, a->type, sd_tb_load(b, a->n, SINK, (sd_expr *[]){a->h})) : NULL;
 }
 
 static void softmax_nests(sd_tb *b, const attn *a) {
   sd_nest *nest = sd_kernel_nest(b->k, a->items);
   sd_expr *r = rows_axis(b, a, nest), *low = x_lowest(b, a->type);
-  sd_expr *max = reduced_scores(b, a, r, SD_R_MAX), *sink = sink_score(b, a);
+  sd_expr *max = reduced_scores(b, a, r, SD_R_MAX), *sink = sd_attn_sink(b, a);
   if (!max) return;
   if (sink) max = x_max(b, max, sink);
   // a row that attends nothing has only -inf: subtract 0 there, so that its probabilities become 0
@@ -284,7 +283,7 @@ static void softmax_nests(sd_tb *b, const attn *a) {
   nest = sd_kernel_nest(b->k, a->items);
   r = rows_axis(b, a, nest);
   sd_expr *sum = reduced_scores(b, a, r, SD_R_SUM), *one = x_num(b, sum, 1);
-  sink = sink_score(b, a);
+  sink = sd_attn_sink(b, a);
   if (sink) sum = x_add(b, sum, x_un(b, SD_X_EXP, x_sub(b, sink, sd_x_load(b->k, a->max, r, NULL))));
   sum = x_sel(b, x_bin(b, SD_X_EQ, sum, x_num(b, sum, 0)), one, sum);
   sd_nest_store(b->k, nest, a->sum, r, x_div(b, one, sum), NULL);
@@ -297,8 +296,8 @@ static void value_nest(sd_tb *b, const attn *a) {
   sd_axis *dv = sd_kernel_axis(b->k, "dv", a->Dv), *t = keys_axis(b, a);
   sd_nest_axis(nest, dv);
   sd_expr *d = x_axis(b, dv);
-  index4(a, 2, a->b, a->hk, x_axis(b, t), d, iv);
-  index4(a, 3, a->b, a->h, x_add(b, a->row0, r), d, iy);
+  sd_attn_index(a, 2, a->b, a->hk, x_axis(b, t), d, iv);
+  sd_attn_index(a, 3, a->b, a->h, x_add(b, a->row0, r), d, iy);
   sd_expr *p = sd_x_load(b->k, a->scores, score_at(b, a, r, x_axis(b, t)), NULL);
   sd_expr *v = x_cast(b, a->type, sd_tb_load(b, a->n, V, iv)), *x = x_mul(b, p, v);
   if (!x) return;
@@ -317,6 +316,7 @@ static void probability_nest(sd_tb *b, const attn *a) {
 sard_status *sd_nests_attention(sd_tb *b, const sd_node *n) {
   attn a;
   SD_TRY(attn_read(n, &a));
+  if (sd_attn_tiles(b, &a)) return NULL;
   attn_tile(b, &a);
   if (b->error) return NULL;
   if (a.pack) pack_keys(b, &a);

@@ -80,7 +80,8 @@ static bool scores(match *m, sd_value *s) {
   return keys(m, s->def->in[1]);
 }
 
-static bool find(sd_node *n, match *m) {
+// any_order: also [S,B,H,D] for the result.
+static bool find(sd_node *n, bool any_order, match *m) {
   sd_value *p = n->in[0];
   if (!sd_edit_is(n, "MatMul") || !p->def || !sd_edit_is(p->def, "Softmax") || !sd_edit_only_use(p) || p->rank != 4) return false;
   int64_t axis = sd_node_int(p->def, "axis", -1);
@@ -92,8 +93,10 @@ static bool find(sd_node *n, match *m) {
   }
   if (!sd_dim_is_const(n->graph->module->dims, m->q->dims[3], NULL) || m->q->dtype != m->k->dtype || m->q->dtype != m->v->dtype) return false;
   m->root = n, m->layout[3] = 0;
-  sd_value *y = sd_edit_only_use(n->out[0]);
-  if (y && permutes(y->uses.at[0].node, 0, 2, 1, 3)) m->root = y->uses.at[0].node, m->layout[3] = 1;
+  const sd_value *y = sd_edit_only_use(n->out[0]);
+  sd_node *turn = y ? y->uses.at[0].node : NULL;
+  if (permutes(turn, 0, 2, 1, 3)) m->root = turn, m->layout[3] = 1;
+  if (any_order && permutes(turn, 2, 0, 1, 3)) m->root = turn, m->layout[3] = 2;
   return true;
 }
 
@@ -116,7 +119,7 @@ sard_status *sd_pass_attention(sd_module *m, const sd_pass_options *o, sd_arena 
   for (sd_node *n = m->main->first; n; n = n->next) {
     match x = {0};
     if (o->bisect >= 0 && r->rewrites >= o->bisect) break;
-    if (!find(n, &x)) continue;
+    if (!find(n, o->target.strided_reads, &x)) continue;
     sard_status *st = replace(n, &x); // what it replaced is dead now
     if (st) return sd_node_error(n, st);
     r->rewrites++;

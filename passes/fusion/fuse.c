@@ -4,6 +4,7 @@
 // the consumer asks for each of its elements: once, a few times (the passes of a softmax over a row), or many times
 // (operand of a contraction, broadcast). Contractions join where each element is asked for once: that is the epilogue.
 #include "passes/edit.h"
+#include "passes/fusion/strided.h"
 
 #define MAX_MEMBERS 48
 #define MAX_INPUTS  24
@@ -19,6 +20,7 @@ typedef struct group {
   turn turned[MAX_MEMBERS]; // between its result and that of the root
   uint32_t n;
   bool contraction, composite;
+  const sd_pass_target *target;
 } group;
 
 static int member_index(const group *g, const sd_node *n) {
@@ -142,9 +144,60 @@ static bool feeds_contraction(const group *g, const sd_value *v) {
   return false;
 }
 
+// Rows that make their own nests and read operands one element at a time: whatever expression that is.
+static bool reads_by_element(const sd_node *n) { return is_op(n, "sard.Attention"); }
+
+// Elements one after the other: of a convolution along the channels, of products along one of the last two axes.
+static bool unit_stride(const sd_value *v, const sd_strided *s, const sd_node *reader, uint32_t operand) {
+  sd_dimtab *t = v->graph->module->dims;
+  bool product = is_op(reader, "MatMul") || is_op(reader, "Gemm") || is_op(reader, "Einsum");
+  if (is_op(reader, "sard.Attention") && operand > 2) return true; // what is added to scores
+  if (s->rank < 1) return false;
+  if (sd_dim_is(t, s->stride[s->rank - 1], 1)) return true;
+  return product && s->rank > 1 && sd_dim_is(t, s->stride[s->rank - 2], 1);
+}
+
+// Do all readers of v, through moves of the group, find its elements at fixed distances? *s: how v lies.
+static bool strided_readers(const group *g, const sd_value *v, const sd_strided *s, int depth) {
+  for (uint32_t i = 0; i < v->uses.len; i++) {
+    const sd_use *u = &v->uses.at[i];
+    if (member_index(g, u->node) < 0 || depth > MAX_MEMBERS) return false;
+    if (u->node->op->kind == SD_CONTRACT || reads_by_element(u->node)) {
+      if (!unit_stride(v, s, u->node, u->operand)) return false;
+      continue;
+    }
+    sd_strided next = *s;
+    if (u->operand != 0 || !sd_strided_move(u->node, &next)) return false;
+    if (!strided_readers(g, u->node->out[0], &next, depth + 1)) return false;
+  }
+  return true;
+}
+
+static bool strided_operand(const group *g, const sd_node *p) {
+  sd_strided s;
+  if (!sd_strided_kind(p) || p->in[0]->rank < 0) return false;
+  sd_strided_whole(p->in[0], &s);
+  return sd_strided_move(p, &s) && strided_readers(g, p->out[0], &s, 0);
+}
+
+// Does what reads v, through moves of the group, contract? Then v is a factor.
+static bool feeds_through_moves(const group *g, const sd_value *v, int depth) {
+  for (uint32_t i = 0; i < v->uses.len; i++) {
+    const sd_node *c = v->uses.at[i].node;
+    if (member_index(g, c) < 0 || depth > MAX_MEMBERS) continue;
+    if (contracts(c) || (c->op->kind == SD_MOVE && feeds_through_moves(g, c->out[0], depth + 1))) return true;
+  }
+  return false;
+}
+
+static bool is_factor(const group *g, const sd_value *v) {
+  return g->target->strided_reads ? feeds_through_moves(g, v, 0) : feeds_contraction(g, v);
+}
+
 // May a move be read through by the contraction that uses it?
 static bool readable_operand(const group *g, const sd_node *p) {
   const sd_value *v = p->out[0];
+  if (g->target->strided_reads) return strided_operand(g, p);
   if (!affine_move(p) || is_op(p, "Split")) return false;
   if (is_op(p, "Reshape") && p->in[0]->def && transposes(p->in[0]->def)) return false;
   for (uint32_t i = 0; i < v->uses.len; i++) {
@@ -209,6 +262,26 @@ static bool rows_permuted(const group *g, const sd_node *p) {
   return turned_after(g, p->out[0]) > (along_last ? ROWS_STAY : STRAIGHT);
 }
 
+// Could p, a map, end a contraction that feeds it, alone or behind other maps?
+static bool ends_contraction(const sd_node *p, int depth) {
+  const sd_value *y = p->out[0];
+  for (uint32_t i = 0; i < p->n_in; i++) {
+    const sd_value *v = p->in[i];
+    const sd_node *d = v ? v->def : NULL;
+    if (!d || d->graph != p->graph || d->n_out != 1 || !sd_edit_only_use(v) || !same_count(v, y)) continue;
+    if (d->op->kind == SD_CONTRACT) return true;
+    bool passes = d->op->kind == SD_MAP || (bijective_move(d) && keeps_last_axis(d));
+    if (passes && depth < MAX_MEMBERS && ends_contraction(d, depth + 1)) return true;
+  }
+  return false;
+}
+
+// The group has no room for the contraction in front of p, so p stays behind that.
+static bool better_behind(const group *g, const sd_node *p, demand d) {
+  bool room = d == ONCE && !g->contraction && !g->composite && epilogue_only(g, p->out[0]);
+  return g->target->epilogues && !room && ends_contraction(p, 0);
+}
+
 static bool may_join(const group *g, const sd_node *p) {
   const sd_value *v = p->out[0];
   if (p->n_out != 1 || !v || sd_value_is_output(v) || v->uses.len == 0 || v->rank < 0 || g->n == MAX_MEMBERS) return false;
@@ -217,11 +290,12 @@ static bool may_join(const group *g, const sd_node *p) {
   demand d = worst_demand(g, v);
   switch (p->op->kind) {
   case SD_MAP:
-    if (feeds_contraction(g, v)) return sd_edit_packed_weight(p);
+    if (better_behind(g, p, d)) return false;
+    if (is_factor(g, v)) return sd_edit_packed_weight(p);
     if (looked_up(g, v)) return !costly_map(p);
     return d == ONCE || ((d == FEW || d == ROWS) && !costly_map(p)) || (d == ROWS && !g->contraction);
   case SD_MOVE:
-    if (feeds_contraction(g, v)) return readable_operand(g, p);
+    if (is_factor(g, v)) return readable_operand(g, p);
     if (is_op(p, "Concat") || is_op(p, "Pad") || is_op(p, "Resize") || is_op(p, "GridSample")) return false;
     if (is_op(g->members[0], "Concat") || is_op(g->members[0], "Pad")) return affine_move(p) && !is_op(p, "Reshape");
     if (transposes(p) && !keeps_last_axis(p)) return d == ONCE && !g->contraction && !g->composite;
@@ -234,8 +308,9 @@ static bool may_join(const group *g, const sd_node *p) {
   }
 }
 
-static bool can_root(const sd_node *n) {
+static bool can_root(const sd_node *n, const sd_pass_target *t) {
   if (n->n_out != 1 || n->n_body) return false;
+  if (t->strided_reads && reads_by_element(n)) return true;
   if (is_op(n, "Concat") || is_op(n, "Pad")) return false; // their operands are computed in place (passes/memory)
   return n->op->kind <= SD_COMPOSITE;
 }
@@ -270,6 +345,14 @@ static void grow(group *g) {
     }
     if (count_inputs(g) > MAX_INPUTS) return;
   }
+}
+
+// All members rename elements: passes/memory makes views of them.
+static bool only_views(const group *g) {
+  static const char *const names[] = {"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "sard.Dims", NULL};
+  for (uint32_t i = 0; i < g->n; i++)
+    if (!one_of(g->members[i], names)) return false;
+  return true;
 }
 
 // ---- making the group node ----
@@ -344,10 +427,11 @@ static sard_status *fuse_graph(sd_graph *graph, void *user) {
   sd_node *prev;
   for (sd_node *n = graph->last; n; n = prev) {
     prev = n->prev;
-    if (!can_root(n) || (f->o->bisect >= 0 && f->r->rewrites >= f->o->bisect)) continue;
-    group g = {.members = {n}, .n = 1, .contraction = n->op->kind == SD_CONTRACT, .composite = n->op->kind == SD_COMPOSITE};
+    if (!can_root(n, &f->o->target) || (f->o->bisect >= 0 && f->r->rewrites >= f->o->bisect)) continue;
+    group g = {.members = {n}, .n = 1, .contraction = contracts(n), .composite = n->op->kind == SD_COMPOSITE};
+    g.target = &f->o->target;
     grow(&g);
-    if (g.n < 2) continue;
+    if (g.n < 2 || (f->o->target.strided_reads && only_views(&g))) continue;
     sd_node *stop = n->next; // members lie before; continue above the group's place
     SD_TRY(make_group(&g, f->scratch));
     sd_node *made = stop ? stop->prev : graph->last;

@@ -107,7 +107,8 @@ static sard_status *conv(layout *l, sd_node *n) {
   int64_t order = weight_order(l, w, transposed);
   SD_TRY(turn_weight(l, n, w, order, transposed, &in[1]));
   in[2] = n->n_in > 2 ? n->in[2] : NULL;
-  bool explicit_pads = l->target->padded_copies && !transposed && pads->kind == SD_ATTR_INTS && strcmp(sd_node_str(n, "auto_pad", "NOTSET"), "NOTSET") == 0;
+  bool explicit_pads = l->target->padded_copies && !transposed && pads->kind == SD_ATTR_INTS;
+  explicit_pads = explicit_pads && strcmp(sd_node_str(n, "auto_pad", "NOTSET"), "NOTSET") == 0;
   if (explicit_pads && (int)pads->n == 2 * (x->rank - 2)) SD_TRY(explicit_pad(l, n, in[0], pads, &in[0]));
   else explicit_pads = false;
   sd_node *c = copy_node(l, n, in, in[2] ? 3 : 2);
@@ -287,8 +288,12 @@ static sard_status *transpose(layout *l, sd_node *n) {
   const sd_attr *perm = sd_node_attr(n, "perm");
   int64_t composed[SD_MAX_RANK];
   int rank = n->in[0]->rank;
-  bool identity = true;
-  if (!t || perm->kind != SD_ATTR_INTS) return NULL;
+  bool identity = true, first = true;
+  if (perm->kind != SD_ATTR_INTS) return NULL;
+  to_first(rank, composed);
+  for (int i = 0; i < rank; i++) first &= perm->ints[i] == composed[i];
+  if (!t && first && rank >= 3 && l->target->model_turns) set_twin(l, n->out[0], n->in[0]);
+  if (!t) return NULL;
   for (int i = 0; i < rank; i++) {
     composed[i] = moved((int)perm->ints[i], rank);
     identity &= composed[i] == i;

@@ -102,3 +102,10 @@ sard_status *sd_cu_read(const sd_cu_device *d, void *to, uint64_t from, uint64_t
   SD_TRY(sd_cu_check(d->api, d->api->to_host(to, from, bytes, NULL), "copying from the device"));
   return sd_cu_check(d->api, d->api->stream_wait(NULL), "copying from the device");
 }
+
+sard_status *sd_cu_move(const sd_cu_device *d, uint64_t to, uint64_t from, uint64_t bytes) {
+  if (bytes == 0) return NULL;
+  SD_TRY(sd_cu_enter(d));
+  SD_TRY(sd_cu_check(d->api, d->api->copy(to, from, bytes, NULL), "copying on the device"));
+  return sd_cu_check(d->api, d->api->stream_wait(NULL), "copying on the device");
+}

@@ -29,4 +29,5 @@ sard_status *sd_cu_alloc(const sd_cu_device *d, uint64_t bytes, uint64_t *out);
 void sd_cu_free(const sd_cu_device *d, uint64_t address); // 0 ok; waits for what uses it
 // Copies that are complete on return.
 sard_status *sd_cu_write(const sd_cu_device *d, uint64_t to, const void *from, uint64_t bytes);
+sard_status *sd_cu_move(const sd_cu_device *d, uint64_t to, uint64_t from, uint64_t bytes); // both on d
 sard_status *sd_cu_read(const sd_cu_device *d, void *to, uint64_t from, uint64_t bytes);

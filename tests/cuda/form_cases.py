@@ -77,9 +77,65 @@ def points(w):
           {"x": numbers((1, 64, 47, 45), np.float32)}, {"y": np.float32}, {"k": numbers((64, 1, 3, 3), np.float32)})
 
 
+def rows(w):
+    norm = node("LayerNormalization", ["x", "s", "b"], ["y"])
+    for t, shape in (("f32", (40, 768)), ("f16", (40, 768)), ("f32", (1100, 132)), ("f32", (9, 1023)), ("f16", (7, 1030)), ("f32", (3, 5000)),
+                     ("f16", (5, 8192)), ("f16", (3, 16384)), ("f32", (2, 16385)), ("f32", (2, 3, 33))):
+        d, n = TYPES[t], shape[-1]
+        w.add(f"rows_norm_{t}_{n}", [norm], {"x": numbers(shape, d), "s": numbers((n,), d), "b": numbers((n,), d)}, {"y": d})
+    w.add("rows_add_norm", [node("Add", ["x", "r"], ["z"]), node("Add", ["z", "c"], ["u"]), node("LayerNormalization", ["u", "s", "b"], ["y"])],
+          {"x": numbers((33, 512), np.float32), "r": numbers((33, 512), np.float32), "c": numbers((512,), np.float32), "s": numbers((512,), np.float32),
+           "b": numbers((512,), np.float32)}, {"y": np.float32})
+    w.add("rows_rms", [node("Mul", ["x", "x"], ["q"]), node("ReduceMean", ["q", "a"], ["m"]), node("Add", ["m", "e"], ["n"]), node("Sqrt", ["n"], ["o"]),
+                       node("Div", ["x", "o"], ["p"]), node("Mul", ["p", "s"], ["y"])],
+          {"x": numbers((37, 1024), np.float16), "s": numbers((1024,), np.float16)}, {"y": np.float16},
+          {"a": np.array([-1]), "e": np.array(1e-5, np.float16)})
+    for t, shape in (("f32", (50, 4096)), ("f16", (600, 128)), ("f32", (70, 49)), ("f64", (20, 256)), ("f32", (2, 20000)), ("f32", (3, 4, 7, 64))):
+        w.add(f"rows_softmax_{t}_{shape[-1]}", [node("Softmax", ["x"], ["y"])], {"x": numbers(shape, TYPES[t])}, {"y": TYPES[t]})
+    w.add("rows_softmax_mask", [node("Mul", ["x", "k"], ["u"]), node("Where", ["m", "u", "l"], ["v"]), node("Softmax", ["v"], ["y"])],
+          {"x": numbers((6, 30, 128), np.float32), "m": numbers((30, 128), np.bool_)}, {"y": np.float32},
+          {"k": np.array(0.125, np.float32), "l": np.array(-10000, np.float32)})
+    w.add("rows_softmax_other_axis", [node("Softmax", ["x"], ["y"], axis=1)], {"x": numbers((3, 300, 40), np.float32)}, {"y": np.float32})
+    w.add("rows_log_softmax", [node("LogSoftmax", ["x"], ["y"])], {"x": numbers((33, 1000), np.float32)}, {"y": np.float32})
+    w.add("rows_slice", [node("Slice", ["x", "from", "to", "axes"], ["z"]), node("Softmax", ["z"], ["y"])], {"x": numbers((40, 1025), np.float32)},
+          {"y": np.float32}, {"from": np.array([1]), "to": np.array([1025]), "axes": np.array([1])})
+    for op in ("ArgMax", "ReduceSum", "ReduceMax", "ReduceL2", "ReduceLogSumExp", "ReduceProd"):
+        for shape in ((40, 1024), (5, 4097), (1, 40000)):
+            attrs = {"axis": 1} if op == "ArgMax" else {}
+            ins = ["x"] if op == "ArgMax" else ["x", "a"]
+            w.add(f"rows_{op}_{shape[1]}", [node(op, ins, ["y"], **attrs)], {"x": numbers(shape, np.float32)},
+                  {"y": np.int64 if op == "ArgMax" else np.float32}, {} if op == "ArgMax" else {"a": np.array([1])})
+    w.add("rows_sum_i8", [node("Cast", ["x"], ["c"], to=6), node("ReduceSum", ["c", "a"], ["y"])], {"x": numbers((40, 4096), np.uint8)}, {"y": np.int32},
+          {"a": np.array([1])})
+    w.add("rows_pool", [node("GlobalAveragePool", ["x"], ["y"])], {"x": numbers((2, 100, 16, 20), np.float32)}, {"y": np.float32})
+    w.add("rows_instance", [node("InstanceNormalization", ["x", "s", "b"], ["y"])],
+          {"x": numbers((2, 10, 16, 24), np.float32), "s": numbers((10,), np.float32), "b": numbers((10,), np.float32)}, {"y": np.float32})
+    w.add("rows_group", [node("GroupNormalization", ["x", "s", "b"], ["y"], num_groups=4)],
+          {"x": numbers((2, 12, 16, 12), np.float32), "s": numbers((4,), np.float32), "b": numbers((4,), np.float32)}, {"y": np.float32})
+
+
+def gemv(w):
+    for t in ("f32", "f16"):
+        d = TYPES[t]
+        for k, n in ((1024, 300), (1023, 40)):
+            w.add(f"gemv_nk_{t}_{k}", [node("Gemm", ["x", "w", "b"], ["z"], transB=1), node("Relu", ["z"], ["y"])],
+                  {"x": numbers((1, k), d), "w": numbers((n, k), d) / 8, "b": numbers((n,), d)}, {"y": d})
+            w.add(f"gemv_kn_{t}_{k}", [node("MatMul", ["x", "w"], ["y"])], {"x": numbers((1, k), d), "w": numbers((k, n), d) / 8}, {"y": d})
+    for zero in (False, True):
+        for K, N, block in ((1024, 70, 32), (512, 33, 128)):
+            ins = {"x": numbers((1, K), np.float32), "w": random.integers(0, 256, (N, K // block, block // 2)).astype(np.uint8),
+                   "sc": np.abs(numbers((N * (K // block),), np.float32)) / 50}
+            if zero:
+                ins["zp"] = random.integers(0, 256, (N * ((K // block + 1) // 2),)).astype(np.uint8)
+            w.add(f"gemv_int4_{K}_{int(zero)}", [node("MatMulNBits", list(ins), ["y"], domain="com.microsoft", K=K, N=N, bits=4, block_size=block)],
+                  ins, {"y": np.float32})
+
+
 def main():
     w = Writer(sys.argv[1])
     points(w)
+    rows(w)
+    gemv(w)
 
 
 main()

@@ -54,6 +54,24 @@ static tensor permuted(const tensor *t, const int *perm) {
   return r;
 }
 
+static sard_status *evaluate(const sd_node *n, sd_value *const *v, const tensor *const *in, int n_in,
+                             const sd_lower_tile *tile, const tensor *want, double *worst) {
+  sd_module *m = n->graph->module;
+  sd_kernel *k;
+  SD_TRY(sd_lower_tiled(m->arena, m, n, tile, &k));
+  SD_TRY(sd_kernel_verify(k));
+  float *got = SD_NEW_ARRAY(m->arena, float, count_of(want) + 1);
+  void **data = SD_NEW_ARRAY(m->arena, void *, k->bufs.len + 1);
+  for (uint32_t i = 0; i < k->bufs.len; i++) {
+    if (k->bufs.at[i]->value == n->out[0]) data[i] = got;
+    for (int o = 0; o < n_in; o++)
+      if (v[o] && k->bufs.at[i]->value == v[o]) data[i] = in[o]->data;
+  }
+  SD_TRY(sd_kernel_eval(k, data, NULL, NULL));
+  for (int64_t i = 0; i < count_of(want); i++) *worst = fmax(*worst, fabs(got[i] - want->data[i]));
+  return NULL;
+}
+
 // Runs one node and compares its first output with `want` (free of dims: shape is checked, too).
 static sard_status *run_node(sd_module *m, const char *name, const attribute *attrs, const tensor *const *in,
                              int n_in, const tensor *want, double *worst) {
@@ -80,19 +98,10 @@ static sard_status *run_node(sd_module *m, const char *name, const attribute *at
       memcmp(dims, want->dims, (size_t)want->rank * sizeof *dims))
     return SD_ERR(INTERNAL, "%s has another shape than wanted", name);
   sd_graph_output(m->main, n->out[0]);
-  sd_kernel *k;
-  SD_TRY(sd_lower_node(m->arena, m, n, &k));
-  SD_TRY(sd_kernel_verify(k));
-  float *got = SD_NEW_ARRAY(m->arena, float, count_of(want) + 1);
-  void **data = SD_NEW_ARRAY(m->arena, void *, k->bufs.len + 1);
-  for (uint32_t i = 0; i < k->bufs.len; i++) {
-    if (k->bufs.at[i]->value == n->out[0]) data[i] = got;
-    for (int o = 0; o < n_in; o++)
-      if (v[o] && k->bufs.at[i]->value == v[o]) data[i] = in[o]->data;
-  }
-  SD_TRY(sd_kernel_eval(k, data, NULL, NULL));
+  // as for processors, and in the tiles of other targets
+  static const sd_lower_tile tiles[] = {{64, 32, 16, 256, 4096}, {16, 16, 16, 64, 1 << 20}};
   *worst = 0;
-  for (int64_t i = 0; i < count_of(want); i++) *worst = fmax(*worst, fabs(got[i] - want->data[i]));
+  for (int t = -1; t < 2; t++) SD_TRY(evaluate(n, v, in, n_in, t < 0 ? NULL : &tiles[t], want, worst));
   return NULL;
 }
 

@@ -61,6 +61,9 @@ enum {
   SARD_SEQUENCE = 1001, SARD_OPTIONAL = 1002, SARD_MAP = 1003
 };
 
+/* Where a tensor lies. */
+enum { SARD_CPU = 0, SARD_CUDA = 1 };
+
 /* Describes a tensor. Set `size` to sizeof(sard_tensor_desc). A dim of -1 is symbolic (its name in `symbols`). A rank of
  * -1 (in descriptions of what a model takes or gives) means any rank. */
 typedef struct sard_tensor_desc {
@@ -70,7 +73,7 @@ typedef struct sard_tensor_desc {
   int64_t strides[SARD_MAX_RANK]; /* in elements; all 0 means dense row-major. Only dense ones run at present */
   const char *name;               /* owned by the model or tensor */
   const char *symbols[SARD_MAX_RANK];
-  int32_t device, device_id;      /* 0 = CPU */
+  int32_t device, device_id;      /* SARD_CPU, or SARD_CUDA and the number of the device */
 } sard_tensor_desc;
 
 /* Where a model comes from: a path, or bytes (which must stay valid while the model lives). */
@@ -94,7 +97,8 @@ SARD_API void sard_status_free(SARD_OWN sard_status *);                /* NULL o
 
 /* ---- options: key/value texts; unknown keys are an error that names the nearest key ----
  * context: "threads" (0 = all this process may use), "isa" (baseline|avx2|avx512|neon|auto)
- * model: "opt" (0..3), "dim:NAME" (fixes a symbolic dim), "target", "threads" (of the compiler), "keep-ir" (0|1)
+ * model: "opt" (0..3), "dim:NAME" (fixes a symbolic dim), "target", "threads" (of the compiler), "keep-ir" (0|1), "device" (cpu,
+ *   cuda, cuda:K), "fallback" (cpu: run there where the device cannot be used; without it that is SARD_E_DEVICE)
  * session: "memory-limit" (bytes of activation memory, K/M/G suffix), "profile" (1: time per step for sard_session_stats)
  * A key that is set twice has its last value. */
 SARD_API sard_options *sard_options_new(void); /* NULL when memory is short */
@@ -134,6 +138,8 @@ SARD_API void sard_session_free(SARD_OWN sard_session *);
 
 /* ---- tensors ---- */
 SARD_API SARD_CHECKED sard_status *sard_tensor_new(sard_context *, const sard_tensor_desc *, SARD_OWN sard_tensor **out);
+/* Copies the elements of a tensor of the same type and shape, between host and devices too. Complete on return. */
+SARD_API SARD_CHECKED sard_status *sard_tensor_copy(sard_tensor *to, const sard_tensor *from);
 /* Wraps memory of the caller: `bytes` at `data`; `release(user)` is called when the tensor is freed (may be NULL). */
 SARD_API SARD_CHECKED sard_status *sard_tensor_wrap(sard_context *, const sard_tensor_desc *, void *data, uint64_t bytes,
                                        void (*release)(void *), void *user, SARD_OWN sard_tensor **out);

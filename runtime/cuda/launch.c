@@ -1,0 +1,161 @@
+// Steps on the device.
+#include "runtime/base/alloc.h"
+#include "runtime/cuda/session.h"
+#include "runtime/execute.h"
+
+enum { MOST_WORDS = 512 }; // parameters of a kernel: 4 KB
+
+static bool writes(const sd_art *a, const sard_art_step *t, uint32_t k) { return a->lists[t->writes + k] != 0; }
+
+// ---- times ----
+
+static sard_status *mark(sard_session *s, void **events, uint32_t i) {
+  sd_cu_session *c = s->cu;
+  const sd_cu_api *f = c->device->api;
+  if (!s->profile) return NULL;
+  if (!events[i]) SD_TRY(sd_cu_check(f, f->event_new(&events[i], 0), "making an event"));
+  return sd_cu_check(f, f->event_record(events[i], c->stream), "recording an event");
+}
+
+void sd_cu_take_times(sard_session *s) {
+  sd_cu_session *c = s->cu;
+  for (uint32_t i = 0; s->profile && i < s->model->art.n_steps; i++) {
+    float ms = 0;
+    if (!c->timed[i]) continue;
+    c->timed[i] = 0;
+    if (c->device->api->event_elapsed(&ms, c->begin[i], c->end[i]) != 0) continue; // a time that cannot be had is left out
+    s->times[i].ns += (int64_t)((double)ms * 1e6), s->times[i].runs++;
+  }
+}
+
+// A step that runs again in a loop: its events are used again.
+static sard_status *take_time_before(sard_session *s, uint32_t i) {
+  sd_cu_session *c = s->cu;
+  if (!s->profile || !c->timed[i]) return NULL;
+  SD_TRY(sd_cu_check(c->device->api, c->device->api->event_wait(c->end[i]), "waiting for a kernel"));
+  sd_cu_take_times(s);
+  return NULL;
+}
+
+// ---- launches ----
+
+static sard_status *late_scratch(sd_cu_session *c, uint64_t bytes, uint64_t *out) {
+  if (bytes > c->late_scratch_bytes) {
+    sd_cu_free(c->device, c->late_scratch);
+    c->late_scratch = c->late_scratch_bytes = 0;
+    SD_TRY(sd_cu_alloc(c->device, bytes, &c->late_scratch));
+    c->late_scratch_bytes = bytes;
+  }
+  *out = c->late_scratch;
+  return NULL;
+}
+
+static sard_status *scratch_of(sard_session *s, const sard_art_cuda *e, int64_t *blocks, uint64_t *out) {
+  int64_t each;
+  SD_TRY(sd_late_value(s, e->scratch, &each));
+  *out = s->cu->scratch;
+  if (each <= 0) return NULL;
+  int64_t most = (int64_t)(SD_CU_MOST_SCRATCH / (uint64_t)each);
+  if (most < 1) most = 1;
+  if (*blocks > most) *blocks = most;
+  uint64_t need;
+  if (!sd_ck_mul((uint64_t)each, (uint64_t)*blocks, &need)) return SD_ERR(NOMEM, "scratch memory of %lld bytes", (long long)each);
+  return need > s->cu->scratch_bytes ? late_scratch(s->cu, need, out) : NULL;
+}
+
+static sard_status *fill_words(sard_session *s, uint32_t i, uint64_t scratch, uint64_t *words) {
+  const sd_art *a = &s->model->art;
+  const sd_cu_session *c = s->cu;
+  const sard_art_step *t = &a->steps[i];
+  const sard_art_cuda *e = c->program->launch[i];
+  if ((uint64_t)t->n_buf + e->n_dim + 2 > MOST_WORDS) return SD_ERR(MODEL, "a launch has %u buffers and %u sizes", t->n_buf, e->n_dim);
+  for (uint32_t k = 0; k < t->n_buf; k++) *words++ = c->at[a->lists[t->bufs + k]];
+  for (uint32_t k = 0; k < e->n_dim; k++) {
+    int64_t v;
+    SD_TRY(sd_late_value(s, a->lists[e->dims + k], &v));
+    *words++ = (uint64_t)v;
+  }
+  *words++ = scratch;
+  *words = c->errors + 4ull * i;
+  return NULL;
+}
+
+sard_status *sd_cu_launch(sard_session *s, uint32_t i) {
+  sd_cu_session *c = s->cu;
+  const sard_art_cuda *e = c->program->launch[i];
+  const sd_cu_api *f = c->device->api;
+  uint64_t words[MOST_WORDS], scratch;
+  int64_t blocks;
+  SD_TRY(sd_late_value(s, e->blocks, &blocks));
+  if (blocks <= 0) return NULL; // nothing to compute
+  if (blocks > INT32_MAX) blocks = INT32_MAX;
+  SD_TRY(scratch_of(s, e, &blocks, &scratch));
+  SD_TRY(fill_words(s, i, scratch, words));
+  SD_TRY(take_time_before(s, i));
+  SD_TRY(mark(s, c->begin, i));
+  void *params[] = {words};
+  SD_TRY(sd_cu_check(f, f->launch(c->program->function[i], (unsigned)blocks, 1, 1, e->threads, 1, 1, e->shared, c->stream, params, NULL),
+                     "launching a kernel"));
+  SD_TRY(mark(s, c->end, i));
+  if (s->profile) c->timed[i] = 1;
+  c->launches++;
+  return NULL;
+}
+
+static sard_status *run_launch(sard_session *s, uint32_t i) {
+  const sd_art *a = &s->model->art;
+  const sard_art_step *t = &a->steps[i];
+  if (s->late.step[i]) SD_TRY(sd_execute_prepare(s, i, 0));
+  for (uint32_t k = 0; k < t->n_buf; k++) SD_TRY(sd_cu_to_device(s, a->lists[t->bufs + k]));
+  SD_TRY(sd_cu_launch(s, i));
+  for (uint32_t k = 0; k < t->n_buf; k++)
+    if (writes(a, t, k)) s->cu->valid[a->lists[t->bufs + k]] = SD_CU_DEVICE;
+  return NULL;
+}
+
+// ---- steps on the host ----
+
+static uint64_t room(const sard_session *s, uint32_t buf) {
+  uint32_t slot = s->model->art.bufs[buf].bytes;
+  return s->late.slot[slot] ? s->cu->room[buf] : (uint64_t)s->dim[slot];
+}
+
+// A copy whose source is on the device stays there.
+static sard_status *copy_there(sard_session *s, uint32_t i, bool *done) {
+  sd_cu_session *c = s->cu;
+  const sd_art *a = &s->model->art;
+  const sard_art_step *t = &a->steps[i];
+  uint32_t from = a->lists[t->bufs], to = a->lists[t->bufs + 1];
+  int64_t n;
+  *done = (c->valid[from] & SD_CU_DEVICE) != 0;
+  if (!*done) return NULL;
+  if (s->late.step[i]) SD_TRY(sd_execute_prepare(s, i, 1));
+  SD_TRY(sd_late_value(s, a->bufs[to].bytes, &n));
+  SD_TRY(sd_cu_to_device(s, to));
+  if (n < 0 || (uint64_t)n > room(s, from) || (uint64_t)n > room(s, to))
+    return SD_ERR(MODEL, "%lld bytes are copied from a buffer of %llu", (long long)n, (unsigned long long)room(s, from));
+  if (n) SD_TRY(sd_cu_check(c->device->api, c->device->api->copy(c->at[to], c->at[from], (size_t)n, c->stream), "copying on the device"));
+  c->valid[to] = SD_CU_DEVICE;
+  return NULL;
+}
+
+// What the step reads comes to the host. One that computes may write parts of a buffer only: the others have to be there too.
+static sard_status *prepare_host(sard_session *s, uint32_t i) {
+  const sd_art *a = &s->model->art;
+  const sard_art_step *t = &a->steps[i];
+  for (uint32_t k = 0; k < t->n_buf; k++) {
+    uint32_t b = a->lists[t->bufs + k];
+    if (!writes(a, t, k) || t->kind == SARD_AS_DISPATCH) SD_TRY(sd_cu_to_host(s, b));
+    if (writes(a, t, k)) s->cu->valid[b] = SD_CU_HOST;
+  }
+  return NULL;
+}
+
+sard_status *sd_cu_step(sard_session *s, uint32_t i, bool *done) {
+  const sard_art_step *t = &s->model->art.steps[i];
+  *done = s->cu->program->launch[i] != NULL;
+  if (*done) return run_launch(s, i);
+  if (t->kind == SARD_AS_COPY) SD_TRY(copy_there(s, i, done));
+  bool flow = t->kind == SARD_AS_LOOP || t->kind == SARD_AS_BRANCH; // read their condition when they come to it
+  return *done || flow ? NULL : prepare_host(s, i);
+}

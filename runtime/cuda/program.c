@@ -1,0 +1,144 @@
+#include "runtime/cuda/program.h"
+
+#include <string.h>
+
+#include "runtime/base/alloc.h"
+#include "runtime/base/str.h"
+
+enum { FREE_SHARED = 48 * 1024, SHARED_ATTRIBUTE = 8, LOG_BUFFER = 5, LOG_BYTES = 6, LOG = 4096, ALIGN = 256 };
+
+// ---- images ----
+
+static int capability(const sd_cu_device *d) { return 10 * d->major + d->minor; }
+
+// The newest cubin whose architecture the device executes: the same major version, a minor one not above the device's.
+static const sard_art_cuda_image *find_cubin(const sd_art *a, const sd_cu_device *d) {
+  const sard_art_cuda_image *best = NULL;
+  for (uint32_t i = 0; i < a->n_cuda_images; i++) {
+    const sard_art_cuda_image *m = &a->cuda_images[i];
+    if (m->kind != SARD_ACI_CUBIN || (int)m->arch / 10 != d->major || (int)m->arch > capability(d)) continue;
+    if (!best || m->arch > best->arch) best = m;
+  }
+  return best;
+}
+
+static const sard_art_cuda_image *find_ptx(const sd_art *a, const sd_cu_device *d) {
+  const sard_art_cuda_image *best = NULL;
+  for (uint32_t i = 0; i < a->n_cuda_images; i++) {
+    const sard_art_cuda_image *m = &a->cuda_images[i];
+    if (m->kind == SARD_ACI_PTX && (int)m->arch <= capability(d) && (!best || m->arch > best->arch)) best = m;
+  }
+  return best;
+}
+
+static sard_status *no_image(const sd_art *a, const sd_cu_device *d) {
+  sd_str has = {0};
+  for (uint32_t i = 0; i < a->n_cuda_images; i++)
+    sd_strf(&has, "%s%s for sm_%u", i ? ", " : "", a->cuda_images[i].kind == SARD_ACI_PTX ? "PTX" : "a cubin", a->cuda_images[i].arch);
+  sard_status *st = SD_ERR(DEVICE, "the artifact has no code for %s (sm_%d); it has %s", d->name, capability(d), has.p ? has.p : "none for GPUs");
+  sd_str_free(&has);
+  return sd_status_field(st, SARD_TEXT_HINT, "sard compile MODEL.onnx -o MODEL.sard --device cuda:sm_%d", capability(d));
+}
+
+static int load_image(sd_cu_program *p, const void *image, char *log) {
+  int options[] = {LOG_BUFFER, LOG_BYTES};
+  void *values[] = {log, (void *)(uintptr_t)LOG};
+  *log = 0;
+  return p->device->api->module_load(&p->module, image, 2, options, values);
+}
+
+static sard_status *load_module(sd_cu_program *p, const sd_art *a) {
+  const sd_cu_device *d = p->device;
+  const sard_art_cuda_image *try[] = {find_cubin(a, d), find_ptx(a, d)};
+  char log[LOG];
+  int result = 0;
+  if (!try[0] && !try[1]) return no_image(a, d);
+  for (int i = 0; i < 2; i++) {
+    if (!try[i]) continue;
+    result = load_image(p, a->cuda_code + try[i]->offset, log);
+    if (result == 0) return NULL;
+    bool other = result == SD_CU_NO_BINARY || result == SD_CU_BAD_PTX || result == SD_CU_OLD_PTX; // the driver cannot use this one
+    if (!other) break;
+  }
+  sard_status *st = sd_cu_check(d->api, result, "loading the model's CUDA code");
+  return *log ? sd_status_field(st, SARD_TEXT_HINT, "the driver says: %.*s", (int)strcspn(log, "\n"), log) : st;
+}
+
+// ---- functions ----
+
+static sard_status *find_function(sd_cu_program *p, const sd_art *a, const sard_art_cuda *e) {
+  const sd_cu_device *d = p->device;
+  const char *name = sd_art_text(a, e->symbol);
+  void **f = &p->function[e->step];
+  SD_TRY_MSG(sd_cu_check(d->api, d->api->module_function(f, p->module, name), "finding a kernel"), "%s", name);
+  if ((int)e->shared > d->most_shared)
+    return SD_ERR(DEVICE, "kernel %s of node '%s' needs %u bytes of shared memory, %s has %d", name,
+                  sd_art_text(a, a->steps[e->step].name), e->shared, d->name, d->most_shared);
+  if (e->shared > FREE_SHARED)
+    SD_TRY(sd_cu_check(d->api, d->api->function_set(*f, SHARED_ATTRIBUTE, (int)e->shared), "asking for shared memory"));
+  p->launch[e->step] = e;
+  return NULL;
+}
+
+// ---- weights ----
+
+static uint64_t const_bytes(const sard_model *m, uint32_t buf) { return (uint64_t)m->dim_value[m->art.bufs[buf].bytes]; }
+
+// Offsets + 1 of the constants that launches read, into p->consts.
+static void place_weights(sd_cu_program *p, const sard_model *m) {
+  const sd_art *a = &m->art;
+  for (uint32_t i = 0; i < a->n_cuda; i++) {
+    const sard_art_step *t = &a->steps[a->cuda[i].step];
+    for (uint32_t k = 0; k < t->n_buf; k++) {
+      uint32_t b = a->lists[t->bufs + k];
+      if (a->bufs[b].kind != SARD_AB_CONST || p->consts[b]) continue;
+      p->consts[b] = p->weight_bytes + 1;
+      p->weight_bytes += sd_align_up(const_bytes(m, b), ALIGN);
+    }
+  }
+}
+
+static sard_status *copy_weights(sd_cu_program *p, const sard_model *m) {
+  place_weights(p, m);
+  SD_TRY_MSG(sd_cu_alloc(p->device, p->weight_bytes, &p->weights), "the weights of the model");
+  for (uint32_t i = 0; i < m->art.n_bufs; i++) {
+    if (!p->consts[i]) continue;
+    p->consts[i] += p->weights - 1;
+    SD_TRY_MSG(sd_cu_write(p->device, p->consts[i], m->consts[i], const_bytes(m, i)), "the weights of the model");
+  }
+  return NULL;
+}
+
+static sard_status *fill_program(sd_cu_program *p, const sard_model *m) {
+  const sd_art *a = &m->art;
+  p->launch = sd_calloc(a->n_steps, sizeof *p->launch);
+  p->function = sd_calloc(a->n_steps, sizeof *p->function);
+  p->consts = sd_calloc(a->n_bufs, sizeof *p->consts);
+  if (!p->launch || !p->function || !p->consts) return SD_ERR(NOMEM, "out of memory while loading CUDA code");
+  SD_TRY(sd_cu_enter(p->device));
+  if (a->n_cuda) SD_TRY(load_module(p, a)); // a model of host steps only needs none
+  for (uint32_t i = 0; i < a->n_cuda; i++) SD_TRY(find_function(p, a, &a->cuda[i]));
+  return copy_weights(p, m);
+}
+
+sard_status *sd_cu_program_new(const sard_model *m, const sd_cu_device *device, sd_cu_program **out) {
+  sd_cu_program *p = sd_calloc(1, sizeof *p);
+  *out = NULL;
+  if (!p) return SD_ERR(NOMEM, "out of memory while loading CUDA code");
+  p->device = device;
+  sard_status *st = fill_program(p, m);
+  if (st) sd_cu_program_free(p);
+  else *out = p;
+  return st;
+}
+
+void sd_cu_program_free(sd_cu_program *p) {
+  if (!p) return;
+  sd_cu_free(p->device, p->weights);
+  p->device->api->context_set(p->device->context);
+  if (p->module) p->device->api->module_unload(p->module);
+  sd_free(p->launch);
+  sd_free(p->function);
+  sd_free(p->consts);
+  sd_free(p);
+}

@@ -1,0 +1,18 @@
+// A model's CUDA code on one device: functions of its launches, and the weights that they read.
+#pragma once
+#include "runtime/cuda/device.h"
+#include "runtime/model.h"
+
+typedef struct sd_cu_program {
+  const sd_cu_device *device;
+  void *module;
+  const sard_art_cuda **launch; // per step; NULL: it runs on the host
+  void **function;              // per step
+  uint64_t weights, weight_bytes;
+  uint64_t *consts;             // per buffer: address of a constant that launches read, else 0
+} sd_cu_program;
+
+// Loads the image that fits the device and copies the weights there. Errors: SARD_E_DEVICE where no image fits, naming those
+// that the artifact has; SARD_E_NOMEM. The program belongs to the model and uses its tables.
+sard_status *sd_cu_program_new(const sard_model *m, const sd_cu_device *device, sd_cu_program **out);
+void sd_cu_program_free(sd_cu_program *p); // NULL ok

@@ -1,0 +1,76 @@
+// The part of a session that lies on a CUDA device: memory at the offsets of the same plan, and for each buffer where its
+// contents are. A step runs on the device where the artifact has a launch for it, else on the host; buffers are copied when
+// a step needs them elsewhere.
+#pragma once
+#include "runtime/cuda/program.h"
+#include "runtime/session.h"
+
+enum { SD_CU_HOST = 1, SD_CU_DEVICE = 2, SD_CU_STAGES = 2 };
+#define SD_CU_MOST_SCRATCH (256ull << 20) // bytes: a launch whose blocks would need more has fewer blocks
+
+// Launches of steps [first, end) of one plan, captured.
+typedef struct sd_cu_graph {
+  void *graph;         // NULL: not yet
+  uint32_t end;
+  uint64_t generation; // of the addresses that it has in it
+  uint64_t seen;       // generation of the run before
+  uint32_t *before, n_before; // buffers that it reads and does not write itself
+  uint32_t *after, n_after;   // buffers that it writes
+} sd_cu_graph;
+
+typedef struct sd_cu_session {
+  const sd_cu_program *program;
+  const sd_cu_device *device;
+  void *stream;
+  uint64_t memory, memory_bytes; // error words, arena, inputs, outputs, scratch
+  uint64_t plan;                 // s->plans of the addresses at hand, 0: none
+  uint64_t *at, *home;           // per buffer: address now; in `memory`
+  uint8_t *valid;                // per buffer: SD_CU_HOST and SD_CU_DEVICE, what holds its contents; 0: it has none yet
+  uint64_t *room;                // per late buffer: bytes at `at`
+  bool *host_reads;              // per buffer: a step on the host uses it
+  void **shadow;                 // per input or output on the device that a step on the host uses: memory here
+  uint64_t *shadow_bytes;
+  uint64_t scratch, scratch_bytes, late_scratch, late_scratch_bytes;
+  uint64_t errors;               // 32-bit word for each step
+  uint32_t *error_words;         // as read back
+  uint8_t *stage[SD_CU_STAGES];  // pinned
+  void *staged[SD_CU_STAGES];    // events: the copy from or to the stage is complete
+  uint32_t next_stage;
+  // graphs
+  sd_cu_graph *graphs;           // per step
+  uint64_t generation, *bound;   // `bound`: per buffer of input or output: address of the run before
+  uint64_t graph_launches;
+  // profile: events around the launch of each step
+  void **begin, **end;
+  uint8_t *timed;
+  uint64_t copied_in, copied_out, launches; // bytes between host and device, launches of the last run
+} sd_cu_session;
+
+// ---- session.c ----
+sard_status *sd_cu_session_new(sard_session *s);
+void sd_cu_session_free(sard_session *s);
+void sd_cu_session_reset(sard_session *s); // gives device memory back
+// Device memory for the sizes at hand; call it when they are planned.
+sard_status *sd_cu_place(sard_session *s);
+// Inputs; those that lie on the device are used there.
+sard_status *sd_cu_bind_inputs(sard_session *s, sard_tensor *const *in);
+// Input or output `buf` is a tensor on the device.
+sard_status *sd_cu_bind(sard_session *s, uint32_t buf, const sard_tensor *t);
+sard_status *sd_cu_begin(sard_session *s);
+// Outputs to where they belong, errors of kernels. `st`: of the run so far; it is returned when it is not NULL.
+sard_status *sd_cu_finish(sard_session *s, sard_status *st);
+
+// ---- copy.c ----
+sard_status *sd_cu_to_host(sard_session *s, uint32_t buf);   // unless its contents are there
+sard_status *sd_cu_to_device(sard_session *s, uint32_t buf); // likewise; gives late buffers memory
+
+// ---- launch.c ----
+// Step i on the device, or everything that it reads made ready on the host (*done is false then).
+sard_status *sd_cu_step(sard_session *s, uint32_t i, bool *done);
+sard_status *sd_cu_launch(sard_session *s, uint32_t i); // operands are in place
+void sd_cu_take_times(sard_session *s);                 // of launches that are complete
+
+// ---- graph.c ----
+// Runs the steps from i on as a graph, as far as they can be; *next is i when they cannot.
+sard_status *sd_cu_segment(sard_session *s, uint32_t i, uint32_t to, uint32_t *next);
+void sd_cu_graphs_free(sard_session *s);

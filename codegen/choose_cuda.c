@@ -51,6 +51,8 @@ static void choose_nest(sd_cuda_choice *c) {
   if (c->reductions.len) {
     if (sd_choose_cuda_tiles(c)) return;
     *o = points;
+    if (sd_choose_cuda_columns(c)) return;
+    *o = points;
     if (sd_choose_cuda_rows(c)) return;
     *o = points;
   }

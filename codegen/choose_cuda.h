@@ -7,6 +7,8 @@ typedef enum sd_cuda_form {
   SD_CUDA_POINTS, // a thread for each point; reductions are loops of the thread
   SD_CUDA_ROWS,   // the threads of a group (warp or block) share the reductions of a row, then the points of
                   // the row
+  SD_CUDA_COLUMNS, // threads along the results, in strips; the threads of a block that have the same results share
+                   // the steps of the reductions
   SD_CUDA_TILES,  // a block computes bm x bn results of a sum of products from slices in shared memory
   SD_CUDA_SERIAL, // one thread, in the order of the loops
 } sd_cuda_form;
@@ -49,8 +51,13 @@ typedef struct sd_cuda_nest {
   // of lane and of `across`, the outer axis. Else reductions over an axis with `vec` > 0 have that many accumulators.
   int chunks;
   const sd_axis *across;
-  sd_cuda_phase phases[SD_CUDA_PHASES];
+  sd_cuda_phase phases[SD_CUDA_PHASES]; // of COLUMNS too: the reductions that are shared
   uint32_t n_phases;
+  // COLUMNS: `n_rows` axes, the last one of them along the results, then `n_columns` that the reductions do not move with.
+  // `strip`: threads along the results. `many`: an axis that each thread computes as a whole, NULL: none.
+  uint32_t n_columns;
+  int strip;
+  const sd_axis *many;
 } sd_cuda_nest;
 
 // How an access moves with the iterations of a lane axis: over `count` neighbouring elements, whole bytes together, the

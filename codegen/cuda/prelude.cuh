@@ -293,4 +293,23 @@ template <class OP, int THREADS, class T> SD_FN T sd_block_reduce(T x, u64 *exch
   __syncthreads();
   return x;
 }
+// N results for each of STRIP neighbouring threads, of which each STRIP-th one has a part. `part`: N * STRIP for each warp.
+template <class OP, int THREADS, int STRIP, int N, class T> SD_FN void sd_column_reduce(T *r, u64 *exchange) {
+  T *const part = (T *)exchange;
+  const int at = (int)threadIdx.x % STRIP * N;
+#pragma unroll
+  for (int mask = 16; mask >= STRIP; mask >>= 1)
+#pragma unroll
+    for (int i = 0; i < N; i++) r[i] = OP::template of<T>(r[i], sd_shuffle(r[i], mask));
+  if (threadIdx.x % 32 < STRIP)
+#pragma unroll
+    for (int i = 0; i < N; i++) SD_ST(part, (int)threadIdx.x / 32 * (STRIP * N) + at + i, r[i]);
+  __syncthreads();
+#pragma unroll
+  for (int i = 0; i < N; i++) r[i] = SD_LD(part, at + i);
+  for (int w = 1; w < THREADS / 32; w++)
+#pragma unroll
+    for (int i = 0; i < N; i++) r[i] = OP::template of<T>(r[i], SD_LD(part, w * (STRIP * N) + at + i));
+  __syncthreads();
+}
 

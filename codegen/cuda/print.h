@@ -118,6 +118,9 @@ void sd_print_in_block(sd_print *P,
                        const sd_cuda_nest *n); // points spread over the threads of a block, then a barrier
 void sd_print_stores(sd_print *P);             // of P->nest, all axes bound
 void sd_print_rows(sd_print *P, const sd_cuda_nest *n, const char *first, const char *step); // print_rows.c
+void sd_print_columns(sd_print *P, const sd_cuda_nest *n); // print_columns.c
+sd_dim sd_print_column_blocks(sd_print *P, const sd_cuda_nest *n);
+void sd_print_plain_points(sd_print *P, const sd_cuda_nest *n, const char *first, const char *step);
 // Opens "for (q = first; q < count; q += step)" and returns q.
 const char *sd_print_range(sd_print *P, const char *first, const char *count, const char *step, bool small);
 // The stores of all points of these axes from `first` on, in steps.

@@ -54,10 +54,12 @@ const char *sd_print_lane_test(sd_print *P, const sd_cuda_nest *n) {
 }
 
 // Points without lanes: what an axis of unknown length leaves over, or all of them.
-static void plain_points(sd_print *P, const sd_cuda_nest *n, const char *first, const char *step) {
+void sd_print_plain_points(sd_print *P, const sd_cuda_nest *n, const char *first, const char *step) {
   const sd_axis *axes[SD_MAX_AXES];
-  for (uint32_t i = 0; i < n->plain->n_axes; i++) axes[i] = n->axes[i];
-  axes[n->plain->n_axes - 1] = n->plain_axis;
+  uint32_t at = 0;
+  for (uint32_t i = 0; i < n->plain->n_axes; i++) // neighbouring threads stay at neighbouring elements
+    if (n->plain->axes[i] != n->plain_axis) axes[at++] = n->plain->axes[i];
+  axes[at] = n->plain_axis;
   P->nest = n->plain;
   sd_print_points(P, axes, n->plain->n_axes, first, step);
 }
@@ -76,11 +78,11 @@ static void lane_points(sd_print *P, const sd_cuda_nest *n, const char *first, c
   if (n->n_tests) {
     sd_print_close(P);
     sd_print_open(P, "else");
-    plain_points(P, n, first, step);
+    sd_print_plain_points(P, n, first, step);
     sd_print_close(P);
   } else if (!sd_dim_multiple_of(t, n->plain_axis->extent, n->vec)) { // the only axis
     sd_dim full = sd_dim_mul(t, n->axes[0]->extent, sd_dim_const(t, n->vec));
-    plain_points(P, n, sd_print_text(P, "%s + %s", sd_print_dim(P, full), first), step);
+    sd_print_plain_points(P, n, sd_print_text(P, "%s + %s", sd_print_dim(P, full), first), step);
   }
 }
 
@@ -103,6 +105,9 @@ void sd_print_whole(sd_print *P, const sd_cuda_nest *n) {
   switch (n->form) {
   case SD_CUDA_TILES:
     sd_print_tiles(P, n);
+    break;
+  case SD_CUDA_COLUMNS:
+    sd_print_columns(P, n);
     break;
   case SD_CUDA_ROWS:
     if (n->group == threads) {

@@ -114,6 +114,16 @@ def rows(w):
           {"x": numbers((2, 12, 16, 12), np.float32), "s": numbers((4,), np.float32), "b": numbers((4,), np.float32)}, {"y": np.float32})
 
 
+def columns(w):
+    for t in ("f32", "f16"):
+        w.add(f"columns_sum_{t}", [node("ReduceSum", ["x", "a"], ["y"])], {"x": numbers((200, 1000), TYPES[t])}, {"y": TYPES[t]}, {"a": np.array([0])})
+        w.add(f"columns_max_{t}", [node("ReduceMax", ["x", "a"], ["y"], keepdims=0)], {"x": numbers((3, 100, 77), TYPES[t])}, {"y": TYPES[t]}, {"a": np.array([1])})
+    w.add("columns_mean_two", [node("ReduceMean", ["x", "a"], ["y"])], {"x": numbers((9, 6, 33, 128), np.float32)}, {"y": np.float32}, {"a": np.array([0, 2])})
+    w.add("columns_argmin", [node("ArgMin", ["x"], ["y"], axis=0)], {"x": numbers((150, 136), np.float32)}, {"y": np.int64})
+    w.add("columns_std", [node("ReduceMean", ["x", "a"], ["m"]), node("Sub", ["x", "m"], ["d"]), node("Mul", ["d", "d"], ["q"]), node("ReduceMean", ["q", "a"], ["y"])],
+          {"x": numbers((220, 96), np.float32)}, {"y": np.float32}, {"a": np.array([0])})
+
+
 def gemv(w):
     for t in ("f32", "f16"):
         d = TYPES[t]
@@ -121,6 +131,14 @@ def gemv(w):
             w.add(f"gemv_nk_{t}_{k}", [node("Gemm", ["x", "w", "b"], ["z"], transB=1), node("Relu", ["z"], ["y"])],
                   {"x": numbers((1, k), d), "w": numbers((n, k), d) / 8, "b": numbers((n,), d)}, {"y": d})
             w.add(f"gemv_kn_{t}_{k}", [node("MatMul", ["x", "w"], ["y"])], {"x": numbers((1, k), d), "w": numbers((k, n), d) / 8}, {"y": d})
+        for m, k, n in ((4, 256, 328), (3, 200, 129)):
+            w.add(f"gemv_kn_{t}_{m}", [node("MatMul", ["x", "w"], ["z"]), node("Add", ["z", "b"], ["u"]), node("Tanh", ["u"], ["y"])],
+                  {"x": numbers((m, k), d), "w": numbers((k, n), d) / 8, "b": numbers((n,), d)}, {"y": d})
+            w.add(f"gemv_nk_{t}_{m}", [node("Gemm", ["x", "w"], ["y"], transB=1)], {"x": numbers((m, k), d), "w": numbers((n, k), d) / 8}, {"y": d})
+    w.add("gemv_kn_i8", [node("DequantizeLinear", ["w", "s"], ["d"], axis=1), node("MatMul", ["x", "d"], ["y"])],
+          {"x": numbers((1, 300), np.float32), "w": random.integers(-100, 100, (300, 264)).astype(np.int8), "s": np.abs(numbers((264,), np.float32))},
+          {"y": np.float32})
+    w.add("gemv_batch", [node("MatMul", ["x", "w"], ["y"])], {"x": numbers((6, 1, 200), np.float32), "w": numbers((6, 200, 72), np.float32)}, {"y": np.float32})
     for zero in (False, True):
         for K, N, block in ((1024, 70, 32), (512, 33, 128)):
             ins = {"x": numbers((1, K), np.float32), "w": random.integers(0, 256, (N, K // block, block // 2)).astype(np.uint8),
@@ -135,6 +153,7 @@ def main():
     w = Writer(sys.argv[1])
     points(w)
     rows(w)
+    columns(w)
     gemv(w)
 
 

@@ -56,6 +56,8 @@ static void choose_nest(sd_cuda_choice *c) {
     if (sd_choose_cuda_rows(c)) return;
     *o = points;
   }
+  if (sd_choose_cuda_turned(c)) return;
+  *o = points;
   sd_choose_cuda_points(c);
 }
 

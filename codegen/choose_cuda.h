@@ -9,6 +9,7 @@ typedef enum sd_cuda_form {
                   // the row
   SD_CUDA_COLUMNS, // threads along the results, in strips; the threads of a block that have the same results share
                    // the steps of the reductions
+  SD_CUDA_TURNED, // points whose operands go through shared memory, as their elements are neighbours along another axis
   SD_CUDA_TILES,  // a block computes bm x bn results of a sum of products from slices in shared memory
   SD_CUDA_SERIAL, // one thread, in the order of the loops
 } sd_cuda_form;
@@ -18,6 +19,7 @@ typedef enum sd_cuda_form {
 
 #define SD_CUDA_TESTS  6
 #define SD_CUDA_PHASES 6
+#define SD_CUDA_TURNED_LOADS 2
 
 // ROWS held in registers: a reduction, and its body at the points of the columns.
 typedef struct sd_cuda_phase {
@@ -58,6 +60,13 @@ typedef struct sd_cuda_nest {
   uint32_t n_columns;
   int strip;
   const sd_axis *many;
+  // TURNED: the axis along which the turned loads are contiguous, in vec * turn_outer + turn_lane; the loads in `nest`, and
+  // as they are made, along that axis.
+  const sd_axis *turn, *turn_outer, *turn_lane;
+  struct {
+    const sd_expr *inside, *outside;
+  } turned[SD_CUDA_TURNED_LOADS];
+  uint32_t n_turned;
 } sd_cuda_nest;
 
 // How an access moves with the iterations of a lane axis: over `count` neighbouring elements, whole bytes together, the

@@ -120,6 +120,8 @@ void sd_print_stores(sd_print *P);             // of P->nest, all axes bound
 void sd_print_rows(sd_print *P, const sd_cuda_nest *n, const char *first, const char *step); // print_rows.c
 void sd_print_columns(sd_print *P, const sd_cuda_nest *n); // print_columns.c
 sd_dim sd_print_column_blocks(sd_print *P, const sd_cuda_nest *n);
+void sd_print_turned(sd_print *P, const sd_cuda_nest *n); // print_turned.c
+sd_dim sd_print_turned_blocks(sd_print *P, const sd_cuda_nest *n);
 void sd_print_plain_points(sd_print *P, const sd_cuda_nest *n, const char *first, const char *step);
 // Opens "for (q = first; q < count; q += step)" and returns q.
 const char *sd_print_range(sd_print *P, const char *first, const char *count, const char *step, bool small);

@@ -5,8 +5,8 @@
 
 static const sd_axis *along(const sd_cuda_nest *n) { return n->axes[n->n_rows - 1]; }
 
-static sd_dim strips(sd_print *P, const sd_cuda_nest *n) {
-  return sd_dim_ceildiv(P->k->dims, along(n)->extent, sd_dim_const(P->k->dims, n->strip));
+static sd_dim strips(sd_print *P, const sd_cuda_nest *n) { // also what is computed without lanes needs blocks
+  return sd_dim_ceildiv(P->k->dims, n->plain_axis->extent, sd_dim_const(P->k->dims, n->strip * n->vec));
 }
 
 sd_dim sd_print_column_blocks(sd_print *P, const sd_cuda_nest *n) {

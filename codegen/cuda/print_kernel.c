@@ -117,6 +117,7 @@ static sd_dim nest_blocks(sd_print *P, const sd_cuda_nest *n) {
   int threads = P->plan->threads;
   if (n->form == SD_CUDA_TILES) return sd_print_tile_count(P, n);
   if (n->form == SD_CUDA_COLUMNS) return sd_print_column_blocks(P, n);
+  if (n->form == SD_CUDA_TURNED) return sd_print_turned_blocks(P, n);
   if (n->form == SD_CUDA_ROWS)
     return sd_dim_ceildiv(t, sd_print_product(P, n->axes, n->n_rows), sd_dim_const(t, threads / n->group));
   sd_dim points = sd_print_product(P, n->axes, n->nest->n_axes);

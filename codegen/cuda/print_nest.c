@@ -109,6 +109,9 @@ void sd_print_whole(sd_print *P, const sd_cuda_nest *n) {
   case SD_CUDA_COLUMNS:
     sd_print_columns(P, n);
     break;
+  case SD_CUDA_TURNED:
+    sd_print_turned(P, n);
+    break;
   case SD_CUDA_ROWS:
     if (n->group == threads) {
       sd_print_line(P, "const unsigned lane = threadIdx.x;");

@@ -114,6 +114,20 @@ def rows(w):
           {"x": numbers((2, 12, 16, 12), np.float32), "s": numbers((4,), np.float32), "b": numbers((4,), np.float32)}, {"y": np.float32})
 
 
+def turned(w):
+    for t, shape in (("f32", (130, 170)), ("f16", (130, 254)), ("u8", (260, 132)), ("f64", (150, 130)), ("f16", (129, 131)), ("bool", (128, 256))):
+        w.add(f"turned_{t}_{shape[1]}", [node("Transpose", ["x"], ["y"], perm=[1, 0])], {"x": numbers(shape, TYPES[t])}, {"y": TYPES[t]})
+    w.add("turned_nhwc", [node("Transpose", ["x"], ["y"], perm=[0, 2, 3, 1])], {"x": numbers((2, 48, 13, 21), np.float16)}, {"y": np.float16})
+    w.add("turned_heads", [node("Transpose", ["x"], ["y"], perm=[0, 2, 3, 1])], {"x": numbers((2, 36, 5, 64), np.float32)}, {"y": np.float32})
+    w.add("turned_add", [node("Transpose", ["x"], ["t"], perm=[1, 0]), node("Add", ["t", "z"], ["u"]), node("Mul", ["u", "s"], ["v"]), node("Tanh", ["v"], ["y"])],
+          {"x": numbers((140, 150), np.float32), "z": numbers((150, 140), np.float32), "s": numbers((140,), np.float32)}, {"y": np.float32})
+    w.add("turned_two", [node("Transpose", ["x"], ["t"], perm=[1, 0]), node("Transpose", ["z"], ["u"], perm=[1, 0]), node("Cast", ["u"], ["v"], to=1),
+                         node("Sub", ["t", "v"], ["y"])],
+          {"x": numbers((140, 150), np.float32), "z": numbers((140, 150), np.float16)}, {"y": np.float32})
+    w.add("turned_pad", [node("Transpose", ["x"], ["t"], perm=[1, 0]), node("Pad", ["t", "p"], ["y"])], {"x": numbers((140, 150), np.float32)},
+          {"y": np.float32}, {"p": np.array([1, 3, 2, 1])})
+
+
 def columns(w):
     for t in ("f32", "f16"):
         w.add(f"columns_sum_{t}", [node("ReduceSum", ["x", "a"], ["y"])], {"x": numbers((200, 1000), TYPES[t])}, {"y": TYPES[t]}, {"a": np.array([0])})
@@ -153,6 +167,7 @@ def main():
     w = Writer(sys.argv[1])
     points(w)
     rows(w)
+    turned(w)
     columns(w)
     gemv(w)
 

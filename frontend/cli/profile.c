@@ -51,8 +51,9 @@ static double share_of_peak(const row *r, const sd_peak *p) {
 }
 
 static void show_rows(sd_cli *c, const row *rows, uint32_t n, const sd_peak *peak, double total, int64_t top) {
-  sd_cli_say(c, "\nmeasured peak: %.1f GFLOP/s, %.1f GB/s; steps take %.3f ms of a run\n", peak->gflops, peak->gbs,
-             total * 1e-6);
+  if (peak->gflops > 0) sd_cli_say(c, "\nmeasured peak: %.1f GFLOP/s, %.1f GB/s; ", peak->gflops, peak->gbs);
+  else sd_cli_say(c, "\n");
+  sd_cli_say(c, "steps take %.3f ms of a run\n", total * 1e-6);
   sd_cli_say(c, "%9s %6s %6s %9s %8s %6s  %-28s %s\n", "time us", "share", "steps", "GFLOP/s", "GB/s", "peak", "op",
              "node (first)");
   sd_strf(&c->json, ",\"peak_gflops\":%.3f,\"peak_gbs\":%.3f,\"kernels\":[", peak->gflops, peak->gbs);
@@ -104,7 +105,7 @@ sard_status *sd_profile_show(sd_cli *c, sard_session *s, int threads, double mea
   uint32_t *of_kernel = SD_NEW_ARRAY(c->arena, uint32_t, a->n_kernels + 1), n = collect(s, rows, of_kernel);
   double total = 0;
   for (uint32_t i = 0; i < n; i++) total += rows[i].ns;
-  sd_peak peak = sd_peak_measure(threads);
+  sd_peak peak = s->cu ? (sd_peak){0} : sd_peak_measure(threads); // of a device nothing is measured yet
   show_rows(c, rows, n, &peak, total, top);
   if (mean_ms > total * 1e-6) sd_cli_say(c, "outside of steps: %.3f ms of a run\n", mean_ms - total * 1e-6);
   return NULL;

@@ -51,6 +51,17 @@ static sard_status *choose_archs(const char *list, sd_cuda_device *d) {
              : SD_ERR(UNSUPPORTED, "NVRTC knows none of the usual architectures: name one, as in cuda:sm_90");
 }
 
+// The newest architecture that NVRTC knows and that is not above the one of the list.
+static sard_status *lower(sd_cuda_device *d) {
+  int known[64], count = sd_nvrtc_archs(d->nvrtc, known, 64), best = 0, major, minor;
+  for (int i = 0; i < count && i < 64; i++)
+    if (known[i] <= d->archs[0] && known[i] > best) best = known[i];
+  sd_nvrtc_version(d->nvrtc, &major, &minor);
+  if (!best) return SD_ERR(DEVICE, "NVRTC %d.%d compiles for no architecture up to sm_%d", major, minor, d->archs[0]);
+  d->archs[0] = best;
+  return NULL;
+}
+
 static void close_device(void *p) { sd_nvrtc_close(((sd_cuda_device *)p)->nvrtc); }
 
 bool sd_cuda_device_named(const char *text) { return text && strncmp(text, "cuda", 4) == 0; }
@@ -62,9 +73,11 @@ sard_status *sd_cuda_device_open(sd_arena *a, const char *text, sd_cuda_device *
   if (!list && strcmp(text, "cuda") != 0)
     return SD_ERR(USAGE, "there is no device '%s' (known: cpu, cuda, cuda:sm_NN,...)", text);
   sd_cuda_device *d = SD_NEW(a, sd_cuda_device);
-  if (list) SD_TRY(read_archs(list, d)); // before NVRTC is looked for: a wrong text is wrong everywhere
+  const char *upto = list && strncmp(list, "upto_", 5) == 0 ? list + 5 : NULL;
+  if (list) SD_TRY(read_archs(upto ? upto : list, d)); // before NVRTC is looked for: a wrong text is wrong everywhere
   sd_arena_defer(a, close_device, d);
   SD_TRY(sd_nvrtc_open(&d->nvrtc));
+  if (upto) SD_TRY(lower(d));
   SD_TRY(choose_archs(list, d));
   *out = d;
   return NULL;

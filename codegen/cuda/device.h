@@ -11,9 +11,9 @@ typedef struct sd_cuda_device {
 
 // `text` names CUDA devices, well or not.
 bool sd_cuda_device_named(const char *text);
-// `text`: NULL or "cpu" (*out is NULL), "cuda" (the usual architectures that NVRTC knows) or
-// "cuda:sm_80,sm_90". Errors: SARD_E_USAGE for another text, SARD_E_DEVICE without NVRTC, SARD_E_UNSUPPORTED
-// for an architecture that it does not know.
+// `text`: NULL or "cpu" (*out is NULL), "cuda" (the usual architectures that NVRTC knows), "cuda:sm_80,sm_90", or
+// "cuda:upto_sm_103" (the newest one that NVRTC knows and that is not above). Errors: SARD_E_USAGE for another text,
+// SARD_E_DEVICE without NVRTC, SARD_E_UNSUPPORTED for an architecture that it does not know.
 sard_status *sd_cuda_device_open(sd_arena *a, const char *text, sd_cuda_device **out);
 
 // Compiles one program of all kernels for each architecture: cubins[i] belongs to archs[i]. The texts call

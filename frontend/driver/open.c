@@ -9,7 +9,8 @@
 
 enum { TEXT = 32 };
 
-// The architecture of the device that the options name, as codegen wants it; "" for the processor.
+// The architecture of the device that the options name, as codegen wants it; "" for the processor. Where NVRTC is
+// older than the device its PTX serves.
 static sard_status *device_text(sard_context *ctx, const sard_options *options, char *out) {
   const sd_cu_device *d;
   int ordinal;
@@ -17,7 +18,7 @@ static sard_status *device_text(sard_context *ctx, const sard_options *options, 
   SD_TRY(sd_cu_parse(sd_options_get(options, "device"), &ordinal));
   if (ordinal < 0) return NULL;
   SD_TRY(sd_context_cuda(ctx, ordinal, &d));
-  snprintf(out, TEXT, "cuda:sm_%d%d", d->major, d->minor);
+  snprintf(out, TEXT, "cuda:upto_sm_%d%d", d->major, d->minor);
   return NULL;
 }
 

@@ -109,6 +109,12 @@ static sard_status *copy_weights(sd_cu_program *p, const sard_model *m) {
   return NULL;
 }
 
+static bool has_kernels(const sd_art *a) {
+  for (uint32_t i = 0; i < a->n_steps; i++)
+    if (a->steps[i].kind == SARD_AS_DISPATCH) return true;
+  return false;
+}
+
 static sard_status *fill_program(sd_cu_program *p, const sard_model *m) {
   const sd_art *a = &m->art;
   p->launch = sd_calloc(a->n_steps, sizeof *p->launch);
@@ -116,7 +122,7 @@ static sard_status *fill_program(sd_cu_program *p, const sard_model *m) {
   p->consts = sd_calloc(a->n_bufs, sizeof *p->consts);
   if (!p->launch || !p->function || !p->consts) return SD_ERR(NOMEM, "out of memory while loading CUDA code");
   SD_TRY(sd_cu_enter(p->device));
-  if (a->n_cuda) SD_TRY(load_module(p, a)); // a model of host steps only needs none
+  if (a->n_cuda || has_kernels(a)) SD_TRY(load_module(p, a)); // a model of host steps only needs none
   for (uint32_t i = 0; i < a->n_cuda; i++) SD_TRY(find_function(p, a, &a->cuda[i]));
   return copy_weights(p, m);
 }

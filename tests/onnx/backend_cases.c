@@ -2,7 +2,7 @@
 // run it, compare. Each case runs in a process of its own: a crash or a hang is one failed case.
 //
 // usage: backend_cases [-j JOBS] [-o FILE] [-f FORM]... DIR [PREFIX...]
-// -f: a row of `forms` (all when none is named). -o: a table of case, form, result and message, one line for each.
+// -f: a row of `forms` (the usual ones when none is named). -o: a table of case, form, result and message, one line for each.
 // Prints the numbers for each form; the results are judged by judge.py.
 #include <dirent.h>
 #include <math.h>
@@ -34,13 +34,21 @@ static const char *const outcome_names[N_OUTCOMES] = {"pass", "fail", "unsupport
 typedef struct form {
   const char *name, *file;
   const char *opt; // level of the compiler; NULL: the interpreter
+  const char *device;
 } form;
 static const form forms[] = {
-    {"plain", "model.onnx", "3"},       {"symbolic", "model_symbolic.onnx", "3"}, {"unique", "model_unique.onnx", "3"},
-    {"open", "model_open.onnx", "3"},   {"const", "model_const.onnx", "3"},       {"folded", "model_folded.onnx", "3"},
-    {"O0", "model.onnx", "0"},          {"interpreter", "model.onnx", NULL},
+    {"plain", "model.onnx", "3", "cpu"},
+    {"symbolic", "model_symbolic.onnx", "3", "cpu"},
+    {"unique", "model_unique.onnx", "3", "cpu"},
+    {"open", "model_open.onnx", "3", "cpu"},
+    {"const", "model_const.onnx", "3", "cpu"},
+    {"folded", "model_folded.onnx", "3", "cpu"},
+    {"O0", "model.onnx", "0", "cpu"},
+    {"interpreter", "model.onnx", NULL, "cpu"},
+    {"cuda", "model.onnx", "3", "cuda"}, // from here on when named only
+    {"cuda-symbolic", "model_symbolic.onnx", "3", "cuda"},
 };
-enum { N_FORMS = sizeof forms / sizeof *forms };
+enum { N_FORMS = sizeof forms / sizeof *forms, N_USUAL = 8 };
 
 typedef struct result {
   int outcome;
@@ -159,10 +167,11 @@ static sard_status *run_session(void *user, given *g) {
   return sard_session_run(((opened *)user)->session, g->in, g->n_in, g->out, g->n_want);
 }
 
-static sard_status *open_model(given *g, const char *path, const char *opt, opened *o) {
+static sard_status *open_model(given *g, const char *path, const form *f, opened *o) {
   sard_source src = {.size = sizeof src, .path = path};
   sard_options *options = sard_options_new();
-  sard_status *st = sard_options_set(options, "opt", opt);
+  sard_status *st = sard_options_set(options, "opt", f->opt);
+  if (!st) st = sard_options_set(options, "device", f->device);
   if (!st) st = sard_options_set(options, "threads", "1");
   if (!st) st = sard_model_open(g->ctx, &src, options, &o->model);
   if (!st) st = sard_session_new(o->model, NULL, &o->session);
@@ -170,9 +179,9 @@ static sard_status *open_model(given *g, const char *path, const char *opt, open
   return st;
 }
 
-static int run_compiled(given *g, const char *path, const char *opt, char *text) {
+static int run_compiled(given *g, const char *path, const form *f, char *text) {
   opened o = {0};
-  sard_status *st = open_model(g, path, opt, &o);
+  sard_status *st = open_model(g, path, f, &o);
   if (st) return tell(st, text);
   g->n_in = sard_model_io_count(o.model, 0), g->n_want = sard_model_io_count(o.model, 1);
   int r = g->n_in > MAX_TENSORS || g->n_want > MAX_TENSORS ? (snprintf(text, TEXT, "too many inputs or outputs"), FAILED)
@@ -249,7 +258,7 @@ static int run_case(sard_context *ctx, const char *folder, const form *f, char *
   if (access(path, R_OK)) return SKIPPED;
   if (!read_case(&g, text)) return FAILED;
   if (g.large && (!f->opt || !strcmp(f->opt, "0"))) return SKIPPED; // minutes
-  int r = f->opt ? run_compiled(&g, path, f->opt, text) : run_interpreted(&g, path, text);
+  int r = f->opt ? run_compiled(&g, path, f, text) : run_interpreted(&g, path, text);
   for (int i = 0; i < g.inputs.n; i++) free(g.inputs.at[i]);
   return r;
 }
@@ -293,12 +302,15 @@ static void start(plan *p, job *j, int at) {
   snprintf(folder, sizeof folder, "%s/%s", p->dir, p->cases[at % p->n_cases]->d_name);
   j->at = at;
   r->outcome = CRASHED;
+  fflush(stdout);
   j->pid = fork();
   if (j->pid != 0) return;
   setrlimit(RLIMIT_CPU, &(struct rlimit){CPU_SECONDS, CPU_SECONDS + 1});
   alarm(CASE_SECONDS);
   r->outcome = run_case(p->ctx, folder, p->forms[at / p->n_cases], r->text);
-  _exit(0);
+  if (!strcmp(p->forms[at / p->n_cases]->device, "cpu")) _exit(0);
+  sard_context_free(p->ctx);
+  exit(0); // the driver may have something to say
 }
 
 static void finish(plan *p, job *jobs) {
@@ -390,7 +402,7 @@ int main(int argc, char **argv) {
   }
   if (optind >= argc || p.jobs < 1 || p.jobs > MAX_JOBS) return usage();
   if (!p.n_forms)
-    for (; p.n_forms < N_FORMS; p.n_forms++) p.forms[p.n_forms] = &forms[p.n_forms];
+    for (; p.n_forms < N_USUAL; p.n_forms++) p.forms[p.n_forms] = &forms[p.n_forms];
   p.dir = argv[optind], prefixes = argv + optind + 1;
   p.n_cases = scandir(p.dir, &p.cases, is_wanted, alphasort);
   if (p.n_cases <= 0 || !(p.ctx = warm_up())) return fprintf(stderr, "backend_cases: no cases in %s\n", p.dir), 2;

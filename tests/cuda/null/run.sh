@@ -1,23 +1,99 @@
 #!/usr/bin/env bash
 # The device layer without a GPU: a CUDA driver that runs kernels on the processor and looks for broken rules (null.h), and
 # an NVRTC whose code is the program's text.
-#   tests/cuda/null/run.sh   after a build into build/; "N passed, M failed" at the end
+#   tests/cuda/null/run.sh         after a build into build/; "N passed, M failed" at the end
+#   tests/cuda/null/run.sh --all   all of ONNX's cases and of the corpus on the device; an hour
 cd "$(dirname "$0")/../../.." || exit 1
+root=$PWD
 . tests/deps.sh
+. tests/onnx/cases.sh
 sard_install g++ || { echo "0 passed, 1 failed"; exit 1; }
-export SARD_CUDA=$PWD/build/tests/libcuda_null.so SARD_NVRTC=$PWD/build/tests/libnvrtc_fake.so
-log=build/cuda-null.log
-
+export SARD_CUDA=$root/build/tests/libcuda_null.so SARD_NVRTC=$root/build/tests/libnvrtc_fake.so
+corpus=${SARD_CORPUS:-../shared/corpus}
+[ -d "$corpus" ] || corpus=models/corpus
+digits=models/corpus/digits_mlp
+work=build/cuda-null
+mkdir -p $work
 passed=0 failed=0
-# counted COMMAND...: shows its failures, adds the counts of its last line "N passed, M failed"
+
+# counted COMMAND...: shows its failures, adds the counts of its lines "N passed, M failed"
 counted() {
-  local p='' f=''
+  local log=$work/log.txt p='' f=''
   "$@" >$log 2>$log.err
   grep '^FAIL' $log
-  read -r p f <<<"$(tail -1 $log | sed -nE 's/^([0-9]+) passed, ([0-9]+) failed$/\1 \2/p')"
+  read -r p f <<<"$(awk '/^[0-9]+ passed, [0-9]+ failed$/ {p += $1; f += $3; n++} END {if (n) print p, f}' $log)"
   [ -n "$f" ] || { echo "FAIL $* (no result)"; tail -5 $log $log.err; }
+  [ "${f:-1}" = 0 ] || head -5 $log.err
   passed=$((passed + ${p:-0})) failed=$((failed + ${f:-1}))
 }
+# in_all COMMAND... < names: runs `COMMAND NAME` for each, as many at once as there are processors
+in_all() { xargs -P "$(nproc)" -I{} nice "$@" {}; }
+
+# ---- the driver finds what it has to find ----
 counted build/tests/null_rules "$SARD_CUDA"
+
+# ---- models beside the processor: plain ones, control flow, sizes that data decides, caches, quantized, f16 ----
+models=(digits_mlp gru_tagger_tiny flow_handmade_tiny loop_decode_tiny bert_base_tiny gpt2_kv_tiny dlrm_tiny mobilenet_v2_tiny
+  mnist_lenet_qop bert_base_fp16_tiny fasterrcnn_tiny)
+if [ "${1:-}" = --all ]; then models=("$corpus"/*/) && models=("${models[@]%/}") && models=("${models[@]##*/}"); fi
+there=()
+for m in "${models[@]}"; do [ -e "$corpus/$m/model.onnx" ] && there+=("$m"); done
+counted in_all build/tests/device_cases "$corpus" < <(printf '%s\n' "${there[@]}")
+for mode in eager mixed; do
+  counted in_all env SARD_NULL_MODE=$mode build/tests/device_cases "$corpus" < <(printf '%s\n' "${there[@]:0:4}")
+done
+
+# ---- ONNX's cases: sequences, loops, branches, shapes that the run decides ----
+cases_of=(test_sequence test_loop test_if test_scan test_optional test_nonzero test_unique test_gather test_scatter test_softmax test_topk)
+[ "${1:-}" != --all ] || cases_of=(test_)
+onnx_cases() {
+  build/tests/test_backend_cases -j "$(nproc)" -o $work/onnx.tsv -f cuda $cases "${cases_of[@]}" || return
+  awk -F'\t' '$3 != "pass" {print "FAIL " $1 ": " $3 ", " $4; f++} $3 == "pass" {p++} END {printf "%d passed, %d failed\n", p, f}' $work/onnx.tsv
+}
+counted onnx_cases
+
+# ---- failures ----
+failing=("$digits/model.onnx")
+[ -e "$corpus/flow_handmade_tiny/model.onnx" ] && failing+=("$corpus/flow_handmade_tiny/model.onnx")
+counted in_all build/tests/device_failures < <(printf '%s\n' "${failing[@]}")
+
+# ---- the command line ----
+# code NAME N REGEX [NAME=VALUE...] COMMAND...: ends with N, and what it writes matches
+code() {
+  local name=$1 want=$2 says=$3 got; shift 3
+  env "$@" >$work/out.txt 2>&1; got=$?
+  if [ $got = "$want" ] && grep -qE -- "$says" $work/out.txt; then passed=$((passed + 1))
+  else failed=$((failed + 1)); echo "FAIL $name: exit $got instead of $want, or no '$says'"; head -3 $work/out.txt; fi
+}
+sard=build/sard rt=build/sard-rt
+run=("$sard" run $digits/model.onnx --inputs $digits/test_data_set_0 --expect $digits/test_data_set_0)
+note='running on the processor instead: .*'
+code run 0 PASSED "${run[@]}" --device cuda
+code run-number 0 PASSED SARD_NULL_DEVICES=2 "${run[@]}" --device cuda:1
+code run-no-such-device 5 'no device cuda:1: the driver finds 1' "${run[@]}" --device cuda:1
+code run-unknown-device 2 "no device 'gpu'" "${run[@]}" --device gpu
+code run-unknown-fallback 2 "no fallback 'gpu'" "${run[@]}" --device cuda --fallback gpu
+code no-driver 5 'no CUDA driver: .*nowhere' SARD_CUDA=/nowhere/libcuda.so "${run[@]}" --device cuda
+code no-driver-fallback 0 "${note}no CUDA driver" SARD_CUDA=/nowhere/libcuda.so "${run[@]}" --device cuda --fallback=cpu
+code not-a-driver 5 'cuInit of CUDA' SARD_CUDA="$SARD_NVRTC" "${run[@]}" --device cuda
+code no-nvrtc 5 'NVRTC.* was not found .*nowhere' SARD_NVRTC=/nowhere/libnvrtc.so "${run[@]}" --device cuda
+code no-nvrtc-fallback 0 "${note}.*NVRTC" SARD_NVRTC=/nowhere/libnvrtc.so "${run[@]}" --device cuda --fallback=cpu
+code not-nvrtc 5 'has no nvrtcVersion' SARD_NVRTC="$SARD_CUDA" "${run[@]}" --device cuda
+code no-device 5 'finds no device' SARD_NULL_DEVICES=0 "${run[@]}" --device cuda
+code no-device-fallback 0 "${note}.*finds no device" SARD_NULL_DEVICES=0 "${run[@]}" --device cuda --fallback=cpu
+code old-driver 5 'too old' SARD_NULL_VERSION=11030 "${run[@]}" --device cuda
+code out-of-memory 6 'device is out of memory' SARD_NULL_MEMORY=100 "${run[@]}" --device cuda
+code launch-failure 5 '719, CUDA_ERROR_LAUNCH_FAILED' SARD_NULL_FAULT=2:719 "${run[@]}" --device cuda
+code launch-failure-fallback 5 719 SARD_NULL_FAULT=2:719 "${run[@]}" --device cuda --fallback=cpu
+code bench 0 . "$sard" bench $digits/model.onnx --device cuda --duration 1 --warmup 1
+code compile 0 . "$sard" compile $digits/model.onnx -o $work/m.sard --device cuda:sm_75,sm_90
+code compile-plain 0 . "$sard" compile $digits/model.onnx -o $work/plain.sard
+artifact=("$rt" run $work/m.sard --inputs $digits/test_data_set_0 --expect $digits/test_data_set_0)
+code artifact 0 PASSED SARD_NVRTC=/nowhere "${artifact[@]}" --device cuda
+code artifact-on-the-processor 0 PASSED SARD_CUDA=/nowhere "${artifact[@]}"
+code artifact-ptx 0 PASSED SARD_NULL_CC=121 "${artifact[@]}" --device cuda
+code artifact-too-new 5 'no code for .*sm_70.*a cubin for sm_75' SARD_NULL_CC=70 "${artifact[@]}" --device cuda
+code artifact-without-code 5 'no code for' "$rt" run $work/plain.sard --device cuda
+code artifact-without-code-fallback 0 "$note" "$rt" run $work/plain.sard --device cuda --fallback=cpu
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

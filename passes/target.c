@@ -13,5 +13,6 @@ sd_pass_target sd_pass_target_cuda(void) {
                           .model_turns = true,
                           .output_rows = true,
                           .epilogues = true,
-                          .strided_reads = true};
+                          .strided_reads = true,
+                          .joint_products = true};
 }

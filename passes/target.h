@@ -10,6 +10,7 @@ typedef struct sd_pass_target {
                       // C/group, M]
   bool padded_copies; // zero borders of convolutions are written to memory; else what reads them has
                       // conditions
+  bool joint_products; // products of one operand with several constants are made at once
   bool winograd;      // 3x3 convolutions with fewer multiplications
   bool panels;        // products of two computed matrices read one of them in panels
   bool epilogues;     // a map rather ends the contraction that feeds it than begins what reads it

@@ -292,7 +292,7 @@ static sard_status *transpose(layout *l, sd_node *n) {
   if (perm->kind != SD_ATTR_INTS) return NULL;
   to_first(rank, composed);
   for (int i = 0; i < rank; i++) first &= perm->ints[i] == composed[i];
-  if (!t && first && rank >= 3 && l->target->model_turns) set_twin(l, n->out[0], n->in[0]);
+  if (!t && first && rank >= 4 && l->target->model_turns) set_twin(l, n->out[0], n->in[0]);
   if (!t) return NULL;
   for (int i = 0; i < rank; i++) {
     composed[i] = moved((int)perm->ints[i], rank);

@@ -24,6 +24,6 @@ sard_status *sd_codegen_check(sd_arena *scratch, sd_module *m, const sd_node *n,
   case SD_RUNS_STEPS: return NULL;
   case SD_RUNS_HOST:
     return sd_host_find(n->op->name) ? NULL : sd_node_error(n, SD_ERR(UNSUPPORTED, "%s has no host function", n->op->name));
-  default: return cuda ? sd_cuda_node_source(scratch, m, n, "k", NULL, &(sd_cuda_source){0}) : kernel(scratch, m, n, isa);
+  default: return cuda ? sd_cuda_node_source(scratch, m, n, "k", NULL, NULL, &(sd_cuda_source){0}) : kernel(scratch, m, n, isa);
   }
 }

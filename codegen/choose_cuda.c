@@ -61,20 +61,22 @@ static void choose_nest(sd_cuda_choice *c) {
   sd_choose_cuda_points(c);
 }
 
-static void choose_items(sd_kernel *k, const sd_items *items, sd_arena *a, sd_cuda_plan *p) {
+static void choose_items(sd_kernel *k, const sd_cuda_options *options, const sd_items *items, sd_arena *a,
+                         sd_cuda_plan *p) {
   for (uint32_t i = 0; i < items->len; i++) {
     if (items->at[i].loop) {
-      choose_items(k, items->at[i].body, a, p);
+      choose_items(k, options, items->at[i].body, a, p);
       continue;
     }
     sd_cuda_nest o;
     sd_cuda_choice c = {.k = k,
-                .n = items->at[i].nest,
-                .a = a,
-                .whole = p->whole,
-                .alone = p->whole && k->items.len == 1,
-                .threads = p->threads,
-                .out = &o};
+                        .n = items->at[i].nest,
+                        .a = a,
+                        .whole = p->whole,
+                        .alone = p->whole && k->items.len == 1,
+                        .threads = p->threads,
+                        .options = options,
+                        .out = &o};
     choose_nest(&c);
     sd_vec_push(a, &p->nests, o);
   }
@@ -106,8 +108,9 @@ static bool independent(sd_kernel *k, sd_arena *a) {
   return k->items.len > 0;
 }
 
-sard_status *sd_choose_cuda(sd_kernel *k, sd_arena *a, sd_cuda_plan *out) {
-  *out = (sd_cuda_plan){.threads = 256};
+sard_status *sd_choose_cuda(sd_kernel *k, const sd_cuda_options *o, sd_arena *a, sd_cuda_plan *out) {
+  static const sd_cuda_options defaults;
+  *out = (sd_cuda_plan){.threads = 256, .blocks = 1};
   out->whole = k->grid.len == 0 && independent(k, a);
   out->fragments = sd_choose_cuda_fragments(k, a);
   if (out->fragments) {
@@ -115,7 +118,12 @@ sard_status *sd_choose_cuda(sd_kernel *k, sd_arena *a, sd_cuda_plan *out) {
     out->threads = SD_CUDA_WARP * (warps > 4 ? 4 : warps);
     return NULL;
   }
-  choose_items(k, &k->items, a, out);
+  choose_items(k, o ? o : &defaults, &k->items, a, out);
   if (out->whole && out->nests.len == 1 && out->nests.at[0].threads) out->threads = out->nests.at[0].threads;
+  for (uint32_t i = 0; i < out->nests.len; i++) {
+    const sd_cuda_nest *n = &out->nests.at[i];
+    if (n->form == SD_CUDA_TILES) out->threads = 256;
+    if (n->form == SD_CUDA_TILES && n->product) out->blocks = n->product->blocks;
+  }
   return NULL;
 }

@@ -26,6 +26,42 @@ typedef struct sd_cuda_phase {
   const sd_expr *reduce, *body;
 } sd_cuda_phase;
 
+// What multiplies the elements of slices that stand in shared memory as codegen/cuda/tiles.cuh says.
+typedef enum sd_cuda_unit {
+  SD_CUDA_F16,  // both factors are elements of that type in memory; sums are f32
+  SD_CUDA_BF16,
+  SD_CUDA_TF32, // f32 of which the last 13 bits do not count, or do not exist
+  SD_CUDA_F32,
+} sd_cuda_unit;
+
+// A factor of a product, and how its elements come into shared memory.
+typedef struct sd_cuda_factor {
+  const sd_expr *value;
+  // A load whose elements go as they stand in memory; its offset is fixed + moving, and the steps of the sum move only the
+  // latter. NULL: the value is computed.
+  const sd_expr *load, *fixed, *moving;
+  int copy;     // bytes of an asynchronous copy; 0: elements go through registers
+  bool along_k; // a row of a slice are steps for one row (column) of the product; else results for one step
+} sd_cuda_factor;
+
+typedef struct sd_cuda_tile {
+  int bm, bn;     // results of a block
+  int chunks;     // of 16 bytes in the steps of a slice
+  int wm, wn, wk; // warps along m, n and the steps
+  int stages;     // slices in shared memory
+} sd_cuda_tile;
+
+typedef struct sd_cuda_product {
+  sd_cuda_unit unit;
+  int element; // bytes in shared memory
+  sd_cuda_factor x, y;
+  // The second one, where there are two, is taken when it has at least `many` tiles: sizes were guessed.
+  sd_cuda_tile tile[2];
+  int n_tiles;
+  int64_t many;
+  int blocks; // of a processor at once: what registers are to suffice for
+} sd_cuda_product;
+
 typedef struct sd_cuda_nest {
   const sd_nest *nest;
   sd_cuda_form form;
@@ -41,6 +77,8 @@ typedef struct sd_cuda_nest {
   int tm, tn;         // TILES: results of a thread
   bool x_along_k,
       y_along_k; // TILES: neighbouring threads load neighbouring elements of the slice, else of m or n
+  const sd_expr *x, *y;           // TILES: the factors; results with neighbouring places in memory move with y
+  const sd_cuda_product *product; // TILES: for all above but the axes, NULL: scalar slices
   // Lanes: a thread computes `vec` neighbouring points, which are the iterations of `lane`; in `nest`, a copy made for
   // it, an axis `plain_axis` of `plain` has become vec * outer + lane, and `axes` has the outer one. vec 0: there are none.
   // Where one of `tests` is no multiple of `modulus` when the kernel runs, `plain` is computed in its place.
@@ -80,6 +118,7 @@ sd_cuda_vector sd_cuda_vector_of(sd_kernel *k, const sd_buf *b, const sd_expr *o
 
 typedef struct sd_cuda_plan {
   int threads; // of a block, a multiple of SD_CUDA_WARP
+  int blocks;  // at once on a processor, for which the registers have to suffice
   // All points of the nests may be computed in any order: they are spread over all blocks. Else a block
   // computes a point of the explicit grid, the items one after the other.
   bool whole;
@@ -87,5 +126,10 @@ typedef struct sd_cuda_plan {
   const sd_cuda_fragments *fragments; // not NULL: local buffers are rows in registers, and `nests` is empty
 } sd_cuda_plan;
 
-// Chooses for all nests of k; the plan is made in `a`.
-sard_status *sd_choose_cuda(sd_kernel *k, sd_arena *a, sd_cuda_plan *out);
+typedef struct sd_cuda_options {
+  bool tf32; // products of f32 may drop the last 13 bits of their factors
+  int tile;  // to test and to measure: products take this row, from 1, of the table of tiles; 0: by their sizes
+} sd_cuda_options;
+
+// Chooses for all nests of k; the plan is made in `a`. o NULL: defaults.
+sard_status *sd_choose_cuda(sd_kernel *k, const sd_cuda_options *o, sd_arena *a, sd_cuda_plan *out);

@@ -11,6 +11,7 @@ typedef struct sd_cuda_choice {
   sd_arena *a;
   bool whole, alone; // points are spread over all blocks; the kernel has no other nest
   int threads;       // of a block where the points are not spread over all blocks
+  const sd_cuda_options *options;
   sd_accesses loads;
   sd_reductions reductions;
   sd_cuda_nest *out; // begins as points, in the order of the nest's axes
@@ -57,3 +58,7 @@ bool sd_cuda_reads_own(const sd_cuda_choice *c); // a buffer that the nest write
 bool sd_cuda_vectors(sd_cuda_choice *c, const sd_accesses *loads, const sd_axis *lane);
 // Lanes along `a` that make accesses of 16 bytes and leave enough threads (choose_cuda_points.c).
 int sd_cuda_most_lanes(const sd_cuda_choice *c, const sd_axis *a);
+
+// ---- choose_cuda_mma.c ----
+// For a nest of the form TILES with its axes and factors: how tensor cores compute it; NULL when they do not.
+const sd_cuda_product *sd_choose_cuda_product(sd_cuda_choice *c, double m, double n, double batch);

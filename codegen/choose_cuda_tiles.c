@@ -48,34 +48,67 @@ static void tile_sizes(sd_cuda_nest *o, double m, double n) {
   o->bk = 16;
 }
 
-bool sd_choose_cuda_tiles(sd_cuda_choice *c) {
+// The only reduction of the nest, NULL when it has several.
+static const sd_expr *only_reduction(const sd_cuda_choice *c) {
   const sd_expr *r = NULL;
   for (uint32_t i = 0; i < c->reductions.len; i++) {
     if (c->reductions.at[i].parent) continue;
-    if (r) return false;
+    if (r) return NULL;
     r = c->reductions.at[i].expr;
   }
+  return r;
+}
+
+// Sorts the axes: those of both factors or none, then those of x, then those of y.
+static void sort_axes(sd_cuda_choice *c, double *m, double *n, double *batch) {
+  sd_cuda_nest *o = c->out;
+  uint32_t at = 0;
+  *m = *n = *batch = 1;
+  double *const counts[] = {batch, m, n};
+  for (int group = 0; group < 3; group++) {
+    for (uint32_t i = 0; i < c->n->n_axes; i++) {
+      const sd_axis *a = c->n->axes[i];
+      bool x = sd_x_uses_axis(o->x, a), y = sd_x_uses_axis(o->y, a);
+      if ((x == y ? 0 : x ? 1 : 2) != group) continue;
+      o->axes[at++] = a;
+      *counts[group] *= sd_cuda_extent(c, a);
+    }
+    if (group == 0) o->n_rows = at;
+    if (group == 1) o->n_m = at - o->n_rows;
+  }
+}
+
+// The last axis of a group becomes the one along which the factor is contiguous; for results, the store.
+static void contiguous_last(sd_cuda_choice *c, const sd_axis **axes, uint32_t n, const sd_expr *offset) {
+  for (uint32_t i = n; i-- > 0 && offset;) {
+    if (sd_access_stride(c->k, offset, axes[i]) != SD_STRIDE_ONE) continue;
+    const sd_axis *a = axes[i];
+    for (; i + 1 < n; i++) axes[i] = axes[i + 1];
+    axes[n - 1] = a;
+    return;
+  }
+}
+
+bool sd_choose_cuda_tiles(sd_cuda_choice *c) {
+  const sd_expr *r = only_reduction(c);
   if (!c->alone || !r || !is_product(c, r) || sd_choose_cuda_reduces_own(c)) return false;
   for (uint32_t i = 0; i < c->n->n_axes; i++)
     if (c->n->axes[i]->limit) return false;
   sd_cuda_nest *o = c->out;
-  uint32_t at = 0;
-  double m = 1, n = 1;
-  static const factors kinds[] = {{true, true}, {false, false}, {true, false}, {false, true}};
-  for (int k = 0; k < 4; k++) {
-    for (uint32_t i = 0; i < c->n->n_axes; i++) {
-      factors f = moves_with(r->a[0], c->n->axes[i]);
-      if (f.x != kinds[k].x || f.y != kinds[k].y) continue;
-      o->axes[at++] = c->n->axes[i];
-      *(k == 2 ? &m : &n) *= k >= 2 ? sd_cuda_extent(c, c->n->axes[i]) : 1;
-    }
-    if (k == 1) o->n_rows = at;
-    if (k == 2) o->n_m = at - o->n_rows;
-  }
-  if (m < LEAST_SIDE || n < LEAST_SIDE || o->n_m == 0 || at == o->n_rows + o->n_m) return false;
+  const sd_expr *offset = c->n->stores.at[0].offset;
+  int at = sd_access_store_axis(c->k, c->n);
+  bool turned = at >= 0 && !moves_with(r->a[0], c->n->axes[at]).y;
+  o->x = r->a[0]->a[turned], o->y = r->a[0]->a[!turned];
+  double m, n, batch;
+  sort_axes(c, &m, &n, &batch);
+  uint32_t all = c->n->n_axes, n_n = all - o->n_rows - o->n_m;
+  if (m < LEAST_SIDE || n < LEAST_SIDE || o->n_m == 0 || n_n == 0) return false;
   o->form = SD_CUDA_TILES, o->sum = r;
+  contiguous_last(c, o->axes + o->n_rows, o->n_m, o->x->op == SD_X_LOAD ? o->x->a[0] : NULL);
+  contiguous_last(c, o->axes + o->n_rows + o->n_m, n_n, offset);
   tile_sizes(o, m, n);
-  o->x_along_k = along(c, r, r->a[0]->a[0], o->axes[o->n_rows + o->n_m - 1], true);
-  o->y_along_k = along(c, r, r->a[0]->a[1], o->axes[at - 1], false);
+  o->x_along_k = along(c, r, o->x, o->axes[o->n_rows + o->n_m - 1], true);
+  o->y_along_k = along(c, r, o->y, o->axes[all - 1], false);
+  o->product = sd_choose_cuda_product(c, m, n, batch);
   return true;
 }

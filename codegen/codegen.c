@@ -82,7 +82,7 @@ static sard_status *kernel_text(const sd_kernel *k, sd_arena *a, const char **ou
 static sard_status *show_cuda(const sd_gen *g, const sd_node *n, const char *symbol, sd_arena *scratch) {
   sd_cuda_source s;
   sd_str text = {0};
-  SD_TRY(sd_cuda_node_source(scratch, g->m, n, symbol, NULL, &s));
+  SD_TRY(sd_cuda_node_source(scratch, g->m, n, symbol, &(sd_cuda_options){.tf32 = g->o->tf32}, NULL, &s));
   sd_strf(&text, "// %s: %s '%s'\n// blocks ", symbol, n->op->name, n->name);
   sd_dim_print(g->m->dims, s.blocks, &text);
   for (uint32_t i = 0; i < s.n_dims; i++) sd_strf(&text, "; d%u = ", i), sd_dim_print(g->m->dims, s.dims[i], &text);

@@ -52,6 +52,7 @@ typedef struct sd_codegen_options {
   int threads;          // compiler threads
   bool keep_ir;         // final graph text into the artifact
   const char *device;   // NULL or "cpu"; "cuda", "cuda:sm_80,sm_90": code for GPUs too (codegen/cuda/device.h)
+  bool tf32;            // products of f32 on GPUs may drop the last 13 bits of their factors
   // NULL, or called for each different kernel with its text as lowered (stage "lower") and as scheduled ("kernels"), or,
   // with show_cuda, as CUDA C ("cuda").
   sard_status *(*kernel_fn)(void *user, const char *stage, const char *text);

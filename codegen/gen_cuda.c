@@ -7,7 +7,7 @@
 
 sard_status *sd_gen_cuda_kernel(sd_gen *g, const sd_node *n, sd_arena *scratch, sd_step *s) {
   sd_cuda_source *c = SD_NEW(g->a, sd_cuda_source);
-  SD_TRY(sd_cuda_node_source(scratch, g->m, n, SD_CUDA_SYMBOL, NULL, c));
+  SD_TRY(sd_cuda_node_source(scratch, g->m, n, SD_CUDA_SYMBOL, &(sd_cuda_options){.tf32 = g->o->tf32}, NULL, c));
   c->text = sd_arena_strndup(g->a, c->text, strlen(c->text));
   sd_dim *dims = SD_NEW_ARRAY(g->a, sd_dim, c->n_dims + 1);
   if (c->n_dims) memcpy(dims, c->dims, c->n_dims * sizeof *dims);

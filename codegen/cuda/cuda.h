@@ -22,9 +22,9 @@ typedef struct sd_cuda_source {
 extern const char sd_cuda_prelude[];
 
 // Chooses a schedule (codegen/choose_cuda.h) and prints the kernel; transcendental functions are expanded in
-// k. Everything is made in `a`. Errors: no form in CUDA C.
-sard_status *sd_emit_cuda(sd_kernel *k, const char *symbol, sd_arena *a, sd_cuda_source *out);
+// k. Everything is made in `a`. o NULL: defaults. Errors: no form in CUDA C.
+sard_status *sd_emit_cuda(sd_kernel *k, const char *symbol, const sd_cuda_options *o, sd_arena *a, sd_cuda_source *out);
 
 // Lowers the node and emits its kernel, which *out_kernel (NULL: not wanted) then is.
 sard_status *sd_cuda_node_source(sd_arena *a, sd_module *m, const sd_node *n, const char *symbol,
-                                 sd_kernel **out_kernel, sd_cuda_source *out);
+                                 const sd_cuda_options *o, sd_kernel **out_kernel, sd_cuda_source *out);

@@ -7,6 +7,8 @@
 // Shared memory of a launch's choosing; the bytes are sd_cuda_source.shared.
 #define SD_DYNAMIC(name, bytes) extern __shared__ __align__(128) u8 name[]
 #define SD_VOLATILE asm volatile
+// What follows from x is computed behind this, not kept in registers from before a loop on.
+#define SD_HERE(x) SD_VOLATILE("" : "+r"(x))
 SD_FN unsigned sd_shared_at(const u8 *base, int at) { return (unsigned)__cvta_generic_to_shared(base) + (unsigned)at; }
 
 // Register i of lane l: row g of the i-th 8 x 8 matrix of 16-bit elements, columns 2t and 2t + 1. Lane l gives the position

@@ -15,6 +15,12 @@ typedef unsigned long long u64;
 #define SD_ATOMIC_OR(p, v) atomicOr((p), (v))
 #endif
 #define SD_FN __device__ __forceinline__
+// Blocks of a processor at once. Older GPUs copy to shared memory by registers, which do not suffice for several.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+#define SD_BLOCKS(n) n
+#else
+#define SD_BLOCKS(n) 1
+#endif
 
 template <class T, class F> SD_FN T sd_bits(F f) {
   static_assert(sizeof(T) == sizeof(F), "types of one width");

@@ -41,6 +41,7 @@ typedef struct sd_print {
   int group;           // > 0: threads that share the reductions printed now
   const sd_axis *lane; // iterations side by side in a thread, NULL: none
   int lanes;
+  int dynamic;         // bytes of dynamic shared memory
 } sd_print;
 
 // ---- print_scope.c: lines, blocks, names, axes ----
@@ -55,6 +56,7 @@ void sd_print_keep(sd_print *P, const sd_expr *e, const char *name);
 void sd_print_hold(sd_print *P, const sd_expr *e, const char *text); // until the block closes
 bool sd_print_uses(sd_print *P, const sd_expr *e, const sd_axis *a);
 void sd_print_forget_written(sd_print *P);          // values that read what the nest writes
+void sd_print_forget_axis(sd_print *P, const sd_axis *a); // values that move with it
 bool sd_print_ready(sd_print *P, const sd_expr *e); // every axis below is bound
 bool sd_print_rw(sd_print *P, const sd_expr *e);
 const char *sd_print_dim(sd_print *P, sd_dim d);
@@ -62,6 +64,7 @@ const char *sd_print_wide_dim(sd_print *P, sd_dim d);      // of type i64 whatev
 const char *sd_print_fresh(sd_print *P, const char *stem); // a new name
 // Binds `n` axes to the digits of `index`, the last one lowest. `small`: the index has 32 bits.
 void sd_print_bind_digits(sd_print *P, const sd_axis *const *axes, uint32_t n, const char *index, bool small);
+const char *sd_print_axis_type(sd_print *P, const sd_axis *a); // of its values
 void sd_print_unbind(sd_print *P, const sd_axis *const *axes, uint32_t n);
 // Product of the extents as text, and whether it surely fits 31 bits.
 const char *sd_print_count(sd_print *P, const sd_axis *const *axes, uint32_t n, bool *out_small);
@@ -131,5 +134,10 @@ void sd_print_tiles(sd_print *P, const sd_cuda_nest *n);
 void sd_print_fragments(sd_print *P); // the items of a kernel whose local buffers are rows in registers
 const char *sd_print_fragment_load(sd_print *P, const sd_buf *b); // of the row and column at hand
 int sd_print_fragment_bytes(sd_print *P);                         // of shared memory
-sd_dim sd_print_tile_count(sd_print *P, const sd_cuda_nest *n);
+sd_dim sd_print_tile_count(sd_print *P, const sd_cuda_nest *n, int bm, int bn);
+// ---- print_mma.c, print_results.c: products on tensor cores ----
+void sd_print_product_tiles(sd_print *P, const sd_cuda_nest *n);
+sd_dim sd_print_product_blocks(sd_print *P, const sd_cuda_nest *n);
+// The stores of the results of a tile at m0, n0, from the sums in shared memory.
+void sd_print_results(sd_print *P, const sd_cuda_nest *n, const sd_cuda_tile *t, const char *tile, bool small);
 sd_dim sd_print_product(sd_print *P, const sd_axis *const *axes, uint32_t n);

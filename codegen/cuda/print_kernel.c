@@ -115,7 +115,8 @@ static bool uses_exchange(const sd_cuda_plan *p) {
 static sd_dim nest_blocks(sd_print *P, const sd_cuda_nest *n) {
   sd_dimtab *t = P->k->dims;
   int threads = P->plan->threads;
-  if (n->form == SD_CUDA_TILES) return sd_print_tile_count(P, n);
+  if (n->form == SD_CUDA_TILES && n->product) return sd_print_product_blocks(P, n);
+  if (n->form == SD_CUDA_TILES) return sd_print_tile_count(P, n, n->bm, n->bn);
   if (n->form == SD_CUDA_COLUMNS) return sd_print_column_blocks(P, n);
   if (n->form == SD_CUDA_TURNED) return sd_print_turned_blocks(P, n);
   if (n->form == SD_CUDA_ROWS)
@@ -141,10 +142,11 @@ static sd_dim count_blocks(sd_print *P, const locals *l) {
 static const char *head(sd_print *P, const char *symbol, uint32_t n_bufs) {
   const char *b = n_bufs ? sd_print_text(P, "void *b[%u]; ", n_bufs) : "",
              *d = P->dims.len ? sd_print_text(P, "i64 d[%u]; ", P->dims.len) : "";
+  const char *blocks = P->plan->blocks > 1 ? sd_print_text(P, "SD_BLOCKS(%d)", P->plan->blocks) : "1";
   return sd_print_text(P,
                        "struct %s_args { %s%svoid *scratch; unsigned *error; };\n"
-                       "extern \"C\" __global__ void __launch_bounds__(%d, 1) %s(const %s_args A) {\n",
-                       symbol, b, d, P->plan->threads, symbol, symbol);
+                       "extern \"C\" __global__ void __launch_bounds__(%d, %s) %s(const %s_args A) {\n",
+                       symbol, b, d, P->plan->threads, blocks, symbol, symbol);
 }
 
 static sard_status *print_function(sd_print *P, const char *symbol, sd_cuda_source *out) {
@@ -166,7 +168,7 @@ static sard_status *print_function(sd_print *P, const char *symbol, sd_cuda_sour
                           .dims = P->dims.at,
                           .threads = P->plan->threads,
                           .scratch = l.scratch,
-                          .shared = P->plan->fragments ? sd_print_fragment_bytes(P) : 0};
+                          .shared = P->plan->fragments ? sd_print_fragment_bytes(P) : P->dynamic};
   out->blocks = count_blocks(P, &l);
   if (P->out.failed || P->whole.failed)
     return SD_ERR(NOMEM, "out of memory while printing kernel %s", P->k->name);
@@ -179,10 +181,10 @@ static void drop_texts(void *p) { // also when memory was short in between
   sd_str_free(&P->out), sd_str_free(&P->whole);
 }
 
-sard_status *sd_emit_cuda(sd_kernel *k, const char *symbol, sd_arena *a, sd_cuda_source *out) {
+sard_status *sd_emit_cuda(sd_kernel *k, const char *symbol, const sd_cuda_options *o, sd_arena *a, sd_cuda_source *out) {
   sd_cuda_plan plan;
   expand_items(k, &k->items);
-  SD_TRY(sd_choose_cuda(k, a, &plan));
+  SD_TRY(sd_choose_cuda(k, o, a, &plan));
   sd_print *P = SD_NEW(a, sd_print);
   *P = (sd_print){.k = k, .plan = &plan, .a = a, .words = k->n_axis / 64 + 1};
   P->info = SD_NEW_ARRAY(a, sd_print_info, k->n_expr + 1);

@@ -104,7 +104,9 @@ void sd_print_whole(sd_print *P, const sd_cuda_nest *n) {
   begin(P, n);
   switch (n->form) {
   case SD_CUDA_TILES:
-    sd_print_tiles(P, n);
+    if (n->product) sd_print_product_tiles(P, n);
+    else
+      sd_print_tiles(P, n);
     break;
   case SD_CUDA_COLUMNS:
     sd_print_columns(P, n);

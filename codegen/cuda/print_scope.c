@@ -72,48 +72,6 @@ const char *sd_print_fresh(sd_print *P, const char *stem) {
   return sd_print_text(P, "%s%u", stem, P->n_value++);
 }
 
-// ---- what is remembered ----
-void sd_print_keep(sd_print *P, const sd_expr *e, const char *name) {
-  if (!P->info[e->id].name) sd_vec_push(P->a, &P->scopes.at[P->n_scope - 1].kept, e->id);
-  P->info[e->id].name = name;
-}
-
-void sd_print_hold(sd_print *P, const sd_expr *e, const char *text) {
-  sd_vec_push(P->a, &P->scopes.at[P->n_scope - 1].held, e->id);
-  P->info[e->id].held = text;
-}
-
-static bool written(const sd_nest *n, const sd_buf *b) {
-  for (uint32_t i = 0; i < n->stores.len; i++)
-    if (n->stores.at[i].buf == b) return true;
-  return false;
-}
-
-bool sd_print_rw(sd_print *P, const sd_expr *e) {
-  sd_print_info *x = &P->info[e->id];
-  if (x->rw_stamp == P->nest_stamp) return x->rw;
-  x->rw_stamp = P->nest_stamp;
-  x->rw = e->op == SD_X_LOAD && P->nest && written(P->nest, e->buf);
-  for (uint32_t i = 0; i < e->n; i++)
-    if (e->a[i] && sd_print_rw(P, e->a[i])) x->rw = true;
-  return x->rw;
-}
-
-void sd_print_forget_written(sd_print *P) {
-  for (uint32_t s = 0; s < P->n_scope; s++) {
-    sd_print_scope *at = &P->scopes.at[s];
-    for (uint32_t i = 0; i < at->kept.len;) {
-      sd_print_info *x = &P->info[at->kept.at[i]];
-      if (x->rw_stamp != P->nest_stamp || !x->rw) {
-        i++;
-        continue;
-      }
-      x->name = NULL;
-      at->kept.at[i] = at->kept.at[--at->kept.len];
-    }
-  }
-}
-
 // ---- axes below expressions ----
 static void join(sd_print *P, uint64_t *to, const uint64_t *from) {
   for (uint32_t w = 0; w < P->words; w++) to[w] |= from[w];
@@ -139,6 +97,62 @@ static const uint64_t *axes_of(sd_print *P, const sd_expr *e, int depth) {
   return x->axes;
 }
 
+// ---- what is remembered ----
+void sd_print_keep(sd_print *P, const sd_expr *e, const char *name) {
+  axes_of(P, e, 0);
+  if (!P->info[e->id].name) sd_vec_push(P->a, &P->scopes.at[P->n_scope - 1].kept, e->id);
+  P->info[e->id].name = name;
+}
+
+void sd_print_hold(sd_print *P, const sd_expr *e, const char *text) {
+  sd_vec_push(P->a, &P->scopes.at[P->n_scope - 1].held, e->id);
+  P->info[e->id].held = text;
+}
+
+static bool written(const sd_nest *n, const sd_buf *b) {
+  for (uint32_t i = 0; i < n->stores.len; i++)
+    if (n->stores.at[i].buf == b) return true;
+  return false;
+}
+
+bool sd_print_rw(sd_print *P, const sd_expr *e) {
+  sd_print_info *x = &P->info[e->id];
+  if (x->rw_stamp == P->nest_stamp) return x->rw;
+  x->rw_stamp = P->nest_stamp;
+  x->rw = e->op == SD_X_LOAD && P->nest && written(P->nest, e->buf);
+  for (uint32_t i = 0; i < e->n; i++)
+    if (e->a[i] && sd_print_rw(P, e->a[i])) x->rw = true;
+  return x->rw;
+}
+
+// Forgets the values for which `which` is true.
+static void forget(sd_print *P, bool (*which)(const sd_print *P, const sd_print_info *x, const sd_axis *a),
+                   const sd_axis *a) {
+  for (uint32_t s = 0; s < P->n_scope; s++) {
+    sd_print_scope *at = &P->scopes.at[s];
+    for (uint32_t i = 0; i < at->kept.len;) {
+      sd_print_info *x = &P->info[at->kept.at[i]];
+      if (!which(P, x, a)) {
+        i++;
+        continue;
+      }
+      x->name = NULL;
+      at->kept.at[i] = at->kept.at[--at->kept.len];
+    }
+  }
+}
+
+static bool reads_written(const sd_print *P, const sd_print_info *x, const sd_axis *a) {
+  (void)a;
+  return x->rw_stamp == P->nest_stamp && x->rw;
+}
+void sd_print_forget_written(sd_print *P) { forget(P, reads_written, NULL); }
+
+static bool moves_with(const sd_print *P, const sd_print_info *x, const sd_axis *a) {
+  (void)P;
+  return x->axes[a->id / 64] >> a->id % 64 & 1;
+}
+void sd_print_forget_axis(sd_print *P, const sd_axis *a) { forget(P, moves_with, a); }
 bool sd_print_ready(sd_print *P, const sd_expr *e) {
   const uint64_t *axes = axes_of(P, e, 0);
   for (uint32_t w = 0; w < P->words; w++)
@@ -193,9 +207,11 @@ const char *sd_print_count(sd_print *P, const sd_axis *const *axes, uint32_t n, 
   return sd_print_dim(P, p);
 }
 
+const char *sd_print_axis_type(sd_print *P, const sd_axis *a) { return small_dim(P, a->extent) ? "int" : "i64"; }
+
 static void bind(sd_print *P, const sd_axis *a, const char *digit) {
   const char *name = sd_print_text(P, "a%u", a->id);
-  sd_print_line(P, "const %s %s = %s;", small_dim(P, a->extent) ? "int" : "i64", name, digit);
+  sd_print_line(P, "const %s %s = %s;", sd_print_axis_type(P, a), name, digit);
   P->axis[a->id] = name;
 }
 

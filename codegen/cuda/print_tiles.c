@@ -26,11 +26,10 @@ static const sd_axis *const *n_axes_of(const sd_cuda_nest *n, uint32_t *out) {
   return n->axes + n->n_rows + n->n_m;
 }
 
-sd_dim sd_print_tile_count(sd_print *P, const sd_cuda_nest *n) {
+sd_dim sd_print_tile_count(sd_print *P, const sd_cuda_nest *n, int bm, int bn) {
   uint32_t nn;
   const sd_axis *const *an = n_axes_of(n, &nn);
-  sd_dim p =
-      sd_dim_mul(P->k->dims, parts_of(P, n->axes + n->n_rows, n->n_m, n->bm), parts_of(P, an, nn, n->bn));
+  sd_dim p = sd_dim_mul(P->k->dims, parts_of(P, n->axes + n->n_rows, n->n_m, bm), parts_of(P, an, nn, bn));
   return sd_dim_mul(P->k->dims, p, sd_print_product(P, n->axes, n->n_rows));
 }
 
@@ -104,14 +103,13 @@ static void finish(sd_print *P, const sd_cuda_nest *n, const part *x, const part
 }
 
 void sd_print_tiles(sd_print *P, const sd_cuda_nest *n) {
-  const sd_expr *body = n->sum->a[0];
   const char *type = sd_print_ctype(n->sum->dtype);
   bool small, small_k, ignored;
   uint32_t nn;
   const sd_axis *const *am = n->axes + n->n_rows, *const *an = n_axes_of(n, &nn);
   sd_print_count(P, n->axes, n->nest->n_axes, &small);
-  part x = {am, n->n_m, body->a[0], "xs", "m0", sd_print_count(P, am, n->n_m, &ignored), n->bm, n->x_along_k};
-  part y = {an, nn, body->a[1], "ys", "n0", sd_print_count(P, an, nn, &ignored), n->bn, n->y_along_k};
+  part x = {am, n->n_m, n->x, "xs", "m0", sd_print_count(P, am, n->n_m, &ignored), n->bm, n->x_along_k};
+  part y = {an, nn, n->y, "ys", "n0", sd_print_count(P, an, nn, &ignored), n->bn, n->y_along_k};
   const char *steps = sd_print_count(P, (const sd_axis *const *)n->sum->axes, n->sum->n_axes, &small_k);
   const char *t = sd_print_index_type(small), *tk = sd_print_index_type(small_k);
   sd_print_line(P, "SD_SHARED(%s, xs, %d);", type, n->bk * (n->bm + 1));
@@ -120,7 +118,7 @@ void sd_print_tiles(sd_print *P, const sd_cuda_nest *n) {
   const char *across = sd_print_dim(P, parts_of(P, an, nn, n->bn)),
              *down = sd_print_dim(P, parts_of(P, am, n->n_m, n->bm));
   sd_print_open(P, "for (%s tile = blockIdx.x; tile < (%s)%s; tile += gridDim.x)", t, t,
-                sd_print_dim(P, sd_print_tile_count(P, n)));
+                sd_print_dim(P, sd_print_tile_count(P, n, n->bm, n->bn)));
   sd_print_line(P, "const %s above = tile / (%s)%s, batch = above / (%s)%s;", t, t, across, t, down);
   sd_print_line(P, "const %s m0 = (above - batch * (%s)%s) * %d, n0 = (tile - above * (%s)%s) * %d;", t, t,
                 down, n->bm, t, across, n->bn);

@@ -4,12 +4,12 @@
 #include "cuda_prelude.h" // made of prelude.cuh by the build
 
 sard_status *sd_cuda_node_source(sd_arena *a, sd_module *m, const sd_node *n, const char *symbol,
-                                 sd_kernel **out_kernel, sd_cuda_source *out) {
+                                 const sd_cuda_options *o, sd_kernel **out_kernel, sd_cuda_source *out) {
   static const sd_lower_tile tile = {.rows = 64, .columns = 64, .grain = 16, .most = 256, .bytes = 33 << 10};
   sd_kernel *k;
   SD_TRY(sd_lower_tiled(a, m, n, &tile, &k));
   k->name = symbol;
   if (!sd_choose_cuda_fragments(k, a)) sd_kernel_simplify(k); // which merges rows and columns
   if (out_kernel) *out_kernel = k;
-  return sd_node_error(n, sd_emit_cuda(k, symbol, a, out));
+  return sd_node_error(n, sd_emit_cuda(k, symbol, o, a, out));
 }

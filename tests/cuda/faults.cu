@@ -204,3 +204,67 @@ FAULT(copy_not_aligned, "no multiple")
   sd_cp_commit();
   sd_cp_wait<0>();
 END
+
+// ---- products of slices (codegen/cuda/tiles.cuh) ----
+// A number of 24 bits.
+SD_FN float number(int i, int k) { return (float)((i * 7919 + k * 104729 + i * k * 31) % 16777213 - 8388607) * 0x1p-23f; }
+template <class T, int ELEMENT> SD_FN int place(bool along_k, int size, int i, int k) { // of an element in a slice, in bytes
+  const int PER = 16 / ELEMENT;
+  if (along_k) return sd_swizzle<T::KC>(i, k / PER) * 16 + k % PER * ELEMENT;
+  if (ELEMENT == 2) return (size == T::BM ? sd_swizzle<T::BM / PER>(k, i / PER) : sd_swizzle<T::BN / PER>(k, i / PER)) * 16 + i % PER * ELEMENT;
+  return (size == T::BM ? sd_swizzle_words<T::BM / 4>(k, i / 4) : sd_swizzle_words<T::BN / 4>(k, i / 4)) * 16 + i % 4 * 4;
+}
+// HOW 0: f16, 1: f32 by tensor cores, 2: f32 without, 3: tf32. The error is that of f32 sums for 1 and 2.
+template <class T, int HOW> SD_FN void product(const sd_fault_args &A) {
+  const int ELEMENT = HOW == 0 ? 2 : 4, BK = T::KC * 16 / ELEMENT, XS = 0, YS = T::BM * T::KC * 16;
+  SD_DYNAMIC(s, 32768);
+  for (int e = threadIdx.x; e < (T::BM > T::BN ? T::BM : T::BN) * BK; e += 64) {
+    const int i = e / BK, k = e % BK;
+    const int x = XS + place<T, ELEMENT>(T::XK, T::BM, i, k), y = YS + place<T, ELEMENT>(T::YK, T::BN, i, k);
+    if (HOW == 0) {
+      if (i < T::BM) SD_ST((u16 *)(s + x), 0, sd_to_f16(number(i, k)));
+      if (i < T::BN) SD_ST((u16 *)(s + y), 0, sd_to_f16(number(i + 99, k)));
+    } else {
+      if (i < T::BM) SD_ST((float *)(s + x), 0, number(i, k));
+      if (i < T::BN) SD_ST((float *)(s + y), 0, number(i + 99, k));
+    }
+  }
+  __syncthreads();
+  float acc[T::MI * T::NI][4] = {};
+  if (HOW == 0) sd_step<T, sd_with_f16, 2>(acc, s, XS, YS);
+  if (HOW == 1) sd_step_split<T>(acc, s, XS, YS);
+  if (HOW == 2) sd_step_plain<T>(acc, s, XS, YS);
+  if (HOW == 3) sd_step<T, sd_with_tf32, 4>(acc, s, XS, YS);
+  __syncthreads();
+  sd_stage<T, HOW == 2>(acc, s);
+  double worst = 0, plain = 0;
+  for (int e = threadIdx.x; e < T::BM * T::BN / 4; e += 64) {
+    const int m = e / (T::BN / 4), n = e % (T::BN / 4) * 4;
+    float got[4];
+    sd_staged<T>(got, s, m, n);
+    for (int j = 0; j < 4; j++) {
+      double sum = 0;
+      float f = 0;
+      for (int k = 0; k < BK; k++) {
+        float x = number(m, k), y = number(n + j + 99, k);
+        if (HOW == 0) x = sd_from_f16(sd_to_f16(x)), y = sd_from_f16(sd_to_f16(y));
+        sum += (double)x * y, f = fmaf(x, y, f);
+      }
+      worst = fmax(worst, fabs(got[j] - sum)), plain = fmax(plain, fabs(f - sum));
+    }
+  }
+  EXPECT(worst <= (HOW == 3 ? 0x1p-9 * BK : 2 * plain + 0x1p-24));
+}
+#define PRODUCT(name, how, ...) FAULT(name, "") product<sd_tile<__VA_ARGS__>, how>(A); END
+PRODUCT(f16_along_both, 0, 32, 64, 4, 1, 2, 1, true, true)
+PRODUCT(f16_across_both, 0, 64, 32, 8, 2, 1, 1, false, false)
+PRODUCT(f16_parts, 0, 32, 16, 8, 1, 1, 2, true, false)
+PRODUCT(f16_short, 0, 16, 64, 2, 1, 2, 1, false, true)
+PRODUCT(split_along_both, 1, 32, 32, 8, 1, 2, 1, true, true)
+PRODUCT(split_across_both, 1, 32, 64, 4, 1, 2, 1, false, false)
+PRODUCT(split_parts, 1, 16, 32, 8, 1, 1, 2, false, true)
+PRODUCT(plain_along_both, 2, 32, 32, 8, 2, 1, 1, true, true)
+PRODUCT(plain_across_both, 2, 64, 64, 4, 2, 1, 1, false, false)
+PRODUCT(plain_low, 2, 16, 64, 4, 1, 2, 1, false, false)
+PRODUCT(plain_parts, 2, 32, 32, 8, 1, 1, 2, true, false)
+PRODUCT(tf32_mixed, 3, 32, 32, 4, 1, 2, 1, false, true)

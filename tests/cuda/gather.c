@@ -134,7 +134,7 @@ static sard_status *after_node(void *user, const sd_node *n, const sd_evalue *ou
     snprintf(label, sizeof label, "%.200s/%.40s %s '%.80s'",
              strrchr(r->folder, '/') ? strrchr(r->folder, '/') + 1 : r->folder, r->file, n->op->name,
              n->name);
-    sard_status *st = sd_cuda_node_source(a, r->m, n, "sd_kernel", &k, &s);
+    sard_status *st = sd_cuda_node_source(a, r->m, n, "sd_kernel", &r->g->options, &k, &s);
     if (!st) {
       add_launch(r, n, outs, k, &s, label);
     } else {
@@ -247,7 +247,7 @@ static sard_status *gather_graph(gathered *g, sd_module *m, const sd_graph *grap
     sd_cuda_source s;
     char label[400];
     snprintf(label, sizeof label, "%.200s %s '%.80s'", path, n->op->name, n->name);
-    sard_status *st = sd_cuda_node_source(a, m, n, "sd_kernel", NULL, &s);
+    sard_status *st = sd_cuda_node_source(a, m, n, "sd_kernel", &g->options, NULL, &s);
     if (!st) kernel_of(g, &s, label);
     sd_arena_free(a);
     SD_TRY(st);

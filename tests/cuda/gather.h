@@ -29,6 +29,7 @@ typedef struct gathered_launch {
 } gathered_launch;
 
 typedef struct gathered {
+  sd_cuda_options options;
   gathered_kernel *kernels;
   gathered_launch *launches;
   uint32_t n_kernels, n_launches;

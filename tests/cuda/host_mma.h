@@ -2,6 +2,7 @@
 #pragma once
 
 #define SD_DYNAMIC(name, bytes) unsigned char *const name = (unsigned char *)model_shared(bytes)
+#define SD_HERE(x)
 
 // ---- fragments ----
 static inline void host_ldmatrix(unsigned (&r)[4], const unsigned char *base, int at, bool turned, int line) {

@@ -7,7 +7,7 @@
 //        kernel_cases [-w FOLDER] [-x COMPILER] -t      does the model find the faults of
 //        tests/cuda/faults.cu?
 // -f: model files of the cases, and the level of the passes (default model.onnx:3 and model.onnx:0). -e:
-// writes the texts of the kernels to FOLDER and ends. -n: compiles them with NVRTC (-a: for one architecture)
+// writes the texts of the kernels to FOLDER and ends. -k: products take that row of the table of tiles. -p: f32 as tf32. -n: compiles them with NVRTC (-a: for one architecture)
 // and ends. -m: also the kernels of a model, for -e and -n. The last line is "N passed, M failed", of
 // launches.
 #include <dirent.h>
@@ -260,7 +260,7 @@ static int find_faults(const settings *s) {
   fprintf(f,
           "#include \"tests/cuda/host.h\"\n%s"
           "struct fault { const char *name, *complaint; void (*entry)(const void *words); };\n"
-          "static fault all[32];\nstatic int n_all;\nextern \"C\" const fault *faults(int *n) { *n = n_all; "
+          "static fault all[64];\nstatic int n_all;\nextern \"C\" const fault *faults(int *n) { *n = n_all; "
           "return all; }\n"
           "#define FAULT(name, complaint) static void name(const struct sd_fault_args A); "
           "static void run_##name(const void *words) { name(*(const sd_fault_args *)words); } "
@@ -335,7 +335,7 @@ int main(int argc, char **argv) {
   gathered g = {0};
   bool faults = false, nvrtc = false, turns = false;
   int arch = 0;
-  for (int c; (c = getopt(argc, argv, "j:w:x:f:e:tnrm:a:")) != -1;) {
+  for (int c; (c = getopt(argc, argv, "j:w:x:f:e:tnrm:a:k:p")) != -1;) {
     if (c == 'j') s.jobs = atoi(optarg);
     else if (c == 'w')
       s.work = optarg;
@@ -353,6 +353,10 @@ int main(int argc, char **argv) {
       turns = true;
     else if (c == 'a')
       arch = atoi(optarg);
+    else if (c == 'k')
+      g.options.tile = atoi(optarg);
+    else if (c == 'p')
+      g.options.tf32 = true;
     else if (c == 'm')
       gather_model(&g, optarg);
     else

@@ -37,6 +37,14 @@ if [ $# -eq 0 ]; then # element types that ONNX's cases have little of
   forms=(-f model.onnx:3 -f model_symbolic.onnx:3)
   counted build/tests/test_kernel_cases -w $work -j "$(nproc)" "${forms[@]}" $work/forms test_
   grep ' kernels, ' $work/log.txt
+  rm -rf $work/products && mkdir $work/products
+  $venv/bin/python tests/cuda/product_cases.py $work/products >>$work/types.txt 2>&1 || failed=1
+  counted build/tests/test_kernel_cases -w $work -j "$(nproc)" "${forms[@]}" $work/products test_
+  grep ' kernels, ' $work/log.txt
+  for row in 1 2 3 4 5 6 8 9; do # of the table of tiles
+    counted build/tests/test_kernel_cases -w $work -j "$(nproc)" -k $row -f model.onnx:3 $work/products test_f16_130_72_136 test_f32_gemm_ \
+      test_bf16_gemm_1 test_f16_conv_8_
+  done
 fi
 corpus=${SARD_CORPUS:-../shared/corpus}
 [ -d "$corpus" ] || corpus=models/corpus
@@ -62,6 +70,10 @@ nvrtc() {
 nvrtc || echo "no NVRTC here, and its Python package cannot be installed: nothing is compiled for GPUs"
 models=()
 [ $# -gt 0 ] || for m in "$corpus"/*/model.onnx; do [ -e "$m" ] && models+=(-m "$m"); done
+if [ $# -eq 0 ]; then
+  counted build/tests/test_kernel_cases -n $turns "${forms[@]}" -j "$(nproc)" $work/products test_
+  for row in 1 2 3 4; do counted build/tests/test_kernel_cases -n $turns -k $row -f model.onnx:3 -j "$(nproc)" $work/products test_f; done
+fi
 counted build/tests/test_kernel_cases -n $turns -f model.onnx:3 -j "$(nproc)" "${models[@]}" $cases "${@:-test_}"
 grep -E '^NVRTC|^no NVRTC' $work/log.txt
 [ $# -gt 0 ] || counted build/tests/test_kernel_cases -n "${forms[@]}" -j "$(nproc)" $work/forms test_

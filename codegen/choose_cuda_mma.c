@@ -1,0 +1,190 @@
+// Products on tensor cores: what multiplies, how the factors come into shared memory, sizes of tiles.
+#include "codegen/choose_cuda_nest.h"
+
+#include <string.h>
+
+#include "runtime/base/alloc.h"
+
+#define PROCESSORS   132  // of a large GPU
+#define MANY_TILES   100  // of the larger form, from which on it is taken where sizes are guessed
+#define MORE         64   // times as many rows as guessed are possible
+#define FIXED_CYCLES 3000 // of a tile besides its steps: first slices, results
+
+// ---- units ----
+static bool loads(const sd_expr *e, sd_dtype t) { return e->op == SD_X_LOAD && e->buf->dtype == t; }
+static bool loads_narrow(const sd_expr *e) { return loads(e, SD_F16) || loads(e, SD_BF16); }
+
+// False: none for these types.
+static bool choose_unit(const sd_cuda_choice *c, sd_cuda_product *p) {
+  const sd_expr *x = c->out->x, *y = c->out->y;
+  if (c->out->sum->dtype != SD_F32) return false;
+  p->element = 2;
+  if (loads(x, SD_F16) && loads(y, SD_F16)) return p->unit = SD_CUDA_F16, true;
+  if (loads(x, SD_BF16) && loads(y, SD_BF16)) return p->unit = SD_CUDA_BF16, true;
+  p->element = 4;
+  p->unit = c->options->tf32 || (loads_narrow(x) && loads_narrow(y)) ? SD_CUDA_TF32 : SD_CUDA_F32;
+  return true;
+}
+
+static sd_dtype stored_type(const sd_cuda_product *p) {
+  return p->unit == SD_CUDA_F16 ? SD_F16 : p->unit == SD_CUDA_BF16 ? SD_BF16 : SD_F32;
+}
+
+// ---- slices ----
+// What is computed without reading memory, and thus for indices out of range too.
+static bool enter_pure(void *user, const sd_expr *x) {
+  if (x->op == SD_X_LOAD || x->op == SD_X_INDEX || x->op == SD_X_REDUCE) *(bool *)user = false;
+  return true;
+}
+static bool pure(sd_kernel *k, const sd_expr *e) {
+  bool yes = true;
+  if (e) sd_x_walk(k, e, enter_pure, &yes);
+  return yes;
+}
+
+static bool uses_any(const sd_expr *e, const sd_axis *const *axes, uint32_t n) {
+  for (uint32_t i = 0; i < n; i++)
+    if (sd_x_uses_axis(e, axes[i])) return true;
+  return false;
+}
+
+// offset = fixed + moving
+static void split_offset(sd_kernel *k, sd_expr *e, const sd_axis *const *steps, uint32_t n, sd_cuda_factor *f) {
+  sd_expr *fixed = sd_x_i(k, SD_I64, 0), *moving = fixed;
+  if (e->op != SD_X_AFFINE) {
+    *(uses_any(e, steps, n) ? &moving : &fixed) = e;
+  } else {
+    for (uint32_t i = 0; i < e->n; i++) {
+      sd_expr **to = uses_any(e->a[i], steps, n) ? &moving : &fixed;
+      *to = sd_x_bin(k, SD_X_ADD, *to, sd_x_mul_dim(k, e->a[i], e->coef[i]));
+    }
+    if (e->dim != SD_DIM_NONE) fixed = sd_x_bin(k, SD_X_ADD, fixed, sd_x_dim(k, e->dim));
+  }
+  f->fixed = fixed, f->moving = moving;
+}
+
+// Iterations of the axes, the last one innermost, over which a load runs through neighbouring elements that are guarded
+// alike: those of the last `*out_run` axes together. SD_DIM_NONE: the last axis does not move it by one.
+static sd_dim run_of(sd_kernel *k, const sd_expr *load, const sd_axis *const *axes, uint32_t n, uint32_t *out_run) {
+  sd_dim count = sd_dim_const(k->dims, 1), c;
+  uint32_t run = 0;
+  for (; run < n; run++) {
+    const sd_axis *a = axes[n - 1 - run];
+    if (!sd_x_coef(k, load->a[0], a, &c) || c != count || (load->a[1] && sd_x_uses_axis(load->a[1], a))) break;
+    sd_dim all = sd_dim_mul(k->dims, count, a->extent);
+    if (all == SD_DIM_NONE) break;
+    count = all;
+  }
+  *out_run = run;
+  return run ? count : SD_DIM_NONE;
+}
+
+// Are the elements of `v` iterations, from each v-th one on, neighbours that begin at a multiple of v?
+static bool vector_of(sd_kernel *k, const sd_expr *load, const sd_axis *const *axes, uint32_t n, int v) {
+  const sd_expr *e = load->a[0];
+  uint32_t run;
+  sd_dim count = run_of(k, load, axes, n, &run);
+  if (count == SD_DIM_NONE || !sd_dim_multiple_of(k->dims, count, v)) return false;
+  const sd_axis *const *moved = axes + n - run;
+  if (e->op == SD_X_AXIS) return true;
+  if (e->op != SD_X_AFFINE || (e->dim != SD_DIM_NONE && !sd_dim_multiple_of(k->dims, e->dim, v))) return false;
+  for (uint32_t i = 0; i < e->n; i++)
+    if (!uses_any(e->a[i], moved, run) && !sd_dim_multiple_of(k->dims, e->coef[i], v)) return false;
+  return true;
+}
+
+// Bytes of the largest copies along those axes; 0: none.
+static int copy_along(sd_kernel *k, const sd_expr *load, const sd_axis *const *axes, uint32_t n, int element) {
+  for (int bytes = 16; bytes >= 4 && bytes > element / 2; bytes /= 2)
+    if (vector_of(k, load, axes, n, bytes / element)) return bytes;
+  return 0;
+}
+
+static void choose_factor(sd_cuda_choice *c, const sd_cuda_product *p, const sd_expr *value, const sd_axis *const *axes,
+                          uint32_t n, bool along_k, sd_cuda_factor *f) {
+  const sd_expr *r = c->out->sum;
+  const sd_axis *const *steps = (const sd_axis *const *)r->axes;
+  *f = (sd_cuda_factor){.value = value, .along_k = along_k};
+  if (!loads(value, stored_type(p))) return;
+  split_offset(c->k, value->a[0], steps, r->n_axes, f);
+  if (!pure(c->k, f->moving) || !pure(c->k, value->a[1])) return;
+  int in_k = copy_along(c->k, value, steps, r->n_axes, p->element), across = copy_along(c->k, value, axes, n, p->element);
+  f->load = value;
+  f->copy = in_k > across ? in_k : across;
+  if (f->copy) f->along_k = in_k > across || (in_k == across && along_k);
+}
+
+// ---- tiles ----
+// `rate`: products in a cycle, in 1/16 of what the largest tile does.
+typedef struct candidate {
+  sd_cuda_tile t;
+  int rate;
+} candidate;
+static const candidate candidates[] = {
+    {{128, 128, 4, 2, 4, 1, 4}, 16}, {{128, 64, 4, 4, 2, 1, 4}, 13}, {{64, 128, 4, 2, 4, 1, 4}, 13},
+    {{64, 64, 8, 2, 2, 2, 4}, 11},   {{32, 64, 8, 2, 2, 2, 4}, 8},   {{64, 32, 8, 2, 2, 2, 4}, 8},
+    {{32, 32, 8, 2, 2, 2, 4}, 6},    {{16, 64, 8, 1, 4, 2, 4}, 6},   {{16, 128, 8, 1, 4, 2, 3}, 8},
+};
+
+enum { N_CANDIDATES = sizeof candidates / sizeof *candidates };
+
+static double tiles_along(double x, int size) {
+  double q = x / size;
+  return (double)(int64_t)q < q ? (double)(int64_t)q + 1 : (double)(int64_t)q;
+}
+
+static double cycles(const sd_cuda_product *p, const candidate *t, double m, double n, double batch, double steps) {
+  double tiles = tiles_along(m, t->t.bm) * tiles_along(n, t->t.bn) * batch;
+  double cycle = p->unit == SD_CUDA_F32 ? 200 : p->unit == SD_CUDA_TF32 ? 600 : 1200; // products of a processor
+  double multiply = t->t.bm * (double)t->t.bn / (cycle * t->rate / 16);
+  double bring = (t->t.bm + t->t.bn) * (double)p->element / 40; // bytes from the second cache in a cycle
+  return tiles_along(tiles, PROCESSORS) * (FIXED_CYCLES + steps * (multiply > bring ? multiply : bring));
+}
+
+// Three products for one need the registers of the largest tile.
+static int first_candidate(const sd_cuda_product *p) { return p->unit == SD_CUDA_F32; }
+
+static sd_cuda_tile best_tile(const sd_cuda_product *p, double m, double n, double batch, double steps) {
+  const candidate *best = NULL;
+  double least = 0;
+  for (int i = first_candidate(p); i < N_CANDIDATES; i++) {
+    double t = cycles(p, &candidates[i], m, n, batch, steps);
+    if (!best || t < least) best = &candidates[i], least = t;
+  }
+  return best->t;
+}
+
+static bool known(const sd_cuda_choice *c) {
+  for (uint32_t i = 0; i < c->n->n_axes; i++)
+    if (!sd_dim_is_const(c->k->dims, c->n->axes[i]->extent, NULL)) return false;
+  return true;
+}
+
+// Sums of a thread.
+static int sums(const sd_cuda_tile *t) { return t->bm * t->bn / (t->wm * t->wn * SD_CUDA_WARP); }
+
+static void choose_tiles(const sd_cuda_choice *c, sd_cuda_product *p, double m, double n, double batch) {
+  double steps = sd_access_steps(c->k->dims, c->out->sum);
+  int asked = c->options->tile;
+  if (asked) asked = asked > N_CANDIDATES ? N_CANDIDATES : asked > first_candidate(p) ? asked : first_candidate(p) + 1;
+  p->tile[0] = asked ? candidates[asked - 1].t : best_tile(p, m, n, batch, steps);
+  p->n_tiles = 1, p->many = MANY_TILES;
+  if (!known(c) && !asked) {
+    p->tile[1] = best_tile(p, m * MORE, n, batch, steps);
+    p->n_tiles = memcmp(&p->tile[0], &p->tile[1], sizeof p->tile[0]) == 0 ? 1 : 2;
+  }
+  int most = sums(&p->tile[0]);
+  if (p->n_tiles == 2 && sums(&p->tile[1]) > most) most = sums(&p->tile[1]);
+  p->blocks = most <= 16 || (p->x.copy == 16 && p->y.copy == 16) ? 2 : 1;
+}
+
+const sd_cuda_product *sd_choose_cuda_product(sd_cuda_choice *c, double m, double n, double batch) {
+  sd_cuda_nest *o = c->out;
+  sd_cuda_product *p = SD_NEW(c->a, sd_cuda_product);
+  if (!choose_unit(c, p)) return NULL;
+  const sd_axis *const *am = o->axes + o->n_rows, *const *an = am + o->n_m;
+  choose_factor(c, p, o->x, am, o->n_m, o->x_along_k, &p->x);
+  choose_factor(c, p, o->y, an, c->n->n_axes - o->n_rows - o->n_m, o->y_along_k, &p->y);
+  choose_tiles(c, p, m, n, batch);
+  return p;
+}

@@ -1,0 +1,235 @@
+
+// ---- products of slices in shared memory ----
+// A block computes BM x BN sums. Its warps stand as WM x WN x WK: those along WK share the steps of a slice between them.
+// A slice of a factor has rows of 16-byte chunks: XK (YK): a row for each row (column) of the product, along the steps,
+// swizzled; else a row for each step. KC: chunks of BK steps. All positions are bytes in `s`.
+
+// As sd_swizzle, where the rows t, t + 1, t + 2, t + 3 of two neighbouring chunks are read at once.
+template <int CHUNKS> SD_FN int sd_swizzle_words(int r, int c) {
+  const int turn = CHUNKS < 4 ? 0 : CHUNKS == 4 ? (r >> 1 & 1) << 1 : (r & 3) << 1;
+  return r * CHUNKS + (c ^ turn);
+}
+
+template <int BM_, int BN_, int KC_, int WM_, int WN_, int WK_, bool XK_, bool YK_> struct sd_tile {
+  static const int BM = BM_, BN = BN_, KC = KC_, WM = WM_, WN = WN_, WK = WK_;
+  static const bool XK = XK_, YK = YK_;
+  static const int MI = BM / WM / 16, NI = BN / WN / 8; // mma results of a warp
+  // of a thread's warp
+  static SD_FN int row(int thread) { return thread / 32 % WM * (BM / WM); }
+  static SD_FN int column(int thread) { return thread / 32 / WM % WN * (BN / WN); }
+  static SD_FN int part(int thread) { return thread / 32 / (WM * WN); }
+};
+
+struct sd_with_f16 { static SD_FN void mma(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) { sd_mma_f16(c, a, b0, b1); } };
+struct sd_with_bf16 { static SD_FN void mma(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) { sd_mma_bf16(c, a, b0, b1); } };
+struct sd_with_tf32 { static SD_FN void mma(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) { sd_mma_tf32(c, a, b0, b1); } };
+template <bool XS, bool YS> struct sd_with_bytes {
+  static SD_FN void mma(int (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) { sd_mma_bytes<XS, YS>(c, a, b0, b1); }
+};
+
+// Fragments for the two chunks of steps from `chunk` on. ELEMENT: bytes of one; slices across steps have 2 or 4.
+template <class T, int ELEMENT> SD_FN void sd_fragments_x(unsigned (&a)[T::MI][4], const u8 *s, int xs, int chunk) {
+  const int l = (int)threadIdx.x % 32;
+#pragma unroll
+  for (int i = 0; i < T::MI; i++) {
+    const int row = T::row((int)threadIdx.x) + i * 16;
+    if constexpr (T::XK) {
+      sd_ldmatrix(a[i], s, xs + sd_swizzle<T::KC>(row + (l & 15), chunk + (l >> 4)) * 16);
+    } else if constexpr (ELEMENT == 2) {
+      sd_ldmatrix_t(a[i], s, xs + sd_swizzle<T::BM / 8>(chunk * 8 + (l & 7) + (l >> 4) * 8, row / 8 + (l >> 3 & 1)) * 16);
+    } else {
+      const int g = l / 4, t = l % 4;
+#pragma unroll
+      for (int r = 0; r < 4; r++) {
+        const int m = row + g + r % 2 * 8, k = chunk * 4 + t + r / 2 * 4;
+        a[i][r] = SD_LD((const unsigned *)(s + xs), sd_swizzle_words<T::BM / 4>(k, m / 4) * 4 + m % 4);
+      }
+    }
+  }
+}
+template <class T, int ELEMENT> SD_FN void sd_fragments_y(unsigned (&b)[T::NI][2], const u8 *s, int ys, int chunk) {
+  const int l = (int)threadIdx.x % 32;
+#pragma unroll
+  for (int j = 0; j < T::NI; j += 2) {
+    const int column = T::column((int)threadIdx.x) + j * 8;
+    if constexpr (T::YK || ELEMENT == 2) {
+      unsigned q[4];
+      if constexpr (T::YK)
+        sd_ldmatrix(q, s, ys + sd_swizzle<T::KC>(column + (l & 7) + (l >> 4) * 8, chunk + (l >> 3 & 1)) * 16);
+      else
+        sd_ldmatrix_t(q, s, ys + sd_swizzle<T::BN / 8>(chunk * 8 + (l & 15), column / 8 + (l >> 4)) * 16);
+      b[j][0] = q[0], b[j][1] = q[1], b[j + 1][0] = q[2], b[j + 1][1] = q[3];
+    } else {
+      const int g = l / 4, t = l % 4;
+#pragma unroll
+      for (int r = 0; r < 4; r++) {
+        const int n = column + g + r / 2 * 8, k = chunk * 4 + t + r % 2 * 4;
+        b[j + r / 2][r % 2] = SD_LD((const unsigned *)(s + ys), sd_swizzle_words<T::BN / 4>(k, n / 4) * 4 + n % 4);
+      }
+    }
+  }
+}
+
+template <class T, class WITH, int ELEMENT, class A>
+SD_FN void sd_step(A (&acc)[T::MI * T::NI][4], const u8 *s, int xs, int ys) {
+#pragma unroll
+  for (int c = 0; c < T::KC; c += 2 * T::WK) {
+    unsigned a[T::MI][4], b[T::NI][2];
+    const int chunk = c + 2 * T::part((int)threadIdx.x);
+    sd_fragments_x<T, ELEMENT>(a, s, xs, chunk);
+    sd_fragments_y<T, ELEMENT>(b, s, ys, chunk);
+#pragma unroll
+    for (int i = 0; i < T::MI; i++)
+#pragma unroll
+      for (int j = 0; j < T::NI; j++) WITH::mma(acc[i * T::NI + j], a[i], b[j][0], b[j][1]);
+  }
+}
+
+// Two tf32 numbers whose sum is x but for its last bits; the second one of what is not finite is 0.
+SD_FN void sd_split(unsigned x, unsigned &big, unsigned &small) {
+  const float f = sd_bits<float>(x);
+  const bool rounds = fabsf(f) < 3.4e38f;
+  big = (rounds ? x + 0x1000u : x) & 0xffffe000u;
+  small = rounds ? sd_bits<unsigned>(f - sd_bits<float>(big)) : 0u;
+}
+// f32 by three products of tf32 numbers. Tensor cores cut sums off: those of 8 steps are added where sums are rounded.
+template <class T> SD_FN void sd_step_split(float (&acc)[T::MI * T::NI][4], const u8 *s, int xs, int ys) {
+#pragma unroll 1
+  for (int c = 0; c < T::KC; c += 2 * T::WK) {
+    unsigned a[T::MI][4], b[T::NI][2], as[T::MI][4], bs[T::NI][2];
+    const int chunk = c + 2 * T::part((int)threadIdx.x);
+    sd_fragments_x<T, 4>(a, s, xs, chunk);
+    sd_fragments_y<T, 4>(b, s, ys, chunk);
+#pragma unroll
+    for (int i = 0; i < T::MI; i++)
+#pragma unroll
+      for (int r = 0; r < 4; r++) sd_split(a[i][r], a[i][r], as[i][r]);
+#pragma unroll
+    for (int j = 0; j < T::NI; j++)
+#pragma unroll
+      for (int r = 0; r < 2; r++) sd_split(b[j][r], b[j][r], bs[j][r]);
+#pragma unroll
+    for (int i = 0; i < T::MI; i++)
+#pragma unroll
+      for (int j = 0; j < T::NI; j++) {
+        float sum[4] = {0, 0, 0, 0};
+        sd_mma_tf32(sum, as[i], b[j][0], b[j][1]);
+        sd_mma_tf32(sum, a[i], bs[j][0], bs[j][1]);
+        sd_mma_tf32(sum, a[i], b[j][0], b[j][1]);
+#pragma unroll
+        for (int r = 0; r < 4; r++) acc[i * T::NI + j][r] += sum[r];
+      }
+  }
+}
+
+// f32 without tensor cores. A thread has 2 MI rows and 2 NI columns of its warp's part: neighbours stand 8 (4) apart where
+// the slice is along the steps, else SIDE (four) side by side.
+template <class T> struct sd_plain {
+  static const int SIDE = T::MI == 1 ? 2 : 4;
+  static SD_FN int row(int i, int thread) {
+    const int l = thread % 32 / 4;
+    return T::XK ? i * 8 + l : i / SIDE * 8 * SIDE + l * SIDE + i % SIDE;
+  }
+  static SD_FN int column(int j, int thread) { return T::YK ? j * 4 + thread % 4 : j / 4 * 16 + thread % 4 * 4 + j % 4; }
+};
+template <class T> SD_FN void sd_step_plain(float (&acc)[T::MI * T::NI][4], const u8 *s, int xs, int ys) {
+  typedef sd_plain<T> P;
+  const int R = 2 * T::MI, C = 2 * T::NI, SIDE = P::SIDE;
+#pragma unroll 1
+  for (int c = 0; c < T::KC; c += T::WK) {
+    float x[R][4], y[4][4]; // row or column, step; y across the steps: step, column
+    const int chunk = c + T::part((int)threadIdx.x);
+#pragma unroll
+    for (int i = 0; i < R; i++) {
+      if constexpr (T::XK) {
+        sd_load_vector<4>(x[i], (const float *)(s + xs), sd_swizzle<T::KC>(T::row((int)threadIdx.x) + P::row(i, (int)threadIdx.x), chunk) * 4);
+      } else if (i % SIDE == 0) {
+#pragma unroll
+        for (int k = 0; k < 4; k++) {
+          float v[SIDE];
+          const int m = T::row((int)threadIdx.x) + P::row(i, (int)threadIdx.x);
+          sd_load_vector<SIDE>(v, (const float *)(s + xs), sd_swizzle_words<T::BM / 4>(chunk * 4 + k, m / 4) * 4 + m % 4);
+#pragma unroll
+          for (int up = 0; up < SIDE; up++) x[i + up][k] = v[up];
+        }
+      }
+    }
+#pragma unroll
+    for (int j = 0; j < C; j++) {
+      if constexpr (T::YK) {
+        sd_load_vector<4>(y[0], (const float *)(s + ys), sd_swizzle<T::KC>(T::column((int)threadIdx.x) + P::column(j, (int)threadIdx.x), chunk) * 4);
+      } else if (j % 4 == 0) {
+#pragma unroll
+        for (int k = 0; k < 4; k++)
+          sd_load_vector<4>(y[k], (const float *)(s + ys), sd_swizzle_words<T::BN / 4>(chunk * 4 + k, (T::column((int)threadIdx.x) + P::column(j, (int)threadIdx.x)) / 4) * 4);
+      }
+#pragma unroll
+      for (int i = 0; i < R; i++)
+#pragma unroll
+        for (int k = 0; k < 4; k++) {
+          float &to = acc[(i * C + j) / 4][(i * C + j) % 4];
+          to = fmaf(x[i][k], T::YK ? y[0][k] : y[k][j % 4], to);
+        }
+    }
+  }
+}
+
+// Which GPUs have three products of tf32 numbers in less time than one of f32.
+#if defined(SD_HOST) || __CUDA_ARCH__ == 800 || __CUDA_ARCH__ == 870 || __CUDA_ARCH__ == 900 || __CUDA_ARCH__ == 1000 || __CUDA_ARCH__ == 1030
+#define SD_F32_SPLIT true
+#else
+#define SD_F32_SPLIT false
+#endif
+template <class T> SD_FN void sd_step_f32(float (&acc)[T::MI * T::NI][4], const u8 *s, int xs, int ys) {
+  if constexpr (SD_F32_SPLIT) sd_step_split<T>(acc, s, xs, ys);
+  else sd_step_plain<T>(acc, s, xs, ys);
+}
+
+// ---- sums to shared memory: BM rows of BN words, from which threads take vectors along n ----
+template <class T, class A> SD_FN void sd_put(u8 *s, int m, int n, A v, bool add) {
+  A *const p = (A *)s;
+  const int at = sd_swizzle_words<T::BN / 4>(m, n / 4) * 4 + n % 4;
+  SD_ST(p, at, add ? sd_add<A>(SD_LD(p, at), v) : v);
+}
+template <class T, class A> SD_FN void sd_put_two(u8 *s, int m, int n, A v, A w, bool add) {
+  A *const p = (A *)s, q[2] = {v, w};
+  const int at = sd_swizzle_words<T::BN / 4>(m, n / 4) * 4 + n % 4;
+  if (add) {
+    A old[2];
+    sd_load_vector<2>(old, p, at);
+    q[0] = sd_add<A>(old[0], v), q[1] = sd_add<A>(old[1], w);
+  }
+  sd_store_vector<2>(p, at, q);
+}
+// All slices are done with; ends with a barrier. PLAIN: acc is that of sd_step_plain.
+template <class T, bool PLAIN, class A> SD_FN void sd_stage(const A (&acc)[T::MI * T::NI][4], u8 *s) {
+  int thread = (int)threadIdx.x;
+  SD_HERE(thread);
+  const int l = thread % 32;
+#pragma unroll
+  for (int w = 0; w < T::WK; w++) {
+    if (T::part(thread) == w) {
+#pragma unroll
+      for (int i = 0; i < T::MI * T::NI; i++) {
+        if constexpr (PLAIN) {
+#pragma unroll
+          for (int r = 0; r < 4; r++) {
+            const int e = i * 4 + r, C = 2 * T::NI;
+            sd_put<T, A>(s, T::row(thread) + sd_plain<T>::row(e / C, thread), T::column(thread) + sd_plain<T>::column(e % C, thread), acc[i][r], w > 0);
+          }
+        } else {
+          const int m = T::row(thread) + i / T::NI * 16 + l / 4, n = T::column(thread) + i % T::NI * 8 + l % 4 * 2;
+          sd_put_two<T, A>(s, m, n, acc[i][0], acc[i][1], w > 0);
+          sd_put_two<T, A>(s, m + 8, n, acc[i][2], acc[i][3], w > 0);
+        }
+      }
+    }
+    __syncthreads();
+  }
+}
+template <class T> SD_FN void sd_stage_f32(const float (&acc)[T::MI * T::NI][4], u8 *s) {
+  sd_stage<T, !SD_F32_SPLIT>(acc, s);
+}
+template <class T, int N, class A> SD_FN void sd_staged(A (&to)[N], const u8 *s, int m, int n) {
+  sd_load_vector<N>(to, (const A *)s, sd_swizzle_words<T::BN / 4>(m, n / 4) * 4 + n % 4);
+}

@@ -126,6 +126,8 @@ typedef struct sd_emit {
   uint32_t n_slot, count[SD_EMIT_SLOTS], at[SD_EMIT_SLOTS];
   sd_emit_lane lane;
   sd_ll *block_lo, *block_hi; // by compact axis number: range of the tile, NULL = whole axis
+  const sd_axis *row;     // innermost sequential loop, while its nests are emitted
+  const sd_nest **asked;  // by buffer: the nest that asks for lines of rows to come
   // nest being emitted
   const sd_nest *nest;
   sd_emit_axset limiting; // axes on which limits in the nest depend
@@ -165,6 +167,10 @@ sd_ll sd_emit_axis_end(sd_emit *E, const sd_axis *a); // min(extent, limit)
 sd_ll sd_emit_dim(sd_emit *E, sd_dim d);
 sd_ll sd_emit_i64(sd_emit *E, int64_t v);
 bool sd_emit_const(sd_ll v, int64_t *out); // an integer constant
+
+// ---- emit_ahead.c ----
+// Asks for the memory of a later row, where buf[off] at p is now read or written lane by lane.
+void sd_emit_ahead(sd_emit *E, const sd_buf *buf, const sd_expr *off, sd_ll p, bool write);
 
 // ---- emit_nest.c ----
 void sd_emit_nest(sd_emit *E, const struct sd_emit_nestroots *n);

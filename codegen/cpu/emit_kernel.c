@@ -134,6 +134,7 @@ static void make_buffers(sd_emit *E, const layout *l) {
   sd_ll bufs = field(E, offsetof(sard_dispatch, buf)), scratch = NULL;
   E->dim_ptr = field(E, offsetof(sard_dispatch, dim));
   E->buf_v = SD_NEW_ARRAY(E->a, sd_ll, E->k->bufs.len);
+  E->asked = SD_NEW_ARRAY(E->a, const sd_nest *, E->k->bufs.len);
   uint32_t param = 0;
   for (uint32_t i = 0; i < E->k->bufs.len; i++) {
     if (E->k->bufs.at[i]->kind != SD_BUF_LOCAL) {
@@ -168,7 +169,10 @@ static void emit_items(sd_emit *E, const sd_items *items, uint32_t *nest) {
     sd_ll end = sd_emit_axis_end(E, it->loop), last = LLVMBuildSub(E->b, end, sd_emit_i64(E, 1), "");
     sd_emit_loop_open(E, &l, sd_emit_i64(E, 0), last, 1, false, NULL);
     sd_emit_bind_point(E, it->loop, l.iv, 0);
+    const sd_axis *outer = E->row;
+    E->row = it->loop;
     emit_items(E, it->body, nest);
+    E->row = outer;
     sd_emit_unbind(E, it->loop);
     sd_emit_loop_close(E, &l);
     sd_emit_scope_close(E);

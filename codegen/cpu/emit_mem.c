@@ -358,6 +358,7 @@ sd_ll sd_emit_load_stored(sd_emit *E, const sd_expr *e) {
     mask = both(E, mask, sd_emit_lane_mask(E));
     int slot = ac.kind == STRIDED && !bit && !mask && sd_dtype_bits(buf->dtype) == 32 && E->lanes_full <= 16 ? block_slot(E, buf, e->a[0]) : -1;
     if (slot >= 0 && E->at[slot] == 0) return block_load(E, e, &ac, slot);
+    if (ac.kind == CONTIGUOUS && !bit && !mask) sd_emit_ahead(E, buf, e->a[0], ac.p, false);
     v = vector_load(E, buf, &ac, bit, mask);
   }
   return v;
@@ -465,9 +466,11 @@ void sd_emit_store(sd_emit *E, const sd_emit_root *r) {
   if (bit) sd_emit_if_open(E, &f, bit, NULL);
   if (packed)
     sd_emit_packed_store(E, r, v, any_lanes ? both(E, mask, sd_emit_lane_mask(E)) : NULL, any_lanes);
-  else if (any_lanes)
-    vector_store(E, &ac, v, both(E, mask, sd_emit_lane_mask(E)));
-  else
+  else if (any_lanes) {
+    mask = both(E, mask, sd_emit_lane_mask(E));
+    if (ac.kind == CONTIGUOUS && !mask) sd_emit_ahead(E, r->buf, r->offset, ac.p, true);
+    vector_store(E, &ac, v, mask);
+  } else
     plain_store(E, ac.t, v, ac.p);
   if (bit) sd_emit_if_close(E, &f);
 }

@@ -239,6 +239,33 @@ static void items(void) {
             " nest a2 a3 { b1[((((((a0 * 4) + a1) * 5) + a3) * 20) + a2)] = b0[((((((a0 * 4) + a1) * 5) + a3) * 20) + a2)] } }\n", NULL, 0, 0);
 }
 
+// Kernels that compute row after row ask for the rows to come, also past the end of memory, which is harmless. Not where rows
+// are so short that the processor fetches ahead by itself.
+static const char *softmax(int rows, int n) {
+  return text("kernel \"rows\" { axis a0 \"g\" (2) axis a1 \"r\" (%d) axis a2 \"i\" (%d) vec 2 axis a3 \"i\" (%d) vec 2 axis a4 \"m\" (%d) vec 4 axis a5 \"s\" (%d) vec 4\n"
+              " in b0 f32 [%d] out b1 f32 [%d] local b2 f32 [%d] grid a0\n"
+              " loop a1 { nest a2 { b2[a2] = exp((b0[{(%d)a0 + (%d)a1 + (1)a2 + (0)}] - max(a4: b0[{(%d)a0 + (%d)a1 + (1)a4 + (0)}]))) }\n"
+              " nest a3 { b1[{(%d)a0 + (%d)a1 + (1)a3 + (0)}] = (b2[a3] / sum(a5: b2[a5])) } } }\n",
+              rows, n, n, n, n, 2 * rows * n, 2 * rows * n, n, rows * n, n, rows * n, n, rows * n, n);
+}
+
+static int prefetches(const sd_kernel *k) {
+  sd_machine_code o;
+  int n = 0;
+  CHECK_OK(sd_emit_llvm(k, sd_isa_find("avx2"), "kernel", 3, arena, &o));
+  for (size_t i = 0; i + 1 < o.size; i++) n += ((const uint8_t *)o.data)[i] == 0x0f && ((const uint8_t *)o.data)[i + 1] == 0x18;
+  return n;
+}
+
+static void rows_ahead(void) {
+  static const int sizes[] = {8, 64, 70, 256, 1000, 2100};
+  for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+    check_all(softmax(5, sizes[i]), NULL, 1e-5, 1e-6);
+    sd_kernel *k = parse(softmax(5, sizes[i]));
+    CHECK((prefetches(k) > 0) == (sizes[i] * 4 >= 256 && sizes[i] * 4 <= 8192));
+  }
+}
+
 // ---- any legal schedule gives the same results ----
 static const char *const unscheduled[] = {
     "kernel \"mm\" { axis a0 \"b\" (2) axis a1 \"m\" (19) axis a2 \"n\" (37) axis a3 \"k\" (23) in b0 f32 [874] in b1 f32 [1702] in b2 f32 [37] out b3 f32 [1406] out b4 bool [1406]\n"
@@ -692,6 +719,7 @@ int main(void) {
   RUN(rows);
   RUN(access_forms);
   RUN(items);
+  RUN(rows_ahead);
   RUN(random_schedules);
   RUN(dtypes);
   RUN(narrow_dtypes);

@@ -94,7 +94,8 @@ typedef struct sd_cuda_nest {
   sd_cuda_phase phases[SD_CUDA_PHASES]; // of COLUMNS too: the reductions that are shared
   uint32_t n_phases;
   // COLUMNS: `n_rows` axes, the last one of them along the results, then `n_columns` that the reductions do not move with.
-  // `strip`: threads along the results. `many`: an axis that each thread computes as a whole, NULL: none.
+  // `strip`: threads along the results. `many`: an axis that each thread computes as a whole, NULL:
+  // none; of ROWS that are not held too, where `phases` are their reductions then.
   uint32_t n_columns;
   int strip;
   const sd_axis *many;

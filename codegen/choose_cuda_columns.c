@@ -9,34 +9,9 @@
 #define LEAST_STEPS  32     // of the reductions, else points are enough
 #define MANY_THREADS 131072 // that fill a large GPU: points with lanes do without the others then
 #define MOST_MANY    8
-#define SEGMENT      64 // bytes that neighbouring threads read at least
+#define SEGMENT      32 // bytes that neighbouring threads read at least
 #define MOST_VALUES  64 // accumulators of a thread
 #define BLOCKS       132
-
-static const sd_expr *parent_of(const sd_cuda_choice *c, const sd_expr *r) {
-  for (uint32_t i = 0; i < c->reductions.len; i++)
-    if (c->reductions.at[i].expr == r) return c->reductions.at[i].parent;
-  return NULL;
-}
-
-static bool moves_inside(const sd_cuda_choice *c, const sd_expr *r) { // with a step of one that it stands below
-  for (const sd_expr *p = parent_of(c, r); p; p = parent_of(c, p))
-    for (uint32_t x = 0; x < p->n_axes; x++)
-      if (sd_x_uses_axis(r, p->axes[x])) return true;
-  return false;
-}
-
-// Reductions that the threads of a block share: those that no other one's steps move.
-static bool collect_phases(sd_cuda_choice *c) {
-  sd_cuda_nest *o = c->out;
-  for (uint32_t i = 0; i < c->reductions.len; i++) {
-    const sd_expr *r = c->reductions.at[i].expr;
-    if (moves_inside(c, r)) continue;
-    if (o->n_phases == SD_CUDA_PHASES) return false;
-    o->phases[o->n_phases++] = (sd_cuda_phase){r, r->a[0]};
-  }
-  return o->n_phases > 0;
-}
 
 // All reductions move with the last axis, their loads by one element or not at all.
 static bool contiguous(const sd_cuda_choice *c, const sd_axis *last, int *narrow, int *wide) {
@@ -124,7 +99,7 @@ bool sd_choose_cuda_columns(sd_cuda_choice *c) {
   const sd_axis *last = c->n->n_axes ? o->axes[c->n->n_axes - 1] : NULL;
   int narrow = 64, wide = 8;
   double steps = 0;
-  if (!c->alone || !last || sd_cuda_has_limits(c) || sd_cuda_reads_own(c) || !collect_phases(c)) return false;
+  if (!c->alone || !last || sd_cuda_has_limits(c) || sd_cuda_reads_own(c) || !sd_cuda_collect_phases(c->out, &c->reductions)) return false;
   if (sd_access_stride(c->k, c->n->stores.at[0].offset, last) != SD_STRIDE_ONE || !contiguous(c, last, &narrow, &wide)) return false;
   for (uint32_t i = 0; i < o->n_phases; i++) {
     double s = sd_access_steps(c->k->dims, o->phases[i].reduce);

@@ -116,3 +116,26 @@ bool sd_cuda_vectors(sd_cuda_choice *c, const sd_accesses *loads, const sd_axis 
   }
   return bad <= good && c->out->n_tests <= SD_CUDA_TESTS;
 }
+
+static const sd_expr *parent_of(const sd_reductions *all, const sd_expr *r) {
+  for (uint32_t i = 0; i < all->len; i++)
+    if (all->at[i].expr == r) return all->at[i].parent;
+  return NULL;
+}
+
+static bool moves_inside(const sd_reductions *all, const sd_expr *r) { // with a step of one that it stands below
+  for (const sd_expr *p = parent_of(all, r); p; p = parent_of(all, p))
+    for (uint32_t x = 0; x < p->n_axes; x++)
+      if (sd_x_uses_axis(r, p->axes[x])) return true;
+  return false;
+}
+
+bool sd_cuda_collect_phases(sd_cuda_nest *o, const sd_reductions *all) {
+  for (uint32_t i = 0; i < all->len; i++) {
+    const sd_expr *r = all->at[i].expr;
+    if (moves_inside(all, r)) continue;
+    if (o->n_phases == SD_CUDA_PHASES) return false;
+    o->phases[o->n_phases++] = (sd_cuda_phase){r, r->a[0]};
+  }
+  return o->n_phases > 0;
+}

@@ -56,6 +56,8 @@ bool sd_cuda_has_limits(const sd_cuda_choice *c); // axes that end where data or
 bool sd_cuda_reads_own(const sd_cuda_choice *c); // a buffer that the nest writes
 // Are most of the loads that move with the lane vectors, and all of those of reductions? Adds tests to out.
 bool sd_cuda_vectors(sd_cuda_choice *c, const sd_accesses *loads, const sd_axis *lane);
+// Adds to o->phases the reductions that no step of another one moves. False: there are none, or too many.
+bool sd_cuda_collect_phases(sd_cuda_nest *o, const sd_reductions *all);
 // Lanes along `a` that make accesses of 16 bytes and leave enough threads (choose_cuda_points.c).
 int sd_cuda_most_lanes(const sd_cuda_choice *c, const sd_axis *a);
 

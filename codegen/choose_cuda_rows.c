@@ -7,6 +7,7 @@
 #define FEW_ROWS    1024 // below, a block has one warp
 #define MOST_EACH   32   // elements of a row that a thread keeps, where the group can be larger
 #define MOST_HELD   16384 // elements of a row that a block keeps
+#define MOST_MANY   8    // rows that a thread computes together
 #define MOST_STEPS  64   // steps or vectors of a thread, where the group can be larger
 #define MANY_POINTS 4096 // that fill a GPU with a thread each
 
@@ -206,6 +207,97 @@ static sd_expr *with_lanes(sd_kernel *k, sd_expr *e, void *user) {
   return e;
 }
 
+// Steps of the axis for which an offset stays: of a quotient (packed factors, scales of groups).
+static int64_t steps_of(const sd_expr *offset, const sd_axis *a) {
+  int64_t by = 1;
+  for (uint32_t i = 0; i < offset->n; i++) {
+    const sd_expr *q = offset->a[i];
+    if (q->op == SD_X_FLOORDIV && q->a[0]->op == SD_X_AXIS && q->a[0]->axis == a && sd_x_const_value(q->a[1], NULL, &by) && by > 0)
+      return by;
+  }
+  return 1;
+}
+
+// Bits of the loads of reductions for a step, of those that move with the axis and of the others.
+static void weigh_loads(const sd_cuda_choice *c, const sd_axis *a, double *moving, double *others) {
+  *moving = *others = 0;
+  for (uint32_t i = 0; i < c->loads.len; i++) {
+    const sd_expr *l = c->loads.at[i].load, *r = c->loads.at[i].reduce;
+    if (!r || !sd_x_uses_axis(l, r->axes[r->n_axes - 1])) continue;
+    *(sd_x_uses_axis(l, a) ? moving : others) +=
+        (double)sd_dtype_bits(l->buf->dtype) / (double)steps_of(l->a[0], r->axes[r->n_axes - 1]);
+  }
+}
+
+// Rows that a thread computes together, as what some of their loads read serves all: a short axis of the rows as a whole,
+// else parts of one where the loads that do not move with it are the greater part.
+static int many_rows(const sd_cuda_choice *c, const shape *s, const sd_axis **out) {
+  int64_t extent;
+  double moving, others;
+  for (int pass = 0; pass < 2; pass++) {
+    for (uint32_t i = 0; i < c->out->n_rows; i++) {
+      const sd_axis *a = c->out->axes[i];
+      bool all = sd_dim_is_const(c->k->dims, a->extent, &extent);
+      for (uint32_t r = 0; r < c->reductions.len; r++) all &= sd_x_uses_axis(c->reductions.at[r].expr, a);
+      weigh_loads(c, a, &moving, &others);
+      if (!all || others == 0 || moving == 0) continue;
+      *out = a;
+      if (pass == 0 && extent > 1 && extent <= MOST_MANY) return (int)extent;
+      for (int u = 4; pass == 1 && u > 1 && others >= 1.5 * moving; u /= 2)
+        if (extent % u == 0 && extent > u && s->rows / u * SD_CUDA_WARP >= SD_CUDA_FEWEST_THREADS) return u;
+    }
+  }
+  return 0;
+}
+
+// Takes the axis, or a part of it, out of the rows.
+static bool make_many(sd_cuda_choice *c, shape *s) {
+  sd_cuda_nest *o = c->out;
+  const sd_axis *a = NULL;
+  int64_t extent;
+  int u = c->n->n_axes == o->n_rows ? many_rows(c, s, &a) : 0;
+  if (!u) return false;
+  sd_nest *copy = sd_cuda_copy_nest(c);
+  s->rows /= u;
+  uint32_t at = 0;
+  if (sd_dim_is_const(c->k->dims, a->extent, &extent) && extent == u) {
+    o->many = a;
+    for (uint32_t i = 0; i < o->n_rows; i++)
+      if (o->axes[i] != a) o->axes[at++] = o->axes[i];
+    o->n_rows = copy->n_axes = at;
+    return true;
+  }
+  sd_cuda_split p = sd_cuda_split_axis(c->k, a, u);
+  for (uint32_t i = 0; i < copy->stores.len; i++) {
+    sd_store *t = &copy->stores.at[i];
+    t->offset = sd_x_subst(c->k, t->offset, a, p.by), t->value = sd_x_subst(c->k, t->value, a, p.by);
+    if (t->guard) t->guard = sd_x_subst(c->k, t->guard, a, p.by);
+  }
+  for (uint32_t i = 0; i < o->n_rows; i++)
+    if (o->axes[i] == a) o->axes[i] = p.outer;
+  o->many = p.lane;
+  return true;
+}
+
+static bool many_vector_rows(sd_cuda_choice *c, const shape *all) {
+  sd_cuda_nest *o = c->out;
+  const sd_cuda_nest plain = *o;
+  shape s = *all;
+  sd_accesses loads = {0};
+  sd_reductions reductions = {0};
+  if (!c->alone || !make_many(c, &s)) return false;
+  lanes_maker m = {c, 0, 0};
+  for (uint32_t i = 0; i < o->nest->stores.len; i++)
+    o->nest->stores.at[i].value = sd_x_rewrite(c->k, o->nest->stores.at[i].value, with_lanes, &m);
+  sd_access_collect(c->k, o->nest, c->a, &loads, &reductions);
+  if (m.made && !o->n_tests && sd_cuda_collect_phases(o, &reductions)) {
+    choose_group(c, &s, m.vectors, MOST_STEPS, 2 * SD_CUDA_FEWEST_THREADS);
+    return true;
+  }
+  *o = plain;
+  return false;
+}
+
 static void vector_rows(sd_cuda_choice *c, const shape *s) {
   sd_cuda_nest *o = c->out;
   const sd_cuda_nest plain = *o;
@@ -249,6 +341,6 @@ bool sd_choose_cuda_rows(sd_cuda_choice *c) {
   sd_choose_cuda_along_stores(c, o->n_rows);
   choose_group(c, &s, most, MOST_STEPS, SD_CUDA_FEWEST_THREADS);
   if (!c->whole || sd_cuda_has_limits(c) || sd_cuda_reads_own(c)) return true;
-  if (!hold_rows(c, &s)) vector_rows(c, &s);
+  if (!hold_rows(c, &s) && !many_vector_rows(c, &s)) vector_rows(c, &s);
   return true;
 }

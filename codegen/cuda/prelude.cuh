@@ -82,6 +82,9 @@ template <class T> SD_FN T sd_shr(T x, T n) {
 template <class T> SD_FN T sd_abs(T x) { return x < 0 ? sd_sub<T>(0, x) : x; }
 template <class T> SD_FN T sd_sign(T x) { return x > 0 ? (T)1 : x < 0 ? (T)-1 : x; } // 0 and NaN stay
 
+// 2^23 + x of 0 <= x < 256.
+SD_FN float sd_biased(unsigned x) { return sd_bits<float>(0x4b000000u | x); }
+
 // What no integer of the format has, NaN among it, becomes the least integer; types below 32 bits are cut out of an i32,
 // unsigned ones of 32 bits out of an i64.
 template <class W, class F> SD_FN W sd_to_signed(F v) {

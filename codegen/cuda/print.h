@@ -115,6 +115,14 @@ int sd_print_array_length(const sd_buf *b, int count);              // of an arr
 const char *sd_print_array_element(sd_print *P, const sd_buf *b, const char *array, const char *first, int per);
 void sd_print_load_vector(sd_print *P, const sd_expr *e, sd_cuda_vector v, const char *array);
 
+// Loops over n->many, unrolled, where there is one; its iterations.
+int sd_print_many(sd_print *P, const sd_cuda_nest *n);
+void sd_print_open_many(sd_print *P, const sd_cuda_nest *n);
+void sd_print_close_many(sd_print *P, const sd_cuda_nest *n);
+// Calls `reduce` for the reductions among n->phases below the stores, those that another one needs before it.
+typedef void (*sd_print_phase_fn)(sd_print *P, const sd_cuda_nest *n, const sd_expr *e);
+void sd_print_phases(sd_print *P, const sd_cuda_nest *n, sd_print_phase_fn reduce);
+
 // ---- print_nest.c, print_tiles.c ----
 void sd_print_whole(sd_print *P, const sd_cuda_nest *n); // points spread over all blocks
 void sd_print_in_block(sd_print *P,

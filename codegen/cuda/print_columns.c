@@ -13,25 +13,6 @@ sd_dim sd_print_column_blocks(sd_print *P, const sd_cuda_nest *n) {
   return sd_dim_mul(P->k->dims, sd_print_product(P, n->axes, n->n_rows - 1), strips(P, n));
 }
 
-static int many_of(sd_print *P, const sd_cuda_nest *n) {
-  int64_t u = 1;
-  if (n->many) sd_dim_is_const(P->k->dims, n->many->extent, &u);
-  return (int)u;
-}
-
-static void open_many(sd_print *P, const sd_cuda_nest *n) {
-  if (!n->many) return;
-  sd_print_line(P, "#pragma unroll");
-  sd_print_open(P, "for (int u = 0; u < %d; u++)", many_of(P, n));
-  P->axis[n->many->id] = "u";
-}
-
-static void close_many(sd_print *P, const sd_cuda_nest *n) {
-  if (!n->many) return;
-  P->axis[n->many->id] = NULL;
-  sd_print_close(P);
-}
-
 // The steps of this thread, with all of its results; then all parts together.
 static void reduce(sd_print *P, const sd_cuda_nest *n, const sd_expr *e) {
   bool small;
@@ -39,39 +20,29 @@ static void reduce(sd_print *P, const sd_cuda_nest *n, const sd_expr *e) {
   const char *acc = sd_print_fresh(P, "r"), *type = sd_print_ctype(e->dtype), *count = sd_print_count(P, axes, e->n_axes, &small);
   const char *one = sd_print_text(P, n->many ? "%s[u * %d + i]" : "%s[i]", acc, n->vec);
   const char *first = sd_print_text(P, "threadIdx.x / %d", n->strip), *step = sd_print_text(P, "%d", P->plan->threads / n->strip);
-  sd_print_line(P, "%s %s[%d];", type, acc, many_of(P, n) * n->vec);
-  open_many(P, n);
+  sd_print_line(P, "%s %s[%d];", type, acc, sd_print_many(P, n) * n->vec);
+  sd_print_open_many(P, n);
   sd_print_lane_open(P);
   sd_print_line(P, "%s = %s;", one, sd_print_identity(P, e));
   sd_print_close(P);
-  close_many(P, n);
-  sd_print_line(P, "#pragma unroll %d", n->vec > 2 ? 4 : 8);
+  sd_print_close_many(P, n);
+  sd_print_line(P, "#pragma unroll 8");
   sd_print_bind_digits(P, axes, e->n_axes, sd_print_range(P, first, count, step, small), small);
   sd_print_lane_inputs(P, e->a[0]); // what serves all of `many`
-  open_many(P, n);
+  sd_print_open_many(P, n);
   sd_print_lane_inputs(P, e->a[0]);
   sd_print_lane_open(P);
   const char *next = sd_print_accumulate(P, e, e->a[0], one);
   sd_print_line(P, "%s = %s;", one, next);
   sd_print_close(P);
-  close_many(P, n);
+  sd_print_close_many(P, n);
   sd_print_unbind(P, axes, e->n_axes);
   sd_print_close(P);
-  open_many(P, n);
+  sd_print_open_many(P, n);
   sd_print_line(P, "sd_column_reduce<%s, %d, %d, %d, %s>(%s%s, exchange);", sd_print_group_op(e), P->plan->threads, n->strip,
                 n->vec, type, acc, n->many ? sd_print_text(P, " + u * %d", n->vec) : "");
-  close_many(P, n);
+  sd_print_close_many(P, n);
   sd_print_hold(P, e, one);
-}
-
-// Those that another one needs come before it.
-static void reduce_all(sd_print *P, const sd_cuda_nest *n, const sd_expr *e, uint8_t *seen) {
-  if (seen[e->id]) return;
-  seen[e->id] = 1;
-  for (uint32_t i = 0; i < e->n; i++)
-    if (e->a[i]) reduce_all(P, n, e->a[i], seen);
-  for (uint32_t i = 0; i < n->n_phases; i++)
-    if (n->phases[i].reduce == e) reduce(P, n, e);
 }
 
 static void stores(sd_print *P, const sd_cuda_nest *n, const char *inside) {
@@ -86,9 +57,9 @@ static void stores(sd_print *P, const sd_cuda_nest *n, const char *inside) {
   } else {
     sd_print_open(P, "if (%s && threadIdx.x < %d)", inside, n->strip);
   }
-  open_many(P, n);
+  sd_print_open_many(P, n);
   sd_print_lane_stores(P);
-  close_many(P, n);
+  sd_print_close_many(P, n);
   sd_print_unbind(P, columns, n->n_columns);
   if (n->n_columns) sd_print_close(P);
   sd_print_close(P);
@@ -108,12 +79,7 @@ static void strip_of(sd_print *P, const sd_cuda_nest *n) {
   sd_print_bind_digits(P, n->axes, n->n_rows - 1, "above", small);
   sd_print_bind_digits(P, &a, 1, sd_print_text(P, "inside ? at : (%s)%s", t, sd_print_dim(P, last)), small);
   sd_print_with_lanes(P, n->lane);
-  uint8_t *seen = SD_NEW_ARRAY(P->a, uint8_t, P->k->n_expr + 1);
-  for (uint32_t i = 0; i < P->nest->stores.len; i++) {
-    const sd_store *s = &P->nest->stores.at[i];
-    reduce_all(P, n, s->value, seen), reduce_all(P, n, s->offset, seen);
-    if (s->guard) reduce_all(P, n, s->guard, seen);
-  }
+  sd_print_phases(P, n, reduce);
   stores(P, n, "inside");
   sd_print_without_lanes(P);
   sd_print_unbind(P, n->axes, n->n_rows);

@@ -96,6 +96,44 @@ const char *sd_print_lane_reduce(sd_print *P, const sd_expr *e) {
   return acc;
 }
 
+// ---- an axis that each thread computes as a whole ----
+int sd_print_many(sd_print *P, const sd_cuda_nest *n) {
+  int64_t u = 1;
+  if (n->many) sd_dim_is_const(P->k->dims, n->many->extent, &u);
+  return (int)u;
+}
+
+void sd_print_open_many(sd_print *P, const sd_cuda_nest *n) {
+  if (!n->many) return;
+  sd_print_line(P, "#pragma unroll");
+  sd_print_open(P, "for (int u = 0; u < %d; u++)", sd_print_many(P, n));
+  P->axis[n->many->id] = "u";
+}
+
+void sd_print_close_many(sd_print *P, const sd_cuda_nest *n) {
+  if (!n->many) return;
+  P->axis[n->many->id] = NULL;
+  sd_print_close(P);
+}
+
+static void print_phases(sd_print *P, const sd_cuda_nest *n, const sd_expr *e, sd_print_phase_fn reduce, uint8_t *seen) {
+  if (seen[e->id]) return;
+  seen[e->id] = 1;
+  for (uint32_t i = 0; i < e->n; i++)
+    if (e->a[i]) print_phases(P, n, e->a[i], reduce, seen);
+  for (uint32_t i = 0; i < n->n_phases; i++)
+    if (n->phases[i].reduce == e) reduce(P, n, e);
+}
+
+void sd_print_phases(sd_print *P, const sd_cuda_nest *n, sd_print_phase_fn reduce) {
+  uint8_t *seen = SD_NEW_ARRAY(P->a, uint8_t, P->k->n_expr + 1);
+  for (uint32_t i = 0; i < P->nest->stores.len; i++) {
+    const sd_store *s = &P->nest->stores.at[i];
+    print_phases(P, n, s->value, reduce, seen), print_phases(P, n, s->offset, reduce, seen);
+    if (s->guard) print_phases(P, n, s->guard, reduce, seen);
+  }
+}
+
 // ---- stores ----
 typedef struct vector_store {
   const char *array; // NULL: each lane stores for itself

@@ -170,8 +170,29 @@ static const char *float_op(sd_print *P, const sd_expr *e, const char *const *v)
   }
 }
 
+// An integer whose value fits a byte without sign.
+static bool is_byte(const sd_expr *e) {
+  int64_t v;
+  if (sd_x_const_value(e, NULL, &v)) return v >= 0 && v <= 255;
+  if (e->op == SD_X_CAST) return e->a[0]->dtype == SD_U8;
+  if (e->op != SD_X_AND) return e->dtype == SD_U8;
+  for (int i = 0; i < 2; i++)
+    if (sd_x_const_value(e->a[i], NULL, &v) && v >= 0 && v <= 255) return true;
+  return false;
+}
+
+// 2^23 + a byte is cheaper than a conversion; the difference of two such numbers is exact.
+static const char *byte_to_float(sd_print *P, const sd_expr *x) {
+  if (x->dtype == SD_BOOL || sd_dtype_is_float(x->dtype)) return NULL;
+  if (is_byte(x)) return sd_print_text(P, "sd_biased(%s) - 0x1p+23f", sd_print_value(P, x));
+  if (x->op != SD_X_SUB || !is_byte(x->a[0]) || !is_byte(x->a[1]) || sd_dtype_bits(x->dtype) < 16) return NULL;
+  const char *a = sd_print_value(P, x->a[0]), *b = sd_print_value(P, x->a[1]);
+  return sd_print_text(P, "sd_biased(%s) - sd_biased(%s)", a, b);
+}
+
 static const char *cast(sd_print *P, const sd_expr *e, const char *v) {
-  const char *t = sd_print_ctype(e->dtype);
+  const char *t = sd_print_ctype(e->dtype), *b = e->dtype == SD_F32 ? byte_to_float(P, e->a[0]) : NULL;
+  if (b) return b;
   if (e->dtype == SD_BOOL) return sd_print_text(P, "%s != 0", v);
   if (sd_dtype_is_float(e->a[0]->dtype) && !sd_dtype_is_float(e->dtype))
     return sd_print_text(P, "sd_to_int<%s>(%s)", t, v);

@@ -216,6 +216,46 @@ static void read_row(sd_print *P, const sd_cuda_nest *n, const sd_axis *const *c
   if (lanes) sd_print_without_lanes(P);
 }
 
+// ---- several rows together ----
+static void reduce_many(sd_print *P, const sd_cuda_nest *n, const sd_expr *e) {
+  bool small;
+  const sd_axis *const *axes = (const sd_axis *const *)e->axes, *last = axes[e->n_axes - 1];
+  int vec = last->vec > 0 ? last->vec : 1, each = vec < 4 ? vec : 4, many = sd_print_many(P, n);
+  uint32_t n_axes = e->n_axes - (last->vec > 0);
+  const char *acc = sd_print_fresh(P, "r"), *sums = sd_print_fresh(P, "s"), *type = sd_print_ctype(e->dtype);
+  const char *count = sd_print_count(P, axes, n_axes, &small);
+  const char *one = sd_print_text(P, vec > 1 ? "%s[u * %d + i %% %d]" : "%s[u]", acc, each, each);
+  sd_print_line(P, "%s %s[%d], %s[%d];", type, acc, many * each, sums, many);
+  sd_print_line(P, "#pragma unroll");
+  sd_print_line(P, "for (int i = 0; i < %d; i++) %s[i] = %s;", many * each, acc, sd_print_identity(P, e));
+  sd_print_line(P, "#pragma unroll %d", many * vec > 32 ? 2 : 4);
+  sd_print_bind_digits(P, axes, n_axes, sd_print_range(P, "lane", count, sd_print_text(P, "%d", n->group), small), small);
+  if (vec > 1) sd_print_with_lanes(P, last), sd_print_lane_inputs(P, e->a[0]); // what serves all rows
+  sd_print_open_many(P, n);
+  if (vec > 1) sd_print_lane_inputs(P, e->a[0]), sd_print_lane_open(P);
+  const char *next = sd_print_accumulate(P, e, e->a[0], one);
+  sd_print_line(P, "%s = %s;", one, next);
+  if (vec > 1) sd_print_close(P);
+  sd_print_close_many(P, n);
+  if (vec > 1) sd_print_without_lanes(P);
+  sd_print_unbind(P, axes, n_axes);
+  sd_print_close(P);
+  sd_print_open_many(P, n);
+  const char *s = sd_print_group_reduce(P, e, sd_print_text(P, "%s + u * %d", acc, each), each, n->group);
+  sd_print_line(P, "%s[u] = %s;", sums, s);
+  sd_print_close_many(P, n);
+  sd_print_hold(P, e, sd_print_text(P, "%s[u]", sums));
+}
+
+static void many_row(sd_print *P, const sd_cuda_nest *n) {
+  sd_print_phases(P, n, reduce_many);
+  sd_print_open(P, "if (lane == 0)");
+  sd_print_open_many(P, n);
+  sd_print_stores(P);
+  sd_print_close_many(P, n);
+  sd_print_close(P);
+}
+
 // ---- all rows ----
 static void all_rows(sd_print *P, const sd_cuda_nest *n, const sd_axis *const *axes, bool plain, const char *first,
                      const char *step) {
@@ -231,6 +271,7 @@ static void all_rows(sd_print *P, const sd_cuda_nest *n, const sd_axis *const *a
   const char *limits = sd_print_limits(P, axes, n->n_rows);
   if (limits) sd_print_open(P, "if (%s)", limits);
   if (n->chunks && !plain) held_row_text(P, n);
+  else if (n->many) many_row(P, n);
   else
     read_row(P, n, rest, n_rest, n->lane && !plain);
   if (limits) sd_print_close(P);

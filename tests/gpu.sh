@@ -3,7 +3,9 @@
 #   tests/gpu.sh --pack DIR [PART...]   where there is no GPU: compiles everything into DIR (at most 60 MiB)
 #   DIR/gpu.sh [PART...]                where there is one: runs it; the last line is "N passed, N failed"
 # Parts: cases (ONNX's backend cases), corpus (the models of the corpus), bench (docs/performance-gpu.md).
-# SARD_GPU_ARCHS: architectures of the code, sm_80,sm_90 when not set; PTX of the first serves others.
+# bench takes models from the folder SARD_BENCH_MODELS: NAME_TYPE.onnx, NAME one of resnet50, vit_b_16, bert_base, gpt2, gpt2kv, TYPE f32,
+# f16 or bf16 (tests/gpu/half.py makes the latter of the first). SARD_BENCH_ARCHS: of their code, sm_90 when not set.
+# SARD_GPU_ARCHS: architectures of the other code, sm_80,sm_90 when not set; PTX of the first serves others.
 set -uo pipefail
 from=$PWD
 cd "$(dirname "$0")" || exit 1
@@ -47,6 +49,29 @@ pack_corpus() {
   for m in "$corpus"/*/; do [ -d "$m/test_data_set_0" ] && [ -e "$m/model.onnx" ] && echo "$m $(basename "$m")"; done | pack_list corpus
 }
 
+# Their weights stay here but for a sample of each.
+pack_bench() {
+  local from=${SARD_BENCH_MODELS:?a folder of NAME_TYPE.onnx} m name flags
+  rm -rf "$work/bench" && mkdir -p "$work/bench"
+  for m in "$from"/*_*.onnx; do
+    name=$(basename "$m" .onnx)
+    case $name in
+      bert_base_* | gpt2_*) flags="--dim seq=128" ;;
+      gpt2kv_*) flags="--dim seq=1 --dim past=512" ;;
+      *) flags= ;;
+    esac
+    for precision in f32 tf32; do
+      case $name:$precision in *_f32:tf32) flags="$flags --precision tf32" name=${name%_f32}_tf32 ;; *:tf32) continue ;; esac
+      # shellcheck disable=SC2086
+      "$root/build/sard" compile "$m" -o "$work/bench/$name.sard" --device "cuda:${SARD_BENCH_ARCHS:-sm_90}" $flags -q &&
+        "$root/build/tests/sample" strip "$work/bench/$name.sard" "$work/bench/$name.s" || echo "not compiled: $name"
+      rm -f "$work/bench/$name.sard"
+    done
+  done
+  cp "$root/tests/gpu/report.py" "$root/build/tests/sample" "$to/"
+  tar -C "$work" -cJf "$to/bench.tar.xz" bench
+}
+
 pack() {
   case $1 in /*) to=$1 ;; *) to=$from/$1 ;; esac
   root=$(cd .. && pwd) work=$root/build/gpu-pack archs=${SARD_GPU_ARCHS:-sm_80,sm_90}
@@ -54,7 +79,8 @@ pack() {
   [ -x "$root/build/sard" ] || { echo "build first: bash models/try.sh, or cmake"; exit 1; }
   mkdir -p "$to" "$work" || return 1
   cp "$root/tests/gpu.sh" "$root/build/sard-rt" "$to/"
-  for part in "${@:-cases corpus}"; do for p in $part; do "pack_$p" || return 1; done; done
+  [ $# -gt 0 ] || set -- cases corpus ${SARD_BENCH_MODELS:+bench}
+  for part; do "pack_$part" || return 1; done
   local size
   size=$(du -sm "$to" | cut -f1)
   echo "$to: $size MiB"
@@ -75,10 +101,16 @@ run_check() { # PART
   passed=$((passed + p)) failed=$((failed + f))
 }
 
+run_bench() {
+  [ -d "$here/bench" ] || tar -C "$here" -xJf "$here/bench.tar.xz" || return 1
+  python3 "$here/report.py" "$here" --out "$here/performance-gpu.md"
+}
+
 run() {
   device=${SARD_DEVICE:-cuda}
-  for part in ${@:-cases corpus}; do
-    [ -e "$here/$part.tar.xz" ] && run_check "$part"
+  for part in ${@:-cases corpus bench}; do
+    if [ ! -e "$here/$part.tar.xz" ]; then continue; fi
+    if [ "$part" = bench ]; then run_bench; else run_check "$part"; fi
   done
   echo "$passed passed, $failed failed"
   [ "$failed" -eq 0 ]

@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 #define SARD_ART_MAGIC   "SARDART\n"
-#define SARD_ART_VERSION 4u
+#define SARD_ART_VERSION 5u
 #define SARD_ART_NONE    0xffffffffu // "no index"
 #define SARD_ART_MAXRANK 16
 
@@ -117,13 +117,15 @@ typedef struct sard_art_step {
 // parameter is a struct of 64-bit words: the buffers, the values of the dims, scratch memory (`scratch` bytes for each block),
 // and the address of the 32-bit error flag. Any number of blocks gives the same results. `shared`: bytes of dynamic shared memory.
 typedef struct sard_art_cuda {
-  uint32_t step, symbol;  // index into STEPS; text offset of the function, which is in every image
+  uint32_t step, symbol;  // index into STEPS; text offset of the function
   uint32_t dims, n_dim;   // LISTS offset, count: dim slots
   uint32_t blocks, scratch, threads, shared; // blocks, scratch: dim slots
+  uint32_t part, pad;     // the images that the function is in
 } sard_art_cuda;
 typedef enum sard_art_cuda_kind { SARD_ACI_CUBIN = 1, SARD_ACI_PTX } sard_art_cuda_kind; // PTX ends with a NUL
-// All functions for one architecture: a cubin for sm_<arch>, PTX for that one and later ones.
-typedef struct sard_art_cuda_image { uint32_t kind, arch; uint64_t offset, size; } sard_art_cuda_image; // into CUDA_CODE
+// Functions for one architecture: a cubin for sm_<arch>, PTX for that one and later ones. `part`: the functions are in several
+// images, numbered from 0, with the same ones in part K of each architecture.
+typedef struct sard_art_cuda_image { uint32_t kind, arch, part, pad; uint64_t offset, size; } sard_art_cuda_image; // into CUDA_CODE
 
 // ---- kernel ABI ----
 // A kernel runs tiles [begin, end) of its grid and returns 0. Different tiles may run on different threads at once.
@@ -138,5 +140,5 @@ typedef int32_t (*sard_kernel_fn)(const sard_dispatch *d, uint32_t begin, uint32
 
 _Static_assert(sizeof(sard_dispatch) <= 64, "fits a cache line");
 _Static_assert(sizeof(sard_art_dim) == 24 && sizeof(sard_art_step) == 72 && sizeof(sard_art_buf) == 24, "layout");
-_Static_assert(sizeof(sard_art_cuda) == 32 && sizeof(sard_art_cuda_image) == 24, "layout");
+_Static_assert(sizeof(sard_art_cuda) == 40 && sizeof(sard_art_cuda_image) == 32, "layout");
 #endif

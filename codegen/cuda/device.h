@@ -16,8 +16,11 @@ bool sd_cuda_device_named(const char *text);
 // SARD_E_DEVICE without NVRTC, SARD_E_UNSUPPORTED for an architecture that it does not know.
 sard_status *sd_cuda_device_open(sd_arena *a, const char *text, sd_cuda_device **out);
 
-// Compiles one program of all kernels for each architecture: cubins[i] belongs to archs[i]. The texts call
-// their function and struct sd_kernel and sd_kernel_args (SD_CUDA_SYMBOL); kernel i becomes c<i>.
+// Compiles kernels as programs of SD_CUDA_PART each, for each architecture, `threads` of them at a time: part p of
+// archs[i] is cubins[p * n_archs + i]. The texts call their function and struct sd_kernel and sd_kernel_args
+// (SD_CUDA_SYMBOL); kernel i becomes c<i>.
 #define SD_CUDA_SYMBOL "sd_kernel"
-sard_status *sd_cuda_compile(const sd_cuda_device *d, const char *const *texts, uint32_t n, sd_arena *a,
+#define SD_CUDA_PART   6 // few enough that large kernels spread over processors, many enough to pay for the prelude
+static inline uint32_t sd_cuda_parts(uint32_t n) { return (n + SD_CUDA_PART - 1) / SD_CUDA_PART; }
+sard_status *sd_cuda_compile(const sd_cuda_device *d, const char *const *texts, uint32_t n, int threads, sd_arena *a,
                              sd_cubin *cubins);

@@ -12,21 +12,21 @@ enum { FREE_SHARED = 48 * 1024, SHARED_ATTRIBUTE = 8, LOG_BUFFER = 5, LOG_BYTES 
 static int capability(const sd_cu_device *d) { return 10 * d->major + d->minor; }
 
 // The newest cubin whose architecture the device executes: the same major version, a minor one not above the device's.
-static const sard_art_cuda_image *find_cubin(const sd_art *a, const sd_cu_device *d) {
+static const sard_art_cuda_image *find_cubin(const sd_art *a, const sd_cu_device *d, uint32_t part) {
   const sard_art_cuda_image *best = NULL;
   for (uint32_t i = 0; i < a->n_cuda_images; i++) {
     const sard_art_cuda_image *m = &a->cuda_images[i];
-    if (m->kind != SARD_ACI_CUBIN || (int)m->arch / 10 != d->major || (int)m->arch > capability(d)) continue;
+    if (m->kind != SARD_ACI_CUBIN || m->part != part || (int)m->arch / 10 != d->major || (int)m->arch > capability(d)) continue;
     if (!best || m->arch > best->arch) best = m;
   }
   return best;
 }
 
-static const sard_art_cuda_image *find_ptx(const sd_art *a, const sd_cu_device *d) {
+static const sard_art_cuda_image *find_ptx(const sd_art *a, const sd_cu_device *d, uint32_t part) {
   const sard_art_cuda_image *best = NULL;
   for (uint32_t i = 0; i < a->n_cuda_images; i++) {
     const sard_art_cuda_image *m = &a->cuda_images[i];
-    if (m->kind == SARD_ACI_PTX && (int)m->arch <= capability(d) && (!best || m->arch > best->arch)) best = m;
+    if (m->kind == SARD_ACI_PTX && m->part == part && (int)m->arch <= capability(d) && (!best || m->arch > best->arch)) best = m;
   }
   return best;
 }
@@ -34,28 +34,29 @@ static const sard_art_cuda_image *find_ptx(const sd_art *a, const sd_cu_device *
 static sard_status *no_image(const sd_art *a, const sd_cu_device *d) {
   sd_str has = {0};
   for (uint32_t i = 0; i < a->n_cuda_images; i++)
-    sd_strf(&has, "%s%s for sm_%u", i ? ", " : "", a->cuda_images[i].kind == SARD_ACI_PTX ? "PTX" : "a cubin", a->cuda_images[i].arch);
+    if (a->cuda_images[i].part == 0)
+      sd_strf(&has, "%s%s for sm_%u", has.len ? ", " : "", a->cuda_images[i].kind == SARD_ACI_PTX ? "PTX" : "a cubin", a->cuda_images[i].arch);
   sard_status *st = SD_ERR(DEVICE, "the artifact has no code for %s (sm_%d); it has %s", d->name, capability(d), has.p ? has.p : "none for GPUs");
   sd_str_free(&has);
   return sd_status_field(st, SARD_TEXT_HINT, "sard compile MODEL.onnx -o MODEL.sard --device cuda:sm_%d", capability(d));
 }
 
-static int load_image(sd_cu_program *p, const void *image, char *log) {
+static int load_image(sd_cu_program *p, uint32_t part, const void *image, char *log) {
   int options[] = {LOG_BUFFER, LOG_BYTES};
   void *values[] = {log, (void *)(uintptr_t)LOG};
   *log = 0;
-  return p->device->api->module_load(&p->module, image, 2, options, values);
+  return p->device->api->module_load(&p->modules[part], image, 2, options, values);
 }
 
-static sard_status *load_module(sd_cu_program *p, const sd_art *a) {
+static sard_status *load_module(sd_cu_program *p, const sd_art *a, uint32_t part) {
   const sd_cu_device *d = p->device;
-  const sard_art_cuda_image *try[] = {find_cubin(a, d), find_ptx(a, d)};
+  const sard_art_cuda_image *try[] = {find_cubin(a, d, part), find_ptx(a, d, part)};
   char log[LOG];
   int result = 0;
   if (!try[0] && !try[1]) return no_image(a, d);
   for (int i = 0; i < 2; i++) {
     if (!try[i]) continue;
-    result = load_image(p, a->cuda_code + try[i]->offset, log);
+    result = load_image(p, part, a->cuda_code + try[i]->offset, log);
     if (result == 0) return NULL;
     bool other = result == SD_CU_NO_BINARY || result == SD_CU_BAD_PTX || result == SD_CU_OLD_PTX; // the driver cannot use this one
     if (!other) break;
@@ -70,7 +71,7 @@ static sard_status *find_function(sd_cu_program *p, const sd_art *a, const sard_
   const sd_cu_device *d = p->device;
   const char *name = sd_art_text(a, e->symbol);
   void **f = &p->function[e->step];
-  SD_TRY_MSG(sd_cu_check(d->api, d->api->module_function(f, p->module, name), "finding a kernel"), "%s", name);
+  SD_TRY_MSG(sd_cu_check(d->api, d->api->module_function(f, p->modules[e->part], name), "finding a kernel"), "%s", name);
   if ((int)e->shared > d->most_shared)
     return SD_ERR(DEVICE, "kernel %s of node '%s' needs %u bytes of shared memory, %s has %d", name,
                   sd_art_text(a, a->steps[e->step].name), e->shared, d->name, d->most_shared);
@@ -115,6 +116,16 @@ static bool has_kernels(const sd_art *a) {
   return false;
 }
 
+static sard_status *load_modules(sd_cu_program *p, const sd_art *a) {
+  uint32_t n = a->n_cuda || has_kernels(a); // a model of host steps only needs none
+  for (uint32_t i = 0; i < a->n_cuda; i++)
+    if (a->cuda[i].part >= n) n = a->cuda[i].part + 1;
+  p->modules = sd_calloc(n, sizeof *p->modules);
+  if (!p->modules) return SD_ERR(NOMEM, "out of memory while loading CUDA code");
+  for (p->n_modules = 0; p->n_modules < n; p->n_modules++) SD_TRY(load_module(p, a, p->n_modules));
+  return NULL;
+}
+
 static sard_status *fill_program(sd_cu_program *p, const sard_model *m) {
   const sd_art *a = &m->art;
   p->launch = sd_calloc(a->n_steps, sizeof *p->launch);
@@ -122,7 +133,7 @@ static sard_status *fill_program(sd_cu_program *p, const sard_model *m) {
   p->consts = sd_calloc(a->n_bufs, sizeof *p->consts);
   if (!p->launch || !p->function || !p->consts) return SD_ERR(NOMEM, "out of memory while loading CUDA code");
   SD_TRY(sd_cu_enter(p->device));
-  if (a->n_cuda || has_kernels(a)) SD_TRY(load_module(p, a)); // a model of host steps only needs none
+  SD_TRY(load_modules(p, a));
   for (uint32_t i = 0; i < a->n_cuda; i++) SD_TRY(find_function(p, a, &a->cuda[i]));
   return copy_weights(p, m);
 }
@@ -142,7 +153,8 @@ void sd_cu_program_free(sd_cu_program *p) {
   if (!p) return;
   sd_cu_free(p->device, p->weights);
   p->device->api->context_set(p->device->context);
-  if (p->module) p->device->api->module_unload(p->module);
+  for (uint32_t i = 0; i < p->n_modules; i++) p->device->api->module_unload(p->modules[i]);
+  sd_free(p->modules);
   sd_free(p->launch);
   sd_free(p->function);
   sd_free(p->consts);

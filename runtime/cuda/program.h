@@ -5,7 +5,8 @@
 
 typedef struct sd_cu_program {
   const sd_cu_device *device;
-  void *module;
+  void **modules;               // per part of the artifact's images
+  uint32_t n_modules;
   const sard_art_cuda **launch; // per step; NULL: it runs on the host
   void **function;              // per step
   uint64_t weights, weight_bytes;

@@ -14,5 +14,6 @@ sd_pass_target sd_pass_target_cuda(void) {
                           .output_rows = true,
                           .epilogues = true,
                           .strided_reads = true,
-                          .joint_products = true};
+                          .joint_products = true,
+                          .tiles = 512};
 }

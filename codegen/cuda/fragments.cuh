@@ -1,5 +1,12 @@
 
 // ---- rows in registers (codegen/cuda/print_fragments.c) ----
+#if defined(SD_HOST) || __CUDA_ARCH__ >= 800
+#define SD_ROOMY    // registers are left
+#define SD_COPIES 4 // that a thread has under way
+#else
+#define SD_COPIES 1 // they need registers
+#endif
+
 // A row is spread over the four lanes of a quad.
 template <class OP, class T> SD_FN T sd_quad_reduce(T x) {
   x = OP::template of<T>(x, sd_shuffle(x, 1));
@@ -23,6 +30,14 @@ SD_FN unsigned sd_pack_bf16(float low, float high) { return sd_to_bf16(low) | (u
 #endif
 // Of two neighbours in a register, those whose positions k and k + 1 are below n.
 SD_FN unsigned sd_pair_below(int k, i64 n) { return (k < n ? 0xffffu : 0) | (k + 1 < n ? 0xffff0000u : 0); }
+
+// x, of which the compiler knows nothing.
+SD_FN float sd_opaque(float x) {
+#ifndef SD_HOST
+  asm volatile("" : "+f"(x));
+#endif
+  return x;
+}
 
 SD_FN void sd_ld_pair(float (&y)[2], const float *p, int i) {
 #ifdef SD_HOST
@@ -63,11 +78,14 @@ SD_FN void sd_mma_f32(float (&c)[4], const float (&a)[4], float b0, float b1) {
   sd_mma_tf32(c, h, h0, h1);
 #else // the same steps without tensor cores
   const int l = threadIdx.x % 32, g = l / 4 * 4, t = l % 4 * 8;
-#pragma unroll
-  for (int q = 0; q < 8; q++) {
-    const float u0 = __shfl_sync(0xffffffffu, a[q / 4 * 2], g + q % 4), u1 = __shfl_sync(0xffffffffu, a[q / 4 * 2 + 1], g + q % 4),
-                v0 = __shfl_sync(0xffffffffu, q < 4 ? b0 : b1, t + q % 4), v1 = __shfl_sync(0xffffffffu, q < 4 ? b0 : b1, t + 4 + q % 4);
-    c[0] = fmaf(u0, v0, c[0]), c[1] = fmaf(u0, v1, c[1]), c[2] = fmaf(u1, v0, c[2]), c[3] = fmaf(u1, v1, c[3]);
+#pragma unroll 1
+  for (int q = 0; q < 4; q++) {
+    const float u0 = __shfl_sync(0xffffffffu, a[0], g + q), u1 = __shfl_sync(0xffffffffu, a[1], g + q),
+                u2 = __shfl_sync(0xffffffffu, a[2], g + q), u3 = __shfl_sync(0xffffffffu, a[3], g + q),
+                v0 = __shfl_sync(0xffffffffu, b0, t + q), v1 = __shfl_sync(0xffffffffu, b0, t + 4 + q),
+                v2 = __shfl_sync(0xffffffffu, b1, t + q), v3 = __shfl_sync(0xffffffffu, b1, t + 4 + q);
+    c[0] = fmaf(u2, v2, fmaf(u0, v0, c[0])), c[1] = fmaf(u2, v3, fmaf(u0, v1, c[1]));
+    c[2] = fmaf(u3, v2, fmaf(u1, v0, c[2])), c[3] = fmaf(u3, v3, fmaf(u1, v1, c[3]));
   }
 #endif
 }

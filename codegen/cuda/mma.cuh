@@ -77,15 +77,17 @@ SD_FN void sd_mma_bf16(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsig
 #else
   const int l = threadIdx.x % 32, g = l / 4, t = l % 4;
 #pragma unroll
-  for (int k = 0; k < 16; k += 2) { // two steps stand in one register of lane k / 2 % 4 of a row or column
-    const int q = k / 2 % 4, up = k / 8;
-    const unsigned x0 = sd_lane(a[2 * up], g * 4 + q), x1 = sd_lane(a[2 * up + 1], g * 4 + q);
-    const unsigned y0 = sd_lane(up ? b1 : b0, 8 * t + q), y1 = sd_lane(up ? b1 : b0, 8 * t + 4 + q);
+  for (int up = 0; up < 2; up++) {
+#pragma unroll 1 // hundreds of products in a row would take minutes to compile
+    for (int q = 0; q < 4; q++) { // two steps stand in one register of lane q of a row or column
+      const unsigned x0 = sd_lane(a[2 * up], g * 4 + q), x1 = sd_lane(a[2 * up + 1], g * 4 + q);
+      const unsigned y0 = sd_lane(up ? b1 : b0, 8 * t + q), y1 = sd_lane(up ? b1 : b0, 8 * t + 4 + q);
 #pragma unroll
-    for (int h = 0; h < 2; h++) {
-      const float u0 = sd_from_bf16((u16)(x0 >> 16 * h)), u1 = sd_from_bf16((u16)(x1 >> 16 * h)),
-                  v0 = sd_from_bf16((u16)(y0 >> 16 * h)), v1 = sd_from_bf16((u16)(y1 >> 16 * h));
-      c[0] = fmaf(u0, v0, c[0]), c[1] = fmaf(u0, v1, c[1]), c[2] = fmaf(u1, v0, c[2]), c[3] = fmaf(u1, v1, c[3]);
+      for (int h = 0; h < 2; h++) {
+        const float u0 = sd_from_bf16((u16)(x0 >> 16 * h)), u1 = sd_from_bf16((u16)(x1 >> 16 * h)),
+                    v0 = sd_from_bf16((u16)(y0 >> 16 * h)), v1 = sd_from_bf16((u16)(y1 >> 16 * h));
+        c[0] = fmaf(u0, v0, c[0]), c[1] = fmaf(u0, v1, c[1]), c[2] = fmaf(u1, v0, c[2]), c[3] = fmaf(u1, v1, c[3]);
+      }
     }
   }
 #endif

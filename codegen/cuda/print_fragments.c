@@ -187,7 +187,7 @@ static void over_points(sd_print *P, const frag *f, const char *acc, const sd_ex
 // ---- the factor that all rows share ----
 static void fill_line(sd_print *P, const frag *f, int inner, int padded, int lines) {
   int per = f->b_vec ? f->b_vec : 1;
-  sd_print_line(P, "#pragma unroll 4");
+  sd_print_line(P, "#pragma unroll SD_COPIES");
   sd_print_open(P, "for (int q = threadIdx.x; q < %d; q += %d)", lines * (padded / per), P->plan->threads);
   sd_print_line(P, "const int line = q / %d, part = q %% %d * %d;", padded / per, padded / per, per);
   (void)inner;
@@ -228,7 +228,7 @@ static void load_factor(sd_print *P, const frag *f, const char *to) {
   int n = count_of(P, f->k), wide = is_half(f) ? 2 : 1;
   open_row(P, f);
   const char *limit = sd_print_limits(P, &f->row, 1);
-  if (wide == 2) unrolled(P, "u", 2), sd_print_line(P, "unsigned x = 0;");
+  if (wide == 2) unrolled(P, "u", 2), sd_print_line(P, "unsigned both = 0;");
   unrolled(P, "e", 2);
   bind(P, f->k, wide == 2 ? "s * 16 + u * 8 + pair + e" : "s * 8 + pair + e");
   const char *last = sd_print_limits(P, &f->k, 1);
@@ -238,12 +238,12 @@ static void load_factor(sd_print *P, const frag *f, const char *to) {
                 last ? last : "");
   sd_print_line(P, "y = %s;", wide == 2 ? sd_print_raw(P, f->a) : sd_print_value(P, f->a));
   sd_print_close(P);
-  if (wide == 2) sd_print_line(P, "x |= (unsigned)y << 16 * e;");
+  if (wide == 2) sd_print_line(P, "both |= (unsigned)y << 16 * e;");
   else
     sd_print_line(P, "%s[h / 2][h %% 2 + 2 * e] = y;", to);
   unbind(P, f->k);
   sd_print_close(P);
-  if (wide == 2) sd_print_line(P, "%s[h / 2][h %% 2 + 2 * u] = x;", to), sd_print_close(P);
+  if (wide == 2) sd_print_line(P, "%s[h / 2][h %% 2 + 2 * u] = both;", to), sd_print_close(P);
   close_row(P, f);
 }
 
@@ -269,12 +269,23 @@ static const char *before_name(sd_print *P, const frag *f) {
   return sd_print_text(P, "factor%u", (unsigned)(f - P->plan->fragments->nests.at));
 }
 
+// f32 numbers that stay: where there are registers for them.
 static void load_before(sd_print *P, const frag *f) {
   const char *name = before_name(P, f);
+  if (!is_half(f)) sd_print_line(P, "#ifdef SD_ROOMY");
   sd_print_line(P, "%s %s[%d][%d][4];", is_half(f) ? "unsigned" : "float", name, steps_of(P, f), halves(P) / 2);
   unrolled(P, "s", steps_of(P, f));
   load_factor(P, f, sd_print_text(P, "%s[s]", name));
   sd_print_close(P);
+  if (!is_half(f)) sd_print_line(P, "#endif");
+}
+
+// What is made of them does not stay as well. Else they are loaded anew: the text goes on with that.
+static void take_before(sd_print *P, const char *from) {
+  sd_print_line(P, "#ifdef SD_ROOMY");
+  sd_print_line(P, "#pragma unroll");
+  sd_print_line(P, "for (int i = 0; i < %d; i++) x[i / 4][i %% 4] = sd_opaque(%s[i / 4][i %% 4]);", halves(P) * 2, from);
+  sd_print_line(P, "#else");
 }
 
 // ---- products ----
@@ -319,13 +330,18 @@ static void multiply(sd_print *P, const frag *f, const char *acc, const char *sl
     limit = sd_print_fresh(P, "limit");
     sd_print_line(P, "const i64 %s = %s;", limit, sd_print_value(P, f->k->limit));
   }
-  unrolled(P, "s", steps_of(P, f));
-  if (!f->before) {
-    x = "x";
+  if (f->before || f->local) unrolled(P, "s", steps_of(P, f));
+  else { // what is loaded ahead needs registers
+    sd_print_line(P, "#pragma unroll 2");
+    sd_print_open(P, "for (int s = 0; s < %d; s++)", steps_of(P, f));
+  }
+  if (!f->before || !is_half(f)) {
     sd_print_line(P, "%s x[%d][4];", is_half(f) ? "unsigned" : "float", halves(P) / 2);
+    if (f->before) take_before(P, x);
     if (f->local) take_factor(P, f, "x", limit);
-    else
-      load_factor(P, f, "x");
+    else load_factor(P, f, "x");
+    if (f->before) sd_print_line(P, "#endif");
+    x = "x";
   }
   if (is_half(f)) multiply_half(P, f, acc, x, slice);
   else

@@ -22,7 +22,7 @@ static void dims_of(const attn *a, int which, const sd_value *v, sd_dim *out) {
   out[3] = v->dims[3];
 }
 
-static sard_status *attn_read(const sd_node *n, attn *a) {
+sard_status *sd_attn_read(const sd_node *n, attn *a) {
   const sd_attr *l = sd_node_attr(n, "layout");
   sd_dim q[4], k[4], v[4];
   memset(a, 0, sizeof *a);
@@ -60,7 +60,7 @@ static sard_status *attn_read(const sd_node *n, attn *a) {
 
 sard_status *sd_shape_sard_attention(sd_node *n) {
   attn a;
-  SD_TRY(attn_read(n, &a));
+  SD_TRY(sd_attn_read(n, &a));
   if (sd_sh_in(n, MASK)) {
     SD_TRY(sd_sh_rank(n, MASK, 0, 4));
     sd_dim dims[SD_MAX_RANK] = {a.B, a.H, a.S, a.T};
@@ -315,7 +315,7 @@ static void probability_nest(sd_tb *b, const attn *a) {
 
 sard_status *sd_nests_attention(sd_tb *b, const sd_node *n) {
   attn a;
-  SD_TRY(attn_read(n, &a));
+  SD_TRY(sd_attn_read(n, &a));
   if (sd_attn_tiles(b, &a)) return NULL;
   attn_tile(b, &a);
   if (b->error) return NULL;

@@ -18,6 +18,7 @@ typedef struct attn {
   sd_buf *keys, *scores, *max, *sum;
 } attn;
 
+sard_status *sd_attn_read(const sd_node *n, attn *a);                // checks; fills layout and B .. Dv
 sd_axis *sd_attn_grid(sd_tb *b, const char *name, sd_dim extent); // a new axis of the grid
 void sd_attn_positions(sd_tb *b, attn *a);                        // compute type, offset of the rows; needs a->b
 // Index into an operand or the output `which` (0..3: q, k, v, y) in the order of its layout.

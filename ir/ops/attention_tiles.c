@@ -7,11 +7,14 @@
 
 #include "runtime/base/alloc.h"
 
+#define UNIT 64 // keys of a part, whatever the tiles are, are a multiple of it; those of a tile divide it
+
 typedef struct tiles {
   attn a;
   int64_t keys, group;     // of a tile; heads whose rows make one block
   sd_dim N;                // rows of a head, or of the group
-  sd_expr *h, *first, *kt; // heads; first tile of keys, tile at hand; NULL: the rows are those of a group
+  sd_expr *part;           // of the keys, NULL: all in one
+  sd_expr *h, *first, *kt; // head or group; first tile of keys, tile at hand
   sd_expr *end;            // keys of the tile at hand end there, NULL: it is full
   sd_buf *score, *prob, *max, *next, *sum, *acc; // prob: scores in the type of the values, NULL: `score` has it
 } tiles;
@@ -20,15 +23,17 @@ static sd_dim d_const(sd_tb *b, int64_t v) { return sd_dim_const(b->dims, v); }
 static int64_t round_up(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
 
 // ---- sizes ----
+static bool is_part(const attn *a) { return sd_node_attr(a->n, "parts") != NULL; }
+
 // Keys of a tile: a power of two for which the tile of keys and values has room; 0: there is none.
-static int64_t keys_of(const sd_tb *b, const attn *a) {
-  int64_t d, dv, t, keys = b->tile->columns;
-  if (!sd_dim_is_const(b->dims, a->D, &d) || !sd_dim_is_const(b->dims, a->Dv, &dv) || d < 2 || dv < 1) return 0;
-  if (d > b->tile->most || dv > b->tile->most) return 0;
+static int64_t keys_of(const sd_tb *b, const attn *a, const sd_lower_tile *tile) {
+  int64_t d, dv, t, keys = sd_min_i64(tile->columns, UNIT);
+  if (!sd_dim_is_const(b->dims, a->D, &d) || !sd_dim_is_const(b->dims, a->Dv, &dv)) return 0;
+  if (d < 2 || dv < 1 || d > tile->most || dv > tile->most) return 0;
   int64_t row = (d + dv) * sd_dtype_bits(a->n->in[K]->dtype) / 8;
-  while (keys > b->tile->grain && keys * row > b->tile->bytes) keys /= 2;
-  while (sd_dim_is_const(b->dims, a->T, &t) && keys > b->tile->grain && keys / 2 >= t) keys /= 2;
-  return keys * row > b->tile->bytes ? 0 : keys;
+  while (keys > tile->grain && keys * row > tile->bytes) keys /= 2;
+  while (sd_dim_is_const(b->dims, a->T, &t) && keys > tile->grain && keys / 2 >= t) keys /= 2;
+  return keys * row > tile->bytes ? 0 : keys;
 }
 
 static bool suits(const sd_node *n) {
@@ -37,16 +42,24 @@ static bool suits(const sd_node *n) {
   return (t == SD_F32 || t == SD_F16 || t == SD_BF16) && n->in[K]->dtype == t && n->in[V]->dtype == t;
 }
 
-static void sizes(sd_tb *b, tiles *x) {
+// False: attention is better done without tiles. Parts always have some.
+static bool sizes(sd_tb *b, tiles *x) {
+  static const sd_lower_tile plain = {.rows = 32, .columns = 64, .grain = 16, .most = 1 << 20, .bytes = 1 << 20};
   attn *a = &x->a;
+  const sd_lower_tile *tile = b->tile ? b->tile : &plain;
   int64_t s, h, hk, n;
+  if (!is_part(a) && (!b->tile || !suits(a->n))) return false;
+  x->keys = keys_of(b, a, tile);
+  if (!x->keys && !is_part(a)) return false;
+  if (!x->keys) x->keys = tile->grain;
   bool fixed = sd_dim_is_const(b->dims, a->S, &s);
   x->group = 1;
-  if (fixed && s < b->tile->grain && sd_dim_is_const(b->dims, a->H, &h) && sd_dim_is_const(b->dims, a->Hk, &hk) && hk)
+  if (fixed && s < tile->grain && sd_dim_is_const(b->dims, a->H, &h) && sd_dim_is_const(b->dims, a->Hk, &hk) && hk)
     x->group = h / hk;
   x->N = sd_dim_mul(b->dims, a->S, d_const(b, x->group));
-  a->rows = b->tile->rows;
-  if (sd_dim_is_const(b->dims, x->N, &n)) a->rows = sd_min_i64(a->rows, round_up(sd_max_i64(n, 1), b->tile->grain));
+  a->rows = tile->rows;
+  if (sd_dim_is_const(b->dims, x->N, &n)) a->rows = sd_min_i64(a->rows, round_up(sd_max_i64(n, 1), tile->grain));
+  return true;
 }
 
 // ---- rows ----
@@ -74,20 +87,14 @@ static sd_axis *keys_axis(sd_tb *b, const tiles *x) {
   return t;
 }
 
-static sd_expr *at(sd_tb *b, sd_expr *r, int64_t columns, sd_expr *c) {
-  return x_add(b, sd_x_mul_dim(b->k, r, d_const(b, columns)), c);
+static sd_expr *at(sd_tb *b, sd_expr *r, sd_dim columns, sd_expr *c) {
+  return x_add(b, sd_x_mul_dim(b->k, r, columns), c);
 }
 static sd_expr *of(sd_tb *b, sd_buf *v, sd_expr *offset) { return sd_x_load(b->k, v, offset, NULL); }
 static sd_expr *exp_of(sd_tb *b, sd_expr *x) { return x_un(b, SD_X_EXP, x); }
 
 static sd_expr *key_index(sd_tb *b, const tiles *x, sd_expr *t) {
   return x_add(b, sd_x_mul_dim(b->k, x_add(b, x->first, x->kt), d_const(b, x->keys)), t);
-}
-
-static int64_t width(const sd_tb *b, const tiles *x) {
-  int64_t dv = 0;
-  sd_dim_is_const(b->dims, x->a.Dv, &dv);
-  return dv;
 }
 
 // ---- nests ----
@@ -103,7 +110,7 @@ static void start(sd_tb *b, tiles *x) {
   r = rows_axis(b, x, nest);
   sd_axis *d = sd_kernel_axis(b->k, "dv", a.Dv);
   sd_nest_axis(nest, d);
-  sd_nest_store(b->k, nest, x->acc, at(b, r, width(b, x), x_axis(b, d)), sd_x_f(b->k, a.type, 0), NULL);
+  sd_nest_store(b->k, nest, x->acc, at(b, r, x->a.Dv, x_axis(b, d)), sd_x_f(b->k, a.type, 0), NULL);
 }
 
 static void scores(sd_tb *b, tiles *x) {
@@ -117,12 +124,12 @@ static void scores(sd_tb *b, tiles *x) {
   sd_attn_index(&a, 1, a.b, a.hk, t, d, ik);
   sd_expr *p = x_mul(b, sd_tb_load(b, a.n, Q, iq), sd_tb_load(b, a.n, K, ik));
   if (p) p = sd_attn_score(b, &a, sd_x_reduce(b->k, SD_R_SUM, &d_axis, 1, p), s, t, stages);
-  if (p) sd_nest_store(b->k, nest, x->score, at(b, r, x->keys, x_axis(b, key)), p, NULL);
+  if (p) sd_nest_store(b->k, nest, x->score, at(b, r, d_const(b, x->keys), x_axis(b, key)), p, NULL);
 }
 
 static sd_expr *reduced(sd_tb *b, const tiles *x, sd_expr *r, sd_rop op) {
   sd_axis *t = keys_axis(b, x);
-  sd_expr *v = of(b, x->score, at(b, r, x->keys, x_axis(b, t)));
+  sd_expr *v = of(b, x->score, at(b, r, d_const(b, x->keys), x_axis(b, t)));
   return v ? sd_x_reduce(b->k, op, &t, 1, v) : NULL;
 }
 
@@ -145,7 +152,7 @@ static void probabilities(sd_tb *b, tiles *x) {
   r = rows_axis(b, x, nest);
   sd_axis *t = keys_axis(b, x);
   sd_nest_axis(nest, t);
-  sd_expr *place = at(b, r, x->keys, x_axis(b, t)), *p = exp_of(b, x_sub(b, of(b, x->score, place), shift(b, x, r)));
+  sd_expr *place = at(b, r, d_const(b, x->keys), x_axis(b, t)), *p = exp_of(b, x_sub(b, of(b, x->score, place), shift(b, x, r)));
   if (x->prob) sd_nest_store(b->k, nest, x->prob, place, p, NULL);
   sd_nest_store(b->k, nest, x->score, place, p, NULL);
 
@@ -161,8 +168,8 @@ static void values(sd_tb *b, tiles *x) {
   sd_axis *dv = sd_kernel_axis(b->k, "dv", x->a.Dv), *t = keys_axis(b, x);
   sd_nest_axis(nest, dv);
   sd_attn_index(&x->a, 2, x->a.b, x->a.hk, key_index(b, x, x_axis(b, t)), x_axis(b, dv), iv);
-  sd_expr *p = of(b, x->prob ? x->prob : x->score, at(b, r, x->keys, x_axis(b, t)));
-  sd_expr *v = x_mul(b, p, sd_tb_load(b, x->a.n, V, iv)), *place = at(b, r, width(b, x), x_axis(b, dv));
+  sd_expr *p = of(b, x->prob ? x->prob : x->score, at(b, r, d_const(b, x->keys), x_axis(b, t)));
+  sd_expr *v = x_mul(b, p, sd_tb_load(b, x->a.n, V, iv)), *place = at(b, r, x->a.Dv, x_axis(b, dv));
   if (!v) return;
   v = x_add(b, x_mul(b, of(b, x->acc, place), rescale(b, x, r)), sd_x_reduce(b->k, SD_R_SUM, &t, 1, v));
   sd_nest_store(b->k, nest, x->acc, place, v, NULL);
@@ -177,10 +184,22 @@ static void results(sd_tb *b, tiles *x) {
   sd_expr *iy[4], *h, *r = rows_axis(b, x, nest), *s = row_of(b, x, r, &h), *sum = of(b, x->sum, r);
   sd_axis *dv = sd_kernel_axis(b->k, "dv", x->a.Dv);
   sd_nest_axis(nest, dv);
-  sd_attn_index(&x->a, 3, x->a.b, h, s, x_axis(b, dv), iy);
-  sum = x_sel(b, x_bin(b, SD_X_EQ, sum, x_num(b, sum, 0)), x_num(b, sum, 1), sum);
-  sd_expr *y = x_mul(b, of(b, x->acc, at(b, r, width(b, x), x_axis(b, dv))), x_div(b, x_num(b, sum, 1), sum));
-  sd_nest_store(b->k, nest, sd_tb_out(b, x->a.n, 0), sd_tb_offset(b, x->a.n->out[0], iy), y, NULL);
+  sd_expr *y = of(b, x->acc, at(b, r, x->a.Dv, x_axis(b, dv)));
+  const sd_node *n = x->a.n;
+  if (!x->part) {
+    sd_attn_index(&x->a, 3, x->a.b, h, s, x_axis(b, dv), iy);
+    sum = x_sel(b, x_bin(b, SD_X_EQ, sum, x_num(b, sum, 0)), x_num(b, sum, 1), sum);
+    y = x_mul(b, y, x_div(b, x_num(b, sum, 1), sum));
+    sd_nest_store(b->k, nest, sd_tb_out(b, n, 0), sd_tb_offset(b, n->out[0], iy), y, NULL);
+    return;
+  }
+  sd_expr *ix[5] = {x->part, x->a.b, h, s, x_axis(b, dv)};
+  sd_nest_store(b->k, nest, sd_tb_out(b, n, 0), sd_tb_offset(b, n->out[0], ix), y, NULL);
+  nest = sd_kernel_nest(b->k, NULL);
+  r = rows_axis(b, x, nest);
+  ix[3] = row_of(b, x, r, &ix[2]);
+  sd_nest_store(b->k, nest, sd_tb_out(b, n, 1), sd_tb_offset(b, n->out[1], ix), of(b, x->max, r), NULL);
+  sd_nest_store(b->k, nest, sd_tb_out(b, n, 2), sd_tb_offset(b, n->out[2], ix), of(b, x->sum, r), NULL);
 }
 
 // ---- the loop over tiles ----
@@ -200,13 +219,20 @@ static sd_expr *first_tile(sd_tb *b, const tiles *x) {
   if (left < 0) return x_int(b, 0);
   sd_expr *row = x->group > 1 ? x_int(b, 0) : x->a.row0;
   sd_expr *key = x_sub(b, x_add(b, row, x->a.offset), x_int(b, left));
-  return x_bin(b, SD_X_FLOORDIV, x_max(b, key, x_int(b, 0)), x_int(b, x->keys));
+  sd_expr *unit = x_bin(b, SD_X_FLOORDIV, x_max(b, key, x_int(b, 0)), x_int(b, UNIT));
+  return sd_x_mul_dim(b->k, unit, d_const(b, UNIT / x->keys));
 }
 
 static void open_loop(sd_tb *b, tiles *x) {
+  sd_dim passes = sd_dim_ceildiv(b->dims, x->a.T, d_const(b, x->keys));
   sd_expr *reach = reach_of(b, x), *all = x_dim(b, x->a.T);
-  sd_axis *kt = sd_kernel_axis(b->k, "kt", sd_dim_ceildiv(b->dims, x->a.T, d_const(b, x->keys)));
   x->first = first_tile(b, x);
+  if (x->part) {
+    sd_dim units = sd_dim_ceildiv(b->dims, x->a.T, d_const(b, UNIT)), parts = d_const(b, sd_node_int(x->a.n, "parts", 1));
+    passes = sd_dim_mul(b->dims, sd_dim_ceildiv(b->dims, units, parts), d_const(b, UNIT / x->keys));
+    x->first = x_add(b, x->first, sd_x_mul_dim(b->k, x->part, passes));
+  }
+  sd_axis *kt = sd_kernel_axis(b->k, "kt", passes);
   bool later = x->first && !sd_x_const_value(x->first, NULL, &(int64_t){0});
   sd_expr *end = reach ? x_min(b, reach, all) : all;
   sd_expr *count = x_bin(b, SD_X_FLOORDIV, x_add(b, end, x_int(b, x->keys - 1)), x_int(b, x->keys));
@@ -219,24 +245,29 @@ static void open_loop(sd_tb *b, tiles *x) {
     x->end = x_sub(b, end, sd_x_mul_dim(b->k, x_add(b, x->first, x->kt), d_const(b, x->keys)));
 }
 
+static void open_grid(sd_tb *b, tiles *x) {
+  attn *a = &x->a;
+  if (is_part(a)) x->part = x_axis(b, sd_attn_grid(b, "part", d_const(b, sd_node_int(a->n, "parts", 1))));
+  a->b = x_axis(b, sd_attn_grid(b, "b", a->B));
+  x->h = a->h = x_axis(b, sd_attn_grid(b, "h", x->group > 1 ? a->Hk : a->H));
+  sd_expr *block = x_axis(b, sd_attn_grid(b, "sb", sd_dim_ceildiv(b->dims, x->N, d_const(b, a->rows))));
+  a->row0 = sd_x_mul_dim(b->k, block, d_const(b, a->rows));
+  sd_expr *per = x_dim(b, sd_dim_floordiv(b->dims, a->H, a->Hk));
+  a->hk = x->group > 1 || a->H == a->Hk ? a->h : x_bin(b, SD_X_FLOORDIV, a->h, per);
+  sd_attn_positions(b, a);
+}
+
 bool sd_attn_tiles(sd_tb *b, attn *given) {
   tiles x = {.a = *given};
   attn *a = &x.a;
-  if (!b->tile || !suits(a->n) || !(x.keys = keys_of(b, a))) return false;
-  sizes(b, &x);
-  a->b = x_axis(b, sd_attn_grid(b, "b", a->B));
-  sd_expr *h = x_axis(b, sd_attn_grid(b, "h", x.group > 1 ? a->Hk : a->H));
-  sd_expr *block = x_axis(b, sd_attn_grid(b, "sb", sd_dim_ceildiv(b->dims, x.N, d_const(b, a->rows))));
-  a->row0 = sd_x_mul_dim(b->k, block, d_const(b, a->rows));
-  x.h = a->h = h;
-  a->hk =
-      x.group > 1 || a->H == a->Hk ? h : x_bin(b, SD_X_FLOORDIV, h, x_dim(b, sd_dim_floordiv(b->dims, a->H, a->Hk)));
-  sd_attn_positions(b, a);
+  if (!sizes(b, &x)) return false;
+  open_grid(b, &x);
   sd_dim rows = d_const(b, a->rows), all = d_const(b, a->rows * x.keys);
   sd_dtype t = a->n->in[V]->dtype;
+  bool narrow = t == SD_F16 || t == SD_BF16;
   x.max = sd_tb_local(b, a->type, rows), x.next = sd_tb_local(b, a->type, rows), x.sum = sd_tb_local(b, a->type, rows);
-  x.score = sd_tb_local(b, a->type, all), x.prob = t == a->type ? NULL : sd_tb_local(b, t, all);
-  x.acc = sd_tb_local(b, a->type, d_const(b, a->rows * width(b, &x)));
+  x.score = sd_tb_local(b, a->type, all), x.prob = narrow ? sd_tb_local(b, t, all) : NULL;
+  x.acc = sd_tb_local(b, a->type, sd_dim_mul(b->dims, rows, a->Dv));
   start(b, &x);
   open_loop(b, &x);
   scores(b, &x);

@@ -28,7 +28,7 @@ class Writer:
     def __init__(self, folder):
         self.folder = folder
 
-    def add(self, name, nodes, ins, outs, consts=()):
+    def add(self, name, nodes, ins, outs, consts=(), opset=20):
         """ins: name -> array; outs: name -> numpy dtype; consts: name -> array, of the model"""
         at = os.path.join(self.folder, f"test_{name}")
         os.makedirs(f"{at}/test_data_set_0", exist_ok=True)
@@ -39,7 +39,7 @@ class Writer:
             graph = helper.make_graph(nodes, "g", [info(n, a) for n, a in ins.items()],
                                       [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(np.dtype(t)), None) for n, t in outs.items()],
                                       [numpy_helper.from_array(a, n) for n, a in dict(consts).items()])
-            onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20), helper.make_opsetid("com.microsoft", 1)],
+            onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)],
                                         ir_version=9), f"{at}/{file}")
         for i, (n, a) in enumerate(ins.items()):
             onnx.save_tensor(numpy_helper.from_array(a, n), f"{at}/test_data_set_0/input_{i}.pb")
@@ -163,6 +163,26 @@ def gemv(w):
                   ins, {"y": np.float32})
 
 
+def attention(w):
+    """Several tiles of keys, sizes that no tile divides, decoding with keys in parts."""
+    def add(name, t, heads, kv_heads, rows, keys, size, v_size=None, mask=None, **attrs):
+        d = TYPES[t]
+        ins = {"q": numbers((1, heads, rows, size), d), "k": numbers((1, kv_heads, keys, size), d),
+               "v": numbers((1, kv_heads, keys, v_size or size), d)}
+        if mask is not None:
+            ins["m"] = mask
+        w.add(f"attention_{name}_{t}", [node("Attention", list(ins), ["y"], **attrs)], ins, {"y": d}, opset=23)
+    for t in ("f32", "f16"):
+        add("causal", t, 2, 1, 70, 133, 64, is_causal=1)
+        add("odd", t, 1, 1, 33, 70, 40, 24, softcap=3.0)
+        add("wide", t, 1, 1, 18, 40, 128)
+        add("long_rows", t, 1, 1, 20, 40, 256)
+        add("mask", t, 2, 2, 33, 130, 32, mask=numbers((33, 130), TYPES[t]))
+        add("mask_bool", t, 1, 1, 33, 130, 32, mask=random.integers(0, 2, (1, 1, 33, 130)).astype(np.bool_))
+        add("decode", t, 4, 2, 1, 300, 64)
+        add("decode_three", t, 2, 2, 3, 264, 72)
+
+
 def main():
     w = Writer(sys.argv[1])
     points(w)
@@ -170,6 +190,7 @@ def main():
     turned(w)
     columns(w)
     gemv(w)
+    attention(w)
 
 
 main()

@@ -101,6 +101,10 @@ static bool bind_buf(run *r, const sd_node *n, const sd_evalue *outs, const sd_b
   return true;
 }
 
+static void note_inner(gathered_launch *l, sd_dtype t) {
+  if (sd_dtype_is_float(t) && sd_dtype_bits(t) <= 16 && (!l->inner || t == SD_BF16)) l->inner = t;
+}
+
 static bool add_launch(run *r, const sd_node *n, const sd_evalue *outs, const sd_kernel *k,
                        const sd_cuda_source *s, const char *label) {
   gathered *g = r->g;
@@ -111,7 +115,9 @@ static bool add_launch(run *r, const sd_node *n, const sd_evalue *outs, const sd
   for (uint32_t i = 0; ok && i < s->n_dims; i++)
     ok = sd_dim_eval(r->m->dims, s->dims[i], symbol_value, r, &l.dims[i]);
   for (uint32_t i = 0; ok && i < k->bufs.len; i++)
-    if (k->bufs.at[i]->kind != SD_BUF_LOCAL) ok = bind_buf(r, n, outs, k->bufs.at[i], &l.bufs[l.n_bufs++]);
+    if (k->bufs.at[i]->kind == SD_BUF_LOCAL) note_inner(&l, k->bufs.at[i]->dtype);
+    else
+      ok = bind_buf(r, n, outs, k->bufs.at[i], &l.bufs[l.n_bufs++]);
   if (!ok || l.scratch > MOST_BYTES) { // what was copied stays: this is a test
     g->left_out++;
     return false;

@@ -26,6 +26,7 @@ typedef struct gathered_launch {
   int n_bufs, n_dims;
   gathered_buf *bufs;
   int64_t *dims, blocks, scratch;
+  sd_dtype inner; // narrowest float type that partial results are kept in, SD_DT_NONE: none
 } gathered_launch;
 
 typedef struct gathered {

@@ -126,8 +126,8 @@ static double step_of(sd_dtype t) {
   }
 }
 
-static bool same_floats(const gathered_buf *b, const void *got, char *text, size_t room) {
-  double most = 0, step = step_of(b->dtype);
+static bool same_floats(const gathered_buf *b, sd_dtype inner, const void *got, char *text, size_t room) {
+  double most = 0, step = fmax(step_of(b->dtype), inner ? step_of(inner) : 0);
   for (uint64_t i = 0; i < b->count; i++) {
     double w = fabs(sd_dtype_get_f64(b->dtype, b->data, i));
     if (w > most && isfinite(w)) most = w;
@@ -144,9 +144,9 @@ static bool same_floats(const gathered_buf *b, const void *got, char *text, size
   return true;
 }
 
-static bool same(const gathered_buf *b, const void *got, char *text, size_t room) {
+static bool same(const gathered_buf *b, sd_dtype inner, const void *got, char *text, size_t room) {
   if (!b->data) return true;
-  if (sd_dtype_is_float(b->dtype)) return same_floats(b, got, text, room);
+  if (sd_dtype_is_float(b->dtype)) return same_floats(b, inner, got, text, room);
   for (uint64_t i = 0; i < b->count; i++) {
     int64_t w = sd_dtype_get_i64(b->dtype, b->data, i), g = sd_dtype_get_i64(b->dtype, got, i);
     if (w == g) continue;
@@ -224,7 +224,7 @@ static bool run_launch(const gathered *g, const gathered_launch *l) {
     if (problem) snprintf(text, sizeof text, "%s", problem);
     if (m.error) snprintf(text, sizeof text, "an index is out of range");
     for (int i = 0; !text[0] && i < l->n_bufs; i++)
-      if (l->bufs[i].out) same(&l->bufs[i], m.bufs[i], text, sizeof text);
+      if (l->bufs[i].out) same(&l->bufs[i], l->inner, m.bufs[i], text, sizeof text);
     release(l, &m);
     if (!text[0]) continue;
     printf("FAIL %s (k%u, %s): %s\n", l->label, l->kernel, names[o], text);

@@ -11,12 +11,13 @@
 sard_status *sd_model_options(sd_cli *c, sard_options *o) {
   uint32_t at = 0;
   int64_t opt = 3;
-  const char *dim, *target = sd_args_get(c, "target");
+  const char *dim, *target = sd_args_get(c, "target"), *precision = sd_args_get(c, "precision");
   SD_TRY(sd_args_int(c, "O", 0, 3, &opt));
   char text[8];
   snprintf(text, sizeof text, "%d", (int)opt);
   SD_TRY(sard_options_set(o, "opt", text));
   if (target) SD_TRY(sard_options_set(o, "target", target));
+  if (precision) SD_TRY(sard_options_set(o, "precision", precision));
   while ((dim = sd_args_next(c, "dim", &at)) != NULL) {
     const char *name, *size;
     SD_TRY(sd_args_split(c, "dim", dim, '=', &name, &size));

@@ -14,6 +14,11 @@ void sd_driver_defaults(sd_driver_options *o) {
   *o = (sd_driver_options){.opt = 3, .bisect = -1, .verify = getenv("SARD_VERIFY") != NULL};
 }
 
+static sard_status *read_precision(const char *text, bool *tf32) {
+  *tf32 = text && strcmp(text, "tf32") == 0;
+  return !text || *tf32 || strcmp(text, "f32") == 0 ? NULL : SD_ERR(USAGE, "precision: '%s' is neither f32 nor tf32", text);
+}
+
 sard_status *sd_driver_options_read(const sard_options *from, sd_arena *a, sd_driver_options *o) {
   int64_t opt, threads, keep;
   const char *key, *value;
@@ -22,6 +27,7 @@ sard_status *sd_driver_options_read(const sard_options *from, sd_arena *a, sd_dr
   SD_TRY(sd_options_int(from, "keep-ir", 0, 1, o->keep_ir, &keep));
   o->opt = (int)opt, o->threads = (int)threads, o->keep_ir = keep != 0;
   o->target = sd_options_get(from, "target");
+  SD_TRY(read_precision(sd_options_get(from, "precision"), &o->tf32));
   for (size_t i = 0; sd_options_at(from, i, &key, &value); i++) {
     bool dim = strncmp(key, "dim:", 4) == 0, rank = strncmp(key, "rank:", 5) == 0;
     if (!dim && !rank) continue;
@@ -310,7 +316,7 @@ static sard_status *generate_fn(sd_module *m, const void *arg) {
   const sd_isa *isa;
   SD_TRY(sd_driver_target(p->o->target, &isa));
   c->report.isa = isa->name;
-  sd_codegen_options co = {.isa = isa, .opt = p->o->opt, .threads = p->o->threads ? p->o->threads : sd_cpu_count(), .keep_ir = p->o->keep_ir, .device = p->o->device};
+  sd_codegen_options co = {.isa = isa, .opt = p->o->opt, .threads = p->o->threads ? p->o->threads : sd_cpu_count(), .keep_ir = p->o->keep_ir, .device = p->o->device, .tf32 = p->o->tf32};
   if (dumps_kernels(p->o)) co.kernel_fn = take_kernel, co.kernel_user = (void *)arg, co.show_cuda = dumps_cuda(p->o);
   SD_TRY(sd_codegen(c->arena, m, &co, &c->pieces, &c->n_pieces, &c->report.code));
   return dumps_kernels(p->o) && p->kernels->p ? dump_text(p->o, p->o->dump, p->kernels) : NULL;

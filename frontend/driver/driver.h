@@ -18,6 +18,7 @@ typedef struct sd_driver_options {
   int opt;                    // 0..3
   const char *target;         // instruction set, NULL = best of this machine
   const char *device;         // as in sd_codegen_options; NULL: processors only
+  bool tf32;                  // products of f32 on GPUs may drop the last 13 bits of their factors
   int threads;                // of the compiler, 0 = all
   bool keep_ir;
   bool verify;                // verify the module after every pass
@@ -54,7 +55,7 @@ typedef struct sd_compiled {
 } sd_compiled;
 
 void sd_driver_defaults(sd_driver_options *o);
-// Reads "opt", "target", "dim:NAME", "threads", "keep-ir"; the texts stay those of `from`. Dims are put into `a`.
+// Reads "opt", "target", "dim:NAME", "threads", "keep-ir", "precision"; the texts stay those of `from`. Dims are put into `a`.
 sard_status *sd_driver_options_read(const sard_options *from, sd_arena *a, sd_driver_options *o);
 
 // The instruction set of the option "target": a name, or NULL, "host" or "auto" for the best of this machine.

@@ -56,6 +56,9 @@ yes_if docs-flag-tables diff "$T/tables" "$T/documented"
 # ---- run ----
 in=$digits/test_data_set_0
 code run 0 "$sard" run "$digits/model.onnx" --inputs "$in" --expect "$in"; says run-passed out '^PASSED$'
+code compile-precision 2 "$sard" compile "$digits/model.onnx" --precision half -o "$T/p.sard"; says compile-precision-known err 'neither f32 nor tf32'
+code dump-tf32 0 "$sard" compile "$digits/model.onnx" --dim batch=64 --dump=cuda -q --precision tf32; says dump-tf32-multiplies out 'sd_with_tf32'
+code dump-f32 0 "$sard" compile "$digits/model.onnx" --dim batch=64 --dump=cuda -q; says dump-f32-multiplies out 'sd_step_f32'
 for o in 0 1 2 3; do code "run-O$o" 0 "$sard" run "$digits/model.onnx" -O$o --inputs "$in" --expect "$in"; done
 code run-symbolic 0 "$sard" run "$digits/model.onnx" --inputs "$digits/test_data_set_1" --expect "$digits/test_data_set_1" --threads 2
 code run-equals-form 0 "$sard" run "$digits/model.onnx" --inputs="$in" --expect="$in" --rtol=1e-3 --atol=1e-4

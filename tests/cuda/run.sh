@@ -41,6 +41,7 @@ if [ $# -eq 0 ]; then # element types that ONNX's cases have little of
   $venv/bin/python tests/cuda/product_cases.py $work/products >>$work/types.txt 2>&1 || failed=1
   counted build/tests/test_kernel_cases -w $work -j "$(nproc)" "${forms[@]}" $work/products test_
   grep ' kernels, ' $work/log.txt
+  counted build/tests/test_kernel_cases -w $work -j "$(nproc)" -p -f model.onnx:3 $work/products test_f32_gemm test_f32_conv_8 test_f32_130
   for row in 1 2 3 4 5 6 8 9; do # of the table of tiles
     counted build/tests/test_kernel_cases -w $work -j "$(nproc)" -k $row -f model.onnx:3 $work/products test_f16_130_72_136 test_f32_gemm_ \
       test_bf16_gemm_1 test_f16_conv_8_

@@ -59,6 +59,17 @@ static void choose_group(const sd_cuda_choice *c, const shape *s, double vectors
   o->threads = g > SD_CUDA_WARP ? g : s->rows < FEW_ROWS ? SD_CUDA_WARP : 128;
 }
 
+// A part of a warp for each of many short rows: no more threads than leave each `each` vectors. 0: rows get whole warps.
+static int part_of_warp(const sd_cuda_choice *c, const shape *s, double vectors, double each) {
+  for (int g = 4; c->whole && g < SD_CUDA_WARP; g *= 2)
+    if (2 * vectors > g && vectors <= g * each && s->rows * g >= 4 * SD_CUDA_FEWEST_THREADS) return g;
+  return 0;
+}
+
+static void use_part(const sd_cuda_choice *c, int g) {
+  if (g) c->out->group = g, c->out->threads = 128;
+}
+
 // ---- rows held in registers ----
 
 typedef struct moved {
@@ -153,12 +164,14 @@ static bool hold_rows(sd_cuda_choice *c, const shape *s) {
   int64_t length = common_length(c);
   if (length < 2 || length > MOST_HELD) return false;
   for (int v = row_lanes(c, 256); v >= 1; v /= 2) {
-    if (length % v || (v > 1 && length < v * SD_CUDA_WARP)) continue;
+    int part = length % v ? 0 : part_of_warp(c, s, (double)(length / v), MOST_EACH / 2.0 / v);
+    if (length % v || (v > 1 && !part && length < v * SD_CUDA_WARP)) continue;
     *o = plain;
     bool fits = make_phases(c, length, v);
     if (!fits && v > 1) continue;
     double vectors = (double)(length / v);
     choose_group(c, s, vectors, (double)MOST_EACH / v, SD_CUDA_FEWEST_THREADS);
+    use_part(c, part);
     o->chunks = (int)((length / v + o->group - 1) / o->group);
     if (o->chunks * v <= 2 * MOST_EACH && o->n_tests <= SD_CUDA_TESTS) return true;
   }
@@ -319,7 +332,9 @@ static void vector_rows(sd_cuda_choice *c, const shape *s) {
   for (uint32_t i = 0; i < o->nest->stores.len; i++)
     o->nest->stores.at[i].value = sd_x_rewrite(c->k, o->nest->stores.at[i].value, with_lanes, &m);
   if (o->n_tests > SD_CUDA_TESTS || (!m.made && !o->vec)) *o = plain;
-  choose_group(c, s, m.made && o->nest != c->n ? m.vectors : s->steps, MOST_STEPS, 4 * SD_CUDA_FEWEST_THREADS);
+  double vectors = m.made && o->nest != c->n ? m.vectors : s->steps;
+  choose_group(c, s, vectors, MOST_STEPS, 4 * SD_CUDA_FEWEST_THREADS);
+  if (s->columns < 2) use_part(c, part_of_warp(c, s, vectors, SHORT_ROW));
 }
 
 bool sd_choose_cuda_rows(sd_cuda_choice *c) {

@@ -281,11 +281,12 @@ SD_FN u64 sd_shuffle(u64 x, int mask) { return (u64)__shfl_xor_sync(0xffffffffu,
 SD_FN unsigned sd_shuffle(unsigned x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
 template <class T> SD_FN T sd_shuffle(T x, int mask) { return (T)__shfl_xor_sync(0xffffffffu, (int)x, mask); }
 
-template <class OP, class T> SD_FN T sd_warp_reduce(T x) {
+template <class OP, int GROUP, class T> SD_FN T sd_part_reduce(T x) { // of GROUP neighbours in a warp
 #pragma unroll
-  for (int mask = 16; mask > 0; mask >>= 1) x = OP::template of<T>(x, sd_shuffle(x, mask));
+  for (int mask = GROUP / 2; mask > 0; mask >>= 1) x = OP::template of<T>(x, sd_shuffle(x, mask));
   return x;
 }
+template <class OP, class T> SD_FN T sd_warp_reduce(T x) { return sd_part_reduce<OP, 32, T>(x); }
 // Of N accumulators of a thread.
 template <class OP, int N, class T> SD_FN T sd_fold(const T *r) {
   if constexpr (N == 1) return r[0];

@@ -156,7 +156,10 @@ static void accumulate(sd_print *P, const sd_expr *e, const char *acc) {
 const char *sd_print_group_reduce(sd_print *P, const sd_expr *e, const char *acc, int n, int group) {
   const char *r = sd_print_fresh(P, "s"), *op = sd_print_group_op(e), *type = sd_print_ctype(e->dtype);
   const char *own = sd_print_text(P, "sd_fold<%s, %d, %s>(%s)", op, n, type, acc);
-  if (group == SD_CUDA_WARP) sd_print_line(P, "const %s %s = sd_warp_reduce<%s, %s>(%s);", type, r, op, type, own);
+  if (group < SD_CUDA_WARP)
+    sd_print_line(P, "const %s %s = sd_part_reduce<%s, %d, %s>(%s);", type, r, op, group, type, own);
+  else if (group == SD_CUDA_WARP)
+    sd_print_line(P, "const %s %s = sd_warp_reduce<%s, %s>(%s);", type, r, op, type, own);
   else
     sd_print_line(P, "const %s %s = sd_block_reduce<%s, %d, %s>(%s, exchange);", type, r, op, group, type, own);
   return r;

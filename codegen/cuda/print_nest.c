@@ -119,10 +119,11 @@ void sd_print_whole(sd_print *P, const sd_cuda_nest *n) {
       sd_print_line(P, "const unsigned lane = threadIdx.x;");
       sd_print_rows(P, n, "blockIdx.x", "gridDim.x");
     } else {
-      int groups = threads / n->group;
+      int groups = threads / n->group, warp = n->group < SD_CUDA_WARP ? SD_CUDA_WARP / n->group : 1; // rows of a warp
+      const char *first = sd_print_text(P, "blockIdx.x * %d + threadIdx.x / %d", groups, n->group * warp);
+      if (warp > 1) first = sd_print_text(P, "%s * %d", first, warp);
       sd_print_line(P, "const unsigned lane = threadIdx.x %% %d;", n->group);
-      sd_print_rows(P, n, sd_print_text(P, "blockIdx.x * %d + threadIdx.x / %d", groups, n->group),
-           sd_print_text(P, "gridDim.x * %d", groups));
+      sd_print_rows(P, n, first, sd_print_text(P, "gridDim.x * %d", groups));
     }
     break;
   default:

@@ -177,6 +177,15 @@ static void reduce_phase(held_row *h) {
   sd_print_keep(P, e, sd_print_group_reduce(P, e, acc, P->lanes, h->n->group));
 }
 
+// Around stores: threads of a part of a warp may repeat a row.
+static void open_inside(sd_print *P, const sd_cuda_nest *n) {
+  if (n->group < SD_CUDA_WARP) sd_print_open(P, "if (inside)");
+}
+
+static void close_inside(sd_print *P, const sd_cuda_nest *n) {
+  if (n->group < SD_CUDA_WARP) sd_print_close(P);
+}
+
 static void held_row_text(sd_print *P, const sd_cuda_nest *n) {
   held_row h = {.P = P, .n = n};
   sd_print_with_lanes(P, n->lane);
@@ -184,17 +193,21 @@ static void held_row_text(sd_print *P, const sd_cuda_nest *n) {
   for (h.phase = 0; h.phase < h.n_order; h.phase++) reduce_phase(&h);
   bool columns = n->nest->n_axes > n->n_rows;
   if (columns) {
+    open_inside(P, n);
     open_chunks(&h);
     sd_print_lane_stores(P);
     close_chunks(&h);
+    close_inside(P, n);
   }
   for (uint32_t i = 0; i < h.held.len; i++) P->info[h.held.at[i].e->id].held = NULL;
   P->axis[n->across->id] = NULL;
   sd_print_without_lanes(P);
   if (columns) return;
+  open_inside(P, n);
   sd_print_open(P, "if (lane == 0)");
   sd_print_stores(P);
   sd_print_close(P);
+  close_inside(P, n);
 }
 
 // ---- rows that are read for each reduction ----
@@ -211,9 +224,11 @@ static void read_row(sd_print *P, const sd_cuda_nest *n, const sd_axis *const *c
   P->group = n->group;
   reductions(P);
   P->group = 0;
+  open_inside(P, n);
   if (lanes) sd_print_with_lanes(P, n->lane);
   sd_print_points(P, columns, n_columns, "lane", sd_print_text(P, "%d", n->group));
   if (lanes) sd_print_without_lanes(P);
+  close_inside(P, n);
 }
 
 // ---- several rows together ----
@@ -267,7 +282,13 @@ static void all_rows(sd_print *P, const sd_cuda_nest *n, const sd_axis *const *a
   const char *wide = sd_print_count(P, rest, n_rest, &columns_small);
   bool some = sd_dim_is_const(P->k->dims, sd_print_product(P, rest, n_rest), &columns) && columns > 0;
   if (!some) sd_print_open(P, "if (%s > 0)", wide); // of rows without points nothing may be read
-  sd_print_bind_digits(P, axes, n->n_rows, sd_print_range(P, first, count, step, small), small);
+  const char *row = sd_print_range(P, first, count, step, small);
+  if (n->group < SD_CUDA_WARP) { // all threads of a warp exchange: those behind the last row repeat it
+    const char *t = sd_print_index_type(small);
+    sd_print_line(P, "const bool inside = %s + threadIdx.x %% %d / %d < (%s)%s;", row, SD_CUDA_WARP, n->group, t, count);
+    row = sd_print_text(P, "(inside ? %s + threadIdx.x %% %d / %d : (%s)%s - 1)", row, SD_CUDA_WARP, n->group, t, count);
+  }
+  sd_print_bind_digits(P, axes, n->n_rows, row, small);
   const char *limits = sd_print_limits(P, axes, n->n_rows);
   if (limits) sd_print_open(P, "if (%s)", limits);
   if (n->chunks && !plain) held_row_text(P, n);

@@ -107,6 +107,9 @@ def rows(w):
                   {"y": np.int64 if op == "ArgMax" else np.float32}, {} if op == "ArgMax" else {"a": np.array([1])})
     w.add("rows_sum_i8", [node("Cast", ["x"], ["c"], to=6), node("ReduceSum", ["c", "a"], ["y"])], {"x": numbers((40, 4096), np.uint8)}, {"y": np.int32},
           {"a": np.array([1])})
+    w.add("rows_short_softmax", [node("Softmax", ["x"], ["y"])], {"x": numbers((16385, 30), np.float16)}, {"y": np.float16})
+    w.add("rows_short_sum", [node("Cast", ["x"], ["c"], to=1), node("ReduceSum", ["c", "a"], ["y"])], {"x": numbers((16387, 40), np.uint8)}, {"y": np.float32},
+          {"a": np.array([1])})
     w.add("rows_pool", [node("GlobalAveragePool", ["x"], ["y"])], {"x": numbers((2, 100, 16, 20), np.float32)}, {"y": np.float32})
     w.add("rows_instance", [node("InstanceNormalization", ["x", "s", "b"], ["y"])],
           {"x": numbers((2, 10, 16, 24), np.float32), "s": numbers((10,), np.float32), "b": numbers((10,), np.float32)}, {"y": np.float32})

@@ -48,11 +48,13 @@ typedef struct region {
   model_region r;
   cell *cells;
   bool shared;
+  uint32_t since; // what cells say of intervals before is forgotten
 } region;
 static region regions[MAX_REGIONS];
 static int n_regions, n_given;
-static uint32_t interval;
+static uint32_t interval, since_block; // the first interval of the block
 static uint8_t shared[SHARED_BYTES] __attribute__((aligned(256)));
+static cell shared_cells[SHARED_BYTES]; // used by block after block
 static uint64_t shared_used, shared_at[64];
 static int n_shared;
 
@@ -76,6 +78,8 @@ static const char *name_of(const region *r, char *to, size_t room) {
 static void touch_byte(const region *r, cell *c, int64_t index, bool write) {
   char name[40];
   int32_t block = (int32_t)blockIdx.x, thread = (int32_t)threadIdx.x;
+  if (c->writer.when < r->since) c->writer.when = 0;
+  if (c->reader.when < r->since) c->reader.when = 0;
   if (!write && !c->writer.when && !r->r.defined && !r->r.packed)
     complain("thread %d of block %d reads element %lld of %s, which nobody wrote", thread, block,
              (long long)index, name_of(r, name, sizeof name));
@@ -145,14 +149,16 @@ static void add_region(model_region r, bool is_shared) {
     complain("more than %d buffers", MAX_REGIONS);
     return;
   }
-  *at = (region){r, calloc(r.bytes ? r.bytes : 1, sizeof(cell)), is_shared};
+  cell *cells = is_shared ? shared_cells + ((uint8_t *)r.base - shared) : calloc(r.bytes ? r.bytes : 1, sizeof(cell));
+  *at = (region){r, cells, is_shared, is_shared ? since_block : 0};
   if (!at->cells) complain("out of memory for the shadow of %llu bytes", (unsigned long long)r.bytes);
   else
     n_regions++;
 }
 
 static void drop_regions(int from) {
-  while (n_regions > from) free(regions[--n_regions].cells);
+  while (n_regions > from)
+    if (!regions[--n_regions].shared) free(regions[n_regions].cells);
 }
 
 void model_begin(const model_region *given, int n) {
@@ -160,7 +166,6 @@ void model_begin(const model_region *given, int n) {
   drop_regions(0);
   for (int i = 0; i < n; i++) add_region(given[i], false);
   n_given = n_regions;
-  interval = 0;
 }
 
 // ---- fibers ----
@@ -380,6 +385,7 @@ static void run_alone(int threads) {
 const char *model_run(const model_launch *l) {
   static int *order;
   static unsigned room;
+  static bool filled;
   launch = l;
   if (!stacks)
     stacks = mmap(NULL, (size_t)MAX_THREADS * STACK, PROT_READ | PROT_WRITE,
@@ -392,7 +398,8 @@ const char *model_run(const model_launch *l) {
   for (unsigned b = 0; b < l->blocks && !problem[0]; b++) {
     blockIdx.x = (unsigned)order[b];
     drop_regions(n_given); // shared memory begins undefined
-    memset(shared, 0xff, sizeof shared);
+    since_block = interval + 1;
+    memset(shared, 0xff, filled ? shared_used : sizeof shared), filled = true;
     shared_used = 0, n_shared = 0;
     if (l->alone) run_alone((int)l->threads);
     else

@@ -79,6 +79,18 @@ for m in digits_mlp gru_tagger_tiny bert_base_tiny mobilenet_v2_tiny resnet50_ti
   done
 done
 
+# ---- the device layer, on the driver of tests/cuda/null ----
+null=$(realpath "$asan/tests")
+on_null() { env SARD_CUDA="$null/libcuda_null.so" SARD_NVRTC="$null/libnvrtc_fake.so" "$@"; }
+export -f on_null
+export null
+sard_install g++ || exit 1
+on_null "$asan/sard" compile "${small[0]}" -o "$results/cuda.sard" --device cuda:sm_90 -q
+job asan/device_rules "$asan/tests/null_rules" "$null/libcuda_null.so"
+job asan/device_failures bash -c "on_null '$asan/tests/device_failures' '${small[0]}'"
+job asan/device_cases bash -c "on_null '$asan/tests/device_cases' '$corpus' digits_mlp gru_tagger_tiny flow_handmade_tiny"
+job asan/device_threads bash -c "on_null '$asan/tests/device_threads' '$results/cuda.sard'"
+
 # ---- threads ----
 under_tsan() { # OUTPUT SOURCE ARGUMENTS...: builds a program with the runtime alone and runs it
   local out=$tsan/$1 source=$2; shift 2
@@ -86,6 +98,7 @@ under_tsan() { # OUTPUT SOURCE ARGUMENTS...: builds a program with the runtime a
 }
 export -f under_tsan
 export tsan
+job tsan/device_threads bash -c "on_null bash -c 'under_tsan device_threads tests/cuda/null/device_threads.c $results/cuda.sard'"
 for t in runtime_pool runtime_session; do job "tsan/$t" bash -c "under_tsan $t tests/unit/$t.c"; done
 job tsan/threads bash -c "'$asan/sard' compile '${small[0]}' -o '$results/model.sard' -q && under_tsan threads docs/examples/threads.c '$results/model.sard'"
 wait

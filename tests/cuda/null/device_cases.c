@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -16,7 +17,7 @@
 #include "tests/cuda/null/ask.h"
 #include "tests/support/subject.h"
 
-enum { SECONDS = 200, RUNS = 3, SIZES = 6, THREADS = 3, CANCELS = 5 };
+enum { CPU_SECONDS = 200, SECONDS = 1200, RUNS = 3, SIZES = 6, THREADS = 3, CANCELS = 5 };
 #define CLOSE 2e-2 // quantized models have steps; f16 rounds between nodes
 
 typedef struct pair {
@@ -173,25 +174,34 @@ static sard_status *on_device(pair *p, sard_tensor *from, bool copy, sard_tensor
   return copy ? sard_tensor_copy(*out, from) : NULL;
 }
 
-// Inputs and outputs stay on the device.
-static bool stays_there(pair *p) {
-  values in = {0}, out = {0}, back = {0};
+// Inputs and outputs stay on the device, at other addresses each time that this is called.
+static sard_status *run_there(pair *p, values *back) {
+  values in = {0}, out = {0};
   sard_status *st = NULL;
   for (int i = 0; i < p->cpu.n_in && !st; i++) st = on_device(p, p->in.at[i], true, &in.at[i]);
   for (int i = 0; i < p->cpu.n_out && !st; i++) st = on_device(p, p->want.at[i], false, &out.at[i]);
   for (int r = 0; r < RUNS && !st; r++) st = sard_session_run(p->session, in.at, p->cpu.n_in, out.at, p->cpu.n_out);
-  bool open = sard_status_code(st) == SARD_E_UNSUPPORTED && strstr(sard_status_text(st, SARD_TEXT_MESSAGE), "shape that the run decides");
   for (int i = 0; i < p->cpu.n_out && !st; i++) {
     sard_tensor_desc d = {.size = sizeof d};
     sard_tensor_data(p->want.at[i], &d);
-    st = sard_tensor_new(p->cpu.ctx, &d, &back.at[i]);
-    if (!st) st = sard_tensor_copy(back.at[i], out.at[i]);
+    st = sard_tensor_new(p->cpu.ctx, &d, &back->at[i]);
+    if (!st) st = sard_tensor_copy(back->at[i], out.at[i]);
   }
-  bool ok = open || (!st && agree(p, &back, "tensors on the device"));
-  if (open) sard_status_free(st);
-  else ok &= !fails(p, "tensors on the device", st);
-  values_forget(&in), values_forget(&out), values_forget(&back);
-  return ok;
+  values_forget(&in), values_forget(&out);
+  return st;
+}
+
+static bool stays_there(pair *p) {
+  for (int again = 0; again < 2; again++) {
+    values back = {0};
+    sard_status *st = run_there(p, &back);
+    bool open = sard_status_code(st) == SARD_E_UNSUPPORTED && strstr(sard_status_text(st, SARD_TEXT_MESSAGE), "shape that the run decides");
+    if (open) sard_status_free(st);
+    bool ok = open || (!fails(p, "tensors on the device", st) && agree(p, &back, "tensors on the device"));
+    values_forget(&back);
+    if (!ok) return false;
+  }
+  return runs_well(p, p->session, "tensors of the host again");
 }
 
 typedef struct worker {
@@ -298,13 +308,14 @@ static int in_process(const char *dir, const char *name) {
   if (!pid) {
     static pair p;
     p.cpu.folder = folder;
+    setrlimit(RLIMIT_CPU, &(struct rlimit){CPU_SECONDS, CPU_SECONDS + 1});
     alarm(SECONDS);
     bool ok = try_all(&p);
     if (!ok && !p.session) printf("FAIL %s: %s\n", folder, p.text);
     close_pair(&p);
     if (ok && (ask("live") != 0 || ask("findings") != 0)) printf("FAIL %s: something is left on the device\n", folder), ok = false;
     fflush(stdout);
-    _exit(!ok);
+    exit(!ok); // what looks for leaks does so now
   }
   if (pid < 0 || waitpid(pid, &status, 0) < 0) return 1;
   if (WIFSIGNALED(status)) printf("FAIL %s: signal %d\n", folder, WTERMSIG(status));

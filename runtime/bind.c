@@ -89,9 +89,10 @@ static sard_status *check_dims(const sard_session *s, uint32_t i, const sard_ten
     if (s->model->dim_known[slot])
       return SD_ERR(USAGE, "%s is %s, but the model takes %s: dim %u is %lld, not %lld", what, got, model, k,
                     (long long)have, (long long)want);
-    return SD_ERR(USAGE,
-                  "%s is %s, but with the other inputs given its dim %u must be %lld, not %lld (the model has %s)",
-                  what, got, k, (long long)want, (long long)have, model);
+    sard_status *st = SD_ERR(USAGE,
+                             "%s is %s, but with the other inputs given its dim %u must be %lld, not %lld (the model has %s)",
+                             what, got, k, (long long)want, (long long)have, model);
+    return sd_status_field(st, SARD_TEXT_HINT, "%s", "where a model's names of dims are wrong, compile it with --free-dims (option free-dims=1)");
   }
   return NULL;
 }

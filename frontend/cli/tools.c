@@ -45,6 +45,6 @@ sard_status *sd_tools_compile(sd_cli *c, sard_context *ctx, const sard_source *s
   SD_TRY(sd_driver_options_read(o, c->arena, &d));
   d.progress = (sd_driver_progress){show_progress, c};
   asking a = {c, ctx};
-  d.more_ranks = (sd_import_ranks){rank_of_file, &a};
+  d.more_ranks = (sd_import_shapes){.rank = rank_of_file, .user = &a};
   return sd_driver_open(ctx, src, o, &d, NULL, out_seconds, out);
 }

@@ -20,11 +20,13 @@ static sard_status *read_precision(const char *text, bool *tf32) {
 }
 
 sard_status *sd_driver_options_read(const sard_options *from, sd_arena *a, sd_driver_options *o) {
-  int64_t opt, threads, keep;
+  int64_t opt, threads, keep, free_dims;
   const char *key, *value;
   SD_TRY(sd_options_int(from, "opt", 0, 3, o->opt, &opt));
   SD_TRY(sd_options_int(from, "threads", 0, 1024, 0, &threads));
   SD_TRY(sd_options_int(from, "keep-ir", 0, 1, o->keep_ir, &keep));
+  SD_TRY(sd_options_int(from, "free-dims", 0, 1, o->free_dims, &free_dims));
+  o->free_dims = free_dims != 0;
   o->opt = (int)opt, o->threads = (int)threads, o->keep_ir = keep != 0;
   o->target = sd_options_get(from, "target");
   SD_TRY(read_precision(sd_options_get(from, "precision"), &o->tf32));
@@ -79,7 +81,7 @@ static sard_status *find_rank(void *user, uint32_t index, const char *name, int 
 }
 
 static sard_status *load_any(const sard_source *src, const sd_driver_options *o, sd_module **out) {
-  sd_import_ranks ranks = {find_rank, (void *)o};
+  sd_import_shapes shapes = {find_rank, (void *)o, o->free_dims};
   sd_map map = {0};
   const uint8_t *data = src->data;
   uint64_t size = src->bytes;
@@ -90,7 +92,7 @@ static sard_status *load_any(const sard_source *src, const sd_driver_options *o,
   const char *file = src->path ? src->path : "<memory>";
   sard_status *st;
   if (looks_like_text(data, size)) st = load_text(file, data, size, out);
-  else st = sd_import_onnx_ranked(src, &ranks, out);
+  else st = sd_import_onnx_shaped(src, &shapes, out);
   if (src->path) sd_file_unmap(&map);
   return st;
 }

@@ -31,8 +31,9 @@ typedef struct sd_driver_options {
   sard_status *(*dump_fn)(void *user, const char *pass, const char *text);
   void *dump_user;
   sd_fixed_dims dims;
+  bool free_dims;             // see sd_import_shapes
   sd_fixed_dims ranks;        // of inputs by name, where the model declares no shape
-  sd_import_ranks more_ranks; // asked where `ranks` has no entry; .rank may be NULL
+  sd_import_shapes more_ranks; // asked where `ranks` has no entry; .rank may be NULL
   sd_driver_progress progress;
 } sd_driver_options;
 
@@ -55,7 +56,8 @@ typedef struct sd_compiled {
 } sd_compiled;
 
 void sd_driver_defaults(sd_driver_options *o);
-// Reads "opt", "target", "dim:NAME", "threads", "keep-ir", "precision"; the texts stay those of `from`. Dims are put into `a`.
+// Reads "opt", "target", "dim:NAME", "free-dims", "threads", "keep-ir", "precision"; the texts stay those of `from`. Dims are
+// put into `a`.
 sard_status *sd_driver_options_read(const sard_options *from, sd_arena *a, sd_driver_options *o);
 
 // The instruction set of the option "target": a name, or NULL, "host" or "auto" for the best of this machine.

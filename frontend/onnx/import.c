@@ -100,11 +100,11 @@ static sard_status *run(sd_import *im) {
   return sd_import_problems(im);
 }
 
-static sard_status *import(sd_module *m, sd_arena *tmp, const sard_source *src, const sd_import_ranks *ranks) {
+static sard_status *import(sd_module *m, sd_arena *tmp, const sard_source *src, const sd_import_shapes *shapes) {
   sd_import *im = SD_NEW(tmp, sd_import);
   im->m = m;
   im->tmp = tmp;
-  im->ranks = ranks;
+  im->shapes = shapes;
   SD_TRY(sd_import_open(src, m->arena, tmp, &im->o));
   if (im->o.source.path) sd_vec_push(m->arena, &m->maps, ((sd_map){im->o.data, im->o.size}));
   sd_external_init(&im->external, m->arena, &im->o.source);
@@ -115,25 +115,25 @@ static sard_status *import(sd_module *m, sd_arena *tmp, const sard_source *src, 
 
 // setjmp stands in a function of its own: nothing here changes after it.
 static sard_status *import_guarded(sd_module *m, sd_arena *tmp, const sard_source *src,
-                                   const sd_import_ranks *ranks) {
+                                   const sd_import_shapes *shapes) {
   jmp_buf oom;
   sd_arena_set_oom(m->arena, &oom);
   sd_arena_set_oom(tmp, &oom);
   if (setjmp(oom)) return SD_ERR(NOMEM, "%s", "out of memory while importing the model");
-  return import(m, tmp, src, ranks);
+  return import(m, tmp, src, shapes);
 }
 
 sard_status *sd_import_onnx(const sard_source *src, sd_module **out) {
-  return sd_import_onnx_ranked(src, NULL, out);
+  return sd_import_onnx_shaped(src, NULL, out);
 }
 
-sard_status *sd_import_onnx_ranked(const sard_source *src, const sd_import_ranks *ranks, sd_module **out) {
+sard_status *sd_import_onnx_shaped(const sard_source *src, const sd_import_shapes *shapes, sd_module **out) {
   *out = NULL;
   const char *file = src->path ? src->path : "(model in memory)";
   sd_module *m = NULL;
   SD_TRY(sd_module_new(src->path ? src->path : "", &m));
   sd_arena *tmp = sd_arena_new();
-  sard_status *st = tmp ? import_guarded(m, tmp, src, ranks) : SD_ERR(NOMEM, "%s", "out of memory");
+  sard_status *st = tmp ? import_guarded(m, tmp, src, shapes) : SD_ERR(NOMEM, "%s", "out of memory");
   sd_arena_free(tmp);
   sd_arena_set_oom(m->arena, NULL);
   if (!st) return *out = m, NULL;

@@ -13,13 +13,15 @@
 // status that lists every node that cannot be compiled), SARD_E_IO, SARD_E_NOMEM.
 sard_status *sd_import_onnx(const sard_source *src, sd_module **out);
 
-// Ranks of inputs whose shape the model does not declare: `rank` is asked for the input `index` (of those that are no
-// initializers) and sets *out, or leaves it at -1 where it does not know either. Their dims are symbols.
-typedef struct sd_import_ranks {
+// Shapes of inputs where the model's declarations do not do. Ranks that it does not declare: `rank` is asked for the input
+// `index` (of those that are no initializers) and sets *out, or leaves it at -1 where it does not know either. Their dims
+// are symbols. `free_dims`: names of dims mean nothing, each is a symbol "<input>_d<axis>" of its own.
+typedef struct sd_import_shapes {
   sard_status *(*rank)(void *user, uint32_t index, const char *name, int *out);
   void *user;
-} sd_import_ranks;
-sard_status *sd_import_onnx_ranked(const sard_source *src, const sd_import_ranks *ranks, sd_module **out);
+  bool free_dims;
+} sd_import_shapes;
+sard_status *sd_import_onnx_shaped(const sard_source *src, const sd_import_shapes *shapes, sd_module **out);
 
 // True when the bytes look like an ONNX model (rather than an artifact or a text).
 bool sd_import_sniff(const void *data, size_t n);

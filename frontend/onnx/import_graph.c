@@ -26,8 +26,8 @@ static bool is_initializer(const sd_scope *scope, const char *name) {
 
 static sard_status *missing_rank(sd_import *im, const char *name, uint32_t index, sd_onnx_type *t) {
   int rank = -1;
-  if (t->unsupported || t->object || t->dtype == SD_DT_NONE || t->rank != SD_RANK_UNKNOWN || !im->ranks) return NULL;
-  SD_TRY(im->ranks->rank(im->ranks->user, index, name, &rank));
+  if (t->unsupported || t->object || t->dtype == SD_DT_NONE || t->rank != SD_RANK_UNKNOWN || !im->shapes) return NULL;
+  SD_TRY(im->shapes->rank(im->shapes->user, index, name, &rank));
   return rank < 0 ? NULL : sd_import_set_rank(im, name, rank, t);
 }
 
@@ -119,7 +119,7 @@ sard_status *sd_import_main(sd_import *im) {
   sd_names_init(&scope->sparse, im->tmp);
   sd_names_init(&im->symbols, im->tmp);
   if (*p->name) im->m->main->name = sd_arena_strdup(im->m->arena, p->name);
-  sd_import_collect_symbols(im, p);
+  if (!im->shapes || !im->shapes->free_dims) sd_import_collect_symbols(im, p);
   SD_TRY(initializers(im, scope, p));
   SD_TRY(main_inputs(im, scope, p));
   return sd_import_graph(im, scope, p);

@@ -74,13 +74,14 @@ static sard_status *read_dims(sd_import *im, const Onnx__ValueInfoProto *p, cons
                               sd_onnx_type *out) {
   if (s->n_dim > SD_MAX_RANK)
     return SD_ERR(UNSUPPORTED, "input '%s' has rank %zu, at most %d are supported", p->name, s->n_dim, SD_MAX_RANK);
+  bool named = !im->shapes || !im->shapes->free_dims;
   out->rank = (int)s->n_dim;
   for (int i = 0; i < out->rank; i++) {
     const Onnx__TensorShapeProto__Dimension *d = s->dim[i];
     const char *fresh = sd_arena_printf(im->tmp, "%.200s_d%d", p->name, i);
     if (d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE && d->dim_value >= 0)
       out->dims[i] = sd_dim_const(im->m->dims, d->dim_value);
-    else if (d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM)
+    else if (named && d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM)
       out->dims[i] = named_dim(im, d->dim_param, body, fresh);
     else
       out->dims[i] = new_dim(im, fresh, body);

@@ -66,7 +66,7 @@ typedef struct sd_onnx_node {
 struct sd_import {
   sd_module *m;
   sd_arena *tmp;
-  const sd_import_ranks *ranks; // NULL: none are known
+  const sd_import_shapes *shapes; // NULL: as the model declares them
   sd_opened o;
   sd_external external;
   sd_tensors tensors;

@@ -17,15 +17,15 @@ rng = np.random.default_rng(11)
 CASES = []
 
 
-def case(name, text, inputs, want, opset=21, rtol=1e-4, edit=None, saved=False):
+def case(name, text, inputs, want, opset=21, rtol=1e-4, edit=None, saved=False, flags=()):
     """text: a graph in ONNX's text form; inputs, want: arrays in order; want: a text: the error; edit changes the model; saved:
-    compiled into a file first, before the inputs are there."""
+    compiled into a file first, before the inputs are there; flags: of compile, or of run where nothing is saved."""
     head = "" if text.lstrip().startswith("<") else f'<ir_version: 8, opset_import: ["" : {opset}, "com.microsoft" : 1]>\n'
-    CASES.append((name, head + text, inputs, want, rtol, edit, saved))
+    CASES.append((name, head + text, inputs, want, rtol, edit, saved, list(flags)))
 
 
 def run(sard, c, folder):
-    name, text, inputs, want, rtol, edit, saved = c
+    name, text, inputs, want, rtol, edit, saved, flags = c
     model = parser.parse_model(text)
     if edit:
         edit(model)
@@ -37,12 +37,12 @@ def run(sard, c, folder):
         with open(f"{ins}/input_{k}.pb", "wb") as f:
             f.write(numpy_helper.from_array(np.asarray(a)).SerializeToString())
     if saved:
-        p = subprocess.run([sard, "compile", path, "-o", f"{folder}/model.sard", "--quiet"], capture_output=True, text=True,
+        p = subprocess.run([sard, "compile", path, "-o", f"{folder}/model.sard", "--quiet", *flags], capture_output=True, text=True,
                            timeout=120)
         if p.returncode and not isinstance(want, str):
             return f"compile: exit {p.returncode}: {' '.join(p.stderr.split())[:400]}"
-        path = path if p.returncode else f"{folder}/model.sard"
-    p = subprocess.run([sard, "run", path, "--inputs", ins, "--outputs", outs, "--quiet"], capture_output=True, text=True,
+        path, flags = (path, flags) if p.returncode else (f"{folder}/model.sard", [])
+    p = subprocess.run([sard, "run", path, "--inputs", ins, "--outputs", outs, "--quiet", *flags], capture_output=True, text=True,
                        timeout=120)
     said = " ".join(p.stderr.split())
     if isinstance(want, str):
@@ -321,9 +321,27 @@ def numbers():
              [np.array(w, F)], rtol=0)
 
 
+# ---- one name for dims that differ ----
+def free_dims():
+    x, y = f32(3), f32(2)
+    sums = "agraph (float[N] x, float[N] y) => (float z) { a = ReduceSum <keepdims=0> (x)  b = ReduceSum <keepdims=0> (y)  z = Add (a, b) }"
+    case("dims_of_one_name_differ", sums, [x, y], "its dim 0 must be 3, not 2 (the model has f32[N]) hint: where a model's names of dims are "
+         "wrong, compile it with --free-dims")
+    for saved in (False, True):
+        case(f"free_dims_{'saved' if saved else 'run'}", sums, [x, y], [x.sum() + y.sum()], flags=["--free-dims"], saved=saved)
+    case("free_dims_that_must_be_equal", "agraph (float[N] x, float[N] y) => (float[N] z) { z = Add (x, y) }", [x, y], "which must be equal or 1",
+         flags=["--free-dims"])
+    case("free_dims_equal", "agraph (float[N] x, float[N] y) => (float[N] z) { z = Add (x, y) }", [x, x], [x + x], flags=["--free-dims"])
+    loop = """agraph (int64 m, float[N] x, float[N] y) => (float[N] r, float s) { t = Constant <value = bool {1}> ()
+        r = Loop (m, t, x) <body = b (int64 i, bool c, float[N] v) => (bool d, float[N] w) { d = Identity (c)  w = Add (v, x) }>
+        s = ReduceSum <keepdims=0> (y) }"""
+    case("free_dims_in_bodies", loop, [np.array(2), x, y], [3 * x, y.sum()], flags=["--free-dims"])
+    case("free_dims_named", sums, [x, y], [x.sum() + y.sum()], flags=["--free-dims", "--dim", "y_d0=2"])
+
+
 def main():
     sard, wanted, failed = os.path.abspath(sys.argv[1]), sys.argv[2:], 0
-    for group in (names, attributes, types, shapes, loops, lengths, any_ranks, empty_dims, numbers):
+    for group in (names, attributes, types, shapes, loops, lengths, any_ranks, empty_dims, free_dims, numbers):
         group()
     run_cases = [c for c in CASES if not wanted or c[0].startswith(tuple(wanted))]
     for c in run_cases:

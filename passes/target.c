@@ -14,6 +14,8 @@ sd_pass_target sd_pass_target_cuda(void) {
                           .output_rows = true,
                           .epilogues = true,
                           .strided_reads = true,
+                          .all_attention = true,
+                          .joint_sizes = true,
                           .joint_products = true,
                           .tiles = 512};
 }

@@ -4,16 +4,18 @@
 #include <stdbool.h>
 
 typedef struct sd_pass_target {
-  bool channels_last; // convolutions run on [N, spatial..., C]
-  bool model_turns;   // what the model itself transposes from channels last counts as such
-  bool output_rows;   // their weights are [M, k..., C/group], a row for each output channel; else [k...,
-                      // C/group, M]
-  bool padded_copies; // zero borders of convolutions are written to memory; else what reads them has
-                      // conditions
+  bool channels_last;  // convolutions run on [N, spatial..., C]
+  bool model_turns;    // what the model itself transposes from channels last counts as such
+  bool output_rows;    // their weights are [M, k..., C/group], a row for each output channel; else [k...,
+                       // C/group, M]
+  bool padded_copies;  // zero borders of convolutions are written to memory; else what reads them has
+                       // conditions
   bool joint_products; // products of one operand with several constants are made at once
-  bool winograd;      // 3x3 convolutions with fewer multiplications
-  bool panels;        // products of two computed matrices read one of them in panels
-  bool epilogues;     // a map rather ends the contraction that feeds it than begins what reads it
+  bool all_attention;  // attention with selecting masks, or a result in [S, B, H, D], is one node too
+  bool joint_sizes;    // equal tensors of sizes are one, also where they are far apart
+  bool winograd;       // 3x3 convolutions with fewer multiplications
+  bool panels;         // products of two computed matrices read one of them in panels
+  bool epilogues;      // a map rather ends the contraction that feeds it than begins what reads it
   bool strided_reads; // products and attention read parts and permutations of their operands in place; chains
                       // of views alone are no kernels
   int tiles;          // of attention at least, else its keys are worked on in parts; 0: any number will do

@@ -233,7 +233,7 @@ sd_expr *sd_attn_score(sd_tb *b, const attn *a, sd_expr *x, sd_expr *s, sd_expr 
   stages[1] = x;
   sd_expr *cond = attended(b, a, s, t, &bias);
   if (bias) x = x_add(b, x, bias);
-  if (cond && x) x = x_sel(b, cond, x, x_lowest(b, a->type));
+  if (cond && x) x = x_sel(b, cond, x, x_num(b, x, sd_node_float(a->n, "masked", -INFINITY)));
   return stages[2] = x;
 }
 

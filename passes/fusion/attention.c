@@ -7,7 +7,8 @@
 
 typedef struct match {
   sd_value *q, *k, *v, *mask, *y;
-  double scale;
+  double scale, masked; // score of keys that a mask of truth values leaves out
+  bool selects, inverse; // the mask selects; where it is false
   int64_t layout[4];
   sd_node *root; // node whose output 0 becomes the attention's
 } match;
@@ -60,10 +61,30 @@ static sd_dim head_dim(const sd_value *v, int64_t layout, int axis) { // axis 0 
   return v->dims[axis == 0 ? 0 : layout ? 2 : 1];
 }
 
-static bool scores(match *m, sd_value *s) {
+// Does v come from a product through scalings alone?
+static bool scaled_product(const sd_value *v) {
+  double c = 1;
+  const sd_value *w = strip_scale((sd_value *)v, &c);
+  return w->def && sd_edit_is(w->def, "MatMul") && sd_edit_only_use(w);
+}
+
+// Where(mask, scores, number) or the other way round; the scores.
+static sd_value *selected(match *m, const sd_node *n) {
+  for (uint32_t side = 1; side < 3; side++) {
+    if (!sd_edit_is(n, "Where") || !scaled_product(n->in[side]) || !scalar(n->in[3 - side], &m->masked)) continue;
+    if (n->in[0]->rank > 4 || sd_value_count(n->in[side]) != sd_value_count(n->out[0])) return NULL;
+    m->mask = n->in[0], m->selects = true, m->inverse = side == 2;
+    return n->in[side];
+  }
+  return NULL;
+}
+
+static bool scores(match *m, sd_value *s, bool all_forms) {
   m->scale = 1, m->mask = NULL;
   sd_node *n = s->def;
-  if (n && sd_edit_is(n, "Add")) {
+  sd_value *from = all_forms && n ? selected(m, n) : NULL;
+  if (from) s = from;
+  else if (n && sd_edit_is(n, "Add")) {
     // which side is the product: the one that reaches a MatMul through scalings
     for (int side = 0; side < 2 && !m->mask; side++) {
       double c = 1;
@@ -80,12 +101,12 @@ static bool scores(match *m, sd_value *s) {
   return keys(m, s->def->in[1]);
 }
 
-// any_order: also [S,B,H,D] for the result.
-static bool find(sd_node *n, bool any_order, match *m) {
+// all_forms: also [S,B,H,D] for the result, and masks that select.
+static bool find(sd_node *n, bool all_forms, match *m) {
   sd_value *p = n->in[0];
   if (!sd_edit_is(n, "MatMul") || !p->def || !sd_edit_is(p->def, "Softmax") || !sd_edit_only_use(p) || p->rank != 4) return false;
   int64_t axis = sd_node_int(p->def, "axis", -1);
-  if ((axis != -1 && axis != 3) || n->in[1]->rank != 4 || !scores(m, p->def->in[0])) return false;
+  if ((axis != -1 && axis != 3) || n->in[1]->rank != 4 || !scores(m, p->def->in[0], all_forms)) return false;
   m->v = heads_layout(n->in[1], &m->layout[2]);
   for (int a = 0; a < 2; a++) {
     sd_dim d = head_dim(m->q, m->layout[0], a);
@@ -96,7 +117,7 @@ static bool find(sd_node *n, bool any_order, match *m) {
   const sd_value *y = sd_edit_only_use(n->out[0]);
   sd_node *turn = y ? y->uses.at[0].node : NULL;
   if (permutes(turn, 0, 2, 1, 3)) m->root = turn, m->layout[3] = 1;
-  if (any_order && permutes(turn, 2, 0, 1, 3)) m->root = turn, m->layout[3] = 2;
+  if (all_forms && permutes(turn, 2, 0, 1, 3)) m->root = turn, m->layout[3] = 2;
   return true;
 }
 
@@ -104,9 +125,11 @@ static sard_status *replace(sd_node *n, const match *m) {
   sd_value *in[4] = {m->q, m->k, m->v, m->mask};
   const sd_op *op = sd_op_find("sard.Attention");
   if (!op) return NULL;
+  if (m->inverse) SD_TRY(sd_edit_apply(n->graph, m->root, "Not", &m->mask, 1, &in[3]));
   sd_node *x = sd_node_new(n->graph, m->root, op, in, m->mask ? 4 : 3, 1);
   *sd_node_attr(x, "scale") = (sd_attr){.kind = SD_ATTR_FLOAT, .f = (float)m->scale};
   sd_node_set_ints(x, "layout", m->layout, 4);
+  if (m->selects) *sd_node_attr(x, "masked") = (sd_attr){.kind = SD_ATTR_FLOAT, .f = (float)m->masked};
   x->name = n->name, x->onnx_index = n->onnx_index;
   SD_TRY(sd_node_infer(x));
   x->out[0]->name = m->root->out[0]->name;
@@ -119,7 +142,7 @@ sard_status *sd_pass_attention(sd_module *m, const sd_pass_options *o, sd_arena 
   for (sd_node *n = m->main->first; n; n = n->next) {
     match x = {0};
     if (o->bisect >= 0 && r->rewrites >= o->bisect) break;
-    if (!find(n, o->target.strided_reads, &x)) continue;
+    if (!find(n, o->target.all_attention, &x)) continue;
     sard_status *st = replace(n, &x); // what it replaced is dead now
     if (st) return sd_node_error(n, st);
     r->rewrites++;

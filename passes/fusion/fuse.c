@@ -162,6 +162,7 @@ static bool strided_readers(const group *g, const sd_value *v, const sd_strided 
   for (uint32_t i = 0; i < v->uses.len; i++) {
     const sd_use *u = &v->uses.at[i];
     if (member_index(g, u->node) < 0 || depth > MAX_MEMBERS) return false;
+    if (is_op(u->node, "Concat")) continue;
     if (u->node->op->kind == SD_CONTRACT || reads_by_element(u->node)) {
       if (!unit_stride(v, s, u->node, u->operand)) return false;
       continue;
@@ -188,6 +189,22 @@ static bool feeds_through_moves(const group *g, const sd_value *v, int depth) {
     if (contracts(c) || (c->op->kind == SD_MOVE && feeds_through_moves(g, c->out[0], depth + 1))) return true;
   }
   return false;
+}
+
+// A concatenation of values that no kernel computes: each of them would be copied by a kernel of its own, and one for all
+// reads them where they are. Others are computed where they will lie (passes/memory).
+static bool only_copies(const sd_node *n) {
+  if (!is_op(n, "Concat") || n->n_in < 2) return false;
+  for (uint32_t i = 0; i < n->n_in; i++) {
+    const sd_node *d = n->in[i] ? n->in[i]->def : NULL;
+    sd_strided s;
+    if (!n->in[i] || n->in[i]->rank < 0) return false;
+    if (!d) continue;
+    if (!sd_strided_kind(d) || d->in[0]->rank < 0) return false;
+    sd_strided_whole(d->in[0], &s);
+    if (!sd_strided_move(d, &s)) return false;
+  }
+  return true;
 }
 
 static bool is_factor(const group *g, const sd_value *v) {
@@ -290,13 +307,14 @@ static bool may_join(const group *g, const sd_node *p) {
   demand d = worst_demand(g, v);
   switch (p->op->kind) {
   case SD_MAP:
-    if (better_behind(g, p, d)) return false;
+    if (better_behind(g, p, d) || is_op(g->members[0], "Concat")) return false;
     if (is_factor(g, v)) return sd_edit_packed_weight(p);
     if (looked_up(g, v)) return !costly_map(p);
     return d == ONCE || ((d == FEW || d == ROWS) && !costly_map(p)) || (d == ROWS && !g->contraction);
   case SD_MOVE:
     if (is_factor(g, v)) return readable_operand(g, p);
     if (is_op(p, "Concat") || is_op(p, "Pad") || is_op(p, "Resize") || is_op(p, "GridSample")) return false;
+    if (is_op(g->members[0], "Concat") && g->target->strided_reads) return strided_operand(g, p);
     if (is_op(g->members[0], "Concat") || is_op(g->members[0], "Pad")) return affine_move(p) && !is_op(p, "Reshape");
     if (transposes(p) && !keeps_last_axis(p)) return d == ONCE && !g->contraction && !g->composite;
     return affine_move(p) || d == ONCE || d == FEW;
@@ -310,7 +328,7 @@ static bool may_join(const group *g, const sd_node *p) {
 
 static bool can_root(const sd_node *n, const sd_pass_target *t) {
   if (n->n_out != 1 || n->n_body) return false;
-  if (t->strided_reads && reads_by_element(n)) return true;
+  if (t->strided_reads && (reads_by_element(n) || only_copies(n))) return true;
   if (is_op(n, "Concat") || is_op(n, "Pad")) return false; // their operands are computed in place (passes/memory)
   return n->op->kind <= SD_COMPOSITE;
 }

@@ -28,8 +28,15 @@ static bool same_attr(const sd_attr *a, const sd_attr *b) {
   case SD_ATTR_INTS: return a->n == 0 || memcmp(a->ints, b->ints, a->n * sizeof *a->ints) == 0;
   case SD_ATTR_FLOATS: return a->n == 0 || memcmp(a->floats, b->floats, a->n * sizeof *a->floats) == 0;
   case SD_ATTR_TENSOR: return a->tensor == b->tensor;
-  default: return false; // strings, graphs: not merged
+  default: return false; // graphs: not merged
   }
+}
+
+static bool same_texts(const sd_attr *a, const sd_attr *b) {
+  if (a->kind != SD_ATTR_STRINGS || b->kind != SD_ATTR_STRINGS || a->n != b->n) return false;
+  for (uint32_t i = 0; i < a->n; i++)
+    if (strcmp(a->strings[i], b->strings[i]) != 0) return false;
+  return true;
 }
 
 static bool same_const(const sd_const *a, const sd_const *b) {
@@ -47,7 +54,8 @@ static uint64_t hash_node(const sd_node *n) {
   return h;
 }
 
-static bool same_node(const sd_node *a, const sd_node *b) {
+// texts: lists of texts, as of sizes, may be attributes of both.
+static bool same_node(const sd_node *a, const sd_node *b, bool texts) {
   if (a->op != b->op || a->n_in != b->n_in || a->n_out != b->n_out) return false;
   for (uint32_t i = 0; i < a->n_in; i++)
     if (a->in[i] != b->in[i]) return false;
@@ -56,7 +64,7 @@ static bool same_node(const sd_node *a, const sd_node *b) {
     if (!x != !y || (x && (x->rank != y->rank || (x->rank > 0 && memcmp(x->dims, y->dims, (size_t)x->rank * sizeof x->dims[0]))))) return false;
   }
   for (uint32_t i = 0; i < a->n_attr; i++)
-    if (!same_attr(&a->attrs[i], &b->attrs[i])) return false;
+    if (!same_attr(&a->attrs[i], &b->attrs[i]) && !(texts && same_texts(&a->attrs[i], &b->attrs[i]))) return false;
   return true;
 }
 
@@ -76,7 +84,8 @@ static slot *find(const set *s, uint64_t h, const void *item, bool (*same)(const
     if (!q->item || (q->hash == h && same(q->item, item))) return q;
   }
 }
-static bool same_nodes(const void *a, const void *b) { return same_node(a, b); }
+static bool same_nodes(const void *a, const void *b) { return same_node(a, b, false); }
+static bool same_with_texts(const void *a, const void *b) { return same_node(a, b, true); }
 static bool same_values(const void *a, const void *b) {
   return same_const(((const sd_value *)a)->data, ((const sd_value *)b)->data);
 }
@@ -99,7 +108,7 @@ static uint32_t capacity(const sd_graph *g) {
   return cap;
 }
 
-typedef struct merging { sd_arena *scratch; sd_pass_report *r; } merging;
+typedef struct merging { sd_arena *scratch; sd_pass_report *r; bool texts; } merging;
 
 static sard_status *merge_graph(sd_graph *g, void *user) {
   const merging *x = user;
@@ -111,7 +120,7 @@ static sard_status *merge_graph(sd_graph *g, void *user) {
     next = n->next;
     if (!mergeable(n)) continue;
     uint64_t h = hash_node(n);
-    slot *q = find(&s, h, n, same_nodes);
+    slot *q = find(&s, h, n, x->texts ? same_with_texts : same_nodes);
     if (!q->item) {
       *q = (slot){h, n};
       continue;
@@ -126,7 +135,6 @@ static sard_status *merge_graph(sd_graph *g, void *user) {
 }
 
 sard_status *sd_pass_cse(sd_module *m, const sd_pass_options *o, sd_arena *scratch, sd_pass_report *r) {
-  (void)o;
-  merging x = {scratch, r};
+  merging x = {scratch, r, o->target.joint_sizes};
   return sd_edit_graphs(m, merge_graph, &x);
 }

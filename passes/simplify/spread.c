@@ -19,6 +19,8 @@ static bool read_shape(const sd_node *n, shape *x) {
   bool q = l && l->kind == SD_ATTR_INTS && l->n == 4 && l->ints[0], k = l && l->kind == SD_ATTR_INTS && l->n == 4 && l->ints[1];
   for (uint32_t i = 0; i < 3; i++)
     if (!n->in[i] || n->in[i]->rank != 4 || n->in[i]->dtype != n->in[Q]->dtype) return false;
+  for (int i = 0; i < 4 && l && l->kind == SD_ATTR_INTS && l->n == 4; i++)
+    if (l->ints[i] > 1) return false; // parts are joined in the other orders only
   const sd_dim *dq = n->in[Q]->dims, *dk = n->in[K]->dims;
   *x = (shape){known(n, dq[0]), known(n, dq[q ? 2 : 1]), known(n, dk[k ? 2 : 1]), known(n, dq[q ? 1 : 2]), known(n, dk[k ? 1 : 2])};
   return x->h > 0 && x->hk > 0 && x->s > 0 && known(n, dq[3]) > 1;
@@ -38,7 +40,7 @@ static int64_t parts_of(const shape *x, int tiles) {
 
 static void copy_attributes(const sd_node *n, sd_node *to) {
   static const char *const names[] = {"scale",    "softcap",     "causal",       "offset",
-                                      "pad_mask", "window_left", "window_right", "layout"};
+                                      "pad_mask", "window_left", "window_right", "layout", "masked"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++) *sd_node_attr(to, names[i]) = *sd_node_attr(n, names[i]);
 }
 

@@ -1,10 +1,10 @@
 
 // ---- rows in registers (codegen/cuda/print_fragments.c) ----
 #if defined(SD_HOST) || __CUDA_ARCH__ >= 800
-#define SD_ROOMY    // registers are left
-#define SD_COPIES 4 // that a thread has under way
+#define SD_ROOMY // registers are left
+static constexpr int sd_copies = 4; // that a thread has under way
 #else
-#define SD_COPIES 1 // they need registers
+static constexpr int sd_copies = 1; // they need registers
 #endif
 
 // A row is spread over the four lanes of a quad.
@@ -46,21 +46,6 @@ SD_FN void sd_ld_pair(float (&y)[2], const float *p, int i) {
   const float2 v = *(const float2 *)(p + i);
   y[0] = v.x, y[1] = v.y;
 #endif
-}
-
-// The 16 bytes from element i on to shared memory; 0 where they do not exist.
-template <class T> SD_FN void sd_stage(u8 *to, int at, const T *from, i64 i, bool exists) {
-  if (((u64)from & 15) == 0) {
-    sd_cp<16>(to, at, from, i * (i64)sizeof(T), exists ? 16 : 0);
-    return;
-  }
-  T *const p = (T *)(to + at);
-#pragma unroll 1
-  for (int e = 0; e < (int)(16 / sizeof(T)); e++) {
-    T x = 0;
-    if (exists) x = SD_LD(from, i + e);
-    SD_ST(p, e, x);
-  }
 }
 
 // c += a b for 16 x 8 results and 8 steps of f32: each factor is the sum of two with short mantissas, whose last product is

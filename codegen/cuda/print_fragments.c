@@ -185,18 +185,17 @@ static void over_points(sd_print *P, const frag *f, const char *acc, const sd_ex
 }
 
 // ---- the factor that all rows share ----
-static void fill_line(sd_print *P, const frag *f, int inner, int padded, int lines) {
+static void fill_line(sd_print *P, const frag *f, int padded, int lines) {
   int per = f->b_vec ? f->b_vec : 1;
-  sd_print_line(P, "#pragma unroll SD_COPIES");
+  sd_print_line(P, "#pragma unroll sd_copies");
   sd_print_open(P, "for (int q = threadIdx.x; q < %d; q += %d)", lines * (padded / per), P->plan->threads);
   sd_print_line(P, "const int line = q / %d, part = q %% %d * %d;", padded / per, padded / per, per);
-  (void)inner;
 }
 
 static void fill(sd_print *P, const frag *f, const char *slice) {
   const sd_axis *in = f->b_along_k ? f->k : f->col, *out = f->b_along_k ? f->col : f->k;
   int inner = count_of(P, in), padded = is_half(f) ? (inner + 15) / 16 * 16 : (inner + 7) / 8 * 8;
-  fill_line(P, f, inner, padded, f->b_count / f->b_stride);
+  fill_line(P, f, padded, f->b_count / f->b_stride);
   bind(P, out, "line");
   bind(P, in, "part");
   const char *lo = sd_print_limits(P, &out, 1), *li = sd_print_limits(P, &in, 1);
@@ -208,7 +207,8 @@ static void fill(sd_print *P, const frag *f, const char *slice) {
     sd_print_open(P, "if (exists)");
     sd_print_line(P, "from = %s;", sd_print_value(P, f->b->a[0]));
     sd_print_close(P);
-    sd_print_line(P, "sd_stage(slices, %s + %s * %d, b%u, from, exists);", slice, at, element(f), f->b->buf->id);
+    sd_print_line(P, "sd_cp<16>(slices, %s + %s * %d, b%u, from * %d, exists ? 16 : 0);", slice, at, element(f),
+                  f->b->buf->id, element(f));
   } else {
     const char *type = is_half(f) ? "u16" : "float";
     sd_print_line(P, "%s x = 0;", type);
@@ -219,7 +219,6 @@ static void fill(sd_print *P, const frag *f, const char *slice) {
   }
   unbind(P, in), unbind(P, out);
   sd_print_close(P);
-  sd_print_line(P, "sd_cp_commit();");
 }
 
 // ---- the factor that moves with the row ----
@@ -284,7 +283,8 @@ static void load_before(sd_print *P, const frag *f) {
 static void take_before(sd_print *P, const char *from) {
   sd_print_line(P, "#ifdef SD_ROOMY");
   sd_print_line(P, "#pragma unroll");
-  sd_print_line(P, "for (int i = 0; i < %d; i++) x[i / 4][i %% 4] = sd_opaque(%s[i / 4][i %% 4]);", halves(P) * 2, from);
+  sd_print_line(P, "for (int i = 0; i < %d; i++) x[i / 4][i %% 4] = sd_opaque(%s[i / 4][i %% 4]);", halves(P) * 2,
+                from);
   sd_print_line(P, "#else");
 }
 
@@ -339,7 +339,8 @@ static void multiply(sd_print *P, const frag *f, const char *acc, const char *sl
     sd_print_line(P, "%s x[%d][4];", is_half(f) ? "unsigned" : "float", halves(P) / 2);
     if (f->before) take_before(P, x);
     if (f->local) take_factor(P, f, "x", limit);
-    else load_factor(P, f, "x");
+    else
+      load_factor(P, f, "x");
     if (f->before) sd_print_line(P, "#endif");
     x = "x";
   }
@@ -387,38 +388,38 @@ static void nest(sd_print *P, const frag *f, int later) {
   P->nest = NULL;
 }
 
-static const char *filler(sd_print *P, const frag *f) {
-  return sd_print_text(P, "fill%u", (unsigned)(f - P->plan->fragments->nests.at));
+static void copy_next(sd_print *P, const frag *f, const char *type, const char *name, const char *pass,
+                      const char *stop) {
+  sd_print_open(P, "if (%s + 1 < %s)", pass, stop);
+  sd_print_line(P, "const %s %s = %s + 1;", type, name, pass);
+  fill(P, f, slice_of(P, f));
+  sd_print_close(P);
+  sd_print_line(P, "sd_cp_commit();");
 }
 
-// Copies for pass a + 1 are issued behind the nest that used those of pass a.
+// A nest of pass a is followed by the copies that it needs in pass a + 1; a pass -1 only copies. So each part is
+// printed, and has to be fetched as instructions, once.
 static void loop(sd_print *P, const sd_axis *a, const frag *f, uint32_t n) {
   int64_t count;
   const char *type = sd_dim_is_const(P->k->dims, a->extent, &count) && count <= INT32_MAX ? "int" : "i64",
              *end = sd_print_dim(P, a->extent), *name = sd_print_text(P, "a%u", a->id),
-             *stop = sd_print_fresh(P, "end");
+             *stop = sd_print_fresh(P, "end"), *pass = sd_print_fresh(P, "pass");
   int products = 0;
   if (a->limit) end = sd_print_text(P, "(%s)sd_min<i64>(%s, %s)", type, end, sd_print_value(P, a->limit));
   sd_print_line(P, "const %s %s = %s;", type, stop, end);
-  for (uint32_t i = 0; i < n; i++) {
-    if (!f[i].sum) continue;
-    products++;
-    sd_print_open(P, "auto %s = [&](const %s %s)", filler(P, &f[i]), type, name);
-    P->axis[a->id] = name;
-    fill(P, &f[i], slice_of(P, &f[i]));
-    P->axis[a->id] = NULL;
-    sd_print_close(P);
-    sd_print_line(P, ";");
-  }
-  for (uint32_t i = 0; i < n; i++)
-    if (f[i].sum) sd_print_line(P, "if (%s > 0) %s(0);", stop, filler(P, &f[i]));
-  sd_print_open(P, "for (%s %s = 0; %s < %s; %s++)", type, name, name, stop, name);
+  for (uint32_t i = 0; i < n; i++) products += f[i].sum != NULL;
+  sd_print_line(P, "#pragma unroll 1");
+  sd_print_open(P, "for (%s %s = -1; %s < %s; %s++)", type, pass, pass, stop, pass);
   P->axis[a->id] = name;
   for (uint32_t i = 0; i < n; i++) {
+    if (i == 0 || f[i - 1].sum) {
+      sd_print_open(P, "if (%s >= 0)", pass);
+      sd_print_line(P, "const %s %s = %s;", type, name, pass);
+    }
     nest(P, &f[i], products - 1);
-    if (!f[i].sum) continue;
-    sd_print_line(P, "if (%s + 1 < %s) %s(%s + 1);", name, stop, filler(P, &f[i]), name);
-    sd_print_line(P, "else sd_cp_commit();");
+    if (i + 1 < n && !f[i].sum) continue;
+    sd_print_close(P);
+    if (f[i].sum) copy_next(P, &f[i], type, name, pass, stop);
   }
   P->axis[a->id] = NULL;
   sd_print_close(P);
@@ -434,7 +435,7 @@ static void items(sd_print *P, const sd_items *all) {
       continue;
     }
     sd_print_block(P);
-    if (f->sum) fill(P, f, slice_of(P, f));
+    if (f->sum) fill(P, f, slice_of(P, f)), sd_print_line(P, "sd_cp_commit();");
     nest(P, f++, 0);
     sd_print_close(P);
   }

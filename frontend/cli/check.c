@@ -4,6 +4,7 @@
 #include "frontend/cli/tools.h"
 #include "ir/eval.h"
 #include "runtime/base/dtype.h"
+#include "runtime/values.h"
 
 typedef struct checking {
   sd_cli *c;
@@ -31,14 +32,30 @@ static double tolerance(const sd_evalue *v, double rtol, double atol) {
   return atol + rtol * most;
 }
 
-static sard_status *compare_value(checking *k, const sd_node *n, const sd_observed *o, const sd_evalue *v) {
+static sd_values tables(const checking *k) { return (sd_values){k->w.module->strings, k->w.module->objects}; }
+
+// What the interpreter gave, as a caller of a session would see it.
+static sard_status *seen(checking *k, const sd_value *of, const sd_evalue *v, sard_tensor **out) {
   sard_tensor_desc d = {.size = sizeof d, .dtype = (int32_t)v->dtype, .rank = v->rank};
-  sard_tensor *t;
-  sd_diff diff;
+  sd_values t = tables(k);
   for (int i = 0; i < v->rank; i++) d.dims[i] = v->dims[i];
-  SD_TRY(sard_tensor_wrap(k->w.loaded.ctx, &d, v->data, v->bytes, NULL, NULL, &t));
-  sd_diff_tensors(k->c, o->tensor, t, k->rtol, tolerance(v, k->rtol, k->atol), &diff);
+  sd_object_kind kind = of->object ? of->object->kind : SD_OBJ_TENSOR;
+  if (v->dtype == SD_OBJECT) return sd_values_give(&t, k->w.loaded.ctx, *(const uint64_t *)v->data, kind, out);
+  if (v->dtype != SD_STRING) return sard_tensor_wrap(k->w.loaded.ctx, &d, v->data, v->bytes, NULL, NULL, out);
+  SD_TRY(sard_tensor_new(k->w.loaded.ctx, &d, out));
+  memcpy(sard_tensor_data(*out, NULL), v->data, v->bytes);
+  return sd_values_give_strings(&t, *out);
+}
+
+static sard_status *compare_value(checking *k, const sd_node *n, const sd_value *of, const sd_observed *o,
+                                  const sd_evalue *v) {
+  sard_tensor *t = NULL;
+  sd_diff diff = {0};
+  double atol = v->dtype == SD_OBJECT || v->dtype == SD_STRING ? k->atol : tolerance(v, k->rtol, k->atol);
+  sard_status *st = seen(k, of, v, &t);
+  if (!st) sd_diff_tensors(k->c, o->tensor, t, k->rtol, atol, &diff);
   sard_tensor_free(t);
+  if (st) return st;
   k->checked++;
   if (diff.passed) return NULL;
   k->bad = n, k->bad_value = o->name, k->diff = diff;
@@ -51,11 +68,27 @@ static sard_status *after_node(void *user, const sd_node *n, const sd_evalue *ou
   if (n->graph != k->w.module->main) return NULL; // nodes of bodies are part of their node
   for (uint32_t i = 0; i < n->n_out; i++) {
     const sd_observed *o = n->out[i] ? k->of_value[n->out[i]->id] : NULL;
-    if (o && outs[i].data && o->tensor) SD_TRY(compare_value(k, n, o, &outs[i]));
+    if (o && outs[i].data && o->tensor) SD_TRY(compare_value(k, n, n->out[i], o, &outs[i]));
   }
   if (k->checked % 16 == 0)
     sd_cli_progress(k->c, sd_arena_printf(k->c->arena, "interpreting value %d of %d ...", k->checked, k->w.n));
   return NULL;
+}
+
+// An input as the interpreter takes it: strings and objects are numbers there.
+static sard_status *taken(checking *k, const sd_value *of, const sard_tensor *in, sd_evalue *v) {
+  sard_tensor_desc d;
+  sd_values t = tables(k);
+  uint64_t count = 1;
+  v->data = sard_tensor_data((sard_tensor *)in, &d);
+  v->dtype = of->dtype == SD_OBJECT ? SD_OBJECT : (sd_dtype)d.dtype, v->rank = of->dtype == SD_OBJECT ? 0 : d.rank;
+  for (int r = 0; r < v->rank; r++) v->dims[r] = d.dims[r], count *= (uint64_t)d.dims[r];
+  if (!sd_dtype_bytes(v->dtype, count, &v->bytes))
+    return SD_ERR(UNSUPPORTED, "--check: input '%.200s' has no plain elements", of->name);
+  if (v->dtype != SD_OBJECT && v->dtype != SD_STRING) return NULL;
+  v->data = sd_arena_alloc(k->c->arena, v->bytes + 1);
+  if (v->dtype == SD_OBJECT) return sd_values_take(&t, in, SD_DT_NONE, v->data);
+  return sd_values_take_strings(&t, in, count, v->data);
 }
 
 static sard_status *interpret(checking *k, sard_tensor *const *in, int n_in) {
@@ -63,15 +96,8 @@ static sard_status *interpret(checking *k, sard_tensor *const *in, int n_in) {
   sd_evalue *vin = SD_NEW_ARRAY(a, sd_evalue, n_in + 1);
   uint32_t n_out = k->w.module->main->outputs.len;
   sd_evalue *vout = SD_NEW_ARRAY(a, sd_evalue, n_out + 1);
-  for (int i = 0; i < n_in; i++) {
-    sard_tensor_desc d;
-    vin[i].data = sard_tensor_data(in[i], &d);
-    vin[i].dtype = (sd_dtype)d.dtype, vin[i].rank = d.rank;
-    uint64_t count = 1;
-    for (int r = 0; r < d.rank; r++) vin[i].dims[r] = d.dims[r], count *= (uint64_t)d.dims[r];
-    if (!sd_dtype_bytes(vin[i].dtype, count, &vin[i].bytes))
-      return SD_ERR(UNSUPPORTED, "--check: input %d has no plain elements", i);
-  }
+  if ((uint32_t)n_in != k->w.module->main->inputs.len) return SD_ERR(INTERNAL, "--check with %d inputs", n_in);
+  for (int i = 0; i < n_in; i++) SD_TRY(taken(k, k->w.module->main->inputs.at[i], in[i], &vin[i]));
   sard_status *st = sd_eval_module(k->w.module, vin, (uint32_t)n_in, vout, n_out, after_node, k);
   sd_cli_progress(k->c, NULL);
   for (uint32_t i = 0; !st && i < n_out; i++) sd_eval_free(&vout[i]);

@@ -182,6 +182,22 @@ code open-axis-min 3 "$rt" run "$T/axes.sard" --shape x:3x4 --input=axes=-922337
 code open-step-0 3 "$rt" run "$T/axes.sard" --shape x:3x4 --input=axes=0 --input=steps=0; says open-step-text err 'step 0'
 code open-fixed-dim 0 "$sard" run "$T/axes.sard-ir" --dim N=3 --shape x:3x4 --input=axes=0 --input=steps=2 --check
 
+# ---- --check of nodes that give strings, sequences and optionals ----
+cat >"$T/objects.sard-ir" <<'END'
+module
+graph "main" (%0 "x": f32[4], %1 "z": f32[2], %2 "k": i64[3]) {
+  %3 = Neg(%0)
+  %4 "s" = SequenceConstruct(%3, %1)
+  %5 = ai.onnx.ml.LabelEncoder(%2) {keys_int64s=[0, 1], values_strings=["no", "yes"]}
+  %6 "t" = StringConcat(%5, %5)
+  %7 "o" = Optional(%4)
+  %8 = SequenceInsert(%4, %1)
+  %9 "n" = SequenceLength(%8)
+  return %4, %6, %7, %9
+}
+END
+code check-objects 0 "$sard" run "$T/objects.sard-ir" --check; says check-objects-all out '9 values of nodes agree'
+
 # ---- full disk ----
 code json-full 7 "$sard" inspect "$digits/model.onnx" --json /dev/full
 "$sard" inspect "$digits/model.onnx" >/dev/full 2>"$T/err"; rc=$?; : >"$T/out"

@@ -1,12 +1,9 @@
 // Products on tensor cores: what multiplies, how the factors come into shared memory, sizes of tiles.
 #include "codegen/choose_cuda_nest.h"
 
-#include <string.h>
-
 #include "runtime/base/alloc.h"
 
 #define PROCESSORS   132  // of a large GPU
-#define MANY_TILES   100  // of the larger form, from which on it is taken where sizes are guessed
 #define MORE         64   // times as many rows as guessed are possible
 #define FIXED_CYCLES 3000 // of a tile besides its steps: first slices, results
 
@@ -133,8 +130,12 @@ static double tiles_along(double x, int size) {
   return (double)(int64_t)q < q ? (double)(int64_t)q + 1 : (double)(int64_t)q;
 }
 
+static double count_tiles(const candidate *t, double m, double n, double batch) {
+  return tiles_along(m, t->t.bm) * tiles_along(n, t->t.bn) * batch;
+}
+
 static double cycles(const sd_cuda_product *p, const candidate *t, double m, double n, double batch, double steps) {
-  double tiles = tiles_along(m, t->t.bm) * tiles_along(n, t->t.bn) * batch;
+  double tiles = count_tiles(t, m, n, batch);
   double cycle = p->unit == SD_CUDA_F32 ? 200 : p->unit == SD_CUDA_TF32 ? 600 : 1200; // products of a processor
   double multiply = t->t.bm * (double)t->t.bn / (cycle * t->rate / 16);
   double bring = (t->t.bm + t->t.bn) * (double)p->element / 40; // bytes from the second cache in a cycle
@@ -144,20 +145,28 @@ static double cycles(const sd_cuda_product *p, const candidate *t, double m, dou
 // Three products for one need the registers of the largest tile.
 static int first_candidate(const sd_cuda_product *p) { return p->unit == SD_CUDA_F32; }
 
-static sd_cuda_tile best_tile(const sd_cuda_product *p, double m, double n, double batch, double steps) {
+static const candidate *best_tile(const sd_cuda_product *p, double m, double n, double batch, double steps) {
   const candidate *best = NULL;
   double least = 0;
   for (int i = first_candidate(p); i < N_CANDIDATES; i++) {
     double t = cycles(p, &candidates[i], m, n, batch, steps);
     if (!best || t < least) best = &candidates[i], least = t;
   }
-  return best->t;
+  return best;
 }
 
 static bool known(const sd_cuda_choice *c) {
   for (uint32_t i = 0; i < c->n->n_axes; i++)
     if (!sd_dim_is_const(c->k->dims, c->n->axes[i]->extent, NULL)) return false;
   return true;
+}
+
+// Tiles of the form for many rows from which on it is the faster one.
+static double many_tiles(const sd_cuda_product *p, const candidate *few, const candidate *many, double m, double n,
+                         double batch, double steps) {
+  double most = m * MORE;
+  while (m < most && cycles(p, few, m, n, batch, steps) <= cycles(p, many, m, n, batch, steps)) m *= 1.25;
+  return count_tiles(many, m, n, batch);
 }
 
 // Sums of a thread.
@@ -167,12 +176,11 @@ static void choose_tiles(const sd_cuda_choice *c, sd_cuda_product *p, double m, 
   double steps = sd_access_steps(c->k->dims, c->out->sum);
   int asked = c->options->tile;
   if (asked) asked = asked > N_CANDIDATES ? N_CANDIDATES : asked > first_candidate(p) ? asked : first_candidate(p) + 1;
-  p->tile[0] = asked ? candidates[asked - 1].t : best_tile(p, m, n, batch, steps);
-  p->n_tiles = 1, p->many = MANY_TILES;
-  if (!known(c) && !asked) {
-    p->tile[1] = best_tile(p, m * MORE, n, batch, steps);
-    p->n_tiles = memcmp(&p->tile[0], &p->tile[1], sizeof p->tile[0]) == 0 ? 1 : 2;
-  }
+  const candidate *few = asked ? &candidates[asked - 1] : best_tile(p, m, n, batch, steps),
+                  *many = known(c) || asked ? few : best_tile(p, m * MORE, n, batch, steps);
+  p->tile[0] = few->t, p->tile[1] = many->t;
+  p->n_tiles = few == many ? 1 : 2;
+  p->many = p->n_tiles == 2 ? (int64_t)many_tiles(p, few, many, m, n, batch, steps) : 0;
   int most = sums(&p->tile[0]);
   if (p->n_tiles == 2 && sums(&p->tile[1]) > most) most = sums(&p->tile[1]);
   p->blocks = most <= 16 || (p->x.copy == 16 && p->y.copy == 16) ? 2 : 1;

@@ -85,29 +85,43 @@ SD_FN void sd_step(A (&acc)[T::MI * T::NI][4], const u8 *s, int xs, int ys) {
   }
 }
 
-// Two tf32 numbers whose sum is x but for its last bits; the second one of what is not finite is 0.
-SD_FN void sd_split(unsigned x, unsigned &big, unsigned &small) {
-  const float f = sd_bits<float>(x);
-  const bool rounds = fabsf(f) < 3.4e38f;
-  big = (rounds ? x + 0x1000u : x) & 0xffffe000u;
-  small = rounds ? sd_bits<unsigned>(f - sd_bits<float>(big)) : 0u;
+// x as the sum of two tf32 numbers, of which tensor cores do not see the last 13 bits: for one factor the first is rounded,
+// so that the product of the second ones, which is left out, has any sign; for the other one it is x cut off, and costs
+// nothing. The return value is not finite where x or the first number is not: then sd_split_again has to mend them.
+SD_FN float sd_split(unsigned x, unsigned &big, unsigned &small, bool rounds) {
+  big = rounds ? (x + 0x1000u) & 0xffffe000u : x;
+  const float rest = sd_bits<float>(x) - sd_bits<float>(rounds ? big : x & 0xffffe000u);
+  small = sd_bits<unsigned>(rest);
+  return rest;
+}
+SD_FN void sd_split_again(unsigned x, unsigned &big, unsigned &small) {
+  if (fabsf(sd_bits<float>(small)) <= 3.4e38f) return;
+  big = x, small = 0;
+}
+template <int N, int R> SD_FN float sd_split_all(const unsigned (&x)[N][R], unsigned (&big)[N][R], unsigned (&small)[N][R], bool rounds) {
+  float all = 0;
+#pragma unroll
+  for (int i = 0; i < N; i++)
+#pragma unroll
+    for (int r = 0; r < R; r++) all += sd_split(x[i][r], big[i][r], small[i][r], rounds);
+  return all;
+}
+template <int N, int R> SD_FN void sd_mend_all(const unsigned (&x)[N][R], unsigned (&big)[N][R], unsigned (&small)[N][R]) {
+#pragma unroll
+  for (int i = 0; i < N; i++)
+#pragma unroll
+    for (int r = 0; r < R; r++) sd_split_again(x[i][r], big[i][r], small[i][r]);
 }
 // f32 by three products of tf32 numbers. Tensor cores cut sums off: those of 8 steps are added where sums are rounded.
 template <class T> SD_FN void sd_step_split(float (&acc)[T::MI * T::NI][4], const u8 *s, int xs, int ys) {
 #pragma unroll 1
   for (int c = 0; c < T::KC; c += 2 * T::WK) {
-    unsigned a[T::MI][4], b[T::NI][2], as[T::MI][4], bs[T::NI][2];
+    unsigned x[T::MI][4], y[T::NI][2], a[T::MI][4], b[T::NI][2], as[T::MI][4], bs[T::NI][2];
     const int chunk = c + 2 * T::part((int)threadIdx.x);
-    sd_fragments_x<T, 4>(a, s, xs, chunk);
-    sd_fragments_y<T, 4>(b, s, ys, chunk);
-#pragma unroll
-    for (int i = 0; i < T::MI; i++)
-#pragma unroll
-      for (int r = 0; r < 4; r++) sd_split(a[i][r], a[i][r], as[i][r]);
-#pragma unroll
-    for (int j = 0; j < T::NI; j++)
-#pragma unroll
-      for (int r = 0; r < 2; r++) sd_split(b[j][r], b[j][r], bs[j][r]);
+    sd_fragments_x<T, 4>(x, s, xs, chunk);
+    sd_fragments_y<T, 4>(y, s, ys, chunk);
+    const float all = sd_split_all(x, a, as, true) + sd_split_all(y, b, bs, false);
+    if (!(fabsf(all) <= 3.4e38f)) sd_mend_all(x, a, as), sd_mend_all(y, b, bs);
 #pragma unroll
     for (int i = 0; i < T::MI; i++)
 #pragma unroll

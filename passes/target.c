@@ -12,6 +12,7 @@ sd_pass_target sd_pass_target_cuda(void) {
   return (sd_pass_target){.channels_last = true,
                           .model_turns = true,
                           .output_rows = true,
+                          .channel_vector = 4,
                           .epilogues = true,
                           .strided_reads = true,
                           .all_attention = true,

@@ -299,6 +299,11 @@ static bool better_behind(const group *g, const sd_node *p, demand d) {
   return g->target->epilogues && !room && ends_contraction(p, 0);
 }
 
+// A Pad of what no kernel computes, before nothing but a permutation: one copy instead of two.
+static bool widens_input(const group *g, const sd_node *p) {
+  return g->target->strided_reads && p->in[0] && !p->in[0]->def && g->n == 1 && is_op(g->members[0], "Transpose");
+}
+
 static bool may_join(const group *g, const sd_node *p) {
   const sd_value *v = p->out[0];
   if (p->n_out != 1 || !v || sd_value_is_output(v) || v->uses.len == 0 || v->rank < 0 || g->n == MAX_MEMBERS) return false;
@@ -313,6 +318,7 @@ static bool may_join(const group *g, const sd_node *p) {
     return d == ONCE || ((d == FEW || d == ROWS) && !costly_map(p)) || (d == ROWS && !g->contraction);
   case SD_MOVE:
     if (is_factor(g, v)) return readable_operand(g, p);
+    if (is_op(p, "Pad") && widens_input(g, p)) return d == ONCE;
     if (is_op(p, "Concat") || is_op(p, "Pad") || is_op(p, "Resize") || is_op(p, "GridSample")) return false;
     if (is_op(g->members[0], "Concat") && g->target->strided_reads) return strided_operand(g, p);
     if (is_op(g->members[0], "Concat") || is_op(g->members[0], "Pad")) return affine_move(p) && !is_op(p, "Reshape");

@@ -98,11 +98,33 @@ static sard_status *turn_weight(layout *l, sd_node *n, sd_value *w, int64_t orde
   return sd_edit_transpose(l->g, n, w, perm, (uint32_t)rank, out);
 }
 
+// Channels by which images have fewer than a vector of `channel_vector`, where a copy of them is made anyway and a third
+// more of them at most pays.
+static int64_t missing_channels(const layout *l, const sd_node *n, const sd_value *x, const sd_value *w, bool transposed) {
+  int64_t c, v = l->target->channel_vector;
+  if (v < 2 || transposed || twin_of(l, x) || x->data || !sd_dim_is_const(l->m->dims, x->dims[1], &c)) return 0;
+  if (sd_node_int(n, "group", 1) != 1 || !sd_dim_is(l->m->dims, w->dims[1], c) || !sd_dtype_is_float(x->dtype)) return 0;
+  int64_t more = (v - c % v) % v;
+  return 3 * more <= c ? more : 0;
+}
+
+// v with `more` zeros at the end of axis 1.
+static sard_status *widen(layout *l, sd_node *before, sd_value *v, int64_t more, sd_value **out) {
+  int64_t p[2 * SD_MAX_RANK] = {0};
+  p[v->rank + 1] = more;
+  return sd_edit_apply(l->g, before, "Pad", (sd_value *[]){v, sd_value_const_i64(l->g, p, 2 * v->rank)}, 2, out);
+}
+
 static sard_status *conv(layout *l, sd_node *n) {
   sd_value *x = n->in[0], *w = n->in[1], *in[3], *t;
   bool transposed = sd_edit_is(n, "ConvTranspose");
   const sd_attr *pads = sd_node_attr(n, "pads");
   if (x->rank < 3 || !w->data || w->rank != x->rank || sd_node_int(n, "channels_last", 0)) return NULL;
+  int64_t more = missing_channels(l, n, x, w, transposed);
+  if (more) {
+    SD_TRY(widen(l, n, x, more, &x));
+    SD_TRY(widen(l, n, w, more, &w));
+  }
   SD_TRY(need_twin(l, n, x, &in[0]));
   int64_t order = weight_order(l, w, transposed);
   SD_TRY(turn_weight(l, n, w, order, transposed, &in[1]));

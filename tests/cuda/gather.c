@@ -101,8 +101,11 @@ static bool bind_buf(run *r, const sd_node *n, const sd_evalue *outs, const sd_b
   return true;
 }
 
-static void note_inner(gathered_launch *l, sd_dtype t) {
-  if (sd_dtype_is_float(t) && sd_dtype_bits(t) <= 16 && (!l->inner || t == SD_BF16)) l->inner = t;
+// Results are as exact as partial results in a narrow type; in f64, as the f32 that they are computed from.
+static void note_inner(gathered_launch *l, const sd_buf *b) {
+  bool narrow = b->kind == SD_BUF_LOCAL && (b->dtype == SD_F16 || b->dtype == SD_BF16);
+  if (narrow && l->inner != SD_BF16) l->inner = b->dtype;
+  if (b->kind == SD_BUF_IN && b->dtype == SD_F32 && !l->inner) l->inner = SD_F32;
 }
 
 static bool add_launch(run *r, const sd_node *n, const sd_evalue *outs, const sd_kernel *k,
@@ -114,10 +117,11 @@ static bool add_launch(run *r, const sd_node *n, const sd_evalue *outs, const sd
             sd_dim_eval(r->m->dims, s->scratch, symbol_value, r, &l.scratch);
   for (uint32_t i = 0; ok && i < s->n_dims; i++)
     ok = sd_dim_eval(r->m->dims, s->dims[i], symbol_value, r, &l.dims[i]);
-  for (uint32_t i = 0; ok && i < k->bufs.len; i++)
-    if (k->bufs.at[i]->kind == SD_BUF_LOCAL) note_inner(&l, k->bufs.at[i]->dtype);
-    else
-      ok = bind_buf(r, n, outs, k->bufs.at[i], &l.bufs[l.n_bufs++]);
+  for (uint32_t i = 0; ok && i < k->bufs.len; i++) {
+    const sd_buf *b = k->bufs.at[i];
+    note_inner(&l, b);
+    if (b->kind != SD_BUF_LOCAL) ok = bind_buf(r, n, outs, b, &l.bufs[l.n_bufs++]);
+  }
   if (!ok || l.scratch > MOST_BYTES) { // what was copied stays: this is a test
     g->left_out++;
     return false;

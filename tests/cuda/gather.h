@@ -26,7 +26,7 @@ typedef struct gathered_launch {
   int n_bufs, n_dims;
   gathered_buf *bufs;
   int64_t *dims, blocks, scratch;
-  sd_dtype inner; // narrowest float type that partial results are kept in, SD_DT_NONE: none
+  sd_dtype inner; // float type of partial results or operands that the results are as exact as, SD_DT_NONE: none
 } gathered_launch;
 
 typedef struct gathered {

@@ -268,3 +268,13 @@ PRODUCT(plain_across_both, 2, 64, 64, 4, 2, 1, 1, false, false)
 PRODUCT(plain_low, 2, 16, 64, 4, 1, 2, 1, false, false)
 PRODUCT(plain_parts, 2, 32, 32, 8, 1, 1, 2, true, false)
 PRODUCT(tf32_mixed, 3, 32, 32, 4, 1, 2, 1, false, true)
+
+FAULT(split_of_what_is_not_finite, "")
+  const unsigned x[1][4] = {{0x7f800000u, 0x7fffffffu, 0x7f7fffffu, 0x3f8ccccdu}}; // infinity, NaN, the largest, 1.1
+  unsigned big[1][4], small[1][4];
+  EXPECT(!(fabsf(sd_split_all(x, big, small, true)) <= 3.4e38f));
+  sd_mend_all(x, big, small);
+  for (int i = 0; i < 3; i++) EXPECT(big[0][i] == x[0][i] && small[0][i] == 0);
+  EXPECT(sd_bits<float>(big[0][3]) + sd_bits<float>(small[0][3]) == 1.1f && (big[0][3] & 0x1fffu) == 0);
+  SD_ST(A.out, threadIdx.x, 0.0f);
+END

@@ -105,7 +105,8 @@ static void choose_factor(sd_cuda_choice *c, const sd_cuda_product *p, const sd_
   if (!loads(value, stored_type(p))) return;
   split_offset(c->k, value->a[0], steps, r->n_axes, f);
   if (!pure(c->k, f->moving) || !pure(c->k, value->a[1])) return;
-  int in_k = copy_along(c->k, value, steps, r->n_axes, p->element), across = copy_along(c->k, value, axes, n, p->element);
+  int in_k = copy_along(c->k, value, steps, r->n_axes, p->element),
+      across = copy_along(c->k, value, axes, n, p->element);
   f->load = value;
   f->copy = in_k > across ? in_k : across;
   if (f->copy) f->along_k = in_k > across || (in_k == across && along_k);

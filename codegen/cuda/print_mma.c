@@ -1,8 +1,8 @@
 // Products on tensor cores: slices of both factors run through a ring in shared memory, by asynchronous copies where a
 // factor's elements stand in memory as the tensor cores want them, else through registers.
 //
-// What moves with the rows of the product only (places of rows, patches of an image) is computed once for a tile; what moves
-// with the steps only, once for a slice.
+// What moves with the rows of the product only (places of rows, patches of an image) is computed once for a tile; what
+// moves with the steps only, once for a slice.
 #include "codegen/cuda/print.h"
 
 #include "runtime/base/alloc.h"
@@ -46,8 +46,8 @@ static const char *place(sd_print *P, const product *p, const side *s) {
   const char *row = sd_print_text(P, "%srow + i * %d", s->id, P->plan->threads / s->per_row);
   if (s->piece == 16) return sd_print_text(P, "%s<%d>(%s, %spiece) * 16", swizzle, chunks, row, s->id);
   int per = 16 / s->piece;
-  return sd_print_text(P, "%s<%d>(%s, %spiece / %d) * 16 + %spiece %% %d * %d", swizzle, chunks, row, s->id, per, s->id, per,
-                       s->piece);
+  return sd_print_text(P, "%s<%d>(%s, %spiece / %d) * 16 + %spiece %% %d * %d", swizzle, chunks, row, s->id, per,
+                       s->id, per, s->piece);
 }
 
 // ---- once for a tile ----
@@ -65,7 +65,8 @@ static void print_kept(sd_print *P, const product *p, const side *s) {
   const char *t = sd_print_index_type(p->small), *id = s->id;
   int count = kept_count(s);
   for (uint32_t i = 0; i < s->n; i++)
-    if (kept(s, s->axes[i])) sd_print_line(P, "%s %sa%u[%d];", sd_print_axis_type(P, s->axes[i]), id, s->axes[i]->id, count);
+    if (kept(s, s->axes[i]))
+      sd_print_line(P, "%s %sa%u[%d];", sd_print_axis_type(P, s->axes[i]), id, s->axes[i]->id, count);
   sd_print_line(P, "bool %sin[%d];", id, count);
   if (s->f->copy) sd_print_line(P, "i64 %sfixed[%d];", id, count);
   sd_print_line(P, "#pragma unroll");
@@ -178,8 +179,8 @@ static void print_puts(sd_print *P, const product *p, const side *s) {
   sd_print_line(P, "#pragma unroll");
   sd_print_open(P, "for (int i = 0; i < %d; i++)", s->turns);
   if (!whole_slice(P, s)) sd_print_open(P, "if (threadIdx.x < %d)", s->rows * s->per_row);
-  sd_print_line(P, "sd_store_vector<%d>((%s *)(ring + into + %d), (%s) / %d, %spieces[i]);", vector(s), s->element == 2 ? "u16" : "float", s->at,
-                place(P, p, s), s->element, s->id);
+  sd_print_line(P, "sd_store_vector<%d>((%s *)(ring + into + %d), (%s) / %d, %spieces[i]);", vector(s),
+                s->element == 2 ? "u16" : "float", s->at, place(P, p, s), s->element, s->id);
   if (!whole_slice(P, s)) sd_print_close(P);
   sd_print_close(P);
 }

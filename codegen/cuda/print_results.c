@@ -1,5 +1,5 @@
-// What follows the sums of a tile: each thread takes vectors of neighbouring sums from shared memory, computes, and stores
-// whole vectors, with the operands that lie side by side read as vectors too.
+// What follows the sums of a tile: each thread takes vectors of neighbouring sums from shared memory, computes, and
+// stores whole vectors, with the operands that lie side by side read as vectors too.
 #include "codegen/cuda/print.h"
 
 #include "codegen/access.h"
@@ -12,8 +12,7 @@ typedef struct results {
   int width; // columns of a vector
 } results;
 
-// Do `v` iterations of the last axis, from each v-th one on, move the offset over neighbours that begin at a multiple of
-// `at`?
+// Do iterations of the last axis move the offset over neighbours that begin at a multiple of `at`, every `at` of them?
 static bool side_by_side(sd_print *P, const results *r, const sd_expr *e, int at) {
   sd_dimtab *d = P->k->dims;
   if (sd_access_stride(P->k, e, r->last) != SD_STRIDE_ONE) return false;

@@ -1,15 +1,17 @@
-// Columns: reductions over outer axes, products of few rows with a matrix that is contiguous along the results.
+// Columns: reductions over outer axes, products of few rows with a matrix that is contiguous along the
+// results.
 //
-// Neighbouring threads compute neighbouring results, in vectors; the steps of the reductions are split over the threads
-// of a block that have the same results, whose parts are put together in shared memory. An axis that most loads do not
-// move with (few rows of the first factor) is computed by each thread as a whole: what it loads serves all of it.
+// Neighbouring threads compute neighbouring results, in vectors; the steps of the reductions are split over
+// the threads of a block that have the same results, whose parts are put together in shared memory. An axis
+// that most loads do not move with (few rows of the first factor) is computed by each thread as a whole: what
+// it loads serves all of it.
 #include "codegen/choose_cuda_nest.h"
 #include "runtime/base/alloc.h"
 
 #define LEAST_STEPS  32     // of the reductions, else points are enough
 #define MANY_THREADS 131072 // that fill a large GPU: points with lanes do without the others then
 #define MOST_MANY    8
-#define SEGMENT      32 // bytes that neighbouring threads read at least
+#define SEGMENT      64 // bytes that neighbouring threads read at least
 #define MOST_VALUES  64 // accumulators of a thread
 #define BLOCKS       132
 
@@ -21,7 +23,8 @@ static bool contiguous(const sd_cuda_choice *c, const sd_axis *last, int *narrow
   for (uint32_t i = 0; i < c->loads.len; i++) {
     const sd_expr *l = c->loads.at[i].load;
     if (!c->loads.at[i].reduce || !sd_x_uses_axis(l, last)) continue;
-    if (sd_access_stride(c->k, l->a[0], last) != SD_STRIDE_ONE || (l->a[1] && sd_x_uses_axis(l->a[1], last))) return false;
+    if (sd_access_stride(c->k, l->a[0], last) != SD_STRIDE_ONE || (l->a[1] && sd_x_uses_axis(l->a[1], last)))
+      return false;
     int bits = sd_dtype_bits(l->buf->dtype);
     some = true, *narrow = bits < *narrow ? bits : *narrow, *wide = bits > *wide ? bits : *wide;
   }
@@ -71,7 +74,8 @@ static bool make(sd_cuda_choice *c, int vec) {
     sd_cuda_test(o, last->extent, vec);
   }
   sd_cuda_make_lanes(c, o->n_rows - 1, vec);
-  sd_expr *by = sd_x_mul_dim(c->k, sd_x_axis(c->k, (sd_axis *)o->axes[o->n_rows - 1]), sd_dim_const(c->k->dims, vec));
+  sd_expr *by =
+      sd_x_mul_dim(c->k, sd_x_axis(c->k, (sd_axis *)o->axes[o->n_rows - 1]), sd_dim_const(c->k->dims, vec));
   by = sd_x_bin(c->k, SD_X_ADD, by, sd_x_axis(c->k, (sd_axis *)o->lane));
   for (uint32_t i = 0; i < o->n_phases; i++) {
     const sd_expr *r = sd_x_subst(c->k, (sd_expr *)o->phases[i].reduce, last, by);
@@ -90,7 +94,12 @@ static void choose_strip(sd_cuda_choice *c, int bits) {
   for (uint32_t i = 0; i + 1 < o->n_rows; i++) outer *= sd_cuda_extent(c, o->axes[i]);
   o->strip = SD_CUDA_WARP;
   while (o->strip > 1 && o->strip / 2 >= vectors) o->strip /= 2;
-  while (o->strip > 1 && outer * vectors / o->strip < BLOCKS && o->strip / 2 * o->vec * bits / 8 >= SEGMENT) o->strip /= 2;
+  for (int part = SEGMENT; part >= SEGMENT / 2;
+       part /= 2) { // of a segment, where else half of the GPU has nothing to do
+    double least = part == SEGMENT ? BLOCKS : BLOCKS / 2.0;
+    while (o->strip > 1 && outer * vectors / o->strip < least && o->strip / 2 * o->vec * bits / 8 >= part)
+      o->strip /= 2;
+  }
   o->threads = outer * vectors / o->strip < 2 * BLOCKS ? SD_CUDA_MOST_THREADS : 256;
 }
 
@@ -99,8 +108,12 @@ bool sd_choose_cuda_columns(sd_cuda_choice *c) {
   const sd_axis *last = c->n->n_axes ? o->axes[c->n->n_axes - 1] : NULL;
   int narrow = 64, wide = 8;
   double steps = 0;
-  if (!c->alone || !last || sd_cuda_has_limits(c) || sd_cuda_reads_own(c) || !sd_cuda_collect_phases(c->out, &c->reductions)) return false;
-  if (sd_access_stride(c->k, c->n->stores.at[0].offset, last) != SD_STRIDE_ONE || !contiguous(c, last, &narrow, &wide)) return false;
+  if (!c->alone || !last || sd_cuda_has_limits(c) || sd_cuda_reads_own(c) ||
+      !sd_cuda_collect_phases(c->out, &c->reductions))
+    return false;
+  if (sd_access_stride(c->k, c->n->stores.at[0].offset, last) != SD_STRIDE_ONE ||
+      !contiguous(c, last, &narrow, &wide))
+    return false;
   for (uint32_t i = 0; i < o->n_phases; i++) {
     double s = sd_access_steps(c->k->dims, o->phases[i].reduce);
     steps = s > steps ? s : steps;

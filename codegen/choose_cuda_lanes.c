@@ -38,7 +38,9 @@ sd_cuda_vector sd_cuda_vector_of(sd_kernel *k, const sd_buf *b, const sd_expr *o
   sd_dim_is_const(k->dims, lane->extent, &lanes);
   if (offset->op != SD_X_AFFINE) {
     int per = per_of(offset, lane);
-    return per && lanes % per == 0 && whole_bytes(b, (int)lanes / per) ? (sd_cuda_vector){(int)lanes / per, per} : none;
+    return per && lanes % per == 0 && whole_bytes(b, (int)lanes / per)
+               ? (sd_cuda_vector){(int)lanes / per, per}
+               : none;
   }
   int per = 0;
   for (uint32_t i = 0; i < offset->n; i++) {
@@ -89,6 +91,8 @@ void sd_cuda_make_lanes(sd_cuda_choice *c, uint32_t at, int vec) {
 }
 
 bool sd_cuda_has_limits(const sd_cuda_choice *c) {
+  for (uint32_t i = 0; i < c->n->stores.len; i++)
+    if (c->n->stores.at[i].guard) return true;
   for (uint32_t i = 0; i < c->n->n_axes; i++)
     if (c->n->axes[i]->limit) return true;
   for (uint32_t i = 0; i < c->reductions.len; i++)
@@ -123,7 +127,8 @@ static const sd_expr *parent_of(const sd_reductions *all, const sd_expr *r) {
   return NULL;
 }
 
-static bool moves_inside(const sd_reductions *all, const sd_expr *r) { // with a step of one that it stands below
+static bool moves_inside(const sd_reductions *all,
+                         const sd_expr *r) { // with a step of one that it stands below
   for (const sd_expr *p = parent_of(all, r); p; p = parent_of(all, p))
     for (uint32_t x = 0; x < p->n_axes; x++)
       if (sd_x_uses_axis(r, p->axes[x])) return true;

@@ -52,7 +52,9 @@ sd_cuda_split sd_cuda_split_axis(sd_kernel *k, const sd_axis *a, int vec);
 void sd_cuda_make_lanes(sd_cuda_choice *c, uint32_t at, int vec);
 sd_nest *sd_cuda_copy_nest(sd_cuda_choice *c); // becomes out->nest, and c->n out->plain
 void sd_cuda_test(sd_cuda_nest *n, sd_dim d, int count); // adds a test; more than SD_CUDA_TESTS are only counted
-bool sd_cuda_has_limits(const sd_cuda_choice *c); // axes that end where data or other axes tell
+// Axes that end where data or other axes tell, or stores that are not always made: what a point loads may not be there
+// for another one.
+bool sd_cuda_has_limits(const sd_cuda_choice *c);
 bool sd_cuda_reads_own(const sd_cuda_choice *c); // a buffer that the nest writes
 // Are most of the loads that move with the lane vectors, and all of those of reductions? Adds tests to out.
 bool sd_cuda_vectors(sd_cuda_choice *c, const sd_accesses *loads, const sd_axis *lane);

@@ -1,9 +1,9 @@
-// Points with lanes: where the elements of neighbouring points are neighbours, a thread computes as many as make an
-// access of 16 bytes.
+// Points with lanes: where the elements of neighbouring points are neighbours, a thread computes as many as
+// make an access of 16 bytes.
 #include "codegen/choose_cuda_nest.h"
 
-#define MOST_NODES     2500  // operations of all lanes, which stand side by side in the text of the machine
-#define MOST_BYTES     256   // of the loads of a thread
+#define MOST_NODES 2500 // operations of all lanes, which stand side by side in the text of the machine
+#define MOST_BYTES 256  // of the loads of a thread
 
 static bool count_node(void *user, const sd_expr *e) {
   *(int *)user += e->dtype != SD_I64;
@@ -60,7 +60,8 @@ void sd_choose_cuda_points(sd_cuda_choice *c) {
   if (sd_access_stride(c->k, c->n->stores.at[0].offset, a) != SD_STRIDE_ONE) return;
   for (int v = sd_cuda_most_lanes(c, a); v > 1; v /= 2) {
     int64_t extent;
-    bool known = sd_dim_is_const(c->k->dims, a->extent, &extent), whole = sd_dim_multiple_of(c->k->dims, a->extent, v);
+    bool known = sd_dim_is_const(c->k->dims, a->extent, &extent),
+         whole = sd_dim_multiple_of(c->k->dims, a->extent, v);
     if (known && (extent < v || (n > 1 && !whole))) continue;
     sd_cuda_make_lanes(c, n - 1, v);
     if (n > 1 && !whole) sd_cuda_test(o, a->extent, v);

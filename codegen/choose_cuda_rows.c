@@ -2,14 +2,14 @@
 #include "codegen/choose_cuda_nest.h"
 #include "runtime/base/alloc.h"
 
-#define LONG_SUM    32   // steps from which on a reduction is shared
-#define SHORT_ROW   8    // below, most threads of a group would have nothing to do
-#define FEW_ROWS    1024 // below, a block has one warp
-#define MOST_EACH   32   // elements of a row that a thread keeps, where the group can be larger
+#define LONG_SUM    32    // steps from which on a reduction is shared
+#define SHORT_ROW   8     // below, most threads of a group would have nothing to do
+#define FEW_ROWS    1024  // below, a block has one warp
+#define MOST_EACH   32    // elements of a row that a thread keeps, where the group can be larger
 #define MOST_HELD   16384 // elements of a row that a block keeps
-#define MOST_MANY   8    // rows that a thread computes together
-#define MOST_STEPS  64   // steps or vectors of a thread, where the group can be larger
-#define MANY_POINTS 4096 // that fill a GPU with a thread each
+#define MOST_MANY   8     // rows that a thread computes together
+#define MOST_STEPS  64    // steps or vectors of a thread, where the group can be larger
+#define MANY_POINTS 4096  // that fill a GPU with a thread each
 
 // With a thread for each point, do neighbouring threads read neighbouring elements in all reductions?
 static bool coalesced(const sd_cuda_choice *c) {
@@ -44,9 +44,10 @@ static shape shape_of(const sd_cuda_choice *c) {
   return s;
 }
 
-// Threads for a row of so many vectors: a warp, more where there are few rows, or where a warp would not keep the row
-// in its registers.
-static void choose_group(const sd_cuda_choice *c, const shape *s, double vectors, double most_each, double fewest) {
+// Threads for a row of so many vectors: a warp, more where there are few rows, or where a warp would not keep
+// the row in its registers.
+static void choose_group(const sd_cuda_choice *c, const shape *s, double vectors, double most_each,
+                         double fewest) {
   sd_cuda_nest *o = c->out;
   int g = SD_CUDA_WARP;
   if (!c->whole) {
@@ -59,7 +60,8 @@ static void choose_group(const sd_cuda_choice *c, const shape *s, double vectors
   o->threads = g > SD_CUDA_WARP ? g : s->rows < FEW_ROWS ? SD_CUDA_WARP : 128;
 }
 
-// A part of a warp for each of many short rows: no more threads than leave each `each` vectors. 0: rows get whole warps.
+// A part of a warp for each of many short rows: no more threads than leave each `each` vectors. 0: rows get
+// whole warps.
 static int part_of_warp(const sd_cuda_choice *c, const shape *s, double vectors, double each) {
   for (int g = 4; c->whole && g < SD_CUDA_WARP; g *= 2)
     if (2 * vectors > g && vectors <= g * each && s->rows * g >= 4 * SD_CUDA_FEWEST_THREADS) return g;
@@ -83,7 +85,8 @@ static bool find_moved(void *user, const sd_expr *e) { // a reduction that moves
   return !*m->found;
 }
 
-// One axis of the same known length for all reductions and the columns, none of which moves with another's step.
+// One axis of the same known length for all reductions and the columns, none of which moves with another's
+// step.
 static int64_t common_length(const sd_cuda_choice *c) {
   int64_t all = 0, e;
   uint32_t columns = c->n->n_axes - c->out->n_rows;
@@ -98,7 +101,8 @@ static int64_t common_length(const sd_cuda_choice *c) {
     sd_x_walk(c->k, r->a[0], find_moved, &m);
     if (moves) return 0;
   }
-  if (columns && (!sd_dim_is_const(c->k->dims, c->out->axes[c->out->n_rows]->extent, &e) || e != all)) return 0;
+  if (columns && (!sd_dim_is_const(c->k->dims, c->out->axes[c->out->n_rows]->extent, &e) || e != all))
+    return 0;
   return all;
 }
 
@@ -140,7 +144,8 @@ static bool make_phases(sd_cuda_choice *c, int64_t length, int vec) {
   return sd_cuda_vectors(c, &loads, o->lane);
 }
 
-// Elements of a vector along the last axes of reductions and columns: 16 bytes, of the widest type at most `wide` bits.
+// Elements of a vector along the last axes of reductions and columns: 16 bytes, of the widest type at most
+// `wide` bits.
 static int row_lanes(const sd_cuda_choice *c, int most_bits) {
   int narrow = 64, wide = 8;
   for (uint32_t i = 0; i < c->loads.len; i++) {
@@ -225,7 +230,8 @@ static int64_t steps_of(const sd_expr *offset, const sd_axis *a) {
   int64_t by = 1;
   for (uint32_t i = 0; i < offset->n; i++) {
     const sd_expr *q = offset->a[i];
-    if (q->op == SD_X_FLOORDIV && q->a[0]->op == SD_X_AXIS && q->a[0]->axis == a && sd_x_const_value(q->a[1], NULL, &by) && by > 0)
+    if (q->op == SD_X_FLOORDIV && q->a[0]->op == SD_X_AXIS && q->a[0]->axis == a &&
+        sd_x_const_value(q->a[1], NULL, &by) && by > 0)
       return by;
   }
   return 1;
@@ -242,8 +248,8 @@ static void weigh_loads(const sd_cuda_choice *c, const sd_axis *a, double *movin
   }
 }
 
-// Rows that a thread computes together, as what some of their loads read serves all: a short axis of the rows as a whole,
-// else parts of one where the loads that do not move with it are the greater part.
+// Rows that a thread computes together, as what some of their loads read serves all: a short axis of the rows
+// as a whole, else parts of one where the loads that do not move with it are the greater part.
 static int many_rows(const sd_cuda_choice *c, const shape *s, const sd_axis **out) {
   int64_t extent;
   double moving, others;
@@ -342,7 +348,8 @@ bool sd_choose_cuda_rows(sd_cuda_choice *c) {
   const shape s = shape_of(c);
   uint32_t at = 0;
   double most = s.steps > s.columns ? s.steps : s.columns;
-  if (sd_choose_cuda_reduces_own(c) || most < SHORT_ROW || (s.columns < 2 && s.steps < LONG_SUM)) return false;
+  if (sd_choose_cuda_reduces_own(c) || most < SHORT_ROW || (s.columns < 2 && s.steps < LONG_SUM))
+    return false;
   if (s.columns < 2 && coalesced(c) && sd_cuda_points(c) >= MANY_POINTS) return false;
   for (int k = 0; k < 2; k++) {
     for (uint32_t i = 0; i < c->n->n_axes; i++)

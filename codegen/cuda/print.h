@@ -41,6 +41,7 @@ typedef struct sd_print {
   int group;           // > 0: threads that share the reductions printed now
   const sd_axis *lane; // iterations side by side in a thread, NULL: none
   int lanes;
+  bool no_reductions; // inputs of lanes are printed without them
   int dynamic;         // bytes of dynamic shared memory
 } sd_print;
 
@@ -115,6 +116,14 @@ int sd_print_array_length(const sd_buf *b, int count);              // of an arr
 const char *sd_print_array_element(sd_print *P, const sd_buf *b, const char *array, const char *first, int per);
 void sd_print_load_vector(sd_print *P, const sd_expr *e, sd_cuda_vector v, const char *array);
 
+// A loop over every step-th of `steps` from `first` (below `step`) on, unrolled up to `most` times.
+typedef struct sd_print_steps {
+  const char *index;
+  bool small;
+  int blocks;
+} sd_print_steps;
+sd_print_steps sd_print_open_steps(sd_print *P, sd_dim steps, const char *first, int step, int most);
+void sd_print_close_steps(sd_print *P, sd_print_steps s);
 // Loops over n->many, unrolled, where there is one; its iterations.
 int sd_print_many(sd_print *P, const sd_cuda_nest *n);
 void sd_print_open_many(sd_print *P, const sd_cuda_nest *n);

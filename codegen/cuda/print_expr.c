@@ -167,23 +167,19 @@ const char *sd_print_group_reduce(sd_print *P, const sd_expr *e, const char *acc
 
 // Each thread of the group takes every group-th step, or vector of steps; then they exchange.
 static const char *shared_loop(sd_print *P, const sd_expr *e) {
-  bool small;
   int group = P->group, lanes = P->lanes;
   const sd_axis *const *axes = (const sd_axis *const *)e->axes, *lane = P->lane, *last = axes[e->n_axes - 1];
   bool vectors = last->vec > 0;
   uint32_t n = e->n_axes - vectors;
-  const char *acc = sd_print_fresh(P, "r"), *one = vectors ? sd_print_text(P, "%s[i]", acc) : sd_print_text(P, "%s[0]", acc);
-  const char *count = sd_print_count(P, axes, n, &small), *q = sd_print_fresh(P, "q");
+  const char *acc = sd_print_fresh(P, "r"), *one = sd_print_text(P, vectors ? "%s[i]" : "%s[0]", acc);
   if (vectors) sd_print_with_lanes(P, last);
   sd_print_line(P, "%s %s[%d];", sd_print_ctype(e->dtype), acc, vectors ? last->vec : 1);
   if (vectors) sd_print_lane_open(P);
   sd_print_line(P, "%s = %s;", one, sd_print_identity(P, e));
   if (vectors) sd_print_close(P);
-  sd_print_line(P, "#pragma unroll 4");
-  sd_print_open(P, "for (%s %s = lane; %s < %s; %s += %d)", sd_print_index_type(small), q, q,
-                small ? sd_print_text(P, "%su", count) : sd_print_text(P, "(u64)%s", count), q, group);
+  sd_print_steps loop = sd_print_open_steps(P, sd_print_product(P, axes, n), "lane", group, 4);
   P->group = 0;
-  sd_print_bind_digits(P, axes, n, q, small);
+  sd_print_bind_digits(P, axes, n, loop.index, loop.small);
   const char *limits = sd_print_limits(P, axes, n);
   if (limits) sd_print_open(P, "if (%s)", limits);
   if (vectors) sd_print_lane_inputs(P, e->a[0]), sd_print_lane_open(P);
@@ -191,7 +187,7 @@ static const char *shared_loop(sd_print *P, const sd_expr *e) {
   if (vectors) sd_print_close(P), sd_print_without_lanes(P);
   if (limits) sd_print_close(P);
   sd_print_unbind(P, axes, n);
-  sd_print_close(P);
+  sd_print_close_steps(P, loop);
   P->group = group, P->lane = lane, P->lanes = lanes;
   return sd_print_group_reduce(P, e, acc, vectors ? last->vec : 1, group);
 }

@@ -1,7 +1,8 @@
 // Lanes: neighbouring iterations of an axis side by side in a thread.
 //
-// What the lanes load from neighbouring elements becomes an array, filled by vector accesses; reductions become arrays of
-// accumulators. A loop over the lanes, which the compiler of CUDA C unrolls so that arrays are registers, computes the rest.
+// What the lanes load from neighbouring elements becomes an array, filled by vector accesses; reductions
+// become arrays of accumulators. A loop over the lanes, which the compiler of CUDA C unrolls so that arrays
+// are registers, computes the rest.
 #include "codegen/cuda/print.h"
 
 #include "runtime/base/alloc.h"
@@ -17,7 +18,8 @@ static const char *array_index(sd_print *P, const sd_buf *b, const char *base) {
   return bits < 8 ? sd_print_text(P, "(i64)(%s) / %d", base, 8 / bits) : base;
 }
 
-const char *sd_print_array_element(sd_print *P, const sd_buf *b, const char *array, const char *first, int per) {
+const char *sd_print_array_element(sd_print *P, const sd_buf *b, const char *array, const char *first,
+                                   int per) {
   int bits = sd_dtype_bits(b->dtype);
   const char *at = per == 1 ? "i" : sd_print_text(P, "i / %d", per);
   if (first) at = sd_print_text(P, bits < 8 ? "(%s + %s)" : "%s + %s", first, at);
@@ -35,8 +37,8 @@ void sd_print_load_vector(sd_print *P, const sd_expr *e, sd_cuda_vector v, const
 
 static void load_vector(sd_print *P, const sd_expr *e, sd_cuda_vector v) {
   const char *array = sd_print_fresh(P, "l");
-  sd_print_line(P, "%s %s[%d]%s;", sd_print_storage(e->buf->dtype), array, sd_print_array_length(e->buf, v.count),
-                e->a[1] ? " = {}" : "");
+  sd_print_line(P, "%s %s[%d]%s;", sd_print_storage(e->buf->dtype), array,
+                sd_print_array_length(e->buf, v.count), e->a[1] ? " = {}" : "");
   sd_print_load_vector(P, e, v, array);
   sd_print_hold(P, e, sd_print_array_element(P, e->buf, array, NULL, v.per));
 }
@@ -57,6 +59,7 @@ static void walk_inputs(sd_print *P, const sd_expr *e) {
       return;
     }
   }
+  if (e->op == SD_X_REDUCE && P->no_reductions) return;
   if (ready && e->op == SD_X_REDUCE) {
     uint32_t stamp = P->stamp; // its own walks need another one
     sd_print_hold(P, e, sd_print_text(P, "%s[i]", sd_print_lane_reduce(P, e)));
@@ -96,6 +99,34 @@ const char *sd_print_lane_reduce(sd_print *P, const sd_expr *e) {
   return acc;
 }
 
+// ---- steps that threads share ----
+sd_print_steps sd_print_open_steps(sd_print *P, sd_dim steps, const char *first, int step, int most) {
+  int64_t n = 0;
+  const char *count = sd_print_dim(P, steps), *q = sd_print_fresh(P, "q");
+  bool known = sd_dim_is_const(P->k->dims, steps, &n), small = known && n <= INT32_MAX - step;
+  const char *t = sd_print_index_type(small);
+  if (!small || n <= 0) {
+    sd_print_line(P, "#pragma unroll %d", most);
+    sd_print_open(P, "for (%s %s = %s; %s < (%s)%s; %s += %d)", t, q, first, q, t, count, q, step);
+    return (sd_print_steps){q, small, 1};
+  }
+  // a number of turns that the compiler knows: all loads of an unrolled part are under way at once
+  int64_t turns = (n + step - 1) / step, u = most;
+  while (turns > most && u > most / 2 && turns % u) u--;
+  if (turns > most && turns % u) u = most;
+  const char *s = sd_print_fresh(P, "t");
+  sd_print_line(P, "#pragma unroll %lld", (long long)(turns < u ? turns : u));
+  sd_print_open(P, "for (int %s = 0; %s < %lld; %s++)", s, s, (long long)turns, s);
+  sd_print_line(P, "const %s %s = %s + %s * %d;", t, q, first, s, step);
+  if (n % step == 0) return (sd_print_steps){q, small, 1};
+  sd_print_open(P, "if (%s < %lld || %s < %lldu)", s, (long long)turns - 1, q, (long long)n);
+  return (sd_print_steps){q, small, 2};
+}
+
+void sd_print_close_steps(sd_print *P, sd_print_steps s) {
+  for (int i = 0; i < s.blocks; i++) sd_print_close(P);
+}
+
 // ---- an axis that each thread computes as a whole ----
 int sd_print_many(sd_print *P, const sd_cuda_nest *n) {
   int64_t u = 1;
@@ -116,7 +147,8 @@ void sd_print_close_many(sd_print *P, const sd_cuda_nest *n) {
   sd_print_close(P);
 }
 
-static void print_phases(sd_print *P, const sd_cuda_nest *n, const sd_expr *e, sd_print_phase_fn reduce, uint8_t *seen) {
+static void print_phases(sd_print *P, const sd_cuda_nest *n, const sd_expr *e, sd_print_phase_fn reduce,
+                         uint8_t *seen) {
   if (seen[e->id]) return;
   seen[e->id] = 1;
   for (uint32_t i = 0; i < e->n; i++)
@@ -146,8 +178,8 @@ static vector_store begin_store(sd_print *P, const sd_store *s) {
   if (o.v.per != 1) return o;
   int bits = sd_dtype_bits(s->buf->dtype);
   o.array = sd_print_fresh(P, "w");
-  sd_print_line(P, "%s %s[%d]%s;", sd_print_storage(s->buf->dtype), o.array, sd_print_array_length(s->buf, o.v.count),
-                bits < 8 ? " = {}" : "");
+  sd_print_line(P, "%s %s[%d]%s;", sd_print_storage(s->buf->dtype), o.array,
+                sd_print_array_length(s->buf, o.v.count), bits < 8 ? " = {}" : "");
   return o;
 }
 
@@ -160,8 +192,8 @@ static void store_lane(sd_print *P, const sd_store *s, const vector_store *o) {
   const char *v = sd_print_stored(P, s->value, s->buf->dtype);
   if (bits >= 8) sd_print_line(P, "%s[i] = %s;", o->array, v);
   else
-    sd_print_line(P, "%s[i / %d] |= ((unsigned)(%s) & %d) << i %% %d * %d;", o->array, 8 / bits, v, (1 << bits) - 1,
-                  8 / bits, bits);
+    sd_print_line(P, "%s[i / %d] |= ((unsigned)(%s) & %d) << i %% %d * %d;", o->array, 8 / bits, v,
+                  (1 << bits) - 1, 8 / bits, bits);
 }
 
 void sd_print_lane_stores(sd_print *P) {
@@ -180,7 +212,7 @@ void sd_print_lane_stores(sd_print *P) {
   for (uint32_t i = 0; i < n; i++) {
     const sd_store *s = &P->nest->stores.at[i];
     if (o[i].array)
-      sd_print_line(P, "sd_store_vector<%d>(b%u, %s, %s);", sd_print_array_length(s->buf, o[i].v.count), s->buf->id,
-                    array_index(P, s->buf, sd_print_offset_base(P, s->offset)), o[i].array);
+      sd_print_line(P, "sd_store_vector<%d>(b%u, %s, %s);", sd_print_array_length(s->buf, o[i].v.count),
+                    s->buf->id, array_index(P, s->buf, sd_print_offset_base(P, s->offset)), o[i].array);
   }
 }

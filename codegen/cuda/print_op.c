@@ -174,7 +174,7 @@ static const char *float_op(sd_print *P, const sd_expr *e, const char *const *v)
 static bool is_byte(const sd_expr *e) {
   int64_t v;
   if (sd_x_const_value(e, NULL, &v)) return v >= 0 && v <= 255;
-  if (e->op == SD_X_CAST) return e->a[0]->dtype == SD_U8;
+  if (e->op == SD_X_CAST) return e->a[0]->dtype == SD_U8 && e->dtype != SD_I8 && e->dtype != SD_BOOL;
   if (e->op != SD_X_AND) return e->dtype == SD_U8;
   for (int i = 0; i < 2; i++)
     if (sd_x_const_value(e->a[i], NULL, &v) && v >= 0 && v <= 255) return true;

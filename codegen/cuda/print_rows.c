@@ -1,8 +1,8 @@
 // Rows: a group of threads, a warp or a block, shares the reductions of a row; then its points.
 //
-// Held rows: what several phases of a row (its reductions in their order, and the stores) need of a point is kept in
-// registers from the first of them on, so that memory is read once. Which values those are is read off the expressions:
-// the largest ones that occur in more than one phase.
+// Held rows: what several phases of a row (its reductions in their order, and the stores) need of a point is
+// kept in registers from the first of them on, so that memory is read once. Which values those are is read
+// off the expressions: the largest ones that occur in more than one phase.
 #include "codegen/cuda/print.h"
 
 #include "runtime/base/alloc.h"
@@ -91,7 +91,8 @@ static void put_in_order(held_row *h, const sd_expr *e) {
 
 static void prepare(held_row *h) {
   const sd_kernel *k = h->P->k;
-  h->first = SD_NEW_ARRAY(h->P->a, uint32_t, k->n_expr + 1), h->seen = SD_NEW_ARRAY(h->P->a, uint8_t, k->n_expr + 1);
+  h->first = SD_NEW_ARRAY(h->P->a, uint32_t, k->n_expr + 1),
+  h->seen = SD_NEW_ARRAY(h->P->a, uint8_t, k->n_expr + 1);
   h->phase = SD_CUDA_PHASES;
   each_root(h, put_in_order);
   for (h->phase = 0; h->phase <= h->n_order; h->phase++) {
@@ -107,7 +108,8 @@ static void declare(held_row *h) {
     holding *x = &h->held.at[i];
     if (x->from != h->phase) continue;
     int count = x->v.count ? sd_print_array_length(x->e->buf, x->v.count) : h->n->vec;
-    const char *type = x->e->op == SD_X_LOAD ? sd_print_storage(x->e->buf->dtype) : sd_print_ctype(x->e->dtype);
+    const char *type =
+        x->e->op == SD_X_LOAD ? sd_print_storage(x->e->buf->dtype) : sd_print_ctype(x->e->dtype);
     x->array = sd_print_fresh(P, "h");
     sd_print_line(P, "%s %s[%d];", type, x->array, h->n->chunks * count);
   }
@@ -220,7 +222,8 @@ static void reductions(sd_print *P) {
   }
 }
 
-static void read_row(sd_print *P, const sd_cuda_nest *n, const sd_axis *const *columns, uint32_t n_columns, bool lanes) {
+static void read_row(sd_print *P, const sd_cuda_nest *n, const sd_axis *const *columns, uint32_t n_columns,
+                     bool lanes) {
   P->group = n->group;
   reductions(P);
   P->group = 0;
@@ -233,18 +236,17 @@ static void read_row(sd_print *P, const sd_cuda_nest *n, const sd_axis *const *c
 
 // ---- several rows together ----
 static void reduce_many(sd_print *P, const sd_cuda_nest *n, const sd_expr *e) {
-  bool small;
   const sd_axis *const *axes = (const sd_axis *const *)e->axes, *last = axes[e->n_axes - 1];
   int vec = last->vec > 0 ? last->vec : 1, each = vec < 4 ? vec : 4, many = sd_print_many(P, n);
   uint32_t n_axes = e->n_axes - (last->vec > 0);
   const char *acc = sd_print_fresh(P, "r"), *sums = sd_print_fresh(P, "s"), *type = sd_print_ctype(e->dtype);
-  const char *count = sd_print_count(P, axes, n_axes, &small);
   const char *one = sd_print_text(P, vec > 1 ? "%s[u * %d + i %% %d]" : "%s[u]", acc, each, each);
   sd_print_line(P, "%s %s[%d], %s[%d];", type, acc, many * each, sums, many);
   sd_print_line(P, "#pragma unroll");
   sd_print_line(P, "for (int i = 0; i < %d; i++) %s[i] = %s;", many * each, acc, sd_print_identity(P, e));
-  sd_print_line(P, "#pragma unroll %d", many * vec > 32 ? 2 : 4);
-  sd_print_bind_digits(P, axes, n_axes, sd_print_range(P, "lane", count, sd_print_text(P, "%d", n->group), small), small);
+  sd_print_steps loop =
+      sd_print_open_steps(P, sd_print_product(P, axes, n_axes), "lane", n->group, many * vec > 32 ? 2 : 4);
+  sd_print_bind_digits(P, axes, n_axes, loop.index, loop.small);
   if (vec > 1) sd_print_with_lanes(P, last), sd_print_lane_inputs(P, e->a[0]); // what serves all rows
   sd_print_open_many(P, n);
   if (vec > 1) sd_print_lane_inputs(P, e->a[0]), sd_print_lane_open(P);
@@ -254,7 +256,7 @@ static void reduce_many(sd_print *P, const sd_cuda_nest *n, const sd_expr *e) {
   sd_print_close_many(P, n);
   if (vec > 1) sd_print_without_lanes(P);
   sd_print_unbind(P, axes, n_axes);
-  sd_print_close(P);
+  sd_print_close_steps(P, loop);
   sd_print_open_many(P, n);
   const char *s = sd_print_group_reduce(P, e, sd_print_text(P, "%s + u * %d", acc, each), each, n->group);
   sd_print_line(P, "%s[u] = %s;", sums, s);
@@ -272,8 +274,8 @@ static void many_row(sd_print *P, const sd_cuda_nest *n) {
 }
 
 // ---- all rows ----
-static void all_rows(sd_print *P, const sd_cuda_nest *n, const sd_axis *const *axes, bool plain, const char *first,
-                     const char *step) {
+static void all_rows(sd_print *P, const sd_cuda_nest *n, const sd_axis *const *axes, bool plain,
+                     const char *first, const char *step) {
   bool small, columns_small;
   int64_t columns;
   const char *count = sd_print_count(P, axes, n->n_rows, &small);
@@ -285,14 +287,17 @@ static void all_rows(sd_print *P, const sd_cuda_nest *n, const sd_axis *const *a
   const char *row = sd_print_range(P, first, count, step, small);
   if (n->group < SD_CUDA_WARP) { // all threads of a warp exchange: those behind the last row repeat it
     const char *t = sd_print_index_type(small);
-    sd_print_line(P, "const bool inside = %s + threadIdx.x %% %d / %d < (%s)%s;", row, SD_CUDA_WARP, n->group, t, count);
-    row = sd_print_text(P, "(inside ? %s + threadIdx.x %% %d / %d : (%s)%s - 1)", row, SD_CUDA_WARP, n->group, t, count);
+    sd_print_line(P, "const bool inside = %s + threadIdx.x %% %d / %d < (%s)%s;", row, SD_CUDA_WARP, n->group,
+                  t, count);
+    row = sd_print_text(P, "(inside ? %s + threadIdx.x %% %d / %d : (%s)%s - 1)", row, SD_CUDA_WARP, n->group,
+                        t, count);
   }
   sd_print_bind_digits(P, axes, n->n_rows, row, small);
   const char *limits = sd_print_limits(P, axes, n->n_rows);
   if (limits) sd_print_open(P, "if (%s)", limits);
   if (n->chunks && !plain) held_row_text(P, n);
-  else if (n->many) many_row(P, n);
+  else if (n->many)
+    many_row(P, n);
   else
     read_row(P, n, rest, n_rest, n->lane && !plain);
   if (limits) sd_print_close(P);

@@ -29,7 +29,9 @@ static int pitch_of(const sd_cuda_nest *n, const sd_expr *load) {
   return ACROSS * n->vec + (bytes < 4 ? 4 / bytes : 1);
 }
 
-static void bind_one(sd_print *P, const sd_axis *a, const char *value, bool small) { sd_print_bind_digits(P, &a, 1, value, small); }
+static void bind_one(sd_print *P, const sd_axis *a, const char *value, bool small) {
+  sd_print_bind_digits(P, &a, 1, value, small);
+}
 
 // Reads along the turned axis into registers, then all of it into shared memory.
 static void fetch(sd_print *P, const sd_cuda_nest *n, uint32_t which, bool small) {
@@ -59,8 +61,8 @@ static void fetch(sd_print *P, const sd_cuda_nest *n, uint32_t which, bool small
       sd_print_unbind(P, &across, 1), sd_print_unbind(P, &n->turn_outer, 1);
     } else {
       sd_print_lane_open(P);
-      sd_print_line(P, "SD_ST(turn%u, (tx * %d + i) * %d + j * %d + ty, %s[j * %d + i]);", which, n->vec, pitch_of(n, e), DOWN, l,
-                    n->vec);
+      sd_print_line(P, "SD_ST(turn%u, (tx * %d + i) * %d + j * %d + ty, %s[j * %d + i]);", which, n->vec,
+                    pitch_of(n, e), DOWN, l, n->vec);
       sd_print_close(P);
     }
     sd_print_close(P);
@@ -75,12 +77,15 @@ static void store(sd_print *P, const sd_cuda_nest *n, bool small) {
   sd_print_line(P, "#pragma unroll");
   sd_print_open(P, "for (int j = 0; j < %d; j++)", ACROSS * n->vec / DOWN);
   sd_print_line(P, "const %s turn = t0 * %d + j * %d + ty, along = s0 + tx;", t, n->vec, DOWN);
-  sd_print_open(P, "if (turn < (%s)%s && along < (%s)%s)", t, sd_print_dim(P, n->turn->extent), t, sd_print_dim(P, along->extent));
+  sd_print_open(P, "if (turn < (%s)%s && along < (%s)%s)", t, sd_print_dim(P, n->turn->extent), t,
+                sd_print_dim(P, along->extent));
   bind_one(P, n->turn, "turn", small), bind_one(P, along, "along", small);
   sd_print_with_lanes(P, n->lane);
   for (uint32_t i = 0; i < n->n_turned; i++) {
     const sd_expr *e = n->turned[i].inside;
-    sd_print_hold(P, e, sd_print_text(P, "SD_LD(turn%u, (j * %d + ty) * %d + tx * %d + i)", i, DOWN, pitch_of(n, e), n->vec));
+    sd_print_hold(
+        P, e,
+        sd_print_text(P, "SD_LD(turn%u, (j * %d + ty) * %d + tx * %d + i)", i, DOWN, pitch_of(n, e), n->vec));
   }
   sd_print_lane_stores(P);
   sd_print_without_lanes(P);
@@ -97,13 +102,16 @@ void sd_print_turned(sd_print *P, const sd_cuda_nest *n) {
   const char *t = sd_print_index_type(small);
   for (uint32_t i = 0; i < n->n_turned; i++) {
     const sd_expr *e = n->turned[i].inside;
-    sd_print_line(P, "SD_SHARED(%s, turn%u, %d);", sd_print_storage(e->buf->dtype), i, ACROSS * n->vec * pitch_of(n, e));
+    sd_print_line(P, "SD_SHARED(%s, turn%u, %d);", sd_print_storage(e->buf->dtype), i,
+                  ACROSS * n->vec * pitch_of(n, e));
   }
   sd_print_line(P, "const int tx = threadIdx.x %% %d, ty = threadIdx.x / %d;", ACROSS, ACROSS);
   const char *across = sd_print_dim(P, parts(P, along)), *down = sd_print_dim(P, parts(P, n->turn_outer));
-  sd_print_open(P, "for (%s tile = blockIdx.x; tile < (%s)%s; tile += gridDim.x)", t, t, sd_print_dim(P, sd_print_turned_blocks(P, n)));
+  sd_print_open(P, "for (%s tile = blockIdx.x; tile < (%s)%s; tile += gridDim.x)", t, t,
+                sd_print_dim(P, sd_print_turned_blocks(P, n)));
   sd_print_line(P, "const %s above = tile / (%s)%s, rest = above / (%s)%s;", t, t, across, t, down);
-  sd_print_line(P, "const %s s0 = (tile - above * (%s)%s) * %d, t0 = (above - rest * (%s)%s) * %d;", t, t, across, ACROSS, t, down, ACROSS);
+  sd_print_line(P, "const %s s0 = (tile - above * (%s)%s) * %d, t0 = (above - rest * (%s)%s) * %d;", t, t,
+                across, ACROSS, t, down, ACROSS);
   sd_print_bind_digits(P, rest, n_rest, "rest", small);
   for (uint32_t i = 0; i < n->n_turned; i++) fetch(P, n, i, small);
   sd_print_line(P, "__syncthreads();");

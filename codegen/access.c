@@ -42,16 +42,14 @@ sd_stride sd_access_stride(sd_kernel *k, const sd_expr *offset, const sd_axis *a
 }
 
 static bool guess_symbol(void *user, const char *name, int64_t *v) {
-  (void)user;
-  bool batch = strcasestr(name, "batch") || !strcasecmp(name, "b") || !strcasecmp(name, "n");
-  *v = batch ? 1 : 64;
+  *v = sd_dim_is_batch(name) ? sd_dim_batch_guess(user) : 64;
   return true;
 }
 
 int64_t sd_access_guess(const sd_dimtab *t, sd_dim d) {
   int64_t v;
   if (d == SD_DIM_NONE) return 1;
-  return sd_dim_eval(t, d, guess_symbol, NULL, &v) && v > 1 ? v : 1;
+  return sd_dim_eval(t, d, guess_symbol, (void *)t, &v) && v > 1 ? v : 1;
 }
 
 int sd_access_store_axis(sd_kernel *k, const sd_nest *n) {

@@ -23,6 +23,8 @@ typedef struct sd_step {
   uint32_t body, other;  // steps that follow
   sd_dim flops, bytes;   // SD_DIM_NONE: not known
   const sd_cuda_source *cuda; // DISPATCH for CUDA devices; NULL: none is wanted
+  const sd_cuda_source *cuda_large; // for batches from SD_CUDA_LARGE on, NULL: the same
+  sd_dim cuda_batch;          // largest batch in its sizes
   bool live;
 } sd_step;
 typedef SD_VEC(sd_step) sd_steps;
@@ -57,6 +59,7 @@ sard_status *sd_gen_graph(sd_gen *g, sd_graph *graph, sd_arena *scratch, int dep
 // Removes steps whose results nobody reads, and kernels that no step runs.
 void sd_gen_sweep(sd_gen *g);
 // ---- codegen/gen_cuda.c ----
+#define SD_CUDA_LARGE 16
 sard_status *sd_gen_cuda_kernel(sd_gen *g, const sd_node *n, sd_arena *scratch, sd_step *s); // sets s->cuda
 // Compiles the kernels of the steps and adds their tables to g->x, whose steps are those of g.
 sard_status *sd_gen_cuda_plan(sd_gen *g, const sd_cuda_device *d, sd_codegen_stats *stats);

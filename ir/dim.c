@@ -432,3 +432,7 @@ bool sd_dim_multiple_of(const sd_dimtab *t, sd_dim d, int64_t k) {
   if (k < 0) k = -k;
   return k == 1 || known_factor(t, d, k) == k;
 }
+
+void sd_dim_guess_batch(sd_dimtab *t, int64_t size) { t->batch = size; }
+int64_t sd_dim_batch_guess(const sd_dimtab *t) { return t->batch > 0 ? t->batch : 1; }
+bool sd_dim_is_batch(const char *symbol) { return strcasestr(symbol, "batch") || !strcasecmp(symbol, "b") || !strcasecmp(symbol, "n"); }

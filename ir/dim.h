@@ -45,6 +45,10 @@ sd_dim sd_dim_const(sd_dimtab *t, int64_t v);
 sd_dim sd_dim_sym(sd_dimtab *t, const char *name);  // the symbol of that name, made (range [0, INT64_MAX/4]) when new
 sd_dim sd_dim_fresh(sd_dimtab *t, const char *hint); // a new symbol with a unique name made from hint
 void sd_dim_set_range(sd_dimtab *t, sd_dim sym, int64_t min, int64_t max);
+// What schedules take a batch of unknown size for (1 at first), and whether a symbol looks like one by its name.
+void sd_dim_guess_batch(sd_dimtab *t, int64_t size);
+int64_t sd_dim_batch_guess(const sd_dimtab *t);
+bool sd_dim_is_batch(const char *symbol);
 
 sd_dim sd_dim_add(sd_dimtab *t, sd_dim a, sd_dim b);
 sd_dim sd_dim_sub(sd_dimtab *t, sd_dim a, sd_dim b);

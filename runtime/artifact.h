@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 #define SARD_ART_MAGIC   "SARDART\n"
-#define SARD_ART_VERSION 5u
+#define SARD_ART_VERSION 6u
 #define SARD_ART_NONE    0xffffffffu // "no index"
 #define SARD_ART_MAXRANK 16
 
@@ -120,7 +120,10 @@ typedef struct sard_art_cuda {
   uint32_t step, symbol;  // index into STEPS; text offset of the function
   uint32_t dims, n_dim;   // LISTS offset, count: dim slots
   uint32_t blocks, scratch, threads, shared; // blocks, scratch: dim slots
-  uint32_t part, pad;     // the images that the function is in
+  uint32_t part;          // the images that the function is in
+  // A step may have several launches for different sizes, one behind the other: the last one whose `size` (dim slot) is at least
+  // `least` is taken. The first has no size (NONE).
+  uint32_t size, least, pad;
 } sard_art_cuda;
 typedef enum sard_art_cuda_kind { SARD_ACI_CUBIN = 1, SARD_ACI_PTX } sard_art_cuda_kind; // PTX ends with a NUL
 // Functions for one architecture: a cubin for sm_<arch>, PTX for that one and later ones. `part`: the functions are in several
@@ -140,5 +143,5 @@ typedef int32_t (*sard_kernel_fn)(const sard_dispatch *d, uint32_t begin, uint32
 
 _Static_assert(sizeof(sard_dispatch) <= 64, "fits a cache line");
 _Static_assert(sizeof(sard_art_dim) == 24 && sizeof(sard_art_step) == 72 && sizeof(sard_art_buf) == 24, "layout");
-_Static_assert(sizeof(sard_art_cuda) == 40 && sizeof(sard_art_cuda_image) == 32, "layout");
+_Static_assert(sizeof(sard_art_cuda) == 48 && sizeof(sard_art_cuda_image) == 32, "layout");
 #endif

@@ -63,11 +63,10 @@ static sard_status *scratch_of(sard_session *s, const sard_art_cuda *e, int64_t 
   return need > s->cu->scratch_bytes ? late_scratch(s->cu, need, out) : NULL;
 }
 
-static sard_status *fill_words(sard_session *s, uint32_t i, uint64_t scratch, uint64_t *words) {
+static sard_status *fill_words(sard_session *s, uint32_t i, const sard_art_cuda *e, uint64_t scratch, uint64_t *words) {
   const sd_art *a = &s->model->art;
   const sd_cu_session *c = s->cu;
   const sard_art_step *t = &a->steps[i];
-  const sard_art_cuda *e = c->program->launch[i];
   if ((uint64_t)t->n_buf + e->n_dim + 2 > MOST_WORDS) return SD_ERR(MODEL, "a launch has %u buffers and %u sizes", t->n_buf, e->n_dim);
   for (uint32_t k = 0; k < t->n_buf; k++) *words++ = c->at[a->lists[t->bufs + k]];
   for (uint32_t k = 0; k < e->n_dim; k++) {
@@ -80,21 +79,34 @@ static sard_status *fill_words(sard_session *s, uint32_t i, uint64_t scratch, ui
   return NULL;
 }
 
+// That for the sizes at hand.
+static sard_status *choose_launch(const sard_session *s, uint32_t i, const sard_art_cuda **out) {
+  const sd_art *a = &s->model->art;
+  const sard_art_cuda *e = *out = s->cu->program->launch[i];
+  for (e++; e < a->cuda + a->n_cuda && e->step == i; e++) {
+    int64_t size;
+    SD_TRY(sd_late_value(s, e->size, &size));
+    if (size >= (int64_t)e->least) *out = e;
+  }
+  return NULL;
+}
+
 sard_status *sd_cu_launch(sard_session *s, uint32_t i) {
   sd_cu_session *c = s->cu;
-  const sard_art_cuda *e = c->program->launch[i];
+  const sard_art_cuda *e;
   const sd_cu_api *f = c->device->api;
   uint64_t words[MOST_WORDS], scratch;
   int64_t blocks;
+  SD_TRY(choose_launch(s, i, &e));
   SD_TRY(sd_late_value(s, e->blocks, &blocks));
   if (blocks <= 0) return NULL; // nothing to compute
   if (blocks > INT32_MAX) blocks = INT32_MAX;
   SD_TRY(scratch_of(s, e, &blocks, &scratch));
-  SD_TRY(fill_words(s, i, scratch, words));
+  SD_TRY(fill_words(s, i, e, scratch, words));
   SD_TRY(take_time_before(s, i));
   SD_TRY(mark(s, c->begin, i));
   void *params[] = {words};
-  SD_TRY(sd_cu_check(f, f->launch(c->program->function[i], (unsigned)blocks, 1, 1, e->threads, 1, 1, e->shared, c->stream, params, NULL),
+  SD_TRY(sd_cu_check(f, f->launch(c->program->function[e - s->model->art.cuda], (unsigned)blocks, 1, 1, e->threads, 1, 1, e->shared, c->stream, params, NULL),
                      "launching a kernel"));
   SD_TRY(mark(s, c->end, i));
   if (s->profile) c->timed[i] = 1;

@@ -70,14 +70,14 @@ static sard_status *load_module(sd_cu_program *p, const sd_art *a, uint32_t part
 static sard_status *find_function(sd_cu_program *p, const sd_art *a, const sard_art_cuda *e) {
   const sd_cu_device *d = p->device;
   const char *name = sd_art_text(a, e->symbol);
-  void **f = &p->function[e->step];
+  void **f = &p->function[e - a->cuda];
   SD_TRY_MSG(sd_cu_check(d->api, d->api->module_function(f, p->modules[e->part], name), "finding a kernel"), "%s", name);
   if ((int)e->shared > d->most_shared)
     return SD_ERR(DEVICE, "kernel %s of node '%s' needs %u bytes of shared memory, %s has %d", name,
                   sd_art_text(a, a->steps[e->step].name), e->shared, d->name, d->most_shared);
   if (e->shared > FREE_SHARED)
     SD_TRY(sd_cu_check(d->api, d->api->function_set(*f, SHARED_ATTRIBUTE, (int)e->shared), "asking for shared memory"));
-  p->launch[e->step] = e;
+  if (!p->launch[e->step]) p->launch[e->step] = e;
   return NULL;
 }
 
@@ -129,7 +129,7 @@ static sard_status *load_modules(sd_cu_program *p, const sd_art *a) {
 static sard_status *fill_program(sd_cu_program *p, const sard_model *m) {
   const sd_art *a = &m->art;
   p->launch = sd_calloc(a->n_steps, sizeof *p->launch);
-  p->function = sd_calloc(a->n_steps, sizeof *p->function);
+  p->function = sd_calloc(a->n_cuda, sizeof *p->function);
   p->consts = sd_calloc(a->n_bufs, sizeof *p->consts);
   if (!p->launch || !p->function || !p->consts) return SD_ERR(NOMEM, "out of memory while loading CUDA code");
   SD_TRY(sd_cu_enter(p->device));

@@ -7,8 +7,8 @@ typedef struct sd_cu_program {
   const sd_cu_device *device;
   void **modules;               // per part of the artifact's images
   uint32_t n_modules;
-  const sard_art_cuda **launch; // per step; NULL: it runs on the host
-  void **function;              // per step
+  const sard_art_cuda **launch; // per step: the first one; NULL: it runs on the host
+  void **function;              // per launch of the artifact
   uint64_t weights, weight_bytes;
   uint64_t *consts;             // per buffer: address of a constant that launches read, else 0
 } sd_cu_program;

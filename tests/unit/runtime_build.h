@@ -157,7 +157,7 @@ static inline parts make_parts(const uint8_t *second, size_t n_second) {
   m.steps[1] =
       (sard_art_step){.kind = SARD_AS_DISPATCH, .kernel = 1, .bufs = 6, .n_buf = 2, .dims = 10, .n_dim = 1, .tiles = 5, .scratch = 6, .name = part_text(&m, "second"), .op = m.steps[0].op, .flops = none, .bytes = none};
   m.steps[2] = (sard_art_step){.kind = SARD_AS_COPY, .kernel = 0, .bufs = 8, .n_buf = 2, .dims = 0, .n_dim = 0, .tiles = 0, .scratch = 0, .name = part_text(&m, "third"), .op = m.steps[0].op, .flops = none, .bytes = none};
-  m.cuda[0] = (sard_art_cuda){.step = 0, .symbol = m.kernels[0].symbol, .dims = 10, .n_dim = 1, .blocks = 5, .scratch = 6, .threads = 256};
+  m.cuda[0] = (sard_art_cuda){.step = 0, .symbol = m.kernels[0].symbol, .dims = 10, .n_dim = 1, .blocks = 5, .scratch = 6, .threads = 256, .size = SARD_ART_NONE};
   m.images[0] = (sard_art_cuda_image){SARD_ACI_CUBIN, 80, 0, 0, 0, 32};
   m.images[1] = (sard_art_cuda_image){SARD_ACI_PTX, 80, 0, 0, 64, 32};
   return m;

@@ -131,9 +131,10 @@ sard_status *sard_tensor_new(sard_context *ctx, const sard_tensor_desc *desc, sa
   return SD_ERR(NOMEM, "out of memory for a tensor of %llu bytes", bytes);
 }
 
-// The alignment that kernels count on: that of the element.
-static size_t natural_alignment(int32_t dtype) {
+// The alignment that kernels count on: that of the element, on devices that of a vector.
+static size_t natural_alignment(int32_t dtype, int32_t device) {
   int bits = sd_dtype_bits((sd_dtype)dtype);
+  if (device) return 16;
   return bits <= 8 ? 1 : bits >= 64 ? 8 : (size_t)bits / 8;
 }
 
@@ -148,9 +149,9 @@ sard_status *sard_tensor_wrap(sard_context *ctx, const sard_tensor_desc *desc, v
                 (unsigned long long)t->bytes);
   else if (!data && t->bytes)
     st = SD_ERR(USAGE, "the memory given is NULL, the tensor needs %llu bytes", (unsigned long long)t->bytes);
-  else if ((uintptr_t)data % natural_alignment(desc->dtype))
-    st = SD_ERR(USAGE, "the memory given is not aligned to %zu bytes, the size of its elements",
-                natural_alignment(desc->dtype));
+  else if ((uintptr_t)data % natural_alignment(desc->dtype, desc->device))
+    st = SD_ERR(USAGE, "the memory given is not aligned to %zu bytes%s", natural_alignment(desc->dtype, desc->device),
+                desc->device ? ", which kernels of devices need" : ", the size of its elements");
   if (st) {
     sard_tensor_free(t);
     *out = NULL;

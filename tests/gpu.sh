@@ -11,6 +11,7 @@ from=$PWD
 cd "$(dirname "$0")" || exit 1
 here=$PWD
 MOST=60 # MiB
+LARGEST=1500000 # bytes of a model of the corpus
 
 # ---- packing ----
 
@@ -25,6 +26,9 @@ pack_case() {
   fi
   rm "$to/why.txt"
   cp -r "$from"/test_data_set_* "$to/"
+  if [ -e "$from/meta.json" ]; then
+    python3 -c 'import json, sys; t = json.load(open(sys.argv[1]))["tolerance"]; print(t["rtol"], t["atol"])' "$from/meta.json" >"$to/tolerance"
+  fi
   if [ -e "$from/case.txt" ]; then read -r line <"$from/case.txt" && echo "$line" | cut -d' ' -f1,2 >"$to/tolerance"; fi
 }
 
@@ -46,7 +50,13 @@ pack_cases() {
 pack_corpus() {
   local corpus=${SARD_CORPUS:-$root/../shared/corpus}
   [ -d "$corpus" ] || corpus=$root/models/corpus
-  for m in "$corpus"/*/; do [ -d "$m/test_data_set_0" ] && [ -e "$m/model.onnx" ] && echo "$m $(basename "$m")"; done | pack_list corpus
+  local left=0 m list=()
+  for m in "$corpus"/*/; do
+    [ -d "$m/test_data_set_0" ] && [ -e "$m/model.onnx" ] || continue
+    if [ "$(stat -c %s "$m/model.onnx")" -gt $LARGEST ]; then left=$((left + 1)); else list+=("$m $(basename "$m")"); fi
+  done
+  [ $left -eq 0 ] || echo "$left models of more than $LARGEST bytes are left out"
+  printf '%s\n' "${list[@]}" | pack_list corpus
 }
 
 # Their weights stay here but for a sample of each.

@@ -1,28 +1,24 @@
-// A crew of threads that takes kernels from a list; results come back as bytes and dim texts.
+// Kernels compiled by a crew of threads; results come back as bytes and dim texts.
 #include "codegen/compile_units.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
-
+#include "codegen/crew.h"
 #include "runtime/base/alloc.h"
+
+#define STACK (16u << 20) // LLVM recurses deeply on large basic blocks
 
 typedef struct result {
   void *object;
   uint64_t bytes;
   char *dims;        // dims, tiles, scratch as texts separated by ';'
   uint32_t n_dims;
-  sard_status *error;
 } result;
 
-typedef struct crew {
+typedef struct work {
   const sd_unit *units;
   result *results;
-  uint32_t n;
   const sd_isa *isa;
   int opt;
-  atomic_uint next;
-  atomic_bool failed;
-} crew;
+} work;
 
 static sard_status *compile_text(const sd_unit *u, const sd_isa *isa, int opt, sd_arena *a, result *r) {
   sd_dimtab *dims = sd_dimtab_new(a);
@@ -56,14 +52,9 @@ static sard_status *compile_guarded(const sd_unit *u, const sd_isa *isa, int opt
   return st;
 }
 
-static void *crew_main(void *arg) {
-  crew *c = arg;
-  for (;;) {
-    uint32_t i = atomic_fetch_add(&c->next, 1);
-    if (i >= c->n || atomic_load(&c->failed)) return NULL;
-    c->results[i].error = compile_guarded(&c->units[i], c->isa, c->opt, &c->results[i]);
-    if (c->results[i].error) atomic_store(&c->failed, true);
-  }
+static sard_status *compile_job(void *user, uint32_t i) {
+  const work *w = user;
+  return compile_guarded(&w->units[i], w->isa, w->opt, &w->results[i]);
 }
 
 static sard_status *collect(sd_arena *a, sd_dimtab *dims, sd_unit *u, const result *r) {
@@ -83,43 +74,24 @@ static sard_status *collect(sd_arena *a, sd_dimtab *dims, sd_unit *u, const resu
 typedef struct results { result *at; uint32_t n; } results;
 static void drop_results(void *p) {
   results *r = p;
-  for (uint32_t i = 0; i < r->n; i++) {
-    sd_free(r->at[i].object), sd_free(r->at[i].dims);
-    sard_status_free(r->at[i].error);
-  }
+  for (uint32_t i = 0; i < r->n; i++) sd_free(r->at[i].object), sd_free(r->at[i].dims);
   sd_free(r->at);
   *r = (results){0};
 }
 
-static void run_crew(crew *c, int threads) {
-  pthread_t ids[64];
-  int started = 0;
-  if (threads > 64) threads = 64;
-  pthread_attr_t attr;
-  pthread_attr_init(&attr);
-  pthread_attr_setstacksize(&attr, 16u << 20); // LLVM recurses deeply on large basic blocks
-  for (int i = 0; i < threads && i < (int)c->n; i++)
-    if (pthread_create(&ids[started], &attr, crew_main, c) == 0) started++;
-  pthread_attr_destroy(&attr);
-  if (started == 0) crew_main(c);
-  for (int i = 0; i < started; i++) pthread_join(ids[i], NULL);
-}
-
 sard_status *sd_units_compile(sd_arena *a, sd_dimtab *dims, sd_unit *units, uint32_t n, const sd_isa *isa, int opt, int threads) {
-  crew c = {.units = units, .n = n, .isa = isa, .opt = opt};
-  sard_status *st = NULL;
+  work w = {.units = units, .isa = isa, .opt = opt};
+  uint32_t which = 0;
   if (n == 0) return NULL;
+  sard_status **errors = SD_NEW_ARRAY(a, sard_status *, n);
   results *r = SD_NEW(a, results); // goes with the arena when collecting runs out of memory
   sd_arena_defer(a, drop_results, r);
-  r->at = c.results = sd_calloc(n, sizeof *c.results);
-  if (!c.results) return SD_ERR(NOMEM, "out of memory for %u kernels", n);
+  r->at = w.results = sd_calloc(n, sizeof *w.results);
+  if (!w.results) return SD_ERR(NOMEM, "out of memory for %u kernels", n);
   r->n = n;
-  run_crew(&c, threads);
-  for (uint32_t i = 0; i < n && !st; i++) {
-    st = sd_status_context(c.results[i].error, "while compiling kernel %s", units[i].symbol);
-    c.results[i].error = NULL;
-  }
-  for (uint32_t i = 0; i < n && !st; i++) st = collect(a, dims, &units[i], &c.results[i]);
+  sard_status *st = sd_crew_run(n, threads, STACK, compile_job, &w, errors, &which);
+  if (st) st = sd_status_context(st, "while compiling kernel %s", units[which].symbol);
+  for (uint32_t i = 0; i < n && !st; i++) st = collect(a, dims, &units[i], &w.results[i]);
   drop_results(r);
   return st;
 }

@@ -1,15 +1,14 @@
 // Names of devices, and a model's kernels as one program.
 #include "codegen/cuda/device.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "codegen/crew.h"
 #include "codegen/cuda/cuda.h"
 #include "runtime/base/str.h"
 
-#define SD_CUDA_THREADS 15 // besides the caller's: each takes some hundred megabytes in NVRTC
+#define MOST_THREADS 16 // each takes some hundred megabytes in NVRTC
 
 static const int usual[] = {
     75, 80, 86, 89, 90, 100, 120}; // a cubin of x.y runs on x.z, z >= y; PTX of the first on later ones
@@ -100,66 +99,39 @@ static const char *program_of(const char *const *texts, uint32_t first, uint32_t
   return sd_arena_keep(a, sd_str_take(&s));
 }
 
-// Threads that take programs from a list. Each result has an arena of its own, which ends with the caller's.
-typedef struct crew {
+// The programs of all parts and architectures. Each result has an arena of its own, which ends with the caller's.
+typedef struct programs {
   const sd_cuda_device *d;
   const char *const *texts;
   uint32_t n, n_jobs;
   sd_cubin *cubins;
   sd_arena **arenas;
-  sard_status **errors;
-  atomic_uint next;
-  atomic_bool failed;
-} crew;
+} programs;
 
-static sard_status *compile_job(crew *c, uint32_t job) {
-  uint32_t part = job / (uint32_t)c->d->n_archs, arch = job % (uint32_t)c->d->n_archs, first = part * SD_CUDA_PART;
-  uint32_t end = first + SD_CUDA_PART < c->n ? first + SD_CUDA_PART : c->n;
-  sd_arena *volatile a = c->arenas[job] = sd_arena_new();
+static sard_status *compile_job(void *user, uint32_t job) {
+  const programs *p = user;
+  uint32_t part = job / (uint32_t)p->d->n_archs, arch = job % (uint32_t)p->d->n_archs, first = part * SD_CUDA_PART;
+  uint32_t end = first + SD_CUDA_PART < p->n ? first + SD_CUDA_PART : p->n;
+  sd_arena *volatile a = p->arenas[job] = sd_arena_new();
   jmp_buf oom;
   if (!a || setjmp(oom)) return SD_ERR(NOMEM, "out of memory while compiling for GPUs");
   sd_arena_set_oom(a, &oom);
-  sard_status *st = sd_nvrtc_compile(c->d->nvrtc, program_of(c->texts, first, end, a), "the model's kernels", c->d->archs[arch], a, &c->cubins[job]);
+  sard_status *st = sd_nvrtc_compile(p->d->nvrtc, program_of(p->texts, first, end, a), "the model's kernels", p->d->archs[arch], a, &p->cubins[job]);
   sd_arena_set_oom(a, NULL);
   return st;
 }
 
-static void *crew_main(void *arg) {
-  crew *c = arg;
-  for (;;) {
-    uint32_t i = atomic_fetch_add(&c->next, 1);
-    if (i >= c->n_jobs || atomic_load(&c->failed)) return NULL;
-    c->errors[i] = compile_job(c, i);
-    if (c->errors[i]) atomic_store(&c->failed, true);
-  }
-}
-
-// The calling thread is one of them; fewer than asked for are enough.
-static void run_crew(crew *c, int threads) {
-  pthread_t ids[SD_CUDA_THREADS];
-  int n = 0;
-  while (n < threads - 1 && n < SD_CUDA_THREADS && n + 1 < (int)c->n_jobs && pthread_create(&ids[n], NULL, crew_main, c) == 0) n++;
-  crew_main(c);
-  for (int i = 0; i < n; i++) pthread_join(ids[i], NULL);
-}
-
-static void drop_arenas(void *p) {
-  crew *c = p;
-  for (uint32_t i = 0; i < c->n_jobs; i++) sd_arena_free(c->arenas[i]);
+static void drop_arenas(void *user) {
+  programs *p = user;
+  for (uint32_t i = 0; i < p->n_jobs; i++) sd_arena_free(p->arenas[i]);
 }
 
 sard_status *sd_cuda_compile(const sd_cuda_device *d, const char *const *texts, uint32_t n, int threads, sd_arena *a,
                              sd_cubin *cubins) {
-  crew *c = SD_NEW(a, crew);
-  sard_status *st = NULL;
-  c->d = d, c->texts = texts, c->n = n, c->n_jobs = sd_cuda_parts(n) * (uint32_t)d->n_archs, c->cubins = cubins;
-  c->arenas = SD_NEW_ARRAY(a, sd_arena *, c->n_jobs + 1);
-  c->errors = SD_NEW_ARRAY(a, sard_status *, c->n_jobs + 1);
-  sd_arena_defer(a, drop_arenas, c);
-  run_crew(c, threads);
-  for (uint32_t i = 0; i < c->n_jobs; i++) {
-    if (!st) st = c->errors[i]; // the first in the order of the kernels
-    else sard_status_free(c->errors[i]);
-  }
-  return st;
+  programs *p = SD_NEW(a, programs);
+  uint32_t jobs = sd_cuda_parts(n) * (uint32_t)d->n_archs;
+  sard_status **errors = SD_NEW_ARRAY(a, sard_status *, jobs + 1);
+  *p = (programs){d, texts, n, jobs, cubins, SD_NEW_ARRAY(a, sd_arena *, jobs + 1)};
+  sd_arena_defer(a, drop_arenas, p);
+  return sd_crew_run(jobs, threads < MOST_THREADS ? threads : MOST_THREADS, 0, compile_job, p, errors, NULL);
 }

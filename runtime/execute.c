@@ -30,6 +30,11 @@ static sard_status *node_error(const sd_art *a, const sard_art_step *t, sard_sta
   return sd_status_field(st, SARD_TEXT_OP, "%s", sd_art_text(a, t->op));
 }
 
+sard_status *sd_execute_index_error(const sd_art *a, uint32_t step) {
+  const sard_art_step *t = &a->steps[step];
+  return node_error(a, t, SD_ERR(MODEL, "index out of range in node '%s' (%s)", sd_art_text(a, t->name), sd_art_text(a, t->op)));
+}
+
 // ---- steps that compute ----
 
 sard_status *sd_execute_prepare(sard_session *s, uint32_t step, uint32_t first) {
@@ -67,18 +72,11 @@ static sard_status *run_dispatch(sard_session *s, uint32_t step, bool pooled) {
   else
     run_tiles(&j, 0, 0, tiles);
   int result = atomic_load_explicit(&j.result, memory_order_relaxed);
-  if (error & SARD_KE_INDEX)
-    return SD_ERR(MODEL, "index out of range in node '%s' (%s)", sd_art_text(&m->art, t->name), sd_art_text(&m->art, t->op));
+  if (error & SARD_KE_INDEX) return sd_execute_index_error(&m->art, step);
   if (error || result)
     return SD_ERR(INTERNAL, "kernel '%s' of node '%s' failed (%d, %u)", sd_art_text(&m->art, m->art.kernels[t->kernel].symbol),
                   sd_art_text(&m->art, t->name), result, error);
   return NULL;
-}
-
-// Bytes that a buffer has memory for.
-static uint64_t room(const sard_session *s, uint32_t buf) {
-  uint32_t slot = s->model->art.bufs[buf].bytes;
-  return s->late.slot[slot] ? s->late.block[buf].size : (uint64_t)s->dim[slot];
 }
 
 static sard_status *run_copy(sard_session *s, uint32_t step) {
@@ -88,8 +86,8 @@ static sard_status *run_copy(sard_session *s, uint32_t step) {
   int64_t n;
   if (s->late.step[step]) SD_TRY(sd_execute_prepare(s, step, 1)); // the source keeps the size that it was written with
   SD_TRY(sd_late_value(s, a->bufs[to].bytes, &n));
-  if ((uint64_t)n > room(s, from) || (n && (!s->buf[from] || !s->buf[to])))
-    return SD_ERR(MODEL, "%lld bytes are copied from a buffer of %llu", (long long)n, (unsigned long long)room(s, from));
+  if ((uint64_t)n > sd_late_room(s, from) || (n && (!s->buf[from] || !s->buf[to])))
+    return SD_ERR(MODEL, "%lld bytes are copied from a buffer of %llu", (long long)n, (unsigned long long)sd_late_room(s, from));
   if (n) memmove(s->buf[to], s->buf[from], (size_t)n);
   return NULL;
 }
@@ -125,8 +123,8 @@ static sard_status *run_append(sard_session *s, uint32_t step) {
     uint64_t bytes;
     sd_dtype type = (sd_dtype)s->dim[a->lists[t->dims]];
     SD_TRY(sd_late_value(s, a->lists[t->dims + 1], &count));
-    if (count < 0 || !sd_dtype_bytes(type, (uint64_t)count, &bytes) || bytes > room(s, from) || (bytes && !s->buf[from]))
-      return SD_ERR(MODEL, "%lld elements are appended from a buffer of %llu bytes", (long long)count, (unsigned long long)room(s, from));
+    if (count < 0 || !sd_dtype_bytes(type, (uint64_t)count, &bytes) || bytes > sd_late_room(s, from) || (bytes && !s->buf[from]))
+      return SD_ERR(MODEL, "%lld elements are appended from a buffer of %llu bytes", (long long)count, (unsigned long long)sd_late_room(s, from));
     return append_packed(s, to, s->buf[from], type, (uint64_t)count);
   }
   if (n < 0 || !sd_ck_add(s->late.block[to].used, (uint64_t)n, &need)) return SD_ERR(NOMEM, "the stacked results are too large");
@@ -145,8 +143,8 @@ static sard_status *run_define(sard_session *s, const sard_art_step *t) {
   uint32_t b = a->lists[t->bufs], each = sign ? 2 : 1;
   sd_dtype type = (sd_dtype)s->dim[a->lists[t->dims]];
   uint64_t bytes;
-  if (!sd_dtype_bytes(type, t->n_def / each, &bytes) || bytes > room(s, b) || (bytes && !s->buf[b]))
-    return SD_ERR(MODEL, "%u sizes are read from a buffer of %llu bytes", t->n_def / each, (unsigned long long)room(s, b));
+  if (!sd_dtype_bytes(type, t->n_def / each, &bytes) || bytes > sd_late_room(s, b) || (bytes && !s->buf[b]))
+    return SD_ERR(MODEL, "%u sizes are read from a buffer of %llu bytes", t->n_def / each, (unsigned long long)sd_late_room(s, b));
   for (uint32_t i = 0; i < t->n_def; i++) sd_late_forget(s, a->lists[t->defs + i]); // none is mixed with values of an earlier pass
   for (uint32_t i = 0; i < t->n_def / each; i++) {
     int64_t v = sd_host_defined(type, s->buf[b], i, sign);
@@ -184,7 +182,7 @@ static sard_status *read_cond(sard_session *s, const sard_art_step *t, bool *out
   const sd_art *a = &s->model->art;
   uint32_t b = a->lists[t->bufs];
   if (s->cu) SD_TRY(sd_cu_to_host(s, b));
-  if (room(s, b) < 1 || !s->buf[b]) return SD_ERR(MODEL, "a condition has no value");
+  if (sd_late_room(s, b) < 1 || !s->buf[b]) return SD_ERR(MODEL, "a condition has no value");
   *out = *(const uint8_t *)s->buf[b] != 0;
   return NULL;
 }

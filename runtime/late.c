@@ -185,6 +185,11 @@ sard_status *sd_late_value(const sard_session *s, uint32_t slot, int64_t *out) {
 
 // ---- memory ----
 
+uint64_t sd_late_room(const sard_session *s, uint32_t buf) {
+  uint32_t slot = s->model->art.bufs[buf].bytes;
+  return s->late.slot[slot] ? s->late.block[buf].size : (uint64_t)s->dim[slot];
+}
+
 static void drop_free(sd_late *l) {
   for (; l->n_free; l->n_free--) {
     l->bytes -= l->free[l->n_free - 1].size;

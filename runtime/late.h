@@ -42,6 +42,8 @@ void sd_late_forget_steps(sard_session *s, uint32_t from, uint32_t to);
 void sd_late_forget(sard_session *s, uint32_t symbol);
 // The value of a slot; SARD_E_MODEL when it has none yet.
 sard_status *sd_late_value(const sard_session *s, uint32_t slot, int64_t *out);
+// Bytes that a buffer has memory for on the host.
+uint64_t sd_late_room(const sard_session *s, uint32_t buf);
 // Memory for a late buffer at its present size (what it holds is lost when it has to move): that of its target where it fits.
 sard_status *sd_late_place(sard_session *s, uint32_t buf);
 // Memory for `size` bytes; what the buffer holds is kept.

@@ -261,6 +261,12 @@ static sard_status *place_on(sard_model *m, const char *device) {
   return sd_cu_program_new(m, d, &m->cu);
 }
 
+sard_status *sd_model_fall_back(sard_model *m, sard_status *why) {
+  m->fallback = sd_strdup(sard_status_text(why, SARD_TEXT_MESSAGE));
+  sard_status_free(why);
+  return m->fallback ? NULL : SD_ERR(NOMEM, "out of memory while loading a model");
+}
+
 sard_status *sd_model_place(sard_model *m, const sard_options *options) {
   const char *device = sd_options_get(options, "device"), *fallback = sd_options_get(options, "fallback");
   if (m->cu || m->fallback) return NULL; // the compiler has done it
@@ -268,9 +274,7 @@ sard_status *sd_model_place(sard_model *m, const sard_options *options) {
   sard_status *st = place_on(m, device);
   int code = sard_status_code(st);
   if (!fallback || (code != SARD_E_DEVICE && code != SARD_E_NOMEM)) return st;
-  m->fallback = sd_strdup(sard_status_text(st, SARD_TEXT_MESSAGE));
-  sard_status_free(st);
-  return m->fallback ? NULL : SD_ERR(NOMEM, "out of memory while loading a model");
+  return sd_model_fall_back(m, st);
 }
 
 // ---- open ----

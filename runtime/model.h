@@ -62,6 +62,8 @@ sard_status *sd_model_from_bytes(sard_context *ctx, const sd_piece *pieces, size
 void sd_model_hold(sard_model *m);
 // Options "device" and "fallback": loads the code for the device. Once, before sessions are made.
 sard_status *sd_model_place(sard_model *m, const sard_options *options);
+// The model runs on the processor, as the device cannot be used: `why` (taken) is what reports tell.
+sard_status *sd_model_fall_back(sard_model *m, sard_status *why);
 // Activation memory of a model without symbolic dims (arena, and scratch of one worker); false when it has some.
 bool sd_model_static_memory(const sard_model *m, uint64_t *arena, uint64_t *scratch);
 

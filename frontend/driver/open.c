@@ -1,9 +1,7 @@
 // Models compiled in memory for the device that they run on.
 #include <stdio.h>
-#include <string.h>
 
 #include "frontend/driver/driver.h"
-#include "runtime/base/alloc.h"
 #include "runtime/cuda/device.h"
 #include "runtime/model.h"
 
@@ -37,12 +35,6 @@ static sard_status *compile(sard_context *ctx, const sard_source *src, const sar
   return sd_driver_compile(src, o, out);
 }
 
-static sard_status *place(sard_model *m, const sard_options *options, sard_status *why) {
-  if (!why) return sd_model_place(m, options);
-  m->fallback = sd_strdup(sard_status_text(why, SARD_TEXT_MESSAGE));
-  return m->fallback ? NULL : SD_ERR(NOMEM, "out of memory while loading a model");
-}
-
 sard_status *sd_driver_open(sard_context *ctx, const sard_source *src, const sard_options *options, sd_driver_options *o,
                             char **json, double *seconds, sard_model **out) {
   sard_status *why = NULL;
@@ -57,8 +49,9 @@ sard_status *sd_driver_open(sard_context *ctx, const sard_source *src, const sar
   } else if (!st) {
     st = sd_model_from_bytes(ctx, c->pieces, c->n_pieces, sd_compiled_free, c, &m);
   }
-  if (!st) st = place(m, options, why);
-  sard_status_free(why);
+  if (!st && why) st = sd_model_fall_back(m, why);
+  else if (!st) st = sd_model_place(m, options);
+  else sard_status_free(why);
   if (st) sard_model_free(m);
   else *out = m;
   return st;

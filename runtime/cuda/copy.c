@@ -60,14 +60,10 @@ static sard_status *read_staged(sd_cu_session *c, uint8_t *to, uint64_t from, ui
 
 static bool is_late(const sard_session *s, uint32_t buf) { return s->late.slot[s->model->art.bufs[buf].bytes]; }
 
-static uint64_t host_bytes(const sard_session *s, uint32_t buf) {
-  return is_late(s, buf) ? s->late.block[buf].size : (uint64_t)s->dim[s->model->art.bufs[buf].bytes];
-}
-
 // A late buffer gets as much memory as it has on the host; what it held is lost when it moves.
 static sard_status *make_room(sard_session *s, uint32_t buf) {
   sd_cu_session *c = s->cu;
-  uint64_t need = host_bytes(s, buf);
+  uint64_t need = sd_late_room(s, buf);
   if (!is_late(s, buf) || c->room[buf] >= need) return NULL;
   sd_cu_free(c->device, c->at[buf]);
   c->at[buf] = c->room[buf] = 0;
@@ -79,7 +75,7 @@ static sard_status *make_room(sard_session *s, uint32_t buf) {
 
 sard_status *sd_cu_to_host(sard_session *s, uint32_t buf) {
   sd_cu_session *c = s->cu;
-  uint64_t n = host_bytes(s, buf);
+  uint64_t n = sd_late_room(s, buf);
   if (c->valid[buf] != SD_CU_DEVICE) return NULL;
   if (is_late(s, buf) && n > c->room[buf]) n = c->room[buf];
   if (n && !s->buf[buf]) return SD_ERR(INTERNAL, "buffer %u has no memory on the host", buf);
@@ -93,7 +89,7 @@ sard_status *sd_cu_to_device(sard_session *s, uint32_t buf) {
   sd_cu_session *c = s->cu;
   SD_TRY(make_room(s, buf));
   if (c->valid[buf] != SD_CU_HOST) return NULL;
-  uint64_t n = host_bytes(s, buf);
+  uint64_t n = sd_late_room(s, buf);
   if (n && !c->at[buf]) return SD_ERR(INTERNAL, "buffer %u has no memory on the device", buf);
   SD_TRY(write_staged(c, c->at[buf], s->buf[buf], n));
   c->copied_in += n;

@@ -11,12 +11,6 @@ typedef struct walk {
   uint32_t n;
 } walk;
 
-bool sd_cu_has_launch(const sd_art *a, uint32_t i) {
-  for (uint32_t k = 0; k < a->n_cuda; k++)
-    if (a->cuda[k].step == i) return true;
-  return false;
-}
-
 static void need(walk *w, uint32_t step, uint32_t buf, uint8_t where) {
   if (!w->valid[buf] || (w->valid[buf] & where)) return;
   w->valid[buf] |= where;

@@ -6,7 +6,5 @@
 // bodies of loops once, both ways of branches. `bytes`: dim slot.
 typedef struct sd_cu_transfer { uint32_t step, buf, bytes; bool to_device; } sd_cu_transfer;
 
-// Whether step i has code for CUDA devices.
-bool sd_cu_has_launch(const sd_art *a, uint32_t i);
 // All copies, in order. The caller frees *out (sd_free). SARD_E_NOMEM.
 sard_status *sd_cu_transfers(const sd_art *a, sd_cu_transfer **out, uint32_t *n);

@@ -11,22 +11,17 @@ enum { FREE_SHARED = 48 * 1024, SHARED_ATTRIBUTE = 8, LOG_BUFFER = 5, LOG_BYTES 
 
 static int capability(const sd_cu_device *d) { return 10 * d->major + d->minor; }
 
-// The newest cubin whose architecture the device executes: the same major version, a minor one not above the device's.
-static const sard_art_cuda_image *find_cubin(const sd_art *a, const sd_cu_device *d, uint32_t part) {
-  const sard_art_cuda_image *best = NULL;
-  for (uint32_t i = 0; i < a->n_cuda_images; i++) {
-    const sard_art_cuda_image *m = &a->cuda_images[i];
-    if (m->kind != SARD_ACI_CUBIN || m->part != part || (int)m->arch / 10 != d->major || (int)m->arch > capability(d)) continue;
-    if (!best || m->arch > best->arch) best = m;
-  }
-  return best;
+// A cubin runs where the major version is the same and the minor one not below; PTX also on all later devices.
+static bool serves(const sard_art_cuda_image *m, const sd_cu_device *d) {
+  return (int)m->arch <= capability(d) && (m->kind == SARD_ACI_PTX || (int)m->arch / 10 == d->major);
 }
 
-static const sard_art_cuda_image *find_ptx(const sd_art *a, const sd_cu_device *d, uint32_t part) {
+// The newest image of a kind that the device executes.
+static const sard_art_cuda_image *find_image(const sd_art *a, const sd_cu_device *d, sard_art_cuda_kind kind, uint32_t part) {
   const sard_art_cuda_image *best = NULL;
   for (uint32_t i = 0; i < a->n_cuda_images; i++) {
     const sard_art_cuda_image *m = &a->cuda_images[i];
-    if (m->kind == SARD_ACI_PTX && m->part == part && (int)m->arch <= capability(d) && (!best || m->arch > best->arch)) best = m;
+    if (m->kind == (uint32_t)kind && m->part == part && serves(m, d) && (!best || m->arch > best->arch)) best = m;
   }
   return best;
 }
@@ -50,7 +45,7 @@ static int load_image(sd_cu_program *p, uint32_t part, const void *image, char *
 
 static sard_status *load_module(sd_cu_program *p, const sd_art *a, uint32_t part) {
   const sd_cu_device *d = p->device;
-  const sard_art_cuda_image *try[] = {find_cubin(a, d, part), find_ptx(a, d, part)};
+  const sard_art_cuda_image *try[] = {find_image(a, d, SARD_ACI_CUBIN, part), find_image(a, d, SARD_ACI_PTX, part)};
   char log[LOG];
   int result = 0;
   if (!try[0] && !try[1]) return no_image(a, d);

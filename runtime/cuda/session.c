@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "runtime/base/alloc.h"
+#include "runtime/execute.h"
 
 enum { ALIGN = 256, SLACK = 64 };
 
@@ -206,12 +207,8 @@ static sard_status *wait(sd_cu_session *c) { return sd_cu_check(c->device->api, 
 
 static sard_status *check_errors(sard_session *s) {
   const sd_art *a = &s->model->art;
-  for (uint32_t i = 0; i < a->n_steps; i++) {
-    if (!s->cu->error_words[i]) continue;
-    const char *node = sd_art_text(a, a->steps[i].name), *op = sd_art_text(a, a->steps[i].op);
-    return sd_status_field(sd_status_field(SD_ERR(MODEL, "index out of range in node '%s' (%s)", node, op), SARD_TEXT_NODE, "%s", node),
-                           SARD_TEXT_OP, "%s", op);
-  }
+  for (uint32_t i = 0; i < a->n_steps; i++)
+    if (s->cu->error_words[i]) return sd_execute_index_error(a, i);
   return NULL;
 }
 

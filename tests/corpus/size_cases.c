@@ -4,7 +4,6 @@
 //
 // usage: size_cases DIR [NAME...]   DIR: folders with model.onnx and test_data_set_0, whose numbers fill the
 // inputs Each model runs in a process of its own. Last line: N passed, N failed.
-#include <dirent.h>
 #include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
@@ -94,12 +93,7 @@ static size_t used(void) {
   return m.uordblks + m.hblkhd;
 }
 
-enum {
-  GOOD,
-  BAD,
-  LEFT_OUT
-}; // the last: no symbols, or other sizes than the recorded ones do not fit together
-
+// LEFT_OUT: no symbols, or other sizes than the recorded ones do not fit together.
 static int run_model(subject *s, const char *artifact) {
   int ran = 0;
   size_t before = SIZE_MAX - SLACK; // where there is no time for rounds
@@ -150,27 +144,7 @@ static int in_process(const char *dir, const char *name) {
   return BAD;
 }
 
-static char **wanted;
-static int is_wanted(const struct dirent *d) {
-  for (char **p = wanted; *p; p++)
-    if (!strcmp(*p, d->d_name)) return 1;
-  return !*wanted && d->d_name[0] != '.';
-}
-
 int main(int argc, char **argv) {
-  struct dirent **at;
-  char path[4200];
-  int passed = 0, failed = 0;
   if (argc < 2) return fprintf(stderr, "usage: size_cases DIR [NAME...]\n"), 2;
-  wanted = argv + 2;
-  int n = scandir(argv[1], &at, is_wanted, alphasort);
-  for (int i = 0; i < n; i++) {
-    snprintf(path, sizeof path, "%s/%s/model.onnx", argv[1], at[i]->d_name);
-    int r = access(path, R_OK) ? LEFT_OUT : in_process(argv[1], at[i]->d_name);
-    passed += r == GOOD, failed += r == BAD;
-    free(at[i]);
-  }
-  if (n >= 0) free(at);
-  printf("%d passed, %d failed\n", passed, failed);
-  return failed > 0;
+  return subject_each(argv[1], argv + 2, in_process);
 }

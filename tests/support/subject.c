@@ -1,8 +1,11 @@
 #include "tests/support/subject.h"
 
+#include <dirent.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "runtime/base/dtype.h"
 #include "runtime/io/tensor_io.h"
@@ -100,4 +103,29 @@ sard_status *subject_read(subject *s) {
 void subject_close(subject *s) {
   for (int i = 0; i < s->n_in; i++) sard_tensor_free(s->seed[i]);
   sard_session_free(s->session), sard_model_free(s->model), sard_context_free(s->ctx);
+}
+
+// ---- many ----
+static char **wanted;
+static int is_wanted(const struct dirent *d) {
+  for (char **p = wanted; *p; p++)
+    if (!strcmp(*p, d->d_name)) return 1;
+  return !*wanted && d->d_name[0] != '.';
+}
+
+int subject_each(const char *dir, char **names, int (*run)(const char *dir, const char *name)) {
+  struct dirent **at;
+  char path[4200];
+  int passed = 0, failed = 0;
+  wanted = names;
+  int n = scandir(dir, &at, is_wanted, alphasort);
+  for (int i = 0; i < n; i++) {
+    snprintf(path, sizeof path, "%s/%s/model.onnx", dir, at[i]->d_name);
+    int r = access(path, R_OK) ? LEFT_OUT : run(dir, at[i]->d_name);
+    passed += r == GOOD, failed += r == BAD;
+    free(at[i]);
+  }
+  if (n >= 0) free(at);
+  printf("%d passed, %d failed\n", passed, failed);
+  return failed > 0;
 }

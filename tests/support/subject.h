@@ -34,3 +34,8 @@ void subject_choose_recorded(subject *s);
 sard_status *subject_inputs(subject *s, values *in);
 // Sums of other orders differ by rounding, which a quantized model may make a step of: `rms` of the whole.
 bool subject_same(sard_tensor *a, sard_tensor *b, double rms);
+
+enum { GOOD, BAD, LEFT_OUT }; // what became of a model
+// Runs the folders of dir that have a model.onnx, those of `names` (ends with NULL) where there are some, and prints
+// "N passed, N failed". Returns the exit code of a test.
+int subject_each(const char *dir, char **names, int (*run)(const char *dir, const char *name));

@@ -3,7 +3,6 @@
 //
 // usage: device_cases DIR [NAME...]   DIR: folders with model.onnx and test_data_set_0; SARD_CUDA names the null driver
 // Each model runs in a process of its own. Last line: N passed, N failed, of models.
-#include <dirent.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -317,31 +316,12 @@ static int in_process(const char *dir, const char *name) {
     fflush(stdout);
     exit(!ok); // what looks for leaks does so now
   }
-  if (pid < 0 || waitpid(pid, &status, 0) < 0) return 1;
+  if (pid < 0 || waitpid(pid, &status, 0) < 0) return BAD;
   if (WIFSIGNALED(status)) printf("FAIL %s: signal %d\n", folder, WTERMSIG(status));
-  return !WIFEXITED(status) || WEXITSTATUS(status);
-}
-
-static char **wanted;
-static int is_wanted(const struct dirent *d) {
-  for (char **p = wanted; *p; p++)
-    if (!strcmp(*p, d->d_name)) return 1;
-  return !*wanted && d->d_name[0] != '.';
+  return WIFEXITED(status) && !WEXITSTATUS(status) ? GOOD : BAD;
 }
 
 int main(int argc, char **argv) {
-  struct dirent **at;
-  char path[4200];
-  int passed = 0, failed = 0;
   if (argc < 2 || !getenv("SARD_CUDA")) return fprintf(stderr, "usage: SARD_CUDA=DRIVER device_cases DIR [NAME...]\n"), 2;
-  wanted = argv + 2;
-  int n = scandir(argv[1], &at, is_wanted, alphasort);
-  for (int i = 0; i < n; i++) {
-    snprintf(path, sizeof path, "%s/%s/model.onnx", argv[1], at[i]->d_name);
-    if (!access(path, R_OK)) *(in_process(argv[1], at[i]->d_name) ? &failed : &passed) += 1;
-    free(at[i]);
-  }
-  if (n >= 0) free(at);
-  printf("%d passed, %d failed\n", passed, failed);
-  return failed > 0;
+  return subject_each(argv[1], argv + 2, in_process);
 }

@@ -346,12 +346,6 @@ int null_device_memory(size_t *out, int device) {
   return null_leave(rc ? rc : is_device(device) ? OK : INVALID_DEVICE);
 }
 
-int null_memory_info(size_t *free, size_t *total) {
-  int rc = null_enter(N_memory_info, IN_CONTEXT, NULL, " ");
-  *total = null_set.memory, *free = rc ? 0 : null_set.memory - memory_used(null_device());
-  return null_leave(rc);
-}
-
 int null_context_retain(void **out, int device) {
   int rc = null_enter(N_context_retain, STARTED, NULL, "%d", device);
   if (!rc && !is_device(device)) rc = INVALID_DEVICE;

@@ -170,8 +170,6 @@ void memory_open(bool open) {
 }
 
 // ---- what is left ----
-uint64_t memory_used(int device) { return used[device]; }
-
 int memory_live(int device, bool tell) {
   int n = 0;
   for (uint32_t i = 0; i < n_ranges; i++) {

@@ -120,7 +120,6 @@ bool memory_is_pinned(const void *p, uint64_t bytes);
 void memory_touch(uint64_t at, uint64_t bytes, bool write); // by the work that is being done
 const char *memory_kernel_access(const void *p, uint64_t bytes, bool write);
 void memory_open(bool open); // device memory can be touched
-uint64_t memory_used(int device);
 int memory_live(int device, bool tell);
 
 // ---- work.c: streams, events, the work queued ----

@@ -41,6 +41,20 @@ sd_stride sd_access_stride(sd_kernel *k, const sd_expr *offset, const sd_axis *a
   return sd_dim_is(k->dims, c, 1) ? SD_STRIDE_ONE : SD_STRIDE_MANY;
 }
 
+bool sd_access_uses_any(const sd_expr *e, const sd_axis *const *axes, uint32_t n) {
+  for (uint32_t i = 0; i < n; i++)
+    if (sd_x_uses_axis(e, axes[i])) return true;
+  return false;
+}
+
+bool sd_access_starts_at(const sd_kernel *k, const sd_expr *e, const sd_axis *const *axes, uint32_t n, int at) {
+  if (e->op == SD_X_AXIS) return sd_access_uses_any(e, axes, n);
+  if (e->op != SD_X_AFFINE || (e->dim != SD_DIM_NONE && !sd_dim_multiple_of(k->dims, e->dim, at))) return false;
+  for (uint32_t i = 0; i < e->n; i++)
+    if (!sd_access_uses_any(e->a[i], axes, n) && !sd_dim_multiple_of(k->dims, e->coef[i], at)) return false;
+  return true;
+}
+
 static bool guess_symbol(void *user, const char *name, int64_t *v) {
   *v = sd_dim_is_batch(name) ? sd_dim_batch_guess(user) : 64;
   return true;

@@ -25,6 +25,9 @@ typedef SD_VEC(sd_reduction) sd_reductions;
 // Every distinct load and reduction below the stores of `n`.
 void sd_access_collect(sd_kernel *k, const sd_nest *n, sd_arena *a, sd_accesses *loads, sd_reductions *reductions);
 sd_stride sd_access_stride(sd_kernel *k, const sd_expr *offset, const sd_axis *axis);
+bool sd_access_uses_any(const sd_expr *e, const sd_axis *const *axes, uint32_t n);
+// Is the offset, less what the axes move it by, a multiple of `at`?
+bool sd_access_starts_at(const sd_kernel *k, const sd_expr *offset, const sd_axis *const *axes, uint32_t n, int at);
 // The last free axis along which the first store is contiguous, -1 = none.
 int sd_access_store_axis(sd_kernel *k, const sd_nest *n);
 double sd_access_steps(const sd_dimtab *t, const sd_expr *r); // of a reduction, guessed

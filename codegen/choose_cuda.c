@@ -14,24 +14,27 @@ static bool writes(const sd_nest *n, const sd_buf *b) {
   return false;
 }
 
-bool sd_choose_cuda_reduces_own(const sd_cuda_choice *c) {
+static bool reads_own(const sd_cuda_choice *c, bool reductions) {
   for (uint32_t i = 0; i < c->loads.len; i++)
-    if (c->loads.at[i].reduce && writes(c->n, c->loads.at[i].load->buf)) return true;
+    if ((c->loads.at[i].reduce || !reductions) && writes(c->n, c->loads.at[i].load->buf)) return true;
   return false;
 }
 
-static void move_last(sd_cuda_nest *o, uint32_t n, uint32_t from) {
-  const sd_axis *a = o->axes[from];
-  for (uint32_t i = from; i + 1 < n; i++) o->axes[i] = o->axes[i + 1];
-  o->axes[n - 1] = a;
+bool sd_cuda_reads_own(const sd_cuda_choice *c) { return reads_own(c, false); }
+bool sd_cuda_reduces_own(const sd_cuda_choice *c) { return reads_own(c, true); }
+
+void sd_cuda_contiguous_last(const sd_cuda_choice *c, const sd_axis **axes, uint32_t n, const sd_expr *offset) {
+  for (uint32_t i = n; i-- > 0;) {
+    if (sd_access_stride(c->k, offset, axes[i]) != SD_STRIDE_ONE) continue;
+    const sd_axis *a = axes[i];
+    for (; i + 1 < n; i++) axes[i] = axes[i + 1];
+    axes[n - 1] = a;
+    return;
+  }
 }
 
-void sd_choose_cuda_along_stores(sd_cuda_choice *c, uint32_t from) {
-  for (uint32_t i = c->n->n_axes; i-- > from;)
-    if (sd_access_stride(c->k, c->n->stores.at[0].offset, c->out->axes[i]) == SD_STRIDE_ONE) {
-      move_last(c->out, c->n->n_axes, i);
-      return;
-    }
+void sd_cuda_along_stores(sd_cuda_choice *c, uint32_t from) {
+  sd_cuda_contiguous_last(c, c->out->axes + from, c->n->n_axes - from, c->n->stores.at[0].offset);
 }
 
 // ---- nests ----
@@ -46,7 +49,7 @@ static void choose_nest(sd_cuda_choice *c) {
   }
   if (c->n->stores.len == 0) return;
   sd_access_collect(c->k, c->n, c->a, &c->loads, &c->reductions);
-  sd_choose_cuda_along_stores(c, 0);
+  sd_cuda_along_stores(c, 0);
   const sd_cuda_nest points = *o;
   if (c->reductions.len) {
     if (sd_choose_cuda_tiles(c)) return;

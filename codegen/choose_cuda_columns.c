@@ -73,10 +73,7 @@ static bool make(sd_cuda_choice *c, int vec) {
     if (sd_dim_is_const(c->k->dims, last->extent, NULL)) return false;
     sd_cuda_test(o, last->extent, vec);
   }
-  sd_cuda_make_lanes(c, o->n_rows - 1, vec);
-  sd_expr *by =
-      sd_x_mul_dim(c->k, sd_x_axis(c->k, (sd_axis *)o->axes[o->n_rows - 1]), sd_dim_const(c->k->dims, vec));
-  by = sd_x_bin(c->k, SD_X_ADD, by, sd_x_axis(c->k, (sd_axis *)o->lane));
+  sd_expr *by = sd_cuda_make_lanes(c, o->n_rows - 1, vec);
   for (uint32_t i = 0; i < o->n_phases; i++) {
     const sd_expr *r = sd_x_subst(c->k, (sd_expr *)o->phases[i].reduce, last, by);
     o->phases[i] = (sd_cuda_phase){r, r->a[0]};

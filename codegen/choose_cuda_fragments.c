@@ -108,26 +108,19 @@ static sd_dtype stored(const sd_expr *x) {
 
 // Elements of 16 bytes lie together and begin at a multiple of them, wherever the buffer begins.
 static int vector_of(const choice *c, const sd_cuda_fragment *f, const sd_axis *inner, int size) {
-  const sd_expr *l = f->b, *at;
+  const sd_expr *l = f->b;
   int per = 16 / size;
-  sd_dim one;
   if (l->op != SD_X_LOAD || l->a[1] || (f->mma == SD_MMA_F32) != (l->buf->dtype == SD_F32)) return 0;
   if (l->buf->kind != SD_BUF_IN || constant(c, inner->extent) % per || inner->limit) return 0;
-  at = l->a[0];
-  if (at->op != SD_X_AFFINE || !sd_x_coef(c->k, at, inner, &one) || !sd_dim_is(c->k->dims, one, 1)) return 0;
-  if (at->dim != SD_DIM_NONE && !sd_dim_multiple_of(c->k->dims, at->dim, per)) return 0;
-  for (uint32_t i = 0; i < at->n; i++)
-    if (!is_axis(at->a[i], inner) && !sd_dim_multiple_of(c->k->dims, at->coef[i], per)) return 0;
-  return per;
+  bool along = sd_access_stride(c->k, l->a[0], inner) == SD_STRIDE_ONE;
+  return along && sd_access_starts_at(c->k, l->a[0], &inner, 1, per) ? per : 0;
 }
 
 static int up(int64_t x, int to) { return (int)((x + to - 1) / to * to); }
 
 // Lines of the factor in shared memory: padded, so that the threads of a warp meet all banks.
 static void lay_out(choice *c, sd_cuda_fragment *f) {
-  sd_dim one;
-  const sd_expr *at = f->b->op == SD_X_LOAD ? f->b->a[0] : NULL;
-  f->b_along_k = !(at && sd_x_coef(c->k, at, f->col, &one) && sd_dim_is(c->k->dims, one, 1));
+  f->b_along_k = f->b->op != SD_X_LOAD || sd_access_stride(c->k, f->b->a[0], f->col) != SD_STRIDE_ONE;
   const sd_axis *inner = f->b_along_k ? f->k : f->col, *outer = f->b_along_k ? f->col : f->k;
   int64_t in = constant(c, inner->extent), lines = constant(c, outer->extent);
   int size = f->mma == SD_MMA_F32 ? 4 : 2;
@@ -140,7 +133,20 @@ static void lay_out(choice *c, sd_cuda_fragment *f) {
   c->shared += (int64_t)f->b_count * size;
 }
 
-static bool loads_buffer(const choice *c, const sd_expr *e, const sd_buf *b);
+typedef struct look_for {
+  const sd_buf *buf;
+  bool found;
+} look_for;
+static bool is_load_of(void *user, const sd_expr *x) {
+  look_for *l = user;
+  if (x->op == SD_X_LOAD && x->buf == l->buf) l->found = true;
+  return true;
+}
+static bool loads_buffer(const choice *c, const sd_expr *e, const sd_buf *b) {
+  look_for l = {b, false};
+  sd_x_walk(c->k, e, is_load_of, &l);
+  return l.found;
+}
 
 // Where the results of the product go.
 static void aim(choice *c, sd_cuda_fragment *f) {
@@ -157,21 +163,6 @@ static void aim(choice *c, sd_cuda_fragment *f) {
     f->in_place = false;
   }
   c->registers += constant(c, f->col->extent) / 2;
-}
-
-typedef struct look_for {
-  const sd_buf *buf;
-  bool found;
-} look_for;
-static bool is_load_of(void *user, const sd_expr *x) {
-  look_for *l = user;
-  if (x->op == SD_X_LOAD && x->buf == l->buf) l->found = true;
-  return true;
-}
-static bool loads_buffer(const choice *c, const sd_expr *e, const sd_buf *b) {
-  look_for l = {b, false};
-  sd_x_walk(c->k, e, is_load_of, &l);
-  return l.found;
 }
 
 static bool choose_product(choice *c, sd_cuda_fragment *f) {

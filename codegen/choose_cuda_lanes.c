@@ -73,21 +73,26 @@ sd_nest *sd_cuda_copy_nest(sd_cuda_choice *c) {
   return copy;
 }
 
-void sd_cuda_make_lanes(sd_cuda_choice *c, uint32_t at, int vec) {
+void sd_cuda_subst_stores(sd_kernel *k, sd_nest *n, const sd_axis *a, sd_expr *by) {
+  for (uint32_t i = 0; i < n->stores.len; i++) {
+    sd_store *t = &n->stores.at[i];
+    t->offset = sd_x_subst(k, t->offset, a, by);
+    t->value = sd_x_subst(k, t->value, a, by);
+    if (t->guard) t->guard = sd_x_subst(k, t->guard, a, by);
+  }
+}
+
+sd_expr *sd_cuda_make_lanes(sd_cuda_choice *c, uint32_t at, int vec) {
   sd_cuda_nest *o = c->out;
   const sd_axis *a = o->axes[at];
   sd_cuda_split s = sd_cuda_split_axis(c->k, a, vec);
   sd_nest *copy = sd_cuda_copy_nest(c);
   for (uint32_t i = 0; i < copy->n_axes; i++)
     if (copy->axes[i] == a) copy->axes[i] = s.outer;
-  for (uint32_t i = 0; i < copy->stores.len; i++) {
-    sd_store *t = &copy->stores.at[i];
-    t->offset = sd_x_subst(c->k, t->offset, a, s.by);
-    t->value = sd_x_subst(c->k, t->value, a, s.by);
-    if (t->guard) t->guard = sd_x_subst(c->k, t->guard, a, s.by);
-  }
+  sd_cuda_subst_stores(c->k, copy, a, s.by);
   o->vec = vec, o->lane = s.lane, o->plain_axis = a;
   o->axes[at] = s.outer;
+  return s.by;
 }
 
 bool sd_cuda_has_limits(const sd_cuda_choice *c) {
@@ -98,13 +103,6 @@ bool sd_cuda_has_limits(const sd_cuda_choice *c) {
   for (uint32_t i = 0; i < c->reductions.len; i++)
     for (uint32_t x = 0; x < c->reductions.at[i].expr->n_axes; x++)
       if (c->reductions.at[i].expr->axes[x]->limit) return true;
-  return false;
-}
-
-bool sd_cuda_reads_own(const sd_cuda_choice *c) {
-  for (uint32_t l = 0; l < c->loads.len; l++)
-    for (uint32_t s = 0; s < c->n->stores.len; s++)
-      if (c->loads.at[l].load->buf == c->n->stores.at[s].buf) return true;
   return false;
 }
 

@@ -39,20 +39,14 @@ static bool pure(sd_kernel *k, const sd_expr *e) {
   return yes;
 }
 
-static bool uses_any(const sd_expr *e, const sd_axis *const *axes, uint32_t n) {
-  for (uint32_t i = 0; i < n; i++)
-    if (sd_x_uses_axis(e, axes[i])) return true;
-  return false;
-}
-
 // offset = fixed + moving
 static void split_offset(sd_kernel *k, sd_expr *e, const sd_axis *const *steps, uint32_t n, sd_cuda_factor *f) {
   sd_expr *fixed = sd_x_i(k, SD_I64, 0), *moving = fixed;
   if (e->op != SD_X_AFFINE) {
-    *(uses_any(e, steps, n) ? &moving : &fixed) = e;
+    *(sd_access_uses_any(e, steps, n) ? &moving : &fixed) = e;
   } else {
     for (uint32_t i = 0; i < e->n; i++) {
-      sd_expr **to = uses_any(e->a[i], steps, n) ? &moving : &fixed;
+      sd_expr **to = sd_access_uses_any(e->a[i], steps, n) ? &moving : &fixed;
       *to = sd_x_bin(k, SD_X_ADD, *to, sd_x_mul_dim(k, e->a[i], e->coef[i]));
     }
     if (e->dim != SD_DIM_NONE) fixed = sd_x_bin(k, SD_X_ADD, fixed, sd_x_dim(k, e->dim));
@@ -78,16 +72,10 @@ static sd_dim run_of(sd_kernel *k, const sd_expr *load, const sd_axis *const *ax
 
 // Are the elements of `v` iterations, from each v-th one on, neighbours that begin at a multiple of v?
 static bool vector_of(sd_kernel *k, const sd_expr *load, const sd_axis *const *axes, uint32_t n, int v) {
-  const sd_expr *e = load->a[0];
   uint32_t run;
   sd_dim count = run_of(k, load, axes, n, &run);
   if (count == SD_DIM_NONE || !sd_dim_multiple_of(k->dims, count, v)) return false;
-  const sd_axis *const *moved = axes + n - run;
-  if (e->op == SD_X_AXIS) return true;
-  if (e->op != SD_X_AFFINE || (e->dim != SD_DIM_NONE && !sd_dim_multiple_of(k->dims, e->dim, v))) return false;
-  for (uint32_t i = 0; i < e->n; i++)
-    if (!uses_any(e->a[i], moved, run) && !sd_dim_multiple_of(k->dims, e->coef[i], v)) return false;
-  return true;
+  return sd_access_starts_at(k, load->a[0], axes + n - run, run, v);
 }
 
 // Bytes of the largest copies along those axes; 0: none.
@@ -156,12 +144,6 @@ static const candidate *best_tile(const sd_cuda_product *p, double m, double n, 
   return best;
 }
 
-static bool known(const sd_cuda_choice *c) {
-  for (uint32_t i = 0; i < c->n->n_axes; i++)
-    if (!sd_dim_is_const(c->k->dims, c->n->axes[i]->extent, NULL)) return false;
-  return true;
-}
-
 // Tiles of the form for many rows from which on it is the faster one.
 static double many_tiles(const sd_cuda_product *p, const candidate *few, const candidate *many, double m, double n,
                          double batch, double steps) {
@@ -178,7 +160,7 @@ static void choose_tiles(const sd_cuda_choice *c, sd_cuda_product *p, double m, 
   int asked = c->options->tile;
   if (asked) asked = asked > N_CANDIDATES ? N_CANDIDATES : asked > first_candidate(p) ? asked : first_candidate(p) + 1;
   const candidate *few = asked ? &candidates[asked - 1] : best_tile(p, m, n, batch, steps),
-                  *many = known(c) || asked ? few : best_tile(p, m * MORE, n, batch, steps);
+                  *many = sd_cuda_known(c) || asked ? few : best_tile(p, m * MORE, n, batch, steps);
   p->tile[0] = few->t, p->tile[1] = many->t;
   p->n_tiles = few == many ? 1 : 2;
   p->many = p->n_tiles == 2 ? (int64_t)many_tiles(p, few, many, m, n, batch, steps) : 0;

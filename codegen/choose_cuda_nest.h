@@ -27,12 +27,20 @@ static inline double sd_cuda_points(const sd_cuda_choice *c) {
   return p;
 }
 
+static inline bool sd_cuda_known(const sd_cuda_choice *c) { // the number of points
+  for (uint32_t i = 0; i < c->n->n_axes; i++)
+    if (!sd_dim_is_const(c->k->dims, c->n->axes[i]->extent, NULL)) return false;
+  return true;
+}
+
 // ---- choose_cuda.c ----
-// A reduction reads what the nest writes: it belongs to its point alone.
-bool sd_choose_cuda_reduces_own(const sd_cuda_choice *c);
-// Moves the axis along which the first store is contiguous to the end of out->axes, where neighbouring threads are; axes
-// before `from` stay.
-void sd_choose_cuda_along_stores(sd_cuda_choice *c, uint32_t from);
+bool sd_cuda_reads_own(const sd_cuda_choice *c); // a buffer that the nest writes
+// A reduction does: it belongs to its point alone.
+bool sd_cuda_reduces_own(const sd_cuda_choice *c);
+// Moves the axis along which the offset is contiguous to the end of `axes`, where neighbouring threads are.
+void sd_cuda_contiguous_last(const sd_cuda_choice *c, const sd_axis **axes, uint32_t n, const sd_expr *offset);
+// The same for the first store, of out->axes; axes before `from` stay.
+void sd_cuda_along_stores(sd_cuda_choice *c, uint32_t from);
 
 // ---- the forms: false where one does not fit, *out is then in any state ----
 bool sd_choose_cuda_tiles(sd_cuda_choice *c); // choose_cuda_tiles.c
@@ -48,14 +56,16 @@ typedef struct sd_cuda_split {
   sd_expr *by; // what stands for the axis
 } sd_cuda_split;
 sd_cuda_split sd_cuda_split_axis(sd_kernel *k, const sd_axis *a, int vec);
-// A copy of the nest with out->axes' position `at` split; sets the fields of out that tell of lanes.
-void sd_cuda_make_lanes(sd_cuda_choice *c, uint32_t at, int vec);
+// A copy of the nest with out->axes' position `at` split; sets the fields of out that tell of lanes. Gives what stands for the
+// axis.
+sd_expr *sd_cuda_make_lanes(sd_cuda_choice *c, uint32_t at, int vec);
+// `by` in place of the axis in all stores.
+void sd_cuda_subst_stores(sd_kernel *k, sd_nest *n, const sd_axis *a, sd_expr *by);
 sd_nest *sd_cuda_copy_nest(sd_cuda_choice *c); // becomes out->nest, and c->n out->plain
 void sd_cuda_test(sd_cuda_nest *n, sd_dim d, int count); // adds a test; more than SD_CUDA_TESTS are only counted
 // Axes that end where data or other axes tell, or stores that are not always made: what a point loads may not be there
 // for another one.
 bool sd_cuda_has_limits(const sd_cuda_choice *c);
-bool sd_cuda_reads_own(const sd_cuda_choice *c); // a buffer that the nest writes
 // Are most of the loads that move with the lane vectors, and all of those of reductions? Adds tests to out.
 bool sd_cuda_vectors(sd_cuda_choice *c, const sd_accesses *loads, const sd_axis *lane);
 // Adds to o->phases the reductions that no step of another one moves. False: there are none, or too many.

@@ -18,9 +18,7 @@ static int nodes(const sd_cuda_choice *c) {
 
 // Are there few points, so that each had better have a thread? Where only the run knows, there are many.
 static bool few(const sd_cuda_choice *c, int lanes) {
-  for (uint32_t i = 0; i < c->n->n_axes; i++)
-    if (!sd_dim_is_const(c->k->dims, c->n->axes[i]->extent, NULL)) return false;
-  return sd_cuda_points(c) / lanes < SD_CUDA_FEWEST_THREADS;
+  return sd_cuda_known(c) && sd_cuda_points(c) / lanes < SD_CUDA_FEWEST_THREADS;
 }
 
 // As many elements as the narrowest access needs for 16 bytes, where the widest one is not longer than 32.

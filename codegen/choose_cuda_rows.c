@@ -117,17 +117,16 @@ static void collect(sd_cuda_choice *c, sd_expr *e, sd_accesses *loads) {
 static bool make_phases(sd_cuda_choice *c, int64_t length, int vec) {
   sd_cuda_nest *o = c->out;
   uint32_t n = c->n->n_axes;
+  sd_expr *by;
   if (n > o->n_rows) {
-    sd_cuda_make_lanes(c, n - 1, vec);
+    by = sd_cuda_make_lanes(c, n - 1, vec);
     o->across = o->axes[n - 1];
   } else {
     const sd_axis *own = sd_kernel_axis(c->k, "j", sd_dim_const(c->k->dims, length));
     sd_cuda_split s = sd_cuda_split_axis(c->k, own, vec);
     sd_cuda_copy_nest(c);
-    o->vec = vec, o->lane = s.lane, o->across = s.outer;
+    o->vec = vec, o->lane = s.lane, o->across = s.outer, by = s.by;
   }
-  sd_expr *by = sd_x_mul_dim(c->k, sd_x_axis(c->k, (sd_axis *)o->across), sd_dim_const(c->k->dims, vec));
-  by = sd_x_bin(c->k, SD_X_ADD, by, sd_x_axis(c->k, (sd_axis *)o->lane));
   sd_accesses loads = {0};
   for (uint32_t i = 0; i < c->reductions.len; i++) {
     const sd_expr *r = c->reductions.at[i].expr;
@@ -287,11 +286,7 @@ static bool make_many(sd_cuda_choice *c, shape *s) {
     return true;
   }
   sd_cuda_split p = sd_cuda_split_axis(c->k, a, u);
-  for (uint32_t i = 0; i < copy->stores.len; i++) {
-    sd_store *t = &copy->stores.at[i];
-    t->offset = sd_x_subst(c->k, t->offset, a, p.by), t->value = sd_x_subst(c->k, t->value, a, p.by);
-    if (t->guard) t->guard = sd_x_subst(c->k, t->guard, a, p.by);
-  }
+  sd_cuda_subst_stores(c->k, copy, a, p.by);
   for (uint32_t i = 0; i < o->n_rows; i++)
     if (o->axes[i] == a) o->axes[i] = p.outer;
   o->many = p.lane;
@@ -348,7 +343,7 @@ bool sd_choose_cuda_rows(sd_cuda_choice *c) {
   const shape s = shape_of(c);
   uint32_t at = 0;
   double most = s.steps > s.columns ? s.steps : s.columns;
-  if (sd_choose_cuda_reduces_own(c) || most < SHORT_ROW || (s.columns < 2 && s.steps < LONG_SUM))
+  if (sd_cuda_reduces_own(c) || most < SHORT_ROW || (s.columns < 2 && s.steps < LONG_SUM))
     return false;
   if (s.columns < 2 && coalesced(c) && sd_cuda_points(c) >= MANY_POINTS) return false;
   for (int k = 0; k < 2; k++) {
@@ -360,7 +355,7 @@ bool sd_choose_cuda_rows(sd_cuda_choice *c) {
     for (uint32_t j = o->n_rows; o->axes[i]->limit && j < at; j++)
       if (sd_x_uses_axis(o->axes[i]->limit, o->axes[j])) return false;
   o->form = SD_CUDA_ROWS;
-  sd_choose_cuda_along_stores(c, o->n_rows);
+  sd_cuda_along_stores(c, o->n_rows);
   choose_group(c, &s, most, MOST_STEPS, SD_CUDA_FEWEST_THREADS);
   if (!c->whole || sd_cuda_has_limits(c) || sd_cuda_reads_own(c)) return true;
   if (!hold_rows(c, &s) && !many_vector_rows(c, &s)) vector_rows(c, &s);

@@ -78,20 +78,9 @@ static void sort_axes(sd_cuda_choice *c, double *m, double *n, double *batch) {
   }
 }
 
-// The last axis of a group becomes the one along which the factor is contiguous; for results, the store.
-static void contiguous_last(sd_cuda_choice *c, const sd_axis **axes, uint32_t n, const sd_expr *offset) {
-  for (uint32_t i = n; i-- > 0 && offset;) {
-    if (sd_access_stride(c->k, offset, axes[i]) != SD_STRIDE_ONE) continue;
-    const sd_axis *a = axes[i];
-    for (; i + 1 < n; i++) axes[i] = axes[i + 1];
-    axes[n - 1] = a;
-    return;
-  }
-}
-
 bool sd_choose_cuda_tiles(sd_cuda_choice *c) {
   const sd_expr *r = only_reduction(c);
-  if (!c->alone || !r || !is_product(c, r) || sd_choose_cuda_reduces_own(c)) return false;
+  if (!c->alone || !r || !is_product(c, r) || sd_cuda_reduces_own(c)) return false;
   for (uint32_t i = 0; i < c->n->n_axes; i++)
     if (c->n->axes[i]->limit) return false;
   sd_cuda_nest *o = c->out;
@@ -104,8 +93,8 @@ bool sd_choose_cuda_tiles(sd_cuda_choice *c) {
   uint32_t all = c->n->n_axes, n_n = all - o->n_rows - o->n_m;
   if (m < LEAST_SIDE || n < LEAST_SIDE || o->n_m == 0 || n_n == 0) return false;
   o->form = SD_CUDA_TILES, o->sum = r;
-  contiguous_last(c, o->axes + o->n_rows, o->n_m, o->x->op == SD_X_LOAD ? o->x->a[0] : NULL);
-  contiguous_last(c, o->axes + o->n_rows + o->n_m, n_n, offset);
+  if (o->x->op == SD_X_LOAD) sd_cuda_contiguous_last(c, o->axes + o->n_rows, o->n_m, o->x->a[0]);
+  sd_cuda_contiguous_last(c, o->axes + o->n_rows + o->n_m, n_n, offset);
   tile_sizes(o, m, n);
   o->x_along_k = along(c, r, o->x, o->axes[o->n_rows + o->n_m - 1], true);
   o->y_along_k = along(c, r, o->y, o->axes[all - 1], false);

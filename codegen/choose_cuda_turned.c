@@ -55,18 +55,12 @@ bool sd_choose_cuda_turned(sd_cuda_choice *c) {
   if (sd_access_stride(c->k, c->n->stores.at[0].offset, last) != SD_STRIDE_ONE ||
       !find_turned(c, last, loads))
     return false;
-  bool known = true;
-  for (uint32_t i = 0; i < c->n->n_axes; i++)
-    known &= sd_dim_is_const(c->k->dims, c->n->axes[i]->extent, NULL);
-  if (!long_enough(c, last) || !long_enough(c, o->turn) || (known && sd_cuda_points(c) < LEAST_POINTS))
+  if (!long_enough(c, last) || !long_enough(c, o->turn) || (sd_cuda_known(c) && sd_cuda_points(c) < LEAST_POINTS))
     return false;
   int v = lanes_of(c, last, loads);
-  sd_cuda_make_lanes(c, c->n->n_axes - 1, v);
+  sd_expr *by = sd_cuda_make_lanes(c, c->n->n_axes - 1, v);
   sd_cuda_split s = sd_cuda_split_axis(c->k, o->turn, v);
   o->turn_lane = s.lane, o->turn_outer = s.outer;
-  sd_expr *by =
-      sd_x_mul_dim(c->k, sd_x_axis(c->k, (sd_axis *)o->axes[c->n->n_axes - 1]), sd_dim_const(c->k->dims, v));
-  by = sd_x_bin(c->k, SD_X_ADD, by, sd_x_axis(c->k, (sd_axis *)o->lane));
   for (uint32_t i = 0; i < o->n_turned; i++) {
     o->turned[i].inside = sd_x_subst(c->k, (sd_expr *)loads[i], last, by);
     o->turned[i].outside = sd_x_subst(c->k, (sd_expr *)loads[i], o->turn, s.by);

@@ -26,7 +26,7 @@ static sd_step *add(flow *f, sard_art_stepkind kind, const sd_node *n, sd_value 
 }
 
 static void add_copy(flow *f, const sd_node *n, sd_value *from, sd_value *to) {
-  if (sd_gen_root(from) == sd_gen_root(to)) return;
+  if (sd_value_root(from) == sd_value_root(to)) return;
   sd_step *s = add(f, SARD_AS_COPY, n, (sd_value *[]){from, to}, 2);
   s->bufs[1].written = true;
 }
@@ -83,7 +83,7 @@ static void start_states(flow *f, const loop *l) {
 // The next value lies in the memory of another state, which is overwritten as well.
 static bool crosses(const loop *l, uint32_t state, const sd_value *next) {
   for (uint32_t i = 0; i < l->states; i++)
-    if (i != state && sd_gen_root((sd_value *)next) == sd_gen_root(l->n->out[i])) return true;
+    if (i != state && sd_value_root((sd_value *)next) == sd_value_root(l->n->out[i])) return true;
   return false;
 }
 
@@ -294,7 +294,7 @@ sard_status *sd_gen_graph(sd_gen *g, sd_graph *graph, sd_arena *scratch, int dep
 
 static bool writes_live(const sd_step *s, const bool *live) {
   for (uint32_t i = 0; i < s->n_bufs; i++)
-    if (s->bufs[i].written && live[sd_gen_root(s->bufs[i].value)->id]) return true;
+    if (s->bufs[i].written && live[sd_value_root(s->bufs[i].value)->id]) return true;
   return false;
 }
 
@@ -309,14 +309,14 @@ static bool is_needed(const sd_gen *g, uint32_t at, const bool *live) {
 
 // Steps of a dead loop are dead; those of symbols inside of a loop keep it.
 static void mark_live(sd_gen *g, bool *live) {
-  for (uint32_t i = 0; i < g->m->main->outputs.len; i++) live[sd_gen_root(g->m->main->outputs.at[i])->id] = true;
+  for (uint32_t i = 0; i < g->m->main->outputs.len; i++) live[sd_value_root(g->m->main->outputs.at[i])->id] = true;
   for (bool changed = true; changed;) {
     changed = false;
     for (uint32_t i = g->steps.len; i-- > 0;) {
       sd_step *s = &g->steps.at[i];
       if (s->live || !is_needed(g, i, live)) continue;
       s->live = changed = true;
-      for (uint32_t b = 0; b < s->n_bufs; b++) live[sd_gen_root(s->bufs[b].value)->id] = true;
+      for (uint32_t b = 0; b < s->n_bufs; b++) live[sd_value_root(s->bufs[b].value)->id] = true;
     }
   }
 }

@@ -46,11 +46,6 @@ typedef struct sd_gen {
   const sd_cuda_device *device; // NULL: processors only
 } sd_gen;
 
-static inline sd_value *sd_gen_root(sd_value *v) {
-  while (v->storage) v = v->storage;
-  return v;
-}
-
 // ---- codegen/codegen.c ----
 sard_status *sd_gen_kernel(sd_gen *g, sd_node *n, sd_arena *scratch); // one dispatch
 // ---- codegen/flow.c ----

@@ -31,7 +31,7 @@ static sard_status *const_buf(sd_gen *g, const sd_const *c, const sd_pack *p, ui
 }
 
 static sard_status *value_buf(sd_gen *g, sd_value *v, uint32_t *out) {
-  sd_value *r = sd_gen_root(v);
+  sd_value *r = sd_value_root(v);
   if (r->data) return const_buf(g, r->data, NULL, out);
   if (!g->value_buf[r->id])
     g->value_buf[r->id] = 1 + add_buf(g, (sard_art_buf){SARD_AB_ARENA, byte_slot(g, r), SARD_ART_NONE, 0, 0});
@@ -96,7 +96,7 @@ static const sd_value *sized_like(const sd_value *v, const sd_value *root) {
 static sard_status *add_outputs(sd_gen *g, bool *copy) {
   const sd_graph *main = g->m->main;
   for (uint32_t i = 0; i < main->outputs.len; i++) {
-    sd_value *v = main->outputs.at[i], *r = sd_gen_root(v);
+    sd_value *v = main->outputs.at[i], *r = sd_value_root(v);
     if (v->dtype == SD_DT_NONE || v->rank < 0 || (v->dtype == SD_OBJECT && !v->object)) return SD_ERR(UNSUPPORTED, "the type of output '%s' is not known", v->name);
     copy[i] = r->data || g->value_buf[r->id];
     uint32_t buf = add_buf(g, (sard_art_buf){SARD_AB_OUTPUT, byte_slot(g, copy[i] ? v : sized_like(v, r)), 0, 0, i});
@@ -167,7 +167,7 @@ static bool same_contents(const sd_const *a, const sd_const *b) { return a && a-
 static void release_original(const sd_gen *g, const sd_step *s, const sd_const *c) {
   const sd_step *end = g->steps.at + g->steps.len;
   for (uint32_t i = 0; i < g->m->main->outputs.len; i++)
-    if (same_contents(sd_gen_root(g->m->main->outputs.at[i])->data, c)) return;
+    if (same_contents(sd_value_root(g->m->main->outputs.at[i])->data, c)) return;
   for (const sd_step *t = g->steps.at; t < end; t++)
     for (uint32_t i = 0; i < t->n_bufs; i++) {
       const sd_value *v = t->bufs[i].value;

@@ -179,6 +179,7 @@ sd_dim sd_value_count(const sd_value *v);                           // number of
 sd_dim sd_dim_bytes(sd_dimtab *t, sd_dtype type, sd_dim count);     // that many elements take, packed below a byte
 void sd_value_replace(sd_value *old, sd_value *new_);               // all uses and graph outputs of old become new_
 bool sd_value_is_input(const sd_value *v);                          // of its graph
+sd_value *sd_value_root(sd_value *v);                                  // whose memory it shares; itself
 bool sd_value_is_output(const sd_value *v);                         // of its graph, or of a body below it
 // Gives memory of a large constant back to the system. In a mapped file: its pages, which come again when they are read.
 // Elsewhere, and only with `last` (nothing reads it any more): its contents.

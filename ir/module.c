@@ -152,6 +152,11 @@ static bool outputs_have(const sd_graph *g, const sd_value *v) {
   return false;
 }
 
+sd_value *sd_value_root(sd_value *v) {
+  while (v->storage) v = v->storage;
+  return v;
+}
+
 bool sd_value_is_output(const sd_value *v) { return outputs_have(v->graph, v); }
 
 void sd_type_print(const sd_module *m, const sd_value *v, sd_str *out) {

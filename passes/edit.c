@@ -5,6 +5,17 @@
 
 bool sd_edit_is(const sd_node *n, const char *op) { return n && strcmp(n->op->name, op) == 0; }
 
+bool sd_edit_one_of(const sd_node *n, const char *const *ops) {
+  for (; *ops; ops++)
+    if (sd_edit_is(n, *ops)) return true;
+  return false;
+}
+
+bool sd_edit_renames(const sd_node *n) {
+  static const char *const ops[] = {"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", NULL};
+  return sd_edit_one_of(n, ops);
+}
+
 sard_status *sd_edit_fold(sd_node *n, sd_value **out) {
   sd_module *m = n->graph->module;
   const sd_const *c = NULL;
@@ -39,6 +50,11 @@ sard_status *sd_edit_transpose(sd_graph *g, sd_node *before, sd_value *x, const 
 
 sard_status *sd_edit_reshape(sd_graph *g, sd_node *before, sd_value *x, const int64_t *dims, int rank, sd_value **out) {
   return sd_edit_apply(g, before, "Reshape", (sd_value *[]){x, sd_value_const_i64(g, dims, rank)}, 2, out);
+}
+
+sard_status *sd_edit_slice(sd_graph *g, sd_node *before, sd_value *x, int64_t axis, int64_t from, int64_t to, sd_value **out) {
+  sd_value *in[4] = {x, sd_value_const_i64(g, &from, 1), sd_value_const_i64(g, &to, 1), sd_value_const_i64(g, &axis, 1)};
+  return sd_edit_apply(g, before, "Slice", in, 4, out);
 }
 
 #define SMALL_WEIGHT 65536 // elements: fewer of them are in the cache even when they are wide, and faster there

@@ -3,12 +3,16 @@
 #include "passes/pass.h"
 
 bool sd_edit_is(const sd_node *n, const char *op); // n may be NULL
+bool sd_edit_one_of(const sd_node *n, const char *const *ops); // ends with NULL
+bool sd_edit_renames(const sd_node *n); // the same elements in the same order: Reshape and its like, Identity
 // Builds op(in...) before `before`, evaluates it at once where all operands are constant; *out is its first output.
 sard_status *sd_edit_apply(sd_graph *g, sd_node *before, const char *op, sd_value *const *in, uint32_t n_in, sd_value **out);
 // The first output of n, a constant that takes its place where all operands are constant (n has one output then).
 sard_status *sd_edit_fold(sd_node *n, sd_value **out);
 sard_status *sd_edit_transpose(sd_graph *g, sd_node *before, sd_value *x, const int64_t *perm, uint32_t rank, sd_value **out);
 sard_status *sd_edit_reshape(sd_graph *g, sd_node *before, sd_value *x, const int64_t *dims, int rank, sd_value **out);
+// Elements [from, to) of an axis.
+sard_status *sd_edit_slice(sd_graph *g, sd_node *before, sd_value *x, int64_t axis, int64_t from, int64_t to, sd_value **out);
 sd_value *sd_edit_only_use(const sd_value *v); // v when exactly one operand slot uses it and it is no output, else NULL
 // n turns a constant of elements below a byte into a wider type, for one matrix product that can do so where it reads it.
 bool sd_edit_packed_weight(const sd_node *n);

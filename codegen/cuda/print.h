@@ -106,6 +106,7 @@ const char *sd_print_narrow(sd_print *P, sd_dtype t, const char *v); // to stora
 // Prints what e needs before a loop over the lanes: vectors of loads, reductions, values that all lanes share.
 void sd_print_lane_inputs(sd_print *P, const sd_expr *e);
 void sd_print_lane_open(sd_print *P); // the loop; sd_print_close ends it
+void sd_print_lane_sums(sd_print *P, const sd_expr *e, const char *acc); // array of a reduction, a number for each lane, as it begins
 const char *sd_print_lane_reduce(sd_print *P, const sd_expr *e);
 void sd_print_lane_stores(sd_print *P); // of P->nest, all axes but the lane bound
 void sd_print_with_lanes(sd_print *P, const sd_axis *lane);

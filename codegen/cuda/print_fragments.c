@@ -371,11 +371,14 @@ static void product(sd_print *P, const frag *f, int later, const char *slice) {
 }
 
 // ---- items ----
-static const char *slice_of(sd_print *P, const frag *f) {
+// Bytes of the slices in front of that of f.
+static int bytes_before(const sd_print *P, const frag *f) {
   int at = 0;
   for (const frag *g = P->plan->fragments->nests.at; g < f; g++) at += (g->b_count * element(g) + 15) / 16 * 16;
-  return sd_print_text(P, "%d", at);
+  return at;
 }
+
+static const char *slice_of(sd_print *P, const frag *f) { return sd_print_text(P, "%d", bytes_before(P, f)); }
 
 static void nest(sd_print *P, const frag *f, int later) {
   P->nest = f->nest;
@@ -442,12 +445,7 @@ static void items(sd_print *P, const sd_items *all) {
 }
 
 int sd_print_fragment_bytes(sd_print *P) {
-  int bytes = 0;
-  for (uint32_t i = 0; i < P->plan->fragments->nests.len; i++) {
-    const frag *f = &P->plan->fragments->nests.at[i];
-    bytes += (f->b_count * element(f) + 15) / 16 * 16;
-  }
-  return bytes;
+  return bytes_before(P, P->plan->fragments->nests.at + P->plan->fragments->nests.len);
 }
 
 void sd_print_fragments(sd_print *P) {

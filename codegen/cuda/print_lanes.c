@@ -82,13 +82,17 @@ void sd_print_lane_open(sd_print *P) {
   sd_print_open(P, "for (int i = 0; i < %d; i++)", P->lanes);
 }
 
+void sd_print_lane_sums(sd_print *P, const sd_expr *e, const char *acc) {
+  sd_print_line(P, "%s %s[%d];", sd_print_ctype(e->dtype), acc, P->lanes);
+  sd_print_lane_open(P);
+  sd_print_line(P, "%s[i] = %s;", acc, sd_print_identity(P, e));
+  sd_print_close(P);
+}
+
 const char *sd_print_lane_reduce(sd_print *P, const sd_expr *e) {
   const char *acc = sd_print_fresh(P, "r"), *lane = sd_print_text(P, "%s[i]", acc);
   sd_print_lane_inputs(P, e->a[0]); // what the loops do not move with
-  sd_print_line(P, "%s %s[%d];", sd_print_ctype(e->dtype), acc, P->lanes);
-  sd_print_lane_open(P);
-  sd_print_line(P, "%s = %s;", lane, sd_print_identity(P, e));
-  sd_print_close(P);
+  sd_print_lane_sums(P, e, acc);
   for (uint32_t i = 0; i < e->n_axes; i++) sd_print_loop(P, e->axes[i]);
   sd_print_lane_inputs(P, e->a[0]);
   sd_print_lane_open(P);

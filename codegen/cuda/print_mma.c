@@ -144,11 +144,7 @@ static void print_copies(sd_print *P, const product *p, const side *s) {
 
 // The element as it stands in shared memory.
 static const char *element(sd_print *P, const side *s) {
-  const sd_expr *e = s->f->value;
-  if (s->element == 4) return sd_print_value(P, e);
-  const char *guard = e->a[1] ? sd_print_value(P, e->a[1]) : NULL,
-             *x = sd_print_text(P, "SD_LD(b%u, %s)", e->buf->id, sd_print_value(P, e->a[0]));
-  return guard ? sd_print_text(P, "%s ? %s : (u16)0", guard, x) : x;
+  return s->element == 4 ? sd_print_value(P, s->f->value) : sd_print_raw(P, s->f->value);
 }
 
 // Elements into registers, before the slice at hand is multiplied.

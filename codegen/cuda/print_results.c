@@ -14,13 +14,7 @@ typedef struct results {
 
 // Do iterations of the last axis move the offset over neighbours that begin at a multiple of `at`, every `at` of them?
 static bool side_by_side(sd_print *P, const results *r, const sd_expr *e, int at) {
-  sd_dimtab *d = P->k->dims;
-  if (sd_access_stride(P->k, e, r->last) != SD_STRIDE_ONE) return false;
-  if (e->op == SD_X_AXIS) return true;
-  if (e->op != SD_X_AFFINE || (e->dim != SD_DIM_NONE && !sd_dim_multiple_of(d, e->dim, at))) return false;
-  for (uint32_t i = 0; i < e->n; i++)
-    if (!sd_x_uses_axis(e->a[i], r->last) && !sd_dim_multiple_of(d, e->coef[i], at)) return false;
-  return true;
+  return sd_access_stride(P->k, e, r->last) == SD_STRIDE_ONE && sd_access_starts_at(P->k, e, &r->last, 1, at);
 }
 
 // Of an element; 0: below a byte, or of several parts.

@@ -159,10 +159,7 @@ static void reduce_phase(held_row *h) {
   const sd_expr *e = h->order[h->phase]->reduce, *body = h->order[h->phase]->body;
   const char *acc = sd_print_fresh(P, "r"), *lane = sd_print_text(P, "%s[i]", acc);
   declare(h);
-  sd_print_line(P, "%s %s[%d];", sd_print_ctype(e->dtype), acc, P->lanes);
-  sd_print_lane_open(P);
-  sd_print_line(P, "%s = %s;", lane, sd_print_identity(P, e));
-  sd_print_close(P);
+  sd_print_lane_sums(P, e, acc);
   open_chunks(h);
   sd_print_lane_inputs(P, body);
   sd_print_lane_open(P);

@@ -93,15 +93,10 @@ static void add_part(sd_cli *c, sd_covered *e, const char *op, const char *how) 
 
 // ---- copies between host and device ----
 
-static sd_value *root_of(sd_value *v) {
-  while (v->storage) v = v->storage;
-  return v;
-}
-
 static void place_node(sd_cli *c, sd_coverage *k, const sd_node *n, bool there) {
   uint8_t side = there ? SD_SIDE_DEVICE : SD_SIDE_HOST;
   for (uint32_t i = 0; i < n->n_in; i++) {
-    sd_value *v = n->in[i] ? root_of(n->in[i]) : NULL;
+    sd_value *v = n->in[i] ? sd_value_root(n->in[i]) : NULL;
     if (!v || v->data) continue; // constants are copied once, with the model
     uint8_t *at = &k->sides[v->id];
     if (!*at) *at = SD_SIDE_HOST; // an input of the graph
@@ -110,7 +105,7 @@ static void place_node(sd_cli *c, sd_coverage *k, const sd_node *n, bool there) 
     *at |= side;
   }
   for (uint32_t i = 0; i < n->n_out; i++)
-    if (n->out[i]) k->sides[root_of(n->out[i])->id] = side;
+    if (n->out[i]) k->sides[sd_value_root(n->out[i])->id] = side;
 }
 
 static sard_status *judge_graph(sd_cli *c, sd_coverage *k, sd_module *m, sd_graph *g, sd_arena *scratch, int depth) {

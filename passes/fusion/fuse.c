@@ -32,28 +32,20 @@ static int member_index(const group *g, const sd_node *n) {
 // Same shape, or differing only by dims of 1.
 static bool same_count(const sd_value *a, const sd_value *b) { return sd_value_count(a) == sd_value_count(b); }
 
-static bool is_op(const sd_node *n, const char *name) { return strcmp(n->op->name, name) == 0; }
-
-static bool one_of(const sd_node *n, const char *const *names) {
-  for (; *names; names++)
-    if (is_op(n, *names)) return true;
-  return false;
-}
-
 // Moves that permute or rename elements: every element is asked for exactly as often as the result.
 static bool bijective_move(const sd_node *n) {
   static const char *const names[] = {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity", "DepthToSpace", "SpaceToDepth", NULL};
-  return one_of(n, names);
+  return sd_edit_one_of(n, names);
 }
 
 // Moves whose index map is affine: free to read through.
 static bool affine_move(const sd_node *n) {
   static const char *const names[] = {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Slice", "Split", "Expand", "sard.At", NULL};
-  return one_of(n, names);
+  return sd_edit_one_of(n, names);
 }
 
 // Reshape after a permutation needs division: leave the permutation to a kernel of its own.
-static bool transposes(const sd_node *n) { return is_op(n, "Transpose") || is_op(n, "DepthToSpace") || is_op(n, "SpaceToDepth"); }
+static bool transposes(const sd_node *n) { return sd_edit_is(n, "Transpose") || sd_edit_is(n, "DepthToSpace") || sd_edit_is(n, "SpaceToDepth"); }
 
 static bool costly_map(const sd_node *n) {
   static const char *const slow[] = {"exp(", "log(", "pow(", "erf(", "tanh(", "sin(", "cos(", "tan(", "sinh(", "cosh(", "asin(", "acos(", "atan(", NULL};
@@ -66,7 +58,7 @@ static bool costly_map(const sd_node *n) {
 // The last axis stays last (or there is only one axis).
 static bool keeps_last_axis(const sd_node *n) {
   const sd_attr *perm = sd_node_attr(n, "perm");
-  if (!is_op(n, "Transpose")) return true;
+  if (!sd_edit_is(n, "Transpose")) return true;
   return perm && perm->kind == SD_ATTR_INTS && perm->n > 0 && perm->ints[perm->n - 1] == (int64_t)perm->n - 1;
 }
 
@@ -100,7 +92,7 @@ static demand demand_of(const sd_node *c, demand d, const sd_value *v) {
       return ROWS;
     return MANY;
   }
-  case SD_MOVE: return bijective_move(c) || is_op(c, "Slice") || is_op(c, "Split") || is_op(c, "sard.At") || is_op(c, "Pad") || is_op(c, "Concat") ? d : MANY;
+  case SD_MOVE: return bijective_move(c) || sd_edit_is(c, "Slice") || sd_edit_is(c, "Split") || sd_edit_is(c, "sard.At") || sd_edit_is(c, "Pad") || sd_edit_is(c, "Concat") ? d : MANY;
   case SD_REDUCE: return d;
   case SD_COMPOSITE: return d <= FEW && v == c->in[0] ? FEW : MANY;
   default: return MANY;
@@ -132,7 +124,7 @@ static bool looked_up(const group *g, const sd_value *v) {
     const sd_node *c = v->uses.at[i].node;
     int at = member_index(g, c);
     if (at < 0) return false;
-    bool table = is_op(c, "Gather") ? v->uses.at[i].operand == 0 : c->op->kind == SD_MAP && g->lookup[at];
+    bool table = sd_edit_is(c, "Gather") ? v->uses.at[i].operand == 0 : c->op->kind == SD_MAP && g->lookup[at];
     if (!table) return false;
   }
   return true;
@@ -145,13 +137,13 @@ static bool feeds_contraction(const group *g, const sd_value *v) {
 }
 
 // Rows that make their own nests and read operands one element at a time: whatever expression that is.
-static bool reads_by_element(const sd_node *n) { return is_op(n, "sard.Attention"); }
+static bool reads_by_element(const sd_node *n) { return sd_edit_is(n, "sard.Attention"); }
 
 // Elements one after the other: of a convolution along the channels, of products along one of the last two axes.
 static bool unit_stride(const sd_value *v, const sd_strided *s, const sd_node *reader, uint32_t operand) {
   sd_dimtab *t = v->graph->module->dims;
-  bool product = is_op(reader, "MatMul") || is_op(reader, "Gemm") || is_op(reader, "Einsum");
-  if (is_op(reader, "sard.Attention") && operand > 2) return true; // what is added to scores
+  bool product = sd_edit_is(reader, "MatMul") || sd_edit_is(reader, "Gemm") || sd_edit_is(reader, "Einsum");
+  if (sd_edit_is(reader, "sard.Attention") && operand > 2) return true; // what is added to scores
   if (s->rank < 1) return false;
   if (sd_dim_is(t, s->stride[s->rank - 1], 1)) return true;
   return product && s->rank > 1 && sd_dim_is(t, s->stride[s->rank - 2], 1);
@@ -162,7 +154,7 @@ static bool strided_readers(const group *g, const sd_value *v, const sd_strided 
   for (uint32_t i = 0; i < v->uses.len; i++) {
     const sd_use *u = &v->uses.at[i];
     if (member_index(g, u->node) < 0 || depth > MAX_MEMBERS) return false;
-    if (is_op(u->node, "Concat")) continue;
+    if (sd_edit_is(u->node, "Concat")) continue;
     if (u->node->op->kind == SD_CONTRACT || reads_by_element(u->node)) {
       if (!unit_stride(v, s, u->node, u->operand)) return false;
       continue;
@@ -194,7 +186,7 @@ static bool feeds_through_moves(const group *g, const sd_value *v, int depth) {
 // A concatenation of values that no kernel computes: each of them would be copied by a kernel of its own, and one for all
 // reads them where they are. Others are computed where they will lie (passes/memory).
 static bool only_copies(const sd_node *n) {
-  if (!is_op(n, "Concat") || n->n_in < 2) return false;
+  if (!sd_edit_is(n, "Concat") || n->n_in < 2) return false;
   for (uint32_t i = 0; i < n->n_in; i++) {
     const sd_node *d = n->in[i] ? n->in[i]->def : NULL;
     sd_strided s;
@@ -215,13 +207,13 @@ static bool is_factor(const group *g, const sd_value *v) {
 static bool readable_operand(const group *g, const sd_node *p) {
   const sd_value *v = p->out[0];
   if (g->target->strided_reads) return strided_operand(g, p);
-  if (!affine_move(p) || is_op(p, "Split")) return false;
-  if (is_op(p, "Reshape") && p->in[0]->def && transposes(p->in[0]->def)) return false;
+  if (!affine_move(p) || sd_edit_is(p, "Split")) return false;
+  if (sd_edit_is(p, "Reshape") && p->in[0]->def && transposes(p->in[0]->def)) return false;
   for (uint32_t i = 0; i < v->uses.len; i++) {
     const sd_use *u = &v->uses.at[i];
     if (member_index(g, u->node) < 0) return false;
     if (u->node->op->kind != SD_CONTRACT) return false;
-    if (!is_op(u->node, "MatMul")) return false;
+    if (!sd_edit_is(u->node, "MatMul")) return false;
     if (!keeps_last_axis(p)) return false;
   }
   return true;
@@ -248,7 +240,7 @@ static bool epilogue_only(const group *g, const sd_value *v) {
 }
 
 // Rows that make their own nests and store by sd_tb_store: maps of the same shape may follow in the group.
-static bool stores_by_element(const sd_node *n) { return is_op(n, "sard.WinogradConv"); }
+static bool stores_by_element(const sd_node *n) { return sd_edit_is(n, "sard.WinogradConv"); }
 
 static bool maps_only(const group *g, const sd_value *v) {
   for (uint32_t i = 0; i < g->n; i++) {
@@ -264,7 +256,7 @@ static turn turned_after(const group *g, const sd_value *v) {
     const sd_node *c = v->uses.at[i].node;
     int at = member_index(g, c);
     if (at < 0) continue;
-    turn mine = !transposes(c) ? STRAIGHT : is_op(c, "Transpose") && keeps_last_axis(c) ? ROWS_STAY : TURNED;
+    turn mine = !transposes(c) ? STRAIGHT : sd_edit_is(c, "Transpose") && keeps_last_axis(c) ? ROWS_STAY : TURNED;
     if (g->turned[at] > mine) mine = g->turned[at];
     if (mine > most) most = mine;
   }
@@ -301,7 +293,7 @@ static bool better_behind(const group *g, const sd_node *p, demand d) {
 
 // A Pad of what no kernel computes, before nothing but a permutation: one copy instead of two.
 static bool widens_input(const group *g, const sd_node *p) {
-  return g->target->strided_reads && p->in[0] && !p->in[0]->def && g->n == 1 && is_op(g->members[0], "Transpose");
+  return g->target->strided_reads && p->in[0] && !p->in[0]->def && g->n == 1 && sd_edit_is(g->members[0], "Transpose");
 }
 
 static bool may_join(const group *g, const sd_node *p) {
@@ -312,19 +304,19 @@ static bool may_join(const group *g, const sd_node *p) {
   demand d = worst_demand(g, v);
   switch (p->op->kind) {
   case SD_MAP:
-    if (better_behind(g, p, d) || is_op(g->members[0], "Concat")) return false;
+    if (better_behind(g, p, d) || sd_edit_is(g->members[0], "Concat")) return false;
     if (is_factor(g, v)) return sd_edit_packed_weight(p);
     if (looked_up(g, v)) return !costly_map(p);
     return d == ONCE || ((d == FEW || d == ROWS) && !costly_map(p)) || (d == ROWS && !g->contraction);
   case SD_MOVE:
     if (is_factor(g, v)) return readable_operand(g, p);
-    if (is_op(p, "Pad") && widens_input(g, p)) return d == ONCE;
-    if (is_op(p, "Concat") || is_op(p, "Pad") || is_op(p, "Resize") || is_op(p, "GridSample")) return false;
-    if (is_op(g->members[0], "Concat") && g->target->strided_reads) return strided_operand(g, p);
-    if (is_op(g->members[0], "Concat") || is_op(g->members[0], "Pad")) return affine_move(p) && !is_op(p, "Reshape");
+    if (sd_edit_is(p, "Pad") && widens_input(g, p)) return d == ONCE;
+    if (sd_edit_is(p, "Concat") || sd_edit_is(p, "Pad") || sd_edit_is(p, "Resize") || sd_edit_is(p, "GridSample")) return false;
+    if (sd_edit_is(g->members[0], "Concat") && g->target->strided_reads) return strided_operand(g, p);
+    if (sd_edit_is(g->members[0], "Concat") || sd_edit_is(g->members[0], "Pad")) return affine_move(p) && !sd_edit_is(p, "Reshape");
     if (transposes(p) && !keeps_last_axis(p)) return d == ONCE && !g->contraction && !g->composite;
     return affine_move(p) || d == ONCE || d == FEW;
-  case SD_REDUCE: return (d == ONCE && same_count(v, g->members[0]->out[0])) || (d <= ROWS && reduces_trailing(p) && !g->contraction && !is_op(p, "ArgMax") && !is_op(p, "ArgMin"));
+  case SD_REDUCE: return (d == ONCE && same_count(v, g->members[0]->out[0])) || (d <= ROWS && reduces_trailing(p) && !g->contraction && !sd_edit_is(p, "ArgMax") && !sd_edit_is(p, "ArgMin"));
   case SD_COMPOSITE: return d == ONCE && !g->contraction && !g->composite && same_count(v, g->members[0]->out[0]) && !rows_permuted(g, p);
   case SD_CONTRACT: return d == ONCE && !g->contraction && !g->composite && epilogue_only(g, v);
   case SD_NESTS: return stores_by_element(p) && d == ONCE && !g->contraction && !g->composite && maps_only(g, v);
@@ -335,7 +327,7 @@ static bool may_join(const group *g, const sd_node *p) {
 static bool can_root(const sd_node *n, const sd_pass_target *t) {
   if (n->n_out != 1 || n->n_body) return false;
   if (t->strided_reads && (reads_by_element(n) || only_copies(n))) return true;
-  if (is_op(n, "Concat") || is_op(n, "Pad")) return false; // their operands are computed in place (passes/memory)
+  if (sd_edit_is(n, "Concat") || sd_edit_is(n, "Pad")) return false; // their operands are computed in place (passes/memory)
   return n->op->kind <= SD_COMPOSITE;
 }
 
@@ -354,7 +346,7 @@ static void grow(group *g) {
   for (bool changed = true; changed;) {
     changed = false;
     for (uint32_t i = 0; i < g->n && !changed; i++) {
-      if (g->members[i]->op->kind == SD_MOVE && (is_op(g->members[i], "Concat") || is_op(g->members[i], "Pad")) && i > 0) continue;
+      if (g->members[i]->op->kind == SD_MOVE && (sd_edit_is(g->members[i], "Concat") || sd_edit_is(g->members[i], "Pad")) && i > 0) continue;
       for (uint32_t k = g->members[i]->n_in; k-- > 0 && !changed;) {
         sd_node *p = g->members[i]->in[k] ? g->members[i]->in[k]->def : NULL;
         if (!p || p->graph != g->members[0]->graph || member_index(g, p) >= 0 || p->n_body) continue;
@@ -373,9 +365,8 @@ static void grow(group *g) {
 
 // All members rename elements: passes/memory makes views of them.
 static bool only_views(const group *g) {
-  static const char *const names[] = {"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "sard.Dims", NULL};
   for (uint32_t i = 0; i < g->n; i++)
-    if (!one_of(g->members[i], names)) return false;
+    if (!sd_edit_renames(g->members[i]) && !sd_edit_is(g->members[i], "sard.Dims")) return false;
   return true;
 }
 

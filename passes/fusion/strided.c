@@ -1,17 +1,6 @@
 // Distances of elements through chains of moves, with symbolic sizes.
 #include "passes/fusion/strided.h"
 
-static bool one_of(const sd_node *n, const char *const *names) {
-  for (; *names; names++)
-    if (sd_edit_is(n, *names)) return true;
-  return false;
-}
-
-static bool renames(const sd_node *n) {
-  static const char *const names[] = {"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", NULL};
-  return one_of(n, names);
-}
-
 void sd_strided_whole(const sd_value *v, sd_strided *s) {
   sd_dimtab *t = v->graph->module->dims;
   sd_dim distance = sd_dim_const(t, 1);
@@ -131,7 +120,7 @@ static bool expand(const sd_node *n, sd_strided *s) {
 
 bool sd_strided_kind(const sd_node *n) {
   static const char *const names[] = {"Transpose", "Slice", "Gather", "Expand", NULL};
-  return n->n_out == 1 && n->n_in && n->in[0] && (renames(n) || one_of(n, names));
+  return n->n_out == 1 && n->n_in && n->in[0] && (sd_edit_renames(n) || sd_edit_one_of(n, names));
 }
 
 bool sd_strided_move(const sd_node *n, sd_strided *s) {

@@ -1,19 +1,6 @@
 // Storage: views share the memory of their operand, maps overwrite an operand that nothing needs any more.
 #include "passes/edit.h"
 
-// The value whose memory v shares.
-static sd_value *root(sd_value *v) {
-  while (v->storage) v = v->storage;
-  return v;
-}
-
-static bool is_view_row(const sd_node *n) {
-  static const char *const names[] = {"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", NULL};
-  for (int i = 0; names[i]; i++)
-    if (strcmp(n->op->name, names[i]) == 0) return true;
-  return false;
-}
-
 // ---- windows: parts of a concatenation and the inside of a padded value are computed where they will lie ----
 
 static bool reads_by_offset(const sd_node *n) {
@@ -299,7 +286,7 @@ static bool overwrites(const sd_kernel *k, const sd_value *operand, const sd_val
 // Another operand of the node lives in the same memory.
 static bool shares_root(const sd_node *n, uint32_t operand) {
   for (uint32_t q = 0; q < n->n_in; q++)
-    if (q != operand && n->in[q] && n->in[q] != n->in[operand] && root(n->in[q]) == root(n->in[operand])) return true;
+    if (q != operand && n->in[q] && n->in[q] != n->in[operand] && sd_value_root(n->in[q]) == sd_value_root(n->in[operand])) return true;
   return false;
 }
 
@@ -329,7 +316,7 @@ static void start_in_place(sd_node *n, uint32_t step, const positions *p, sd_pas
     bool again = false;
     if (!n->graph->owner && sd_value_is_output(out)) continue;
     s = overwritable(n->graph, v, out, step, p);
-    for (uint32_t q = 0; q < n->n_in && s; q++) again |= q != i && root(n->in[q]) == root(v);
+    for (uint32_t q = 0; q < n->n_in && s; q++) again |= q != i && sd_value_root(n->in[q]) == sd_value_root(v);
     if (!s || again) continue;
     out->storage = v;
     p->last[s->id] = p->last[out->id];
@@ -355,7 +342,7 @@ static sard_status *compute_in_place(sd_graph *g, void *user) {
 static sard_status *share(sd_graph *g, void *user) {
   memory *x = user;
   for (sd_node *n = g->first; n; n = n->next) {
-    if (is_view_row(n) && n->out[0] && n->in[0] && n->in[0]->dtype == n->out[0]->dtype) {
+    if (sd_edit_renames(n) && n->out[0] && n->in[0] && n->in[0]->dtype == n->out[0]->dtype) {
       n->out[0]->storage = n->in[0], n->out[0]->view = true;
       x->views.at[n->in[0]->id] = true;
       x->r->rewrites++;

@@ -115,9 +115,8 @@ static sard_status *replace(sd_node *at, const sibling *all, int count) {
   int64_t axis = y->rank - 1, from = 0;
   for (int i = 0; i < count; i++) {
     int64_t to = from + all[i].n->in[1]->data->dims[1];
-    sd_value *slice, *in[4] = {y, sd_value_const_i64(g, &from, 1), sd_value_const_i64(g, &to, 1),
-                               sd_value_const_i64(g, &axis, 1)};
-    SD_TRY(sd_edit_apply(g, at, "Slice", in, 4, &slice));
+    sd_value *slice;
+    SD_TRY(sd_edit_slice(g, at, y, axis, from, to, &slice));
     slice->name = all[i].end->name, slice->def->name = all[i].n->name;
     sd_value_replace(all[i].end, slice);
     from = to;

@@ -22,11 +22,8 @@ static bool fits(const sd_node *n, int axis) {
 }
 
 static sard_status *slice(sd_node *n, sd_value *y, int64_t axis, int64_t from, int64_t to) {
-  sd_graph *g = n->graph;
   sd_value *part;
-  sd_value *in[4] = {n->in[0], sd_value_const_i64(g, &from, 1), sd_value_const_i64(g, &to, 1),
-                     sd_value_const_i64(g, &axis, 1)};
-  SD_TRY(sd_edit_apply(g, n, "Slice", in, 4, &part));
+  SD_TRY(sd_edit_slice(n->graph, n, n->in[0], axis, from, to, &part));
   part->name = y->name;
   if (part->def) part->def->name = n->name, part->def->onnx_index = n->onnx_index;
   sd_value_replace(y, part);

@@ -567,7 +567,7 @@ static sard_status *run_host(machine *x, sd_node *n) {
   }
   for (uint32_t i = 0; i < n->n_out; i++)
     if (n->out[i]) out[i] = (sd_host_tensor){.dtype = n->out[i]->dtype, .rank = n->out[i]->rank};
-  sd_host_call c = {n->n_in, n->n_out, n_param, in, out, param, make_host_output, &h, NULL, x->m->strings, x->m->objects};
+  sd_host_call c = {n->n_in, n->n_out, n_param, in, out, param, make_host_output, &h, NULL, x->m->strings, x->m->objects, NULL};
   SD_TRY(sd_host_run(op, &c));
   return check_required(x);
 }

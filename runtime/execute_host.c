@@ -55,6 +55,7 @@ static sard_status *read_input(call *c, sd_host_tensor *t) {
   if (s->late.slot[slot]) SD_TRY(sd_late_place(s, buf));
   if ((uint64_t)s->dim[slot] < bytes || (bytes && !s->buf[buf])) return SD_ERR(MODEL, "a tensor of a host function has a buffer that is too small");
   t->data = s->buf[buf];
+  t->fixed = s->model->art.bufs[buf].kind == SARD_AB_CONST;
   return NULL;
 }
 
@@ -103,7 +104,8 @@ static sard_status *run(call *c, const sd_host_op *op) {
   uint32_t n_param = c->step->n_dim - c->at;
   if (n_param > sizeof param / sizeof *param) return SD_ERR(MODEL, "a host function has %u parameters", n_param);
   for (uint32_t i = 0; i < n_param; i++) SD_TRY(next_value(c, &param[i]));
-  sd_host_call h = {(uint32_t)n_in, (uint32_t)n_out, n_param, c->in, c->out, param, make_output, c, c->pool, c->s->values.strings, c->s->values.objects};
+  sd_host_call h = {(uint32_t)n_in, (uint32_t)n_out, n_param, c->in, c->out, param, make_output, c, c->pool, c->s->values.strings, c->s->values.objects,
+                    &c->s->kept[c->step - c->s->model->art.steps]};
   sd_late_limit_objects(c->s);
   return sd_host_run(op, &h);
 }

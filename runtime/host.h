@@ -21,7 +21,11 @@ typedef struct sd_host_tensor {
   int64_t dims[SD_HOST_RANK];
   uint64_t count;
   void *data;     // row-major, packed
+  bool fixed;     // the same in all calls with this `kept`
 } sd_host_tensor;
+
+// What a function made of fixed inputs, kept by its caller from call to call.
+typedef struct sd_host_kept { void *state; void (*free)(void *state); } sd_host_kept;
 
 typedef struct sd_host_call sd_host_call;
 struct sd_host_call {
@@ -34,6 +38,7 @@ struct sd_host_call {
   sd_pool *pool; // threads that the run has; NULL: the caller's only
   sd_strtab *strings;   // what elements of type string are numbers of
   sd_objects *objects;  // what elements of type object are numbers of
+  sd_host_kept *kept;   // NULL: nothing is kept
 };
 
 typedef sard_status *(*sd_host_fn)(sd_host_call *c);

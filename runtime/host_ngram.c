@@ -4,16 +4,17 @@
 #include "runtime/base/alloc.h"
 #include "runtime/host_ops.h"
 
-enum { CHUNK = 256, BLOCK = 16, TILE = 65536 };
+enum { CHUNK = 256, BLOCK = 16, TILE = 32768 };
 
 typedef struct grams {
   const int64_t *pool;
-  const uint64_t *start; // of each n-gram in the pool, and its end
+  uint64_t *start;       // of each n-gram in the pool, and its end
   uint64_t n;
   uint32_t *index;       // open addressing over the n-grams: number + 1
   uint64_t n_index;
   uint64_t *filter;      // bits by hash: most of what is looked for is not there, and ends here
   uint64_t n_bits;
+  bool plain;            // all weights are 1
 } grams;
 
 static inline __attribute__((always_inline)) uint64_t gram_hash(const int64_t *at, uint64_t n, uint64_t step) {
@@ -44,9 +45,9 @@ static uint32_t *find(const grams *g, const int64_t *at, uint64_t n, uint64_t st
 }
 
 // ngram_counts: where the n-grams of length 1, 2, ... begin in the pool.
-static sard_status *read_pool(sd_host_call *c, grams *g, uint64_t *start) {
+static sard_status *read_pool(const sd_host_call *c, grams *g) {
   const int64_t *counts = c->in[2].data;
-  uint64_t lengths = c->in[2].count, items = c->in[1].count, n = 0;
+  uint64_t lengths = c->in[2].count, items = c->in[1].count, n = 0, *start = g->start;
   for (uint64_t k = 0; k < lengths; k++) {
     int64_t from = counts[k], to = k + 1 < lengths ? counts[k + 1] : (int64_t)items;
     if (from < 0 || to < from || (uint64_t)to > items || (uint64_t)(to - from) % (k + 1)) return SD_ERR(MODEL, "ngram_counts does not fit the pool of %llu items", (unsigned long long)items);
@@ -129,40 +130,56 @@ static void count_rows(void *user, int worker, uint32_t begin, uint32_t end) {
   for (uint64_t i = begin * r->per; i < stop; i++) count_row(r, r->x + i * r->len, r->y + i * r->width);
 }
 
-static sard_status *run(sd_host_call *c, grams *g, uint64_t *start) {
-  const sd_host_tensor *x = &c->in[0];
-  uint64_t width = c->in[4].count, len = x->rank ? (uint64_t)x->dims[x->rank - 1] : 1, count = x->rank == 2 ? (uint64_t)x->dims[0] : 1;
-  int64_t dims[2] = {(int64_t)count, (int64_t)width};
-  g->start = start;
-  SD_TRY(read_pool(c, g, start));
+static void free_grams(void *state) {
+  grams *g = state;
+  sd_free(g->index), sd_free(g->filter), sd_free(g->start);
+  sd_free(g);
+}
+
+static sard_status *fill_grams(const sd_host_call *c, grams *g) {
+  uint64_t items = c->in[1].count, width = c->in[4].count, n = 64;
+  while (n < 2 * items) n *= 2;
+  *g = (grams){.pool = c->in[1].data, .n_index = n, .n_bits = 32 * n, .plain = true};
+  g->index = sd_calloc(n, sizeof *g->index), g->filter = sd_calloc(g->n_bits / 64, sizeof *g->filter);
+  g->start = sd_calloc(items + 2, sizeof *g->start);
+  if (!g->index || !g->filter || !g->start) return SD_ERR(NOMEM, "out of memory for %llu n-grams", (unsigned long long)items);
+  SD_TRY(read_pool(c, g));
   for (uint64_t i = 0; i < c->in[3].count; i++) {
     int64_t at = ((const int64_t *)c->in[3].data)[i];
     if (at < 0 || (uint64_t)at >= width) return SD_ERR(MODEL, "ngram_indexes has %lld", (long long)at);
   }
+  for (uint64_t i = 0; i < width && g->plain; i++) g->plain = ((const float *)c->in[4].data)[i] == 1;
+  return NULL;
+}
+
+static sard_status *make_grams(const sd_host_call *c, grams **out) {
+  grams *g = sd_calloc(1, sizeof *g);
+  sard_status *st = g ? fill_grams(c, g) : SD_ERR(NOMEM, "out of memory for n-grams");
+  if (st && g) free_grams(g);
+  *out = st ? NULL : g;
+  return st;
+}
+
+static sard_status *run(sd_host_call *c, const grams *g) {
+  const sd_host_tensor *x = &c->in[0];
+  uint64_t width = c->in[4].count, len = x->rank ? (uint64_t)x->dims[x->rank - 1] : 1, count = x->rank == 2 ? (uint64_t)x->dims[0] : 1;
+  int64_t dims[2] = {(int64_t)count, (int64_t)width};
   SD_TRY(c->make(c, 0, x->rank == 2 ? dims : dims + 1));
   if (count > UINT32_MAX) return SD_ERR(UNSUPPORTED, "%llu rows", (unsigned long long)count);
   uint64_t per = len + width < TILE ? TILE / (len + width + 1) : 1;
-  rows r = {g, c, x->data, c->out[0].data, len, width, count, per, .plain = !c->param[3]};
-  for (uint64_t i = 0; i < width && r.plain; i++) r.plain = ((const float *)c->in[4].data)[i] == 1;
+  rows r = {g, c, x->data, c->out[0].data, len, width, count, per, .plain = !c->param[3] && g->plain};
   if (width) sd_host_tiles(c, count_rows, &r, (uint32_t)((count + per - 1) / per));
   return NULL;
 }
 
 sard_status *sd_host_ngrams(sd_host_call *c) {
-  uint64_t items = c->in[1].count, n = 64;
+  grams *g = sd_host_kept_state(c, 1);
   if (c->in[0].rank < 1 || c->in[0].rank > 2 || c->in[4].dtype != SD_F32) return SD_ERR(MODEL, "n-grams of a tensor of rank %d", c->in[0].rank);
   if (c->param[2] < 1 || c->param[0] < c->param[2] || c->param[1] < 0 || c->param[0] > INT32_MAX || c->param[1] > INT32_MAX)
     return SD_ERR(MODEL, "n-grams of length %lld to %lld with %lld skips", (long long)c->param[2], (long long)c->param[0], (long long)c->param[1]);
-  if (items > UINT32_MAX / 2) return SD_ERR(UNSUPPORTED, "a pool of %llu items", (unsigned long long)items);
-  while (n < 2 * items) n *= 2;
-  grams g = {.pool = c->in[1].data, .n_index = n, .n_bits = 32 * n};
-  g.index = sd_calloc(n, sizeof *g.index), g.filter = sd_calloc(g.n_bits / 64, sizeof *g.filter);
-  uint64_t *start = sd_calloc(items + 2, sizeof *start);
-  sard_status *st = g.index && g.filter && start
-                        ? run(c, &g, start)
-                        : SD_ERR(NOMEM, "out of memory for %llu n-grams", (unsigned long long)items);
-  sd_free(g.index);
-  sd_free(g.filter);
-  sd_free(start);
+  if (c->in[1].count > UINT32_MAX / 2) return SD_ERR(UNSUPPORTED, "a pool of %llu items", (unsigned long long)c->in[1].count);
+  if (!g) SD_TRY(make_grams(c, &g));
+  sard_status *st = run(c, g);
+  sd_host_keep(c, 1, g, free_grams);
   return st;
 }

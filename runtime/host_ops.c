@@ -54,6 +54,19 @@ sard_status *sd_host_run(const sd_host_op *op, sd_host_call *c) {
   return op->fn(c);
 }
 
+static bool keeps(const sd_host_call *c, uint32_t first) {
+  bool fixed = c->kept != NULL;
+  for (uint32_t i = first; i < c->n_in && fixed; i++) fixed = !c->in[i].dtype || c->in[i].fixed;
+  return fixed;
+}
+
+void *sd_host_kept_state(const sd_host_call *c, uint32_t first) { return keeps(c, first) ? c->kept->state : NULL; }
+
+void sd_host_keep(const sd_host_call *c, uint32_t first, void *state, void (*free)(void *state)) {
+  if (keeps(c, first)) *c->kept = (sd_host_kept){state, free};
+  else free(state);
+}
+
 int sd_host_workers(const sd_host_call *c) { return c->pool ? sd_pool_threads(c->pool) : 1; }
 
 void sd_host_tiles(const sd_host_call *c, sd_pool_fn fn, void *user, uint32_t tiles) {

@@ -6,6 +6,10 @@
 
 // Bytes of an element; an error for types without whole bytes, and for strings.
 sard_status *sd_host_element_size(const sd_host_tensor *t, size_t *out);
+// What sd_host_keep kept in an earlier call; NULL where nothing is, or where one of the inputs [first, n_in) is not fixed.
+void *sd_host_kept_state(const sd_host_call *c, uint32_t first);
+// Takes `state`, made of inputs [first, n_in) alone: keeps it for later calls, or frees it where these may differ then.
+void sd_host_keep(const sd_host_call *c, uint32_t first, void *state, void (*free)(void *state));
 // runtime/host_select.c
 sard_status *sd_host_nonzero(sd_host_call *c);
 sard_status *sd_host_compress(sd_host_call *c);

@@ -7,10 +7,18 @@
 #include "runtime/base/str.h"
 #include "runtime/cuda/session.h"
 
+static void drop_kept(sard_session *s) {
+  for (uint32_t i = 0; s->kept && i < s->model->art.n_steps; i++) {
+    if (s->kept[i].free) s->kept[i].free(s->kept[i].state);
+    s->kept[i] = (sd_host_kept){0};
+  }
+}
+
 void sard_session_free(sard_session *s) {
   if (!s) return;
+  drop_kept(s);
   void *tables[] = {s->sym,      s->new_sym,  s->dim, s->offset, s->items, s->work,
-                    s->step_buf, s->step_dim, s->buf, s->made,   s->times, s->buf_at, s->dim_at};
+                    s->step_buf, s->step_dim, s->buf, s->made,   s->times, s->buf_at, s->dim_at, s->kept};
   for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) sd_free(tables[i]);
   for (uint32_t i = 0; s->taken && i < s->model->art.n_in; i++) sd_free_aligned(s->taken[i]);
   sd_free(s->taken);
@@ -39,11 +47,12 @@ static bool make_tables(sard_session *s) {
   s->times = sd_calloc(s->profile ? a->n_steps : 1, sizeof *s->times);
   s->buf_at = sd_calloc(a->n_steps, sizeof *s->buf_at);
   s->dim_at = sd_calloc(a->n_steps, sizeof *s->dim_at);
+  s->kept = sd_calloc(a->n_steps, sizeof *s->kept);
   s->taken = sd_calloc(a->n_in, sizeof *s->taken);
   s->values = (sd_values){sd_strtab_new(s->model->strings), sd_objects_new()};
   if (!s->taken || !s->values.strings || !s->values.objects) return false;
   if (!s->sym || !s->new_sym || !s->dim || !s->offset || !s->items || !s->work || !s->buf || !s->step_buf || !s->step_dim ||
-      !s->made || !s->times || !s->buf_at || !s->dim_at)
+      !s->made || !s->times || !s->buf_at || !s->dim_at || !s->kept)
     return false;
   for (uint32_t i = 0, bufs = 0, dims = 0; i < a->n_steps; i++) {
     s->buf_at[i] = bufs, s->dim_at[i] = dims;
@@ -163,6 +172,7 @@ sard_status *sard_session_reset(sard_session *s) {
   sd_free_aligned(s->memory);
   s->memory = NULL;
   s->memory_size = 0;
+  drop_kept(s);
   sd_late_reset(s);
   if (s->cu) sd_cu_session_reset(s);
   sd_strtab_reset(s->values.strings);

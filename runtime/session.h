@@ -2,6 +2,7 @@
 #pragma once
 #include <stdatomic.h>
 
+#include "runtime/host.h"
 #include "runtime/late.h"
 #include "runtime/model.h"
 #include "runtime/plan.h"
@@ -32,6 +33,7 @@ struct sard_session {
   int64_t *step_dim;
   uint32_t *buf_at, *dim_at; // per step: where its part of these begins
   void **buf; // per buffer
+  sd_host_kept *kept; // per step: what host functions keep
   sd_values values;
   void **taken; // per input: its strings or object as numbers, NULL for plain tensors
   sd_late late;

@@ -11,6 +11,7 @@ enum { MAX_OUT = 4 };
 typedef struct fixture {
   sd_host_tensor in[5], out[MAX_OUT];
   sd_host_call call;
+  sd_host_kept kept;
 } fixture;
 
 static uint64_t state = 1;
@@ -42,7 +43,7 @@ static void set_in(fixture *f, int i, sd_dtype t, int rank, const int64_t *dims,
 }
 
 static sard_status *call(fixture *f, const char *op, uint32_t n_in, uint32_t n_out, const int64_t *param, uint32_t n_param, sd_pool *pool) {
-  f->call = (sd_host_call){.n_in = n_in, .n_out = n_out, .n_param = n_param, .in = f->in, .out = f->out, .param = param, .make = make, .pool = pool};
+  f->call = (sd_host_call){.n_in = n_in, .n_out = n_out, .n_param = n_param, .in = f->in, .out = f->out, .param = param, .make = make, .pool = pool, .kept = &f->kept};
   return sd_host_run(sd_host_find(op), &f->call);
 }
 
@@ -408,7 +409,15 @@ static void find(sd_pool *pool) {
         int64_t bad = 0, step = n > 300 ? 37 : 1;
         set_in(&f, 0, types[t], 1, &n, x);
         set_in(&f, 1, types[t], 1, &count, keys);
+        f.in[1].fixed = t % 2;
         CHECK_OK(call(&f, "sard.Find", 2, 1, NULL, 0, pool));
+        CHECK((f.kept.state != NULL) == f.in[1].fixed);
+        if (f.kept.state) { // what was kept serves the next call
+          const void *first = f.kept.state;
+          drop_outputs(&f);
+          CHECK_OK(call(&f, "sard.Find", 2, 1, NULL, 0, pool));
+          CHECK(f.kept.state == first);
+        }
         const int64_t *got = f.out[0].data;
         for (int64_t i = 0; i < n; i += step) {
           int64_t want = -1;
@@ -421,6 +430,7 @@ static void find(sd_pool *pool) {
         }
         CHECK(bad == 0 && f.out[0].count == (uint64_t)n);
         drop_outputs(&f);
+        if (f.kept.free) f.kept.free(f.kept.state);
         sd_free(x), sd_free(keys);
       }
 }

@@ -20,6 +20,7 @@ typedef struct fixture {
   sd_host_tensor in[5], out[1];
   sd_host_call call;
   sd_strtab *texts;
+  sd_host_kept kept;
 } fixture;
 
 static sard_status *make(sd_host_call *c, uint32_t i, const int64_t *dims) {
@@ -46,7 +47,8 @@ static sard_status *call(fixture *f, const char *op, uint32_t n_in, int rank, sd
                            .param = param,
                            .make = make,
                            .pool = pool,
-                           .strings = f->texts};
+                           .strings = f->texts,
+                           .kept = &f->kept};
   return sd_host_run(sd_host_find(op), &f->call);
 }
 
@@ -180,7 +182,15 @@ static void ngrams_one(int64_t count, int64_t len, int64_t range, int64_t skips,
   set_in(&f, 0, SD_I64, 2, dims, x), set_in(&f, 1, SD_I64, 1, &items, pool_items),
       set_in(&f, 2, SD_I64, 1, &three, counts);
   set_in(&f, 3, SD_I64, 1, &grams, columns), set_in(&f, 4, SD_F32, 1, &grams, scale);
+  for (int i = 1; i < 5; i++) f.in[i].fixed = i > 1 || !binary;
   CHECK_OK(call(&f, "sard.NGrams", 5, 2, SD_F32, param, 4, pool));
+  CHECK((f.kept.state != NULL) == !binary);
+  if (f.kept.state) { // what was kept serves the next call
+    const void *first = f.kept.state;
+    sd_free(f.out[0].data);
+    CHECK_OK(call(&f, "sard.NGrams", 5, 2, SD_F32, param, 4, pool));
+    CHECK(f.kept.state == first);
+  }
   const float *y = f.out[0].data;
   for (int64_t r = 0; r < count; r++)
     for (int64_t g = 0; g < grams; g++) {
@@ -195,6 +205,7 @@ static void ngrams_one(int64_t count, int64_t len, int64_t range, int64_t skips,
       bad += y[r * grams + columns[g]] != want;
     }
   CHECK(bad == 0);
+  if (f.kept.free) f.kept.free(f.kept.state);
   sd_free(f.out[0].data);
 }
 

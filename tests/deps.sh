@@ -17,7 +17,7 @@ sard_install() {
   rm -f /tmp/sard-apt.$$
 }
 
-sard_build_deps() { sard_install gcc libc6-dev cmake ninja-build llvm-19-dev libprotobuf-c-dev protobuf-c-compiler; }
+sard_build_deps() { sard_install gcc libc6-dev cmake ninja-build llvm-19-dev libprotobuf-c-dev protobuf-c-compiler zlib1g-dev; }
 
 # What ImageDecoder loads when it runs.
 sard_image_deps() { sard_install libturbojpeg0 libpng16-16 libwebp7 libtiff6 libopenjp2-7; }

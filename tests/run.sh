@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Every test. Installs what it needs, builds into build/, closes with "N passed, N failed". Root of the checkout or anywhere.
-#   tests/run.sh [PART...]   parts: unit golden cli corpus onnx cuda device sanitize lint   (all when none is named)
+#   tests/run.sh [PART...]   parts: unit golden cli compress corpus onnx cuda device sanitize lint   (all when none is named)
 set -uo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
 . tests/deps.sh
-parts=${*:-lint unit golden cli corpus onnx cuda device sanitize}
+parts=${*:-lint unit golden cli compress corpus onnx cuda device sanitize}
 passed=0 failed=0
 export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:allocator_may_return_null=1}
 
@@ -52,6 +52,7 @@ if want unit; then
 fi
 if want golden && [ -x tests/golden/run.sh ]; then counted golden bash tests/golden/run.sh; fi
 if want cli && [ -f tests/cli/run.sh ]; then counted cli bash tests/cli/run.sh; fi
+if want compress; then counted compress/eval $python tests/compress/eval.py build/sard "$corpus"; fi
 if want corpus; then
   list=()
   [ -f "$corpus/spine.txt" ] && list=(--list "$corpus/spine.txt")

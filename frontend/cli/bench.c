@@ -35,17 +35,6 @@ static double percentile(const double *sorted, size_t n, double p) {
 
 static double median(const double *sorted, size_t n) { return (sorted[(n - 1) / 2] + sorted[n / 2]) / 2; }
 
-// Peak resident memory. VmHWM begins anew with the program; getrusage would count what the parent had.
-static double peak_mb(void) {
-  char line[256];
-  unsigned long long kb = 0;
-  FILE *f = fopen("/proc/self/status", "r");
-  while (f && fgets(line, sizeof line, f))
-    if (sscanf(line, "VmHWM: %llu", &kb) == 1) break;
-  if (f) fclose(f);
-  return (double)kb * 1024e-6;
-}
-
 // ---- runs ----
 
 static bool record(measuring *b, double ms) {
@@ -155,7 +144,7 @@ static void report(measuring *b) {
   qsort(b->ms, b->n, sizeof *b->ms, by_value);
   double mean = sum / (double)b->n, mid = median(b->ms, b->n), p90 = percentile(b->ms, b->n, 0.9),
          p99 = percentile(b->ms, b->n, 0.99);
-  double rate = (double)b->n / b->wall_s, peak = peak_mb(), weights = (double)b->m.weight_bytes * 1e-6,
+  double rate = (double)b->n / b->wall_s, peak = sd_peak_memory_mb(), weights = (double)b->m.weight_bytes * 1e-6,
          arena = (double)b->session->memory_size * 1e-6;
   sd_cli_say(c, "latency    min %.4g  mean %.4g  median %.4g  p90 %.4g  p99 %.4g  max %.4g ms\n", b->ms[0], mean, mid,
              p90, p99, b->ms[b->n - 1]);

@@ -135,6 +135,8 @@ void sd_diff_tensors(sd_cli *c, sard_tensor *a, sard_tensor *b, double rtol, dou
 typedef struct sd_peak { double gflops, gbs; } sd_peak;
 sd_peak sd_peak_measure(int threads); // f32 multiply-add, and reading from memory; about half a second
 
+double sd_peak_memory_mb(void); // most memory that this process had
+
 // ---- verbs ----
 sard_status *sd_verb_run(sd_cli *c);
 sard_status *sd_verb_bench(sd_cli *c);

@@ -28,13 +28,15 @@ static bool llvm_version(void *handle, char out[64]) {
   return true;
 }
 
-static bool protobuf_version(void *handle, char out[64]) {
+static bool text_version(void *handle, const char *symbol, char out[64]) {
   const char *(*get)(void);
-  *(void **)&get = dlsym(handle, "protobuf_c_version");
+  *(void **)&get = dlsym(handle, symbol);
   if (!get) return false;
   snprintf(out, 64, "%s", get());
   return true;
 }
+static bool protobuf_version(void *handle, char out[64]) { return text_version(handle, "protobuf_c_version", out); }
+static bool zlib_version(void *handle, char out[64]) { return text_version(handle, "zlibVersion", out); }
 
 static bool number_version(void *handle, const char *symbol, char out[64]) {
   int v = 0, (*get)(int *);
@@ -64,6 +66,7 @@ static bool blas_version(void *handle, char out[64]) {
 static const library libraries[] = {
     {"LLVM", "", "generates code (linked)", true, llvm_version},
     {"protobuf-c", "", "reads .onnx files (linked)", true, protobuf_version},
+    {"zlib", "", "reads .npz files (linked)", true, zlib_version},
     {"CUDA driver", "libcuda.so.1", "NVIDIA devices (optional, not used yet)", false, driver_version},
     {"NVRTC", "libnvrtc.so libnvrtc.so.13 libnvrtc.so.12", "compiles for NVIDIA devices (optional, not used yet)",
      false, nvrtc_version},

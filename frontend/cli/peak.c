@@ -125,3 +125,14 @@ sd_peak sd_peak_measure(int threads) {
   sd_free(jobs);
   return p;
 }
+
+// Peak resident memory. VmHWM begins anew with the program; getrusage would count what the parent had.
+double sd_peak_memory_mb(void) {
+  char line[256];
+  unsigned long long kb = 0;
+  FILE *f = fopen("/proc/self/status", "r");
+  while (f && fgets(line, sizeof line, f))
+    if (sscanf(line, "VmHWM: %llu", &kb) == 1) break;
+  if (f) fclose(f);
+  return (double)kb * 1024e-6;
+}

@@ -8,7 +8,7 @@
 #include "runtime/base/file.h"
 #include "runtime/io/tensor_io.h"
 
-enum { MAGIC = 6, MAX_HEADER = 1 << 20 };
+enum { MAGIC = 6, MAX_HEADER = SD_NPY_HEAD_BYTES - 12 };
 
 // Letter and size of numpy's type texts.
 typedef struct code { char letter; int size; sd_dtype t; } code;
@@ -18,13 +18,7 @@ static const code codes[] = {
     {'c', 8, SD_C64}, {'c', 16, SD_C128},
 };
 
-typedef struct header {
-  sd_dtype dtype;
-  bool swapped, fortran;
-  int rank;
-  int64_t dims[SARD_MAX_RANK];
-  uint64_t data; // offset of the elements
-} header;
+typedef sd_npy_head header;
 
 static const char *skip(const char *p) {
   while (*p == ' ' || *p == '\t' || *p == '\n' || *p == '\r') p++;
@@ -89,7 +83,8 @@ static sard_status *parse_text(const char *text, const char *what, header *h) {
   return NULL;
 }
 
-static sard_status *parse_header(const uint8_t *p, uint64_t size, const char *what, header *h) {
+sard_status *sd_npy_parse_head(const void *data, uint64_t size, const char *what, sd_npy_head *h) {
+  const uint8_t *p = data;
   *h = (header){0};
   if (size < MAGIC + 4 || memcmp(p, "\x93NUMPY", MAGIC)) return SD_ERR(MODEL, "'%s' is not a .npy file", what);
   unsigned version = p[6];
@@ -130,7 +125,9 @@ static void transpose(uint8_t *to, const uint8_t *from, const header *h, size_t 
   }
 }
 
-static void swap_bytes(uint8_t *p, uint64_t bytes, size_t unit) {
+void sd_npy_swap(sd_dtype t, void *data, uint64_t bytes) {
+  size_t unit = (size_t)sd_dtype_bits(sd_dtype_part(t)) / 8;
+  uint8_t *p = data;
   for (uint64_t i = 0; i + unit <= bytes; i += unit)
     for (size_t k = 0; k < unit / 2; k++) {
       uint8_t x = p[i + k];
@@ -142,7 +139,7 @@ static void swap_bytes(uint8_t *p, uint64_t bytes, size_t unit) {
 sard_status *sd_npy_parse(sard_context *ctx, const void *data, uint64_t size, const char *what, sard_tensor **out) {
   header h;
   *out = NULL;
-  SD_TRY(parse_header(data, size, what, &h));
+  SD_TRY(sd_npy_parse_head(data, size, what, &h));
   sard_tensor_desc d = {.size = sizeof d, .dtype = (int32_t)h.dtype, .rank = h.rank};
   uint64_t count = 1, bytes;
   bool ok = true, empty = false;
@@ -164,8 +161,7 @@ sard_status *sd_npy_parse(sard_context *ctx, const void *data, uint64_t size, co
     transpose(to, from, &h, element, count);
   else if (bytes)
     memcpy(to, from, bytes);
-  bool complex = sd_dtype_kind_of(h.dtype) == SD_DK_C;
-  if (h.swapped) swap_bytes(to, bytes, complex ? element / 2 : element);
+  if (h.swapped) sd_npy_swap(h.dtype, to, bytes);
   return NULL;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 #include "sard/sard.h"
 
+#include "runtime/base/dtype.h"
 #include "runtime/base/status.h"
 
 // Reads a tensor; the kind of file is told by its first bytes. desc.name is the name in a .pb, "" for a .npy.
@@ -12,6 +13,18 @@ sard_status *sd_value_read(sard_context *ctx, const char *path, int32_t kind, sa
 sard_status *sd_tensor_read(sard_context *ctx, const char *path, sard_tensor **out); // a tensor
 // The same from bytes; `what` names them in messages.
 sard_status *sd_npy_parse(sard_context *ctx, const void *data, uint64_t size, const char *what, sard_tensor **out);
+// The beginning of a .npy file, for readers that take its elements in parts. `size` bytes of it are at `data`: the whole
+// file, or as much as a header can have.
+#define SD_NPY_HEAD_BYTES ((1u << 20) + 12)
+typedef struct sd_npy_head {
+  sd_dtype dtype;
+  bool swapped, fortran; // big-endian; columns first
+  int rank;
+  int64_t dims[SARD_MAX_RANK];
+  uint64_t data;         // offset of the elements
+} sd_npy_head;
+sard_status *sd_npy_parse_head(const void *data, uint64_t size, const char *what, sd_npy_head *out);
+void sd_npy_swap(sd_dtype t, void *data, uint64_t bytes); // turns the bytes of each element around
 sard_status *sd_pb_parse(sard_context *ctx, const void *data, uint64_t size, const char *what, sard_tensor **out);
 
 // Writes a tensor. Types that numpy lacks become f32 (narrow floats) or i8/u8 (2 and 4 bit integers).

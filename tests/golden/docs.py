@@ -69,7 +69,7 @@ class Page:
             run("cc", *flags, "-c", source, "-o", objects[-1])
         (self.where / "bin").mkdir(exist_ok=True)
         cli = sorted((self.sard.parent / "CMakeFiles/sard.dir/frontend/cli").glob("*.o"))
-        run("cc", *objects, *cli, self.sard.parent / "libsard.a", *llvm[1:], "-lprotobuf-c", "-lpthread", "-ldl", "-lm", "-o", self.where / "bin/sard")
+        run("cc", *objects, *cli, self.sard.parent / "libsard.a", *llvm[1:], "-lprotobuf-c", "-lz", "-lpthread", "-ldl", "-lm", "-o", self.where / "bin/sard")
         self.built = True
 
     def test(self, body):

@@ -1,0 +1,178 @@
+// Models over data sets: batches run through one model, or two side by side, and are scored.
+#include "frontend/cli/judge.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/base/alloc.h"
+#include "runtime/base/thread.h"
+
+sard_status *sd_judge_flags(sd_judge *j) {
+  const char *metric = sd_args_get(j->c, "metric");
+  j->limit = INT64_MAX, j->batch = 16, j->ignore = -1;
+  if (metric) SD_TRY(sd_metric_find(metric, &j->metric));
+  SD_TRY(sd_args_int(j->c, "limit", 1, INT64_MAX, &j->limit));
+  SD_TRY(sd_args_int(j->c, "batch", 1, 1 << 20, &j->batch));
+  return sd_args_int(j->c, "ignore", 0, INT32_MAX, &j->ignore);
+}
+
+// ---- models ----
+
+static sard_status *find_output(sd_judge *j, const sd_judged *m, int *out) {
+  const char *name = sd_args_get(j->c, "output");
+  sd_str names = {0};
+  *out = 0;
+  if (!name) return m->n_out ? NULL : SD_ERR(USAGE, "the model has no output");
+  for (int i = 0; i < m->n_out; i++) {
+    sard_tensor_desc d = {.size = sizeof d};
+    SD_TRY(sard_model_io(m->m.model, 1, i, &d));
+    if (strcmp(d.name, name) == 0) return sd_str_free(&names), *out = i, NULL;
+    sd_strf(&names, "%s%s", i ? ", " : "", d.name);
+  }
+  sard_status *st = sd_status_field(SD_ERR(USAGE, "--output: the model has no output '%s'", name), SARD_TEXT_HINT, "its outputs: %s", names.p ? names.p : "none");
+  sd_str_free(&names);
+  return st;
+}
+
+static sard_status *inputs_of(sd_judge *j, const sd_cli_model *m, sard_tensor_desc **out, int *n) {
+  *n = sard_model_io_count(m->model, 0);
+  *out = SD_NEW_ARRAY(j->c->arena, sard_tensor_desc, *n + 1);
+  for (int i = 0; i < *n; i++) {
+    (*out)[i].size = sizeof **out;
+    SD_TRY(sard_model_io(m->model, 0, i, &(*out)[i]));
+    sard_tensor_desc *d = &(*out)[i]; // the texts are the model's, the data outlives it
+    d->name = sd_arena_strdup(j->c->arena, d->name);
+    for (int k = 0; k < d->rank; k++) d->symbols[k] = sd_arena_strdup(j->c->arena, d->symbols[k]);
+  }
+  return NULL;
+}
+
+sard_status *sd_judge_begin(sd_judge *j, sd_judged *m) {
+  sard_tensor_desc *in;
+  int n, n_data;
+  const sard_tensor_desc *given = sd_data_inputs(j->data, &n_data);
+  SD_TRY(inputs_of(j, &m->m, &in, &n));
+  m->order = SD_NEW_ARRAY(j->c->arena, int, n + 1);
+  m->in = SD_NEW_ARRAY(j->c->arena, sard_tensor *, n + 1);
+  for (int i = 0; i < n; i++) {
+    int k = 0;
+    while (k < n_data && strcmp(given[k].name, in[i].name) != 0) k++;
+    if (k == n_data || n != n_data) return SD_ERR(USAGE, "the two models do not have the same inputs (%d and %d, '%s')", n_data, n, in[i].name);
+    m->order[i] = k;
+  }
+  m->n_out = sard_model_io_count(m->m.model, 1);
+  m->out = SD_NEW_ARRAY(j->c->arena, sard_tensor *, m->n_out + 1);
+  SD_TRY(find_output(j, m, &j->output));
+  if (j->metric) sd_score_init(&m->score, j->metric);
+  return sard_session_new(m->m.model, NULL, &m->session);
+}
+
+sard_status *sd_judge_data(sd_judge *j, const sd_cli_model *m) {
+  sd_data_options o = {.path = sd_args_get(j->c, "data"), .label = sd_args_get(j->c, "label"), .preprocess = sd_args_get(j->c, "preprocess")};
+  sard_tensor_desc *in;
+  if (!o.path) return SD_ERR(USAGE, "--data is missing: an .npz, a folder of .npy or of test data sets");
+  SD_TRY(inputs_of(j, m, &in, &o.n_inputs));
+  o.inputs = in;
+  SD_TRY(sd_data_open(j->c->arena, j->ctx, &o, &j->data));
+  if (j->metric && j->metric->labels && !sd_data_has_labels(j->data))
+    return sd_status_field(SD_ERR(USAGE, "the metric %s needs labels, and '%s' (%s) has none", j->metric->name, o.path, sd_data_kind_name(j->data)),
+                           SARD_TEXT_HINT, "labels are an array y or label, or what --label names");
+  return NULL;
+}
+
+static void drop_outputs(sd_judged *m) {
+  for (int i = 0; i < m->n_out; i++) sard_tensor_free(m->out[i]), m->out[i] = NULL;
+}
+
+sard_status *sd_judge_run(sd_judge *j, sd_judged *m, const sd_batch *b) {
+  (void)j;
+  drop_outputs(m);
+  for (int i = 0; i < b->n_in; i++) m->in[i] = b->in[m->order[i]];
+  int64_t t0 = sd_now_ns();
+  sd_stop_session(m->session);
+  sard_status *st = sd_stop_asked() ? SD_ERR(CANCELLED, "interrupted") : sard_session_run(m->session, m->in, b->n_in, m->out, m->n_out);
+  sd_stop_session(NULL);
+  m->seconds += (double)(sd_now_ns() - t0) * 1e-9;
+  return st;
+}
+
+void sd_judged_free(sd_judged *m) {
+  drop_outputs(m);
+  sd_score_free(&m->score);
+  sd_free(m->sample.at);
+  sard_session_free(m->session);
+  sard_model_free(m->m.model);
+  *m = (sd_judged){0};
+}
+
+void sd_judge_free(sd_judge *j) {
+  sd_judged_free(&j->a), sd_judged_free(&j->b);
+  sd_free(j->want.at);
+  sd_data_close(j->data);
+}
+
+// ---- scores ----
+
+// What the outputs of sample i are compared with: its labels, recorded outputs, or the baseline's outputs.
+static sard_status *wanted(sd_judge *j, const sd_batch *b, int64_t i) {
+  if (b->label) return sd_sample_take(b->label, i, &j->want);
+  if (b->expected && j->output < b->n_expected) return sd_sample_take(b->expected[j->output], b->whole ? -1 : i, &j->want);
+  if (j->two) return sd_sample_take(j->a.out[j->output], b->whole ? -1 : i, &j->want);
+  return sd_status_field(SD_ERR(USAGE, "the metric %s has nothing to compare the outputs with", j->metric->name), SARD_TEXT_HINT,
+                         "give data with labels or recorded outputs, or --baseline MODEL");
+}
+
+static sard_status *score(sd_judge *j, sd_judged *m, const sd_batch *b, int64_t i) {
+  sd_metric_case k = {&m->sample, &j->want, j->ignore, b->first + i};
+  SD_TRY(sd_sample_take(m->out[j->output], b->whole ? -1 : i, &m->sample));
+  return sd_score_add(&m->score, &k);
+}
+
+static sard_status *take_batch(sd_judge *j, const sd_batch *b) {
+  SD_TRY(sd_judge_run(j, &j->a, b));
+  if (j->two) SD_TRY(sd_judge_run(j, &j->b, b));
+  for (int64_t i = 0; i < b->count; i++) {
+    SD_TRY(wanted(j, b, i));
+    SD_TRY(score(j, &j->a, b, i));
+    if (!j->two) continue;
+    SD_TRY(score(j, &j->b, b, i));
+    sd_paired_add(&j->paired, j->a.score.right, j->b.score.right);
+  }
+  return NULL;
+}
+
+void sd_judge_progress(sd_cli *c, const char *doing, int64_t done, int64_t of, double seconds) {
+  char bar[21];
+  for (int i = 0; i < 20; i++) bar[i] = of > 0 && done * 20 >= (i + 1) * of ? '#' : '.';
+  bar[20] = 0;
+  sd_cli_progress(c, sd_arena_printf(c->arena, "%s [%s] %lld/%lld, %.4g/s", doing, bar, (long long)done, (long long)of,
+                                     seconds > 0 ? (double)done / seconds : 0));
+}
+
+sard_status *sd_judge_all(sd_judge *j, const char *doing) {
+  int64_t all = sd_min_i64(j->limit, sd_data_count(j->data)), t0 = sd_now_ns(), shown = t0;
+  sard_status *st = sd_data_rewind(j->data);
+  for (int64_t done = 0; !st && done < all;) {
+    sd_batch b;
+    st = sd_data_next(j->data, sd_min_i64(j->batch, all - done), &b);
+    if (!st && b.count > all - done) b.count = all - done; // the model fixes the batch
+    if (!st) st = take_batch(j, &b);
+    done += b.count;
+    sd_batch_free(&b);
+    int64_t now = sd_now_ns();
+    if (now - shown > 100000000) sd_judge_progress(j->c, doing, done, all, (double)(now - t0) * 1e-9), shown = now;
+  }
+  sd_cli_progress(j->c, NULL);
+  if (j->two && j->b.score.samples) sd_paired_finish(&j->paired, &j->a.score, &j->b.score);
+  return st;
+}
+
+sard_status *sd_judge_drop(const sd_metric *m, const char *flag, const char *text, double baseline, double *out) {
+  char *end;
+  double v = strtod(text, &end);
+  bool percent = *end == '%';
+  if (end == text || end[percent] || !(v >= 0 && v < 1e9)) return SD_ERR(USAGE, "--%s: '%s' is no drop such as 0.5%% or 0.005", flag, text);
+  *out = !percent ? v : m->unit == SD_METRIC_PERCENT ? v / 100 : v / 100 * fabs(baseline);
+  return NULL;
+}

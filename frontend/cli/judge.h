@@ -1,0 +1,46 @@
+// A model that is run over a data set and scored: what eval and quantize share.
+#pragma once
+#include "frontend/cli/cli.h"
+#include "frontend/metric/metric.h"
+
+typedef struct sd_judged {
+  sd_cli_model m; // ctx is the caller's
+  sard_session *session;
+  sard_tensor **out;
+  int n_out;
+  int *order;        // of the data's inputs: for each of the model's
+  sard_tensor **in;
+  sd_score score;
+  sd_sample sample;
+  double seconds;    // of runs
+} sd_judged;
+
+// What is judged, by the flags --metric, --data, --label, --ignore, --output, --batch, --limit.
+typedef struct sd_judge {
+  sd_cli *c;
+  sard_context *ctx;
+  const sd_metric *metric;
+  sd_data *data;
+  sd_judged a, b;    // b is compared with a, where there is one: a the baseline
+  bool two;
+  sd_sample want;
+  sd_paired paired;
+  int64_t limit, batch, ignore;
+  int output;
+} sd_judge;
+
+sard_status *sd_judge_flags(sd_judge *j); // metric, limits; before models are loaded
+// A session of j's model, whose inputs are those of the data. The model stays the judge's.
+sard_status *sd_judge_begin(sd_judge *j, sd_judged *m);
+// Opens the data for the inputs of a model.
+sard_status *sd_judge_data(sd_judge *j, const sd_cli_model *m);
+// Runs a model on a batch; its outputs are in m->out until the next run.
+sard_status *sd_judge_run(sd_judge *j, sd_judged *m, const sd_batch *b);
+// All samples through one model, or both. After SARD_E_CANCELLED the scores are those of the samples before.
+sard_status *sd_judge_all(sd_judge *j, const char *doing);
+void sd_judged_free(sd_judged *m);
+void sd_judge_free(sd_judge *j); // models, sessions, data; not the context
+// A drop as users write it: "0.5%" are points of a share, else a part of the baseline's value; "0.005" is the metric's own unit.
+sard_status *sd_judge_drop(const sd_metric *m, const char *flag, const char *text, double baseline, double *out);
+// A line that shows how far it is, on terminals.
+void sd_judge_progress(sd_cli *c, const char *doing, int64_t done, int64_t of, double seconds);

@@ -33,6 +33,7 @@ static sard_status *run_one(const sd_pass *p, sd_module *m, const sd_pass_option
 sard_status *sd_passes_run(sd_module *m, const sd_pass_options *o, const char *from, const char *until, sd_pass_hook hook,
                            void *user) {
   bool started = from == NULL;
+  SD_TRY(sd_memory_forget(m));
   for (uint32_t i = 0; i < sizeof table / sizeof *table; i++) {
     const sd_pass *p = &table[i];
     started |= from && strcmp(p->name, from) == 0;

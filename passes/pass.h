@@ -22,6 +22,8 @@ const sd_pass *sd_pass_at(uint32_t index); // NULL past the end
 const sd_pass *sd_pass_find(const char *name);
 // Called after each pass that ran (for dumps, verification, timing); a status stops the pipeline.
 typedef sard_status *(*sd_pass_hook)(void *user, const sd_pass *p, sd_module *m, const sd_pass_report *r, double seconds);
-// Runs the rows whose min_opt <= o->opt, from the row named `from` on (NULL: all) up to and including `until` (NULL: all).
+// Takes back where pass `memory` placed values: no pass but that one keeps to it.
+sard_status *sd_memory_forget(sd_module *m);
+// Forgets placements (a dump behind `memory` has them), then runs the rows whose min_opt <= o->opt, from the row named `from` on (NULL: all) up to and including `until` (NULL: all).
 sard_status *sd_passes_run(sd_module *m, const sd_pass_options *o, const char *from, const char *until, sd_pass_hook hook,
                            void *user);

@@ -357,6 +357,20 @@ static sard_status *share(sd_graph *g, void *user) {
   return NULL;
 }
 
+static void forget(sd_value *v) {
+  if (v) v->storage = NULL, v->window = NULL, v->view = false;
+}
+
+static sard_status *forget_graph(sd_graph *g, void *user) {
+  (void)user;
+  for (uint32_t i = 0; i < g->inputs.len; i++) forget(g->inputs.at[i]);
+  for (sd_node *n = g->first; n; n = n->next)
+    for (uint32_t i = 0; i < n->n_out; i++) forget(n->out[i]);
+  return NULL;
+}
+
+sard_status *sd_memory_forget(sd_module *m) { return sd_edit_graphs(m, forget_graph, NULL); }
+
 sard_status *sd_pass_memory(sd_module *m, const sd_pass_options *o, sd_arena *scratch, sd_pass_report *r) {
   uint32_t limit = m->next_id * 4 + 4096; // room for the copies made here
   memory x = {o, scratch, r, {SD_NEW_ARRAY(scratch, bool, limit)}, limit};

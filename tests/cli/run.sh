@@ -152,6 +152,20 @@ code from-runs 0 "$sard" run "$T/from.sard" --inputs "$bert/test_data_set_0" --e
 code dump-is-a-model 0 "$sard" run "$T/dumps/import.sard-ir" --inputs "$bert/test_data_set_1" --expect "$bert/test_data_set_1"
 code from-pass 0 "$sard" compile "$T/dumps/dce.sard-ir" --from-pass=fuse -o "$T/fp.sard"
 code from-pass-runs 0 "$sard" run "$T/fp.sard" --inputs "$bert/test_data_set_0" --expect "$bert/test_data_set_0"
+cat >"$T/joined.sard-ir" <<'END'
+module ir=8 opset=17
+graph "main" (%0 "x": f32[1,64,4], %1 "past": f32[1,64,4]) {
+  %2 = Relu(%0)
+  %3 = Concat(%1, %2) {axis=1}
+  %4 "y" = Mul(%3, %3)
+  return %4
+}
+END
+code placed 0 "$sard" compile "$T/joined.sard-ir" -o "$T/placed.sard-ir" --stop-after=memory; says placed-in-the-whole placed.sard-ir ' in %[0-9]+ at \[0,'
+code placed-before 0 "$sard" run "$T/joined.sard-ir" --outputs "$T/joined"
+code placed-again 0 "$sard" run "$T/placed.sard-ir" --expect "$T/joined"
+code placed-from-pass 0 "$sard" compile "$T/placed.sard-ir" --from-pass=memory -o "$T/placed.sard"
+code placed-from-pass-runs 0 "$sard" run "$T/placed.sard" --expect "$T/joined"
 code emit-ir 0 "$sard" compile "$digits/model.onnx" --emit ir -o "$T/d.sard-ir"
 code bisect 0 "$sard" compile "$bert/model.onnx" --bisect 0 -o "$T/bisect.sard"
 code bisect-runs 0 "$sard" run "$T/bisect.sard" --inputs "$bert/test_data_set_0" --expect "$bert/test_data_set_0"

@@ -172,6 +172,12 @@ bool sd_emit_const(sd_ll v, int64_t *out); // an integer constant
 // Asks for the memory of a later row, where buf[off] at p is now read or written lane by lane.
 void sd_emit_ahead(sd_emit *E, const sd_buf *buf, const sd_expr *off, sd_ll p, bool write);
 
+// ---- emit_panels.c ----
+typedef struct sd_emit_panel { sd_ll p, share; } sd_emit_panel; // what the first step asks for; bytes from step to step
+// Before the innermost loop of a reduction: is the next panel of a packed operand to be asked for in it?
+bool sd_emit_panel_open(sd_emit *E, const sd_expr *reduce, sd_emit_panel *p);
+void sd_emit_panel_ask(sd_emit *E, const sd_emit_panel *p, sd_ll step); // in that step of the loop
+
 // ---- emit_nest.c ----
 void sd_emit_nest(sd_emit *E, const struct sd_emit_nestroots *n);
 bool sd_emit_limits(sd_emit *E, const sd_axis *a); // limits of other axes depend on it

@@ -231,7 +231,10 @@ static bool parts(const reduction *R, uint32_t i, int64_t n) {
 static void loop(sd_emit *E, reduction *R, uint32_t i, sd_ll lo, sd_ll last, int64_t step, bool sure, sd_ll *end) {
   sd_emit_loop l;
   const sd_axis *a = R->e->axes[i];
+  sd_emit_panel panel;
+  bool ahead = step == 1 && i + 1 == R->e->n_axes && sd_emit_panel_open(E, R->e, &panel);
   sd_emit_loop_open(E, &l, lo, last, step, sure, &R->acc);
+  if (ahead) sd_emit_panel_ask(E, &panel, l.iv);
   if (step > 1) {
     sd_emit_bind_base(E, a, l.iv);
     sd_emit_hoist(E, R->body);

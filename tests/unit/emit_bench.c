@@ -168,6 +168,8 @@ int main(int argc, char **argv) {
     gemm("gemm 126x768x768 14x2 u4", 126, 768, 768, 14, 32, 2, 4, false);
     gemm("gemm 128x3072x768 13x2", 128, 3072, 768, 13, 32, 2, 1, false);
     gemm("gemm 128x768x3072 13x2", 128, 768, 3072, 13, 32, 2, 1, false);
+    gemm("gemm far weights 8x3", 128, 48 * 1024, 768, 8, 48, 3, 1, false);
+    gemm("gemm far weights 13x2", 128, 48 * 1024, 768, 13, 32, 2, 1, false);
     gemm("gemm 128x768x3072 6x4", 128, 768, 3072, 6, 64, 4, 1, false);
     gemm("gemm+gelu 128x3072x768 14x2", 128, 3072, 768, 14, 32, 2, 1, true);
     gemm("gemm 128x768x768 8x3", 128, 768, 768, 8, 48, 3, 1, false);
@@ -191,6 +193,7 @@ int main(int argc, char **argv) {
     gemm("gemm 126x768x768 6x2 u2", 126, 768, 768, 6, 16, 2, 2, false);
     gemm("gemm 126x768x768 6x2 u4", 126, 768, 768, 6, 16, 2, 4, false);
     gemm("gemm+gelu 128x3072x768 6x2", 128, 3072, 768, 6, 16, 2, 1, true);
+    gemm("gemm far weights 6x2", 128, 48 * 1024, 768, 6, 16, 2, 1, false);
     gemm("gemm 128x768x768 4x3", 128, 768, 768, 4, 24, 3, 1, false);
     gemm("gemm 1x768x768 1x4", 1, 768, 768, 1, 32, 4, 1, false);
     conv("conv3x3 56x56x64", 56, 64, 64, 6, 16, 2);

@@ -249,10 +249,10 @@ static const char *softmax(int rows, int n) {
               rows, n, n, n, n, 2 * rows * n, 2 * rows * n, n, rows * n, n, rows * n, n, rows * n, n);
 }
 
-static int prefetches(const sd_kernel *k) {
+static int prefetches(const sd_kernel *k, const char *isa) {
   sd_machine_code o;
   int n = 0;
-  CHECK_OK(sd_emit_llvm(k, sd_isa_find("avx2"), "kernel", 3, arena, &o));
+  CHECK_OK(sd_emit_llvm(k, sd_isa_find(isa), "kernel", 3, arena, &o));
   for (size_t i = 0; i + 1 < o.size; i++) n += ((const uint8_t *)o.data)[i] == 0x0f && ((const uint8_t *)o.data)[i + 1] == 0x18;
   return n;
 }
@@ -262,8 +262,36 @@ static void rows_ahead(void) {
   for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
     check_all(softmax(5, sizes[i]), NULL, 1e-5, 1e-6);
     sd_kernel *k = parse(softmax(5, sizes[i]));
-    CHECK((prefetches(k) > 0) == (sizes[i] * 4 >= 256 && sizes[i] * 4 <= 8192));
+    CHECK((prefetches(k, "avx2") > 0) == (sizes[i] * 4 >= 256 && sizes[i] * 4 <= 8192));
   }
+}
+
+// Products whose rows share panels of packed weights ask for the next panel; not where one register tile has all rows, nor
+// where the weights stay near.
+static const char *product(const char *rows, int lanes, int panels, int steps, const char *order) {
+  return text("kernel \"panels\" { axis a0 \"g\" (2) axis a1 \"no\" (%d) axis a2 \"m\" (%s) block 8 unroll 4 axis a3 \"ni\" (%d) vec 2 axis a4 \"kh\" (3) axis a5 \"k\" (%d)\n"
+              " in b0 f32 [%d*%s] in b1 f32 [%d] invariant out b2 f32 [%d*%s]\n"
+              " nest %s { b2[{(%d*%s)a0 + (%d)a1 + (%d)a2 + (1)a3 + (0)}] = sum(a4 a5: (b0[{(%d)a2 + (%d)a4 + (1)a5 + (0)}] *"
+              " b1[{(%d)a0 + (%d)a1 + (1)a3 + (%d)a4 + (%d)a5 + (0)}])) } }\n",
+              panels, rows, lanes, steps, 3 * steps, rows, 6 * panels * lanes * steps, 2 * panels * lanes, rows, order, panels * lanes, rows, lanes, panels * lanes,
+              3 * steps, steps, 3 * panels * lanes * steps, 3 * lanes * steps, lanes * steps, lanes);
+}
+
+static void panels_ahead(void) {
+  static const char *const isas_here[] = {"avx2", "avx512"}, *const order[] = {"a0 a1 a2 a3", "a1 a0 a2 a3"};
+  uint64_t before = seed;
+  for (int i = 0; i < 2; i++)
+    for (int o = 0; o < 2; o++) {
+      int lanes = 16 << i;
+      er_sym s[] = {{"M", 9}, {NULL, 0}}, none[] = {{"M", 0}, {NULL, 0}};
+      const char *open = product("M", lanes, 8 >> i, 90, order[o]);
+      if (i == o) check_all(open, s, 1e-4, 1e-4), check_all(open, none, 1e-4, 1e-4);
+      CHECK(prefetches(parse(open), isas_here[i]) > 0);
+      CHECK(prefetches(parse(product("13", lanes, 8 >> i, 90, order[o])), isas_here[i]) > 0);
+      CHECK(prefetches(parse(product("4", lanes, 8 >> i, 90, order[o])), isas_here[i]) == 0);
+      CHECK(prefetches(parse(product("13", lanes, 8 >> i, 80, order[o])), isas_here[i]) == 0);
+    }
+  seed = before;
 }
 
 // ---- any legal schedule gives the same results ----
@@ -720,6 +748,7 @@ int main(void) {
   RUN(access_forms);
   RUN(items);
   RUN(rows_ahead);
+  RUN(panels_ahead);
   RUN(random_schedules);
   RUN(dtypes);
   RUN(narrow_dtypes);

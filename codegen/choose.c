@@ -5,6 +5,7 @@
 // (codegen/access.h). The work split depends on shapes only, so results do not depend on the number of
 // threads.
 #include "codegen/choose_nest.h"
+#include "codegen/dot.h"
 #include "codegen/groups.h"
 #include "codegen/stash.h"
 #include "runtime/base/alloc.h"
@@ -133,6 +134,7 @@ static sard_status *schedule_nest(sd_choice *c) {
   sd_access_collect(c->k, n, c->a, &c->loads, &c->reductions);
   c->vaxis = sd_access_store_axis(c->k, n);
   if (n->sequential || n->stores.len == 0) return NULL;
+  SD_TRY(sd_dot_choose(c));
   for (uint32_t i = 0; i < c->reductions.len && c->vaxis >= 0 && !done; i++) {
     sd_expr *r = c->reductions.at[i].expr;
     if (!c->reductions.at[i].parent && sd_x_uses_axis(r, n->axes[c->vaxis]))

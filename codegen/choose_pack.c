@@ -1,5 +1,6 @@
 // Packing of constant operands: which loads can be packed, and the loads of the packed form.
 #include "codegen/choose_nest.h"
+#include "codegen/dot.h"
 #include "runtime/base/alloc.h"
 
 // Axes on which the operand may depend besides j: those of the grid and the free ones of the nest.
@@ -16,6 +17,7 @@ bool sd_choose_pack_plan(sd_choice *c, const sd_access *l, uint32_t jpos, int64_
   sd_dim d;
   sd_expr *rest = l->load->a[0];
   memset(p, 0, sizeof *p);
+  p->side = sd_dot_side(c->k, l->reduce);
   if (!c->packs || !l->load->buf->invariant || !l->reduce || l->load->a[1] || !l->load->buf->value ||
       !l->load->buf->value->data)
     return false;
@@ -41,6 +43,7 @@ bool sd_choose_pack_plan(sd_choice *c, const sd_access *l, uint32_t jpos, int64_
     rest = sd_x_subst(k, rest, l->reduce->axes[i], sd_x_i(k, SD_I64, 0));
   }
   p->stride[p->n] = jc, p->extent[p->n++] = factor;
+  if (p->side > 1) sd_dot_pack(k, l->reduce, p);
   rest = sd_x_subst(k, rest, j, sd_x_i(k, SD_I64, 0));
   if (!sd_x_const_value(rest, NULL, &p->base)) return false; // depends on something else
   p->factor = factor, p->limit = jext, p->buf = l->load->buf;
@@ -84,8 +87,10 @@ static sard_status *pack_apply(sd_choice *c, const sd_access *l, const sd_pack *
     if (d < p->outer) x = free_axes[f++];
     else if (d == p->outer)
       x = sd_x_axis(k, jo);
-    else if (d == p->n - 1)
+    else if (d == p->n - (p->side > 1 ? 2 : 1))
       x = sd_x_axis(k, ji);
+    else if (d == p->n - 1)
+      x = sd_x_axis(k, l->reduce->axes[l->reduce->n_axes - 1]);
     else
       x = sd_x_axis(k, l->reduce->axes[d - p->outer - 1]);
     offset = sd_x_bin(k, SD_X_ADD, sd_x_mul_dim(k, offset, sd_dim_const(k->dims, p->extent[d])), x);

@@ -7,7 +7,8 @@
 uint64_t sd_pack_hash(const sd_pack *p) {
   uint64_t h = sd_hash_mix(sd_hash_mix(p->n, (uint64_t)p->base), (uint64_t)p->limit * 31 + p->outer);
   h = sd_hash_bytes(p->extent, p->n * sizeof p->extent[0], h);
-  return sd_hash_bytes(p->stride, p->n * sizeof p->stride[0], sd_hash_mix(h, (uint64_t)p->factor));
+  h = sd_hash_mix(sd_hash_mix(h, (uint64_t)p->factor), (uint64_t)(p->side + p->steps * 8));
+  return sd_hash_bytes(p->stride, p->n * sizeof p->stride[0], h);
 }
 
 // Elements below a byte are told apart by number: `src` and `dst` are then the beginnings of the contents.
@@ -37,35 +38,57 @@ static void pack_run(packer *w, int64_t from, int64_t lanes) {
   w->dst += (size_t)w->p->extent[w->p->n - 1] * w->elem;
 }
 
-static void pack_level(packer *w, uint32_t d, int64_t from, int64_t lanes) {
+// Copies `steps` bytes for each lane, and leaves room for all that stand side by side.
+static void pack_sides(packer *w, int64_t from, int64_t lanes, int64_t steps) {
   const sd_pack *p = w->p;
+  int64_t lane = p->stride[p->n - 2], step = p->stride[p->n - 1];
+  for (int64_t i = 0; i < lanes; i++)
+    for (int64_t s = 0; s < steps; s++) w->dst[i * p->side + s] = w->src[from + i * lane + s * step];
+  w->dst += p->factor * p->side;
+}
+
+static void pack_level(packer *w, uint32_t d, int64_t from, int64_t lanes, int64_t steps) {
+  const sd_pack *p = w->p;
+  if (p->side > 1 && d == p->n - 2) {
+    pack_sides(w, from, lanes, steps);
+    return;
+  }
   if (d == p->n - 1) {
     pack_run(w, from, lanes);
     return;
   }
   for (int64_t i = 0; i < p->extent[d]; i++) {
     if (d == p->outer) lanes = sd_min_i64(p->factor, p->limit - i * p->factor);
-    pack_level(w, d + 1, from + i * p->stride[d], lanes);
+    if (p->side > 1 && d == p->n - 3) steps = sd_min_i64(p->side, p->steps - i * p->side);
+    pack_level(w, d + 1, from + i * p->stride[d], lanes, steps);
   }
+}
+
+// The last index that is read along a dim; of the pairs that are limited together, the second has the whole.
+static int64_t last_of(const sd_pack *p, uint32_t d) {
+  bool sides = p->side > 1;
+  if (d == p->outer || (sides && d == p->n - 3)) return 0;
+  if (d == p->n - (sides ? 2 : 1)) return p->limit - 1;
+  return sides && d == p->n - 1 ? p->steps - 1 : p->extent[d] - 1;
 }
 
 sard_status *sd_pack_const(sd_arena *a, const sd_pack *p, const sd_const *src, const void **out, uint64_t *out_bytes) {
   int bits = sd_dtype_bits(src->dtype);
   size_t elem = bits == 2 || bits == 4 ? 1 : (size_t)bits / 8;
+  if (p->side > 1 && bits != 8) return SD_ERR(INTERNAL, "steps of %s side by side", sd_dtype_name(src->dtype));
   if (elem != 1 && elem != 2 && elem != 4 && elem != 8) return SD_ERR(UNSUPPORTED, "packing of %s constants", sd_dtype_name(src->dtype));
   uint64_t count = elem;
   int64_t low = p->base, high = p->base;
   for (uint32_t d = 0; d < p->n; d++) {
     if (!sd_ck_mul(count, (uint64_t)p->extent[d], &count)) return SD_ERR(NOMEM, "a packed constant is too large");
-    int64_t last = d == p->outer ? 0 : d == p->n - 1 ? p->limit - 1 : p->extent[d] - 1; // the split axis once, by its limit
-    int64_t reach = last * p->stride[d];
+    int64_t reach = last_of(p, d) * p->stride[d];
     *(reach < 0 ? &low : &high) += reach;
   }
   if (count > 0 && (low < 0 || (uint64_t)high >= src->count)) return SD_ERR(INTERNAL, "packing reads outside of its constant");
   if (!sd_dtype_bytes(src->dtype, count / elem, &count)) return SD_ERR(NOMEM, "a packed constant is too large");
   uint8_t *to = sd_arena_aligned(a, count + 64, 64);
   packer w = {p, (const uint8_t *)src->data + (bits < 8 ? 0 : (size_t)p->base * elem), to, elem, bits < 8 ? (bits == 4 ? SD_U4 : SD_U2) : SD_DT_NONE, 0};
-  if (count > 0) pack_level(&w, 0, 0, p->factor);
+  if (count > 0) pack_level(&w, 0, 0, p->factor, p->side);
   *out = to, *out_bytes = count;
   return NULL;
 }

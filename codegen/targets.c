@@ -7,8 +7,8 @@
 #include "runtime/cpu.h"
 
 static const sd_isa rows[] = {
-#define SD_ISA(name, arch, triple, cpu, features, bytes, registers, masks)                                      \
-  {name, arch, triple, cpu, features, bytes, registers, masks},
+#define SD_ISA(name, arch, triple, cpu, features, bytes, registers, masks, dot)                                 \
+  {name, arch, triple, cpu, features, bytes, registers, masks, dot},
 #include "codegen/targets.def"
 #undef SD_ISA
 };

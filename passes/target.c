@@ -3,7 +3,7 @@
 
 sd_pass_target sd_pass_target_cpu(void) {
   return (sd_pass_target){
-      .channels_last = true, .padded_copies = true, .winograd = true, .panels = true, .apart_rows = true};
+      .channels_last = true, .padded_copies = true, .winograd = true, .panels = true, .byte_products = true, .apart_rows = true};
 }
 
 // Shared memory is filled from any layout at the same cost, if what a sum runs over lies side by side. Memory

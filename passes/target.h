@@ -17,6 +17,7 @@ typedef struct sd_pass_target {
   bool joint_sizes;    // equal tensors of sizes are one, also where they are far apart
   bool winograd;       // 3x3 convolutions with fewer multiplications
   bool panels;         // products of two computed matrices read one of them in panels
+  bool byte_products;  // products of dequantized bytes are computed from the bytes
   bool epilogues;      // a map rather ends the contraction that feeds it than begins what reads it
   bool strided_reads; // products and attention read parts and permutations of their operands in place; chains
                       // of views alone are no kernels

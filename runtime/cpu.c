@@ -10,7 +10,7 @@
 
 // One bit of CPUID and the register state (XCR0) that it needs.
 typedef struct feature { const char *name; uint32_t leaf, sub; char reg; uint8_t bit, level; } feature;
-// level 1: part of the avx2 row, 2: of the avx512 row as well.
+// level 1: part of the avx2 row, 2: of the avx512 row as well, 3: of the avxvnni row, 4: of the avx512vnni row.
 static const feature features[] = {
     {"sse4.2", 1, 0, 'c', 20, 1},  {"popcnt", 1, 0, 'c', 23, 1},   {"avx", 1, 0, 'c', 28, 1},
     {"fma", 1, 0, 'c', 12, 1},     {"f16c", 1, 0, 'c', 29, 1},     {"movbe", 1, 0, 'c', 22, 1},
@@ -18,12 +18,15 @@ static const feature features[] = {
     {"lzcnt", 0x80000001u, 0, 'c', 5, 1},
     {"avx512f", 7, 0, 'b', 16, 2}, {"avx512dq", 7, 0, 'b', 17, 2}, {"avx512cd", 7, 0, 'b', 28, 2},
     {"avx512bw", 7, 0, 'b', 30, 2}, {"avx512vl", 7, 0, 'b', 31, 2},
+    {"avx_vnni", 7, 1, 'a', 4, 3}, {"avx512_vnni", 7, 0, 'c', 11, 4},
 };
+
+#define LEVEL(n) (1u << (n))
 
 static bool has(const feature *f) {
   uint32_t a, b, c, d;
   if (!__get_cpuid_count(f->leaf, f->sub, &a, &b, &c, &d)) return false;
-  uint32_t r = f->reg == 'b' ? b : f->reg == 'c' ? c : d;
+  uint32_t r = f->reg == 'a' ? a : f->reg == 'b' ? b : f->reg == 'c' ? c : d;
   return r >> f->bit & 1;
 }
 
@@ -35,13 +38,14 @@ static uint64_t saved_state(void) {
   return (uint64_t)hi << 32 | lo;
 }
 
-static bool has_level(int level, const char **missing) {
-  uint64_t need = level >= 2 ? 0xe6 : 0x06; // XMM, YMM; opmask and ZMM halves
+// The features of all levels in the bit set.
+static bool has_levels(unsigned levels, const char **missing) {
+  uint64_t need = levels & LEVEL(2) ? 0xe6 : 0x06; // XMM, YMM; opmask and ZMM halves
   *missing = "operating system support for the vector registers";
   if ((saved_state() & need) != need) return false;
   for (size_t i = 0; i < sizeof features / sizeof *features; i++) {
     *missing = features[i].name;
-    if (features[i].level <= level && !has(&features[i])) return false;
+    if (levels & LEVEL(features[i].level) && !has(&features[i])) return false;
   }
   return true;
 }
@@ -50,8 +54,10 @@ const char *sd_cpu_arch(void) { return "x86_64"; }
 
 static bool has_row(const char *isa, const char **missing) {
   if (!strcmp(isa, "baseline")) return true;
-  if (!strcmp(isa, "avx2")) return has_level(1, missing);
-  if (!strcmp(isa, "avx512")) return has_level(2, missing);
+  if (!strcmp(isa, "avx2")) return has_levels(LEVEL(1), missing);
+  if (!strcmp(isa, "avxvnni")) return has_levels(LEVEL(1) | LEVEL(3), missing);
+  if (!strcmp(isa, "avx512")) return has_levels(LEVEL(1) | LEVEL(2), missing);
+  if (!strcmp(isa, "avx512vnni")) return has_levels(LEVEL(1) | LEVEL(2) | LEVEL(4), missing);
   return false;
 }
 #elif defined(__aarch64__)

@@ -223,12 +223,20 @@ sd_ll sd_emit_narrow(sd_emit *E, sd_dtype t, sd_ll v);      // and back: rounds 
 sd_ll sd_emit_stored_form(sd_emit *E, const sd_expr *e, sd_dtype t, bool lanes, int depth);
 sd_ll sd_emit_load_stored(sd_emit *E, const sd_expr *e);    // emit_mem.c
 
+// The value of type t at the element `after` places behind that of load e, which no guard holds back; of lanes the first one.
+sd_ll sd_emit_load_at(sd_emit *E, const sd_expr *e, int64_t after, LLVMTypeRef t);
+
 // ---- emit_packed.c: elements below a byte, as codes of type i8 ----
 sd_ll sd_emit_packed_load(sd_emit *E, const sd_expr *e, sd_ll bit, sd_ll mask, bool lanes); // bit, mask: guards, NULL = none
 void sd_emit_packed_store(sd_emit *E, const sd_emit_root *r, sd_ll codes, sd_ll mask, bool lanes);
 
 // ---- emit_reduce.c ----
 void sd_emit_reduce(sd_emit *E, const sd_expr *e); // all coordinates; results are kept
+
+// ---- emit_dot.c ----
+// The loops over the last two axes of reduction r, where they are of the form of codegen/dot.h for the lanes at hand; acc: the
+// sums by coordinate of `slots`. False: nothing was done.
+bool sd_emit_dot(sd_emit *E, const sd_expr *r, uint32_t slots, sd_emit_carry *acc);
 
 // ---- object.c: LLVM objects of this thread ----
 // What a call owns is kept here, so that it is freed at the next one when memory was short in between.

@@ -366,6 +366,12 @@ sd_ll sd_emit_load_stored(sd_emit *E, const sd_expr *e) {
 
 sd_ll sd_emit_load(sd_emit *E, const sd_expr *e) { return sd_emit_widen(E, e->buf->dtype, sd_emit_load_stored(E, e)); }
 
+sd_ll sd_emit_load_at(sd_emit *E, const sd_expr *e, int64_t after, LLVMTypeRef t) {
+  access ac = access_of(E, e->buf, e->a[0]);
+  sd_ll p = after ? gep(E, e->buf, ac.p, sd_emit_i64(E, after)) : ac.p;
+  return plain_load(E, e->buf, t, ac.t, p);
+}
+
 // ---- stores ----
 static void plain_store(sd_emit *E, LLVMTypeRef t, sd_ll v, sd_ll p) {
   LLVMSetAlignment(LLVMBuildStore(E->b, v, p), align_of(t, E));

@@ -326,6 +326,7 @@ static void over_axes(sd_emit *E, reduction *R, uint32_t i) {
     return;
   }
   sd_emit_hoist(E, R->body);
+  if (i + 2 == R->e->n_axes && !R->vaxis && sd_emit_dot(E, R->e, R->slots, &R->acc)) return;
   guards s = {.n = 0};
   bool later = !R->vaxis;
   int64_t n;

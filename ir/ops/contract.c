@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "ir/ops.h"
+#include "ir/ops/product8.h"
 #include "ir/ops/xbuild.h"
 
 // ---- MatMul, FusedMatMul ----
@@ -58,6 +59,11 @@ sard_status *sd_shape_matmul(sd_node *n) {
   return sd_sh_set(n, 0, n->in[0]->dtype, rank, dims);
 }
 
+sard_status *sd_shape_matmul8(sd_node *n) {
+  SD_TRY(sd_shape_matmul(n));
+  return sd_shape_product8(n);
+}
+
 // Index of operand `m` for the output's batch indices, its row and its column.
 static void matrix_index(sd_tb *b, const sd_node *n, const matrix *m, sd_expr *const *batch, int n_batch,
                          sd_expr *row, sd_expr *col, sd_expr **out) {
@@ -80,7 +86,8 @@ static sd_expr *product(sd_tb *b, const sd_node *n, sd_expr *const *idx) {
   sd_expr *row = ma.vec ? NULL : idx[n_batch], *col = mb.vec ? NULL : idx[n_batch + (ma.vec ? 0 : 1)];
   matrix_index(b, n, &ma, idx, n_batch, row, k, ia);
   matrix_index(b, n, &mb, idx, n_batch, k, col, ib);
-  sd_expr *x = sd_tb_load(b, n, 0, ia), *y = sd_tb_load(b, n, 1, ib);
+  sd_dtype t = sd_compute_type(n->out[0]->dtype);
+  sd_expr *x = x_cast(b, t, sd_tb_load(b, n, 0, ia)), *y = x_cast(b, t, sd_tb_load(b, n, 1, ib));
   return x_reduce(b, SD_R_SUM, &red, x_mul(b, x, y));
 }
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "ir/ops.h"
+#include "ir/ops/product8.h"
 
 // A convolution: window, channels and where the weight keeps what.
 typedef struct conv {
@@ -101,6 +102,11 @@ sard_status *sd_shape_conv(sd_node *n) {
   return conv_set_output(n, &c);
 }
 
+sard_status *sd_shape_conv8(sd_node *n) {
+  SD_TRY(sd_shape_conv(n));
+  return sd_shape_product8(n);
+}
+
 // Reduction axes in the order that suits the layout: channels outermost, or innermost when they are
 // contiguous.
 static sd_expr *conv_axes(sd_tb *b, const conv *c, const sd_dim *taps, x_axes *red, sd_expr **tap) {
@@ -124,7 +130,6 @@ static sd_expr *conv_channel(sd_tb *b, const conv *c, sd_expr *oc, sd_expr *ic) 
 }
 
 sd_expr *sd_pull_conv(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *idx) {
-  (void)out;
   conv c;
   x_axes red = {.n = 0};
   sd_expr *tap[SD_MAX_RANK], *ix[SD_MAX_RANK], *iw[SD_MAX_RANK], *cond = NULL, *saved = NULL;
@@ -144,7 +149,9 @@ sd_expr *sd_pull_conv(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *
   if (cond) sd_tb_guard_begin(b, cond, &saved);
   sd_expr *x = sd_tb_load(b, n, 0, ix);
   if (cond) x = sd_tb_guard_end(b, saved, cond, x, x_num(b, x, 0));
-  sd_expr *sum = x_reduce(b, SD_R_SUM, &red, x_mul(b, x, sd_tb_load(b, n, 1, iw)));
+  sd_dtype t = sd_compute_type(n->out[out]->dtype);
+  sd_expr *w = sd_tb_load(b, n, 1, iw);
+  sd_expr *sum = x_reduce(b, SD_R_SUM, &red, x_mul(b, x_cast(b, t, x), x_cast(b, t, w)));
   return add_bias(b, n, sum, oc);
 }
 

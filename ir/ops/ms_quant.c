@@ -1,5 +1,6 @@
 // Quantized operators of com.microsoft: integer products with i32 sums, the rest through their float meaning.
 #include "ir/ops.h"
+#include "ir/ops/product8.h"
 #include "ir/ops/xgraph.h"
 
 sard_status *sd_rewrite_ms_quantize(sd_node *n) {
@@ -168,7 +169,7 @@ sard_status *sd_rewrite_ms_matmul_integer_float(sd_node *n) {
   sd_value *za = sd_xg_in(&g, 4), *sa = n->in[2];
   if (za && za->rank == 1 && !sd_dim_is(sd_sh_tab(n), za->dims[0], 1))
     return SD_SH_ERR(n, UNSUPPORTED, "a zero point for each row of A");
-  sd_value *acc = XG(&g, "MatMul", centered(&g, n->in[0], za), centered(&g, n->in[1], sd_xg_in(&g, 5)));
+  sd_value *acc = sd_product8_matmul(&g, &(sd_product8){n->in[0], n->in[1], za, sd_xg_in(&g, 5), NULL});
   sd_value *y = XG(&g, "Mul", sd_xg_cast(&g, sa->dtype, acc), XG(&g, "Mul", sa, n->in[3]));
   if (sd_xg_in(&g, 6)) y = XG(&g, "Add", y, n->in[6]);
   return sd_xg_finish(&g, &y, 1);
@@ -183,20 +184,26 @@ sard_status *sd_rewrite_ms_dynamic_matmul(sd_node *n) {
   return sd_xg_finish(&g, &y, 1);
 }
 
+// A matrix turned, at once where it is constant: then its sums are constants too.
+static sd_value *turned(xg *g, const sd_value *w) {
+  const sd_const *c = w->data;
+  if (!c || sd_dtype_bits(w->dtype) != 8) return XG(g, "Transpose perm=1,0", (sd_value *)w);
+  int64_t dims[2] = {c->dims[1], c->dims[0]};
+  uint8_t *to = SD_NEW_ARRAY(g->at->graph->module->arena, uint8_t, c->count + 64);
+  for (int64_t i = 0; i < dims[1]; i++)
+    for (int64_t j = 0; j < dims[0]; j++) to[j * dims[1] + i] = ((const uint8_t *)c->data)[i * dims[0] + j];
+  return sd_value_const(g->at->graph, w->name, w->dtype, 2, dims, to);
+}
+
 sard_status *sd_rewrite_ms_qgemm(sd_node *n) {
   XG_SCOPE xg g = {.at = n};
   SD_TRY(sd_sh_rank(n, 0, 2, 2));
   SD_TRY(sd_sh_rank(n, 3, 2, 2));
-  sd_value *a = centered(&g, n->in[0], n->in[2]), *b = n->in[3], *zb = sd_xg_cast(&g, SD_I32, n->in[5]);
-  bool columns = n->in[5]->rank == 1 && !sd_dim_is(sd_sh_tab(n), n->in[5]->dims[0], 1);
-  int64_t one = 1;
-  if (columns && sd_node_int(n, "transB", 0))
-    zb = XG(&g, "Unsqueeze", zb, sd_xg_ints(&g, &one, 1)); // one for each row
-  b = XG(&g, "Sub", sd_xg_cast(&g, SD_I32, b), zb);
-  if (sd_node_int(n, "transA", 0)) a = XG(&g, "Transpose perm=1,0", a);
-  if (sd_node_int(n, "transB", 0)) b = XG(&g, "Transpose perm=1,0", b);
-  sd_value *acc = XG(&g, "MatMul", a, b);
-  if (sd_xg_in(&g, 6)) acc = XG(&g, "Add", acc, sd_xg_cast(&g, SD_I32, n->in[6]));
+  sd_product8 p = {n->in[0], n->in[3], n->in[2], n->in[5], sd_xg_in(&g, 6)};
+  if (sd_node_int(n, "transA", 0)) p.x = XG(&g, "Transpose perm=1,0", p.x);
+  if (sd_node_int(n, "transB", 0)) p.w = turned(&g, p.w);
+  if (g.st) return sd_xg_take(&g);
+  sd_value *acc = sd_product8_matmul(&g, &p);
   sd_value *scale = XG(&g, "Mul", n->in[1], n->in[4]);
   float alpha = sd_node_float(n, "alpha", 1);
   if (alpha != 1) scale = XG(&g, "Mul", scale, sd_xg_f32(&g, alpha));

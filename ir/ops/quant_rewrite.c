@@ -1,6 +1,7 @@
-// Quantized products (MatMulInteger, ConvInteger, QLinearMatMul, QLinearConv) in terms of MatMul and Conv on i32, or on f32
-// where an operand is of an 8-bit float.
+// Quantized products (MatMulInteger, ConvInteger, QLinearMatMul, QLinearConv) in terms of products of 8-bit integers
+// (product8.h), or of f32 where an operand is of an 8-bit float.
 #include "ir/ops.h"
+#include "ir/ops/product8.h"
 #include "ir/ops/shape.h"
 
 // ---- building ----
@@ -30,17 +31,13 @@ static sard_status *along(sd_node *at, sd_value *v, int after, sd_value **out) {
   return make(at, "Unsqueeze", v, sd_value_const_i64(at->graph, axes, after), out);
 }
 
-// x - zero point in type t; a zero point vector goes along the axis with `after` dims behind it.
-static sard_status *centered_in(sd_node *at, sd_dtype t, sd_value *x, sd_value *zero, int after, sd_value **out) {
-  SD_TRY(convert(at, x, t, out));
+// x - zero point in f32; a zero point vector goes along the axis with `after` dims behind it.
+static sard_status *centered(sd_node *at, sd_value *x, sd_value *zero, int after, sd_value **out) {
+  SD_TRY(convert(at, x, SD_F32, out));
   if (!zero) return NULL;
-  SD_TRY(convert(at, zero, t, &zero));
+  SD_TRY(convert(at, zero, SD_F32, &zero));
   SD_TRY(along(at, zero, after, &zero));
   return make(at, "Sub", *out, zero, out);
-}
-
-static sard_status *centered(sd_node *at, sd_value *x, sd_value *zero, int after, sd_value **out) {
-  return centered_in(at, SD_I32, x, zero, after, out);
 }
 
 static sard_status *finish(sd_node *n, sd_value *v) {
@@ -104,46 +101,39 @@ sard_status *sd_shape_qlinear_conv(sd_node *n) {
 }
 
 // ---- rewrites ----
-static sard_status *conv_i32(sd_node *n, sd_value *x, sd_value *w, sd_value *bias, sd_value **out) {
-  sd_value *in[3] = {x, w, bias};
-  sd_node *c = sd_node_new(n->graph, n, sd_op_find("Conv"), in, bias ? 3 : 2, 1);
-  for (uint32_t i = 0; i < c->n_attr; i++) {
-    const sd_attr *given = sd_node_attr(n, c->op->attrs[i].name);
-    if (given) c->attrs[i] = *given;
-  }
-  *out = c->out[0];
-  return sd_node_infer(c);
-}
-
 sard_status *sd_rewrite_matmul_integer(sd_node *n) {
-  sd_value *a, *b, *y;
-  SD_TRY(centered(n, n->in[0], sd_sh_in(n, 2), 1, &a));
-  SD_TRY(centered(n, n->in[1], sd_sh_in(n, 3), 0, &b));
-  SD_TRY(make(n, "MatMul", a, b, &y));
-  return finish(n, y);
+  XG_SCOPE xg g = {.at = n};
+  sd_product8 p = {n->in[0], n->in[1], sd_sh_in(n, 2), sd_sh_in(n, 3), NULL};
+  sd_value *y = sd_product8_matmul(&g, &p);
+  return sd_xg_finish(&g, &y, 1);
 }
 
 sard_status *sd_rewrite_conv_integer(sd_node *n) {
-  sd_value *x, *w, *y;
-  SD_TRY(centered(n, n->in[0], sd_sh_in(n, 2), 0, &x));
-  SD_TRY(centered(n, n->in[1], sd_sh_in(n, 3), n->in[1]->rank - 1, &w));
-  SD_TRY(conv_i32(n, x, w, NULL, &y));
-  return finish(n, y);
+  XG_SCOPE xg g = {.at = n};
+  sd_product8 p = {n->in[0], n->in[1], sd_sh_in(n, 2), sd_sh_in(n, 3), NULL};
+  sd_value *y = sd_product8_conv(&g, n, &p);
+  return sd_xg_finish(&g, &y, 1);
 }
 
 sard_status *sd_rewrite_qlinear_matmul(sd_node *n) {
+  XG_SCOPE xg g = {.at = n};
+  sd_product8 p = {n->in[0], n->in[3], n->in[2], n->in[5], NULL};
   sd_value *a, *b, *acc;
-  sd_dtype t = sd_dtype_is_float(n->in[0]->dtype) || sd_dtype_is_float(n->in[3]->dtype) ? SD_F32 : SD_I32;
-  SD_TRY(centered_in(n, t, n->in[0], n->in[2], 1, &a));
-  SD_TRY(centered_in(n, t, n->in[3], n->in[5], 0, &b));
-  SD_TRY(make(n, "MatMul", a, b, &acc));
+  if (sd_dtype_is_float(n->in[0]->dtype) || sd_dtype_is_float(n->in[3]->dtype)) {
+    SD_TRY(centered(n, n->in[0], n->in[2], 1, &a));
+    SD_TRY(centered(n, n->in[3], n->in[5], 0, &b));
+    SD_TRY(make(n, "MatMul", a, b, &acc));
+  } else {
+    acc = sd_product8_matmul(&g, &p);
+  }
+  if (g.st) return sd_xg_take(&g);
   return requantize(n, acc, n->in[1], 1, n->in[4], 0, n->in[6], n->in[7]);
 }
 
 sard_status *sd_rewrite_qlinear_conv(sd_node *n) {
-  sd_value *x, *w, *acc;
-  SD_TRY(centered(n, n->in[0], n->in[2], 0, &x));
-  SD_TRY(centered(n, n->in[3], n->in[5], n->in[3]->rank - 1, &w));
-  SD_TRY(conv_i32(n, x, w, sd_sh_in(n, 8), &acc));
+  XG_SCOPE xg g = {.at = n};
+  sd_product8 p = {n->in[0], n->in[3], n->in[2], n->in[5], sd_sh_in(n, 8)};
+  sd_value *acc = sd_product8_conv(&g, n, &p);
+  if (g.st) return sd_xg_take(&g);
   return requantize(n, acc, n->in[1], 0, n->in[4], acc->rank - 2, n->in[6], n->in[7]);
 }

@@ -1,0 +1,122 @@
+// Sums of products of 8-bit integers (codegen/dot.h): a turn adds the steps side by side, of u8 by i8 with one instruction, of
+// other pairs widened to 16 bits. Both are exact: nothing saturates.
+#include "codegen/cpu/emit.h"
+#include "codegen/dot.h"
+
+typedef struct dot {
+  sd_dot d;
+  uint32_t slots;     // of the sums
+  sd_emit_carry *acc; // by coordinate
+  int64_t steps;      // of this turn
+} dot;
+
+// ---- the steps of a factor as one i32, of w one for each lane ----
+
+// The first `steps` bytes of four; the rest 0.
+static sd_ll few_bytes(sd_emit *E, const sd_expr *load, int64_t steps) {
+  sd_ll v = LLVMConstNull(E->i32);
+  for (int64_t i = 0; i < steps; i++) {
+    sd_ll byte = LLVMBuildZExt(E->b, sd_emit_load_at(E, load, i, E->i8), E->i32, "");
+    v = LLVMBuildOr(E->b, v, LLVMBuildShl(E->b, byte, LLVMConstInt(E->i32, (uint64_t)(8 * i), 0), ""), "");
+  }
+  return v;
+}
+
+static sd_ll word(sd_emit *E, const dot *x) {
+  sd_ll v = x->steps == SD_DOT_SIDE ? sd_emit_load_at(E, x->d.a, 0, E->i32) : few_bytes(E, x->d.a, x->steps);
+  return sd_emit_splat(E, v);
+}
+
+// ---- one turn ----
+
+// Two of four bytes as 16 bits each: those at even places, or those at odd ones.
+static sd_ll halves(sd_emit *E, sd_ll v, sd_dtype t, bool odd) {
+  unsigned n = (unsigned)E->lanes_full * 2;
+  sd_ll h = LLVMBuildBitCast(E->b, v, LLVMVectorType(E->i16, n), ""), eight = sd_emit_splat_i(LLVMTypeOf(h), 8);
+  if (t == SD_U8)
+    return odd ? LLVMBuildLShr(E->b, h, eight, "") : LLVMBuildAnd(E->b, h, sd_emit_splat_i(LLVMTypeOf(h), 255), "");
+  if (!odd) h = LLVMBuildShl(E->b, h, eight, "");
+  return LLVMBuildAShr(E->b, h, eight, "");
+}
+
+static sd_ll added(sd_emit *E, sd_ll acc, sd_ll x, sd_ll y) {
+  const char *name = E->lanes_full == 16  ? "llvm.x86.avx512.pmaddw.d.512"
+                     : E->lanes_full == 8 ? "llvm.x86.avx2.pmadd.wd"
+                                          : "llvm.x86.sse2.pmadd.wd";
+  return LLVMBuildAdd(E->b, acc, sd_emit_intrinsic(E, name, NULL, 0, (sd_ll[]){x, y}, 2), "");
+}
+
+static sd_ll at_once(sd_emit *E, sd_ll acc, sd_ll x, sd_ll y) {
+  const char *name = E->lanes_full == 16 ? "llvm.x86.avx512.vpdpbusd.512" : "llvm.x86.avx512.vpdpbusd.256";
+  return sd_emit_intrinsic(E, name, NULL, 0, (sd_ll[]){acc, x, y}, 3);
+}
+
+// Adds to all sums; `part` 0, 1: the even and the odd steps, 2: all of them.
+static void add_part(sd_emit *E, dot *x, const sd_ll *a, const sd_ll *w, int part) {
+  uint32_t sa = sd_emit_info_of(E, x->d.a)->slots, sw = sd_emit_info_of(E, x->d.w)->slots;
+  sd_ll *ha = SD_NEW_ARRAY(E->a, sd_ll, sd_emit_coords(E, sa)), *hw = SD_NEW_ARRAY(E->a, sd_ll, sd_emit_coords(E, sw));
+  do {
+    uint32_t i = sd_emit_project(E, sa), j = sd_emit_project(E, sw);
+    sd_ll *acc = &x->acc->v[sd_emit_project(E, x->slots)];
+    if (part == 2) {
+      *acc = at_once(E, *acc, a[i], w[j]);
+      continue;
+    }
+    if (!ha[i]) ha[i] = halves(E, a[i], x->d.a->buf->dtype, part);
+    if (!hw[j]) hw[j] = halves(E, w[j], x->d.w->buf->dtype, part);
+    *acc = added(E, *acc, ha[i], hw[j]);
+  } while (sd_emit_next(E, x->slots));
+}
+
+static void turn(sd_emit *E, dot *x, sd_ll base, int64_t steps) {
+  sd_emit_scope_open(E);
+  sd_emit_bind_point(E, x->d.turns, base, 0);
+  sd_emit_bind_point(E, x->d.side, NULL, 0);
+  x->steps = steps;
+  uint32_t sa = sd_emit_info_of(E, x->d.a)->slots, sw = sd_emit_info_of(E, x->d.w)->slots;
+  sd_ll *a = SD_NEW_ARRAY(E->a, sd_ll, sd_emit_coords(E, sa)), *w = SD_NEW_ARRAY(E->a, sd_ll, sd_emit_coords(E, sw));
+  LLVMTypeRef words = LLVMVectorType(E->i32, (unsigned)E->lanes_full);
+  for (uint32_t s = x->slots; s; s &= s - 1) E->at[__builtin_ctz(s)] = 0;
+  do {
+    uint32_t i = sd_emit_project(E, sa), j = sd_emit_project(E, sw);
+    if (!w[j]) w[j] = sd_emit_load_at(E, x->d.w, 0, words);
+    if (!a[i]) a[i] = word(E, x);
+  } while (sd_emit_next(E, x->slots));
+  bool once = E->isa->dot >= SD_DOT_SIDE && x->d.a->buf->dtype == SD_U8 && x->d.w->buf->dtype == SD_I8;
+  for (int part = once ? 2 : 0; part < (once ? 3 : 2); part++) add_part(E, x, a, w, part);
+  sd_emit_unbind(E, x->d.side);
+  sd_emit_unbind(E, x->d.turns);
+  sd_emit_scope_close(E);
+}
+
+// ---- all turns ----
+
+// Steps of the last turn when they are fewer, else 0; *turns: whole ones.
+static int64_t rest_of(sd_emit *E, const sd_dot *d, int64_t *turns) {
+  int64_t n = 0, steps = 0;
+  sd_dim_is_const(E->k->dims, d->turns->extent, &n);
+  *turns = n;
+  if (!d->side->limit || n < 1) return 0;
+  const sd_expr *l = d->side->limit;
+  if (l->op == SD_X_AFFINE) sd_dim_is_const(E->k->dims, l->dim, &steps);
+  steps -= SD_DOT_SIDE * (n - 1);
+  if (steps >= SD_DOT_SIDE) return 0;
+  *turns = n - 1;
+  return steps;
+}
+
+bool sd_emit_dot(sd_emit *E, const sd_expr *r, uint32_t slots, sd_emit_carry *acc) {
+  dot x = {.slots = slots, .acc = acc};
+  int64_t turns;
+  if (E->isa->dot < 2 || !sd_dot_is(E->k, r, E->lane.axis, &x.d) || !sd_dim_is_const(E->k->dims, x.d.turns->extent, NULL))
+    return false;
+  int64_t rest = rest_of(E, &x.d, &turns);
+  if (turns > 0) {
+    sd_emit_loop l;
+    sd_emit_loop_open(E, &l, sd_emit_i64(E, 0), sd_emit_i64(E, turns - 1), 1, true, acc);
+    turn(E, &x, l.iv, SD_DOT_SIDE);
+    sd_emit_loop_close(E, &l);
+  }
+  if (rest > 0) turn(E, &x, sd_emit_i64(E, turns), rest);
+  return true;
+}

@@ -1,0 +1,134 @@
+// The form of sums of products of 8-bit integers, see dot.h.
+#include "codegen/dot.h"
+
+#include "runtime/base/alloc.h"
+
+// The load below a conversion from 8 bits to i32, NULL for anything else.
+static const sd_expr *byte_load(const sd_expr *e) {
+  if (e->op != SD_X_CAST || e->dtype != SD_I32 || e->a[0]->op != SD_X_LOAD) return NULL;
+  const sd_expr *l = e->a[0];
+  bool byte = l->buf->dtype == SD_U8 || l->buf->dtype == SD_I8;
+  return byte && !l->a[1] ? l : NULL;
+}
+
+static bool factors(const sd_expr *r, const sd_expr **x, const sd_expr **y) {
+  const sd_expr *body = r->op == SD_X_REDUCE ? r->a[0] : NULL;
+  if (!body || r->rop != SD_R_SUM || r->dtype != SD_I32 || body->op != SD_X_MUL) return false;
+  *x = byte_load(body->a[0]), *y = byte_load(body->a[1]);
+  return *x && *y;
+}
+
+static bool moves_by(sd_kernel *k, const sd_expr *load, const sd_axis *a, int64_t by) {
+  sd_dim d;
+  return sd_x_coef(k, load->a[0], a, &d) && sd_dim_is(k->dims, d, by);
+}
+
+// The last two axes of r as turns and steps side by side.
+static bool taken_apart(sd_kernel *k, const sd_expr *r, sd_dot *d) {
+  if (r->n_axes < 2) return false;
+  d->side = r->axes[r->n_axes - 1], d->turns = r->axes[r->n_axes - 2];
+  return sd_dim_is(k->dims, d->side->extent, SD_DOT_SIDE) && d->side->unroll == 0 && !d->turns->limit;
+}
+
+static bool in_turns(sd_kernel *k, const sd_expr *load, const sd_dot *d) {
+  return moves_by(k, load, d->side, 1) && moves_by(k, load, d->turns, SD_DOT_SIDE);
+}
+
+int64_t sd_dot_side(sd_kernel *k, const sd_expr *r) {
+  const sd_expr *x, *y;
+  sd_dot d;
+  if (!r || !factors(r, &x, &y) || !taken_apart(k, r, &d)) return 1;
+  return in_turns(k, x, &d) || in_turns(k, y, &d) ? SD_DOT_SIDE : 1;
+}
+
+bool sd_dot_is(sd_kernel *k, const sd_expr *r, const sd_axis *lanes, sd_dot *out) {
+  const sd_expr *x, *y;
+  if (!lanes || !factors(r, &x, &y) || !taken_apart(k, r, out)) return false;
+  bool first = !sd_x_uses_axis(x, lanes);
+  out->a = first ? x : y, out->w = first ? y : x;
+  if (sd_x_uses_axis(out->a, lanes) || !in_turns(k, out->a, out)) return false;
+  return moves_by(k, out->w, out->side, 1) && moves_by(k, out->w, lanes, SD_DOT_SIDE);
+}
+
+void sd_dot_pack(sd_kernel *k, const sd_expr *r, sd_pack *p) {
+  sd_dot d;
+  if (!taken_apart(k, r, &d)) return;
+  uint32_t lanes = p->n - 1, side = p->n - 2;
+  int64_t extent = p->extent[side], stride = p->stride[side];
+  p->extent[side] = p->extent[lanes], p->stride[side] = p->stride[lanes];
+  p->extent[lanes] = extent, p->stride[lanes] = stride;
+  p->steps = p->extent[p->n - 3] * SD_DOT_SIDE;
+  if (!d.side->limit) return;
+  int64_t steps;
+  sd_expr *most = sd_x_subst(k, d.side->limit, d.turns, sd_x_i(k, SD_I64, 0));
+  if (sd_x_const_value(most, NULL, &steps) && steps < p->steps) p->steps = steps;
+}
+
+// ---- choosing ----
+
+// The loads of r, of which w moves with the lanes, stands alone and can be packed, and a has its steps in a row.
+static bool fits(sd_choice *c, const sd_expr *r, const sd_axis *k) {
+  const sd_expr *x, *y;
+  int64_t steps;
+  const sd_axis *lanes = c->n->axes[c->vaxis];
+  if (!factors(r, &x, &y) || k->limit || !sd_dim_is_const(c->k->dims, k->extent, &steps) || steps < 2) return false;
+  const sd_expr *a = sd_x_uses_axis(x, lanes) ? y : x, *w = a == x ? y : x;
+  if (sd_x_uses_axis(a, lanes) || !moves_by(c->k, a, k, 1)) return false;
+  for (uint32_t l = 0; l < c->loads.len; l++) {
+    sd_pack p;
+    if (c->loads.at[l].load == w)
+      return sd_choose_loaded_once(c, w->buf) &&
+             sd_choose_pack_plan(c, &c->loads.at[l], (uint32_t)c->vaxis, c->lanes, &p);
+  }
+  return false;
+}
+
+typedef struct change { const sd_expr *from; sd_expr *to; } change;
+static sd_expr *replaced(sd_kernel *k, sd_expr *e, void *user) {
+  const change *x = user;
+  (void)k;
+  return e == x->from ? x->to : e;
+}
+
+// r with its last axis taken apart.
+static sd_expr *apart(sd_kernel *k, const sd_expr *r) {
+  sd_axis *axes[SD_MAX_AXES], *last = r->axes[r->n_axes - 1];
+  uint32_t n = r->n_axes;
+  sd_dim side = sd_dim_const(k->dims, SD_DOT_SIDE);
+  memcpy(axes, r->axes, n * sizeof *axes);
+  axes[n - 1] = sd_kernel_axis(k, sd_arena_printf(k->arena, "%s_o", last->name), sd_dim_ceildiv(k->dims, last->extent, side));
+  axes[n] = sd_kernel_axis(k, sd_arena_printf(k->arena, "%s_i", last->name), side);
+  axes[n]->unroll = 0;
+  sd_expr *base = sd_x_mul_dim(k, sd_x_axis(k, axes[n - 1]), side);
+  if (!sd_dim_multiple_of(k->dims, last->extent, SD_DOT_SIDE))
+    axes[n]->limit = sd_x_bin(k, SD_X_SUB, sd_x_dim(k, last->extent), base);
+  sd_expr *body = sd_x_subst(k, r->a[0], last, sd_x_bin(k, SD_X_ADD, base, sd_x_axis(k, axes[n])));
+  return sd_x_reduce(k, r->rop, axes, n + 1, body);
+}
+
+// Where a turn is more than one instruction, the parts of both factors take registers.
+static void spare_registers(sd_choice *c) {
+  if (c->isa->dot >= SD_DOT_SIDE) return;
+  sd_isa *few = sd_arena_dup(c->a, c->isa, sizeof *c->isa);
+  few->registers -= 5;
+  c->isa = few;
+}
+
+sard_status *sd_dot_choose(sd_choice *c) {
+  sd_kernel *k = c->k;
+  bool some = false;
+  if (c->isa->dot < 2 || c->vaxis < 0 || !c->packs) return NULL;
+  for (uint32_t i = 0; i < c->reductions.len; i++) {
+    const sd_expr *r = c->reductions.at[i].expr;
+    if (c->reductions.at[i].parent || r->n_axes + 1 > SD_MAX_AXES || !fits(c, r, r->axes[r->n_axes - 1])) continue;
+    change x = {r, apart(k, r)};
+    for (uint32_t s = 0; s < c->n->stores.len; s++)
+      c->n->stores.at[s].value = sd_x_rewrite(k, c->n->stores.at[s].value, replaced, &x);
+    some = true;
+  }
+  if (!some) return NULL;
+  spare_registers(c);
+  c->loads.len = c->reductions.len = 0;
+  sd_access_collect(k, c->n, c->a, &c->loads, &c->reductions);
+  return NULL;
+}

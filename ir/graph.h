@@ -132,6 +132,7 @@ struct sd_module {
   sd_requires requires;   // of nodes of the main graph: those of bodies hold when the body runs, see sd_node_requires
   sd_requires *collect;   // sd_node_requires: where requirements go meanwhile
   bool has_bodies;        // branches or loops; nodes may have moved out of them
+  SD_VEC(const char *) externals; // locations of external data that were read
   SD_VEC(sd_map) maps;  // files that constants may point into; unmapped by whoever mapped them
   sd_strtab *strings;   // what string constants hold numbers of
   sd_objects *objects;  // of runs of the interpreter

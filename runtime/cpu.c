@@ -7,6 +7,7 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <pthread.h>
 
 // One bit of CPUID and the register state (XCR0) that it needs.
 typedef struct feature { const char *name; uint32_t leaf, sub; char reg; uint8_t bit, level; } feature;
@@ -23,11 +24,23 @@ static const feature features[] = {
 
 #define LEVEL(n) (1u << (n))
 
+// Read once: in virtual machines each CPUID is a trap of some microseconds.
+static struct { uint32_t one[4], seven[4], more[4], extended[4]; } leaves;
+static pthread_once_t leaves_once = PTHREAD_ONCE_INIT;
+
+static void read_leaves(void) {
+  uint32_t most = __get_cpuid_max(0, NULL);
+  if (most >= 1) __cpuid(1, leaves.one[0], leaves.one[1], leaves.one[2], leaves.one[3]);
+  if (most >= 7) __cpuid_count(7, 0, leaves.seven[0], leaves.seven[1], leaves.seven[2], leaves.seven[3]);
+  if (leaves.seven[0] >= 1) __cpuid_count(7, 1, leaves.more[0], leaves.more[1], leaves.more[2], leaves.more[3]);
+  if (__get_cpuid_max(0x80000000u, NULL) >= 0x80000001u)
+    __cpuid(0x80000001u, leaves.extended[0], leaves.extended[1], leaves.extended[2], leaves.extended[3]);
+}
+
 static bool has(const feature *f) {
-  uint32_t a, b, c, d;
-  if (!__get_cpuid_count(f->leaf, f->sub, &a, &b, &c, &d)) return false;
-  uint32_t r = f->reg == 'a' ? a : f->reg == 'b' ? b : f->reg == 'c' ? c : d;
-  return r >> f->bit & 1;
+  pthread_once(&leaves_once, read_leaves);
+  const uint32_t *leaf = f->leaf == 1 ? leaves.one : f->leaf != 7 ? leaves.extended : f->sub ? leaves.more : leaves.seven;
+  return leaf[f->reg - 'a'] >> f->bit & 1;
 }
 
 static uint64_t saved_state(void) {
@@ -52,6 +65,13 @@ static bool has_levels(unsigned levels, const char **missing) {
 
 const char *sd_cpu_arch(void) { return "x86_64"; }
 
+const char *sd_cpu_id(char out[SD_CPU_ID]) {
+  const uint32_t *one = leaves.one, *seven = leaves.seven, *more = leaves.more;
+  pthread_once(&leaves_once, read_leaves); // one[1] has the number of the processor
+  snprintf(out, SD_CPU_ID, "%x-%x-%x-%x-%x-%x-%x-%x", one[0], one[2], one[3], seven[1], seven[2], seven[3], more[0], more[3]);
+  return out;
+}
+
 static bool has_row(const char *isa, const char **missing) {
   if (!strcmp(isa, "baseline")) return true;
   if (!strcmp(isa, "avx2")) return has_levels(LEVEL(1), missing);
@@ -61,7 +81,14 @@ static bool has_row(const char *isa, const char **missing) {
   return false;
 }
 #elif defined(__aarch64__)
+#include <sys/auxv.h>
+
 const char *sd_cpu_arch(void) { return "aarch64"; }
+
+const char *sd_cpu_id(char out[SD_CPU_ID]) {
+  snprintf(out, SD_CPU_ID, "%lx-%lx", getauxval(AT_HWCAP), getauxval(AT_HWCAP2));
+  return out;
+}
 
 static bool has_row(const char *isa, const char **missing) {
   (void)missing;
@@ -69,6 +96,11 @@ static bool has_row(const char *isa, const char **missing) {
 }
 #else
 const char *sd_cpu_arch(void) { return "?"; }
+
+const char *sd_cpu_id(char out[SD_CPU_ID]) {
+  out[0] = 0;
+  return out;
+}
 
 static bool has_row(const char *isa, const char **missing) {
   (void)isa, (void)missing;

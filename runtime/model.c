@@ -15,6 +15,8 @@ void sard_model_free(sard_model *m) {
   if (!m || atomic_fetch_sub_explicit(&m->refs, 1, memory_order_acq_rel) > 1) return;
   sd_cu_program_free(m->cu);
   sd_free(m->fallback);
+  sd_free(m->cache.folder);
+  sd_free(m->cache.why);
   sd_code_unload(&m->code);
   sd_free(m->entry);
   sd_free(m->consts);

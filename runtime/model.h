@@ -31,6 +31,13 @@ void sd_context_hold(sard_context *ctx);
 sard_status *sd_context_cuda(sard_context *ctx, int ordinal, const struct sd_cu_device **out);
 
 // ---- model ----
+// How a model that was compiled in memory stands to the compile cache.
+typedef struct sd_model_cache {
+  const char *state;  // "hit": it comes from there; "stored": it is kept there now; "unused", "off"; NULL: an artifact
+  char *folder, *why; // the folder, NULL for "off"; for "unused" the reason
+  double store_s;     // time that keeping it took
+} sd_model_cache;
+
 struct sard_model {
   atomic_int refs;
   sard_context *ctx;
@@ -48,6 +55,7 @@ struct sard_model {
   sd_strtab *strings;    // of its constants
   struct sd_cu_program *cu; // its code on a CUDA device, NULL: it runs on the processor
   char *fallback;        // why it does although a device was asked for, NULL: it was not
+  sd_model_cache cache;
   void (*release)(void *);
   void *user;
 };

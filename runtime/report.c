@@ -126,6 +126,15 @@ static sard_status *put_device(sd_str *s, const sard_model *m) {
   return NULL;
 }
 
+static void put_cache(sd_str *s, const sd_model_cache *c) {
+  if (!c->state) return;
+  sd_strf(s, "\"cache\":{\"state\":\"%s\"", c->state);
+  if (c->folder) sd_str_put(s, ",\"folder\":"), sd_str_json(s, c->folder);
+  if (c->why) sd_str_put(s, ",\"why\":"), sd_str_json(s, c->why);
+  if (c->store_s > 0) sd_strf(s, ",\"store_ms\":%.3f", c->store_s * 1e3);
+  sd_str_put(s, "},");
+}
+
 sard_status *sard_model_report(const sard_model *m, char **json) {
   if (!m || !json) return SD_ERR(USAGE, "sard_model_report: model and json must not be NULL");
   const sd_art *a = &m->art;
@@ -155,6 +164,7 @@ sard_status *sard_model_report(const sard_model *m, char **json) {
     sd_str_free(&s);
     return st;
   }
+  put_cache(&s, &m->cache);
   sd_strf(&s, "\"threads\":%d}", sd_context_threads(m->ctx));
   *json = sd_str_take(&s);
   return *json ? NULL : SD_ERR(NOMEM, "out of memory while writing the report of a model");

@@ -2,6 +2,7 @@
 # Every test. Installs what it needs, builds into build/, closes with "N passed, N failed". Root of the checkout or anywhere.
 #   tests/run.sh [PART...]   parts: unit golden cli compress corpus onnx cuda device sanitize lint   (all when none is named)
 set -uo pipefail
+export SARD_CACHE=off # neither use nor fill the user's
 cd "$(dirname "$0")/.."
 root=$PWD
 . tests/deps.sh

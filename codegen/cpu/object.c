@@ -1,5 +1,6 @@
 // LLVM behind the emitter: contexts and target machines of each thread, passes, machine code, check of the object.
 #include <llvm-c/Analysis.h>
+#include <llvm-c/Core.h>
 #include <llvm-c/Error.h>
 #include <llvm-c/Support.h>
 #include <llvm-c/Target.h>
@@ -168,4 +169,11 @@ sard_status *sd_object_emit(sd_object_thread *th, const sd_isa *isa, int opt, co
   o->data = LLVMGetBufferStart(code);
   o->size = LLVMGetBufferSize(code);
   return sd_code_check(o->data, o->size, symbol);
+}
+
+void sd_codegen_basis(const sd_isa *isa, sd_str *out) {
+  unsigned major = 0, minor = 0, patch = 0;
+  LLVMGetVersion(&major, &minor, &patch);
+  sd_strf(out, "isa %s %s %s %s vector %d registers %d masks %d LLVM %u.%u.%u\n", isa->name, isa->triple, isa->cpu, isa->features,
+          isa->vector_bytes, isa->registers, isa->masks, major, minor, patch);
 }

@@ -150,7 +150,8 @@ static void report(measuring *b) {
              p90, p99, b->ms[b->n - 1]);
   sd_cli_say(c, "throughput %.4g runs/s (%zu runs in %.2f s, %d thread%s, %s)\n", rate, b->n, b->wall_s,
              b->session->workers, b->session->workers == 1 ? "" : "s", b->m.isa);
-  sd_cli_say(c, "start      compile %.1f ms, load %.1f ms\n", b->m.compile_s * 1e3, b->m.load_s * 1e3);
+  const char *cached = b->m.model->cache.state && strcmp(b->m.model->cache.state, "hit") == 0 ? " (from the cache)" : "";
+  sd_cli_say(c, "start      compile %.1f ms%s, load %.1f ms\n", b->m.compile_s * 1e3, cached, b->m.load_s * 1e3);
   sd_cli_say(c, "memory     peak %.1f MB, weights %.1f MB, activations %.1f MB\n", peak, weights, arena);
   sd_strf(&c->json,
           ",\"latency_ms\":{\"min\":%.6f,\"mean\":%.6f,\"median\":%.6f,\"p90\":%.6f,\"p99\":%.6f,\"max\":%.6f}",

@@ -7,6 +7,7 @@
 
 #include "codegen/codegen.h"
 #include "frontend/cli/tools.h"
+#include "frontend/driver/cache.h"
 #include "runtime/base/thread.h"
 #include "runtime/cpu.h"
 
@@ -164,10 +165,23 @@ static sard_status *show_speed(sd_cli *c) {
   return NULL;
 }
 
+static void show_cache(sd_cli *c) {
+  sd_cache_summary s;
+  char used[24], limit[24];
+  sd_cache_summarize(c->arena, &s);
+  if (!s.path) sd_cli_say(c, "compile cache\n  off\n");
+  else if (s.why) sd_cli_say(c, "compile cache\n  not usable: %s\n", s.why);
+  else sd_cli_say(c, "compile cache\n  %s: %u models, %s of %s\n", s.path, s.artifacts, sd_cli_bytes(s.bytes, used), sd_cli_bytes(s.limit, limit));
+  sd_str_put(&c->json, ",\"cache\":{\"folder\":"), sd_str_json(&c->json, s.path);
+  sd_str_put(&c->json, ",\"why\":"), sd_str_json(&c->json, s.why);
+  sd_strf(&c->json, ",\"models\":%u,\"bytes\":%llu}", s.artifacts, (unsigned long long)s.bytes);
+}
+
 sard_status *sd_verb_doctor(sd_cli *c) {
   sd_cli_say(c, "sard %s\n", SARD_VERSION_TEXT);
   show_libraries(c);
   show_cpu(c);
   show_system(c);
+  show_cache(c);
   return show_speed(c);
 }

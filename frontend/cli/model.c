@@ -59,16 +59,39 @@ static sard_status *set_device(sd_cli *c, sard_options *o) {
   return fallback ? sard_options_set(o, "fallback", fallback) : NULL;
 }
 
+static sard_status *set_cache(sd_cli *c, sard_options *o) {
+  const char *cache = sd_args_get(c, "cache"), *limit = sd_args_get(c, "cache-limit");
+  if (cache) SD_TRY(sard_options_set(o, "cache", cache));
+  return limit ? sard_options_set(o, "cache-limit", limit) : NULL;
+}
+
+// What the cache did for the model. That a folder which was asked for cannot be used is told without -v, too.
+static void note_cache(sd_cli *c, const sd_cli_model *m) {
+  const sd_model_cache *k = &m->model->cache;
+  if (!k->state) return;
+  if (k->why && sd_args_given(c, "cache")) sd_cli_note(c, "the cache is not used: %s", k->why);
+  else if (k->why) sd_cli_detail(c, "the cache is not used: %s", k->why);
+  else sd_cli_detail(c, "cache: %s%s%s", k->state, k->folder ? ", " : "", k->folder ? k->folder : "");
+}
+
+static void put_cache(sd_cli *c, const sd_model_cache *k) {
+  if (!k->state) return;
+  sd_strf(&c->json, ",\"cache\":{\"state\":\"%s\",\"folder\":", k->state), sd_str_json(&c->json, k->folder);
+  sd_str_put(&c->json, ",\"why\":"), sd_str_json(&c->json, k->why);
+  sd_strf(&c->json, ",\"store_ms\":%.3f}", k->store_s * 1e3);
+}
+
 static sard_status *compile(sd_cli *c, const sard_source *src, sd_cli_model *m) {
   sard_options *o = sard_options_new();
   int64_t t0 = sd_now_ns();
   if (!o) return SD_ERR(NOMEM, "out of memory");
   sard_status *st = sd_model_options(c, o);
   if (!st) st = set_device(c, o);
+  if (!st) st = set_cache(c, o);
   sd_cli_progress(c, sd_arena_printf(c->arena, "compiling %s ...", src->path));
   if (!st) st = c->program->compiler->compile(c, m->ctx, src, o, &m->model, &m->compile_s);
   sd_cli_progress(c, NULL);
-  m->load_s = (double)(sd_now_ns() - t0) * 1e-9 - m->compile_s;
+  m->load_s = (double)(sd_now_ns() - t0) * 1e-9 - m->compile_s - (st ? 0 : m->model->cache.store_s);
   sard_options_free(o);
   return st;
 }
@@ -98,6 +121,7 @@ sard_status *sd_model_load_in(sd_cli *c, sard_context *ctx, const char *path, sd
   if (!st) {
     m->isa = place_of(c, m->model);
     m->weight_bytes = m->model->art.const_size;
+    note_cache(c, m);
     if (m->model->fallback) sd_cli_note(c, "running on the processor instead: %s", m->model->fallback);
   } else if (!c->program->compiler && sard_status_code(st) == SARD_E_UNSUPPORTED) {
     st = sd_status_field(st, SARD_TEXT_HINT, "compile it first where the full program is: sard compile %s -o FILE", path);
@@ -119,6 +143,7 @@ sard_status *sd_model_load(sd_cli *c, sd_cli_model *m) {
   SD_TRY(sd_model_context(c, &ctx));
   sard_status *st = sd_model_load_in(c, ctx, path, m);
   if (st) sd_model_unload(m);
+  else put_cache(c, &m->model->cache);
   return st;
 }
 

@@ -12,6 +12,12 @@ static sard_status *show_progress(void *user, int step, int of, const char *name
   return sd_stop_asked() ? SD_ERR(CANCELLED, "interrupted") : NULL;
 }
 
+static void hold_stop(void *user, bool on) {
+  (void)user;
+  if (on) sd_stop_hold();
+  else sd_stop_release();
+}
+
 sard_status *sd_tools_options(sd_cli *c, sd_driver_options *o) {
   sard_options *options = sard_options_new();
   int64_t threads = 0;
@@ -27,7 +33,7 @@ sard_status *sd_tools_options(sd_cli *c, sd_driver_options *o) {
     st = sd_args_int(c, "threads", 0, 1024, &threads);
   }
   o->threads = (int)threads;
-  o->progress = (sd_driver_progress){show_progress, c};
+  o->progress = (sd_driver_progress){.fn = show_progress, .user = c};
   sard_options_free(options);
   return st;
 }
@@ -43,7 +49,7 @@ sard_status *sd_tools_compile(sd_cli *c, sard_context *ctx, const sard_source *s
   sd_driver_options d;
   sd_driver_defaults(&d);
   SD_TRY(sd_driver_options_read(o, c->arena, &d));
-  d.progress = (sd_driver_progress){show_progress, c};
+  d.progress = (sd_driver_progress){show_progress, hold_stop, c};
   asking a = {c, ctx};
   d.more_ranks = (sd_import_shapes){.rank = rank_of_file, .user = &a};
   return sd_driver_open(ctx, src, o, &d, NULL, out_seconds, out);

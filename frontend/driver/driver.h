@@ -11,9 +11,12 @@ typedef SD_VEC(sd_fixed_dim) sd_fixed_dims;
 typedef struct sd_driver_progress {
   // Called before each phase (step of `of`); a status stops the compilation (cancellation).
   sard_status *(*fn)(void *user, int step, int of, const char *name);
+  // Called before files of the cache are written and after: an interrupt in between leaves a part. NULL: nobody asks.
+  void (*writing)(void *user, bool on);
   void *user;
 } sd_driver_progress;
 
+// What is added here and changes code has to be added to the key of the cache as well (put_options in cache.c).
 typedef struct sd_driver_options {
   int opt;                    // 0..3
   const char *target;         // instruction set, NULL = best of this machine
@@ -70,8 +73,8 @@ sard_status *sd_driver_passes(sd_module *m, const sd_driver_options *o, sd_drive
 // All of it. With stop_after set there are no pieces. The caller frees with sd_compiled_free.
 sard_status *sd_driver_compile(const sard_source *src, const sd_driver_options *o, sd_compiled **out);
 void sd_compiled_free(void *compiled); // NULL ok
-// Compiles for the device of the options ("device", "fallback") and loads the model there. `json`, `seconds`: the report and
-// the time of the compilation; NULL: not wanted.
+// Compiles for the device of the options ("device", "fallback"), or finds in the cache ("cache", "cache-limit"), and loads the
+// model there. `json`, `seconds`: the report and the time of the compilation, 0 for none; NULL: not wanted.
 sard_status *sd_driver_open(sard_context *ctx, const sard_source *src, const sard_options *options, sd_driver_options *o,
                             char **json, double *seconds, sard_model **out);
 // The report as JSON text, owned by the caller (sd_free); NULL when memory is short.

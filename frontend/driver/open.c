@@ -1,9 +1,8 @@
-// Models compiled in memory for the device that they run on.
+// Models compiled in memory, or taken from the cache, for the device that they run on.
 #include <stdio.h>
 
-#include "frontend/driver/driver.h"
+#include "frontend/driver/cache.h"
 #include "runtime/cuda/device.h"
-#include "runtime/model.h"
 
 enum { TEXT = 32 };
 
@@ -20,39 +19,54 @@ static sard_status *device_text(sard_context *ctx, const sard_options *options, 
   return NULL;
 }
 
+static sard_status *compile(sd_cache *cache, sard_context *ctx, const sard_source *src, sd_driver_options *o, char **json,
+                            double *seconds, sard_model **out) {
+  sd_compiled *c;
+  SD_TRY(sd_driver_compile(src, o, &c));
+  if (seconds) *seconds = c->report.total_s;
+  if (json && !(*json = sd_driver_report_json(&c->report))) {
+    sd_compiled_free(c);
+    return SD_ERR(NOMEM, "out of memory for the report");
+  }
+  sd_cache_store(cache, c);
+  return sd_model_from_bytes(ctx, c->pieces, c->n_pieces, sd_compiled_free, c, out);
+}
+
+static sard_status *find_or_compile(sard_context *ctx, const sard_source *src, const sard_options *options, sd_driver_options *o,
+                                    char **json, double *seconds, sard_model **out) {
+  sd_cache *cache;
+  SD_TRY(sd_cache_open(src, options, o, &cache));
+  sard_status *st = sd_cache_find(cache, ctx, json, out);
+  if (!st && !*out) st = compile(cache, ctx, src, o, json, seconds, out);
+  if (!st) st = sd_cache_tell(cache, *out);
+  sd_cache_free(cache);
+  return st;
+}
+
 // Where the device cannot be used and the options allow it, *why tells the reason and the code is for the processor.
-static sard_status *compile(sard_context *ctx, const sard_source *src, const sard_options *options, sd_driver_options *o,
-                            sd_compiled **out, sard_status **why) {
+static sard_status *open_for_device(sard_context *ctx, const sard_source *src, const sard_options *options, sd_driver_options *o,
+                                    char **json, double *seconds, sard_model **out, sard_status **why) {
   char text[TEXT];
   sard_status *st = device_text(ctx, options, text);
   if (!st) {
     o->device = *text ? text : NULL;
-    st = sd_driver_compile(src, o, out);
+    st = find_or_compile(ctx, src, options, o, json, seconds, out);
   }
   o->device = NULL;
   if (sard_status_code(st) != SARD_E_DEVICE || !sd_options_get(options, "fallback")) return st;
   *why = st;
-  return sd_driver_compile(src, o, out);
+  return find_or_compile(ctx, src, options, o, json, seconds, out);
 }
 
 sard_status *sd_driver_open(sard_context *ctx, const sard_source *src, const sard_options *options, sd_driver_options *o,
                             char **json, double *seconds, sard_model **out) {
   sard_status *why = NULL;
-  sd_compiled *c = NULL;
-  sard_model *m = NULL;
   *out = NULL;
-  sard_status *st = compile(ctx, src, options, o, &c, &why);
-  if (!st && seconds) *seconds = c->report.total_s;
-  if (!st && json && !(*json = sd_driver_report_json(&c->report))) {
-    sd_compiled_free(c);
-    st = SD_ERR(NOMEM, "out of memory for the report");
-  } else if (!st) {
-    st = sd_model_from_bytes(ctx, c->pieces, c->n_pieces, sd_compiled_free, c, &m);
-  }
-  if (!st && why) st = sd_model_fall_back(m, why);
-  else if (!st) st = sd_model_place(m, options);
+  if (seconds) *seconds = 0;
+  sard_status *st = open_for_device(ctx, src, options, o, json, seconds, out, &why);
+  if (!st && why) st = sd_model_fall_back(*out, why);
+  else if (!st) st = sd_model_place(*out, options);
   else sard_status_free(why);
-  if (st) sard_model_free(m);
-  else *out = m;
+  if (st) sard_model_free(*out), *out = NULL;
   return st;
 }

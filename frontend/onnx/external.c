@@ -162,7 +162,9 @@ static sard_status *map_location(sd_external *x, const char *location, const sd_
   sard_status *st = map_fd(fd, location, m);
   close(fd);
   SD_TRY(st);
-  sd_names_add(&x->files, sd_arena_strdup(x->arena, location), m);
+  const char *name = sd_arena_strdup(x->arena, location);
+  sd_names_add(&x->files, name, m);
+  if (x->module) sd_vec_push(x->arena, &x->module->externals, name);
   if (x->module) sd_vec_push(x->arena, &x->module->maps, *m);
   return *out = m, NULL;
 }

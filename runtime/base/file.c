@@ -30,25 +30,26 @@ static void *map_with_room(int fd, uint64_t size) {
   return NULL;
 }
 
+sard_status *sd_file_map_open(int fd, const char *path, sd_map *out) {
+  struct stat st;
+  *out = (sd_map){0};
+  if (fstat(fd, &st)) return sd_status_errno("cannot read", path);
+  if (!S_ISREG(st.st_mode))
+    return SD_ERR(IO, "cannot read '%s': it is %s, not a regular file", path,
+                  S_ISDIR(st.st_mode) ? "a directory" : "a device or pipe");
+  if (st.st_size == 0) return NULL;
+  void *p = map_with_room(fd, (uint64_t)st.st_size);
+  if (!p) return sd_status_errno("cannot map", path);
+  *out = (sd_map){p, (uint64_t)st.st_size};
+  return NULL;
+}
+
 sard_status *sd_file_map(const char *path, sd_map *out) {
   *out = (sd_map){0};
   // O_NONBLOCK: opening a FIFO must not hang; it has no effect on regular files.
   int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) return sd_status_errno("cannot open", path);
-  struct stat st;
-  sard_status *err = NULL;
-  if (fstat(fd, &st)) {
-    err = sd_status_errno("cannot read", path);
-  } else if (!S_ISREG(st.st_mode)) {
-    err = SD_ERR(IO, "cannot read '%s': it is %s, not a regular file", path,
-                 S_ISDIR(st.st_mode) ? "a directory" : "a device or pipe");
-  } else if (st.st_size > 0) {
-    void *p = map_with_room(fd, (uint64_t)st.st_size);
-    if (p)
-      *out = (sd_map){p, (uint64_t)st.st_size};
-    else
-      err = sd_status_errno("cannot map", path);
-  }
+  sard_status *err = sd_file_map_open(fd, path, out);
   close(fd);
   return sd_status_field(err, SARD_TEXT_FILE, "%s", path);
 }
@@ -88,7 +89,7 @@ static void sync_folder(const char *path) {
   sd_free(folder);
 }
 
-static sard_status *write_new(const char *path, const sd_piece *pieces, size_t n) {
+static sard_status *write_new(const char *path, const sd_piece *pieces, size_t n, bool sync) {
   static atomic_uint serial; // two threads may write the same path
   size_t room = strlen(path) + 48;
   char *tmp = sd_malloc(room);
@@ -96,13 +97,13 @@ static sard_status *write_new(const char *path, const sd_piece *pieces, size_t n
   snprintf(tmp, room, "%s.tmp.%ld.%u", path, (long)getpid(), atomic_fetch_add(&serial, 1));
   int fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   bool ok = fd >= 0, made = ok;
-  ok = ok && write_all(fd, pieces, n) && fsync(fd) == 0;
+  ok = ok && write_all(fd, pieces, n) && (!sync || fsync(fd) == 0);
   int saved = errno;
   if (fd >= 0 && close(fd) && ok) ok = false, saved = errno;
   if (ok && rename(tmp, path)) ok = false, saved = errno;
   if (!ok && made) unlink(tmp);
   sd_free(tmp);
-  if (ok) sync_folder(path);
+  if (ok && sync) sync_folder(path);
   errno = saved;
   return ok ? NULL : sd_status_errno("cannot write", path);
 }
@@ -127,8 +128,10 @@ sard_status *sd_file_write(const char *path, const sd_piece *pieces, size_t n) {
     err = write_special(path, pieces, n);
   } else {
     char *real = there ? realpath(path, NULL) : NULL; // keeps a symbolic link and replaces what it points to
-    err = write_new(real ? real : path, pieces, n);
+    err = write_new(real ? real : path, pieces, n, true);
     free(real);
   }
   return sd_status_field(err, SARD_TEXT_FILE, "%s", path);
 }
+
+sard_status *sd_file_put(const char *path, const sd_piece *pieces, size_t n) { return write_new(path, pieces, n, false); }

@@ -1,6 +1,8 @@
 """What the benchmarks share: the peers' environment, and tables that take their place in a page of docs."""
 import os, subprocess, sys
 
+os.environ["SARD_CACHE"] = "off"  # times of compilation are those of first starts
+
 
 def environment(venv, *packages):
     """Python of a scratch environment with the packages, made where it is not there yet."""

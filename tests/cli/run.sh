@@ -2,6 +2,7 @@
 # Black-box tests of the command line: every verb, wrong use, bad files, full disks, pipes, interrupts, install, examples.
 #   tests/cli/run.sh [BUILD_DIR]   prints "ok NAME" or "FAIL NAME" and, last, "N passed, N failed"
 set -u
+export SARD_CACHE=off # neither use nor fill the user's
 root=$(cd "$(dirname "$0")/../.." && pwd)
 build=$(cd "${1:-${SARD_BUILD:-$root/build}}" && pwd)
 sard=$build/sard rt=$build/sard-rt
@@ -327,6 +328,12 @@ squares() { # FIRST: 40 values from it on, the last being FIRST + 40
   printf '  return %%150, %%251, %%340\n}\n'
 } >"$T/chain.sard-ir"
 code long-chain 0 timeout 60 "$sard" compile "$T/chain.sard-ir" -o "$T/chain.sard" -q
+
+# ---- the compile cache ----
+python3 "$root/tests/cli/cache_cases.py" "$sard" "$digits/model.onnx" >"$T/cases" 2>"$T/err"
+read -r p f < <(sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p' "$T/cases")
+passed=$((passed + ${p:-0})) failed=$((failed + ${f:-1}))
+[ "${f:-1}" = 0 ] || cat "$T/cases" "$T/err"
 
 # ---- pipes and interrupts ----
 "$sard" inspect "$resnet/model.onnx" --weights 2>"$T/err" | head -1 >"$T/out"; rc=${PIPESTATUS[0]}

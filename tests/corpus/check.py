@@ -11,6 +11,7 @@ that fails, and at the end `corpus: N passed, M failed` (one count per case and 
 import argparse, json, os, re, shutil, subprocess, sys, tempfile
 import numpy as np
 
+os.environ["SARD_CACHE"] = "off"  # neither use nor fill the user's
 DTYPES = {1: np.float32, 2: np.uint8, 3: np.int8, 4: np.uint16, 5: np.int16, 6: np.int32, 7: np.int64, 9: np.bool_,
           10: np.float16, 11: np.float64, 12: np.uint32, 13: np.uint64}
 

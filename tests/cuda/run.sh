@@ -6,6 +6,7 @@
 #   tests/cuda/run.sh [--all-archs] [PREFIX...]   cases whose names begin so; all of nodes when none is named
 # NVRTC compiles 40 kernels at once, each program for one of sm_75, 80, 90 and the newest; with --all-archs for all of them.
 cd "$(dirname "$0")/../.." || exit 1
+export SARD_CACHE=off # neither use nor fill the user's
 . tests/deps.sh
 . tests/onnx/cases.sh
 sard_install g++ || { echo "0 passed, 1 failed"; exit 1; }

@@ -2,6 +2,7 @@
 # Golden tests of every pass and of kernels, dumps of whole models, and the examples of docs/.
 #   tests/golden/run.sh [--update] [NAME...]
 cd "$(dirname "$0")/../.." || exit 1
+export SARD_CACHE=off # neither use nor fill the user's
 sard=${SARD:-build/sard}
 corpus=${SARD_CORPUS:-../shared/corpus}
 [ -d "$corpus" ] || corpus=models/corpus

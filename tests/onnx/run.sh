@@ -7,6 +7,7 @@
 #   tests/onnx/run.sh [--update] [-f FORM]...   --update: takes cases that pass out of the lists, and writes the page
 # build/onnx-results.tsv: case, form, result and message of every run.
 cd "$(dirname "$0")/../.." || exit 1
+export SARD_CACHE=off # neither use nor fill the user's
 . tests/deps.sh
 update='' forms=()
 while [ $# -gt 0 ]; do

@@ -4,6 +4,7 @@
 #   tests/sanitize/run.sh [PATTERN]     only the tests whose names match
 # Folders: build-asan and build-tsan, or $SARD_ASAN and $SARD_TSAN where these are built already.
 set -uo pipefail
+export SARD_CACHE=off # neither use nor fill the user's
 cd "$(dirname "$0")/../.." || exit 1
 . tests/deps.sh
 here=tests/sanitize

@@ -4,6 +4,7 @@
 #   tests/cuda/null/run.sh         after a build into build/; "N passed, M failed" at the end
 #   tests/cuda/null/run.sh --all   all of ONNX's cases and of the corpus on the device; an hour
 cd "$(dirname "$0")/../../.." || exit 1
+export SARD_CACHE=off # neither use nor fill the user's
 root=$PWD
 . tests/deps.sh
 . tests/onnx/cases.sh

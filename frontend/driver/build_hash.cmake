@@ -1,0 +1,10 @@
+# Writes a header with the digest of the files that LIST names, and of their names below ROOT.
+file(STRINGS ${LIST} files)
+set(all "")
+foreach(f ${files})
+  file(SHA256 ${f} one)
+  file(RELATIVE_PATH name ${ROOT} ${f})
+  string(APPEND all "${name} ${one}\n")
+endforeach()
+string(SHA256 all "${all}")
+file(WRITE ${OUT} "#define SARD_BUILD_HASH \"${all}\"\n")

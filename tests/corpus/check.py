@@ -5,7 +5,7 @@
 
 A case is a folder with model.onnx, meta.json (tolerances) and test_data_set_K/{input,output}_i.pb. Every case runs in
 several modes: -O level, threads, instruction set, in memory, through a saved artifact, or as the graph that the passes
-make for CUDA devices, which runs on processors too. Prints one line for each mode
+make for CUDA devices, which runs on processors too. "quick" also compares the bits that 1 to 4 threads give. Prints one line for each mode
 that fails, and at the end `corpus: N passed, M failed` (one count per case and mode).
 """
 import argparse, json, os, re, shutil, subprocess, sys, tempfile
@@ -79,6 +79,21 @@ def compare(got, want, tol):
     return None if q <= 1 else f"{q:.2f} times the relative RMS tolerance"
 
 
+def same_bits(sard, case, scratch):
+    """Outputs are the same bytes with 1 to 4 threads and from run to run. It is compiled once: then the cache has it."""
+    first = None
+    for k, threads in enumerate((2, 2, 1, 3, 4)):
+        out = f"{scratch}/bits{k}"
+        p = subprocess.run([sard, "run", f"{case}/model.onnx", "--inputs", f"{case}/test_data_set_0", "--outputs", out, "--threads",
+                            str(threads), "--quiet", "--cache", scratch + "/cache"], capture_output=True, text=True, timeout=600)
+        if p.returncode: return f"{threads} threads: exit {p.returncode}: {p.stderr.strip()[:300]}"
+        got = {f: open(f"{out}/{f}", "rb").read() for f in sorted(os.listdir(out))}
+        if first is None: first = got
+        differ = [f for f in first if got.get(f) != first[f]]
+        if differ: return f"{differ[0]} of {threads} threads, run {k}, has other bits than that of 2 threads"
+    return None
+
+
 def run_case(sard, case, mode, scratch):
     """Text of the first failure, None when all data sets pass."""
     opt, threads, isa, form = mode
@@ -86,7 +101,7 @@ def run_case(sard, case, mode, scratch):
     tol = json.load(open(case + "/meta.json"))["tolerance"]["outputs"]
     model = case + "/model.onnx"
     flags = ["--threads", str(threads), "--quiet"]
-    if form != "jit":
+    if "jit" not in form:
         steps = [[model, "-o", scratch + "/m.sard"]]
         if form == "cuda":
             steps = [[model, "-o", scratch + "/m.sard-ir", "--device=cuda", "--emit=ir", "--stop-after=fuse"],
@@ -97,7 +112,7 @@ def run_case(sard, case, mode, scratch):
             if p.returncode: return f"compile: exit {p.returncode}: {p.stderr.strip()[:300]}"
         model = scratch + "/m.sard"
     else:
-        flags.append(f"-O{opt}")
+        flags += [f"-O{opt}", "--cache", scratch + "/cache"]
     for data in sorted(d for d in os.listdir(case) if d.startswith("test_data_set_")):
         out = scratch + "/out"
         shutil.rmtree(out, ignore_errors=True)
@@ -109,7 +124,7 @@ def run_case(sard, case, mode, scratch):
             try: bad = compare(read_tensor(f"{out}/{f}")[1], want, tol[name])
             except FileNotFoundError: bad = "not written"
             if bad: return f"{data} output '{name}': {bad}"
-    return None
+    return same_bits(sard, case, scratch) if form == "jit bits" else None
 
 
 def isas():
@@ -122,7 +137,7 @@ def isas():
 
 def modes(kind):
     m = [(3, 2, "", "jit")]
-    if kind == "quick": return m
+    if kind == "quick": return [(3, 2, "", "jit bits")]
     if kind == "cuda": return [(3, 2, "", "cuda")]
     best = isas()
     m += [(0, 1, "", "jit"), (3, 1, "", "artifact"), (3, 2, "", "cuda")]

@@ -227,7 +227,7 @@ sard_status *sd_codegen(sd_arena *a, sd_module *m, const sd_codegen_options *o, 
   sd_cuda_device *device;
   sd_codegen_stats s = {0};
   SD_TRY(sd_cuda_device_open(a, o->device, &device));
-  sd_gen g = {.a = a, .m = m, .o = o, .device = device};
+  sd_gen g = {.a = a, .m = m, .o = o, .packs = {.a = a}, .device = device};
   int64_t t0 = sd_now_ns(), t1, t2;
   SD_TRY(lower_all(&g));
   t1 = sd_now_ns();

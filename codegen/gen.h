@@ -43,6 +43,7 @@ typedef struct sd_gen {
   sd_artifact *x;
   uint32_t *value_buf; // BUFS index + 1 by value id (of the storage root)
   sd_packed_list packed;
+  sd_pack_room packs;
   const sd_cuda_device *device; // NULL: processors only
 } sd_gen;
 

@@ -4,6 +4,9 @@
 #include "runtime/base/alloc.h"
 #include "runtime/base/hash.h"
 
+#define FEW_BYTES  (4u << 20)  // less is allocated as it comes
+#define ROOM_BYTES (32u << 20) // at a time; what is not touched takes no memory
+
 uint64_t sd_pack_hash(const sd_pack *p) {
   uint64_t h = sd_hash_mix(sd_hash_mix(p->n, (uint64_t)p->base), (uint64_t)p->limit * 31 + p->outer);
   h = sd_hash_bytes(p->extent, p->n * sizeof p->extent[0], h);
@@ -18,7 +21,7 @@ typedef struct packer { const sd_pack *p; const uint8_t *src; uint8_t *dst; size
 #define COPY_RUN(T)                                                                                                    \
   for (int64_t i = 0; i < n; i++) memcpy(dst + i * (int64_t)sizeof(T), w->src + (from + i * stride) * (int64_t)sizeof(T), sizeof(T))
 
-// Copies the innermost run of lanes, of which those at or past the limit stay zero.
+// Copies the innermost run of lanes, of which those at or past the limit become zero.
 static void pack_run(packer *w, int64_t from, int64_t lanes) {
   int64_t stride = w->p->stride[w->p->n - 1], n = lanes;
   uint8_t *dst = w->dst;
@@ -36,6 +39,8 @@ static void pack_run(packer *w, int64_t from, int64_t lanes) {
   default: COPY_RUN(uint64_t); break;
   }
   w->dst += (size_t)w->p->extent[w->p->n - 1] * w->elem;
+  if (n < 0) n = 0;
+  memset(dst + (size_t)n * w->elem, 0, (size_t)(w->dst - dst) - (size_t)n * w->elem);
 }
 
 // Copies `steps` bytes for each lane, and leaves room for all that stand side by side.
@@ -72,7 +77,21 @@ static int64_t last_of(const sd_pack *p, uint32_t d) {
   return sides && d == p->n - 1 ? p->steps - 1 : p->extent[d] - 1;
 }
 
-sard_status *sd_pack_const(sd_arena *a, const sd_pack *p, const sd_const *src, const void **out, uint64_t *out_bytes) {
+static uint8_t *allocate(sd_pack_room *r, uint64_t bytes) {
+  uint64_t need = sd_align_up(bytes + 64, 64), size = need > ROOM_BYTES ? need : ROOM_BYTES;
+  r->used += need;
+  if (r->left < need && r->used < FEW_BYTES) return sd_arena_aligned(r->a, need, 64);
+  if (r->left < need) {
+    uint8_t *p = sd_alloc_aligned(size);
+    if (!p) sd_arena_oom(r->a);
+    sd_arena_defer(r->a, sd_free_aligned, p);
+    r->at = p, r->left = size;
+  }
+  r->at += need, r->left -= need;
+  return r->at - need;
+}
+
+sard_status *sd_pack_const(sd_pack_room *room, const sd_pack *p, const sd_const *src, const void **out, uint64_t *out_bytes) {
   int bits = sd_dtype_bits(src->dtype);
   size_t elem = bits == 2 || bits == 4 ? 1 : (size_t)bits / 8;
   if (p->side > 1 && bits != 8) return SD_ERR(INTERNAL, "steps of %s side by side", sd_dtype_name(src->dtype));
@@ -86,7 +105,8 @@ sard_status *sd_pack_const(sd_arena *a, const sd_pack *p, const sd_const *src, c
   }
   if (count > 0 && (low < 0 || (uint64_t)high >= src->count)) return SD_ERR(INTERNAL, "packing reads outside of its constant");
   if (!sd_dtype_bytes(src->dtype, count / elem, &count)) return SD_ERR(NOMEM, "a packed constant is too large");
-  uint8_t *to = sd_arena_aligned(a, count + 64, 64);
+  uint8_t *to = allocate(room, count);
+  if (bits < 8 || p->side > 1) memset(to, 0, count); // what is left out is not written
   packer w = {p, (const uint8_t *)src->data + (bits < 8 ? 0 : (size_t)p->base * elem), to, elem, bits < 8 ? (bits == 4 ? SD_U4 : SD_U2) : SD_DT_NONE, 0};
   if (count > 0) pack_level(&w, 0, 0, p->factor, p->side);
   *out = to, *out_bytes = count;

@@ -24,7 +24,7 @@ static sard_status *const_buf(sd_gen *g, const sd_const *c, const sd_pack *p, ui
       *out = g->packed.at[i].buf;
       return NULL;
     }
-  if (p) SD_TRY(sd_pack_const(g->a, p, c, &data, &bytes));
+  if (p) SD_TRY(sd_pack_const(&g->packs, p, c, &data, &bytes));
   *out = add_buf(g, (sard_art_buf){SARD_AB_CONST, sd_dimslots_const(&g->x->slots, (int64_t)bytes), 0, 0, sd_artifact_const(g->x, data, bytes)});
   sd_vec_push(g->a, &g->packed, ((sd_packed){c, h, *out}));
   return NULL;

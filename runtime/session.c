@@ -174,10 +174,9 @@ sard_status *sard_session_reset(sard_session *s) {
   s->memory_size = 0;
   drop_kept(s);
   sd_late_reset(s);
-  if (s->cu) sd_cu_session_reset(s);
   sd_strtab_reset(s->values.strings);
   sd_objects_reset(s->values.objects);
-  return NULL;
+  return s->cu ? sd_cu_session_reset(s) : NULL;
 }
 
 // ---- statistics ----

@@ -65,12 +65,8 @@ static sard_status *make_room(sard_session *s, uint32_t buf) {
   sd_cu_session *c = s->cu;
   uint64_t need = sd_late_room(s, buf);
   if (!is_late(s, buf) || c->room[buf] >= need) return NULL;
-  sd_cu_free(c->device, c->at[buf]);
-  c->at[buf] = c->room[buf] = 0;
   c->valid[buf] &= (uint8_t)~SD_CU_DEVICE;
-  SD_TRY(sd_cu_alloc(c->device, need + need / 2, &c->at[buf]));
-  c->room[buf] = need + need / 2;
-  return NULL;
+  return sd_cu_renew(c->device, c->stream, need + need / 2, &c->at[buf], &c->room[buf]);
 }
 
 sard_status *sd_cu_to_host(sard_session *s, uint32_t buf) {

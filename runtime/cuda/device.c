@@ -5,7 +5,7 @@
 
 #include "runtime/base/alloc.h"
 
-enum { PROCESSORS = 16, MAJOR = 75, MINOR = 76, MOST_SHARED = 97 }; // attributes, numbers of cuda.h
+enum { PROCESSORS = 16, MAJOR = 75, MINOR = 76, MOST_SHARED = 97, MEMORY_POOLS = 115 }; // attributes, numbers of cuda.h
 
 sard_status *sd_cu_parse(const char *text, int *ordinal) {
   char *end = NULL;
@@ -40,6 +40,7 @@ static sard_status *describe(sd_cu_device *d) {
   SD_TRY(attribute(d, MINOR, &d->minor));
   SD_TRY(attribute(d, PROCESSORS, &d->processors));
   SD_TRY(attribute(d, MOST_SHARED, &d->most_shared));
+  SD_TRY(attribute(d, MEMORY_POOLS, &d->pools));
   SD_TRY(sd_cu_check(d->api, d->api->device_memory(&memory, d->handle), "asking for the memory of the CUDA device"));
   d->memory = memory;
   return sd_cu_check(d->api, d->api->device_name(d->name, sizeof d->name - 1, d->handle), "asking for the name of the CUDA device");
@@ -74,18 +75,39 @@ sard_status *sd_cu_enter(const sd_cu_device *d) {
   return sd_cu_check(d->api, d->api->context_set(d->context), "entering the CUDA device");
 }
 
+static sard_status *check_alloc(const sd_cu_device *d, int code, uint64_t bytes) {
+  return sd_status_context(sd_cu_check(d->api, code, "allocating"), "%llu bytes on cuda:%d", (unsigned long long)bytes, d->ordinal);
+}
+
 sard_status *sd_cu_alloc(const sd_cu_device *d, uint64_t bytes, uint64_t *out) {
   *out = 0;
   if (bytes == 0) return NULL;
   SD_TRY(sd_cu_enter(d));
-  return sd_status_context(sd_cu_check(d->api, d->api->alloc(out, bytes), "allocating"), "%llu bytes on cuda:%d",
-                           (unsigned long long)bytes, d->ordinal);
+  return check_alloc(d, d->api->alloc(out, bytes), bytes);
 }
 
 void sd_cu_free(const sd_cu_device *d, uint64_t address) {
   if (!address) return;
   d->api->context_set(d->context);
   d->api->free(address); // after an error of the device every call fails: nothing is left to be done about it
+}
+
+static int give(const sd_cu_device *d, void *stream, uint64_t *at, uint64_t *room) {
+  int code = !*room ? 0 : d->pools ? d->api->free_ordered(*at, stream) : d->api->free(*at);
+  *at = *room = 0;
+  return code;
+}
+
+void sd_cu_give(const sd_cu_device *d, void *stream, uint64_t *at, uint64_t *room) {
+  give(d, stream, at, room); // as in sd_cu_free
+}
+
+sard_status *sd_cu_renew(const sd_cu_device *d, void *stream, uint64_t bytes, uint64_t *at, uint64_t *room) {
+  SD_TRY(sd_cu_enter(d));
+  SD_TRY(sd_cu_check(d->api, give(d, stream, at, room), "giving memory back"));
+  SD_TRY(check_alloc(d, d->pools ? d->api->alloc_ordered(at, bytes, stream) : d->api->alloc(at, bytes), bytes));
+  *room = bytes;
+  return NULL;
 }
 
 // The null stream: waits for nothing of other streams, and the copy is complete when it has been waited for.

@@ -11,6 +11,7 @@ typedef struct sd_cu_device {
   int processors;    // streaming multiprocessors
   int most_shared;   // bytes of shared memory that a block can have
   uint64_t memory;   // bytes in all
+  int pools;         // memory can be had and given in the order of a stream
   char name[128];
   void *context;     // the primary one
 } sd_cu_device;
@@ -27,6 +28,11 @@ sard_status *sd_cu_enter(const sd_cu_device *d);
 // `bytes` of device memory, 256-byte aligned; 0 bytes give address 0.
 sard_status *sd_cu_alloc(const sd_cu_device *d, uint64_t bytes, uint64_t *out);
 void sd_cu_free(const sd_cu_device *d, uint64_t address); // 0 ok; waits for what uses it
+// Memory for what is queued in `stream` from now on, in place of *at, of *room bytes (0: none), which is given back without a wait for
+// what uses it; where the device has no pools the host waits. *at and *room are right after an error too.
+sard_status *sd_cu_renew(const sd_cu_device *d, void *stream, uint64_t bytes, uint64_t *at, uint64_t *room);
+// Gives such memory back when all that is queued is done. The caller has entered the device.
+void sd_cu_give(const sd_cu_device *d, void *stream, uint64_t *at, uint64_t *room);
 // Copies that are complete on return.
 sard_status *sd_cu_write(const sd_cu_device *d, uint64_t to, const void *from, uint64_t bytes);
 sard_status *sd_cu_move(const sd_cu_device *d, uint64_t to, uint64_t from, uint64_t bytes); // both on d

@@ -40,12 +40,7 @@ static sard_status *take_time_before(sard_session *s, uint32_t i) {
 // ---- launches ----
 
 static sard_status *late_scratch(sd_cu_session *c, uint64_t bytes, uint64_t *out) {
-  if (bytes > c->late_scratch_bytes) {
-    sd_cu_free(c->device, c->late_scratch);
-    c->late_scratch = c->late_scratch_bytes = 0;
-    SD_TRY(sd_cu_alloc(c->device, bytes, &c->late_scratch));
-    c->late_scratch_bytes = bytes;
-  }
+  if (bytes > c->late_scratch_bytes) SD_TRY(sd_cu_renew(c->device, c->stream, bytes, &c->late_scratch, &c->late_scratch_bytes));
   *out = c->late_scratch;
   return NULL;
 }

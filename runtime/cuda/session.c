@@ -42,16 +42,34 @@ sard_status *sd_cu_session_new(sard_session *s) {
   return sd_cu_check(c->device->api, c->device->api->stream_new(&c->stream, 1, 0), "making a stream"); // 1: beside the null stream
 }
 
+static sard_status *wait(sd_cu_session *c) { return sd_cu_check(c->device->api, c->device->api->stream_wait(c->stream), "running on the device"); }
+
 static void free_events(const sd_cu_session *c, void **events, uint32_t n) {
   for (uint32_t i = 0; events && i < n; i++)
     if (events[i]) c->device->api->event_free(events[i]);
+}
+
+static void give_back(sard_session *s) {
+  sd_cu_session *c = s->cu;
+  const sd_art *a = &s->model->art;
+  c->device->api->context_set(c->device->context);
+  if (c->graphs) sd_cu_graphs_free(s);
+  for (uint32_t i = 0; c->room && c->at && i < a->n_bufs; i++)
+    if (c->room[i]) sd_cu_give(c->device, c->stream, &c->at[i], &c->room[i]);
+  for (uint32_t i = 0; c->shadow && c->shadow_bytes && i < a->n_bufs; i++) {
+    sd_free_aligned(c->shadow[i]);
+    c->shadow[i] = NULL, c->shadow_bytes[i] = 0;
+  }
+  sd_cu_give(c->device, c->stream, &c->late_scratch, &c->late_scratch_bytes);
+  sd_cu_free(c->device, c->memory);
+  c->memory = c->memory_bytes = c->plan = 0;
 }
 
 void sd_cu_session_free(sard_session *s) {
   sd_cu_session *c = s->cu;
   if (!c) return;
   const sd_art *a = &s->model->art;
-  sd_cu_session_reset(s);
+  give_back(s);
   free_events(c, c->begin, s->profile ? a->n_steps : 1);
   free_events(c, c->end, s->profile ? a->n_steps : 1);
   free_events(c, c->staged, SD_CU_STAGES);
@@ -65,22 +83,9 @@ void sd_cu_session_free(sard_session *s) {
   s->cu = NULL;
 }
 
-void sd_cu_session_reset(sard_session *s) {
-  sd_cu_session *c = s->cu;
-  const sd_art *a = &s->model->art;
-  c->device->api->context_set(c->device->context);
-  if (c->graphs) sd_cu_graphs_free(s);
-  for (uint32_t i = 0; c->room && c->at && i < a->n_bufs; i++) {
-    if (c->room[i]) sd_cu_free(c->device, c->at[i]);
-    c->room[i] = 0;
-  }
-  for (uint32_t i = 0; c->shadow && c->shadow_bytes && i < a->n_bufs; i++) {
-    sd_free_aligned(c->shadow[i]);
-    c->shadow[i] = NULL, c->shadow_bytes[i] = 0;
-  }
-  sd_cu_free(c->device, c->late_scratch);
-  sd_cu_free(c->device, c->memory);
-  c->memory = c->memory_bytes = c->late_scratch = c->late_scratch_bytes = c->plan = 0;
+sard_status *sd_cu_session_reset(sard_session *s) {
+  give_back(s);
+  return wait(s->cu); // what was given in the order of the stream is free then
 }
 
 // ---- memory ----
@@ -202,8 +207,6 @@ static sard_status *give_output(sard_session *s, uint32_t buf) {
   bool there = c->at[buf] && c->at[buf] != c->home[buf] && !s->late.slot[s->model->art.bufs[buf].bytes];
   return there ? sd_cu_to_device(s, buf) : sd_cu_to_host(s, buf);
 }
-
-static sard_status *wait(sd_cu_session *c) { return sd_cu_check(c->device->api, c->device->api->stream_wait(c->stream), "running on the device"); }
 
 static sard_status *check_errors(sard_session *s) {
   const sd_art *a = &s->model->art;

@@ -49,7 +49,7 @@ typedef struct sd_cu_session {
 // ---- session.c ----
 sard_status *sd_cu_session_new(sard_session *s);
 void sd_cu_session_free(sard_session *s);
-void sd_cu_session_reset(sard_session *s); // gives device memory back
+sard_status *sd_cu_session_reset(sard_session *s); // gives device memory back
 // Device memory for the sizes at hand; call it when they are planned.
 sard_status *sd_cu_place(sard_session *s);
 // Inputs; those that lie on the device are used there.

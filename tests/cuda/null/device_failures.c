@@ -3,7 +3,8 @@
 // missing and broken drivers. Each failure is an error that names what happened, or none where the call only tells a time or
 // gives something back; nothing is left on the device; the next life is a good one.
 //
-// usage: device_failures MODEL.onnx   SARD_CUDA and SARD_NVRTC name the null driver and the fake NVRTC
+// usage: device_failures MODEL.onnx [ENTRY]   SARD_CUDA and SARD_NVRTC name the null driver and the fake NVRTC; ENTRY: only the calls of
+// entries with that in their names
 // Last line: N passed, N failed, of failures tried.
 #include <stdio.h>
 #include <stdlib.h>
@@ -123,7 +124,7 @@ static void good_life(const char *what) {
 // ---- the k-th call of an entry ----
 // Entries that only tell a time or a text, or give something back: a life goes on without them.
 static bool is_silent(const char *name) {
-  static const char *const silent[] = {"cuGetErrorName", "cuGetErrorString", "cuEventElapsedTime", "cuMemFree", "cuMemFreeHost", "cuStreamDestroy",
+  static const char *const silent[] = {"cuGetErrorName", "cuGetErrorString", "cuEventElapsedTime", "cuMemFree", "cuMemFreeAsync", "cuMemFreeHost", "cuStreamDestroy",
                                        "cuEventDestroy", "cuGraphDestroy", "cuGraphExecDestroy", "cuModuleUnload", "cuDevicePrimaryCtxRelease",
                                        "cuCtxSetCurrent"};
   for (size_t i = 0; i < sizeof silent / sizeof *silent; i++)
@@ -295,31 +296,42 @@ static sard_status *compile_artifact(void) {
   return st;
 }
 
-int main(int argc, char **argv) {
+static void each_entry(const char *part) {
   static const char *const entries[] = {
 #define SD_CU(field, name, version, arguments) name,
 #include "runtime/cuda/api.def"
 #undef SD_CU
   };
-  char path[] = "/tmp/sard-device-XXXXXX";
-  int file = mkstemp(path);
-  if (argc != 2 || file < 0 || ask("reset") < 0) return fprintf(stderr, "usage: SARD_CUDA=DRIVER SARD_NVRTC=LIBRARY device_failures MODEL.onnx\n"), 2;
-  close(file);
-  model_path = argv[1], artifact = path;
-  sard_status *st = compile_artifact();
-  if (st) return printf("FAIL %s\n0 passed, 1 failed\n", sard_status_text(st, SARD_TEXT_MESSAGE)), 1;
+  for (size_t i = 0; i < sizeof entries / sizeof *entries; i++) {
+    if (!strstr(entries[i], part)) continue;
+    each_call(entries[i], 1), each_call(entries[i], 999);
+    if (strstr(entries[i], "Alloc") || strstr(entries[i], "Create") || strstr(entries[i], "Instantiate")) each_call(entries[i], 2);
+  }
+}
+
+static void each_failure(void) {
+  static const int faults[] = {719, 700, 715, 214, 999};
   each_start(early, sizeof early / sizeof *early);
   each_start(late, sizeof late / sizeof *late);
   other_image();
   each_never();
   good_life("starting");
-  for (size_t i = 0; i < sizeof entries / sizeof *entries; i++) each_call(entries[i], 1), each_call(entries[i], 999);
-  for (size_t i = 0; i < sizeof entries / sizeof *entries; i++)
-    if (strstr(entries[i], "Alloc") || strstr(entries[i], "Create") || strstr(entries[i], "Instantiate")) each_call(entries[i], 2);
-  static const int faults[] = {719, 700, 715, 214, 999};
+  each_entry("");
   for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) each_launch(faults[i]);
   lost_for_good();
   each_limit();
+}
+
+int main(int argc, char **argv) {
+  char path[] = "/tmp/sard-device-XXXXXX";
+  int file = mkstemp(path);
+  if (argc < 2 || argc > 3 || file < 0 || ask("reset") < 0) return fprintf(stderr, "usage: SARD_CUDA=DRIVER SARD_NVRTC=LIBRARY device_failures MODEL.onnx [ENTRY]\n"), 2;
+  close(file);
+  model_path = argv[1], artifact = path;
+  sard_status *st = compile_artifact();
+  if (st) return printf("FAIL %s\n0 passed, 1 failed\n", sard_status_text(st, SARD_TEXT_MESSAGE)), 1;
+  if (argc == 3) each_entry(argv[2]);
+  else each_failure();
   unlink(path);
   printf("%d passed, %d failed\n", passed, failed);
   return failed != 0;

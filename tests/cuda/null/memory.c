@@ -30,7 +30,7 @@ static null_range *add_range(uint64_t bytes, int device, bool host) {
   if ((n_ranges & (n_ranges + 1)) == 0) ranges = realloc(ranges, (2 * n_ranges + 2) * sizeof *ranges);
   null_range *r = calloc(1, sizeof *r);
   if (!r || !ranges) abort();
-  *r = (null_range){(uint64_t)(uintptr_t)base + next + GAP, bytes, device, host, true, NULL};
+  *r = (null_range){.at = (uint64_t)(uintptr_t)base + next + GAP, .bytes = bytes, .device = device, .host = host, .live = true};
   next += GAP + whole_pages(bytes);
   return ranges[n_ranges++] = r;
 }
@@ -78,26 +78,37 @@ static void check_end(const null_range *r) { // behind the last byte, where no p
   }
 }
 
-int memory_drop(uint64_t at, bool host) {
+// What may be freed; NULL and a finding.
+static null_range *freeable(uint64_t at, bool host) {
   null_range *r = memory_find(at);
-  unsigned stream;
   const char *what = host ? "pinned host memory" : "device memory";
-  if (!r || r->at != at || host != r->host)
-    return null_finding("%llx is no %s", (unsigned long long)at, what), INVALID_VALUE;
-  if (!r->live) return null_finding("%s is freed twice", what), INVALID_VALUE;
+  if (!r || r->at != at || host != r->host) return null_finding("%llx is no %s", (unsigned long long)at, what), NULL;
+  if (!r->live || r->leaving) return null_finding("%s is freed twice", what), NULL;
   if (!host && r->device != null_device() && null_device() >= 0)
     null_finding("memory of device %d is freed in the context of %d", r->device, null_device());
-  if (host && work_uses(at, r->bytes, &stream))
-    null_finding("%s of %llu bytes is freed while work of stream %u uses it", what, (unsigned long long)r->bytes,
-                 stream);
+  return r;
+}
+
+int memory_drop(uint64_t at, bool host) {
+  null_range *r = freeable(at, host);
+  unsigned stream;
+  if (!r) return INVALID_VALUE;
+  if ((host || r->ordered) && work_uses(at, r->bytes, &stream))
+    null_finding("%s of %llu bytes is freed while work of stream %u uses it", host ? "pinned host memory" : "memory of a pool",
+                 (unsigned long long)r->bytes, stream);
   if (work_uses(at, r->bytes, &stream)) work_finish(); // drivers wait
+  memory_end(at);
+  return OK;
+}
+
+void memory_end(uint64_t at) {
+  null_range *r = memory_find(at);
   check_end(r);
   r->live = false;
   madvise((void *)r->at, whole_pages(r->bytes), MADV_DONTNEED);
   allow(r, PROT_NONE);
-  if (!host) used[r->device] -= r->bytes;
+  if (!r->host) used[r->device] -= r->bytes;
   free(r->last), r->last = NULL;
-  return OK;
 }
 
 int memory_check(uint64_t at, uint64_t bytes, int device, const char *what) {
@@ -174,7 +185,7 @@ int memory_live(int device, bool tell) {
   int n = 0;
   for (uint32_t i = 0; i < n_ranges; i++) {
     const null_range *r = ranges[i];
-    if (!r->live || r->device != device) continue;
+    if (!r->live || r->leaving || r->device != device) continue;
     n++;
     if (tell)
       null_finding("%llu bytes of %s are not freed", (unsigned long long)r->bytes,
@@ -194,6 +205,24 @@ int null_free(uint64_t address) {
   int rc = null_enter(N_free, IN_CONTEXT | NOT_IN_CAPTURE, NULL, "%llx", (unsigned long long)address),
       own = memory_drop(address, false);
   return null_leave(rc ? rc : own);
+}
+
+// There for work that is queued in the stream from now on; what is on its way out makes room.
+int null_alloc_ordered(uint64_t *out, size_t bytes, void *stream) {
+  int rc = null_enter(N_alloc_ordered, IN_CONTEXT | NOT_IN_CAPTURE, stream, "%zu", bytes);
+  if (rc) return null_leave(rc);
+  rc = memory_new(bytes, false, out);
+  if (rc == OUT_OF_MEMORY) work_finish(), rc = memory_new(bytes, false, out);
+  if (!rc) memory_find(*out)->ordered = true, rc = work_add(stream, (null_work){.kind = BEGIN, .to = *out, .bytes = bytes});
+  return null_leave(rc);
+}
+
+int null_free_ordered(uint64_t address, void *stream) {
+  int rc = null_enter(N_free_ordered, IN_CONTEXT | NOT_IN_CAPTURE, stream, "%llx", (unsigned long long)address);
+  null_range *r = freeable(address, false);
+  if (r) r->leaving = true; // after an error too: the caller did what it could
+  if (rc || !r) return null_leave(rc ? rc : INVALID_VALUE);
+  return null_leave(work_add(stream, (null_work){.kind = END, .to = address, .bytes = r->bytes}));
 }
 
 int null_host_alloc(void **out, size_t bytes, unsigned flags) {

@@ -109,10 +109,12 @@ typedef struct null_range {
   uint64_t at, bytes;
   int device;
   bool host, live;   // host: pinned
+  bool ordered, leaving; // of cuMemAllocAsync; its end is queued
   null_access *last; // one for 64 bytes
 } null_range;
 int memory_new(uint64_t bytes, bool host, uint64_t *out);
 int memory_drop(uint64_t at, bool host);
+void memory_end(uint64_t at); // what has been found to be device memory goes
 null_range *memory_find(uint64_t at); // that it lies in, also a dead one
 // OK, or INVALID_VALUE and a finding. `device`: whose memory it has to be, -1: the host's.
 int memory_check(uint64_t at, uint64_t bytes, int device, const char *what);
@@ -123,7 +125,7 @@ void memory_open(bool open); // device memory can be touched
 int memory_live(int device, bool tell);
 
 // ---- work.c: streams, events, the work queued ----
-typedef enum null_work_kind { TO_DEVICE, TO_HOST, COPY, FILL, LAUNCH, RECORD } null_work_kind;
+typedef enum null_work_kind { TO_DEVICE, TO_HOST, COPY, FILL, LAUNCH, RECORD, BEGIN, END } null_work_kind; // the last two: of memory
 typedef struct null_event null_event;
 typedef struct null_function null_function;
 typedef struct null_work {

@@ -91,6 +91,20 @@ static bool right_events(things *t) {
   bool ok = f->event_wait(y) == 0 && f->event_elapsed(&ms, x, y) == 0 && ms >= 0;
   return f->event_free(x) == 0 && f->event_free(y) == 0 && ok;
 }
+// Memory that comes and goes in the order of a stream, more than there is at once.
+static bool right_ordered(things *t) {
+  uint64_t c = 0;
+  bool ok = true;
+  setenv("SARD_NULL_MEMORY", "65536", 1), ask("reset");
+  begin(t);
+  for (int i = 0; i < 3; i++) {
+    ok &= f->alloc_ordered(&c, 40000, t->stream) == 0;
+    launch_add(t, t->stream, c, t->b, 64, 0), launch_add(t, t->stream, t->b, c, 64, 0);
+    ok &= f->free_ordered(c, t->stream) == 0;
+  }
+  f->to_host(t->pinned, t->b, BYTES, t->stream);
+  return f->stream_wait(t->stream) == 0 && is_all(t->pinned, 8) && ok;
+}
 // A wait that is missing shows in the numbers.
 static bool no_wait(things *t) {
   begin(t);
@@ -248,6 +262,33 @@ static bool no_capture(things *t) {
   void *g = NULL;
   return f->capture_end(t->stream, &g) != 0;
 }
+static bool ordered_elsewhere(things *t) { // its stream has not been waited for
+  uint64_t c = 0;
+  begin(t);
+  f->alloc_ordered(&c, BYTES, t->stream);
+  launch_add(t, t->other, c, t->b, 64, 0);
+  f->stream_wait(t->other), f->stream_wait(t->stream);
+  return f->free(c) == 0;
+}
+static bool used_behind_its_end(things *t) {
+  uint64_t c = 0;
+  begin(t);
+  f->alloc_ordered(&c, BYTES, t->stream), f->free_ordered(c, t->stream);
+  launch_add(t, t->stream, c, t->b, 64, 0);
+  return f->stream_wait(t->stream) == ILLEGAL_ADDRESS;
+}
+static bool ordered_freed_in_flight(things *t) { // cuMemFree does not wait for memory of a pool
+  uint64_t c = 0;
+  begin(t);
+  f->alloc_ordered(&c, BYTES, t->stream);
+  launch_add(t, t->stream, c, t->b, 64, 0);
+  return f->free(c) == 0;
+}
+static bool ordered_freed_twice(things *t) {
+  uint64_t c = 0;
+  f->alloc_ordered(&c, BYTES, t->stream), f->free_ordered(c, t->stream);
+  return f->free(c) != 0;
+}
 static bool graph_of_freed(things *t) {
   void *g = NULL, *e = NULL;
   begin(t);
@@ -292,6 +333,7 @@ static const rule rules[] = {{"right", right, false},
                              {"right_graph", right_graph, false},
                              {"right_streams", right_streams, false},
                              {"right_events", right_events, false},
+                             {"right_ordered", right_ordered, false},
                              {"no_wait", no_wait, false},
                              {"source_changes", source_changes, true},
                              {"two_streams", two_streams, true},
@@ -321,6 +363,10 @@ static const rule rules[] = {{"right", right, false},
                              {"pageable_in_capture", pageable_in_capture, true},
                              {"first_launch_in_capture", first_launch_in_capture, true},
                              {"no_capture", no_capture, true},
+                             {"ordered_elsewhere", ordered_elsewhere, true},
+                             {"used_behind_its_end", used_behind_its_end, true},
+                             {"ordered_freed_in_flight", ordered_freed_in_flight, true},
+                             {"ordered_freed_twice", ordered_freed_twice, true},
                              {"graph_of_freed", graph_of_freed, true},
                              {"fails_once", fails_once, false},
                              {"fault_stays", fault_stays, false},
@@ -384,8 +430,8 @@ int main(int argc, char **argv) {
   if (st || !ask || f->context_retain(&context, 0) != 0)
     return printf("FAIL the driver does not start\n0 passed, 1 failed\n"), 1;
   for (size_t i = 0; i < sizeof rules / sizeof *rules; i++) *(keeps(&rules[i], "deferred") ? &passed : &failed) += 1;
-  const rule *eager[] = {&rules[0], &rules[1], &rules[2], &rules[3]};
-  for (int i = 0; i < 4; i++)
+  const rule *eager[] = {&rules[0], &rules[1], &rules[2], &rules[3], &rules[4]};
+  for (size_t i = 0; i < sizeof eager / sizeof *eager; i++)
     *(keeps(eager[i], "eager") ? &passed : &failed) += 1, *(keeps(eager[i], "mixed") ? &passed : &failed) += 1;
   *(is_out_of_reach() ? &passed : &failed) += 1;
   failed += f->context_release(0) != 0 || ask("findings") != 0;

@@ -61,6 +61,7 @@ for mode in deferred mixed; do counted env SARD_NULL_MODE=$mode build/tests/devi
 failing=("$digits/model.onnx")
 [ -e "$corpus/flow_handmade_tiny/model.onnx" ] && failing+=("$corpus/flow_handmade_tiny/model.onnx")
 counted in_all build/tests/device_failures < <(printf '%s\n' "${failing[@]}")
+counted build/tests/device_failures tests/cuda/null/growing.sard-ir Async # sizes that the run decides, and that grow
 
 # ---- the command line ----
 # code NAME N REGEX [NAME=VALUE...] COMMAND...: ends with N, and what it writes matches

@@ -61,7 +61,8 @@ static uint64_t hash(const void *p, uint64_t bytes) {
   return h;
 }
 
-static void free_work(null_work *w) {
+static void free_work(null_work *w) { // memory goes also when the device has failed
+  if (w->kind == END) memory_end(w->to);
   free(w->words);
   free(w);
 }
@@ -127,7 +128,7 @@ static bool still_there(const null_work *w) { // what was freed while the work w
   int d = work_now.stream->object.device;
   if (w->kind == LAUNCH || w->kind == RECORD) return true;
   return memory_check(w->to, w->bytes, w->kind == TO_HOST ? -1 : d, "work") == OK &&
-         (w->kind == FILL || memory_check(w->from, w->bytes, w->kind == TO_DEVICE ? -1 : d, "work") == OK);
+         (w->kind >= BEGIN || w->kind == FILL || memory_check(w->from, w->bytes, w->kind == TO_DEVICE ? -1 : d, "work") == OK);
 }
 
 static void do_work(null_stream *s) {
@@ -138,6 +139,8 @@ static void do_work(null_stream *s) {
   } else if (*null_error(s->object.device) == OK && still_there(w)) {
     memory_open(true);
     if (w->kind == LAUNCH) do_launch(w);
+    else if (w->kind == BEGIN || w->kind == END)
+      memory_touch(w->to, w->bytes, true);
     else if (w->kind == FILL)
       memory_touch(w->to, w->bytes, true), memset((void *)w->to, (int)w->value, w->bytes);
     else

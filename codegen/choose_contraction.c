@@ -4,6 +4,9 @@
 
 #define TILE_FLOPS 100000 // least work of a grid tile, operations
 #define TILE_BYTES 65536  // the same where each element of the vector operand is used few times
+#define FEW_TILES  16     // as many are enough for the cores of a small machine
+
+#define LARGEST_ROWS 14 // of a register tile
 
 typedef struct tile {
   int mr, nv;
@@ -25,7 +28,7 @@ static tile choose_tile(const sd_isa *isa, int64_t e, bool e_known, bool even, i
     int mr_max = room / nv;
     if (mr_max < 1) break;
     if (isa->registers == 32 && nv == 2) mr_max = 14; // 14 divides the usual image sizes
-    if (mr_max > 14) mr_max = 14;
+    if (mr_max > LARGEST_ROWS) mr_max = LARGEST_ROWS;
     int64_t rows = sd_ceil_div(e, mr_max);
     int mr = (int)sd_ceil_div(e, rows);
     int divisor = mr;
@@ -132,7 +135,10 @@ static void grid_contraction(sd_choice *c, const sd_expr *r, sd_axis *jo, sd_axi
   uint32_t i = 0;
   for (; i < c->n->n_axes && c->n->axes[i] != jo && c->n->axes[i] != u && c->n->axes[i]->vec == 0; i++)
     want = sd_ceil_div(want, sd_choose_grid_axis(c, c->n->axes[i], want, 1));
-  if (by_cols) want = sd_ceil_div(want, sd_choose_grid_axis(c, jo, want, 1));
+  if (by_cols) {
+    int64_t tiles = sd_choose_grid_axis(c, jo, want, 1);
+    want = tiles >= FEW_TILES ? 1 : sd_ceil_div(want, tiles); // parts of the rows would read each panel again
+  }
   for (uint32_t q = i; q < c->n->n_axes && want > 1; q++) {
     sd_axis *a = c->n->axes[q];
     if (a == jo || a->vec > 0 || a->block > 0) continue;
@@ -212,12 +218,26 @@ static void order_axes(sd_nest *n, sd_axis *jo, sd_axis *ji, uint32_t moves) {
   sd_choose_move_axis(n, from, to);
 }
 
-static tile reuse_tile(const sd_choice *c, const sd_expr *r, int u, int j) {
+static tile reuse_tile(const sd_choice *c, const sd_expr *r, int u, int j, int64_t rows) {
   const sd_axis *ua = c->n->axes[u], *ja = c->n->axes[j];
   int make = count_made(c->k, r, ja, ua) - 1; // one conversion comes with the load
   int64_t vectors = sd_ceil_div(sd_choose_guess(c, ja), c->lanes);
-  return choose_tile(c->isa, sd_choose_guess(c, ua), sd_choose_known(c, ua), ua->limit != NULL, vectors,
-                     make > 0 ? make : 0);
+  return choose_tile(c->isa, rows, sd_choose_known(c, ua), ua->limit != NULL, vectors, make > 0 ? make : 0);
+}
+
+// Rows of small images are too short for a register tile: it takes several of them, so that the vector operand is read less
+// often. Returns how many of which axis, NULL = none, and the tile for all of them.
+static sd_axis *second_rows(const sd_choice *c, const sd_expr *r, int u, int j, tile *t, int *copies) {
+  const sd_nest *n = c->n;
+  uint32_t moves = vector_operand_axes(c, r, j);
+  int64_t e = sd_choose_guess(c, n->axes[u]), most = LARGEST_ROWS / e;
+  if (u == 0 || t->mr != e || most < 2 || u - 1 == j || moves >> (u - 1) & 1 || !sd_choose_known(c, n->axes[u])) return NULL;
+  sd_axis *second = n->axes[u - 1];
+  int64_t length = sd_choose_guess(c, second), parts = sd_ceil_div(length, most), each = sd_ceil_div(length, parts);
+  tile both = reuse_tile(c, r, u, j, each * e);
+  if (each < 2 || second->limit || both.mr != each * e) return NULL;
+  *t = both, *copies = (int)each;
+  return second;
 }
 
 sard_status *sd_choose_contraction(sd_choice *c, sd_expr *r, int j, bool *out_done) {
@@ -231,7 +251,9 @@ sard_status *sd_choose_contraction(sd_choice *c, sd_expr *r, int j, bool *out_do
     *out_done = true;
     return NULL;
   }
-  tile t = reused ? reuse_tile(c, r, u, j) : (tile){1, 1};
+  tile t = reused ? reuse_tile(c, r, u, j, sd_choose_guess(c, n->axes[u])) : (tile){1, 1};
+  int copies = 1;
+  sd_axis *second = reused ? second_rows(c, r, u, j, &t, &copies) : NULL;
   if (!vectorizable(c, r, j, (int64_t)t.nv * c->lanes, &pack)) return NULL;
   *out_done = true;
   if (!reused) {
@@ -241,6 +263,7 @@ sard_status *sd_choose_contraction(sd_choice *c, sd_expr *r, int j, bool *out_do
   double flops = 2 * sd_choose_points(c) * sd_choose_reduce_work(c);
   uint32_t moves = vector_operand_axes(c, r, j);
   sd_axis *ua = u >= 0 ? n->axes[u] : NULL, *jo = NULL, *ji = n->axes[j];
+  if (second) second->unroll = copies, t.mr /= copies;
   if (ua && t.mr > 1) ua->unroll = t.mr;
   int64_t factor = (int64_t)t.nv * c->lanes;
   bool plain_split = pack < 0 && u >= 0 && je > factor && reuse_axis(c, r, j) >= 0 && n->n_axes < SD_MAX_AXES;

@@ -68,9 +68,18 @@ static uint32_t first_row_axis(const sd_emit *E, const sd_expr *offset) {
   return i;
 }
 
-static sd_dim row_length(sd_emit *E, const sd_axis *a) {
+// Tiles that have parts of these rows follow each other; they share a panel unless each has several.
+static bool tiles_share(const sd_emit *E, uint32_t first) {
+  for (uint32_t i = 0; i < first; i++)
+    if (E->nest->axes[i]->block != 1) return false;
+  return true;
+}
+
+static bool in_part(sd_emit *E, const sd_axis *a, bool share) { return E->block_lo[sd_emit_axis_no(E, a)] && !share; }
+
+static sd_dim row_length(sd_emit *E, const sd_axis *a, bool share) {
   sd_dim block = sd_dim_const(E->k->dims, a->block);
-  return E->block_lo[sd_emit_axis_no(E, a)] ? sd_dim_min(E->k->dims, a->extent, block) : a->extent;
+  return in_part(E, a, share) ? sd_dim_min(E->k->dims, a->extent, block) : a->extent;
 }
 
 static sd_ll plus(sd_emit *E, sd_ll x, sd_ll y) { return LLVMBuildAdd(E->b, x, y, ""); }
@@ -84,12 +93,13 @@ static sd_ll point_of(sd_emit *E, const sd_axis *a) {
 // The number of rows, and of the first one of the register tile.
 static sd_dim count_rows(sd_emit *E, uint32_t first, sd_ll *row) {
   sd_dim rows = sd_dim_const(E->k->dims, 1);
+  bool share = tiles_share(E, first);
   *row = sd_emit_i64(E, 0);
   for (uint32_t i = first; i < E->nest->n_axes; i++) {
     const sd_axis *a = E->nest->axes[i];
     if (a == E->lane.axis) continue;
-    sd_dim length = row_length(E, a);
-    sd_ll lo = E->block_lo[sd_emit_axis_no(E, a)], x = point_of(E, a);
+    sd_dim length = row_length(E, a, share);
+    sd_ll lo = in_part(E, a, share) ? E->block_lo[sd_emit_axis_no(E, a)] : NULL, x = point_of(E, a);
     rows = sd_dim_mul(E->k->dims, rows, length);
     *row = plus(E, times(E, *row, sd_emit_dim(E, length)), lo ? LLVMBuildSub(E->b, x, lo, "") : x);
   }

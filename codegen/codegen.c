@@ -4,6 +4,7 @@
 #include "codegen/access.h"
 #include "codegen/choose.h"
 #include "codegen/cuda/cuda.h"
+#include "codegen/describe.h"
 #include "codegen/gen.h"
 #include "runtime/base/alloc.h"
 #include "runtime/base/hash.h"
@@ -54,7 +55,7 @@ static sd_dim kernel_bytes(const sd_kernel *k) {
   return sum;
 }
 
-static uint32_t unit_of(sd_gen *g, const char *text) {
+static uint32_t unit_of(sd_gen *g, const char *text, const char *schedule) {
   uint64_t h = sd_hash_bytes(text, strlen(text), 0);
   for (uint32_t i = 0; i < g->units.len; i++)
     if (g->unit_hash[i] == h && strcmp(g->units.at[i].text, text) == 0) return i;
@@ -66,7 +67,7 @@ static uint32_t unit_of(sd_gen *g, const char *text) {
   }
   g->unit_hash[g->units.len] = h;
   const char *symbol = sd_arena_printf(g->a, "k%u", g->units.len);
-  sd_vec_push(g->a, &g->units, ((sd_unit){.text = text, .symbol = symbol}));
+  sd_vec_push(g->a, &g->units, ((sd_unit){.text = text, .symbol = symbol, .schedule = schedule}));
   return g->units.len - 1;
 }
 
@@ -181,7 +182,7 @@ sard_status *sd_gen_kernel(sd_gen *g, sd_node *n, sd_arena *scratch) {
       if (packs.at[p].buf == k->bufs.at[i]) b->pack = sd_arena_dup(g->a, &packs.at[p], sizeof packs.at[p]);
   }
   SD_TRY(kernel_text(k, g->a, &text));
-  s.unit = unit_of(g, text);
+  s.unit = unit_of(g, text, sd_describe_schedule(k, g->o->isa, packs.len > 0, g->a));
   if (g->device) SD_TRY(sd_gen_cuda_kernel(g, n, scratch, &s));
   sd_vec_push(g->a, &g->steps, s);
   if (!g->o->kernel_fn || g->units.len == n_units) return NULL;

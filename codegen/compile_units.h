@@ -5,6 +5,7 @@
 typedef struct sd_unit {
   const char *text;     // scheduled kernel
   const char *symbol;   // function name
+  const char *schedule; // in words (describe.h)
   // results, owned by the arena given to sd_units_compile
   const void *object;
   uint64_t object_bytes;

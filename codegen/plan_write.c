@@ -213,6 +213,23 @@ static void step_defs(sd_gen *g, const sd_step *s, sard_art_step *e) {
   e->defs = sd_artifact_list(g->x, symbols, s->defs.len);
 }
 
+// "f32[N,64] f32[64,8] -> f32[N,8]": what a dispatch reads and writes.
+static uint32_t step_shapes(sd_gen *g, const sd_step *s) {
+  sd_str text = {0};
+  for (int written = 0; written < 2; written++) {
+    if (written) sd_str_put(&text, "->");
+    for (uint32_t i = 0; i < s->n_bufs; i++) {
+      if (s->bufs[i].written != (written == 1) || !s->bufs[i].value) continue;
+      if (text.len) sd_str_put(&text, " ");
+      sd_type_print(g->m, s->bufs[i].value, &text);
+    }
+    if (!written && text.len) sd_str_put(&text, " ");
+  }
+  uint32_t at = sd_artifact_text(g->x, s->kind == SARD_AS_DISPATCH && text.p ? text.p : "");
+  sd_str_free(&text);
+  return at;
+}
+
 static sard_status *add_step(sd_gen *g, const sd_step *s, const uint32_t *kernel_of_unit) {
   sd_artifact *x = g->x;
   const sd_unit *u = s->kind == SARD_AS_DISPATCH ? &g->units.at[s->unit] : NULL;
@@ -225,7 +242,7 @@ static sard_status *add_step(sd_gen *g, const sd_step *s, const uint32_t *kernel
   e.tiles = known_slot(g, u ? u->tiles : s->trip);
   e.scratch = u ? known_slot(g, u->scratch) : sd_dimslots_const(&x->slots, 0);
   e.name = sd_artifact_text(x, s->node->name), e.op = sd_artifact_text(x, s->node->op->name);
-  e.flops = known_slot(g, s->flops), e.bytes = known_slot(g, s->bytes);
+  e.flops = known_slot(g, s->flops), e.bytes = known_slot(g, s->bytes), e.shapes = step_shapes(g, s);
   sd_vec_push(g->a, &x->steps, e);
   return NULL;
 }
@@ -289,7 +306,7 @@ sard_status *sd_gen_plan(sd_gen *g, sd_codegen_stats *stats) {
     for (uint32_t s = 0; s < g->steps.len; s++)
       if (g->steps.at[s].kind == SARD_AS_DISPATCH && g->steps.at[s].unit == i) { n_buf = g->steps.at[s].n_bufs; break; }
     sard_art_kernel e = {.offset = sd_artifact_code(x, u->object, u->object_bytes), .size = u->object_bytes, .n_buf = n_buf, .n_dim = u->n_dims};
-    e.symbol = sd_artifact_text(x, u->symbol);
+    e.symbol = sd_artifact_text(x, u->symbol), e.schedule = sd_artifact_text(x, u->schedule ? u->schedule : "");
     kernel[i] = x->kernels.len;
     sd_vec_push(g->a, &x->kernels, e);
   }

@@ -79,7 +79,7 @@ typedef struct sard_art_buf {
 typedef struct sard_art_kernel {
   uint64_t offset, size;  // ELF object in CODE
   uint32_t symbol, n_buf, n_dim; // text offset of the function; numbers of buffers and dims it takes
-  uint32_t pad;
+  uint32_t schedule;             // text offset: how it computes, in words
 } sard_art_kernel;
 
 typedef enum sard_art_stepkind {
@@ -110,7 +110,8 @@ typedef struct sard_art_step {
   uint32_t flops, bytes;  // dim slots of arithmetic operations and bytes moved, NONE when not known (for profiles)
   uint32_t body, other;   // numbers of steps
   uint32_t defs, n_def;   // LISTS offset, count: symbols that it gives values to
-  uint32_t writes, pad;   // LISTS offset of n_buf numbers: 1 for a buffer that the step writes, 0 for one that it only reads
+  uint32_t writes;        // LISTS offset of n_buf numbers: 1 for a buffer that the step writes, 0 for one that it only reads
+  uint32_t shapes;        // text offset: types of what a dispatch reads, "->", of what it writes
 } sard_art_step;
 
 // A DISPATCH step on CUDA devices: a launch of `blocks` blocks of `threads` threads with the buffers of the step. The only

@@ -7,6 +7,7 @@
 #include "runtime/cuda/session.h"
 #include "runtime/execute.h"
 #include "runtime/host.h"
+#include "runtime/trace.h"
 
 // One dispatch, shared by the workers that run its tiles.
 typedef struct job {
@@ -14,13 +15,17 @@ typedef struct job {
   sard_dispatch dispatch; // scratch: of worker 0
   uint64_t scratch_stride;
   atomic_int result;      // first result of a kernel that is not 0
+  struct sd_trace *trace; // NULL: none is recorded
+  uint32_t step;
 } job;
 
 static void run_tiles(void *user, int worker, uint32_t begin, uint32_t end) {
   job *j = user;
   sard_dispatch d = j->dispatch;
   if (d.scratch) d.scratch = (char *)d.scratch + (uint64_t)worker * j->scratch_stride;
+  int64_t t0 = j->trace ? sd_now_ns() : 0;
   int32_t result = j->fn(&d, begin, end);
+  if (j->trace) sd_trace_work(j->trace, worker, j->step, end - begin, t0, sd_now_ns());
   if (result) atomic_store_explicit(&j->result, result, memory_order_relaxed);
 }
 
@@ -64,7 +69,9 @@ static sard_status *run_dispatch(sard_session *s, uint32_t step, bool pooled) {
   if (tiles == 0) return NULL;
   job j = {.fn = m->entry[t->kernel],
            .dispatch = {s->step_buf + s->buf_at[step], s->step_dim + s->dim_at[step], s->scratch_need ? s->memory + s->arena_need : NULL, &error},
-           .scratch_stride = s->scratch_need};
+           .scratch_stride = s->scratch_need,
+           .trace = s->trace,
+           .step = step};
   if (s->late.step[step] && (uint64_t)s->dim[t->scratch] > s->scratch_need)
     j.dispatch.scratch = s->late.scratch, j.scratch_stride = s->late.scratch_stride;
   if (pooled)
@@ -256,7 +263,7 @@ static sard_status *run_range(sard_session *s, uint32_t from, uint32_t to, uint3
         continue;
       }
     }
-    int64_t begin = s->profile ? sd_now_ns() : 0;
+    int64_t begin = s->profile || s->trace ? sd_now_ns() : 0;
     bool on_device = false;
     sard_status *st = run_step(s, i, scope, pooled, &on_device);
     if (st) return node_error(a, t, st);
@@ -265,6 +272,7 @@ static sard_status *run_range(sard_session *s, uint32_t from, uint32_t to, uint3
       s->times[i].ns += sd_now_ns() - begin;
       s->times[i].runs++;
     }
+    if (s->trace && !on_device) sd_trace_step(s->trace, i, begin, sd_now_ns());
     i = next;
   }
   return NULL;

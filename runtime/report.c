@@ -83,6 +83,9 @@ static void put_steps(sd_str *s, const sard_model *m) {
     sd_str_json(s, sd_art_text(a, t->op));
     sd_str_put(s, ",\"kernel\":");
     sd_str_json(s, t->kind == SARD_AS_DISPATCH ? sd_art_text(a, a->kernels[t->kernel].symbol) : sd_step_text(t->kind));
+    sd_str_put(s, ",\"shapes\":");
+    sd_str_json(s, sd_art_text(a, t->shapes));
+    if (t->kind == SARD_AS_DISPATCH) sd_str_put(s, ",\"schedule\":"), sd_str_json(s, sd_art_text(a, a->kernels[t->kernel].schedule));
     if (m->cu) sd_strf(s, ",\"device\":\"%s\"", m->cu->launch[i] ? "cuda" : "cpu");
     if (t->kind == SARD_AS_DISPATCH) put_number(s, m, "tiles", t->tiles);
     put_number(s, m, "flops", t->flops);

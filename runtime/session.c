@@ -6,6 +6,7 @@
 #include "runtime/base/alloc.h"
 #include "runtime/base/str.h"
 #include "runtime/cuda/session.h"
+#include "runtime/trace.h"
 
 static void drop_kept(sard_session *s) {
   for (uint32_t i = 0; s->kept && i < s->model->art.n_steps; i++) {
@@ -24,6 +25,7 @@ void sard_session_free(sard_session *s) {
   sd_free(s->taken);
   sd_strtab_free(s->values.strings);
   sd_objects_free(s->values.objects);
+  sd_trace_free(s);
   if (s->model) sd_cu_session_free(s);
   if (s->model) sd_late_free(s);
   sd_free_aligned(s->memory);

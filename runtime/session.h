@@ -41,6 +41,7 @@ struct sard_session {
   sard_tensor **made;
   uint64_t runs, plans;
   sd_step_time *times;
+  struct sd_trace *trace; // NULL: none is recorded
   struct sd_cu_session *cu; // its part on a CUDA device, NULL: the processor runs everything
 };
 

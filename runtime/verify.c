@@ -126,6 +126,7 @@ static sard_status *check_kernel(const sd_art *a, uint32_t i) {
   const sard_art_kernel *k = &a->kernels[i];
   uint64_t end;
   SD_TRY(check_text(a, k->symbol, "kernel", i));
+  SD_TRY(check_text(a, k->schedule, "kernel", i));
   if (!sd_ck_add(k->offset, k->size, &end) || end > a->code_size || k->size == 0)
     return BAD("the code of kernel '%s' lies outside of the code section", sd_art_text(a, k->symbol));
   return NULL;
@@ -193,6 +194,7 @@ static sard_status *check_step(const sd_art *a, uint32_t i, const int64_t *value
   const sard_art_step *s = &a->steps[i];
   SD_TRY(check_text(a, s->name, "step", i));
   SD_TRY(check_text(a, s->op, "step", i));
+  SD_TRY(check_text(a, s->shapes, "step", i));
   SD_TRY(check_list(a, s->bufs, s->n_buf, a->n_bufs, "step", i));
   SD_TRY(check_list(a, s->writes, s->n_buf, 2, "step", i));
   SD_TRY(check_step_bufs(a, i));

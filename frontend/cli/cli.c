@@ -54,6 +54,23 @@ const char *sd_cli_bytes(uint64_t n, char out[24]) {
   return out;
 }
 
+void sd_cli_markup(sd_str *s, const char *text, size_t most) {
+  size_t n = strlen(text);
+  for (size_t i = 0; i < n && i < most; i++) {
+    unsigned char ch = (unsigned char)text[i];
+    if (ch == '<') sd_str_put(s, "&lt;");
+    else if (ch == '>')
+      sd_str_put(s, "&gt;");
+    else if (ch == '&')
+      sd_str_put(s, "&amp;");
+    else if (ch == '"')
+      sd_str_put(s, "&quot;");
+    else if (ch >= 32 || ch == '\n')
+      sd_str_putn(s, text + i, 1);
+  }
+  if (n > most) sd_str_put(s, "\xe2\x80\xa6");
+}
+
 // ---- errors ----
 
 static const char *const field_name[SARD_TEXT_COUNT] = {[SARD_TEXT_NODE] = "node",

@@ -78,6 +78,7 @@ __attribute__((format(printf, 2, 3))) void sd_cli_detail(sd_cli *c, const char *
 // A line on a terminal that the next one replaces; NULL removes it.
 void sd_cli_progress(sd_cli *c, const char *text);
 const char *sd_cli_bytes(uint64_t n, char out[24]); // "12.3 MB"
+void sd_cli_markup(sd_str *s, const char *text, size_t most); // as text of XML and HTML, at most so many bytes of it
 
 // ---- interrupts (stop.c) ----
 // Ctrl-C cancels the session that runs; while files are written it waits for the end of the write; else it ends at once.
@@ -143,4 +144,4 @@ sard_status *sd_verb_bench(sd_cli *c);
 sard_status *sd_verb_check(sd_cli *c);
 sard_status *sd_verb_version(sd_cli *c);
 sard_status *sd_verb_help(sd_cli *c);
-sard_status *sd_profile_show(sd_cli *c, sard_session *s, int threads, double mean_ms); // profile.c
+sard_status *sd_trace_write(sd_cli *c, const sard_session *s, const char *path); // trace.c: what s->trace has, to a file

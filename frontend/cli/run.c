@@ -6,6 +6,7 @@
 #include "runtime/base/dtype.h"
 #include "runtime/base/thread.h"
 #include "runtime/io/tensor_io.h"
+#include "runtime/trace.h"
 
 typedef struct running {
   sd_cli *c;
@@ -224,7 +225,8 @@ static sard_status *run_once(running *r) {
 }
 
 static sard_status *steps(running *r) {
-  const char *outputs = sd_args_get(r->c, "outputs");
+  const char *outputs = sd_args_get(r->c, "outputs"), *trace = sd_args_get(r->c, "trace");
+  if (trace) SD_TRY(sd_files_can_write(trace));
   const sd_cli_compiler *compiler = r->c->program->compiler;
   if (outputs) {
     SD_TRY(sd_files_make_dir(outputs));
@@ -233,7 +235,9 @@ static sard_status *steps(running *r) {
   SD_TRY(sd_model_load(r->c, &r->m));
   SD_TRY(new_session(r));
   SD_TRY(sd_inputs_make(r->c, &r->m, &r->in));
+  if (trace) SD_TRY(sd_trace_start(r->session));
   SD_TRY(run_once(r));
+  if (trace) SD_TRY(sd_trace_write(r->c, r->session, trace));
   SD_TRY(show(r));
   SD_TRY(save(r));
   SD_TRY(expect(r));

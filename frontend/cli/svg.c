@@ -4,23 +4,6 @@
 
 #include "frontend/cli/tools.h"
 
-static void put_text(sd_str *s, const char *text, size_t most) {
-  size_t n = strlen(text);
-  for (size_t i = 0; i < n && i < most; i++) {
-    unsigned char ch = (unsigned char)text[i];
-    if (ch == '<') sd_str_put(s, "&lt;");
-    else if (ch == '>')
-      sd_str_put(s, "&gt;");
-    else if (ch == '&')
-      sd_str_put(s, "&amp;");
-    else if (ch == '"')
-      sd_str_put(s, "&quot;");
-    else if (ch >= 32 || ch == '\n')
-      sd_str_putn(s, text + i, 1);
-  }
-  if (n > most) sd_str_put(s, "\xe2\x80\xa6");
-}
-
 // White over yellow to red, by the square root of the share of the most expensive node.
 static void put_colour(sd_str *s, double share) {
   static const double stop[4][3] = {{255, 255, 255}, {255, 241, 178}, {253, 164, 82}, {220, 60, 50}};
@@ -41,12 +24,12 @@ static void put_edge(sd_str *s, const sd_picture *p, const sd_picture_edge *e) {
     sd_strf(s, "C%.0f %.0f %.0f %.0f %.0f %.0f", x, (y + ty) / 2, tx, (y + ty) / 2, tx, ty);
     x = tx, y = ty;
   }
-  sd_str_put(s, "\"><title>"), put_text(s, e->tip, 200), sd_str_put(s, "</title></path>\n");
+  sd_str_put(s, "\"><title>"), sd_cli_markup(s, e->tip, 200), sd_str_put(s, "</title></path>\n");
 }
 
 static void put_node(sd_str *s, const sd_picture_node *n, double most) {
   sd_strf(s, "<g transform=\"translate(%.0f,%.0f)\"><title>", n->x, n->y);
-  put_text(s, n->tip, 1000);
+  sd_cli_markup(s, n->tip, 1000);
   sd_strf(s, "</title><rect x=\"-95\" y=\"-20\" width=\"190\" height=\"40\" rx=\"%d\" fill=\"", n->port ? 20 : 4);
   if (n->port) sd_str_put(s, "#dfe7f3");
   else if (n->bad)
@@ -54,9 +37,9 @@ static void put_node(sd_str *s, const sd_picture_node *n, double most) {
   else
     put_colour(s, most > 0 ? n->cost / most : 0);
   sd_strf(s, "\"%s/><text y=\"-3\" class=\"l\">", n->bad ? " stroke-dasharray=\"4 3\"" : "");
-  put_text(s, n->label, 26);
+  sd_cli_markup(s, n->label, 26);
   sd_str_put(s, "</text><text y=\"12\" class=\"d\">");
-  put_text(s, n->detail, 32);
+  sd_cli_markup(s, n->detail, 32);
   sd_str_put(s, "</text></g>\n");
 }
 
@@ -95,7 +78,7 @@ void sd_svg_write(sd_arena *a, sd_picture *p, sd_str *out) {
           "meet\">\n",
           width, height + 60);
   sd_str_put(out, style);
-  sd_str_put(out, "<text class=\"t\" x=\"10\" y=\"-18\">"), put_text(out, p->title, 100);
+  sd_str_put(out, "<text class=\"t\" x=\"10\" y=\"-18\">"), sd_cli_markup(out, p->title, 100);
   sd_strf(out, "</text><text class=\"k\" x=\"10\" y=\"0\">%u nodes", p->nodes.len);
   if (total > 0) sd_strf(out, ", %.3g GFLOP; red: %.3g MFLOP and more", total * 1e-9, most * 1e-6);
   sd_str_put(out, "; wheel zooms, drag moves, pointing shows more</text>\n");

@@ -229,7 +229,25 @@ code bench 0 "$sard" bench "$T/d.sard" --threads 1 --warmup 2 --duration 0.2 --j
 json bench-fields "$T/j" "set(d['latency_ms']) == {'min','mean','median','p90','p99','max'} and all(k in d for k in 'throughput_per_s iterations threads isa compile_ms load_ms peak_rss_mb weights_mb arena_mb'.split()) and d['threads'] == 1"
 code bench-iterations 0 "$rt" bench "$T/d.sard" --iterations 17 --json "$T/j"; json bench-iterations-count "$T/j" "d['iterations'] == 17"
 code bench-profile 0 "$sard" bench "$resnet/model.onnx" --inputs "$resnet/test_data_set_0" --duration 0.2 --profile --trace "$T/t.json"; says bench-profile-table out 'GFLOP/s'
-json bench-trace "$T/t.json" "d['traceEvents']"
+json bench-trace "$T/t.json" "{e['tid'] for e in d['traceEvents'] if e['ph'] == 'X'} >= {0, 1} and len([e for e in d['traceEvents'] if e.get('tid') == 0 and e['ph'] == 'X' and 'product' in e['args'].get('schedule', '') and e['args']['flops'] > 0 and '->' in e['args']['shapes']]) >= 5"
+code run-trace 0 "$sard" run "$resnet/model.onnx" --inputs "$resnet/test_data_set_0" --trace "$T/t.json" --threads 2 -q
+json run-trace-steps "$T/t.json" "[e['args']['step'] for e in d['traceEvents'] if e.get('tid') == 0 and e['ph'] == 'X'] == sorted({e['args']['step'] for e in d['traceEvents'] if e['ph'] == 'X'})"
+code trace-no-folder 7 "$sard" run "$digits/model.onnx" --trace "$T/none/t.json"
+code bench-html 0 "$sard" bench "$T/d.sard" --duration 0.1 --html "$T/page.html" --json "$T/j"
+json bench-html-json "$T/j" "d['kernels'] and all(k['limit'] in ('compute', 'memory') and k['roof_share'] >= max(k['peak_share'], k['read_share']) - 1e-3 and k['schedule'] for k in d['kernels'])"
+yes_if bench-html-page python3 - "$T/page.html" <<'PY'
+import html.parser, re, sys
+text, open_tags, seen = open(sys.argv[1]).read(), [], []
+class Page(html.parser.HTMLParser):
+    def handle_starttag(self, tag, attrs):
+        seen.append(tag)
+        if tag == 'svg' or tag == 'table' or tag == 'g': open_tags.append(tag)
+    def handle_endtag(self, tag):
+        if tag in ('svg', 'table', 'g'): assert open_tags.pop() == tag
+Page().feed(text)
+assert not open_tags and seen.count('svg') == 2 and 'circle' in seen and 'rect' in seen and 'prefers-color-scheme' in text
+assert not re.search(r'https?:|src=|href=|@import|url\(|nan|inf[^o]', text), 'other files, or numbers that are none'
+PY
 code bench-zero-iterations 2 "$sard" bench "$T/d.sard" --iterations 0
 
 # ---- inspect ----

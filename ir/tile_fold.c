@@ -207,11 +207,47 @@ static bool fits(sd_kernel *k, const sd_expr *x, sd_dtype t) {
   return sd_dim_get(k->dims, lo)->min >= min && sd_dim_get(k->dims, hi)->max <= max;
 }
 
+// What sel(low < x, x, low), min(.., high) and rounding to i32 prove of a value that is never NaN; wide bounds where nothing.
+static void clamped(const sd_expr *e, double *lo, double *hi) {
+  double c = 0;
+  *lo = -1e30, *hi = 1e30;
+  switch (e->op) {
+  case SD_X_SEL:
+    if (e->a[0]->op == SD_X_LT && e->a[0]->a[0] == e->a[2] && e->a[0]->a[1] == e->a[1] && sd_x_const_value(e->a[2], &c, NULL)) *lo = c;
+    break;
+  case SD_X_MIN:
+    clamped(e->a[0], lo, hi);
+    if (sd_x_const_value(e->a[1], &c, NULL) && c < *hi) *hi = c;
+    break;
+  case SD_X_ROUND: clamped(e->a[0], lo, hi); break;
+  case SD_X_CAST:
+    if (e->dtype == SD_I32 && sd_dtype_is_float(e->a[0]->dtype)) clamped(e->a[0], lo, hi);
+    break;
+  case SD_X_ADD: {
+    int64_t i = 0;
+    clamped(e->a[0], lo, hi);
+    if (e->dtype == SD_I32 && sd_x_const_value(e->a[1], NULL, &i)) *lo += (double)i, *hi += (double)i;
+    else *lo = -1e30, *hi = 1e30;
+    break;
+  }
+  default: break;
+  }
+}
+
+// i32 x whose values are those of a quantized type of at most 16 bits.
+static bool small(const sd_expr *x, sd_dtype t) {
+  int bits = sd_dtype_bits(t);
+  if (x->dtype != SD_I32 || !sd_dtype_is_int(t) || bits > 16) return false;
+  double lo, hi, min = sd_dtype_kind_of(t) == SD_DK_U ? 0 : -(double)(1 << (bits - 1));
+  clamped(x, &lo, &hi);
+  return lo >= min && hi <= min + (double)((1 << bits) - 1);
+}
+
 sd_expr *sd_x_cast(sd_kernel *k, sd_dtype t, sd_expr *x) {
   if (!x || x->dtype == t) return x;
   sd_expr *r = fold(k, SD_X_CAST, t, &x, 1);
   if (r) return r;
-  if (x->op == SD_X_CAST && (lossless(x->a[0]->dtype, x->dtype) || fits(k, x->a[0], x->dtype))) {
+  if (x->op == SD_X_CAST && (lossless(x->a[0]->dtype, x->dtype) || fits(k, x->a[0], x->dtype) || small(x->a[0], x->dtype))) {
     return sd_x_cast(k, t, x->a[0]);
   }
   if (t == SD_BOOL) {

@@ -201,6 +201,7 @@ sd_ll sd_emit_splat(sd_emit *E, sd_ll v);
 sd_ll sd_emit_iota(sd_emit *E, LLVMTypeRef t);
 sd_ll sd_emit_op(sd_emit *E, const sd_expr *e, sd_ll *v, bool lanes);
 sd_ll sd_emit_cast(sd_emit *E, sd_dtype from, sd_dtype to, sd_ll v, bool lanes);
+sd_ll sd_emit_round_to_i32(sd_emit *E, sd_ll v);
 sd_ll sd_emit_minmax(sd_emit *E, sd_dtype t, bool max, sd_ll x, sd_ll y);
 sd_ll sd_emit_fma(sd_emit *E, sd_ll x, sd_ll y, sd_ll z);
 sd_ll sd_emit_intrinsic(sd_emit *E, const char *name, LLVMTypeRef *over, unsigned n_over, sd_ll *args, unsigned n);

@@ -1,6 +1,7 @@
 // Arithmetic of expressions on LLVM values, scalars or vectors alike. No operation may become a library call or trap.
 #include "codegen/cpu/emit.h"
 
+#include <math.h>
 #include <string.h>
 
 // ---- constants, vectors ----
@@ -211,6 +212,37 @@ sd_ll sd_emit_cast(sd_emit *E, sd_dtype from, sd_dtype to, sd_ll v, bool lanes) 
   return fs ? LLVMBuildSExt(E->b, v, t, "") : LLVMBuildZExt(E->b, v, t, "");
 }
 
+// f32 v to the nearest integers in one instruction; what is none of i32 gives the lowest.
+sd_ll sd_emit_round_to_i32(sd_emit *E, sd_ll v) {
+  unsigned n = lanes_of(LLVMTypeOf(v));
+  bool x86 = !strcmp(E->isa->arch, "x86_64");
+  if (x86 && n == 16) {
+    sd_ll args[4] = {v, LLVMConstNull(like(LLVMTypeOf(v), E->i32)), LLVMConstAllOnes(E->i16), LLVMConstInt(E->i32, 4, 0)};
+    return sd_emit_intrinsic(E, "llvm.x86.avx512.mask.cvtps2dq.512", NULL, 0, args, 4);
+  }
+  if (x86 && n == 8) return sd_emit_intrinsic(E, "llvm.x86.avx.cvt.ps2dq.256", NULL, 0, &v, 1);
+  if (x86 && n == 4) return sd_emit_intrinsic(E, "llvm.x86.sse2.cvtps2dq", NULL, 0, &v, 1);
+  return to_signed(E, rounding(E, SD_X_ROUND, v), like(LLVMTypeOf(v), E->i32));
+}
+
+// v / c of f32, where c is neither near overflow nor near underflow: the product with the reciprocal and what is left over,
+// which is exact. Only quotients below the normal numbers may differ in their last bit.
+static sd_ll divide_by_constant(sd_emit *E, sd_ll v, double c) {
+  LLVMTypeRef t = LLVMTypeOf(v);
+  sd_ll r = sd_emit_splat_f(t, (double)(1 / (float)c)), q = LLVMBuildFMul(E->b, v, r, "");
+  sd_ll rest = sd_emit_fma(E, LLVMBuildFNeg(E->b, q, ""), sd_emit_splat_f(t, c), v);
+  sd_ll finite = LLVMBuildFCmp(E->b, LLVMRealOLT, intrinsic1(E, "llvm.fabs", q), sd_emit_splat_f(t, INFINITY), "");
+  return LLVMBuildSelect(E->b, finite, sd_emit_fma(E, rest, r, q), q, "");
+}
+
+static sd_ll divide_float(sd_emit *E, const sd_expr *e, sd_ll x, sd_ll y) {
+  double c;
+  int power;
+  bool known = e->dtype == SD_F32 && lanes_of(LLVMTypeOf(x)) && E->has_fma && sd_x_const_value(e->a[1], &c, NULL);
+  if (known && fabs(c) > 0x1p-60 && fabs(c) < 0x1p60 && fabs(frexp(c, &power)) != 0.5) return divide_by_constant(E, x, c);
+  return LLVMBuildFDiv(E->b, x, y, "");
+}
+
 // ---- the rest ----
 static sd_ll compare(sd_emit *E, const sd_expr *e, sd_ll x, sd_ll y) {
   sd_dtype t = e->a[0]->dtype;
@@ -309,7 +341,7 @@ static sd_ll float_op(sd_emit *E, const sd_expr *e, sd_ll *v) {
   case SD_X_ADD: return LLVMBuildFAdd(b, v[0], v[1], "");
   case SD_X_SUB: return LLVMBuildFSub(b, v[0], v[1], "");
   case SD_X_MUL: return LLVMBuildFMul(b, v[0], v[1], "");
-  case SD_X_DIV: return LLVMBuildFDiv(b, v[0], v[1], "");
+  case SD_X_DIV: return divide_float(E, e, v[0], v[1]);
   case SD_X_NEG: return LLVMBuildFNeg(b, v[0], "");
   case SD_X_ABS: return intrinsic1(E, "llvm.fabs", v[0]);
   case SD_X_SQRT: return intrinsic1(E, "llvm.sqrt", v[0]);

@@ -51,6 +51,10 @@ typedef struct factors {
   sd_value *x, *w, *zx, *zw; // zero points in i32 with the shapes that they broadcast from, NULL: 0
 } factors;
 
+static int byte_at(const sd_const *c, uint64_t i) {
+  return c->dtype == SD_I8 ? ((const int8_t *)c->data)[i] : ((const uint8_t *)c->data)[i];
+}
+
 static int64_t zero_at(const sd_value *z, uint64_t i) {
   return z ? sd_dtype_get_i64(z->dtype, z->data->data, z->data->count == 1 ? 0 : i) : 0;
 }
@@ -60,10 +64,13 @@ static int64_t zero_at(const sd_value *z, uint64_t i) {
 static sd_value *signed_constant(xg *g, const sd_value *w, const sd_value *z, int64_t shift, uint64_t outer, uint64_t inner) {
   const sd_const *c = w->data;
   int8_t *to = SD_NEW_ARRAY(g->at->graph->module->arena, int8_t, c->count + 64);
-  for (uint64_t i = 0; i < c->count; i++) {
-    int64_t v = sd_dtype_get_i64(c->dtype, c->data, i) - shift - zero_at(z, i / inner % outer);
-    if (v < -128 || v > 127) return NULL;
-    to[i] = (int8_t)v;
+  for (uint64_t i = 0, at = 0; i < c->count; i += inner, at = at + 1 == outer ? 0 : at + 1) {
+    int64_t less = shift + zero_at(z, at);
+    for (uint64_t j = 0; j < inner; j++) {
+      int64_t v = byte_at(c, i + j) - less;
+      if (v < -128 || v > 127) return NULL;
+      to[i + j] = (int8_t)v;
+    }
   }
   return sd_value_const(g->at->graph, w->name, SD_I8, c->rank, c->dims, to);
 }
@@ -107,7 +114,11 @@ static sd_value *constant_sums(xg *g, const sd_value *w, int axis) {
   uint64_t inner = 1, n = (uint64_t)c->dims[axis];
   for (int i = axis + 1; i < c->rank; i++) inner *= (uint64_t)c->dims[i];
   int32_t *sum = SD_NEW_ARRAY(g->at->graph->module->arena, int32_t, n + 16);
-  for (uint64_t i = 0; i < c->count; i++) sum[i / inner % n] += (int32_t)sd_dtype_get_i64(c->dtype, c->data, i);
+  for (uint64_t i = 0, at = 0; i < c->count; i += inner, at = at + 1 == n ? 0 : at + 1) {
+    int32_t part = 0;
+    for (uint64_t j = 0; j < inner; j++) part += byte_at(c, i + j);
+    sum[at] += part;
+  }
   return sd_value_const(g->at->graph, "", SD_I32, 1, &c->dims[axis], sum);
 }
 
@@ -229,7 +240,7 @@ sd_value *sd_product8_conv(xg *g, const sd_node *like, const sd_product8 *p) {
   sd_value *x = with_borders(g, like, &f, &padded), *acc, *columns = NULL, *rows = NULL, *k = NULL;
   if (g->st) return NULL;
   if (!f.zw && exact_as_f32(f.w))
-    acc = sd_xg_cast(g, SD_I32, node_like(g, "Conv", like, sd_xg_cast(g, SD_F32, x), constant_f32(g, f.w), padded));
+    acc = sd_xg_cast(g, SD_I32, XG(g, "Round", node_like(g, "Conv", like, sd_xg_cast(g, SD_F32, x), constant_f32(g, f.w), padded)));
   else acc = node_like(g, "sard.Conv8", like, x, f.w, padded);
   for (int i = 1; i < rank; i++) axes[i - 1] = i;
   if (f.zx) columns = along(g, f.w->data ? constant_sums(g, f.w, 0) : sums(g, f.w, axes, rank - 1, false), after);

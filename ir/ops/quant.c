@@ -94,11 +94,24 @@ sard_status *sd_shape_quantize(sd_node *n) {
   return sd_sh_set(n, 0, t, n->in[0]->rank, n->in[0]->dims);
 }
 
+// The same for integers of at most 16 bits, limited before they are rounded, so that rounding gives an integer at once; the
+// lowest one for NaN. Limits are integers, which rounding does not move.
+static sd_expr *to_small(sd_tb *b, const range *r, sd_expr *q, sd_expr *zero_point) {
+  sd_expr *low = x_num(b, q, r->low), *high = x_num(b, q, r->high), *z = NULL;
+  int64_t zero;
+  if (zero_point && !(sd_x_const_value(zero_point, NULL, &zero) && zero == 0)) z = zero_point;
+  if (z) low = x_sub(b, low, x_cast(b, q->dtype, z)), high = x_sub(b, high, x_cast(b, q->dtype, z));
+  q = x_min(b, x_sel(b, x_bin(b, SD_X_LT, low, q), q, low), high);
+  q = x_cast(b, SD_I32, x_un(b, SD_X_ROUND, q));
+  return x_cast(b, r->dtype, z ? x_add(b, q, x_cast(b, SD_I32, z)) : q);
+}
+
 // Rounded, shifted and limited to the range of type t. Wide integers need f64 to hold their limits.
 static sd_expr *to_range(sd_tb *b, sd_dtype t, sd_expr *q, sd_expr *zero_point) {
   range r;
   if (!q || !limits_of(t, &r)) return NULL;
   bool integer = sd_dtype_is_int(t);
+  if (integer && sd_dtype_bits(t) >= 8 && sd_dtype_bits(t) <= 16) return to_small(b, &r, q, zero_point);
   if (integer && sd_dtype_bits(t) > 16) q = x_cast(b, SD_F64, q);
   if (integer) q = x_un(b, SD_X_ROUND, q);
   if (zero_point) q = x_add(b, q, x_cast(b, q->dtype, zero_point));

@@ -20,6 +20,7 @@ typedef struct group {
   turn turned[MAX_MEMBERS]; // between its result and that of the root
   uint32_t n;
   bool contraction, composite;
+  bool expected; // a map has joined that shall end the contraction in front of it
   const sd_pass_target *target;
 } group;
 
@@ -285,15 +286,32 @@ static bool ends_contraction(const sd_node *p, int depth) {
   return false;
 }
 
+// Its result takes fewer bits than what it is made of: rather that in memory.
+static bool narrows(const sd_node *p) {
+  for (uint32_t i = 0; i < p->n_in; i++)
+    if (p->in[i] && same_count(p->in[i], p->out[0]) && sd_dtype_bits(p->in[i]->dtype) <= sd_dtype_bits(p->out[0]->dtype)) return false;
+  return true;
+}
+
 // The group has no room for the contraction in front of p, so p stays behind that.
 static bool better_behind(const group *g, const sd_node *p, demand d) {
-  bool room = d == ONCE && !g->contraction && !g->composite && epilogue_only(g, p->out[0]);
-  return g->target->epilogues && !room && ends_contraction(p, 0);
+  bool room = d == ONCE && !g->contraction && !g->composite && epilogue_only(g, p->out[0]), thin = narrows(p);
+  return (g->target->epilogues || thin) && (!room || (thin && g->expected)) && ends_contraction(p, 0);
 }
 
 // A Pad of what no kernel computes, before nothing but a permutation: one copy instead of two.
 static bool widens_input(const group *g, const sd_node *p) {
   return g->target->strided_reads && p->in[0] && !p->in[0]->def && g->n == 1 && sd_edit_is(g->members[0], "Transpose");
+}
+
+// Bytes that a convolution of single channels reads as f32: each load serves few products, and a fourth of the memory is read.
+static bool widened_channels(const group *g, const sd_node *p) {
+  const sd_value *x = p->n_in ? p->in[0] : NULL, *y = p->out[0];
+  if (g->target->strided_reads || !sd_edit_is(p, "Cast") || sd_dtype_bits(x->dtype) != 8 || !sd_edit_only_use(y)) return false;
+  const sd_use *u = &y->uses.at[0];
+  if (!sd_edit_is(u->node, "Conv") || u->operand != 0 || sd_node_int(u->node, "channels_last", 0) != 1) return false;
+  const sd_value *w = u->node->in[1];
+  return sd_dim_is(w->graph->module->dims, w->dims[w->rank - 2], 1);
 }
 
 static bool may_join(const group *g, const sd_node *p) {
@@ -305,7 +323,7 @@ static bool may_join(const group *g, const sd_node *p) {
   switch (p->op->kind) {
   case SD_MAP:
     if (better_behind(g, p, d) || sd_edit_is(g->members[0], "Concat")) return false;
-    if (is_factor(g, v)) return sd_edit_packed_weight(p);
+    if (is_factor(g, v)) return sd_edit_packed_weight(p) || widened_channels(g, p);
     if (looked_up(g, v)) return !costly_map(p);
     return d == ONCE || ((d == FEW || d == ROWS) && !costly_map(p)) || (d == ROWS && !g->contraction);
   case SD_MOVE:
@@ -355,6 +373,7 @@ static void grow(group *g) {
         g->lookup[g->n] = p->op->kind == SD_MAP && looked_up(g, p->out[0]);
         g->turned[g->n] = turned_after(g, p->out[0]);
         g->members[g->n++] = p;
+        g->expected |= narrows(p) && ends_contraction(p, 0);
         g->contraction |= contracts(p), g->composite |= p->op->kind == SD_COMPOSITE;
         changed = true;
       }

@@ -53,13 +53,18 @@ static float number_at(const sd_value *v, uint64_t i) {
   return (float)sd_dtype_get_f64(v->dtype, v->data->data, v->data->count == 1 ? 0 : i);
 }
 
+static bool all_zero(const sd_value *v) {
+  for (uint64_t i = 0; v && v->data && i < v->data->count; i++)
+    if (sd_dtype_get_i64(v->dtype, v->data->data, i)) return false;
+  return !v || v->data;
+}
+
 // A bias in the unit of the sums, so that it can be added before they are scaled.
 static sd_value *integer_bias(integers *p) {
   const sd_node *b = dequantized(p->n, 2);
   const sd_value *s = p->scale;
   if (!b || !s->data || b->in[0]->dtype != SD_I32 || b->in[0]->rank != 1 || !b->in[0]->data || !b->in[1]->data) return NULL;
-  if (b->n_in > 2 && b->in[2] && (!b->in[2]->data || !single(b->in[2]) || sd_dtype_get_i64(SD_I32, b->in[2]->data->data, 0)))
-    return NULL;
+  if (b->n_in > 2 && !all_zero(b->in[2])) return NULL;
   uint64_t count = b->in[0]->data->count;
   if (s->data->count != 1 && s->data->count != count) return NULL;
   if (b->in[1]->data->count != 1 && b->in[1]->data->count != count) return NULL;

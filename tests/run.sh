@@ -53,7 +53,10 @@ if want unit; then
 fi
 if want golden && [ -x tests/golden/run.sh ]; then counted golden bash tests/golden/run.sh; fi
 if want cli && [ -f tests/cli/run.sh ]; then counted cli bash tests/cli/run.sh; fi
-if want compress; then counted compress/eval $python tests/compress/eval.py build/sard "$corpus"; fi
+if want compress; then
+  counted compress/eval $python tests/compress/eval.py build/sard "$corpus"
+  counted compress/quantize $python tests/compress/quantize.py build/sard "$corpus"
+fi
 if want corpus; then
   list=()
   [ -f "$corpus/spine.txt" ] && list=(--list "$corpus/spine.txt")

@@ -110,6 +110,8 @@ sard_status *sd_model_load(sd_cli *c, sd_cli_model *m);
 // The two apart: many models in one context, which stays the caller's; m->model is to be freed.
 sard_status *sd_model_context(sd_cli *c, sard_context **out);
 sard_status *sd_model_load_in(sd_cli *c, sard_context *ctx, const char *path, sd_cli_model *m);
+// The same of an ONNX model in memory, which has to live as long.
+sard_status *sd_model_load_bytes(sd_cli *c, sard_context *ctx, const void *data, uint64_t size, sd_cli_model *m);
 void sd_model_unload(sd_cli_model *m);
 sard_status *sd_model_options(sd_cli *c, sard_options *o); // puts -O, --target, --dim
 const char *sd_model_type(sd_cli *c, const sard_tensor_desc *d); // "f32[N,3,224,224]" in the arena

@@ -16,7 +16,7 @@ void sd_help_verbs(const sd_cli *c, FILE *to) {
   if (c->program->bit == SD_CLI_SARD) fprintf(to, " '%s MODEL' alone is '%s inspect MODEL'.", p, p);
   fprintf(
       to,
-      "\nExit codes: 0 done, 1 a check failed, 2 usage, 3 bad model, 4 not supported, 5 device, 6 memory, 7 file,\n"
+      "\nExit codes: 0 done, 1 a check failed, 2 usage, 3 bad model, 4 not supported, 5 device, 6 memory, 7 file, 9 slower,\n"
       "70 a bug in Sard, 130 interrupted.\n");
 }
 

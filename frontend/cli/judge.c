@@ -20,7 +20,7 @@ sard_status *sd_judge_flags(sd_judge *j) {
 // ---- models ----
 
 static sard_status *find_output(sd_judge *j, const sd_judged *m, int *out) {
-  const char *name = sd_args_get(j->c, "output");
+  const char *name = sd_args_get(j->c, "judged");
   sd_str names = {0};
   *out = 0;
   if (!name) return m->n_out ? NULL : SD_ERR(USAGE, "the model has no output");
@@ -30,7 +30,7 @@ static sard_status *find_output(sd_judge *j, const sd_judged *m, int *out) {
     if (strcmp(d.name, name) == 0) return sd_str_free(&names), *out = i, NULL;
     sd_strf(&names, "%s%s", i ? ", " : "", d.name);
   }
-  sard_status *st = sd_status_field(SD_ERR(USAGE, "--output: the model has no output '%s'", name), SARD_TEXT_HINT, "its outputs: %s", names.p ? names.p : "none");
+  sard_status *st = sd_status_field(SD_ERR(USAGE, "--judged: the model has no output '%s'", name), SARD_TEXT_HINT, "its outputs: %s", names.p ? names.p : "none");
   sd_str_free(&names);
   return st;
 }
@@ -108,15 +108,29 @@ void sd_judged_free(sd_judged *m) {
 
 void sd_judge_free(sd_judge *j) {
   sd_judged_free(&j->a), sd_judged_free(&j->b);
-  sd_free(j->want.at);
+  sd_free(j->want.at), sd_free(j->right);
   sd_data_close(j->data);
 }
 
 // ---- scores ----
 
+static uint64_t elements(sard_tensor *t) {
+  sard_tensor_desc d;
+  uint64_t n = 1;
+  sard_tensor_data(t, &d);
+  for (int i = 0; i < d.rank; i++) n *= (uint64_t)d.dims[i];
+  return n;
+}
+
+// Metrics of numbers take labels that are as many: those of classes are for others.
+static bool label_fits(const sd_judge *j, const sd_batch *b) {
+  if (!b->label || j->metric->labels || (!b->expected && !j->two)) return b->label != NULL;
+  return elements(j->a.out[j->output]) == elements(b->label);
+}
+
 // What the outputs of sample i are compared with: its labels, recorded outputs, or the baseline's outputs.
 static sard_status *wanted(sd_judge *j, const sd_batch *b, int64_t i) {
-  if (b->label) return sd_sample_take(b->label, i, &j->want);
+  if (label_fits(j, b)) return sd_sample_take(b->label, i, &j->want);
   if (b->expected && j->output < b->n_expected) return sd_sample_take(b->expected[j->output], b->whole ? -1 : i, &j->want);
   if (j->two) return sd_sample_take(j->a.out[j->output], b->whole ? -1 : i, &j->want);
   return sd_status_field(SD_ERR(USAGE, "the metric %s has nothing to compare the outputs with", j->metric->name), SARD_TEXT_HINT,
@@ -129,15 +143,28 @@ static sard_status *score(sd_judge *j, sd_judged *m, const sd_batch *b, int64_t 
   return sd_score_add(&m->score, &k);
 }
 
-static sard_status *take_batch(sd_judge *j, const sd_batch *b) {
-  SD_TRY(sd_judge_run(j, &j->a, b));
+static sard_status *remember(sd_judge *j) {
+  if (j->n_right == j->room) {
+    int64_t room = j->room ? j->room * 2 : 1024;
+    uint8_t *more = sd_realloc(j->right, (size_t)room);
+    if (!more) return SD_ERR(NOMEM, "out of memory for the metric");
+    j->right = more, j->room = room;
+  }
+  j->right[j->n_right++] = j->a.score.right;
+  return NULL;
+}
+
+// `known`: a is scored already.
+static sard_status *take_batch(sd_judge *j, const sd_batch *b, bool known) {
+  if (!known) SD_TRY(sd_judge_run(j, &j->a, b));
   if (j->two) SD_TRY(sd_judge_run(j, &j->b, b));
   for (int64_t i = 0; i < b->count; i++) {
     SD_TRY(wanted(j, b, i));
-    SD_TRY(score(j, &j->a, b, i));
+    if (!known) SD_TRY(score(j, &j->a, b, i));
+    if (!known) SD_TRY(remember(j));
     if (!j->two) continue;
     SD_TRY(score(j, &j->b, b, i));
-    sd_paired_add(&j->paired, j->a.score.right, j->b.score.right);
+    sd_paired_add(&j->paired, j->right[j->b.score.samples - 1], j->b.score.right);
   }
   return NULL;
 }
@@ -150,14 +177,30 @@ void sd_judge_progress(sd_cli *c, const char *doing, int64_t done, int64_t of, d
                                      seconds > 0 ? (double)done / seconds : 0));
 }
 
+static sard_status *skip(sd_judge *j) {
+  SD_TRY(sd_data_rewind(j->data));
+  for (int64_t done = 0; done < j->skip;) {
+    sd_batch b;
+    sard_status *st = sd_data_next(j->data, sd_min_i64(j->batch, j->skip - done), &b);
+    done += b.count;
+    sd_batch_free(&b);
+    SD_TRY(st);
+  }
+  return NULL;
+}
+
 sard_status *sd_judge_all(sd_judge *j, const char *doing) {
-  int64_t all = sd_min_i64(j->limit, sd_data_count(j->data)), t0 = sd_now_ns(), shown = t0;
-  sard_status *st = sd_data_rewind(j->data);
+  int64_t all = sd_min_i64(j->limit, sd_data_count(j->data) - j->skip), t0 = sd_now_ns(), shown = t0;
+  bool known = j->two && j->metric->labels && j->n_right == all;
+  sard_status *st = skip(j);
+  if (!known) sd_score_free(&j->a.score), sd_score_init(&j->a.score, j->metric), j->n_right = 0;
+  sd_score_free(&j->b.score), sd_score_init(&j->b.score, j->metric);
+  j->paired = (sd_paired){0};
   for (int64_t done = 0; !st && done < all;) {
     sd_batch b;
     st = sd_data_next(j->data, sd_min_i64(j->batch, all - done), &b);
     if (!st && b.count > all - done) b.count = all - done; // the model fixes the batch
-    if (!st) st = take_batch(j, &b);
+    if (!st) st = take_batch(j, &b, known);
     done += b.count;
     sd_batch_free(&b);
     int64_t now = sd_now_ns();

@@ -15,7 +15,7 @@ typedef struct sd_judged {
   double seconds;    // of runs
 } sd_judged;
 
-// What is judged, by the flags --metric, --data, --label, --ignore, --output, --batch, --limit.
+// What is judged, by the flags --metric, --data, --label, --ignore, --judged, --batch, --limit.
 typedef struct sd_judge {
   sd_cli *c;
   sard_context *ctx;
@@ -25,8 +25,11 @@ typedef struct sd_judge {
   bool two;
   sd_sample want;
   sd_paired paired;
-  int64_t limit, batch, ignore;
+  int64_t limit, batch, ignore, skip; // skip: samples before the first that counts
   int output;
+  // Of a: right samples. Once all are scored, and labels serve, it does not run again.
+  uint8_t *right;
+  int64_t n_right, room;
 } sd_judge;
 
 sard_status *sd_judge_flags(sd_judge *j); // metric, limits; before models are loaded
@@ -36,7 +39,7 @@ sard_status *sd_judge_begin(sd_judge *j, sd_judged *m);
 sard_status *sd_judge_data(sd_judge *j, const sd_cli_model *m);
 // Runs a model on a batch; its outputs are in m->out until the next run.
 sard_status *sd_judge_run(sd_judge *j, sd_judged *m, const sd_batch *b);
-// All samples through one model, or both. After SARD_E_CANCELLED the scores are those of the samples before.
+// All samples through one model, or both: their scores begin anew. After SARD_E_CANCELLED the scores are those of the samples before.
 sard_status *sd_judge_all(sd_judge *j, const char *doing);
 void sd_judged_free(sd_judged *m);
 void sd_judge_free(sd_judge *j); // models, sessions, data; not the context

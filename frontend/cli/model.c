@@ -87,8 +87,8 @@ static sard_status *compile(sd_cli *c, const sard_source *src, sd_cli_model *m) 
   if (!o) return SD_ERR(NOMEM, "out of memory");
   sard_status *st = sd_model_options(c, o);
   if (!st) st = set_device(c, o);
-  if (!st) st = set_cache(c, o);
-  sd_cli_progress(c, sd_arena_printf(c->arena, "compiling %s ...", src->path));
+  if (!st) st = src->path ? set_cache(c, o) : sard_options_set(o, "cache", "off"); // what is in memory is a trial
+  sd_cli_progress(c, sd_arena_printf(c->arena, "compiling %s ...", src->path ? src->path : "a model"));
   if (!st) st = c->program->compiler->compile(c, m->ctx, src, o, &m->model, &m->compile_s);
   sd_cli_progress(c, NULL);
   m->load_s = (double)(sd_now_ns() - t0) * 1e-9 - m->compile_s - (st ? 0 : m->model->cache.store_s);
@@ -127,6 +127,14 @@ sard_status *sd_model_load_in(sd_cli *c, sard_context *ctx, const char *path, sd
     st = sd_status_field(st, SARD_TEXT_HINT, "compile it first where the full program is: sard compile %s -o FILE", path);
   }
   return st;
+}
+
+sard_status *sd_model_load_bytes(sd_cli *c, sard_context *ctx, const void *data, uint64_t size, sd_cli_model *m) {
+  sard_source src = {.size = sizeof src, .data = data, .bytes = size};
+  *m = (sd_cli_model){.ctx = ctx};
+  SD_TRY(compile(c, &src, m));
+  m->isa = place_of(c, m->model);
+  return NULL;
 }
 
 sard_status *sd_model_load(sd_cli *c, sd_cli_model *m) {

@@ -27,7 +27,7 @@ uint64_t sd_metric_largest(const double *v, uint64_t n) {
 static sard_status *several(const sd_metric_case *c) {
   if (c->out->n > 1) return NULL;
   return sd_status_field(SD_ERR(USAGE, "the output has %llu numbers for a sample: it gives no score for each class", (unsigned long long)c->out->n),
-                         SARD_TEXT_HINT, "--output names another output; --metric label compares labels themselves");
+                         SARD_TEXT_HINT, "--judged names another output; --metric label compares labels themselves");
 }
 
 sard_status *sd_metric_top1_add(const sd_metric_case *c, sd_score *s) {

@@ -91,7 +91,7 @@ def bad(model, x, y):
     ends("bad-label-range", 2, base + [save("range.npz", x=x, y=y + 1)], "is no class from 0 to 9")
     ends("bad-label-fraction", 2, base + [save("half.npz", x=x, y=y + 0.5)], "is no class")
     ends("bad-empty", 2, base + [save("empty.npz", x=x[:0], y=y[:0])], "holds no samples")
-    ends("bad-output", 2, base + [save("o.npz", x=x, y=y), "--output", "nosuch"], "its outputs: ")
+    ends("bad-output", 2, base + [save("o.npz", x=x, y=y), "--judged", "nosuch"], "its outputs: ")
     ends("bad-drop", 2, base + [T + "/o.npz", "--max-drop", "1%"], "--baseline")
     whole = open(save("cut.npz", x=x, y=y), "rb").read()
     open(T + "/cut.npz", "wb").write(whole[: len(whole) // 2])

@@ -44,6 +44,7 @@ enum {
   SARD_E_NOMEM = 6,       /* out of memory or over a limit */
   SARD_E_IO = 7,          /* file cannot be read or written */
   SARD_E_CANCELLED = 8,   /* cancelled by the caller */
+  SARD_E_SLOWER = 9,      /* what was made is slower than what it should replace */
   SARD_E_INTERNAL = 70    /* a bug in Sard */
 };
 

@@ -1,0 +1,144 @@
+// sard quantize: a model with integers instead of floats, no worse than allowed.
+#include "frontend/cli/quantize.h"
+
+#include <math.h>
+#include <string.h>
+#include <sys/stat.h>
+
+// ---- flags ----
+
+static sard_status *choice(sd_cli *c, const char *flag, const char *const *words, int n, int *out) {
+  const char *given = sd_args_get(c, flag);
+  sd_str known = {0};
+  for (int i = 0; given && i < n; i++) {
+    if (strcmp(words[i], given) == 0) return sd_str_free(&known), *out = i, NULL;
+    sd_strf(&known, "%s%s", i ? ", " : "", words[i]);
+  }
+  sard_status *st = given ? SD_ERR(USAGE, "--%s: '%s' is none of %s", flag, given, known.p ? known.p : "") : NULL;
+  sd_str_free(&known);
+  return st;
+}
+
+static sard_status *read_weights(sd_quantize *q) {
+  static const char *const words[] = {"i8", "i4", "i2"};
+  int at = 0;
+  SD_TRY(choice(q->c, "weights", words, 3, &at));
+  q->o.bits = at == 0 ? 8 : at == 1 ? 4 : 2;
+  q->o.group = 32;
+  SD_TRY(sd_args_int(q->c, "group", 16, 1 << 20, &q->o.group));
+  if (q->o.group & (q->o.group - 1)) return SD_ERR(USAGE, "--group: %lld is no power of two", (long long)q->o.group);
+  return NULL;
+}
+
+static sard_status *read_mode(sd_quantize *q) {
+  static const char *const modes[] = {"static", "dynamic", "weights"}, *const formats[] = {"qdq", "nbits"}, *const acts[] = {"u8", "s8"},
+                          *const rounding[] = {"nearest", "gptq"};
+  bool data = sd_args_given(q->c, "data");
+  int mode = q->o.bits < 8 ? SD_QUANT_WEIGHTS : data ? SD_QUANT_STATIC : SD_QUANT_DYNAMIC, format = q->o.bits < 8 ? SD_QUANT_NBITS : SD_QUANT_QDQ, act = 0, round = 0;
+  SD_TRY(choice(q->c, "mode", modes, 3, &mode));
+  SD_TRY(choice(q->c, "format", formats, 2, &format));
+  SD_TRY(choice(q->c, "acts", acts, 2, &act));
+  SD_TRY(choice(q->c, "rounding", rounding, 2, &round));
+  q->o.mode = (sd_quant_mode)mode, q->o.format = (sd_quant_format)format, q->o.signed_acts = act, q->o.gptq = round;
+  q->o.symmetric = sd_args_given(q->c, "symmetric"), q->o.per_tensor = sd_args_given(q->c, "per-tensor"), q->o.reduce_range = sd_args_given(q->c, "reduce-range");
+  q->correct = sd_args_given(q->c, "correct-biases");
+  if (mode != SD_QUANT_WEIGHTS && q->o.bits < 8) return SD_ERR(USAGE, "weights of %d bits: activations stay in float, so the mode is weights, not %s", q->o.bits, modes[mode]);
+  if (mode == SD_QUANT_STATIC && !data) return SD_ERR(USAGE, "--mode static needs --data: ranges of activations come from samples");
+  if (round && (q->o.bits == 8 || mode != SD_QUANT_WEIGHTS)) return SD_ERR(USAGE, "--rounding gptq is for weights of 4 and 2 bits");
+  if (round && !data) return SD_ERR(USAGE, "--rounding gptq needs --data: it measures the inputs of each weight");
+  if (q->correct && mode != SD_QUANT_STATIC) return SD_ERR(USAGE, "--correct-biases is of --mode static");
+  return sd_range_method_find(sd_args_get(q->c, "method"), &q->method, &q->number);
+}
+
+static sard_status *read_flags(sd_quantize *q) {
+  sd_cli *c = q->c;
+  q->out = sd_args_get(c, "output");
+  if (!q->out) return SD_ERR(USAGE, "-o FILE is missing: where the quantized model goes");
+  SD_TRY(sd_files_can_write(q->out));
+  if (sd_args_get(c, "html")) SD_TRY(sd_files_can_write(sd_args_get(c, "html")));
+  SD_TRY(read_weights(q));
+  SD_TRY(read_mode(q));
+  SD_TRY(sd_judge_flags(&q->judge));
+  if (q->judge.metric && !sd_args_given(c, "data")) return SD_ERR(USAGE, "--metric needs --data");
+  if (sd_args_given(c, "max-drop") && !q->judge.metric) return SD_ERR(USAGE, "--max-drop needs --metric");
+  return NULL;
+}
+
+// ---- steps ----
+
+static sard_status *find(sd_quantize *q) {
+  struct stat st;
+  uint32_t some = 0;
+  if (sd_files_is_artifact(q->c->operands[0])) return SD_ERR(USAGE, "'%s' is compiled already: quantize the .onnx", q->c->operands[0]);
+  if (stat(q->c->operands[0], &st) == 0) q->size_before = (uint64_t)st.st_size;
+  SD_TRY(sd_quant_find(q->c->arena, &q->src, &q->o, &q->units));
+  SD_TRY(sd_quantize_keep(q));
+  for (uint32_t i = 0; i < q->units.len; i++) some += !q->units.at[i].keep;
+  if (some) return NULL;
+  sard_status *none = SD_ERR(UNSUPPORTED, "nothing can be quantized: %u nodes have weights, and all of them stay float", q->units.len);
+  return q->units.len ? sd_status_field(none, SARD_TEXT_HINT, "'%s' (%s): %s", q->units.at[0].name, q->units.at[0].op, q->units.at[0].why ? q->units.at[0].why : "excluded") : none;
+}
+
+// The exit code tells why there is no model: 1 too large a drop, 9 slower.
+static sard_status *decide(sd_quantize *q) {
+  sd_cli *c = q->c;
+  const char *faster = sd_args_get(c, "must-be-faster");
+  double most = q->max_drop, drop = q->judge.paired.drop.value, least = 1;
+  if (q->judged && !isnan(most) && !(drop <= most + 1e-12)) {
+    q->verdict = "the drop is larger than --max-drop allows";
+    return SD_ERR(CHECK, "not written: %s", q->verdict);
+  }
+  if (!faster || strcmp(faster, "no") == 0 || !q->timed) return NULL;
+  if (strcmp(faster, "yes") != 0) SD_TRY(sd_args_number(c, "must-be-faster", 0.01, 100, &least));
+  if (q->ms_before >= least * q->ms_after) return NULL;
+  q->verdict = "it is slower than --must-be-faster asks";
+  sard_status *st = SD_ERR(SLOWER, "not written: %.3g ms instead of %.3g ms a run on this machine", q->ms_after, q->ms_before);
+  return sd_status_field(st, SARD_TEXT_HINT, "--must-be-faster no writes it all the same; --mode weights makes it smaller only");
+}
+
+static sard_status *measure(sd_quantize *q) {
+  const char *drop = sd_args_get(q->c, "max-drop");
+  SD_TRY(sd_quantize_load_float(q));
+  SD_TRY(sd_quantize_make(q));
+  if (!q->judge.metric) return q->judge.data ? sd_quantize_time(q) : NULL;
+  SD_TRY(sd_quantize_judge(q));
+  if (drop) {
+    const sd_score *s = &q->judge.a.score;
+    SD_TRY(sd_judge_drop(q->judge.metric, "max-drop", drop, s->metric->value(s, -1), &q->max_drop));
+    if (!(q->judge.paired.drop.value <= q->max_drop + 1e-12)) SD_TRY(sd_quantize_search(q));
+  }
+  return sd_quantize_time(q);
+}
+
+static sard_status *steps(sd_quantize *q) {
+  SD_TRY(read_flags(q));
+  SD_TRY(find(q));
+  SD_TRY(sd_model_context(q->c, &q->judge.ctx));
+  SD_TRY(sd_quantize_observe(q));
+  if (sd_args_given(q->c, "sensitivity")) {
+    SD_TRY(sd_quantize_load_float(q));
+    SD_TRY(sd_quantize_rank(q));
+  }
+  SD_TRY(measure(q));
+  SD_TRY(decide(q));
+  sd_stop_hold();
+  sard_status *st = sd_files_write(q->out, (const char *)q->bytes, q->size);
+  sd_stop_release();
+  return st;
+}
+
+sard_status *sd_verb_quantize(sd_cli *c) {
+  sd_quantize q = {.c = c, .judge = {.c = c}, .src = {.size = sizeof q.src, .path = c->operands[0]}, .max_drop = NAN};
+  sard_status *st = steps(&q);
+  q.interrupted = sard_status_code(st) == SARD_E_CANCELLED;
+  const char *html = sd_args_get(c, "html");
+  if (q.bytes || q.layers.len) {
+    sd_quantize_report(&q);
+    sard_status *bad = html ? sd_quantize_html(&q, html) : NULL;
+    if (!st) st = bad;
+    else sard_status_free(bad);
+  }
+  sd_judge_free(&q.judge);
+  sard_context_free(q.judge.ctx);
+  return st;
+}

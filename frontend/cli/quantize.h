@@ -1,0 +1,63 @@
+// sard quantize: its state, shared by the files that calibrate, search and report.
+#pragma once
+#include "frontend/cli/judge.h"
+#include "frontend/cli/tools.h"
+#include "frontend/onnx/quant.h"
+#include "passes/quantize/range.h"
+
+typedef struct sd_quantize_layer { // sensitivity of a unit
+  uint32_t unit;
+  double snr;                      // of the model's output when it alone is quantized, in decibels
+} sd_quantize_layer;
+
+typedef struct sd_quantize {
+  sd_cli *c;
+  sd_judge judge;        // a: the float model, b: the quantized one
+  sard_source src;
+  const char *out;       // where the model goes
+  sd_quant_options o;
+  const sd_range_method *method;
+  double number;         // of the method
+  sd_quant_units units;
+  // observed once, for all units that may be quantized
+  sd_quant_tensors tensors;
+  sd_range *ranges;
+  int64_t samples;       // used for calibration
+  bool correct;          // biases are corrected
+  // the model as it would be written
+  sd_arena *made;        // owns the bytes
+  uint8_t *bytes;
+  uint64_t size, size_before;
+  // what was measured
+  bool judged, timed, interrupted;
+  double max_drop;       // in the metric's unit, NaN: none
+  double ms_before, ms_after;
+  SD_VEC(sd_quantize_layer) layers; // worst first
+  const char *verdict;   // why it was refused; NULL: it was written
+} sd_quantize;
+
+// ---- quantize_calibrate.c ----
+// Runs the float model on samples and takes ranges, means and second moments of what will be integers.
+sard_status *sd_quantize_observe(sd_quantize *q);
+// Ranges to scales, by the method.
+void sd_quantize_scale(sd_quantize *q);
+
+// ---- quantize_model.c ----
+// Writes the model in memory, units that are kept in float, and loads it as judge.b.
+sard_status *sd_quantize_make(sd_quantize *q);
+sard_status *sd_quantize_load_float(sd_quantize *q);
+// Runs both models in turn on one batch; medians.
+sard_status *sd_quantize_time(sd_quantize *q);
+// Scores both on the samples that did not serve for calibration.
+sard_status *sd_quantize_judge(sd_quantize *q);
+
+// ---- quantize_search.c ----
+sard_status *sd_quantize_rank(sd_quantize *q);   // fills layers
+sard_status *sd_quantize_search(sd_quantize *q); // keeps the fewest of them in float such that the drop is allowed
+
+// ---- quantize_keep.c ----
+sard_status *sd_quantize_keep(sd_quantize *q);   // by --keep-float, --ops
+
+// ---- quantize_report.c ----
+void sd_quantize_report(sd_quantize *q);                  // for people, and as members of the JSON result
+sard_status *sd_quantize_html(sd_quantize *q, const char *path);

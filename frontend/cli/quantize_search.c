@@ -1,0 +1,101 @@
+// Which nodes cost accuracy: each is quantized alone and the model's output compared with that of the float model; then the
+// fewest of them are kept in float such that the drop is what is allowed.
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "frontend/cli/quantize.h"
+#include "runtime/base/alloc.h"
+
+enum { SAMPLES = 32 };
+
+// ---- sensitivity ----
+
+static sard_status *compare(sd_quantize *q, const sd_batch *b, double *signal, double *noise) {
+  sd_sample x = {0}, y = {0};
+  sard_status *st = sd_judge_run(&q->judge, &q->judge.a, b);
+  if (!st) st = sd_judge_run(&q->judge, &q->judge.b, b);
+  if (!st) st = sd_sample_take(q->judge.a.out[q->judge.output], -1, &x);
+  if (!st) st = sd_sample_take(q->judge.b.out[q->judge.output], -1, &y);
+  if (!st && x.n != y.n) st = SD_ERR(INTERNAL, "outputs of different sizes");
+  for (uint64_t i = 0; !st && i < x.n; i++) {
+    double e = x.at[i] - y.at[i];
+    if (!isfinite(x.at[i])) continue;
+    *signal += x.at[i] * x.at[i], *noise += isfinite(e) ? e * e : x.at[i] * x.at[i];
+  }
+  sd_free(x.at), sd_free(y.at);
+  return st;
+}
+
+static sard_status *measure_one(sd_quantize *q, double *snr) {
+  double signal = 0, noise = 0;
+  int64_t want = sd_min_i64(SAMPLES, sd_data_count(q->judge.data)), done = 0;
+  SD_TRY(sd_quantize_make(q));
+  SD_TRY(sd_data_rewind(q->judge.data));
+  while (done < want) {
+    sd_batch b;
+    sard_status *st = sd_data_next(q->judge.data, sd_min_i64(q->judge.batch, want - done), &b);
+    if (!st) st = compare(q, &b, &signal, &noise);
+    done += b.count ? b.count : 1;
+    sd_batch_free(&b);
+    SD_TRY(st);
+  }
+  *snr = sd_decibels(signal, noise);
+  return NULL;
+}
+
+static int worst_first(const void *a, const void *b) {
+  double x = ((const sd_quantize_layer *)a)->snr, y = ((const sd_quantize_layer *)b)->snr;
+  return (x > y) - (x < y);
+}
+
+sard_status *sd_quantize_rank(sd_quantize *q) {
+  if (q->layers.len) return NULL;
+  bool *kept = SD_NEW_ARRAY(q->c->arena, bool, q->units.len + 1);
+  uint32_t all = 0, done = 0;
+  sard_status *st = NULL;
+  for (uint32_t i = 0; i < q->units.len; i++) kept[i] = q->units.at[i].keep, all += !kept[i];
+  for (uint32_t i = 0; i < q->units.len && !st; i++) {
+    if (kept[i]) continue;
+    for (uint32_t k = 0; k < q->units.len; k++) q->units.at[k].keep = k != i;
+    sd_judge_progress(q->c, "sensitivity", done++, all, 0);
+    double snr = 0;
+    st = measure_one(q, &snr);
+    if (!st) sd_vec_push(q->c->arena, &q->layers, ((sd_quantize_layer){i, snr}));
+  }
+  sd_cli_progress(q->c, NULL);
+  for (uint32_t i = 0; i < q->units.len; i++) q->units.at[i].keep = kept[i];
+  if (q->layers.len) qsort(q->layers.at, q->layers.len, sizeof *q->layers.at, worst_first);
+  return st;
+}
+
+// ---- search ----
+
+static sard_status *try_worst(sd_quantize *q, uint32_t n, bool *good) {
+  for (uint32_t i = 0; i < q->layers.len; i++) {
+    sd_quant_unit *u = &q->units.at[q->layers.at[i].unit];
+    u->keep = i < n, u->why = i < n ? "it costs accuracy" : NULL;
+  }
+  SD_TRY(sd_quantize_make(q));
+  SD_TRY(sd_quantize_judge(q));
+  *good = q->judge.paired.drop.value <= q->max_drop + 1e-12;
+  sd_cli_detail(q->c, "%u of %u nodes float: drop %.5g", n, q->layers.len, q->judge.paired.drop.value);
+  return NULL;
+}
+
+// More nodes in float are taken to be better: the least number by halving. All in float is the float model: that is no result.
+sard_status *sd_quantize_search(sd_quantize *q) {
+  SD_TRY(sd_quantize_rank(q));
+  uint32_t bad = 0, good = q->layers.len;
+  bool passed = false;
+  while (good - bad > 1) {
+    uint32_t mid = bad + (good - bad) / 2;
+    SD_TRY(try_worst(q, mid, &passed));
+    if (passed) good = mid;
+    else bad = mid;
+  }
+  if (good == q->layers.len) return try_worst(q, bad, &passed); // nothing passes: shown as it is, and refused
+  return passed && bad + 1 == good && q->units.at[q->layers.at[good - 1].unit].keep && (good == q->layers.len || !q->units.at[q->layers.at[good].unit].keep)
+             ? NULL
+             : try_worst(q, good, &passed);
+}

@@ -1,0 +1,44 @@
+// An ONNX model that is opened, changed and written again: its own nodes, values and names stay as they are, what is not
+// changed is kept byte for byte. Everything lives in an arena.
+#pragma once
+#include "frontend/onnx/internal.h"
+
+typedef struct sd_proto {
+  sd_arena *a;
+  sd_opened o;
+  Onnx__ModelProto *model;
+  Onnx__GraphProto *graph;
+  sd_external external;
+  sd_tensors tensors;
+  int64_t opset;          // of ONNX's own operators
+  sd_names weights;       // name -> Onnx__TensorProto: initializers and values of Constant nodes
+  sd_names taken;         // names of values and nodes
+  SD_VEC(Onnx__NodeProto *) nodes; // of the main graph; written back by sd_proto_pack
+  SD_VEC(Onnx__TensorProto *) initializers;
+  SD_VEC(Onnx__ValueInfoProto *) outputs;
+} sd_proto;
+
+// Opens the model. The source has to live as long as the edit.
+sard_status *sd_proto_open(sd_arena *a, const sard_source *src, sd_proto *out);
+// The model as bytes, in the arena. SARD_E_UNSUPPORTED beyond 2 GB.
+sard_status *sd_proto_pack(sd_proto *e, uint8_t **out, uint64_t *out_size);
+
+// A constant by the name of its value, through Identity nodes; NULL: it is none.
+const Onnx__TensorProto *sd_proto_weight(const sd_proto *e, const char *name);
+sard_status *sd_proto_const(sd_proto *e, const Onnx__TensorProto *p, sd_const **out);
+// A name that is not taken yet: base, or base_1, ...
+const char *sd_proto_name(sd_proto *e, const char *base);
+// Adds a tensor with these elements (kept, not copied) under a new name, which is returned.
+const char *sd_proto_tensor(sd_proto *e, const char *base, sd_dtype t, int rank, const int64_t *dims, const void *data);
+const char *sd_proto_scalar(sd_proto *e, const char *base, sd_dtype t, const void *element);
+// Takes away initializers and Constant nodes that nothing reads.
+void sd_proto_sweep(sd_proto *e);
+
+// Nodes are made apart and put where they belong.
+Onnx__NodeProto *sd_proto_node(sd_proto *e, const char *base, const char *domain, const char *op, const char *const *in, size_t n_in, const char *out);
+void sd_proto_int(sd_proto *e, Onnx__NodeProto *n, const char *name, int64_t v);
+int64_t sd_proto_get_int(const Onnx__NodeProto *n, const char *name, int64_t absent);
+float sd_proto_get_float(const Onnx__NodeProto *n, const char *name, float absent);
+bool sd_proto_is(const Onnx__NodeProto *n, const char *domain, const char *op);
+// Imports a domain at least at that version.
+void sd_proto_opset(sd_proto *e, const char *domain, int64_t version);

@@ -1,0 +1,58 @@
+// Quantization of ONNX models: the nodes that can be computed with integers, and the model written such. The original's names
+// stay; what is added has names of its own. Nothing here runs a model: ranges of activations are given.
+#pragma once
+#include "passes/quantize/affine.h"
+#include "runtime/base/arena.h"
+#include "runtime/base/dtype.h"
+#include "runtime/base/status.h"
+
+typedef enum sd_quant_mode { SD_QUANT_STATIC, SD_QUANT_DYNAMIC, SD_QUANT_WEIGHTS } sd_quant_mode;
+typedef enum sd_quant_format { SD_QUANT_QDQ, SD_QUANT_NBITS } sd_quant_format;
+
+typedef struct sd_quant_options {
+  sd_quant_mode mode;
+  sd_quant_format format; // of weights of 4 and 2 bits
+  int bits;               // of weights: 8, 4, 2
+  int64_t group;          // weights in a row that share a scale, for 4 and 2 bits
+  bool symmetric;         // groups without zero points
+  bool signed_acts;       // s8 activations, zero point 0
+  bool per_tensor;        // one scale for each weight
+  bool reduce_range;      // weights from -64 to 63: sums of pairs fit 16 bits
+  bool gptq;
+} sd_quant_options;
+
+// A node with a weight.
+typedef struct sd_quant_unit {
+  const char *name, *op; // of the node; "Conv_12" where it has no name
+  const char *x, *weight;
+  int rank;
+  const int64_t *dims;   // of the weight
+  uint64_t rows, k;      // as a matrix: outputs, inputs of each
+  bool keep;             // it stays float: set before writing
+  const char *why;       // or has to: the reason (keep is true)
+  int bits;              // what was written: 0 = float
+  double snr;            // of the weight, in decibels
+  uint64_t bytes_before, bytes_after;
+} sd_quant_unit;
+typedef SD_VEC(sd_quant_unit) sd_quant_units;
+
+// An activation whose range has to be known.
+typedef struct sd_quant_tensor {
+  const char *name;
+  sd_affine affine;      // set before writing
+  bool integer;          // its values become integers; else only its second moments or means are asked for
+  const double *moments; // [k][k] of rows of inputs, for GPTQ; NULL: none
+  const double *mean;    // of each input channel, for the correction of biases; NULL: none
+} sd_quant_tensor;
+typedef SD_VEC(sd_quant_tensor) sd_quant_tensors;
+
+// The nodes of the model that `o` could quantize, in order; those that cannot be say why. Errors: a model that is quantized
+// already, or older than it can be written, is SARD_E_UNSUPPORTED.
+sard_status *sd_quant_find(sd_arena *a, const sard_source *src, const sd_quant_options *o, sd_quant_units *out);
+// The activations that matter when units are quantized but those that are kept.
+sard_status *sd_quant_place(sd_arena *a, const sard_source *src, const sd_quant_options *o, const sd_quant_units *u, sd_quant_tensors *out);
+// The model with those values as outputs behind its own, as bytes.
+sard_status *sd_quant_watch(sd_arena *a, const sard_source *src, const sd_quant_tensors *t, uint8_t **out, uint64_t *size);
+// The quantized model as bytes. Sets what was written in each unit.
+sard_status *sd_quant_write(sd_arena *a, const sard_source *src, const sd_quant_options *o, sd_quant_units *u,
+                            const sd_quant_tensors *t, uint8_t **out, uint64_t *size);

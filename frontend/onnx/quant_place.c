@@ -1,0 +1,157 @@
+// Where integers begin and end in a graph: which activations become integers, which nodes compute on them, and which values
+// share a scale.
+#include <string.h>
+
+#include "frontend/onnx/quant_internal.h"
+
+// ---- values ----
+
+static sd_flow *flow_of(sd_places *s, const char *name) {
+  sd_flow *f = sd_names_get(&s->flows, name);
+  if (f) return f;
+  f = SD_NEW(s->p->a, sd_flow);
+  f->name = name;
+  sd_names_add(&s->flows, name, f);
+  sd_vec_push(s->p->a, &s->order, f);
+  return f;
+}
+
+static void pin_body(sd_places *s, const Onnx__GraphProto *g, int depth) {
+  for (size_t i = 0; i < g->n_node && depth < SD_MAX_DEPTH; i++) {
+    const Onnx__NodeProto *n = g->node[i];
+    for (size_t k = 0; k < n->n_input; k++)
+      if (*n->input[k]) flow_of(s, n->input[k])->pinned = true;
+    for (size_t k = 0; k < n->n_attribute; k++)
+      if (n->attribute[k]->g) pin_body(s, n->attribute[k]->g, depth + 1);
+  }
+  for (size_t i = 0; i < g->n_output; i++) flow_of(s, g->output[i]->name)->pinned = true;
+}
+
+static void list_flows(sd_places *s) {
+  sd_proto *p = s->p;
+  for (uint32_t i = 0; i < p->nodes.len; i++) {
+    Onnx__NodeProto *n = p->nodes.at[i];
+    for (size_t k = 0; k < n->n_input; k++) {
+      if (!*n->input[k]) continue;
+      sd_flow *f = flow_of(s, n->input[k]);
+      f->uses++, f->user = n;
+    }
+    for (size_t k = 0; k < n->n_output; k++)
+      if (*n->output[k]) flow_of(s, n->output[k])->from = n;
+    for (size_t k = 0; k < n->n_attribute; k++)
+      if (n->attribute[k]->g) pin_body(s, n->attribute[k]->g, 0);
+  }
+  for (uint32_t i = 0; i < p->outputs.len; i++) flow_of(s, p->outputs.at[i]->name)->pinned = true;
+}
+
+const sd_flow *sd_quant_root(const sd_flow *f) {
+  while (f->same) f = f->same;
+  return f;
+}
+
+// ---- nodes ----
+
+// The value that shows what a node computes: that behind a Relu or Clip which alone reads it.
+static sd_flow *seen(sd_places *s, sd_flow *y) {
+  const sd_quant_op *op = y->uses == 1 && !y->pinned ? sd_quant_op_of(y->user) : NULL;
+  if (!op || op->role != SD_ROLE_CLIP || y->user->n_output != 1 || strcmp(y->user->input[0], y->name) != 0) return y;
+  return flow_of(s, y->user->output[0]);
+}
+
+// What a node computes on integers becomes integers.
+static void force(sd_places *s, sd_flow *y) {
+  sd_flow *f = seen(s, y);
+  y->lineage = f->lineage = true;
+  if (!f->pinned) f->quantized = f->forced = true;
+}
+
+static void place_product(sd_places *s, Onnx__NodeProto *n, uint32_t index, const sd_quant_unit *u) {
+  bool conv = sd_proto_is(n, "", "Conv");
+  s->integer[index] = !u->keep;
+  if (u->keep) return;
+  flow_of(s, u->x)->quantized = true;
+  if (conv) force(s, flow_of(s, n->output[0]));
+}
+
+static bool all_integers(sd_places *s, const Onnx__NodeProto *n, size_t count) {
+  for (size_t k = 0; k < count && k < n->n_input; k++) {
+    const sd_flow *f = flow_of(s, n->input[k]);
+    if (!f->lineage || !f->quantized) return false;
+  }
+  return n->n_input > 0;
+}
+
+static void place_other(sd_places *s, Onnx__NodeProto *n, uint32_t index, const sd_quant_op *op) {
+  sd_flow *x = flow_of(s, n->input[0]), *y = flow_of(s, n->output[0]);
+  if (op->role == SD_ROLE_CLIP) {
+    y->lineage |= x->lineage;
+    if (!x->quantized || !x->lineage || y->pinned) return; // it vanished, or computes on floats
+  }
+  if (!all_integers(s, n, op->role == SD_ROLE_JOIN ? n->n_input : 1) || seen(s, y)->pinned) return;
+  for (size_t k = 1; k < n->n_output; k++)
+    if (*n->output[k] && flow_of(s, n->output[k])->uses) return; // indices of MaxPool
+  s->integer[index] = true;
+  y->lineage = true;
+  if (op->role != SD_ROLE_SAME) {
+    force(s, y);
+    return;
+  }
+  y->quantized = y->forced = true;
+  y->same = x;
+}
+
+sard_status *sd_quant_places(sd_proto *p, const sd_quant_options *o, const sd_quant_units *u, sd_places *s) {
+  uint32_t next = 0;
+  *s = (sd_places){.p = p};
+  sd_names_init(&s->flows, p->a);
+  s->integer = SD_NEW_ARRAY(p->a, bool, p->nodes.len + 1);
+  list_flows(s);
+  for (uint32_t i = 0; i < p->nodes.len; i++) {
+    Onnx__NodeProto *n = p->nodes.at[i];
+    const sd_quant_op *op = sd_quant_op_of(n);
+    const sd_quant_unit *unit = sd_quant_unit_of(u, &next, n, o);
+    if (!op || n->n_output == 0 || n->n_input == 0) continue;
+    if (unit && op->role == SD_ROLE_PRODUCT) place_product(s, n, i, unit);
+    else if (!unit && op->role != SD_ROLE_PRODUCT && op->role != SD_ROLE_TABLE && op->role != SD_ROLE_STATES) place_other(s, n, i, op);
+  }
+  return next == u->len ? NULL : SD_ERR(INTERNAL, "%u of %u nodes were found again", next, u->len);
+}
+
+// ---- what has to be observed ----
+
+static sard_status *place_static(sd_proto *p, const sd_quant_options *o, const sd_quant_units *u, sd_quant_tensors *out) {
+  sd_places s;
+  SD_TRY(sd_quant_places(p, o, u, &s));
+  // Those that share a scale, too: with fewer nodes on integers they may have one of their own.
+  for (uint32_t i = 0; i < s.order.len; i++)
+    if (s.order.at[i]->quantized) sd_vec_push(p->a, out, ((sd_quant_tensor){.name = s.order.at[i]->name, .integer = true}));
+  return NULL;
+}
+
+sard_status *sd_quant_place(sd_arena *a, const sard_source *src, const sd_quant_options *o, const sd_quant_units *u, sd_quant_tensors *out) {
+  sd_proto p;
+  *out = (sd_quant_tensors){0};
+  SD_TRY(sd_quant_open(a, src, o, &p));
+  if (o->mode == SD_QUANT_STATIC) return place_static(&p, o, u, out);
+  for (uint32_t i = 0; i < u->len; i++) {
+    bool matrix = strcmp(u->at[i].op, "MatMul") == 0 || strcmp(u->at[i].op, "Gemm") == 0, known = false;
+    for (uint32_t k = 0; k < out->len; k++) known |= strcmp(out->at[k].name, u->at[i].x) == 0;
+    if (o->gptq && o->bits < 8 && matrix && !u->at[i].keep && !known) sd_vec_push(a, out, ((sd_quant_tensor){.name = u->at[i].x}));
+  }
+  return NULL;
+}
+
+sard_status *sd_quant_watch(sd_arena *a, const sard_source *src, const sd_quant_tensors *t, uint8_t **out, uint64_t *size) {
+  sd_proto p;
+  SD_TRY(sd_proto_open(a, src, &p));
+  for (uint32_t i = 0; i < t->len; i++) {
+    // An input or output as another output needs a node between: an Identity of its own for each.
+    const char *name = sd_proto_name(&p, "sard_watched");
+    sd_vec_push(a, &p.nodes, sd_proto_node(&p, name, "", "Identity", &t->at[i].name, 1, name));
+    Onnx__ValueInfoProto *v = SD_NEW(a, Onnx__ValueInfoProto);
+    onnx__value_info_proto__init(v);
+    v->name = (char *)name;
+    sd_vec_push(a, &p.outputs, v);
+  }
+  return sd_proto_pack(&p, out, size);
+}

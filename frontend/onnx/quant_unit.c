@@ -1,0 +1,134 @@
+// The nodes that have weights, and whether they can be quantized.
+#include <math.h>
+#include <string.h>
+
+#include "frontend/onnx/quant_internal.h"
+#include "runtime/base/alloc.h"
+
+enum { LEAST_TABLE = 4096, LEAST_OPSET = 11 }; // elements of a table that is worth it
+
+static const sd_quant_op ops[] = {
+#define SD_QUANT_OP(op, role, x, weight, bias) {#op, SD_ROLE_##role, x, weight, bias},
+#include "frontend/onnx/quant_ops.def"
+#undef SD_QUANT_OP
+};
+
+const sd_quant_op *sd_quant_op_of(const Onnx__NodeProto *n) {
+  for (size_t i = 0; i < sizeof ops / sizeof *ops; i++)
+    if (sd_proto_is(n, "", ops[i].op)) return &ops[i];
+  return NULL;
+}
+
+const char *sd_quant_operand(const Onnx__NodeProto *n, int i) { return i >= 0 && (size_t)i < n->n_input ? n->input[i] : ""; }
+
+const char *sd_quant_node_name(sd_arena *a, const Onnx__NodeProto *n, uint32_t index) {
+  return *n->name ? n->name : sd_arena_printf(a, "%s_%u", n->op_type, index);
+}
+
+bool sd_quant_takes(const sd_quant_op *op, const sd_quant_options *o) {
+  return op && (op->role == SD_ROLE_PRODUCT || op->role == SD_ROLE_TABLE || (op->role == SD_ROLE_STATES && o->mode == SD_QUANT_WEIGHTS));
+}
+
+int sd_quant_axis(const Onnx__NodeProto *n, int rank) {
+  if (sd_proto_is(n, "", "MatMul")) return rank - 1;
+  if (sd_proto_is(n, "", "Gemm")) return sd_proto_get_int(n, "transB", 0) ? 0 : 1;
+  const sd_quant_op *op = sd_quant_op_of(n);
+  return op && op->role == SD_ROLE_STATES ? 1 : 0; // recurrent weights are [directions, gates, inputs]
+}
+
+sard_status *sd_quant_weight(sd_proto *p, const Onnx__NodeProto *n, const char *name, bool per_tensor, sd_weight *out, const sd_const **out_const) {
+  sd_const *c = NULL;
+  SD_TRY(sd_proto_const(p, sd_proto_weight(p, name), &c));
+  int axis = sd_quant_axis(n, c->rank);
+  *out = (sd_weight){c->data, 1, 1, 1};
+  for (int i = 0; i < c->rank; i++) *(per_tensor || i > axis ? &out->inner : i < axis ? &out->outer : &out->channels) *= (uint64_t)c->dims[i];
+  if ((uintptr_t)c->data % sizeof(float)) { // a large weight lies in the file as it is
+    float *copy = sd_arena_aligned(p->a, c->bytes + 1, 64);
+    memcpy(copy, c->data, c->bytes);
+    out->at = copy;
+  }
+  for (uint64_t i = 0; i < c->count; i++)
+    if (!isfinite(out->at[i])) return SD_ERR(MODEL, "element %llu of the weight '%s' is NaN or infinite", (unsigned long long)i, name);
+  *out_const = c;
+  return NULL;
+}
+
+// ---- what is possible ----
+
+static bool is_integer_op(const Onnx__NodeProto *n) {
+  static const char *const names[] = {"QuantizeLinear", "QLinearConv", "QLinearMatMul", "MatMulInteger", "ConvInteger", "DynamicQuantizeLinear", "MatMulNBits", "QGemm", "DynamicQuantizeLSTM", "QAttention", "DequantizeLinear"};
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+    if (strcmp(n->op_type, names[i]) == 0) return true;
+  return false;
+}
+
+sard_status *sd_quant_open(sd_arena *a, const sard_source *src, const sd_quant_options *o, sd_proto *p) {
+  (void)o;
+  SD_TRY(sd_proto_open(a, src, p));
+  for (uint32_t i = 0; i < p->nodes.len; i++)
+    if (is_integer_op(p->nodes.at[i]))
+      return SD_ERR(UNSUPPORTED, "the model is quantized already: node '%s' is %s", sd_quant_node_name(a, p->nodes.at[i], i), p->nodes.at[i]->op_type);
+  if (p->opset >= LEAST_OPSET) return NULL;
+  return sd_status_field(SD_ERR(UNSUPPORTED, "the model is of opset %lld, quantization needs %d", (long long)p->opset, LEAST_OPSET), SARD_TEXT_HINT,
+                         "convert it with onnx.version_converter, or export it again with a newer opset");
+}
+
+// Why a node cannot be quantized; NULL: it can be.
+static const char *obstacle(sd_proto *p, const Onnx__NodeProto *n, const sd_quant_op *op, const Onnx__TensorProto *w, const sd_quant_options *o) {
+  bool gemm = sd_proto_is(n, "", "Gemm"), conv = sd_proto_is(n, "", "Conv");
+  if (!w) return "its weight is no constant";
+  if (w->data_type != SD_F32) return "its weight is not f32";
+  if (conv && o->mode == SD_QUANT_DYNAMIC) return "convolutions do not gain from ranges measured in each run";
+  if (op->role == SD_ROLE_PRODUCT && !conv && w->n_dims != 2) return "its weight is no matrix";
+  if (conv && w->n_dims < 3) return "its weight has no kernel";
+  if (op->role == SD_ROLE_TABLE && (w->n_dims != 2 || sd_proto_get_int(n, "axis", 0) != 0)) return "its table has no rows";
+  if (sd_proto_weight(p, sd_quant_operand(n, op->x))) return "it is all constant";
+  if (gemm && (sd_proto_get_int(n, "transA", 0) || sd_proto_get_float(n, "alpha", 1) != 1 || sd_proto_get_float(n, "beta", 1) != 1)) return "it scales or transposes its operands";
+  const char *bias = sd_quant_operand(n, op->bias);
+  const Onnx__TensorProto *b = *bias ? sd_proto_weight(p, bias) : NULL;
+  int64_t channels = op->role == SD_ROLE_PRODUCT ? w->dims[sd_quant_axis(n, (int)w->n_dims)] : 0;
+  bool vector = b && b->data_type == SD_F32 && b->n_dims == 1 && b->dims[0] == channels;
+  if (*bias && !vector && o->mode != SD_QUANT_WEIGHTS) return "its bias is no constant vector";
+  if (*bias && !vector && o->bits < 8 && gemm) return "its bias is no constant vector";
+  return NULL;
+}
+
+static void measure(sd_quant_unit *u, const Onnx__NodeProto *n, const Onnx__TensorProto *w) {
+  uint64_t count = 1;
+  u->rank = (int)w->n_dims, u->dims = w->dims;
+  for (size_t i = 0; i < w->n_dims; i++) count *= w->dims[i] > 0 ? (uint64_t)w->dims[i] : 0;
+  int axis = sd_quant_axis(n, u->rank);
+  u->rows = axis >= 0 && axis < u->rank && w->dims[axis] > 0 ? (uint64_t)w->dims[axis] : 0;
+  u->k = u->rows ? count / u->rows : 0;
+  u->bytes_before = u->bytes_after = count * sizeof(float);
+}
+
+sard_status *sd_quant_find(sd_arena *a, const sard_source *src, const sd_quant_options *o, sd_quant_units *out) {
+  sd_proto p;
+  SD_TRY(sd_quant_open(a, src, o, &p));
+  for (uint32_t i = 0; i < p.nodes.len; i++) {
+    const Onnx__NodeProto *n = p.nodes.at[i];
+    const sd_quant_op *op = sd_quant_op_of(n);
+    if (!sd_quant_takes(op, o) || n->n_output == 0) continue;
+    const char *weight = sd_quant_operand(n, op->weight);
+    const Onnx__TensorProto *w = sd_proto_weight(&p, weight);
+    if (!w && op->role == SD_ROLE_TABLE) continue; // a Gather of activations or shapes
+    sd_quant_unit u = {.name = sd_quant_node_name(a, n, i), .op = n->op_type, .x = sd_quant_operand(n, op->x), .weight = weight};
+    if (w && w->n_dims <= SD_MAX_RANK) measure(&u, n, w);
+    if (op->role == SD_ROLE_TABLE && (w->data_type != SD_F32 || u.bytes_before < LEAST_TABLE * sizeof(float))) continue;
+    u.why = w && w->n_dims > SD_MAX_RANK ? "its rank is too large" : obstacle(&p, n, op, w, o);
+    if (!u.why && (u.rows == 0 || u.k == 0)) u.why = "its weight is empty";
+    u.keep = u.why != NULL;
+    sd_vec_push(a, out, u);
+  }
+  return NULL;
+}
+
+sd_quant_unit *sd_quant_unit_of(const sd_quant_units *u, uint32_t *next, const Onnx__NodeProto *n, const sd_quant_options *o) {
+  const sd_quant_op *op = sd_quant_op_of(n);
+  if (!sd_quant_takes(op, o) || *next >= u->len || n->n_output == 0) return NULL;
+  sd_quant_unit *at = &u->at[*next];
+  if (strcmp(at->op, n->op_type) != 0 || strcmp(at->x, sd_quant_operand(n, op->x)) != 0 || strcmp(at->weight, sd_quant_operand(n, op->weight)) != 0) return NULL;
+  (*next)++;
+  return at;
+}

@@ -1,0 +1,142 @@
+// Groups of few bits: rounding, and GPTQ (Frantar et al. 2022) on the second moments of the inputs.
+#include "passes/quantize/groups.h"
+
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+#include "passes/quantize/affine.h"
+#include "runtime/base/alloc.h"
+
+sard_status *sd_groups_new(uint64_t rows, uint64_t k, uint64_t group, int bits, bool symmetric, sd_groups *g) {
+  uint64_t count, n;
+  *g = (sd_groups){.rows = rows, .k = k, .group = group, .per_row = (k + group - 1) / group, .bits = bits, .symmetric = symmetric};
+  if (!sd_ck_mul(rows, k, &count) || !sd_ck_mul(rows * g->per_row, sizeof(float), &n)) return SD_ERR(UNSUPPORTED, "a weight is too large");
+  g->q = sd_malloc(count + 1), g->scales = sd_malloc(n + 1), g->zeros = sd_malloc(rows * g->per_row + 1);
+  if (g->q && g->scales && g->zeros) return NULL;
+  sd_groups_free(g);
+  return SD_ERR(NOMEM, "out of memory for quantized weights");
+}
+
+void sd_groups_free(sd_groups *g) {
+  sd_free(g->q), sd_free(g->scales), sd_free(g->zeros);
+  g->q = g->zeros = NULL, g->scales = NULL;
+}
+
+// Scale and zero point of weights w[0], w[1], ..., n of them.
+static void fit(const sd_groups *g, const float *w, uint64_t n, float *scale, uint8_t *zero) {
+  int most = (1 << g->bits) - 1, middle = 1 << (g->bits - 1);
+  float lo = 0, hi = 0;
+  for (uint64_t i = 0; i < n; i++) lo = fminf(lo, w[i]), hi = fmaxf(hi, w[i]);
+  if (g->symmetric) {
+    *scale = fmaxf(-lo / (float)middle, hi / (float)(middle - 1 > 0 ? middle - 1 : 1)); // from -2^(bits-1) to 2^(bits-1) - 1
+    *zero = (uint8_t)middle;
+    if (!(*scale >= FLT_MIN)) *scale = 1;
+    return;
+  }
+  sd_affine a = sd_affine_of(lo, hi, 0, most, false);
+  *scale = a.scale, *zero = (uint8_t)a.zero;
+}
+
+static uint8_t nearest(const sd_groups *g, float w, float scale, uint8_t zero) {
+  float q = nearbyintf(w / scale) + (float)zero, most = (float)((1 << g->bits) - 1);
+  return (uint8_t)fminf(fmaxf(q, 0), most);
+}
+
+void sd_groups_round(sd_groups *g, const float *w) {
+  for (uint64_t r = 0; r < g->rows; r++)
+    for (uint64_t b = 0; b < g->per_row; b++) {
+      uint64_t from = b * g->group, n = g->k - from < g->group ? g->k - from : g->group, at = r * g->per_row + b;
+      const float *row = w + r * g->k + from;
+      fit(g, row, n, &g->scales[at], &g->zeros[at]);
+      for (uint64_t i = 0; i < n; i++) g->q[r * g->k + from + i] = nearest(g, row[i], g->scales[at], g->zeros[at]);
+    }
+}
+
+double sd_groups_snr(const sd_groups *g, const float *w) {
+  double signal = 0, noise = 0;
+  for (uint64_t r = 0; r < g->rows; r++)
+    for (uint64_t i = 0; i < g->k; i++) {
+      uint64_t at = r * g->per_row + i / g->group, j = r * g->k + i;
+      double e = w[j] - (double)((int)g->q[j] - (int)g->zeros[at]) * g->scales[at];
+      signal += (double)w[j] * w[j], noise += e * e;
+    }
+  return sd_decibels(signal, noise);
+}
+
+// ---- GPTQ ----
+
+// a = l l', in place, lower triangle; false where a is not positive definite.
+static bool cholesky(double *a, uint64_t n) {
+  for (uint64_t j = 0; j < n; j++) {
+    double *row = a + j * n, d = row[j];
+    for (uint64_t k = 0; k < j; k++) d -= row[k] * row[k];
+    if (!(d > 0)) return false;
+    row[j] = sqrt(d);
+    for (uint64_t i = j + 1; i < n; i++) {
+      double *other = a + i * n, s = other[j];
+      for (uint64_t k = 0; k < j; k++) s -= other[k] * row[k];
+      other[j] = s / row[j];
+    }
+  }
+  return true;
+}
+
+// The inverse of a from its factor l, into the lower triangle and mirrored: first that of l, in place.
+static void invert(double *l, uint64_t n, double *out) {
+  for (uint64_t j = 0; j < n; j++) {
+    l[j * n + j] = 1 / l[j * n + j];
+    for (uint64_t i = j + 1; i < n; i++) {
+      double s = 0;
+      for (uint64_t k = j; k < i; k++) s -= l[i * n + k] * l[k * n + j];
+      l[i * n + j] = s / l[i * n + i];
+    }
+  }
+  for (uint64_t i = 0; i < n; i++)
+    for (uint64_t j = 0; j <= i; j++) {
+      double s = 0;
+      for (uint64_t k = i; k < n; k++) s += l[k * n + i] * l[k * n + j];
+      out[i * n + j] = out[j * n + i] = s;
+    }
+}
+
+// u: the upper factor of the inverse of h + damping, u' u; columns of inputs that are always 0 stand alone.
+static bool factor(const double *h, uint64_t n, double damping, double *u, double *work) {
+  double mean = 0;
+  for (uint64_t i = 0; i < n; i++) mean += h[i * n + i] / (double)n;
+  if (!(mean > 0)) return false;
+  memcpy(work, h, n * n * sizeof *h);
+  for (uint64_t i = 0; i < n; i++) work[i * n + i] = (h[i * n + i] > 0 ? h[i * n + i] : mean) + damping * mean;
+  if (!cholesky(work, n)) return false;
+  invert(work, n, u);
+  if (!cholesky(u, n)) return false;
+  for (uint64_t i = 0; i < n; i++) // lower l with l l' = inverse: u = l'
+    for (uint64_t j = 0; j < i; j++) u[j * n + i] = u[i * n + j];
+  return true;
+}
+
+static void gptq_row(sd_groups *g, uint64_t r, float *row, const double *u) {
+  for (uint64_t j = 0; j < g->k; j++) {
+    uint64_t at = r * g->per_row + j / g->group;
+    if (j % g->group == 0) fit(g, row + j, g->k - j < g->group ? g->k - j : g->group, &g->scales[at], &g->zeros[at]);
+    uint8_t q = g->q[r * g->k + j] = nearest(g, row[j], g->scales[at], g->zeros[at]);
+    double e = (row[j] - (double)((int)q - (int)g->zeros[at]) * g->scales[at]) / u[j * g->k + j];
+    for (uint64_t i = j + 1; i < g->k; i++) row[i] -= (float)(e * u[j * g->k + i]);
+  }
+}
+
+sard_status *sd_groups_gptq(sd_groups *g, const float *w, const double *h) {
+  uint64_t bytes;
+  if (!sd_ck_mul(g->k, g->k, &bytes) || !sd_ck_mul(bytes, sizeof(double), &bytes)) return SD_ERR(UNSUPPORTED, "a weight is too large");
+  double *u = sd_malloc(bytes + 1), *work = sd_malloc(bytes + 1);
+  float *row = sd_malloc(g->k * sizeof *row + 1);
+  bool room = u && work && row, good = false;
+  for (double damping = 0.01; room && !good && damping < 1e4; damping *= 10) good = factor(h, g->k, damping, u, work);
+  if (room && !good) sd_groups_round(g, w); // inputs are all 0
+  for (uint64_t r = 0; good && r < g->rows; r++) {
+    memcpy(row, w + r * g->k, g->k * sizeof *row);
+    gptq_row(g, r, row, u);
+  }
+  sd_free(u), sd_free(work), sd_free(row);
+  return room ? NULL : SD_ERR(NOMEM, "out of memory for second moments of %llu inputs", (unsigned long long)g->k);
+}

@@ -1,0 +1,192 @@
+#!/usr/bin/env python3
+"""sard quantize: written models against the float one in Sard, and against ONNX Runtime where Python has it; what is refused.
+  quantize.py SARD CORPUS    prints "ok NAME" or "FAIL NAME: why" and, last, "N passed, N failed" """
+import json, os, signal, subprocess, sys, tempfile, time
+import numpy as np
+
+try:
+    import onnxruntime as ort
+except ImportError:
+    ort = None
+
+SARD, CORPUS = sys.argv[1:3]
+T = tempfile.mkdtemp()
+passed = failed = 0
+
+
+def check(name, ok, why=""):
+    global passed, failed
+    passed, failed = passed + bool(ok), failed + (not ok)
+    print(f"ok {name}" if ok else f"FAIL {name}: {why}")
+
+
+def sard(*args):
+    out = os.path.join(T, "j")
+    if os.path.exists(out): os.remove(out)
+    r = subprocess.run([SARD, *args, "--json", out], capture_output=True, text=True)
+    return r.returncode, (json.load(open(out)) if os.path.exists(out) else {}), r.stdout + r.stderr
+
+
+def ends(name, code, args, says="", file=None):
+    got, j, text = sard("quantize", *args)
+    check(name, got == code and says in text and not (file and os.path.exists(file)), f"exit {got} instead of {code}, or no '{says}': {text[-300:]}")
+    return j
+
+
+class Case:
+    def __init__(self, name, samples=None):
+        self.name, self.dir = name, os.path.join(CORPUS, name)
+        self.model, self.data = f"{self.dir}/model.onnx", f"{self.dir}/accuracy.npz"
+        z = dict(np.load(self.data))
+        self.y = z.pop("y")[:samples]
+        self.x = {k[3:]: v[:samples] for k, v in z.items()}
+
+
+def by_ort(model, x):
+    so = ort.SessionOptions()
+    so.log_severity_level = 3
+    so.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "0")  # its default rounds activations, too
+    so.optimized_model_filepath = os.path.join(T, "optimized.onnx")
+    return ort.InferenceSession(model, so, providers=["CPUExecutionProvider"]).run(None, x)[0]
+
+
+def floats_left(path, ops):
+    """Nodes of ONNX Runtime's optimized model that stayed float: it made no integer kernel of what was written."""
+    import onnx
+    return [n.name for n in onnx.load(path).graph.node if n.op_type in ops]
+
+
+def quality(name, case, args, least, ops=()):
+    """The model is written, is near the float one (dB), and ONNX Runtime gives the same."""
+    out = f"{T}/{name}.onnx"
+    code, j, text = sard("quantize", case.model, "-o", out, "-q", *args)
+    if code: return check(name, False, text[-300:])
+    size = os.path.getsize(out) / os.path.getsize(case.model)
+    code, e, text = sard("eval", out, "--data", case.data, "--metric", "psnr", "--baseline", case.model, "--limit", "64", "--batch", "64")
+    check(name, code == 0 and e["value"] >= least and size < 0.6, f"{e.get('value')} dB, size {size:.2f} {text[-300:]}")
+    if not ort: return
+    x = {k: v[:64] for k, v in case.x.items()}
+    try: y = by_ort(out, x)
+    except Exception as e: return check(f"{name}-ort", False, str(e)[:300])
+    np.savez(f"{T}/ort.npz", **x, y=y)
+    code, e, text = sard("eval", out, "--data", f"{T}/ort.npz", "--metric", "psnr", "--batch", "64")
+    left = floats_left(f"{T}/optimized.onnx", ops)
+    check(f"{name}-ort", code == 0 and e["value"] >= 38 and not left, f"{e.get('value')} dB from ONNX Runtime, left float {left} {text[-200:]}")
+
+
+def methods(digits, lenet, resnet):
+    data = ["--data", resnet.data]
+    for method in ("minmax", "average", "percentile:99.99", "entropy", "mse"):
+        quality(f"static-{method.split(':')[0]}", resnet, [*data, "--method", method, "--samples", "64"], 26, ("Conv", "Gemm"))
+    quality("static-lenet", lenet, ["--data", lenet.data, "--correct-biases"], 30, ("Conv", "Gemm"))
+    quality("static-digits", digits, ["--data", digits.data], 30, ("Gemm",))
+    quality("static-per-tensor", digits, ["--data", digits.data, "--per-tensor"], 30, ("Gemm",))
+    quality("static-s8", digits, ["--data", digits.data, "--acts", "s8"], 28)
+    quality("static-reduce-range", digits, ["--data", digits.data, "--reduce-range"], 28, ("Gemm",))
+    quality("static-keep", resnet, [*data, "--samples", "32", "--keep-float", "/3/*"], 26)
+    quality("dynamic", digits, ["--mode", "dynamic"], 30, ("Gemm",))
+    quality("dynamic-lenet", lenet, ["--mode", "dynamic"], 30, ("Gemm",))
+    quality("weights-i8", lenet, ["--mode", "weights"], 40)
+    quality("weights-i4", digits, ["--weights", "i4"], 24, ("Gemm",))
+    quality("weights-i4-symmetric", digits, ["--weights", "i4", "--symmetric", "--group", "64"], 20, ("Gemm",))
+    quality("weights-i2", digits, ["--weights", "i2", "--group", "16"], 6)
+    quality("weights-i4-gptq", digits, ["--weights", "i4", "--rounding", "gptq", "--data", digits.data], 26, ("Gemm",))
+
+
+def gptq(digits):
+    """GPTQ is better than rounding to the nearest."""
+    got = []
+    for rounding in ("nearest", "gptq"):
+        code, j, text = sard("quantize", digits.model, "-o", f"{T}/g.onnx", "--weights", "i2", "--rounding", rounding, "--data", digits.data, "--metric", "cosine")
+        got.append(j["value_after"] if code == 0 else -1)
+    check("gptq-better", got[1] > got[0] > 0, got)
+
+
+def report(resnet):
+    out, html = f"{T}/r.onnx", f"{T}/r.html"
+    args = [resnet.model, "-o", out, "--data", resnet.data, "--metric", "top1", "--samples", "64", "--limit", "256"]
+    code, j, text = sard("quantize", *args, "--sensitivity", "--html", html)
+    ok = code == 0 and len(j["layers"]) == 10 and all(l["bits"] == 8 and l["weight_snr"] > 30 and "saturated" in l for l in j["layers"])
+    check("report", ok and j["size_after"] == os.path.getsize(out) and abs(j["drop"]) <= 0.01 and j["ms_before"] > 0 and not j["partial"], text[-300:])
+    snr = [l["snr"] for l in j["sensitivity"]]
+    check("report-order", len(snr) == 10 and snr == sorted(snr), snr)
+    check("report-html", open(html).read().count("<svg") == 10)
+    worst = [l["name"] for l in j["sensitivity"][:3]]
+    os.rename(f"{T}/j", f"{T}/report.json")
+    code, j, text = sard("quantize", *args, "--keep-float", f"@{T}/report.json:top=3")
+    check("report-keeps", code == 0 and sorted(l["name"] for l in j["layers"] if "float" in l) == sorted(worst), text[-300:])
+    first = open(out, "rb").read()
+    sard("quantize", *args, "--keep-float", f"@{T}/report.json:top=3", "--threads", "1")
+    check("same-bytes", open(out, "rb").read() == first)
+
+
+def search(lenet):
+    """Two bits for activations there are not; a model whose one layer breaks it: its weights are blown up beyond 8 bits' reach."""
+    out = f"{T}/s.onnx"
+    args = [lenet.model, "-o", out, "--data", lenet.data, "--metric", "top1"]
+    code, j, text = sard("quantize", *args, "--max-drop", "0.5%")
+    check("max-drop-kept", code == 0 and j["drop"] <= 0.005 and os.path.exists(out), text[-300:])
+    os.remove(out)
+    # weights of 2 bits alone are too coarse: some layers have to stay float
+    code, j, text = sard("quantize", *args, "--weights", "i2", "--group", "256", "--max-drop", "0.2%")
+    kept = [l["name"] for l in j.get("layers", []) if "float" in l]
+    check("max-drop-searches", (code == 0 and j["drop"] <= 0.002 and os.path.exists(out)) or (code == 1 and j["drop"] > 0.002 and not os.path.exists(out)), text[-300:])
+    check("max-drop-lists", code == 1 or not kept or len(j["sensitivity"]) > 0, kept)
+
+
+def bad(digits, lenet):
+    out = f"{T}/bad.onnx"
+    base = [digits.model, "-o", out]
+    data = ["--data", digits.data]
+    ends("bad-no-output", 2, [digits.model], "-o FILE is missing")
+    ends("bad-static-no-data", 2, [*base, "--mode", "static"], "needs --data", out)
+    ends("bad-i4-static", 2, [*base, *data, "--weights", "i4", "--mode", "static"], "the mode is weights", out)
+    ends("bad-gptq-no-data", 2, [*base, "--weights", "i4", "--rounding", "gptq"], "needs --data", out)
+    ends("bad-metric-no-data", 2, [*base, "--metric", "top1"], "needs --data", out)
+    ends("bad-drop-no-metric", 2, [*base, *data, "--max-drop", "1%"], "needs --metric", out)
+    ends("bad-method", 2, [*base, *data, "--method", "best"], "known: minmax", out)
+    ends("bad-percentile", 2, [*base, *data, "--method", "percentile:20"], "percentile", out)
+    ends("bad-group", 2, [*base, "--weights", "i4", "--group", "48"], "power of two", out)
+    ends("bad-keep", 2, [*base, *data, "--keep-float", "nosuch"], "no node 'nosuch'", out)
+    ends("bad-all-kept", 4, [*base, *data, "--keep-float", "*"], "nothing can be quantized", out)
+    ends("bad-nothing", 4, [f"{CORPUS}/skl_cancer_gbdt/model.onnx" if os.path.isdir(f"{CORPUS}/skl_cancer_gbdt") else digits.model, "-o", out, "--ops", "GRU"], "nothing can be quantized", out)
+    ends("bad-no-model", 7, [f"{T}/none.onnx", "-o", out], "", out)
+    ends("bad-format-opset", 4, [*base, "--weights", "i4", "--format", "qdq"], "--format nbits", out)
+    ends("bad-slower", 9, [*base, *data, "--must-be-faster", "100"], "not written", out)
+    x = next(iter(digits.x.items()))
+    nan = x[1].copy()
+    nan[3, 5] = np.nan
+    np.savez(f"{T}/nan.npz", **{x[0]: nan}, y=digits.y)
+    ends("bad-nan", 2, [*base, "--data", f"{T}/nan.npz"], "NaN or infinite in samples 0 to 15", out)
+    np.savez(f"{T}/empty.npz", **{x[0]: nan[:0]})
+    ends("bad-empty", 2, [*base, "--data", f"{T}/empty.npz"], "holds no samples", out)
+    np.savez(f"{T}/bare.npz", **{x[0]: x[1]})
+    ends("bad-no-labels", 2, [*base, "--data", f"{T}/bare.npz", "--metric", "top1"], "needs labels", out)
+    subprocess.run([SARD, "quantize", digits.model, "-o", f"{T}/twice.onnx", "-q"])
+    ends("bad-twice", 4, [f"{T}/twice.onnx", "-o", out], "quantized already", out)
+    subprocess.run([SARD, "compile", digits.model, "-o", f"{T}/a.sard", "-q"])
+    ends("bad-artifact", 2, [f"{T}/a.sard", "-o", out], "compiled already", out)
+    open(f"{T}/cut.onnx", "wb").write(open(digits.model, "rb").read()[:3000])
+    ends("bad-cut", 3, [f"{T}/cut.onnx", "-o", out], "", out)
+
+
+def interrupt(resnet):
+    out, report = f"{T}/int.onnx", f"{T}/int.json"
+    p = subprocess.Popen([SARD, "quantize", resnet.model, "-o", out, "--data", resnet.data, "--metric", "top1", "--sensitivity", "--samples", "1000", "--batch", "1",
+                          "--json", report, "-q"], stderr=subprocess.PIPE)
+    time.sleep(1)
+    p.send_signal(signal.SIGINT)
+    code = p.wait(30)
+    left = [f for f in os.listdir(T) if ".tmp." in f]
+    partial = not os.path.exists(report) or json.load(open(report)).get("exit_code") == 130
+    check("interrupt", code == 130 and not os.path.exists(out) and not left and partial, f"exit {code}, {left}")
+
+
+def main():
+    digits, lenet, resnet = Case("digits_mlp"), Case("mnist_lenet"), Case("mnist_resnet8")
+    methods(digits, lenet, resnet), gptq(digits), report(resnet), search(lenet), bad(digits, lenet), interrupt(resnet)
+    print(f"{passed} passed, {failed} failed")
+    return failed > 0
+
+
+sys.exit(main())

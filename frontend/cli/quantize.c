@@ -5,6 +5,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#define NOISE 0.02 // of measured times
+
 // ---- flags ----
 
 static sard_status *choice(sd_cli *c, const char *flag, const char *const *words, int n, int *out) {
@@ -88,9 +90,11 @@ static sard_status *decide(sd_quantize *q) {
     q->verdict = "the drop is larger than --max-drop allows";
     return SD_ERR(CHECK, "not written: %s", q->verdict);
   }
-  if (!faster || strcmp(faster, "no") == 0 || !q->timed) return NULL;
-  if (strcmp(faster, "yes") != 0) SD_TRY(sd_args_number(c, "must-be-faster", 0.01, 100, &least));
-  if (q->ms_before >= least * q->ms_after) return NULL;
+  // What makes models smaller only has to be asked.
+  if (!q->timed || (faster ? strcmp(faster, "no") == 0 : q->o.mode == SD_QUANT_WEIGHTS)) return NULL;
+  if (faster && strcmp(faster, "yes") != 0) SD_TRY(sd_args_number(c, "must-be-faster", 0.01, 100, &least));
+  if (q->ms_before >= least * (1 - NOISE) * q->ms_after) return NULL;
+  SD_TRY(sd_quantize_costs(q));
   q->verdict = "it is slower than --must-be-faster asks";
   sard_status *st = SD_ERR(SLOWER, "not written: %.3g ms instead of %.3g ms a run on this machine", q->ms_after, q->ms_before);
   return sd_status_field(st, SARD_TEXT_HINT, "--must-be-faster no writes it all the same; --mode weights makes it smaller only");

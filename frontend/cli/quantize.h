@@ -10,6 +10,8 @@ typedef struct sd_quantize_layer { // sensitivity of a unit
   double snr;                      // of the model's output when it alone is quantized, in decibels
 } sd_quantize_layer;
 
+typedef struct sd_quantize_cost { const char *name, *op; double ms_before, ms_after; } sd_quantize_cost; // steps of a name
+
 typedef struct sd_quantize {
   sd_cli *c;
   sd_judge judge;        // a: the float model, b: the quantized one
@@ -33,6 +35,8 @@ typedef struct sd_quantize {
   double max_drop;       // in the metric's unit, NaN: none
   double ms_before, ms_after;
   SD_VEC(sd_quantize_layer) layers; // worst first
+  sd_quantize_cost *costs; // where it is slower, most first; NULL: not asked for
+  uint32_t n_costs;
   const char *verdict;   // why it was refused; NULL: it was written
 } sd_quantize;
 
@@ -50,6 +54,9 @@ sard_status *sd_quantize_load_float(sd_quantize *q);
 sard_status *sd_quantize_time(sd_quantize *q);
 // Scores both on the samples that did not serve for calibration.
 sard_status *sd_quantize_judge(sd_quantize *q);
+
+// ---- quantize_cost.c ----
+sard_status *sd_quantize_costs(sd_quantize *q); // times of both models' steps
 
 // ---- quantize_search.c ----
 sard_status *sd_quantize_rank(sd_quantize *q);   // fills layers

@@ -75,6 +75,11 @@ static void show_layers(sd_quantize *q) {
   }
 }
 
+static void show_costs(sd_quantize *q) {
+  for (uint32_t i = 0; i < q->n_costs && i < SHOWN && q->costs[i].ms_after > q->costs[i].ms_before; i++)
+    sd_cli_say(q->c, "%s %+9.4f ms  %s (%s)\n", i ? "          " : "slower    ", q->costs[i].ms_after - q->costs[i].ms_before, q->costs[i].name, q->costs[i].op);
+}
+
 // ---- JSON ----
 
 static void json_number(sd_str *s, const char *name, double v) {
@@ -120,7 +125,13 @@ static void json_all(sd_quantize *q) {
     json_number(s, "drop", p->drop.value), json_number(s, "drop_low", p->drop.low), json_number(s, "drop_high", p->drop.high), json_number(s, "drop_bound", p->bound);
     if (!isnan(q->max_drop)) json_number(s, "max_drop", q->max_drop);
   }
-  sd_str_put(s, ",\"sensitivity\":[");
+  sd_str_put(s, ",\"slower\":[");
+  for (uint32_t i = 0; i < q->n_costs; i++) {
+    const sd_quantize_cost *k = &q->costs[i];
+    sd_str_put(s, i ? ",{\"name\":" : "{\"name\":"), sd_str_json(s, k->name), sd_str_put(s, ",\"op\":"), sd_str_json(s, k->op);
+    json_number(s, "ms_before", k->ms_before), json_number(s, "ms_after", k->ms_after), sd_str_put(s, "}");
+  }
+  sd_str_put(s, "],\"sensitivity\":[");
   for (uint32_t i = 0; i < q->layers.len; i++) {
     const sd_quant_unit *u = &q->units.at[q->layers.at[i].unit];
     sd_str_put(s, i ? ",{\"name\":" : "{\"name\":"), sd_str_json(s, u->name);
@@ -136,6 +147,7 @@ void sd_quantize_report(sd_quantize *q) {
   show_metric(q);
   show_layers(q);
   show_float(q);
+  show_costs(q);
   json_all(q);
 }
 

@@ -13,12 +13,13 @@ static const sd_data_kind kinds[] = {
     {"npz", sd_data_is_npz, sd_data_open_npz, sd_data_read_arrays, sd_data_rewind_arrays, sd_data_close_arrays},
     {"test data sets", sd_data_is_sets, sd_data_open_sets, sd_data_read_sets, NULL, NULL},
     {"npy folder", sd_data_is_arrays, sd_data_open_arrays, sd_data_read_arrays, sd_data_rewind_arrays, sd_data_close_arrays},
+    {"images", sd_data_is_images, sd_data_open_images, sd_data_read_images, NULL, NULL},
 };
 
 static sard_status *unknown(const char *path) {
   if (access(path, R_OK) != 0) return sd_status_errno("cannot read the data", path);
   return sd_status_field(SD_ERR(USAGE, "'%s' is no data set that Sard knows", path), SARD_TEXT_HINT,
-                         "data are an .npz, a folder of .npy named after the inputs, or a folder of test_data_set_0, ...");
+                         "data are an .npz, a folder of .npy named after the inputs, a folder of test_data_set_0, ..., or a folder of images");
 }
 
 sard_status *sd_data_open(sd_arena *a, sard_context *ctx, const sd_data_options *o, sd_data **out) {

@@ -7,7 +7,7 @@
 typedef struct sd_data_options {
   const char *path;
   const char *label;      // name of the array with labels, file with labels of images; NULL: the usual ones
-  const char *preprocess; // of images (image.h); NULL: none
+  const char *preprocess; // of images (prepare.h); NULL: none
   const sard_tensor_desc *inputs; // of the model, in its order; dims of -1 are symbolic
   int n_inputs;
 } sd_data_options;

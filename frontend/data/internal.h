@@ -37,6 +37,11 @@ bool sd_data_is_sets(const char *path);
 sard_status *sd_data_open_sets(sd_data *d);
 sard_status *sd_data_read_sets(sd_data *d, sd_batch *b);
 
+// ---- images.c ----
+bool sd_data_is_images(const char *path);
+sard_status *sd_data_open_images(sd_data *d);
+sard_status *sd_data_read_images(sd_data *d, sd_batch *b);
+
 // Entries of a folder in the order of their names; those that begin with a dot are left out.
 typedef SD_VEC(const char *) sd_data_names;
 sard_status *sd_data_list(sd_arena *a, const char *folder, sd_data_names *out);

@@ -75,6 +75,32 @@ def kinds(model, x, y):
     check("limit", code == 0 and j["samples"] == 100, text)
 
 
+def images():
+    """The digits of lenet's test set as images: the same as their rounded values in an .npz."""
+    d = os.path.join(CORPUS, "mnist_lenet")
+    z = np.load(f"{d}/accuracy.npz")
+    x, y = np.rint(z["in_image"][:60] * 255).astype(np.uint8), z["y"][:60]
+    top, flat = os.path.join(T, "classes"), os.path.join(T, "flat")
+    os.makedirs(flat)
+    for k in range(10): os.makedirs(f"{top}/{k}")
+    for i, (pixels, k) in enumerate(zip(x, y)):
+        pgm = b"P5 28 28 255\n" + pixels.tobytes()
+        open(f"{top}/{k}/{i:03}.pgm", "wb").write(pgm), open(f"{flat}/{i:03}.pgm", "wb").write(pgm)
+    open(T + "/classes.txt", "w").writelines(f"{i:03}.pgm {k}\n" for i, k in enumerate(y))
+    base = ["eval", f"{d}/model.onnx", "--metric", "top1", "--data"]
+    want = sard(*base, save("rounded.npz", image=x.astype(np.float32) / 255, y=y))[1]["value"]
+    for name, args in {"classes": [top], "labels": [flat, "--label", T + "/classes.txt"], "resized": [top, "--preprocess", "resize=28x28,scale=255,order=gray,layout=nchw"]}.items():
+        code, j, text = sard(*base, *args)
+        check(f"images-{name}", code == 0 and j.get("value") == want and j["samples"] == 60 and j["data"] == "images", text[-300:])
+    code, j, text = sard(*base, top, "--preprocess", "mean=5")
+    check("images-mean", code == 0 and j["value"] < want - 0.2, text[-300:])
+    ends("images-no-labels", 2, base + [flat], "needs labels")
+    ends("images-word", 2, base + [top, "--preprocess", "colour=red"], "unknown word")
+    ends("images-size", 2, base + [top, "--preprocess", "resize=20"], "see --preprocess")
+    open(flat + "/000.pgm", "wb").write(b"P5 28 28 255\n1234")
+    ends("images-cut", 3, base + [flat, "--label", T + "/classes.txt"], "000.pgm")
+
+
 def bad(model, x, y):
     base = ["eval", model, "--metric", "top1", "--data"]
     ends("bad-no-data", 2, ["eval", model, "--metric", "top1"], "--data is missing")
@@ -149,7 +175,7 @@ def main():
     digits = os.path.join(CORPUS, "digits_mlp")
     z = np.load(f"{digits}/accuracy.npz")
     x, y, model = z["in_x"], z["y"], f"{digits}/model.onnx"
-    kinds(model, x, y), bad(model, x, y), fuzz(model, x, y), paired(digits, x, y), memory(model, x, y)
+    kinds(model, x, y), images(), bad(model, x, y), fuzz(model, x, y), paired(digits, x, y), memory(model, x, y)
     print(f"{passed} passed, {failed} failed")
     return failed > 0
 

@@ -75,7 +75,7 @@ static sard_status *run_dispatch(sard_session *s, uint32_t step, bool pooled) {
   if (s->late.step[step] && (uint64_t)s->dim[t->scratch] > s->scratch_need)
     j.dispatch.scratch = s->late.scratch, j.scratch_stride = s->late.scratch_stride;
   if (pooled)
-    sd_pool_run(m->ctx->pool, run_tiles, &j, tiles);
+    sd_pool_run(m->ctx->pool, run_tiles, &j, tiles, s->backward);
   else
     run_tiles(&j, 0, 0, tiles);
   int result = atomic_load_explicit(&j.result, memory_order_relaxed);
@@ -199,6 +199,7 @@ static sard_status *run_loop(sard_session *s, uint32_t step, bool pooled) {
   const sard_art_step *t = &a->steps[step];
   const uint32_t *defs = a->lists + t->defs;
   int64_t limit = INT64_MAX, i = 0;
+  bool backward = s->backward;
   if (t->tiles != SARD_ART_NONE) SD_TRY(sd_late_value(s, t->tiles, &limit));
   for (uint32_t k = 1; k < t->n_buf; k++) {
     uint32_t b = a->lists[t->bufs + k];
@@ -209,8 +210,10 @@ static sard_status *run_loop(sard_session *s, uint32_t step, bool pooled) {
     if (!more) break;
     sd_late_forget_steps(s, step + 1, step + 1 + t->body);
     SD_TRY(sd_late_set(s, defs[0], i));
+    s->backward = i & 1; // weights that do not fit the cache are there in part
     SD_TRY(run_range(s, step + 1, step + 1 + t->body, step + 1, pooled));
   }
+  s->backward = backward;
   if (t->n_def > 1) SD_TRY(sd_late_set(s, defs[1], i));
   for (uint32_t k = 1; k < t->n_buf; k++) { // parts of different sizes would not make a tensor
     uint32_t b = a->lists[t->bufs + k];
@@ -280,6 +283,7 @@ static sard_status *run_range(sard_session *s, uint32_t from, uint32_t to, uint3
 
 sard_status *sd_execute(sard_session *s) {
   sd_pool *pool = s->model->ctx->pool;
+  s->backward = false;
   bool pooled = sd_pool_enter(pool); // else another run has it: this one works on its own thread
   sard_status *st = s->cu ? sd_cu_begin(s) : NULL;
   if (!st) st = run_range(s, 0, s->model->art.n_steps, 0, pooled);

@@ -70,6 +70,6 @@ void sd_host_keep(const sd_host_call *c, uint32_t first, void *state, void (*fre
 int sd_host_workers(const sd_host_call *c) { return c->pool ? sd_pool_threads(c->pool) : 1; }
 
 void sd_host_tiles(const sd_host_call *c, sd_pool_fn fn, void *user, uint32_t tiles) {
-  if (c->pool) sd_pool_run(c->pool, fn, user, tiles);
+  if (c->pool) sd_pool_run(c->pool, fn, user, tiles, false);
   else if (tiles) fn(user, 0, 0, tiles);
 }

@@ -37,6 +37,7 @@ struct sd_pool {
   // the open job
   sd_pool_fn fn;
   void *user;
+  bool backward;
 };
 
 typedef struct worker_arg { sd_pool *pool; int index; } worker_arg;
@@ -58,19 +59,26 @@ static void futex_wake(atomic_uint *word, int n) {
 }
 
 // Takes half of what is left in a slot (at least one tile), so that few calls do much and the tail can be stolen.
-static bool claim(slot *s, uint32_t *begin, uint32_t *end) {
+static bool claim(slot *s, bool backward, uint32_t *begin, uint32_t *end) {
   uint64_t old = atomic_load_explicit(&s->range, memory_order_relaxed);
   for (;;) {
     uint32_t b = (uint32_t)(old >> 32), e = (uint32_t)old;
     if (b >= e) return false;
     uint32_t take = (e - b) / 2 + (e - b) % 2;
-    uint64_t rest = (uint64_t)(b + take) << 32 | e;
+    uint64_t rest = backward ? (uint64_t)b << 32 | (e - take) : (uint64_t)(b + take) << 32 | e;
     if (atomic_compare_exchange_weak_explicit(&s->range, &old, rest, memory_order_relaxed, memory_order_relaxed)) {
-      *begin = b;
-      *end = b + take;
+      *begin = backward ? e - take : b;
+      *end = *begin + take;
       return true;
     }
   }
+}
+
+static void call(const sd_pool *p, int worker, uint32_t begin, uint32_t end) {
+  if (p->backward)
+    while (end-- > begin) p->fn(p->user, worker, end, end + 1);
+  else
+    p->fn(p->user, worker, begin, end);
 }
 
 // Works on the own range, then on those of the others, until nothing is left.
@@ -79,7 +87,7 @@ static void work(sd_pool *p, int self) {
   for (int k = 0; k < n; k++) {
     int w = self + k < n ? self + k : self + k - n;
     uint32_t begin, end;
-    while (claim(&p->slots[w], &begin, &end)) p->fn(p->user, self, begin, end);
+    while (claim(&p->slots[w], p->backward, &begin, &end)) call(p, self, begin, end);
   }
 }
 
@@ -198,16 +206,17 @@ static void wait_until_idle(sd_pool *p) {
   }
 }
 
-void sd_pool_run(sd_pool *p, sd_pool_fn fn, void *user, uint32_t tiles) {
+void sd_pool_run(sd_pool *p, sd_pool_fn fn, void *user, uint32_t tiles, bool backward) {
   if (tiles == 0) return;
+  p->fn = fn;
+  p->user = user;
+  p->backward = backward;
   if (tiles == 1 || p->threads == 1) {
-    fn(user, 0, 0, tiles);
+    call(p, 0, 0, tiles);
     return;
   }
   if (!p->tried) start_workers(p);
   uint32_t n = (uint32_t)p->started + 1;
-  p->fn = fn;
-  p->user = user;
   for (uint32_t w = 0; w < n; w++) {
     uint64_t begin = (uint64_t)tiles * w / n, end = (uint64_t)tiles * (w + 1) / n;
     atomic_store_explicit(&p->slots[w].range, begin << 32 | end, memory_order_relaxed);

@@ -17,5 +17,6 @@ int sd_pool_threads(const sd_pool *p);
 bool sd_pool_enter(sd_pool *p);
 void sd_pool_leave(sd_pool *p);
 // Runs fn over all tiles [0, tiles) and returns when all are done. The caller has entered the pool. Each tile runs
-// exactly once; which worker runs it is not defined.
-void sd_pool_run(sd_pool *p, sd_pool_fn fn, void *user, uint32_t tiles);
+// exactly once; which worker runs it is not defined. `backward`: each worker takes its tiles from the last one on, and gets
+// them one by one. A loop that reads the same memory forward and backward in turns finds the end of the turn before in its cache.
+void sd_pool_run(sd_pool *p, sd_pool_fn fn, void *user, uint32_t tiles, bool backward);

@@ -15,6 +15,7 @@ struct sard_session {
   sard_model *model;
   uint64_t memory_limit; // bytes, 0 = none
   bool profile;
+  bool backward;         // every second pass of a loop takes its tiles backward
   bool sized;            // dims, offsets and step tables belong to `sym`
   atomic_int cancel;
   // sizes

@@ -113,10 +113,10 @@ static sd_value *constant_sums(xg *g, const sd_value *w, int axis) {
   const sd_const *c = w->data;
   uint64_t inner = 1, n = (uint64_t)c->dims[axis];
   for (int i = axis + 1; i < c->rank; i++) inner *= (uint64_t)c->dims[i];
-  int32_t *sum = SD_NEW_ARRAY(g->at->graph->module->arena, int32_t, n + 16);
+  uint32_t *sum = SD_NEW_ARRAY(g->at->graph->module->arena, uint32_t, n + 16); // wraps as the products' own sums do
   for (uint64_t i = 0, at = 0; i < c->count; i += inner, at = at + 1 == n ? 0 : at + 1) {
-    int32_t part = 0;
-    for (uint64_t j = 0; j < inner; j++) part += byte_at(c, i + j);
+    uint32_t part = 0;
+    for (uint64_t j = 0; j < inner; j++) part += (uint32_t)byte_at(c, i + j);
     sum[at] += part;
   }
   return sd_value_const(g->at->graph, "", SD_I32, 1, &c->dims[axis], sum);

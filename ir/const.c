@@ -58,6 +58,8 @@ void sd_const_release(const sd_module *m, const sd_const *c, bool last) {
   for (uint32_t i = 0; i < m->maps.len && !mapped; i++)
     mapped = p >= m->maps.at[i].data && p < m->maps.at[i].data + m->maps.at[i].size;
   if (!mapped && !last) return;
+  for (uint32_t i = 0; i < m->lent.len; i++)
+    if (p >= m->lent.at[i].data && p < m->lent.at[i].data + m->lent.at[i].size) return; // its contents would be lost
   uintptr_t from = sd_align_up((uintptr_t)p, PAGE), to = ((uintptr_t)p + c->bytes) / PAGE * PAGE;
   if (to > from) madvise((void *)from, to - from, MADV_DONTNEED);
 }

@@ -134,6 +134,7 @@ struct sd_module {
   bool has_bodies;        // branches or loops; nodes may have moved out of them
   SD_VEC(const char *) externals; // locations of external data that were read
   SD_VEC(sd_map) maps;  // files that constants may point into; unmapped by whoever mapped them
+  SD_VEC(sd_map) lent;  // memory of the caller that constants may point into: only read
   sd_strtab *strings;   // what string constants hold numbers of
   sd_objects *objects;  // of runs of the interpreter
   SD_VEC(const sd_otype *) otypes;
@@ -183,7 +184,7 @@ bool sd_value_is_input(const sd_value *v);                          // of its gr
 sd_value *sd_value_root(sd_value *v);                                  // whose memory it shares; itself
 bool sd_value_is_output(const sd_value *v);                         // of its graph, or of a body below it
 // Gives memory of a large constant back to the system. In a mapped file: its pages, which come again when they are read.
-// Elsewhere, and only with `last` (nothing reads it any more): its contents.
+// Elsewhere, and only with `last` (nothing reads it any more): its contents, unless the memory is the caller's.
 void sd_const_release(const sd_module *m, const sd_const *c, bool last);
 uint64_t sd_const_hash(const sd_const *c);                          // cached in *c
 // Content of an integer constant or symbolic content as dims; false when not known. n elements, caller gives the room.

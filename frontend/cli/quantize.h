@@ -50,7 +50,7 @@ void sd_quantize_scale(sd_quantize *q);
 // Writes the model in memory, units that are kept in float, and loads it as judge.b.
 sard_status *sd_quantize_make(sd_quantize *q);
 sard_status *sd_quantize_load_float(sd_quantize *q);
-// Runs both models in turn on one batch; medians.
+// Runs both models in turn on one batch; the least of several rounds.
 sard_status *sd_quantize_time(sd_quantize *q);
 // Scores both on the samples that did not serve for calibration.
 sard_status *sd_quantize_judge(sd_quantize *q);

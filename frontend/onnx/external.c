@@ -181,6 +181,7 @@ sard_status *sd_external_get(sd_external *x, Onnx__StringStringEntryProto *const
     *out = NULL;
     SD_TRY(x->source->read_external(x->source->user, at.location, at.offset, bytes, out));
     if (!*out && bytes) return SD_ERR(IO, "external data '%.200s': the caller supplied none", at.location);
+    if (x->module && *out) sd_vec_push(x->module->arena, &x->module->lent, ((sd_map){*out, bytes}));
     return NULL;
   }
   const sd_map *m = NULL;

@@ -106,7 +106,8 @@ static sard_status *import(sd_module *m, sd_arena *tmp, const sard_source *src, 
   im->tmp = tmp;
   im->shapes = shapes;
   SD_TRY(sd_import_open(src, m->arena, tmp, &im->o));
-  if (im->o.source.path) sd_vec_push(m->arena, &m->maps, ((sd_map){im->o.data, im->o.size}));
+  if (im->o.source.data) sd_vec_push(m->arena, &m->lent, ((sd_map){im->o.data, im->o.size}));
+  else sd_vec_push(m->arena, &m->maps, ((sd_map){im->o.data, im->o.size}));
   sd_external_init(&im->external, m->arena, &im->o.source);
   im->external.module = m;
   im->tensors = (sd_tensors){m->arena, im->o.spans, &im->external, DENSE_BUDGET, m};

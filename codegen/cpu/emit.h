@@ -173,7 +173,7 @@ bool sd_emit_const(sd_ll v, int64_t *out); // an integer constant
 void sd_emit_ahead(sd_emit *E, const sd_buf *buf, const sd_expr *off, sd_ll p, bool write);
 
 // ---- emit_panels.c ----
-typedef struct sd_emit_panel { sd_ll p, share; } sd_emit_panel; // what the first step asks for; bytes from step to step
+typedef struct sd_emit_panel { sd_ll p, share; int64_t lines; } sd_emit_panel; // what the first step asks for; bytes from step to step; lines of each
 // Before the innermost loop of a reduction: is the next panel of a packed operand to be asked for in it?
 bool sd_emit_panel_open(sd_emit *E, const sd_expr *reduce, sd_emit_panel *p);
 void sd_emit_panel_ask(sd_emit *E, const sd_emit_panel *p, sd_ll step); // in that step of the loop

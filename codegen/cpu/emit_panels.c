@@ -10,6 +10,8 @@
 #include "runtime/base/alloc.h"
 
 #define LEAST_WEIGHTS (256 * 1024) // bytes; fewer stay near
+#define LINE          64           // bytes
+#define AHEAD         8192         // bytes, where each line is used once: what one core reads in 300 ns
 #define LEAST_SHARE   2            // bytes of a step; with fewer each line would be asked for often
 
 // The coefficient of an axis in an offset that is a sum of axes; -1: not known.
@@ -75,7 +77,9 @@ static bool tiles_share(const sd_emit *E, uint32_t first) {
   return true;
 }
 
-static bool in_part(sd_emit *E, const sd_axis *a, bool share) { return E->block_lo[sd_emit_axis_no(E, a)] && !share; }
+static bool in_part(sd_emit *E, const sd_axis *a, bool share) {
+  return E->block_lo[sd_emit_axis_no(E, a)] && !share;
+}
 
 static sd_dim row_length(sd_emit *E, const sd_axis *a, bool share) {
   sd_dim block = sd_dim_const(E->k->dims, a->block);
@@ -113,12 +117,12 @@ static bool reduced(const sd_expr *reduce, const sd_axis *a) {
   return false;
 }
 
-// Offset in elements of the panel behind the one that is read.
-static sd_ll next_panel(sd_emit *E, const finder *f) {
+// Offset in elements of the panel that is read.
+static sd_ll panel_begin(sd_emit *E, const finder *f) {
   const sd_expr *offset = f->load->a[0];
   int64_t c = 0;
   if (offset->dim) sd_dim_is_const(E->k->dims, offset->dim, &c);
-  sd_ll at = sd_emit_i64(E, c + f->size);
+  sd_ll at = sd_emit_i64(E, c);
   for (uint32_t i = 0; i < offset->n; i++) {
     const sd_axis *a = offset->a[i]->axis;
     if (a == E->lane.axis || reduced(f->reduce, a)) continue;
@@ -140,31 +144,44 @@ static uint32_t copies_of_rows(sd_emit *E) {
   return sd_emit_coords(E, (1u << E->n_slot) - 1) / (lanes < 0 ? 1 : E->count[lanes]);
 }
 
-bool sd_emit_panel_open(sd_emit *E, const sd_expr *reduce, sd_emit_panel *p) {
-  finder f = {E, reduce, NULL, 0};
-  if (!E->lane.axis || E->nest->sequential) return false;
-  sd_x_walk(E->k, reduce->a[0], find, &f);
-  if (!f.load) return false;
+// The bytes from step to step, and where the first one begins: straight ahead where one register tile has all
+// rows.
+static bool plan(sd_emit *E, const finder *f, sd_emit_panel *p, sd_ll *first) {
   sd_dimtab *t = E->k->dims;
-  int64_t bytes = sd_dtype_bits(f.load->buf->dtype) / 8, step = E->lane.axis->vec * E->lanes_full * bytes,
+  int64_t bytes = sd_dtype_bits(f->load->buf->dtype) / 8, step = E->lane.axis->vec * E->lanes_full * bytes,
           copies = copies_of_rows(E), n;
   sd_ll row;
-  sd_dim rows = count_rows(E, first_row_axis(E, f.load->a[0]), &row);
-  sd_dim each = sd_dim_floordiv(t, sd_dim_const(t, f.size * bytes), rows),
+  sd_dim rows = count_rows(E, first_row_axis(E, f->load->a[0]), &row);
+  sd_dim each = sd_dim_floordiv(t, sd_dim_const(t, f->size * bytes), rows),
          share = sd_dim_ceildiv(t, sd_dim_const(t, step * copies), rows);
-  if (!each || !share || (sd_dim_is_const(t, rows, &n) && n <= copies) ||
-      (sd_dim_is_const(t, share, &n) && n < LEAST_SHARE))
-    return false;
-  p->share = sd_emit_dim(E, share);
-  sd_ll at = plus(E, times(E, next_panel(E, &f), sd_emit_i64(E, bytes)), times(E, row, sd_emit_dim(E, each)));
-  at = plus(E, at, times(E, steps_done(E, reduce), p->share));
+  if (sd_dim_is_const(t, rows, &n) ? n <= copies : copies == 1) {
+    p->lines = step < LINE ? 1 : step / LINE, p->share = sd_emit_i64(E, step), *first = sd_emit_i64(E, AHEAD);
+    return true;
+  }
+  if (!each || !share || (sd_dim_is_const(t, share, &n) && n < LEAST_SHARE)) return false;
+  p->lines = 1, p->share = sd_emit_dim(E, share);
+  *first = plus(E, sd_emit_i64(E, f->size * bytes), times(E, row, sd_emit_dim(E, each)));
+  return true;
+}
+
+bool sd_emit_panel_open(sd_emit *E, const sd_expr *reduce, sd_emit_panel *p) {
+  finder f = {E, reduce, NULL, 0};
+  sd_ll first;
+  if (!E->lane.axis || E->nest->sequential) return false;
+  sd_x_walk(E->k, reduce->a[0], find, &f);
+  if (!f.load || !plan(E, &f, p, &first)) return false;
+  sd_ll at = times(E, panel_begin(E, &f), sd_emit_i64(E, sd_dtype_bits(f.load->buf->dtype) / 8));
+  at = plus(E, plus(E, at, first), times(E, steps_done(E, reduce), p->share));
   p->p = LLVMBuildGEP2(E->b, E->i8, E->buf_v[f.load->buf->id], &at, 1, "");
   return true;
 }
 
 void sd_emit_panel_ask(sd_emit *E, const sd_emit_panel *p, sd_ll step) {
-  sd_ll at = times(E, step, p->share), near = LLVMConstInt(E->i32, 2, 0); // the second cache
-  sd_ll args[] = {LLVMBuildGEP2(E->b, E->i8, p->p, &at, 1, ""), LLVMConstInt(E->i32, 0, 0), near,
-                  LLVMConstInt(E->i32, 1, 0)};
-  sd_emit_intrinsic(E, "llvm.prefetch", &E->ptr, 1, args, 4);
+  sd_ll near = LLVMConstInt(E->i32, 2, 0); // the second cache
+  for (int64_t i = 0; i < p->lines; i++) {
+    sd_ll at = plus(E, times(E, step, p->share), sd_emit_i64(E, i * LINE));
+    sd_ll args[] = {LLVMBuildGEP2(E->b, E->i8, p->p, &at, 1, ""), LLVMConstInt(E->i32, 0, 0), near,
+                    LLVMConstInt(E->i32, 1, 0)};
+    sd_emit_intrinsic(E, "llvm.prefetch", &E->ptr, 1, args, 4);
+  }
 }

@@ -266,8 +266,8 @@ static void rows_ahead(void) {
   }
 }
 
-// Products whose rows share panels of packed weights ask for the next panel; not where one register tile has all rows, nor
-// where the weights stay near.
+// Products whose rows share panels of packed weights ask for the next panel, those of one register tile for what comes soon;
+// not where the weights stay near.
 static const char *product(const char *rows, int lanes, int panels, int steps, const char *order) {
   return text("kernel \"panels\" { axis a0 \"g\" (2) axis a1 \"no\" (%d) axis a2 \"m\" (%s) block 8 unroll 4 axis a3 \"ni\" (%d) vec 2 axis a4 \"kh\" (3) axis a5 \"k\" (%d)\n"
               " in b0 f32 [%d*%s] in b1 f32 [%d] invariant out b2 f32 [%d*%s]\n"
@@ -288,7 +288,7 @@ static void panels_ahead(void) {
       if (i == o) check_all(open, s, 1e-4, 1e-4), check_all(open, none, 1e-4, 1e-4);
       CHECK(prefetches(parse(open), isas_here[i]) > 0);
       CHECK(prefetches(parse(product("13", lanes, 8 >> i, 90, order[o])), isas_here[i]) > 0);
-      CHECK(prefetches(parse(product("4", lanes, 8 >> i, 90, order[o])), isas_here[i]) == 0);
+      CHECK(prefetches(parse(product("4", lanes, 8 >> i, 90, order[o])), isas_here[i]) > 0);
       CHECK(prefetches(parse(product("13", lanes, 8 >> i, 80, order[o])), isas_here[i]) == 0);
     }
   seed = before;

@@ -125,14 +125,13 @@ static sard_status *steps(sd_quantize *q) {
   }
   SD_TRY(measure(q));
   SD_TRY(decide(q));
-  sd_stop_hold();
-  sard_status *st = sd_files_write(q->out, (const char *)q->bytes, q->size);
-  sd_stop_release();
-  return st;
+  if (sd_stop_asked()) return SD_ERR(CANCELLED, "interrupted");
+  return sd_files_write(q->out, (const char *)q->bytes, q->size);
 }
 
 sard_status *sd_verb_quantize(sd_cli *c) {
   sd_quantize q = {.c = c, .judge = {.c = c}, .src = {.size = sizeof q.src, .path = c->operands[0]}, .max_drop = NAN};
+  sd_stop_hold(); // for good: an interrupt ends the work, what was found is reported all the same
   sard_status *st = steps(&q);
   q.interrupted = sard_status_code(st) == SARD_E_CANCELLED;
   const char *html = sd_args_get(c, "html");

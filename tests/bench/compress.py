@@ -2,7 +2,7 @@
 """What quantization costs and gains on trained models with test sets: the table of docs/compression.md.
   compress.py SARD CORPUS [CASE...]    needs numpy; --json FILE writes the numbers, too
 For each case: the metric of the float model on all samples, then of every way to quantize it, with the size of the file and the
-time of a run beside the float model's, both measured in turn by sard quantize."""
+time of a run on one thread beside the float model's, both measured in turn by sard quantize."""
 import json, os, subprocess, sys, tempfile
 
 WAYS = {
@@ -38,7 +38,7 @@ def case(program, d, rows):
     for way, args in WAYS.items():
         with tempfile.TemporaryDirectory() as t:
             out = f"{t}/m.onnx"
-            code, j, text = sard(program, "quantize", f"{d}/model.onnx", "-o", out, *args, *judge[:2], "--must-be-faster", "no")
+            code, j, text = sard(program, "quantize", f"{d}/model.onnx", "-o", out, *args, *judge[:2], "--must-be-faster", "no", "--threads", "1")
             if code:
                 why = next((l for l in text.splitlines() if "error" in l or "not written" in l), text)
                 print(f"| | {way} | {why.split('error: ')[-1][:80]} | | | |", flush=True)

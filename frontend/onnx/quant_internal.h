@@ -19,6 +19,9 @@ int sd_quant_axis(const Onnx__NodeProto *n, int rank);
 // The weight [outer][channels][inner] of a node.
 sard_status *sd_quant_weight(sd_proto *p, const Onnx__NodeProto *n, const char *name, bool per_tensor, sd_weight *out, const sd_const **out_const);
 
+// ---- quant_fold.c ----
+sard_status *sd_quant_fold(sd_proto *p);
+
 // ---- quant_place.c: values and what becomes of them ----
 typedef struct sd_flow {
   const char *name;
@@ -37,6 +40,7 @@ typedef struct sd_places {
   SD_VEC(sd_flow *) order; // by first appearance
   bool *integer;          // by node index: computed on integers
 } sd_places;
+void sd_quant_flows(sd_proto *p, sd_places *out); // values and who reads them, nothing placed
 sard_status *sd_quant_places(sd_proto *p, const sd_quant_options *o, const sd_quant_units *u, sd_places *out);
 const sd_flow *sd_quant_root(const sd_flow *f);
 

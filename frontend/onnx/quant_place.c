@@ -100,12 +100,16 @@ static void place_other(sd_places *s, Onnx__NodeProto *n, uint32_t index, const 
   y->same = x;
 }
 
-sard_status *sd_quant_places(sd_proto *p, const sd_quant_options *o, const sd_quant_units *u, sd_places *s) {
-  uint32_t next = 0;
+void sd_quant_flows(sd_proto *p, sd_places *s) {
   *s = (sd_places){.p = p};
   sd_names_init(&s->flows, p->a);
   s->integer = SD_NEW_ARRAY(p->a, bool, p->nodes.len + 1);
   list_flows(s);
+}
+
+sard_status *sd_quant_places(sd_proto *p, const sd_quant_options *o, const sd_quant_units *u, sd_places *s) {
+  uint32_t next = 0;
+  sd_quant_flows(p, s);
   for (uint32_t i = 0; i < p->nodes.len; i++) {
     Onnx__NodeProto *n = p->nodes.at[i];
     const sd_quant_op *op = sd_quant_op_of(n);

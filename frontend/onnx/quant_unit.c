@@ -63,12 +63,11 @@ static bool is_integer_op(const Onnx__NodeProto *n) {
 }
 
 sard_status *sd_quant_open(sd_arena *a, const sard_source *src, const sd_quant_options *o, sd_proto *p) {
-  (void)o;
   SD_TRY(sd_proto_open(a, src, p));
   for (uint32_t i = 0; i < p->nodes.len; i++)
     if (is_integer_op(p->nodes.at[i]))
       return SD_ERR(UNSUPPORTED, "the model is quantized already: node '%s' is %s", sd_quant_node_name(a, p->nodes.at[i], i), p->nodes.at[i]->op_type);
-  if (p->opset >= LEAST_OPSET) return NULL;
+  if (p->opset >= LEAST_OPSET) return o->mode == SD_QUANT_DYNAMIC ? NULL : sd_quant_fold(p);
   return sd_status_field(SD_ERR(UNSUPPORTED, "the model is of opset %lld, quantization needs %d", (long long)p->opset, LEAST_OPSET), SARD_TEXT_HINT,
                          "convert it with onnx.version_converter, or export it again with a newer opset");
 }

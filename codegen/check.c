@@ -9,7 +9,7 @@ static sard_status *kernel(sd_arena *scratch, sd_module *m, const sd_node *n, co
   sd_machine_code o;
   SD_TRY(sd_lower_node(scratch, m, n, &k));
   k->name = "k";
-  SD_TRY_MSG(sd_choose(k, isa, 0, scratch, &packs), "while scheduling node '%s' (%s)", n->name, n->op->name);
+  SD_TRY_MSG(sd_choose(k, isa, 0, scratch, &packs, NULL), "while scheduling node '%s' (%s)", n->name, n->op->name);
   return sd_node_error(n, sd_emit_llvm(k, isa, "k", 0, scratch, &o));
 }
 

@@ -162,10 +162,10 @@ static sard_status *schedule_nest(sd_choice *c) {
 }
 
 static sard_status *schedule_items(sd_kernel *k, sd_items *items, const sd_isa *isa, bool grid, sd_arena *a,
-                                   sd_packs *packs) {
+                                   sd_packs *packs, const sd_tuned *tuned) {
   for (uint32_t i = 0; i < items->len; i++) {
     if (items->at[i].loop) {
-      SD_TRY(schedule_items(k, items->at[i].body, isa, false, a, packs));
+      SD_TRY(schedule_items(k, items->at[i].body, isa, false, a, packs, tuned));
       continue;
     }
     SD_TRY(sd_split_groups(k, items->at[i].nest, a));
@@ -175,6 +175,7 @@ static sard_status *schedule_items(sd_kernel *k, sd_items *items, const sd_isa *
                    .a = a,
                    .packs = packs,
                    .grid = grid,
+                   .tuned = tuned,
                    .lanes = isa->vector_bytes / 4,
                    .split = SD_MAX_AXES};
     SD_TRY(schedule_nest(&c));
@@ -182,8 +183,8 @@ static sard_status *schedule_items(sd_kernel *k, sd_items *items, const sd_isa *
   return NULL;
 }
 
-sard_status *sd_choose(sd_kernel *k, const sd_isa *isa, int opt, sd_arena *a, sd_packs *packs) {
+sard_status *sd_choose(sd_kernel *k, const sd_isa *isa, int opt, sd_arena *a, sd_packs *packs, const sd_tuned *tuned) {
   if (opt <= 0) return NULL;
   SD_TRY(sd_stash(k, isa->vector_bytes / 4, a));
-  return schedule_items(k, &k->items, isa, k->items.len == 1, a, packs);
+  return schedule_items(k, &k->items, isa, k->items.len == 1, a, packs, tuned);
 }

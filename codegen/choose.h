@@ -20,4 +20,6 @@ typedef struct sd_pack {
 typedef SD_VEC(sd_pack) sd_packs;
 
 // Chooses schedules for all nests of `k` for that ISA; appends the packings it relies on (packs NULL: none are allowed).
-sard_status *sd_choose(sd_kernel *k, const sd_isa *isa, int opt, sd_arena *a, sd_packs *packs);
+// `tuned`: what was measured for it, NULL: nothing.
+struct sd_tuned;
+sard_status *sd_choose(sd_kernel *k, const sd_isa *isa, int opt, sd_arena *a, sd_packs *packs, const struct sd_tuned *tuned);

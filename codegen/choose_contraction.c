@@ -129,6 +129,7 @@ static void grid_contraction(sd_choice *c, const sd_expr *r, sd_axis *jo, sd_axi
   int64_t want = (int64_t)(flops / TILE_FLOPS), by_bytes = (int64_t)(4 * k * cols / TILE_BYTES);
   if (want < by_bytes) want = by_bytes;
   if (want > SD_MAX_TILES) want = SD_MAX_TILES;
+  if (c->tuned && c->tuned->tiles > 0) want = c->tuned->tiles;
   if (want < 2) return;
   bool by_cols = jo && cols * k >= rows * k * 0.75 && sd_choose_guess(c, jo) >= 4;
   // axes outside of jo (batch, groups) first, then the chosen one
@@ -240,6 +241,16 @@ static sd_axis *second_rows(const sd_choice *c, const sd_expr *r, int u, int j, 
   return second;
 }
 
+// The register tile that was measured to be the best one, no larger than what there is to cover.
+static bool tuned_tile(const sd_choice *c, int u, int j, tile *t) {
+  if (!c->tuned || c->tuned->rows < 1 || c->tuned->vectors < 1) return false;
+  int64_t rows = sd_choose_known(c, c->n->axes[u]) ? sd_choose_guess(c, c->n->axes[u]) : LARGEST_ROWS;
+  int64_t vectors = sd_ceil_div(sd_choose_guess(c, c->n->axes[j]), c->lanes);
+  t->mr = (int)sd_min_i64(sd_min_i64(c->tuned->rows, LARGEST_ROWS), rows);
+  t->nv = (int)sd_min_i64(sd_min_i64(c->tuned->vectors, 8), vectors > 0 ? vectors : 1);
+  return true;
+}
+
 sard_status *sd_choose_contraction(sd_choice *c, sd_expr *r, int j, bool *out_done) {
   sd_nest *n = c->n;
   int u = reuse_axis(c, r, j), pack = -1;
@@ -253,7 +264,8 @@ sard_status *sd_choose_contraction(sd_choice *c, sd_expr *r, int j, bool *out_do
   }
   tile t = reused ? reuse_tile(c, r, u, j, sd_choose_guess(c, n->axes[u])) : (tile){1, 1};
   int copies = 1;
-  sd_axis *second = reused ? second_rows(c, r, u, j, &t, &copies) : NULL;
+  bool tuned = reused && tuned_tile(c, u, j, &t);
+  sd_axis *second = reused && !tuned ? second_rows(c, r, u, j, &t, &copies) : NULL;
   if (!vectorizable(c, r, j, (int64_t)t.nv * c->lanes, &pack)) return NULL;
   *out_done = true;
   if (!reused) {

@@ -2,6 +2,7 @@
 #pragma once
 #include "codegen/access.h"
 #include "codegen/choose.h"
+#include "codegen/tuning.h"
 
 #define SD_TILE_ELEMS 8192 // least work of a grid tile of a map or reduction, elements
 #define SD_MAX_TILES  32   // grid tiles wanted at most
@@ -13,6 +14,7 @@ typedef struct sd_choice {
   sd_arena *a;
   sd_packs *packs;
   bool grid; // nest axes may be split over the grid
+  const sd_tuned *tuned; // NULL: nothing was measured
   sd_accesses loads;
   sd_reductions reductions;
   int lanes;      // of a vector

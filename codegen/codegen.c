@@ -6,6 +6,7 @@
 #include "codegen/cuda/cuda.h"
 #include "codegen/describe.h"
 #include "codegen/gen.h"
+#include "codegen/tuning.h"
 #include "runtime/base/alloc.h"
 #include "runtime/base/hash.h"
 #include "runtime/base/thread.h"
@@ -168,11 +169,12 @@ sard_status *sd_gen_kernel(sd_gen *g, sd_node *n, sd_arena *scratch) {
   SD_TRY(sd_lower_node(scratch, g->m, n, &k));
   k->name = "k";
   SD_TRY(check_indices(g, k, n, scratch));
-  if (g->o->kernel_fn) SD_TRY(kernel_text(k, scratch, &lowered));
+  if (g->o->kernel_fn || g->o->tuning) SD_TRY(kernel_text(k, scratch, &lowered));
   if (g->o->opt > 0) sd_kernel_simplify(k);
   sd_step s = {.kind = SARD_AS_DISPATCH, .node = n, .flops = sd_codegen_flops(k, scratch), .bytes = kernel_bytes(k)};
+  if (g->o->tuning) s.kernel = sd_hash_bytes(lowered, strlen(lowered), 0);
   // of constants that GPUs read too there is no packed form
-  SD_TRY_MSG(sd_choose(k, g->o->isa, g->o->opt, scratch, g->device ? NULL : &packs), "while scheduling node '%s' (%s)", n->name, n->op->name);
+  SD_TRY_MSG(sd_choose(k, g->o->isa, g->o->opt, scratch, g->device ? NULL : &packs, sd_tuning_find(g->o->tuning, s.kernel)), "while scheduling node '%s' (%s)", n->name, n->op->name);
   s.bufs = SD_NEW_ARRAY(g->a, sd_binding, k->bufs.len + 1);
   for (uint32_t i = 0; i < k->bufs.len; i++) {
     if (k->bufs.at[i]->kind == SD_BUF_LOCAL) continue;

@@ -50,6 +50,7 @@ sd_runs sd_codegen_runs(const sd_node *n);
 // Lowers and emits the node for that ISA (at -O0, nothing is kept); the error says why it cannot run.
 sard_status *sd_codegen_check(sd_arena *scratch, sd_module *m, const sd_node *n, const sd_isa *isa, bool cuda);
 
+typedef struct sd_tuning sd_tuning;
 typedef struct sd_codegen_options {
   const sd_isa *isa;
   int opt;              // 0..3
@@ -57,6 +58,7 @@ typedef struct sd_codegen_options {
   bool keep_ir;         // final graph text into the artifact
   const char *device;   // NULL or "cpu"; "cuda", "cuda:sm_80,sm_90": code for GPUs too (codegen/cuda/device.h)
   bool tf32;            // products of f32 on GPUs may drop the last 13 bits of their factors
+  sd_tuning *tuning;    // NULL: schedules as estimated (codegen/tuning.h)
   // NULL, or called for each different kernel with its text as lowered (stage "lower") and as scheduled ("kernels"), or,
   // with show_cuda, as CUDA C ("cuda").
   sard_status *(*kernel_fn)(void *user, const char *stage, const char *text);

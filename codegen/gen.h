@@ -14,6 +14,7 @@ typedef struct sd_step {
   sard_art_stepkind kind;
   const sd_node *node;
   uint32_t unit;         // DISPATCH
+  uint64_t kernel;       // where schedules are tuned: see sd_tuned
   sd_binding *bufs;
   uint32_t n_bufs;
   sd_dim trip;           // LOOP: SD_DIM_NONE = no bound

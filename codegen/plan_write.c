@@ -2,6 +2,7 @@
 #include "codegen/gen.h"
 
 #include "runtime/base/hash.h"
+#include "codegen/tuning.h"
 
 // ---- buffers ----
 
@@ -244,6 +245,7 @@ static sard_status *add_step(sd_gen *g, const sd_step *s, const uint32_t *kernel
   e.name = sd_artifact_text(x, s->node->name), e.op = sd_artifact_text(x, s->node->op->name);
   e.flops = known_slot(g, s->flops), e.bytes = known_slot(g, s->bytes), e.shapes = step_shapes(g, s);
   sd_vec_push(g->a, &x->steps, e);
+  if (g->o->tuning) sd_vec_push(g->a, &g->o->tuning->steps, s->kernel);
   return NULL;
 }
 
@@ -296,6 +298,7 @@ static void add_strings(sd_gen *g) {
 }
 
 sard_status *sd_gen_plan(sd_gen *g, sd_codegen_stats *stats) {
+  if (g->o->tuning) g->o->tuning->steps.at = NULL, g->o->tuning->steps.len = g->o->tuning->steps.cap = 0;
   sd_artifact *x = g->x = sd_artifact_new(g->a, g->m->dims);
   uint32_t *kernel = SD_NEW_ARRAY(g->a, uint32_t, g->units.len + 1);
   bool *copy = SD_NEW_ARRAY(g->a, bool, g->m->main->outputs.len + 1);

@@ -59,7 +59,7 @@ static sard_status *set_device(sd_cli *c, sard_options *o) {
   return fallback ? sard_options_set(o, "fallback", fallback) : NULL;
 }
 
-static sard_status *set_cache(sd_cli *c, sard_options *o) {
+sard_status *sd_model_cache_options(sd_cli *c, sard_options *o) {
   const char *cache = sd_args_get(c, "cache"), *limit = sd_args_get(c, "cache-limit");
   if (cache) SD_TRY(sard_options_set(o, "cache", cache));
   return limit ? sard_options_set(o, "cache-limit", limit) : NULL;
@@ -87,7 +87,7 @@ static sard_status *compile(sd_cli *c, const sard_source *src, sd_cli_model *m) 
   if (!o) return SD_ERR(NOMEM, "out of memory");
   sard_status *st = sd_model_options(c, o);
   if (!st) st = set_device(c, o);
-  if (!st) st = src->path ? set_cache(c, o) : sard_options_set(o, "cache", "off"); // what is in memory is a trial
+  if (!st) st = src->path ? sd_model_cache_options(c, o) : sard_options_set(o, "cache", "off"); // what is in memory is a trial
   sd_cli_progress(c, sd_arena_printf(c->arena, "compiling %s ...", src->path ? src->path : "a model"));
   if (!st) st = c->program->compiler->compile(c, m->ctx, src, o, &m->model, &m->compile_s);
   sd_cli_progress(c, NULL);

@@ -8,6 +8,7 @@ sard_status *sd_verb_compile(sd_cli *c);
 sard_status *sd_verb_inspect(sd_cli *c);
 sard_status *sd_verb_compare(sd_cli *c);
 sard_status *sd_verb_doctor(sd_cli *c);
+sard_status *sd_verb_tune(sd_cli *c);
 sard_status *sd_verb_eval(sd_cli *c);
 sard_status *sd_verb_quantize(sd_cli *c);
 

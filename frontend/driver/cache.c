@@ -1,7 +1,7 @@
 // Finding and keeping artifacts in the compile cache.
 #include "frontend/driver/cache.h"
 
-#include <errno.h>
+#include <stdio.h>
 #include <fcntl.h>
 #include <sys/statvfs.h>
 #include <time.h>
@@ -39,6 +39,9 @@ struct sd_cache {
   SD_VEC(source_file) files;       // the model (where it is a file), then external data as far as it is known
   bool all_firm, record;           // of `files`; the record of them is to be written
   bool writing;                    // files, as the caller was told
+  sd_digest untuned; // the artifact's name without the choices of a tuning, and that of the tuning's record
+  sd_digest tune;
+  sd_tuning tuning;
   double store_s;
 };
 
@@ -49,8 +52,7 @@ static void put_options(sd_str *s, const sd_cache *c, const sd_isa *isa) {
   char cpu[SD_CPU_ID];
   sd_strf(s, "artifact %u build %s cpu %s\n", SARD_ART_VERSION, SARD_BUILD_HASH, sd_cpu_id(cpu));
   sd_codegen_basis(isa, s);
-  sd_strf(s, "opt %d keep-ir %d tf32 %d free-dims %d ranks of files %d\n", o->opt, o->keep_ir, o->tf32, o->free_dims,
-          c->ranks.rank != NULL);
+  sd_strf(s, "opt %d keep-ir %d tf32 %d free-dims %d\n", o->opt, o->keep_ir, o->tf32, o->free_dims);
   for (uint32_t i = 0; i < o->dims.len; i++)
     sd_strf(s, "dim %s=%lld\n", o->dims.at[i].name, (long long)o->dims.at[i].value);
   for (uint32_t i = 0; i < o->ranks.len; i++)
@@ -78,6 +80,11 @@ static sd_digest join(const sd_cache *c, sd_digest a, sd_digest b) {
 static bool unused(sd_cache *c, const char *why) {
   c->state = "unused", c->why = why;
   return false;
+}
+
+static void writing(sd_cache *c, bool on) {
+  c->writing = on;
+  if (c->o->progress.writing) c->o->progress.writing(c->o->progress.user, on);
 }
 
 static sard_status *ask_rank(void *user, uint32_t index, const char *name, int *out) {
@@ -196,12 +203,104 @@ static bool examine_files(sd_cache *c) {
 }
 
 static bool identify(sd_cache *c) {
+  c->files.len = 0;
   if (c->src->path) return examine_files(c);
   c->model = join(c, c->options, sd_digest_bytes(&c->folder.key, c->src->data, c->src->bytes));
   c->all_firm = true;
   name_entry(c);
   return true;
 }
+
+// ---- tuning ----
+
+// "next N", then lines of KERNEL, three numbers of the best choice, three of the one in use, RATIO.
+static bool parse_tuning(const char *text, sd_arena *a, sd_tune_state *out) {
+  int end = 0;
+  if (sscanf(text, "next %u\n%n", &out->next, &end) != 1 || !end) return false;
+  for (const char *p = text + end; *p; p += end) {
+    unsigned long long kernel;
+    sd_tune_entry e;
+    end = 0;
+    if (sscanf(p, "%llx %d %d %d %d %d %d %lf\n%n", &kernel, &e.best.rows, &e.best.vectors, &e.best.tiles, &e.used.rows,
+               &e.used.vectors, &e.used.tiles, &e.ratio, &end) != 8 ||
+        !end)
+      return false;
+    e.best.kernel = e.used.kernel = kernel;
+    sd_vec_push(a, &out->entries, e);
+  }
+  return true;
+}
+
+static void read_tuning(sd_cache *c, int threads, sd_arena *a, sd_tune_state *out) {
+  sd_cache_record r;
+  sd_digest of_threads = {(uint64_t)threads, 0};
+  c->untuned = c->entry, c->tune = join(c, c->entry, of_threads);
+  *out = (sd_tune_state){0};
+  if (!sd_cache_record_read(c->arena, &c->folder, c->tune, "tune", &r) || parse_tuning(r.text, a, out)) return;
+  *out = (sd_tune_state){0};
+}
+
+// The choices in use are part of the artifact's name, and of the options of a compilation.
+static void use_tuning(sd_cache *c, const sd_tune_state *s) {
+  sd_tuned *at = SD_NEW_ARRAY(c->arena, sd_tuned, s->entries.len + 1);
+  uint32_t n = 0;
+  for (uint32_t i = 0; i < s->entries.len; i++)
+    if (s->entries.at[i].used.rows || s->entries.at[i].used.tiles) at[n++] = s->entries.at[i].used;
+  c->entry = c->untuned, c->o->tuning = NULL;
+  if (!n) return;
+  c->tuning = (sd_tuning){.at = at, .n = n};
+  c->o->tuning = &c->tuning;
+  sd_digesting d;
+  sd_digest_begin(&d, &c->folder.key);
+  for (uint32_t i = 0; i < n; i++) {
+    int64_t part[4] = {(int64_t)at[i].kernel, at[i].rows, at[i].vectors, at[i].tiles};
+    sd_digest_put(&d, part, sizeof part);
+  }
+  c->entry = join(c, c->untuned, sd_digest_end(&d));
+}
+
+bool sd_cache_tuning_read(sd_cache *c, int threads, sd_arena *a, sd_tune_state *out) {
+  jmp_buf oom;
+  if (setjmp(oom)) return unused(c, "out of memory");
+  sd_arena_set_oom(c->arena, &oom);
+  bool ok = c->path && !c->why && identify(c);
+  if (ok) read_tuning(c, threads, a, out);
+  sd_arena_set_oom(c->arena, NULL);
+  return ok;
+}
+
+static bool write_tuning(sd_cache *c, const sd_tune_state *s) {
+  sd_str text = {0};
+  sd_strf(&text, "next %u\n", s->next);
+  for (uint32_t i = 0; i < s->entries.len; i++) {
+    const sd_tune_entry *e = &s->entries.at[i];
+    sd_strf(&text, "%llx %d %d %d %d %d %d %.4f\n", (unsigned long long)e->best.kernel, e->best.rows, e->best.vectors,
+            e->best.tiles, e->used.rows, e->used.vectors, e->used.tiles, e->ratio);
+  }
+  if (text.failed) return sd_str_free(&text), false;
+  const char *kept = sd_arena_keep(c->arena, sd_str_take(&text));
+  writing(c, true);
+  bool ok = sd_cache_record_write(c->arena, &c->folder, c->tune, "tune", &(sd_cache_record){.text = kept});
+  writing(c, false);
+  use_tuning(c, s);
+  return ok || unused(c, sd_arena_printf(c->arena, "cannot write to the folder '%s'", c->path));
+}
+
+bool sd_cache_tuning_write(sd_cache *c, const sd_tune_state *s) {
+  jmp_buf oom;
+  bool ok = false;
+  if (setjmp(oom)) {
+    ok = unused(c, "out of memory");
+  } else {
+    sd_arena_set_oom(c->arena, &oom);
+    ok = write_tuning(c, s);
+  }
+  sd_arena_set_oom(c->arena, NULL);
+  if (c->writing) writing(c, false);
+  return ok;
+}
+
+const char *sd_cache_why(const sd_cache *c) { return c->why ? c->why : "it is off"; }
 
 static bool write_record(sd_cache *c, const char *kind, sd_digest name) {
   sd_cache_record r = {.n = c->files.len};
@@ -270,7 +369,10 @@ static sard_status *give_report(const char *text, char **json) {
 static sard_status *find(sd_cache *c, sard_context *ctx, char **json, sard_model **out) {
   sd_cache_record ok;
   sd_identity id = {0};
+  sd_tune_state tuned;
   if (!c->path || c->why || !identify(c)) return NULL;
+  read_tuning(c, sd_context_threads(ctx), c->arena, &tuned);
+  use_tuning(c, &tuned);
   if (!sd_cache_record_read(c->arena, &c->folder, c->entry, "ok", &ok) || ok.n != 1) return NULL;
   sard_status *st = load(c, ctx, sd_cache_file(c->arena, &c->folder, c->entry, "sard"), &ok, &id, out);
   if (sard_status_code(st) == SARD_E_MODEL) { // it is compiled again
@@ -328,7 +430,7 @@ static bool check_files(sd_cache *c, const sd_module *m) {
   for (uint32_t i = 0; i < known; i++)
     if (!is_unchanged(c, &c->files.at[i]))
       return unused(c, sd_arena_printf(c->arena, "'%s' changed meanwhile", c->files.at[i].path));
-  if (known > 1 || !c->src->path) return true;
+  if (known > 1 || !c->src->path || !m->externals.len) return true;
   for (uint32_t i = 0; i < m->externals.len; i++)
     if (!add_external(c, m->externals.at[i])) return false;
   name_entry(c);
@@ -368,11 +470,6 @@ static bool write_entry(sd_cache *c, const sd_compiled *k, const char *report) {
   bool ok = (c->files.len < 2 || write_record(c, "names", c->model)) && write_ok(c, path, report);
   if (!ok) return discard(c), unused(c, sd_arena_printf(c->arena, "cannot write to the folder '%s'", c->path));
   return true;
-}
-
-static void writing(sd_cache *c, bool on) {
-  c->writing = on;
-  if (c->o->progress.writing) c->o->progress.writing(c->o->progress.user, on);
 }
 
 static void store(sd_cache *c, const sd_compiled *k, const char *report) {

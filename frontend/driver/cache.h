@@ -14,7 +14,25 @@ typedef struct sd_cache sd_cache;
 sard_status *sd_cache_open(const sard_source *src, const sard_options *options, sd_driver_options *o, sd_cache **out);
 void sd_cache_free(sd_cache *c); // NULL ok
 // *out: the model where the cache has it, else NULL. `json`: the report of its compilation (NULL: not wanted).
+// Where schedules were tuned for the threads of the context, the options have them from here on.
 sard_status *sd_cache_find(sd_cache *c, sard_context *ctx, char **json, sard_model **out);
+// ---- schedules that were measured (sard tune) ----
+// What is known about a model on this machine with that many threads. `next`: of the trials, the first one that was not
+// made.
+typedef struct sd_tune_entry {
+  sd_tuned best,
+      used;     // of a kernel: the best choice so far, and the one that is used when the model is compiled (0: none)
+  double ratio; // time of the best one beside the estimated schedule
+} sd_tune_entry;
+typedef struct sd_tune_state {
+  uint32_t next;
+  SD_VEC(sd_tune_entry) entries;
+} sd_tune_state;
+// False: the cache cannot be used (sd_cache_why); else *out, in `a`, is what is known.
+bool sd_cache_tuning_read(sd_cache *c, int threads, sd_arena *a, sd_tune_state *out);
+bool sd_cache_tuning_write(sd_cache *c, const sd_tune_state *s);
+const char *sd_cache_why(const sd_cache *c); // why it cannot be used
+
 // Keeps what was compiled.
 void sd_cache_store(sd_cache *c, const sd_compiled *compiled);
 // Tells the model how it came to be.

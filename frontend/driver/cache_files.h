@@ -5,6 +5,7 @@
 //   <digest>.ok         record of it: identity and digest of the artifact, and the report of its compilation
 //   <digest>.in         record of the files of a model: identities and digests; named by the model's device and inode
 //   <digest>.names      record of the names of its external data; named by the model's digest
+//   <digest>.tune       record of schedules that were measured for it; named by the model's digest and the number of threads
 //
 // Records carry a digest of their own, and the boot that they were made in: numbers of devices begin anew with each.
 #pragma once

@@ -17,7 +17,7 @@ typedef struct entry {
 } entry;
 typedef SD_VEC(entry) entries;
 
-static const char *const kinds[] = {".sard", ".ok", ".in", ".names"};
+static const char *const kinds[] = {".sard", ".ok", ".in", ".names", ".tune"};
 
 // Only names that the cache gives: people may point it at a folder of theirs.
 static bool is_ours(const char *name) {

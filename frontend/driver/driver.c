@@ -318,7 +318,7 @@ static sard_status *generate_fn(sd_module *m, const void *arg) {
   const sd_isa *isa;
   SD_TRY(sd_driver_target(p->o->target, &isa));
   c->report.isa = isa->name;
-  sd_codegen_options co = {.isa = isa, .opt = p->o->opt, .threads = p->o->threads ? p->o->threads : sd_cpu_count(), .keep_ir = p->o->keep_ir, .device = p->o->device, .tf32 = p->o->tf32};
+  sd_codegen_options co = {.isa = isa, .opt = p->o->opt, .threads = p->o->threads ? p->o->threads : sd_cpu_count(), .keep_ir = p->o->keep_ir, .device = p->o->device, .tf32 = p->o->tf32, .tuning = p->o->tuning};
   if (dumps_kernels(p->o)) co.kernel_fn = take_kernel, co.kernel_user = (void *)arg, co.show_cuda = dumps_cuda(p->o);
   SD_TRY(sd_codegen(c->arena, m, &co, &c->pieces, &c->n_pieces, &c->report.code));
   return dumps_kernels(p->o) && p->kernels->p ? dump_text(p->o, p->o->dump, p->kernels) : NULL;

@@ -1,6 +1,6 @@
 // From a source to an artifact: import, passes, code; with dumps, checks and a report on the way.
 #pragma once
-#include "codegen/codegen.h"
+#include "codegen/tuning.h"
 #include "frontend/onnx/import.h"
 #include "passes/pass.h"
 #include "runtime/options.h"
@@ -22,6 +22,7 @@ typedef struct sd_driver_options {
   const char *target;         // instruction set, NULL = best of this machine
   const char *device;         // as in sd_codegen_options; NULL: processors only
   bool tf32;                  // products of f32 on GPUs may drop the last 13 bits of their factors
+  sd_tuning *tuning;          // as in sd_codegen_options
   int threads;                // of the compiler, 0 = all
   bool keep_ir;
   bool verify;                // verify the module after every pass

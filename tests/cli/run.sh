@@ -30,7 +30,7 @@ json() { yes_if "$1" python3 -c "import json,sys; d=json.load(open(sys.argv[1]))
 # ---- help, verbs, flags ----
 code help 0 "$sard" help; says help-lists-verbs out '^  compile '
 code no-arguments 0 "$sard"
-for verb in run compile bench inspect compare doctor version help; do
+for verb in run compile bench tune inspect compare doctor version help; do
   code "help-$verb" 0 "$sard" $verb --help; says "help-$verb-flags" out '--json FILE'
 done
 code rt-help 0 "$rt" help; says rt-help-lists-run out '^  run '
@@ -352,6 +352,19 @@ python3 "$root/tests/cli/cache_cases.py" "$sard" "$digits/model.onnx" >"$T/cases
 read -r p f < <(sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p' "$T/cases")
 passed=$((passed + ${p:-0})) failed=$((failed + ${f:-1}))
 [ "${f:-1}" = 0 ] || cat "$T/cases" "$T/err"
+
+# ---- tune ----
+code tune 0 "$sard" tune "$digits/model.onnx" --cache "$T/tuned" --time 1 --threads 1 --json "$T/j" -o "$T/tuned.sard"; says tune-text out 'trials made'
+json tune-json "$T/j" "d['after_ms'] <= d['before_ms'] and 0 < d['trials'] <= d['next'] <= d['of']"
+first=$(python3 -c "import json; print(json.load(open('$T/j'))['next'])")
+code tune-again 0 "$sard" tune "$digits/model.onnx" --cache "$T/tuned" --time 1 --threads 1 --json "$T/j"
+json tune-goes-on "$T/j" "d['next'] - d['trials'] == $first"
+code tune-artifact 0 "$rt" run "$T/tuned.sard" --inputs "$in" --expect "$in"
+code tune-used 0 "$sard" run "$digits/model.onnx" --cache "$T/tuned" --threads 1 --inputs "$in" --expect "$in" -v; says tune-cached err 'cache: hit'
+code tune-no-place 7 "$sard" tune "$digits/model.onnx" --cache off --time 1; says tune-no-place-text err 'no place for what is found'
+code tune-compiled 2 "$sard" tune "$T/d.sard" --time 1
+timeout --preserve-status -s INT 0.5 "$sard" tune "$resnet/model.onnx" --cache "$T/tuned" --time 60 -q >"$T/out" 2>"$T/err"; rc=$?
+if [ $rc = 130 ]; then ok tune-interrupt; else fail tune-interrupt "exit $rc"; fi
 
 # ---- pipes and interrupts ----
 "$sard" inspect "$resnet/model.onnx" --weights 2>"$T/err" | head -1 >"$T/out"; rc=${PIPESTATUS[0]}

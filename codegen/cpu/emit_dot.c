@@ -51,39 +51,48 @@ static sd_ll at_once(sd_emit *E, sd_ll acc, sd_ll x, sd_ll y) {
   return sd_emit_intrinsic(E, name, NULL, 0, (sd_ll[]){acc, x, y}, 3);
 }
 
-// Adds to all sums; `part` 0, 1: the even and the odd steps, 2: all of them.
-static void add_part(sd_emit *E, dot *x, const sd_ll *a, const sd_ll *w, int part) {
-  uint32_t sa = sd_emit_info_of(E, x->d.a)->slots, sw = sd_emit_info_of(E, x->d.w)->slots;
-  sd_ll *ha = SD_NEW_ARRAY(E->a, sd_ll, sd_emit_coords(E, sa)), *hw = SD_NEW_ARRAY(E->a, sd_ll, sd_emit_coords(E, sw));
-  do {
-    uint32_t i = sd_emit_project(E, sa), j = sd_emit_project(E, sw);
-    sd_ll *acc = &x->acc->v[sd_emit_project(E, x->slots)];
-    if (part == 2) {
-      *acc = at_once(E, *acc, a[i], w[j]);
-      continue;
-    }
-    if (!ha[i]) ha[i] = halves(E, a[i], x->d.a->buf->dtype, part);
-    if (!hw[j]) hw[j] = halves(E, w[j], x->d.w->buf->dtype, part);
-    *acc = added(E, *acc, ha[i], hw[j]);
-  } while (sd_emit_next(E, x->slots));
+// Words of both factors for this turn, by the coordinates that they move with.
+typedef struct words {
+  uint32_t a_slots, w_slots;
+  sd_ll *a, *w;
+  sd_ll *even, *odd; // halves of w
+} words;
+
+// One element of a with all of w: its halves live as short as they can, where registers are few.
+static void add_row(sd_emit *E, dot *x, const words *d) {
+  uint32_t i = sd_emit_project(E, d->a_slots), rest = x->slots & ~d->a_slots;
+  bool once = E->isa->dot >= SD_DOT_SIDE && x->d.a->buf->dtype == SD_U8 && x->d.w->buf->dtype == SD_I8;
+  for (int odd = 0; odd < (once ? 1 : 2); odd++) {
+    sd_ll half = once ? d->a[i] : halves(E, d->a[i], x->d.a->buf->dtype, odd);
+    do {
+      uint32_t j = sd_emit_project(E, d->w_slots);
+      sd_ll *acc = &x->acc->v[sd_emit_project(E, x->slots)], *part = odd ? d->odd : d->even;
+      if (!once && !part[j]) part[j] = halves(E, d->w[j], x->d.w->buf->dtype, odd);
+      *acc = once ? at_once(E, *acc, half, d->w[j]) : added(E, *acc, half, part[j]);
+    } while (sd_emit_next(E, rest));
+  }
 }
+
+static sd_ll *cells(sd_emit *E, uint32_t slots) { return SD_NEW_ARRAY(E->a, sd_ll, sd_emit_coords(E, slots)); }
 
 static void turn(sd_emit *E, dot *x, sd_ll base, int64_t steps) {
   sd_emit_scope_open(E);
   sd_emit_bind_point(E, x->d.turns, base, 0);
   sd_emit_bind_point(E, x->d.side, NULL, 0);
   x->steps = steps;
-  uint32_t sa = sd_emit_info_of(E, x->d.a)->slots, sw = sd_emit_info_of(E, x->d.w)->slots;
-  sd_ll *a = SD_NEW_ARRAY(E->a, sd_ll, sd_emit_coords(E, sa)), *w = SD_NEW_ARRAY(E->a, sd_ll, sd_emit_coords(E, sw));
-  LLVMTypeRef words = LLVMVectorType(E->i32, (unsigned)E->lanes_full);
+  words d = {sd_emit_info_of(E, x->d.a)->slots, sd_emit_info_of(E, x->d.w)->slots, NULL, NULL, NULL, NULL};
+  d.a = cells(E, d.a_slots), d.w = cells(E, d.w_slots), d.even = cells(E, d.w_slots), d.odd = cells(E, d.w_slots);
+  LLVMTypeRef t = LLVMVectorType(E->i32, (unsigned)E->lanes_full);
   for (uint32_t s = x->slots; s; s &= s - 1) E->at[__builtin_ctz(s)] = 0;
   do {
-    uint32_t i = sd_emit_project(E, sa), j = sd_emit_project(E, sw);
-    if (!w[j]) w[j] = sd_emit_load_at(E, x->d.w, 0, words);
-    if (!a[i]) a[i] = word(E, x);
-  } while (sd_emit_next(E, x->slots));
-  bool once = E->isa->dot >= SD_DOT_SIDE && x->d.a->buf->dtype == SD_U8 && x->d.w->buf->dtype == SD_I8;
-  for (int part = once ? 2 : 0; part < (once ? 3 : 2); part++) add_part(E, x, a, w, part);
+    uint32_t j = sd_emit_project(E, d.w_slots);
+    if (!d.w[j]) d.w[j] = sd_emit_load_at(E, x->d.w, 0, t);
+  } while (sd_emit_next(E, x->slots & ~(d.a_slots & ~d.w_slots)));
+  do {
+    uint32_t i = sd_emit_project(E, d.a_slots);
+    if (!d.a[i]) d.a[i] = word(E, x);
+    add_row(E, x, &d);
+  } while (sd_emit_next(E, x->slots & d.a_slots));
   sd_emit_unbind(E, x->d.side);
   sd_emit_unbind(E, x->d.turns);
   sd_emit_scope_close(E);

@@ -229,6 +229,47 @@ static sd_value *lstm_weight(xg *g, uint32_t w, uint32_t scale) {
   return XG(g, "Mul", sd_xg_cast(g, SD_F32, XG(g, "Sub", x, side[1])), side[0]);
 }
 
+// Constant weights [directions, K, columns] of bytes, with the scales of a direction or of each of its columns, as LSTM8 has them:
+// less their zero points and turned, with a scale and a sum for each column. False: they are no such constants.
+static bool lstm_bytes(xg *g, uint32_t w, uint32_t scale, sd_value **out, sd_value **scales, sd_value **sums) {
+  const sd_value *v = g->at->in[w], *s = sd_xg_in(g, scale), *z = sd_xg_in(g, scale + 1);
+  if (!v->data || sd_dtype_bits(v->dtype) != 8 || !s || !s->data || s->dtype != SD_F32 || (z && !z->data)) return false;
+  const int64_t *d = v->data->dims;
+  uint64_t dirs = (uint64_t)d[0], k = (uint64_t)d[1], n = (uint64_t)d[2], per_s = s->data->count / (dirs ? dirs : 1);
+  uint64_t per_z = z ? z->data->count / (dirs ? dirs : 1) : 1;
+  if (v->data->count == 0 || s->data->count != dirs * per_s || (per_s != 1 && per_s != n)) return false;
+  if (z && (z->data->count != dirs * per_z || (per_z != 1 && per_z != n))) return false;
+  sd_arena *a = g->at->graph->module->arena;
+  int8_t *to = SD_NEW_ARRAY(a, int8_t, v->data->count + 64);
+  float *fs = SD_NEW_ARRAY(a, float, dirs * n + 16);
+  int32_t *sum = SD_NEW_ARRAY(a, int32_t, dirs * n + 16);
+  for (uint64_t i = 0; i < v->data->count; i++) {
+    uint64_t dir = i / n / k, at = i / n % k, col = i % n, row = dir * n + col;
+    int64_t x = sd_dtype_get_i64(v->dtype, v->data->data, i);
+    if (z) x -= sd_dtype_get_i64(z->dtype, z->data->data, dir * per_z + (per_z == 1 ? 0 : col));
+    if (x < -128 || x > 127) return false;
+    to[row * k + at] = (int8_t)x, sum[row] += (int32_t)x;
+    fs[row] = (float)sd_dtype_get_f64(SD_F32, s->data->data, dir * per_s + (per_s == 1 ? 0 : col));
+  }
+  sd_graph *graph = g->at->graph;
+  *out = sd_value_const(graph, v->name, SD_I8, 3, (int64_t[]){d[0], d[2], d[1]}, to);
+  *scales = sd_value_const(graph, "", SD_F32, 2, (int64_t[]){d[0], d[2]}, fs);
+  *sums = sd_value_const(graph, "", SD_I32, 2, (int64_t[]){d[0], d[2]}, sum);
+  return *out && *scales && *sums;
+}
+
+static sard_status *finish_lstm(xg *g, const char *op, sd_value *const *in, uint32_t n_in) {
+  sd_node *n = g->at, *x = sd_node_new(n->graph, n, sd_op_find(op), in, n_in, n->n_out);
+  x->name = n->name;
+  x->onnx_index = n->onnx_index;
+  copy_attrs(x, n);
+  if (sd_node_attr(x, "quantized_state")) sd_node_set_int(x, "quantized_state", 1);
+  for (uint32_t i = 0; i < n->n_out; i++)
+    if (!n->out[i]) x->out[i] = NULL;
+  SD_TRY(sd_node_infer(x));
+  return sd_xg_finish(g, x->out, x->n_out);
+}
+
 sard_status *sd_rewrite_ms_dynamic_lstm(sd_node *n) {
   XG_SCOPE xg g = {.at = n};
   for (uint32_t i = 0; i < 3; i++) SD_TRY(sd_sh_rank(n, i, 3, 3));
@@ -236,17 +277,12 @@ sard_status *sd_rewrite_ms_dynamic_lstm(sd_node *n) {
     return SD_SH_ERR(n, UNSUPPORTED, "X of type %s", sd_dtype_name(n->in[0]->dtype));
   sd_node *q = sd_xg_node(&g, "DynamicQuantizeLinear", n->in, 1, 3);
   if (!q) return sd_xg_take(&g);
-  sd_value *in[8] = {XG(&g, "DequantizeLinear", q->out[0], q->out[1], q->out[2]), lstm_weight(&g, 1, 8),
-                     lstm_weight(&g, 2, 10)};
+  sd_value *in[14] = {q->out[0]};
   for (uint32_t i = 3; i < 8; i++) in[i] = sd_xg_in(&g, i);
-  if (g.st) return sd_xg_take(&g);
-  sd_node *x = sd_node_new(n->graph, n, sd_op_find("LSTM"), in, 8, n->n_out);
-  x->name = n->name;
-  x->onnx_index = n->onnx_index;
-  copy_attrs(x, n);
-  sd_node_set_int(x, "quantized_state", 1);
-  for (uint32_t i = 0; i < n->n_out; i++)
-    if (!n->out[i]) x->out[i] = NULL;
-  SD_TRY(sd_node_infer(x));
-  return sd_xg_finish(&g, x->out, x->n_out);
+  in[8] = q->out[1], in[9] = q->out[2];
+  if (lstm_bytes(&g, 1, 8, &in[1], &in[10], &in[11]) && lstm_bytes(&g, 2, 10, &in[2], &in[12], &in[13]))
+    return finish_lstm(&g, "sard.LSTM8", in, 14);
+  in[0] = XG(&g, "DequantizeLinear", q->out[0], q->out[1], q->out[2]);
+  in[1] = lstm_weight(&g, 1, 8), in[2] = lstm_weight(&g, 2, 10);
+  return g.st ? sd_xg_take(&g) : finish_lstm(&g, "LSTM", in, 8);
 }

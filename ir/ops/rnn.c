@@ -9,7 +9,7 @@
 #include "ir/ops.h"
 #include "ir/ops/xbuild.h"
 
-enum { X, W, R, BIAS, LENS, H0, C0, P };
+enum { X, W, R, BIAS, LENS, H0, C0, P, X_SCALE, X_ZERO, W_SCALE, W_SUMS, R_SCALE, R_SUMS };
 
 typedef enum kind { RNN, GRU, LSTM } kind;
 static const int gates_of[] = {1, 3, 4}, functions_of[] = {1, 2, 3};
@@ -24,13 +24,15 @@ typedef struct rnn {
   sd_expr *d; // direction
   sd_buf *xw, *rec, *h, *c, *z, *rh;
   sd_buf *rounded, *range; // of a quantized state
+  bool bytes;              // X, W, R and the state are bytes, with scales and zero points (sard.LSTM8)
 } rnn;
 
 static sard_status *rnn_read(const sd_node *n, rnn *r) {
   sd_dimtab *t = sd_sh_tab(n);
   memset(r, 0, sizeof *r);
   r->n = n;
-  r->kind = !strcmp(n->op->name, "LSTM") ? LSTM : !strcmp(n->op->name, "GRU") ? GRU : RNN;
+  r->bytes = sd_dtype_is_int(n->in[X]->dtype);
+  r->kind = r->bytes || !strcmp(n->op->name, "LSTM") ? LSTM : !strcmp(n->op->name, "GRU") ? GRU : RNN;
   r->gates = gates_of[r->kind];
   for (uint32_t i = X; i <= R; i++) SD_TRY(sd_sh_rank(n, i, 3, 3));
   const char *dir = sd_node_str(n, "direction", "forward");
@@ -94,8 +96,22 @@ sard_status *sd_shape_rnn(sd_node *n) {
   sd_dim dirs = sd_dim_const(sd_sh_tab(n), r.dirs);
   sd_dim y[4] = {r.S, dirs, r.B, r.H}, y_first[4] = {r.B, r.S, dirs, r.H};
   state_dims(n, &r, state);
-  SD_TRY(sd_sh_set(n, 0, n->in[X]->dtype, 4, r.batch_first ? y_first : y));
-  for (uint32_t i = 1; i < 3; i++) SD_TRY(sd_sh_set(n, i, n->in[X]->dtype, 3, state));
+  sd_dtype type = r.bytes ? SD_F32 : n->in[X]->dtype;
+  SD_TRY(sd_sh_set(n, 0, type, 4, r.batch_first ? y_first : y));
+  for (uint32_t i = 1; i < 3; i++) SD_TRY(sd_sh_set(n, i, type, 3, state));
+  return NULL;
+}
+
+sard_status *sd_shape_lstm8(sd_node *n) {
+  SD_TRY(sd_shape_rnn(n));
+  for (uint32_t i = X; i <= R; i++)
+    if (sd_dtype_bits(n->in[i]->dtype) != 8) return SD_SH_ERR(n, MODEL, "operand '%s' is not of 8 bits", sd_sh_operand(n, i));
+  SD_TRY(sd_sh_one(n, X_SCALE));
+  SD_TRY(sd_sh_one(n, X_ZERO));
+  for (uint32_t i = W_SCALE; i <= R_SUMS; i++) {
+    SD_TRY(sd_sh_rank(n, i, 2, 2));
+    for (int d = 0; d < 2; d++) SD_TRY(sd_sh_same(n, n->in[i]->dims[d], n->in[W]->dims[d], sd_sh_operand(n, i), NULL));
+  }
   return NULL;
 }
 
@@ -234,6 +250,22 @@ static sd_expr *bias_at(sd_tb *b, const rnn *r, sd_expr *col, bool recurrent) {
   return sd_tb_load(b, r->n, BIAS, (sd_expr *[]){r->d, col});
 }
 
+// The sum over axes `red` of byte x times element w of operand W or R, whose scales and sums are operands `scale` and scale + 1,
+// for column g of the gates; x has that scale and zero point.
+static sd_expr *byte_sum(sd_tb *b, const rnn *r, const x_axes *red, sd_expr *x, sd_expr *w, sd_expr *g, uint32_t scale,
+                         sd_expr *x_scale, sd_expr *x_zero) {
+  sd_expr *at[2] = {r->d, g};
+  sd_expr *sum = x_reduce(b, SD_R_SUM, red, x_mul(b, x_cast(b, SD_I32, x), x_cast(b, SD_I32, w)));
+  sum = x_sub(b, sum, x_mul(b, x_cast(b, SD_I32, x_zero), sd_tb_load(b, r->n, scale + 1, at)));
+  return x_mul(b, x_cast(b, SD_F32, sum), x_mul(b, x_scale, sd_tb_load(b, r->n, scale, at)));
+}
+
+static sd_expr *one_of(sd_tb *b, const rnn *r, uint32_t operand) {
+  sd_expr *zero[SD_MAX_RANK];
+  for (int i = 0; i < r->n->in[operand]->rank; i++) zero[i] = x_int(b, 0);
+  return sd_tb_load(b, r->n, operand, zero);
+}
+
 // xw[t, b, g] = X[t, b, :] W[g, :] + biases, for all steps.
 static void input_nest(sd_tb *b, const rnn *r) {
   sd_nest *nest = sd_kernel_nest(b->k, NULL);
@@ -242,8 +274,9 @@ static void input_nest(sd_tb *b, const rnn *r) {
   x_axes red = {.n = 0};
   sd_expr *i = x_raxis(b, &red, "i", r->I);
   sd_expr *ix[3] = {r->batch_first ? row : t, r->batch_first ? t : row, i};
-  sd_expr *product = x_mul(b, sd_tb_load(b, r->n, X, ix), sd_tb_load(b, r->n, W, (sd_expr *[]){r->d, g, i}));
-  sd_expr *x = x_reduce(b, SD_R_SUM, &red, product);
+  sd_expr *w = sd_tb_load(b, r->n, W, (sd_expr *[]){r->d, g, i}), *in = sd_tb_load(b, r->n, X, ix), *x;
+  if (r->bytes) x = byte_sum(b, r, &red, in, w, g, W_SCALE, one_of(b, r, X_SCALE), one_of(b, r, X_ZERO));
+  else x = x_reduce(b, SD_R_SUM, &red, x_mul(b, in, w));
   if (sd_tb_has(r->n, BIAS)) {
     sd_expr *rec = bias_at(b, r, g, true);
     if (r->reset_after && rec) { // the candidate's recurrent bias is scaled by the reset gate
@@ -286,6 +319,15 @@ static void final_nest(sd_tb *b, const rnn *r, sd_buf *buf, uint32_t out) {
   put(b, nest, sd_tb_out(b, r->n, out), sd_tb_offset(b, r->n->out[out], ix), state);
 }
 
+// Scale and zero point of the state at hand, as DynamicQuantizeLinear has them.
+static void state_scale(sd_tb *b, const rnn *r, sd_expr **scale, sd_expr **zero) {
+  sd_expr *end[2] = {get(b, r->range, x_int(b, 0)), get(b, r->range, x_int(b, 1))};
+  sd_expr *low = x_min(b, end[0], x_num(b, end[0], 0)), *high = x_max(b, end[1], x_num(b, end[1], 0));
+  sd_expr *s = x_div(b, x_sub(b, high, low), x_num(b, low, 255));
+  *scale = x_sel(b, x_bin(b, SD_X_EQ, s, x_num(b, s, 0)), x_num(b, s, 1), s);
+  *zero = x_un(b, SD_X_ROUND, x_div(b, x_un(b, SD_X_NEG, low), *scale));
+}
+
 // rec[b, first*H + u] = state[b, :] R[first*H + u, :] for `count` gates.
 static void recurrent_nest(sd_tb *b, const rnn *r, sd_items *into, sd_buf *state, int first, int count) {
   sd_nest *nest = sd_kernel_nest(b->k, into);
@@ -294,8 +336,13 @@ static void recurrent_nest(sd_tb *b, const rnn *r, sd_items *into, sd_buf *state
   x_axes red = {.n = 0};
   sd_expr *k = x_raxis(b, &red, "k", r->H), *col = gate(b, r, first, g);
   sd_expr *w = sd_tb_load(b, r->n, R, (sd_expr *[]){r->d, col, k});
-  put(b, nest, r->rec, at2(b, row, r->GH, col),
-      x_reduce(b, SD_R_SUM, &red, x_mul(b, get(b, state, bh(b, r, row, k)), w)));
+  sd_expr *h = get(b, state, bh(b, r, row, k)), *scale, *zero;
+  if (!r->bytes) {
+    put(b, nest, r->rec, at2(b, row, r->GH, col), x_reduce(b, SD_R_SUM, &red, x_mul(b, h, w)));
+    return;
+  }
+  state_scale(b, r, &scale, &zero);
+  put(b, nest, r->rec, at2(b, row, r->GH, col), byte_sum(b, r, &red, h, w, col, R_SCALE, scale, zero));
 }
 
 // One point of a gates nest: indices, time position, activity.
@@ -347,27 +394,23 @@ static sd_expr *peephole(sd_tb *b, const rnn *r, const point *p, int which, sd_e
   return x_add(b, x, x_mul(b, c, sd_tb_load(b, r->n, P, (sd_expr *[]){r->d, gate(b, r, which, p->u)})));
 }
 
-// rounded = the state as DynamicQuantizeLinear and DequantizeLinear would give it back.
+// rounded = the state as DynamicQuantizeLinear and DequantizeLinear would give it back, of bytes as DynamicQuantizeLinear does.
 static void round_state(sd_tb *b, const rnn *r, sd_items *body) {
   static const sd_rop ends[2] = {SD_R_MIN, SD_R_MAX};
-  sd_expr *end[2];
   for (int i = 0; i < 2; i++) {
     sd_nest *nest = sd_kernel_nest(b->k, body);
     sd_expr *at = nest_axis(b, nest, "one", d_const(b, 1));
     x_axes red = {.n = 0};
     sd_expr *row = x_raxis(b, &red, "b", r->B), *u = x_raxis(b, &red, "u", r->H);
     put(b, nest, r->range, x_add(b, at, x_int(b, i)), x_reduce(b, ends[i], &red, get(b, r->h, bh(b, r, row, u))));
-    end[i] = get(b, r->range, x_int(b, i));
   }
   sd_nest *nest = sd_kernel_nest(b->k, body);
   sd_expr *row = nest_axis(b, nest, "b", r->B), *u = nest_axis(b, nest, "u", r->H), *at = bh(b, r, row, u);
-  sd_expr *low = x_min(b, end[0], x_num(b, end[0], 0)), *high = x_max(b, end[1], x_num(b, end[1], 0));
-  sd_expr *scale = x_div(b, x_sub(b, high, low), x_num(b, low, 255));
-  scale = x_sel(b, x_bin(b, SD_X_EQ, scale, x_num(b, scale, 0)), x_num(b, scale, 1), scale);
-  sd_expr *zero = x_un(b, SD_X_ROUND, x_div(b, x_un(b, SD_X_NEG, low), scale));
+  sd_expr *scale, *zero;
+  state_scale(b, r, &scale, &zero);
   sd_expr *q = x_add(b, x_un(b, SD_X_ROUND, x_div(b, get(b, r->h, at), scale)), zero);
   q = x_min(b, x_max(b, q, x_num(b, q, 0)), x_num(b, q, 255));
-  put(b, nest, r->rounded, at, x_mul(b, x_sub(b, q, zero), scale));
+  put(b, nest, r->rounded, at, r->bytes ? x_cast(b, SD_U8, x_cast(b, SD_I32, q)) : x_mul(b, x_sub(b, q, zero), scale));
 }
 
 static void lstm_step(sd_tb *b, const rnn *r, sd_items *body, sd_expr *t) {
@@ -423,14 +466,14 @@ static void rnn_tile(sd_tb *b, rnn *r) {
   sd_axis *d = sd_kernel_axis(b->k, "dir", d_const(b, r->dirs));
   sd_vec_push(b->arena, &b->k->grid, d);
   r->d = x_axis(b, d);
-  r->type = sd_compute_type(r->n->in[X]->dtype);
+  r->type = r->bytes ? SD_F32 : sd_compute_type(r->n->in[X]->dtype);
   sd_dim state = sd_dim_mul(b->dims, r->B, r->H), gates = sd_dim_mul(b->dims, r->B, r->GH);
   r->xw = sd_tb_local(b, r->type, sd_dim_mul(b->dims, r->S, gates));
   r->rec = sd_tb_local(b, r->type, gates);
   r->h = sd_tb_local(b, r->type, state);
   if (r->kind == LSTM) r->c = sd_tb_local(b, r->type, state);
-  if (sd_node_int(r->n, "quantized_state", 0)) {
-    r->rounded = sd_tb_local(b, r->type, state);
+  if (r->bytes || sd_node_int(r->n, "quantized_state", 0)) {
+    r->rounded = sd_tb_local(b, r->bytes ? SD_U8 : r->type, state);
     r->range = sd_tb_local(b, r->type, d_const(b, 2));
   }
   if (r->kind == GRU && !r->reset_after) {

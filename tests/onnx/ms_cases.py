@@ -651,6 +651,10 @@ def quantized_forms():
         case("fused2_gemm_" + act.lower(), "FusedGemm", MS, [("a", f32(3, 5)), ("m", f32(5, 4)), ("c", f32(1, 4))], 1, dict(activation=act, **attrs), "mc")
     case("fused2_matmul_vector", "FusedMatMul", MS, [("a", f32(4)), ("b", f32(4, 5))], 1, dict(alpha=0.5))
     case("fused2_matmul_broadcast", "FusedMatMul", MS, [("a", f32(3, 1, 4, 5)), ("b", f32(2, 6, 5))], 1, dict(transB=1))
+    lstm = [("X", f32(7, 2, 9)), ("W", i8(1, 9, 24)), ("R", i8(1, 6, 24)), ("B", f32(1, 48)), ("L", None), ("h", f32(1, 2, 6)), ("c", f32(1, 2, 6)),
+            ("P", None), ("sw", np.abs(f32(1, 24)) * 0.01), ("zw", np.zeros((1, 24), np.int8)), ("sr", np.abs(f32(1, 24)) * 0.01),
+            ("zr", np.zeros((1, 24), np.int8))]
+    case("dynamic_lstm_columns", "DynamicQuantizeLSTM", MS, lstm, 3, dict(hidden_size=6), const=["W", "R", "B", "sw", "zw", "sr", "zr"], atol=2e-3)
 
 
 def qmoe_case(name, bits, two, zeros, block, weights, attrs, E=4, H=32, I=32):

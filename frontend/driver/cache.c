@@ -144,11 +144,13 @@ static const char *path_beside(sd_cache *c, const char *location) {
 // Fills in identity and digest; `known` (NULL: none) tells the digest of an earlier identity.
 static bool examine(sd_cache *c, source_file *f, const sd_cache_item *known) {
   sd_identity after;
+  if (known && sd_identity_at(f->path, &f->id) && sd_identity_same(&known->id, &f->id)) {
+    f->digest = known->digest, f->firm = true;
+    return true;
+  }
   int fd = open(f->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | (*f->name ? O_NOFOLLOW : 0));
   bool ok = fd >= 0 && sd_identity_of(fd, &f->id);
-  if (ok && known && sd_identity_same(&known->id, &f->id)) {
-    f->digest = known->digest, f->firm = true;
-  } else if (ok) {
+  if (ok) {
     f->firm = sd_identity_is_firm(fd, &f->id);
     ok = sd_identity_digest(fd, f->id.size, &c->folder.key, &f->digest) && sd_identity_of(fd, &after) &&
          sd_identity_same(&after, &f->id);

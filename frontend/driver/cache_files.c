@@ -160,7 +160,7 @@ bool sd_cache_record_read(sd_arena *a, const sd_cache_folder *f, sd_digest name,
     if (items[i].name >= h->text_bytes) return false;
     out->at[i] = (sd_cache_item){items[i].id, items[i].digest, text + items[i].name};
   }
-  utimensat(AT_FDCWD, path, NULL, 0);
+  if (strcmp(kind, "in") != 0) utimensat(AT_FDCWD, path, NULL, 0); // that one is cheap to make again
   return true;
 }
 

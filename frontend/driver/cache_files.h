@@ -5,7 +5,8 @@
 //   <digest>.ok         record of it: identity and digest of the artifact, and the report of its compilation
 //   <digest>.in         record of the files of a model: identities and digests; named by the model's device and inode
 //   <digest>.names      record of the names of its external data; named by the model's digest
-//   <digest>.tune       record of schedules that were measured for it; named by the model's digest and the number of threads
+//   <digest>.tune       record of schedules that were measured for it; named by the model's digest and the number of
+//   threads
 //
 // Records carry a digest of their own, and the boot that they were made in: numbers of devices begin anew with each.
 #pragma once
@@ -36,7 +37,7 @@ typedef struct sd_cache_record {
   const char *text; // "" where there is none
   bool this_boot;
 } sd_cache_record;
-// False where there is none that is whole; it is in use from now on (its time moves).
+// False where there is none that is whole. Of all but "in" the time moves: it is in use.
 bool sd_cache_record_read(sd_arena *a, const sd_cache_folder *f, sd_digest name, const char *kind,
                           sd_cache_record *out);
 bool sd_cache_record_write(sd_arena *a, const sd_cache_folder *f, sd_digest name, const char *kind,

@@ -30,7 +30,7 @@ bool sd_identity_of(int fd, sd_identity *out) {
 
 bool sd_identity_at(const char *path, sd_identity *out) {
   struct stat st;
-  return lstat(path, &st) == 0 && take(&st, out);
+  return stat(path, &st) == 0 && take(&st, out);
 }
 
 // ---- whether times of change can be trusted ----

@@ -17,7 +17,7 @@ static inline bool sd_identity_same(const sd_identity *a, const sd_identity *b) 
 }
 
 bool sd_identity_of(int fd, sd_identity *out);           // false: not a regular file, or it cannot be asked
-bool sd_identity_at(const char *path, sd_identity *out); // the same by name; links in its last part are not followed
+bool sd_identity_at(const char *path, sd_identity *out); // the same by name
 // Whether a write that comes from now on will give `fd` another identity than `now`, its present one:
 // - its file system keeps times of change for every way to write (not: memory, networks, FUSE);
 // - nobody has it open for writing or mapped so, who could write on without moving the time; where that cannot be

@@ -79,6 +79,13 @@ def changes():
     run("copy of a model", cache, mine, "stored")
     os.utime(mine)
     run("touched model", cache, mine, "hit")
+    link = work / "link.onnx"
+    link.symlink_to(mine)
+    time.sleep(0.15)
+    run("model behind a link", cache, link, "hit")
+    records = {f: f.stat().st_mtime_ns for f in cache.glob("*.in")}
+    run("model behind a link again", cache, link, "hit")
+    check("what is behind a link is not read again", records == {f: f.stat().st_mtime_ns for f in cache.glob("*.in")})
     flip(mine, mine.stat().st_size // 2)  # right behind: within a tick of the clock
     run("changed model", cache, mine, "stored")
     with open(mine, "r+b") as f:

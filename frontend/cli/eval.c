@@ -24,7 +24,8 @@ static void json_interval(sd_cli *c, const char *name, sd_interval v) {
   for (int i = 0; i < 3; i++) {
     sd_strf(&c->json, ",\"%s%s\":", name, names[i]);
     if (isfinite(n[i])) sd_strf(&c->json, "%.9g", n[i]);
-    else sd_str_put(&c->json, "null");
+    else
+      sd_str_put(&c->json, "null");
   }
 }
 
@@ -32,10 +33,12 @@ static void show_score(sd_judge *j, const char *title, const sd_judged *m) {
   char text[3][48];
   sd_interval v = sd_score_interval(&m->score);
   double rate = m->seconds > 0 ? (double)m->score.samples / m->seconds : 0;
-  sd_cli_say(j->c, "%-10s %s %s (95 %%: %s to %s), %lld samples, %.4g samples/s\n", title, j->metric->name, sd_metric_text(j->metric, v.value, text[0]),
-             sd_metric_text(j->metric, v.low, text[1]), sd_metric_text(j->metric, v.high, text[2]), (long long)m->score.samples, rate);
+  sd_cli_say(j->c, "%-10s %s %s (95 %%: %s to %s), %lld samples, %.4g samples/s\n", title, j->metric->name,
+             sd_metric_text(j->metric, v.value, text[0]), sd_metric_text(j->metric, v.low, text[1]),
+             sd_metric_text(j->metric, v.high, text[2]), (long long)m->score.samples, rate);
   json_interval(j->c, "value", v);
-  sd_strf(&j->c->json, ",\"samples\":%lld,\"samples_per_s\":%.6g,\"seconds\":%.6g", (long long)m->score.samples, rate, m->seconds);
+  sd_strf(&j->c->json, ",\"samples\":%lld,\"samples_per_s\":%.6g,\"seconds\":%.6g", (long long)m->score.samples, rate,
+          m->seconds);
 }
 
 // The drop beside what is allowed; without a limit, whether there is one at all.
@@ -52,8 +55,10 @@ static sard_status *judge_drop(sd_judge *j) {
   }
   SD_TRY(sd_judge_drop(j->metric, "max-drop", text, j->a.score.metric->value(&j->a.score, -1), &most));
   bool passed = p->drop.value <= most + 1e-12, proven = p->bound <= most;
-  sd_cli_say(c, "drop of at most %s: %s%s\n", text, passed ? "PASSED" : "FAILED", passed && !proven ? " (not proven: more samples are needed to be 95 % sure)" : "");
-  sd_strf(&c->json, ",\"max_drop\":%.9g,\"passed\":%s,\"proven\":%s", most, passed ? "true" : "false", proven ? "true" : "false");
+  sd_cli_say(c, "drop of at most %s: %s%s\n", text, passed ? "PASSED" : "FAILED",
+             passed && !proven ? " (not proven: more samples are needed to be 95 % sure)" : "");
+  sd_strf(&c->json, ",\"max_drop\":%.9g,\"passed\":%s,\"proven\":%s", most, passed ? "true" : "false",
+          proven ? "true" : "false");
   c->failed |= !passed;
   return NULL;
 }
@@ -65,12 +70,13 @@ static sard_status *show_pair(sd_judge *j) {
   sd_strf(&c->json, ",\"baseline\":{\"model\":"), sd_str_json(&c->json, sd_args_get(c, "baseline"));
   show_score(j, "baseline", &j->a);
   sd_str_put(&c->json, "}");
-  sd_cli_say(c, "%-10s %s (95 %%: %s to %s)", "drop", sd_metric_text(j->metric, p->drop.value, text[0]), sd_metric_text(j->metric, p->drop.low, text[1]),
-             sd_metric_text(j->metric, p->drop.high, text[2]));
+  sd_cli_say(c, "%-10s %s (95 %%: %s to %s)", "drop", sd_metric_text(j->metric, p->drop.value, text[0]),
+             sd_metric_text(j->metric, p->drop.low, text[1]), sd_metric_text(j->metric, p->drop.high, text[2]));
   json_interval(c, "drop", p->drop);
   sd_strf(&c->json, ",\"drop_bound\":%.9g", isfinite(p->bound) ? p->bound : 1e300);
   if (j->metric->share) {
-    sd_cli_say(c, "; right in the baseline only %lld, in the model only %lld, McNemar p = %.3g", (long long)p->worse, (long long)p->better, p->p);
+    sd_cli_say(c, "; right in the baseline only %lld, in the model only %lld, McNemar p = %.3g", (long long)p->worse,
+               (long long)p->better, p->p);
     sd_strf(&c->json, ",\"worse\":%lld,\"better\":%lld,\"p\":%.9g", (long long)p->worse, (long long)p->better, p->p);
   }
   sd_cli_say(c, "\n");
@@ -78,15 +84,19 @@ static sard_status *show_pair(sd_judge *j) {
 }
 
 static sard_status *show(sd_judge *j) {
-  sd_strf(&j->c->json, ",\"metric\":\"%s\",\"data\":\"%s\",\"peak_rss_mb\":%.3f", j->metric->name, sd_data_kind_name(j->data), sd_peak_memory_mb());
+  sd_strf(&j->c->json, ",\"metric\":\"%s\",\"data\":\"%s\",\"peak_rss_mb\":%.3f", j->metric->name,
+          sd_data_kind_name(j->data), sd_peak_memory_mb());
   show_score(j, "model", j->two ? &j->b : &j->a);
   return j->two ? show_pair(j) : NULL;
 }
 
 static sard_status *steps(sd_judge *j) {
   SD_TRY(sd_judge_flags(j));
-  if (!j->metric) return SD_ERR(USAGE, "--metric is missing (one of %s)", "top1, top5, label, ctc, f1, auc, ppl, r2, mse, cosine, psnr, map");
-  if (sd_args_given(j->c, "max-drop") && !sd_args_given(j->c, "baseline")) return SD_ERR(USAGE, "--max-drop needs --baseline MODEL");
+  if (!j->metric)
+    return SD_ERR(USAGE, "--metric is missing (one of %s)",
+                  "top1, top5, label, ctc, f1, auc, ppl, r2, mse, cosine, psnr, map");
+  if (sd_args_given(j->c, "max-drop") && !sd_args_given(j->c, "baseline"))
+    return SD_ERR(USAGE, "--max-drop needs --baseline MODEL");
   SD_TRY(sd_model_context(j->c, &j->ctx));
   SD_TRY(open_all(j));
   sard_status *st = sd_judge_all(j, "evaluating");

@@ -30,7 +30,8 @@ static sard_status *find_output(sd_judge *j, const sd_judged *m, int *out) {
     if (strcmp(d.name, name) == 0) return sd_str_free(&names), *out = i, NULL;
     sd_strf(&names, "%s%s", i ? ", " : "", d.name);
   }
-  sard_status *st = sd_status_field(SD_ERR(USAGE, "--judged: the model has no output '%s'", name), SARD_TEXT_HINT, "its outputs: %s", names.p ? names.p : "none");
+  sard_status *st = sd_status_field(SD_ERR(USAGE, "--judged: the model has no output '%s'", name), SARD_TEXT_HINT,
+                                    "its outputs: %s", names.p ? names.p : "none");
   sd_str_free(&names);
   return st;
 }
@@ -58,7 +59,8 @@ sard_status *sd_judge_begin(sd_judge *j, sd_judged *m) {
   for (int i = 0; i < n; i++) {
     int k = 0;
     while (k < n_data && strcmp(given[k].name, in[i].name) != 0) k++;
-    if (k == n_data || n != n_data) return SD_ERR(USAGE, "the two models do not have the same inputs (%d and %d, '%s')", n_data, n, in[i].name);
+    if (k == n_data || n != n_data)
+      return SD_ERR(USAGE, "the two models do not have the same inputs (%d and %d, '%s')", n_data, n, in[i].name);
     m->order[i] = k;
   }
   m->n_out = sard_model_io_count(m->m.model, 1);
@@ -69,14 +71,17 @@ sard_status *sd_judge_begin(sd_judge *j, sd_judged *m) {
 }
 
 sard_status *sd_judge_data(sd_judge *j, const sd_cli_model *m) {
-  sd_data_options o = {.path = sd_args_get(j->c, "data"), .label = sd_args_get(j->c, "label"), .preprocess = sd_args_get(j->c, "preprocess")};
+  sd_data_options o = {.path = sd_args_get(j->c, "data"),
+                       .label = sd_args_get(j->c, "label"),
+                       .preprocess = sd_args_get(j->c, "preprocess")};
   sard_tensor_desc *in;
   if (!o.path) return SD_ERR(USAGE, "--data is missing: an .npz, a folder of .npy or of test data sets");
   SD_TRY(inputs_of(j, m, &in, &o.n_inputs));
   o.inputs = in;
   SD_TRY(sd_data_open(j->c->arena, j->ctx, &o, &j->data));
   if (j->metric && j->metric->labels && !sd_data_has_labels(j->data))
-    return sd_status_field(SD_ERR(USAGE, "the metric %s needs labels, and '%s' (%s) has none", j->metric->name, o.path, sd_data_kind_name(j->data)),
+    return sd_status_field(SD_ERR(USAGE, "the metric %s needs labels, and '%s' (%s) has none", j->metric->name, o.path,
+                                  sd_data_kind_name(j->data)),
                            SARD_TEXT_HINT, "labels are an array y or label, or what --label names");
   return NULL;
 }
@@ -91,7 +96,8 @@ sard_status *sd_judge_run(sd_judge *j, sd_judged *m, const sd_batch *b) {
   for (int i = 0; i < b->n_in; i++) m->in[i] = b->in[m->order[i]];
   int64_t t0 = sd_now_ns();
   sd_stop_session(m->session);
-  sard_status *st = sd_stop_asked() ? SD_ERR(CANCELLED, "interrupted") : sard_session_run(m->session, m->in, b->n_in, m->out, m->n_out);
+  sard_status *st = sd_stop_asked() ? SD_ERR(CANCELLED, "interrupted")
+                                    : sard_session_run(m->session, m->in, b->n_in, m->out, m->n_out);
   sd_stop_session(NULL);
   m->seconds += (double)(sd_now_ns() - t0) * 1e-9;
   return st;
@@ -131,10 +137,11 @@ static bool label_fits(const sd_judge *j, const sd_batch *b) {
 // What the outputs of sample i are compared with: its labels, recorded outputs, or the baseline's outputs.
 static sard_status *wanted(sd_judge *j, const sd_batch *b, int64_t i) {
   if (label_fits(j, b)) return sd_sample_take(b->label, i, &j->want);
-  if (b->expected && j->output < b->n_expected) return sd_sample_take(b->expected[j->output], b->whole ? -1 : i, &j->want);
+  if (b->expected && j->output < b->n_expected)
+    return sd_sample_take(b->expected[j->output], b->whole ? -1 : i, &j->want);
   if (j->two) return sd_sample_take(j->a.out[j->output], b->whole ? -1 : i, &j->want);
-  return sd_status_field(SD_ERR(USAGE, "the metric %s has nothing to compare the outputs with", j->metric->name), SARD_TEXT_HINT,
-                         "give data with labels or recorded outputs, or --baseline MODEL");
+  return sd_status_field(SD_ERR(USAGE, "the metric %s has nothing to compare the outputs with", j->metric->name),
+                         SARD_TEXT_HINT, "give data with labels or recorded outputs, or --baseline MODEL");
 }
 
 static sard_status *score(sd_judge *j, sd_judged *m, const sd_batch *b, int64_t i) {
@@ -215,7 +222,8 @@ sard_status *sd_judge_drop(const sd_metric *m, const char *flag, const char *tex
   char *end;
   double v = strtod(text, &end);
   bool percent = *end == '%';
-  if (end == text || end[percent] || !(v >= 0 && v < 1e9)) return SD_ERR(USAGE, "--%s: '%s' is no drop such as 0.5%% or 0.005", flag, text);
+  if (end == text || end[percent] || !(v >= 0 && v < 1e9))
+    return SD_ERR(USAGE, "--%s: '%s' is no drop such as 0.5%% or 0.005", flag, text);
   *out = !percent ? v : m->unit == SD_METRIC_PERCENT ? v / 100 : v / 100 * fabs(baseline);
   return NULL;
 }

@@ -8,11 +8,11 @@ typedef struct sd_judged {
   sard_session *session;
   sard_tensor **out;
   int n_out;
-  int *order;        // of the data's inputs: for each of the model's
+  int *order; // of the data's inputs: for each of the model's
   sard_tensor **in;
   sd_score score;
   sd_sample sample;
-  double seconds;    // of runs
+  double seconds; // of runs
 } sd_judged;
 
 // What is judged, by the flags --metric, --data, --label, --ignore, --judged, --batch, --limit.
@@ -21,7 +21,7 @@ typedef struct sd_judge {
   sard_context *ctx;
   const sd_metric *metric;
   sd_data *data;
-  sd_judged a, b;    // b is compared with a, where there is one: a the baseline
+  sd_judged a, b; // b is compared with a, where there is one: a the baseline
   bool two;
   sd_sample want;
   sd_paired paired;
@@ -39,11 +39,13 @@ sard_status *sd_judge_begin(sd_judge *j, sd_judged *m);
 sard_status *sd_judge_data(sd_judge *j, const sd_cli_model *m);
 // Runs a model on a batch; its outputs are in m->out until the next run.
 sard_status *sd_judge_run(sd_judge *j, sd_judged *m, const sd_batch *b);
-// All samples through one model, or both: their scores begin anew. After SARD_E_CANCELLED the scores are those of the samples before.
+// All samples through one model, or both: their scores begin anew. After SARD_E_CANCELLED the scores are those of the
+// samples before.
 sard_status *sd_judge_all(sd_judge *j, const char *doing);
 void sd_judged_free(sd_judged *m);
 void sd_judge_free(sd_judge *j); // models, sessions, data; not the context
-// A drop as users write it: "0.5%" are points of a share, else a part of the baseline's value; "0.005" is the metric's own unit.
+// A drop as users write it: "0.5%" are points of a share, else a part of the baseline's value; "0.005" is the metric's
+// own unit.
 sard_status *sd_judge_drop(const sd_metric *m, const char *flag, const char *text, double baseline, double *out);
 // A line that shows how far it is, on terminals.
 void sd_judge_progress(sd_cli *c, const char *doing, int64_t done, int64_t of, double seconds);

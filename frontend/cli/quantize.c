@@ -33,20 +33,28 @@ static sard_status *read_weights(sd_quantize *q) {
 }
 
 static sard_status *read_mode(sd_quantize *q) {
-  static const char *const modes[] = {"static", "dynamic", "weights"}, *const formats[] = {"qdq", "nbits"}, *const acts[] = {"u8", "s8"},
-                          *const rounding[] = {"nearest", "gptq"};
+  static const char *const modes[] = {"static", "dynamic", "weights"}, *const formats[] = {"qdq", "nbits"},
+                           *const acts[] = {"u8", "s8"}, *const rounding[] = {"nearest", "gptq"};
   bool data = sd_args_given(q->c, "data");
-  int mode = q->o.bits < 8 ? SD_QUANT_WEIGHTS : data ? SD_QUANT_STATIC : SD_QUANT_DYNAMIC, format = q->o.bits < 8 ? SD_QUANT_NBITS : SD_QUANT_QDQ, act = 0, round = 0;
+  int mode = q->o.bits < 8 ? SD_QUANT_WEIGHTS
+             : data        ? SD_QUANT_STATIC
+                           : SD_QUANT_DYNAMIC,
+      format = q->o.bits < 8 ? SD_QUANT_NBITS : SD_QUANT_QDQ, act = 0, round = 0;
   SD_TRY(choice(q->c, "mode", modes, 3, &mode));
   SD_TRY(choice(q->c, "format", formats, 2, &format));
   SD_TRY(choice(q->c, "acts", acts, 2, &act));
   SD_TRY(choice(q->c, "rounding", rounding, 2, &round));
   q->o.mode = (sd_quant_mode)mode, q->o.format = (sd_quant_format)format, q->o.signed_acts = act, q->o.gptq = round;
-  q->o.symmetric = sd_args_given(q->c, "symmetric"), q->o.per_tensor = sd_args_given(q->c, "per-tensor"), q->o.reduce_range = sd_args_given(q->c, "reduce-range");
+  q->o.symmetric = sd_args_given(q->c, "symmetric"), q->o.per_tensor = sd_args_given(q->c, "per-tensor"),
+  q->o.reduce_range = sd_args_given(q->c, "reduce-range");
   q->correct = sd_args_given(q->c, "correct-biases");
-  if (mode != SD_QUANT_WEIGHTS && q->o.bits < 8) return SD_ERR(USAGE, "weights of %d bits: activations stay in float, so the mode is weights, not %s", q->o.bits, modes[mode]);
-  if (mode == SD_QUANT_STATIC && !data) return SD_ERR(USAGE, "--mode static needs --data: ranges of activations come from samples");
-  if (round && (q->o.bits == 8 || mode != SD_QUANT_WEIGHTS)) return SD_ERR(USAGE, "--rounding gptq is for weights of 4 and 2 bits");
+  if (mode != SD_QUANT_WEIGHTS && q->o.bits < 8)
+    return SD_ERR(USAGE, "weights of %d bits: activations stay in float, so the mode is weights, not %s", q->o.bits,
+                  modes[mode]);
+  if (mode == SD_QUANT_STATIC && !data)
+    return SD_ERR(USAGE, "--mode static needs --data: ranges of activations come from samples");
+  if (round && (q->o.bits == 8 || mode != SD_QUANT_WEIGHTS))
+    return SD_ERR(USAGE, "--rounding gptq is for weights of 4 and 2 bits");
   if (round && !data) return SD_ERR(USAGE, "--rounding gptq needs --data: it measures the inputs of each weight");
   if (q->correct && mode != SD_QUANT_STATIC) return SD_ERR(USAGE, "--correct-biases is of --mode static");
   return sd_range_method_find(sd_args_get(q->c, "method"), &q->method, &q->number);
@@ -71,14 +79,18 @@ static sard_status *read_flags(sd_quantize *q) {
 static sard_status *find(sd_quantize *q) {
   struct stat st;
   uint32_t some = 0;
-  if (sd_files_is_artifact(q->c->operands[0])) return SD_ERR(USAGE, "'%s' is compiled already: quantize the .onnx", q->c->operands[0]);
+  if (sd_files_is_artifact(q->c->operands[0]))
+    return SD_ERR(USAGE, "'%s' is compiled already: quantize the .onnx", q->c->operands[0]);
   if (stat(q->c->operands[0], &st) == 0) q->size_before = (uint64_t)st.st_size;
   SD_TRY(sd_quant_find(q->c->arena, &q->src, &q->o, &q->units));
   SD_TRY(sd_quantize_keep(q));
   for (uint32_t i = 0; i < q->units.len; i++) some += !q->units.at[i].keep;
   if (some) return NULL;
-  sard_status *none = SD_ERR(UNSUPPORTED, "nothing can be quantized: %u nodes have weights, and all of them stay float", q->units.len);
-  return q->units.len ? sd_status_field(none, SARD_TEXT_HINT, "'%s' (%s): %s", q->units.at[0].name, q->units.at[0].op, q->units.at[0].why ? q->units.at[0].why : "excluded") : none;
+  sard_status *none =
+      SD_ERR(UNSUPPORTED, "nothing can be quantized: %u nodes have weights, and all of them stay float", q->units.len);
+  return q->units.len ? sd_status_field(none, SARD_TEXT_HINT, "'%s' (%s): %s", q->units.at[0].name, q->units.at[0].op,
+                                        q->units.at[0].why ? q->units.at[0].why : "excluded")
+                      : none;
 }
 
 // The exit code tells why there is no model: 1 too large a drop, 9 slower.
@@ -96,8 +108,10 @@ static sard_status *decide(sd_quantize *q) {
   if (q->ms_before >= least * (1 - NOISE) * q->ms_after) return NULL;
   SD_TRY(sd_quantize_costs(q));
   q->verdict = "it is slower than --must-be-faster asks";
-  sard_status *st = SD_ERR(SLOWER, "not written: %.3g ms instead of %.3g ms a run on this machine", q->ms_after, q->ms_before);
-  return sd_status_field(st, SARD_TEXT_HINT, "--must-be-faster no writes it all the same; --mode weights makes it smaller only");
+  sard_status *st =
+      SD_ERR(SLOWER, "not written: %.3g ms instead of %.3g ms a run on this machine", q->ms_after, q->ms_before);
+  return sd_status_field(st, SARD_TEXT_HINT,
+                         "--must-be-faster no writes it all the same; --mode weights makes it smaller only");
 }
 
 static sard_status *measure(sd_quantize *q) {
@@ -139,7 +153,8 @@ sard_status *sd_verb_quantize(sd_cli *c) {
     sd_quantize_report(&q);
     sard_status *bad = html ? sd_quantize_html(&q, html) : NULL;
     if (!st) st = bad;
-    else sard_status_free(bad);
+    else
+      sard_status_free(bad);
   }
   sd_judge_free(&q.judge);
   sard_context_free(q.judge.ctx);

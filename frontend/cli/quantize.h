@@ -7,37 +7,40 @@
 
 typedef struct sd_quantize_layer { // sensitivity of a unit
   uint32_t unit;
-  double snr;                      // of the model's output when it alone is quantized, in decibels
+  double snr; // of the model's output when it alone is quantized, in decibels
 } sd_quantize_layer;
 
-typedef struct sd_quantize_cost { const char *name, *op; double ms_before, ms_after; } sd_quantize_cost; // steps of a name
+typedef struct sd_quantize_cost {
+  const char *name, *op;
+  double ms_before, ms_after;
+} sd_quantize_cost; // steps of a name
 
 typedef struct sd_quantize {
   sd_cli *c;
-  sd_judge judge;        // a: the float model, b: the quantized one
+  sd_judge judge; // a: the float model, b: the quantized one
   sard_source src;
-  const char *out;       // where the model goes
+  const char *out; // where the model goes
   sd_quant_options o;
   const sd_range_method *method;
-  double number;         // of the method
+  double number; // of the method
   sd_quant_units units;
   // observed once, for all units that may be quantized
   sd_quant_tensors tensors;
   sd_range *ranges;
-  int64_t samples;       // used for calibration
-  bool correct;          // biases are corrected
+  int64_t samples; // used for calibration
+  bool correct;    // biases are corrected
   // the model as it would be written
-  sd_arena *made;        // owns the bytes
+  sd_arena *made; // owns the bytes
   uint8_t *bytes;
   uint64_t size, size_before;
   // what was measured
   bool judged, timed, interrupted;
-  double max_drop;       // in the metric's unit, NaN: none
+  double max_drop; // in the metric's unit, NaN: none
   double ms_before, ms_after;
   SD_VEC(sd_quantize_layer) layers; // worst first
-  sd_quantize_cost *costs; // where it is slower, most first; NULL: not asked for
+  sd_quantize_cost *costs;          // where it is slower, most first; NULL: not asked for
   uint32_t n_costs;
-  const char *verdict;   // why it was refused; NULL: it was written
+  const char *verdict; // why it was refused; NULL: it was written
 } sd_quantize;
 
 // ---- quantize_calibrate.c ----
@@ -63,8 +66,8 @@ sard_status *sd_quantize_rank(sd_quantize *q);   // fills layers
 sard_status *sd_quantize_search(sd_quantize *q); // keeps the fewest of them in float such that the drop is allowed
 
 // ---- quantize_keep.c ----
-sard_status *sd_quantize_keep(sd_quantize *q);   // by --keep-float, --ops
+sard_status *sd_quantize_keep(sd_quantize *q); // by --keep-float, --ops
 
 // ---- quantize_report.c ----
-void sd_quantize_report(sd_quantize *q);                  // for people, and as members of the JSON result
+void sd_quantize_report(sd_quantize *q); // for people, and as members of the JSON result
 sard_status *sd_quantize_html(sd_quantize *q, const char *path);

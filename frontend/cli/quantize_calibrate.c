@@ -19,8 +19,8 @@ typedef struct observing {
   sd_quantize *q;
   sd_judged m;
   sums *s;
-  int first;        // output of the first tensor
-  int64_t still;    // samples since a range grew by a hundredth
+  int first;     // output of the first tensor
+  int64_t still; // samples since a range grew by a hundredth
 } observing;
 
 static bool wants_moments(const sd_quantize *q, const sd_quant_tensor *t) { return q->o.gptq && !t->integer; }
@@ -33,7 +33,10 @@ static sard_status *size_sums(observing *w, uint32_t i, const sard_tensor_desc *
     if (strcmp(q->units.at[k].x, q->tensors.at[i].name) == 0) s->conv = strcmp(q->units.at[k].op, "Conv") == 0;
   s->k = d->rank ? (uint64_t)d->dims[s->conv ? 1 : d->rank - 1] : 1;
   if (wants_moments(q, &q->tensors.at[i])) {
-    if (s->k > MOST_MOMENTS) return SD_ERR(UNSUPPORTED, "GPTQ of %llu inputs ('%s') needs too much memory: use --rounding nearest, or --keep-float", (unsigned long long)s->k, q->tensors.at[i].name);
+    if (s->k > MOST_MOMENTS)
+      return SD_ERR(UNSUPPORTED,
+                    "GPTQ of %llu inputs ('%s') needs too much memory: use --rounding nearest, or --keep-float",
+                    (unsigned long long)s->k, q->tensors.at[i].name);
     s->moments = SD_NEW_ARRAY(q->c->arena, double, s->k * s->k);
   }
   if (q->correct) s->mean = SD_NEW_ARRAY(q->c->arena, double, s->k + 1);
@@ -68,8 +71,11 @@ static sard_status *take(observing *w, uint32_t i, const sd_batch *b) {
   if (!w->s[i].k) SD_TRY(size_sums(w, i, &d));
   sd_range_add(r, x, n);
   if (r->bad > bad)
-    return SD_ERR(USAGE, "'%s' has %llu values that are NaN or infinite in samples %lld to %lld: the data, or the model, are not fit for calibration", q->tensors.at[i].name,
-                  (unsigned long long)(r->bad - bad), (long long)b->first, (long long)(b->first + b->count - 1));
+    return SD_ERR(USAGE,
+                  "'%s' has %llu values that are NaN or infinite in samples %lld to %lld: the data, or the model, are "
+                  "not fit for calibration",
+                  q->tensors.at[i].name, (unsigned long long)(r->bad - bad), (long long)b->first,
+                  (long long)(b->first + b->count - 1));
   if (!(r->max - r->min <= span * 1.01)) w->still = 0;
   if (w->s[i].moments && w->s[i].k) add_moments(&w->s[i], x, n);
   if (w->s[i].mean && w->s[i].k && d.rank) add_means(&w->s[i], x, &d, n);
@@ -126,7 +132,8 @@ sard_status *sd_quantize_observe(sd_quantize *q) {
   SD_TRY(sd_quant_place(q->c->arena, &q->src, &q->o, &q->units, &q->tensors));
   SD_TRY(sd_quant_watch(a, &q->src, &q->tensors, &bytes, &size));
   q->ranges = SD_NEW_ARRAY(q->c->arena, sd_range, q->tensors.len + 1);
-  for (uint32_t i = 0; i < q->tensors.len; i++) sd_range_init(&q->ranges[i], SD_NEW_ARRAY(q->c->arena, uint64_t, SD_RANGE_BINS));
+  for (uint32_t i = 0; i < q->tensors.len; i++)
+    sd_range_init(&q->ranges[i], SD_NEW_ARRAY(q->c->arena, uint64_t, SD_RANGE_BINS));
   w.s = SD_NEW_ARRAY(q->c->arena, sums, q->tensors.len + 1);
   SD_TRY(sd_model_load_bytes(q->c, q->judge.ctx, bytes, size, &w.m.m));
   sard_status *st = sd_judge_data(&q->judge, &w.m.m);
@@ -142,6 +149,7 @@ void sd_quantize_scale(sd_quantize *q) {
     double lo = 0, hi = 0;
     if (!q->tensors.at[i].integer || !q->ranges[i].count) continue;
     q->method->find(&q->ranges[i], q->number, &lo, &hi);
-    q->tensors.at[i].affine = q->o.signed_acts ? sd_affine_of(lo, hi, -128, 127, true) : sd_affine_of(lo, hi, 0, 255, false);
+    q->tensors.at[i].affine =
+        q->o.signed_acts ? sd_affine_of(lo, hi, -128, 127, true) : sd_affine_of(lo, hi, 0, 255, false);
   }
 }

@@ -12,7 +12,8 @@ typedef SD_VEC(sd_quantize_cost) costs;
 static sd_quantize_cost *cost_of(sd_quantize *q, costs *list, const char *name, const char *op) {
   for (uint32_t i = 0; i < list->len; i++)
     if (strcmp(list->at[i].name, name) == 0) return &list->at[i];
-  sd_vec_push(q->c->arena, list, ((sd_quantize_cost){.name = sd_arena_strdup(q->c->arena, name), .op = sd_arena_strdup(q->c->arena, op)}));
+  sd_vec_push(q->c->arena, list,
+              ((sd_quantize_cost){.name = sd_arena_strdup(q->c->arena, name), .op = sd_arena_strdup(q->c->arena, op)}));
   return &list->at[list->len - 1];
 }
 
@@ -30,7 +31,8 @@ static sard_status *profile(sd_quantize *q, sd_judged *m, const sd_batch *b, boo
   const sd_art *a = &m->m.model->art;
   for (uint32_t i = 0; !st && i < a->n_steps; i++) {
     sd_quantize_cost *k = cost_of(q, list, sd_art_text(a, a->steps[i].name), sd_art_text(a, a->steps[i].op));
-    *(after ? &k->ms_after : &k->ms_before) += s->times[i].runs ? (double)s->times[i].ns / (double)s->times[i].runs * 1e-6 : 0;
+    *(after ? &k->ms_after : &k->ms_before) +=
+        s->times[i].runs ? (double)s->times[i].ns / (double)s->times[i].runs * 1e-6 : 0;
   }
   sard_session_free(s);
   return st;

@@ -38,9 +38,12 @@ static const char *unquote(sd_arena *a, const char *p, const char **end) {
   char *to = sd_arena_strdup(a, p), *out = to;
   for (; *p && *p != '"'; p++) {
     if (*p != '\\') *to++ = *p;
-    else if (p[1] == 'u' && isxdigit((unsigned char)p[2]) && strlen(p) > 5) *to++ = (char)strtol((char[5]){p[2], p[3], p[4], p[5], 0}, NULL, 16), p += 5;
-    else if (*++p) *to++ = *p == 'n' ? '\n' : *p == 't' ? '\t' : *p;
-    else break;
+    else if (p[1] == 'u' && isxdigit((unsigned char)p[2]) && strlen(p) > 5)
+      *to++ = (char)strtol((char[5]){p[2], p[3], p[4], p[5], 0}, NULL, 16), p += 5;
+    else if (*++p)
+      *to++ = *p == 'n' ? '\n' : *p == 't' ? '\t' : *p;
+    else
+      break;
   }
   *to = 0, *end = p;
   return *p ? out : NULL;
@@ -84,7 +87,8 @@ sard_status *sd_quantize_keep(sd_quantize *q) {
   const char *ops = sd_args_get(q->c, "ops"), *given;
   uint32_t at = 0;
   for (uint32_t i = 0; ops && i < q->units.len; i++)
-    if (!q->units.at[i].keep && !in_list(ops, q->units.at[i].op)) q->units.at[i].keep = true, q->units.at[i].why = "--ops";
+    if (!q->units.at[i].keep && !in_list(ops, q->units.at[i].op))
+      q->units.at[i].keep = true, q->units.at[i].why = "--ops";
   while ((given = sd_args_next(q->c, "keep-float", &at)) != NULL) SD_TRY(keep_one(q, given));
   return NULL;
 }

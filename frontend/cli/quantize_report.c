@@ -40,10 +40,17 @@ static uint32_t count(const sd_quantize *q, bool keep) {
 static void show_summary(sd_quantize *q) {
   sd_cli *c = q->c;
   char a[24], b[24];
-  sd_cli_say(c, "quantized  %s, %d-bit weights, %u of %u nodes", mode_name(q), q->o.bits, count(q, false), q->units.len);
-  if (q->samples) sd_cli_say(c, ", %s over %lld samples", q->o.mode == SD_QUANT_STATIC ? q->method->name : "second moments", (long long)q->samples);
-  if (q->bytes) sd_cli_say(c, "\nsize       %s to %s (%.2f)", sd_cli_bytes(q->size_before, a), sd_cli_bytes(q->size, b), (double)q->size / (double)(q->size_before ? q->size_before : 1));
-  if (q->timed) sd_cli_say(c, "\ntime       %.4g ms to %.4g ms a run of %lld samples (%.2fx as fast)", q->ms_before, q->ms_after, (long long)q->judge.batch, q->ms_before / q->ms_after);
+  sd_cli_say(c, "quantized  %s, %d-bit weights, %u of %u nodes", mode_name(q), q->o.bits, count(q, false),
+             q->units.len);
+  if (q->samples)
+    sd_cli_say(c, ", %s over %lld samples", q->o.mode == SD_QUANT_STATIC ? q->method->name : "second moments",
+               (long long)q->samples);
+  if (q->bytes)
+    sd_cli_say(c, "\nsize       %s to %s (%.2f)", sd_cli_bytes(q->size_before, a), sd_cli_bytes(q->size, b),
+               (double)q->size / (double)(q->size_before ? q->size_before : 1));
+  if (q->timed)
+    sd_cli_say(c, "\ntime       %.4g ms to %.4g ms a run of %lld samples (%.2fx as fast)", q->ms_before, q->ms_after,
+               (long long)q->judge.batch, q->ms_before / q->ms_after);
   sd_cli_say(c, "\n");
 }
 
@@ -52,10 +59,15 @@ static void show_metric(sd_quantize *q) {
   const sd_judge *j = &q->judge;
   if (!q->judged) return;
   sd_interval a = sd_score_interval(&j->a.score), b = sd_score_interval(&j->b.score);
-  sd_cli_say(q->c, "%-10s %s to %s, drop %s (95 %%: up to %s), %lld samples%s", j->metric->name, sd_metric_text(j->metric, a.value, t[0]), sd_metric_text(j->metric, b.value, t[1]),
-             sd_metric_text(j->metric, j->paired.drop.value, t[2]), sd_metric_text(j->metric, j->paired.bound, t[3]), (long long)j->b.score.samples, j->skip || !q->samples ? "" : " (those of the calibration among them)");
-  if (j->metric->share) sd_cli_say(q->c, "; worse %lld, better %lld, p = %.3g", (long long)j->paired.worse, (long long)j->paired.better, j->paired.p);
-  if (!isnan(q->max_drop) && j->paired.drop.value <= q->max_drop + 1e-12 && j->paired.bound > q->max_drop) sd_cli_say(q->c, "; the limit is kept, but not proven");
+  sd_cli_say(q->c, "%-10s %s to %s, drop %s (95 %%: up to %s), %lld samples%s", j->metric->name,
+             sd_metric_text(j->metric, a.value, t[0]), sd_metric_text(j->metric, b.value, t[1]),
+             sd_metric_text(j->metric, j->paired.drop.value, t[2]), sd_metric_text(j->metric, j->paired.bound, t[3]),
+             (long long)j->b.score.samples, j->skip || !q->samples ? "" : " (those of the calibration among them)");
+  if (j->metric->share)
+    sd_cli_say(q->c, "; worse %lld, better %lld, p = %.3g", (long long)j->paired.worse, (long long)j->paired.better,
+               j->paired.p);
+  if (!isnan(q->max_drop) && j->paired.drop.value <= q->max_drop + 1e-12 && j->paired.bound > q->max_drop)
+    sd_cli_say(q->c, "; the limit is kept, but not proven");
   sd_cli_say(q->c, "\n");
 }
 
@@ -63,7 +75,9 @@ static void show_float(sd_quantize *q) {
   uint32_t shown = 0, all = count(q, true);
   for (uint32_t i = 0; i < q->units.len && shown < SHOWN; i++) {
     const sd_quant_unit *u = &q->units.at[i];
-    if (u->keep) sd_cli_say(q->c, "%s %s (%s): %s\n", shown++ ? "          " : "float     ", u->name, u->op, u->why ? u->why : "asked for");
+    if (u->keep)
+      sd_cli_say(q->c, "%s %s (%s): %s\n", shown++ ? "          " : "float     ", u->name, u->op,
+                 u->why ? u->why : "asked for");
   }
   if (all > shown) sd_cli_say(q->c, "           ... and %u more\n", all - shown);
 }
@@ -77,7 +91,8 @@ static void show_layers(sd_quantize *q) {
 
 static void show_costs(sd_quantize *q) {
   for (uint32_t i = 0; i < q->n_costs && i < SHOWN && q->costs[i].ms_after > q->costs[i].ms_before; i++)
-    sd_cli_say(q->c, "%s %+9.4f ms  %s (%s)\n", i ? "          " : "slower    ", q->costs[i].ms_after - q->costs[i].ms_before, q->costs[i].name, q->costs[i].op);
+    sd_cli_say(q->c, "%s %+9.4f ms  %s (%s)\n", i ? "          " : "slower    ",
+               q->costs[i].ms_after - q->costs[i].ms_before, q->costs[i].name, q->costs[i].op);
 }
 
 // ---- JSON ----
@@ -85,7 +100,8 @@ static void show_costs(sd_quantize *q) {
 static void json_number(sd_str *s, const char *name, double v) {
   sd_strf(s, ",\"%s\":", name);
   if (isfinite(v)) sd_strf(s, "%.9g", v);
-  else sd_str_put(s, "null");
+  else
+    sd_str_put(s, "null");
 }
 
 static void json_layer(sd_quantize *q, sd_str *s, uint32_t i) {
@@ -95,9 +111,11 @@ static void json_layer(sd_quantize *q, sd_str *s, uint32_t i) {
   sd_str_put(s, i ? ",{\"name\":" : "{\"name\":"), sd_str_json(s, u->name);
   sd_str_put(s, ",\"op\":"), sd_str_json(s, u->op);
   sd_str_put(s, ",\"weight\":"), sd_str_json(s, u->weight);
-  sd_strf(s, ",\"bits\":%d,\"bytes_before\":%llu,\"bytes_after\":%llu", u->bits ? u->bits : 32, (unsigned long long)u->bytes_before, (unsigned long long)u->bytes_after);
+  sd_strf(s, ",\"bits\":%d,\"bytes_before\":%llu,\"bytes_after\":%llu", u->bits ? u->bits : 32,
+          (unsigned long long)u->bytes_before, (unsigned long long)u->bytes_after);
   if (u->keep) sd_str_put(s, ",\"float\":"), sd_str_json(s, u->why ? u->why : "asked for");
-  else json_number(s, "weight_snr", u->snr);
+  else
+    json_number(s, "weight_snr", u->snr);
   if (l) json_number(s, "alone_snr", l->snr);
   if (t >= 0) {
     double lo, hi;
@@ -113,22 +131,29 @@ static void json_layer(sd_quantize *q, sd_str *s, uint32_t i) {
 
 static void json_all(sd_quantize *q) {
   sd_str *s = &q->c->json;
-  sd_strf(s, ",\"mode\":\"%s\",\"bits\":%d,\"method\":\"%s\",\"samples\":%lld,\"size_before\":%llu,\"size_after\":%llu,\"partial\":%s", mode_name(q), q->o.bits, q->method->name,
-          (long long)q->samples, (unsigned long long)q->size_before, (unsigned long long)(q->bytes ? q->size : 0), q->interrupted ? "true" : "false");
+  sd_strf(s,
+          ",\"mode\":\"%s\",\"bits\":%d,\"method\":\"%s\",\"samples\":%lld,\"size_before\":%llu,\"size_after\":%llu,"
+          "\"partial\":%s",
+          mode_name(q), q->o.bits, q->method->name, (long long)q->samples, (unsigned long long)q->size_before,
+          (unsigned long long)(q->bytes ? q->size : 0), q->interrupted ? "true" : "false");
   sd_strf(s, ",\"peak_rss_mb\":%.3f", sd_peak_memory_mb());
   if (q->verdict) sd_str_put(s, ",\"refused\":"), sd_str_json(s, q->verdict);
   if (q->timed) json_number(s, "ms_before", q->ms_before), json_number(s, "ms_after", q->ms_after);
   if (q->judged) {
     const sd_paired *p = &q->judge.paired;
-    sd_strf(s, ",\"metric\":\"%s\",\"judged_samples\":%lld,\"worse\":%lld,\"better\":%lld", q->judge.metric->name, (long long)p->samples, (long long)p->worse, (long long)p->better);
-    json_number(s, "value_before", q->judge.metric->value(&q->judge.a.score, -1)), json_number(s, "value_after", q->judge.metric->value(&q->judge.b.score, -1));
-    json_number(s, "drop", p->drop.value), json_number(s, "drop_low", p->drop.low), json_number(s, "drop_high", p->drop.high), json_number(s, "drop_bound", p->bound);
+    sd_strf(s, ",\"metric\":\"%s\",\"judged_samples\":%lld,\"worse\":%lld,\"better\":%lld", q->judge.metric->name,
+            (long long)p->samples, (long long)p->worse, (long long)p->better);
+    json_number(s, "value_before", q->judge.metric->value(&q->judge.a.score, -1)),
+        json_number(s, "value_after", q->judge.metric->value(&q->judge.b.score, -1));
+    json_number(s, "drop", p->drop.value), json_number(s, "drop_low", p->drop.low),
+        json_number(s, "drop_high", p->drop.high), json_number(s, "drop_bound", p->bound);
     if (!isnan(q->max_drop)) json_number(s, "max_drop", q->max_drop);
   }
   sd_str_put(s, ",\"slower\":[");
   for (uint32_t i = 0; i < q->n_costs; i++) {
     const sd_quantize_cost *k = &q->costs[i];
-    sd_str_put(s, i ? ",{\"name\":" : "{\"name\":"), sd_str_json(s, k->name), sd_str_put(s, ",\"op\":"), sd_str_json(s, k->op);
+    sd_str_put(s, i ? ",{\"name\":" : "{\"name\":"), sd_str_json(s, k->name), sd_str_put(s, ",\"op\":"),
+        sd_str_json(s, k->op);
     json_number(s, "ms_before", k->ms_before), json_number(s, "ms_after", k->ms_after), sd_str_put(s, "}");
   }
   sd_str_put(s, "],\"sensitivity\":[");
@@ -156,15 +181,18 @@ void sd_quantize_report(sd_quantize *q) {
 static void html_text(sd_str *s, const char *text) {
   for (; *text; text++) {
     if (*text == '<') sd_str_put(s, "&lt;");
-    else if (*text == '&') sd_str_put(s, "&amp;");
-    else sd_str_putn(s, text, 1);
+    else if (*text == '&')
+      sd_str_put(s, "&amp;");
+    else
+      sd_str_putn(s, text, 1);
   }
 }
 
 // The histogram of a tensor, its range marked.
 static void html_bins(sd_quantize *q, sd_str *s, int t) {
   const sd_range *r = &q->ranges[t];
-  double lo, hi, span = r->max - r->min, most = 0, heights[PICTURE_BINS] = {0}, width = ldexp(2, r->exponent) / SD_RANGE_BINS;
+  double lo, hi, span = r->max - r->min, most = 0, heights[PICTURE_BINS] = {0},
+                 width = ldexp(2, r->exponent) / SD_RANGE_BINS;
   covered(q, t, &lo, &hi);
   if (!(span > 0)) return;
   for (int i = 0; i < SD_RANGE_BINS; i++) {
@@ -174,7 +202,9 @@ static void html_bins(sd_quantize *q, sd_str *s, int t) {
   }
   for (int i = 0; i < PICTURE_BINS; i++) most = fmax(most, heights[i] = heights[i] > 0 ? log10(1 + heights[i]) : 0);
   sd_strf(s, "<svg width='%d' height='40'>", PICTURE_BINS * 3);
-  for (int i = 0; i < PICTURE_BINS; i++) sd_strf(s, "<rect x='%d' y='%.1f' width='2' height='%.1f' fill='#4a7'/>", i * 3, 40 - 38 * heights[i] / most, 38 * heights[i] / most);
+  for (int i = 0; i < PICTURE_BINS; i++)
+    sd_strf(s, "<rect x='%d' y='%.1f' width='2' height='%.1f' fill='#4a7'/>", i * 3, 40 - 38 * heights[i] / most,
+            38 * heights[i] / most);
   for (int k = 0; k < 2; k++) {
     double x = ((k ? hi : lo) - r->min) / span * PICTURE_BINS * 3;
     if (x > 0 && x < PICTURE_BINS * 3) sd_strf(s, "<line x1='%.1f' x2='%.1f' y1='0' y2='40' stroke='#c33'/>", x, x);
@@ -187,13 +217,16 @@ static void html_row(sd_quantize *q, sd_str *s, uint32_t i) {
   const sd_quantize_layer *l = layer_of(q, i);
   int t = u->keep ? -1 : tensor_of(q, u->x);
   sd_str_put(s, "<tr><td>"), html_text(s, u->name);
-  sd_strf(s, "</td><td>%s</td><td>%llu x %llu</td><td>%d</td>", u->op, (unsigned long long)u->rows, (unsigned long long)u->k, u->bits ? u->bits : 32);
+  sd_strf(s, "</td><td>%s</td><td>%llu x %llu</td><td>%d</td>", u->op, (unsigned long long)u->rows,
+          (unsigned long long)u->k, u->bits ? u->bits : 32);
   if (u->keep) sd_str_put(s, "<td colspan='2'>"), html_text(s, u->why ? u->why : "asked for"), sd_str_put(s, "</td>");
-  else sd_strf(s, "<td>%.1f dB</td><td>%s</td>", u->snr, l ? sd_arena_printf(q->c->arena, "%.1f dB", l->snr) : "");
+  else
+    sd_strf(s, "<td>%.1f dB</td><td>%s</td>", u->snr, l ? sd_arena_printf(q->c->arena, "%.1f dB", l->snr) : "");
   if (t >= 0) {
     double lo, hi;
     covered(q, t, &lo, &hi);
-    sd_strf(s, "<td>%.4g .. %.4g</td><td>%.4g .. %.4g</td><td>%.3g %%</td><td>", q->ranges[t].min, q->ranges[t].max, lo, hi, 100 * sd_range_outside(&q->ranges[t], lo, hi));
+    sd_strf(s, "<td>%.4g .. %.4g</td><td>%.4g .. %.4g</td><td>%.3g %%</td><td>", q->ranges[t].min, q->ranges[t].max, lo,
+            hi, 100 * sd_range_outside(&q->ranges[t], lo, hi));
     html_bins(q, s, t);
     sd_str_put(s, "</td></tr>\n");
   } else {
@@ -204,16 +237,22 @@ static void html_row(sd_quantize *q, sd_str *s, uint32_t i) {
 sard_status *sd_quantize_html(sd_quantize *q, const char *path) {
   sd_str s = {0};
   char a[24], b[24], t[3][48];
-  sd_str_put(&s, "<!doctype html><meta charset='utf-8'><title>sard quantize</title><style>body{font:14px sans-serif;margin:2em}"
-                 "td,th{padding:2px 8px;text-align:left;border-bottom:1px solid #ddd}table{border-collapse:collapse}</style><h1>");
+  sd_str_put(
+      &s,
+      "<!doctype html><meta charset='utf-8'><title>sard quantize</title><style>body{font:14px sans-serif;margin:2em}"
+      "td,th{padding:2px 8px;text-align:left;border-bottom:1px solid #ddd}table{border-collapse:collapse}</style><h1>");
   html_text(&s, q->c->operands[0]);
-  sd_strf(&s, "</h1><p>%s, %d-bit weights, %u of %u nodes, %lld samples", mode_name(q), q->o.bits, count(q, false), q->units.len, (long long)q->samples);
+  sd_strf(&s, "</h1><p>%s, %d-bit weights, %u of %u nodes, %lld samples", mode_name(q), q->o.bits, count(q, false),
+          q->units.len, (long long)q->samples);
   if (q->bytes) sd_strf(&s, "<br>size %s to %s", sd_cli_bytes(q->size_before, a), sd_cli_bytes(q->size, b));
   if (q->timed) sd_strf(&s, "<br>%.4g ms to %.4g ms a run", q->ms_before, q->ms_after);
   if (q->judged)
-    sd_strf(&s, "<br>%s %s to %s, drop %s", q->judge.metric->name, sd_metric_text(q->judge.metric, q->judge.metric->value(&q->judge.a.score, -1), t[0]),
-            sd_metric_text(q->judge.metric, q->judge.metric->value(&q->judge.b.score, -1), t[1]), sd_metric_text(q->judge.metric, q->judge.paired.drop.value, t[2]));
-  sd_str_put(&s, "</p><table><tr><th>node<th>op<th>outputs x inputs<th>bits<th>weight<th>alone<th>seen<th>covered<th>saturated<th>input (logarithmic)</tr>\n");
+    sd_strf(&s, "<br>%s %s to %s, drop %s", q->judge.metric->name,
+            sd_metric_text(q->judge.metric, q->judge.metric->value(&q->judge.a.score, -1), t[0]),
+            sd_metric_text(q->judge.metric, q->judge.metric->value(&q->judge.b.score, -1), t[1]),
+            sd_metric_text(q->judge.metric, q->judge.paired.drop.value, t[2]));
+  sd_str_put(&s, "</p><table><tr><th>node<th>op<th>outputs x "
+                 "inputs<th>bits<th>weight<th>alone<th>seen<th>covered<th>saturated<th>input (logarithmic)</tr>\n");
   for (uint32_t i = 0; i < q->units.len; i++) html_row(q, &s, i);
   sd_str_put(&s, "</table>\n");
   sard_status *st = s.failed ? SD_ERR(NOMEM, "out of memory for the report") : sd_files_write(path, s.p, s.len);

@@ -1,5 +1,5 @@
-// Which nodes cost accuracy: each is quantized alone and the model's output compared with that of the float model; then the
-// fewest of them are kept in float such that the drop is what is allowed.
+// Which nodes cost accuracy: each is quantized alone and the model's output compared with that of the float model; then
+// the fewest of them are kept in float such that the drop is what is allowed.
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,7 +83,8 @@ static sard_status *try_worst(sd_quantize *q, uint32_t n, bool *good) {
   return NULL;
 }
 
-// More nodes in float are taken to be better: the least number by halving. All in float is the float model: that is no result.
+// More nodes in float are taken to be better: the least number by halving. All in float is the float model: that is no
+// result.
 sard_status *sd_quantize_search(sd_quantize *q) {
   SD_TRY(sd_quantize_rank(q));
   uint32_t bad = 0, good = q->layers.len;
@@ -92,10 +93,12 @@ sard_status *sd_quantize_search(sd_quantize *q) {
     uint32_t mid = bad + (good - bad) / 2;
     SD_TRY(try_worst(q, mid, &passed));
     if (passed) good = mid;
-    else bad = mid;
+    else
+      bad = mid;
   }
   if (good == q->layers.len) return try_worst(q, bad, &passed); // nothing passes: shown as it is, and refused
-  return passed && bad + 1 == good && q->units.at[q->layers.at[good - 1].unit].keep && (good == q->layers.len || !q->units.at[q->layers.at[good].unit].keep)
+  return passed && bad + 1 == good && q->units.at[q->layers.at[good - 1].unit].keep &&
+                 (good == q->layers.len || !q->units.at[q->layers.at[good].unit].keep)
              ? NULL
              : try_worst(q, good, &passed);
 }

@@ -1,5 +1,5 @@
-// Named arrays whose rows are samples, read forward a batch at a time: members of an .npz, or .npy files of a folder. An input
-// whose samples lie on another axis, or that all samples share, is read as a whole.
+// Named arrays whose rows are samples, read forward a batch at a time: members of an .npz, or .npy files of a folder.
+// An input whose samples lie on another axis, or that all samples share, is read as a whole.
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -19,7 +19,12 @@ typedef struct array {
   sd_npy_head head;
 } array;
 
-typedef enum mode { ROWS, SINGLE, SLICES, WHOLE } mode; // samples on axis 0; those without that axis; on axis `axis`; shared
+typedef enum mode {
+  ROWS,
+  SINGLE,
+  SLICES,
+  WHOLE
+} mode; // samples on axis 0; those without that axis; on axis `axis`; shared
 
 // An array on its way into a tensor.
 typedef struct column {
@@ -27,10 +32,10 @@ typedef struct column {
   sard_tensor_desc want; // of the model; for labels: of the array
   mode mode;
   int axis;
-  int64_t fixed;         // rows that the model fixes, 0: any
-  uint64_t row_bytes;    // in the file
-  sd_bytes *bytes;       // ROWS, SINGLE
-  sard_tensor *whole;    // SLICES, WHOLE
+  int64_t fixed;      // rows that the model fixes, 0: any
+  uint64_t row_bytes; // in the file
+  sd_bytes *bytes;    // ROWS, SINGLE
+  sard_tensor *whole; // SLICES, WHOLE
 } column;
 
 typedef struct arrays {
@@ -77,7 +82,9 @@ static sard_status *open_file(arrays *s, sd_arena *a, const char *path, int *fd)
   return NULL;
 }
 
-static const char *array_name(sd_arena *a, const char *file) { return sd_arena_strndup(a, file, strlen(file) - strlen(".npy")); }
+static const char *array_name(sd_arena *a, const char *file) {
+  return sd_arena_strndup(a, file, strlen(file) - strlen(".npy"));
+}
 
 static sard_status *list_npz(sd_data *d, arrays *s) {
   int fd;
@@ -116,7 +123,9 @@ static array *find_array(arrays *s, const char *name) {
   for (int pass = 0; pass < 3; pass++)
     for (uint32_t i = 0; i < s->all.len; i++) {
       const char *n = s->all.at[i].name;
-      if (pass == 0 ? !strcmp(n, name) : pass == 1 ? !strncmp(n, "in_", 3) && !strcmp(n + 3, name) : same_name(n, name) || (!strncmp(n, "in_", 3) && same_name(n + 3, name)))
+      if (pass == 0   ? !strcmp(n, name)
+          : pass == 1 ? !strncmp(n, "in_", 3) && !strcmp(n + 3, name)
+                      : same_name(n, name) || (!strncmp(n, "in_", 3) && same_name(n + 3, name)))
         return &s->all.at[i];
     }
   return NULL;
@@ -137,8 +146,11 @@ static sard_status *read_head(array *f) {
   uint8_t first[12];
   sd_bytes *b;
   SD_TRY(sd_bytes_open(&f->part, &b));
-  sard_status *st = f->part.size < sizeof first ? SD_ERR(MODEL, "'%s' is not a .npy file", f->part.what) : sd_bytes_read(b, first, sizeof first);
-  uint64_t more = st ? 0 : first[6] == 1 ? (uint64_t)first[8] | (uint64_t)first[9] << 8 : (uint64_t)first[8] | (uint64_t)first[9] << 8 | (uint64_t)first[10] << 16;
+  sard_status *st = f->part.size < sizeof first ? SD_ERR(MODEL, "'%s' is not a .npy file", f->part.what)
+                                                : sd_bytes_read(b, first, sizeof first);
+  uint64_t more = st              ? 0
+                  : first[6] == 1 ? (uint64_t)first[8] | (uint64_t)first[9] << 8
+                                  : (uint64_t)first[8] | (uint64_t)first[9] << 8 | (uint64_t)first[10] << 16;
   uint64_t n = 12 + more < f->part.size ? 12 + more : f->part.size;
   uint8_t *whole = st ? NULL : sd_malloc(n);
   if (!st && !whole) st = SD_ERR(NOMEM, "out of memory while reading '%s'", f->part.what);
@@ -171,14 +183,16 @@ static sard_tensor_desc desc_of(const array *f) {
 
 static sard_status *misfit(const sd_data *d, const column *k, const char *why) {
   sard_tensor_desc have = desc_of(k->from);
-  return SD_ERR(USAGE, "input '%s' is %s, but the array '%s' of '%s' is %s%s%s", k->want.name, sd_data_type(d->a, &k->want),
-                k->from->name, d->o.path, sd_data_type(d->a, &have), *why ? ": " : "", why);
+  return SD_ERR(USAGE, "input '%s' is %s, but the array '%s' of '%s' is %s%s%s", k->want.name,
+                sd_data_type(d->a, &k->want), k->from->name, d->o.path, sd_data_type(d->a, &have), *why ? ": " : "",
+                why);
 }
 
 // The symbol of the batch: that of axis 0 of the first input that has one there.
 static const char *batch_symbol(const sd_data *d) {
   for (int i = 0; i < d->o.n_inputs; i++)
-    if (d->o.inputs[i].rank > 0 && d->o.inputs[i].dims[0] < 0 && d->o.inputs[i].symbols[0]) return d->o.inputs[i].symbols[0];
+    if (d->o.inputs[i].rank > 0 && d->o.inputs[i].dims[0] < 0 && d->o.inputs[i].symbols[0])
+      return d->o.inputs[i].symbols[0];
   return NULL;
 }
 
@@ -199,25 +213,31 @@ static bool dims_fit(const column *k, int from_axis, int skip) {
 static sard_status *settle(const sd_data *d, column *k, int64_t n) {
   const sd_npy_head *h = &k->from->head;
   int axis = batch_axis(d, &k->want), rank = k->want.rank;
-  if (h->rank == rank + 1 && rank >= 0 && (n < 0 || h->dims[0] == n) && dims_fit(k, 1, -1)) return k->mode = SINGLE, NULL;
+  if (h->rank == rank + 1 && rank >= 0 && (n < 0 || h->dims[0] == n) && dims_fit(k, 1, -1))
+    return k->mode = SINGLE, NULL;
   if (rank >= 0 && h->rank != rank) return misfit(d, k, "the ranks differ");
   if (axis > 0 && (n < 0 || h->dims[axis] == n) && dims_fit(k, 0, axis)) return k->mode = SLICES, k->axis = axis, NULL;
   bool rows = h->rank > 0 && (n < 0 || h->dims[0] == n) && dims_fit(k, 0, 0);
   if (rows && (axis == 0 || rank < 0 || k->want.dims[0] < 0)) return k->mode = ROWS, NULL;
   if (dims_fit(k, 0, -1) && axis < 0 && (rank == 0 || h->dims[0] != n)) return k->mode = WHOLE, NULL;
   if (rows && k->want.dims[0] > 0) return k->mode = ROWS, k->fixed = k->want.dims[0], NULL;
-  return misfit(d, k, n >= 0 && axis >= 0 && h->dims[axis] != n ? sd_arena_printf(d->a, "there are %lld samples", (long long)n) : "");
+  return misfit(
+      d, k,
+      n >= 0 && axis >= 0 && h->dims[axis] != n ? sd_arena_printf(d->a, "there are %lld samples", (long long)n) : "");
 }
 
 static bool convertible(sd_dtype from, sd_dtype to) {
-  return from == to || (sd_dtype_is_float(from) && sd_dtype_is_float(to)) || (sd_dtype_is_int(from) && (sd_dtype_is_int(to) || to == SD_BOOL));
+  return from == to || (sd_dtype_is_float(from) && sd_dtype_is_float(to)) ||
+         (sd_dtype_is_int(from) && (sd_dtype_is_int(to) || to == SD_BOOL));
 }
 
 static sard_status *read_whole(const sd_data *d, column *k) {
   const array *f = k->from;
   sd_bytes *b;
   if (f->part.size > MOST_WHOLE)
-    return SD_ERR(UNSUPPORTED, "the array '%s' of '%s' is larger than 1 GB, and its samples do not lie one behind the other", f->name, d->o.path);
+    return SD_ERR(UNSUPPORTED,
+                  "the array '%s' of '%s' is larger than 1 GB, and its samples do not lie one behind the other",
+                  f->name, d->o.path);
   uint8_t *all = sd_malloc(f->part.size);
   if (!all) return SD_ERR(NOMEM, "out of memory while reading '%s'", f->part.what);
   sard_status *st = sd_bytes_open(&f->part, &b);
@@ -238,7 +258,9 @@ static sard_status *begin(const sd_data *d, column *k) {
   k->row_bytes = (uint64_t)sd_dtype_bits(h->dtype) / 8;
   for (int i = 1; i < h->rank; i++) k->row_bytes *= (uint64_t)h->dims[i];
   if (h->fortran && h->rank > 1 && k->mode != WHOLE) {
-    if (k->mode == SINGLE) return sd_status_field(misfit(d, k, "it lies in Fortran order"), SARD_TEXT_HINT, "save numpy.ascontiguousarray of it");
+    if (k->mode == SINGLE)
+      return sd_status_field(misfit(d, k, "it lies in Fortran order"), SARD_TEXT_HINT,
+                             "save numpy.ascontiguousarray of it");
     k->mode = SLICES; // axis 0, or the one found
   }
   if (k->mode == SLICES || k->mode == WHOLE) return read_whole(d, k);
@@ -256,7 +278,9 @@ static sard_status *find_label(sd_data *d, arrays *s) {
   for (size_t i = 0; i < sizeof label_names / sizeof *label_names && !f; i++) f = find_array(s, label_names[i]);
   if (!f) return NULL;
   SD_TRY(read_head(f));
-  if (f->head.rank == 0) return SD_ERR(USAGE, "the labels '%s' of '%s' are one number: an array with a row for each sample is wanted", f->name, d->o.path);
+  if (f->head.rank == 0)
+    return SD_ERR(USAGE, "the labels '%s' of '%s' are one number: an array with a row for each sample is wanted",
+                  f->name, d->o.path);
   s->label = (column){.from = f, .want = desc_of(f)};
   d->count = f->head.dims[0], d->has_labels = true;
   return begin(d, &s->label);
@@ -274,7 +298,8 @@ static sard_status *find_inputs(sd_data *d, arrays *s) {
     if (n < 0 && k->mode != WHOLE) n = f->head.dims[k->axis];
     SD_TRY(begin(d, k));
     if (k->mode == SINGLE) d->fixed_batch = 1;
-    if (k->fixed && d->fixed_batch && d->fixed_batch != k->fixed) return misfit(d, k, "another input fixes another batch");
+    if (k->fixed && d->fixed_batch && d->fixed_batch != k->fixed)
+      return misfit(d, k, "another input fixes another batch");
     if (k->fixed) d->fixed_batch = k->fixed;
   }
   for (int i = 0; i < s->n_in; i++)
@@ -308,7 +333,9 @@ static sard_status *take_rows(const column *k, sard_tensor *t, uint64_t rows) {
   if (!from) return SD_ERR(NOMEM, "out of memory for samples");
   sard_status *st = sd_bytes_read(k->bytes, from, bytes);
   if (!st && h->swapped) sd_npy_swap(h->dtype, from, bytes);
-  if (!st && !same) st = sd_data_convert(from, (int32_t)h->dtype, to, d.dtype, bytes / ((uint64_t)sd_dtype_bits(h->dtype) / 8), k->from->part.what);
+  if (!st && !same)
+    st = sd_data_convert(from, (int32_t)h->dtype, to, d.dtype, bytes / ((uint64_t)sd_dtype_bits(h->dtype) / 8),
+                         k->from->part.what);
   if (!same) sd_free(from);
   return st;
 }
@@ -318,13 +345,16 @@ static sard_status *take_slice(const column *k, sard_tensor *t, int64_t first, i
   const uint8_t *from = sard_tensor_data(k->whole, &w);
   uint8_t *to = sard_tensor_data(t, &d);
   uint64_t outer = 1, inner = 1;
-  for (int i = 0; i < w.rank; i++) *(i < k->axis ? &outer : &inner) *= i == k->axis && k->mode == SLICES ? 1 : (uint64_t)w.dims[i];
+  for (int i = 0; i < w.rank; i++)
+    *(i < k->axis ? &outer : &inner) *= i == k->axis && k->mode == SLICES ? 1 : (uint64_t)w.dims[i];
   int64_t all = k->mode == SLICES ? w.dims[k->axis] : 1, made = k->mode == SLICES ? d.dims[k->axis] : 1;
   if (k->mode != SLICES) first = 0, count = 1;
-  uint64_t from_size = (uint64_t)sd_dtype_bits((sd_dtype)w.dtype) / 8, to_size = (uint64_t)sd_dtype_bits((sd_dtype)d.dtype) / 8;
+  uint64_t from_size = (uint64_t)sd_dtype_bits((sd_dtype)w.dtype) / 8,
+           to_size = (uint64_t)sd_dtype_bits((sd_dtype)d.dtype) / 8;
   for (uint64_t o = 0; o < outer; o++)
     SD_TRY(sd_data_convert(from + (o * (uint64_t)all + (uint64_t)first) * inner * from_size, w.dtype,
-                           to + o * (uint64_t)made * inner * to_size, d.dtype, (uint64_t)count * inner, k->from->part.what));
+                           to + o * (uint64_t)made * inner * to_size, d.dtype, (uint64_t)count * inner,
+                           k->from->part.what));
   return NULL;
 }
 

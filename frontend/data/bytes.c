@@ -20,7 +20,9 @@ struct sd_bytes {
   uint8_t buffer[BUFFER];
 };
 
-static sard_status *damaged(const sd_bytes *b, const char *why) { return SD_ERR(MODEL, "'%s' is damaged: %s", b->part.what, why); }
+static sard_status *damaged(const sd_bytes *b, const char *why) {
+  return SD_ERR(MODEL, "'%s' is damaged: %s", b->part.what, why);
+}
 
 static sard_status *fill(sd_bytes *b) {
   uint64_t left = b->part.packed - b->taken, want = left < BUFFER ? left : BUFFER;
@@ -57,7 +59,8 @@ static sard_status *inflated(sd_bytes *b, uint8_t *to, uint64_t n) {
     if (rc == Z_MEM_ERROR) return SD_ERR(NOMEM, "out of memory while reading '%s'", b->part.what);
     if (rc != Z_OK && rc != Z_STREAM_END) return damaged(b, b->z.msg ? b->z.msg : "the compressed data end too early");
     if (rc == Z_STREAM_END && n) return damaged(b, "the compressed data end too early");
-    if (!made && b->z.avail_in == 0 && b->taken == b->part.packed) return damaged(b, "the compressed data end too early");
+    if (!made && b->z.avail_in == 0 && b->taken == b->part.packed)
+      return damaged(b, "the compressed data end too early");
   }
   return NULL;
 }
@@ -68,13 +71,15 @@ sard_status *sd_bytes_read(sd_bytes *b, void *to, uint64_t n) {
   b->given += n;
   for (uint64_t k = 0; b->part.checked && k < n; k += 1u << 30)
     b->crc = (uint32_t)crc32(b->crc, (const uint8_t *)to + k, (uInt)(n - k < (1u << 30) ? n - k : 1u << 30));
-  if (n && b->part.checked && b->given == b->part.size && b->crc != b->part.crc) return damaged(b, "its check sum is wrong");
+  if (n && b->part.checked && b->given == b->part.size && b->crc != b->part.crc)
+    return damaged(b, "its check sum is wrong");
   return NULL;
 }
 
 sard_status *sd_bytes_skip(sd_bytes *b, uint64_t n) {
   uint8_t scratch[4096];
-  for (; n; n -= n < sizeof scratch ? n : sizeof scratch) SD_TRY(sd_bytes_read(b, scratch, n < sizeof scratch ? n : sizeof scratch));
+  for (; n; n -= n < sizeof scratch ? n : sizeof scratch)
+    SD_TRY(sd_bytes_read(b, scratch, n < sizeof scratch ? n : sizeof scratch));
   return NULL;
 }
 

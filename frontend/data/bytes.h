@@ -1,13 +1,13 @@
-// Bytes read in order from a part of a file, inflated on the way where it is compressed. Memory does not depend on their
-// number.
+// Bytes read in order from a part of a file, inflated on the way where it is compressed. Memory does not depend on
+// their number.
 #pragma once
 #include "runtime/base/status.h"
 
 typedef struct sd_bytes sd_bytes;
 
 typedef struct sd_bytes_part {
-  const char *what; // for messages; must outlive the reader
-  int fd;           // stays the caller's; read with pread only
+  const char *what;          // for messages; must outlive the reader
+  int fd;                    // stays the caller's; read with pread only
   uint64_t at, packed, size; // offset in the file, bytes there, bytes that they give
   bool deflated, checked;    // raw deflate stream; `crc` is known
   uint32_t crc;

@@ -12,14 +12,16 @@
 static const sd_data_kind kinds[] = {
     {"npz", sd_data_is_npz, sd_data_open_npz, sd_data_read_arrays, sd_data_rewind_arrays, sd_data_close_arrays},
     {"test data sets", sd_data_is_sets, sd_data_open_sets, sd_data_read_sets, NULL, NULL},
-    {"npy folder", sd_data_is_arrays, sd_data_open_arrays, sd_data_read_arrays, sd_data_rewind_arrays, sd_data_close_arrays},
+    {"npy folder", sd_data_is_arrays, sd_data_open_arrays, sd_data_read_arrays, sd_data_rewind_arrays,
+     sd_data_close_arrays},
     {"images", sd_data_is_images, sd_data_open_images, sd_data_read_images, NULL, NULL},
 };
 
 static sard_status *unknown(const char *path) {
   if (access(path, R_OK) != 0) return sd_status_errno("cannot read the data", path);
   return sd_status_field(SD_ERR(USAGE, "'%s' is no data set that Sard knows", path), SARD_TEXT_HINT,
-                         "data are an .npz, a folder of .npy named after the inputs, a folder of test_data_set_0, ..., or a folder of images");
+                         "data are an .npz, a folder of .npy named after the inputs, a folder of test_data_set_0, ..., "
+                         "or a folder of images");
 }
 
 sard_status *sd_data_open(sd_arena *a, sard_context *ctx, const sd_data_options *o, sd_data **out) {
@@ -32,7 +34,8 @@ sard_status *sd_data_open(sd_arena *a, sard_context *ctx, const sd_data_options 
   sard_status *st = d->kind->open(d);
   if (!st && d->count <= 0) st = SD_ERR(USAGE, "'%s' holds no samples", o->path);
   if (st) sd_data_close(d);
-  else *out = d;
+  else
+    *out = d;
   return sd_status_field(st, SARD_TEXT_FILE, "%s", o->path);
 }
 
@@ -89,13 +92,15 @@ const char *sd_data_type(sd_arena *a, const sard_tensor_desc *t) {
   sd_strf(&s, "%s[", sd_dtype_name((sd_dtype)t->dtype));
   for (int i = 0; i < t->rank; i++) {
     if (t->dims[i] >= 0) sd_strf(&s, "%s%lld", i ? "," : "", (long long)t->dims[i]);
-    else sd_strf(&s, "%s%s", i ? "," : "", t->symbols[i] && *t->symbols[i] ? t->symbols[i] : "?");
+    else
+      sd_strf(&s, "%s%s", i ? "," : "", t->symbols[i] && *t->symbols[i] ? t->symbols[i] : "?");
   }
   sd_str_put(&s, t->rank < 0 ? "*]" : "]");
   return sd_arena_keep(a, sd_str_take(&s));
 }
 
-sard_status *sd_data_convert(const void *from, int32_t from_type, void *to, int32_t to_type, uint64_t n, const char *what) {
+sard_status *sd_data_convert(const void *from, int32_t from_type, void *to, int32_t to_type, uint64_t n,
+                             const char *what) {
   sd_dtype f = (sd_dtype)from_type, t = (sd_dtype)to_type;
   for (uint64_t i = 0; sd_dtype_is_float(f) && i < n; i++) sd_dtype_set_f64(t, to, i, sd_dtype_get_f64(f, from, i));
   for (uint64_t i = 0; !sd_dtype_is_float(f) && i < n; i++) {
@@ -115,7 +120,8 @@ sard_status *sd_sample_take(sard_tensor *t, int64_t row, sd_sample *s) {
     return SD_ERR(UNSUPPORTED, "values of type %s are not compared here", sd_dtype_name(type));
   int skip = row >= 0;
   if (skip && (d.rank < 1 || row >= d.dims[0]))
-    return SD_ERR(USAGE, "%s has no row for sample %lld of the batch", d.rank ? "a tensor" : "a scalar", (long long)row);
+    return SD_ERR(USAGE, "%s has no row for sample %lld of the batch", d.rank ? "a tensor" : "a scalar",
+                  (long long)row);
   s->n = 1, s->rank = d.rank - skip;
   for (int i = skip; i < d.rank; i++) s->n *= (uint64_t)(s->dims[i - skip] = d.dims[i]);
   if (s->n > s->room) {
@@ -127,6 +133,8 @@ sard_status *sd_sample_take(sard_tensor *t, int64_t row, sd_sample *s) {
   const float *f = data;
   bool whole = sd_dtype_is_int(type) || type == SD_BOOL;
   for (uint64_t i = 0; i < s->n; i++)
-    s->at[i] = type == SD_F32 ? (double)f[first + i] : whole ? (double)sd_dtype_get_i64(type, data, first + i) : sd_dtype_get_f64(type, data, first + i);
+    s->at[i] = type == SD_F32 ? (double)f[first + i]
+               : whole        ? (double)sd_dtype_get_i64(type, data, first + i)
+                              : sd_dtype_get_f64(type, data, first + i);
   return NULL;
 }

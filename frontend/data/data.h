@@ -1,13 +1,13 @@
-// Samples of a data set in batches, for evaluation and calibration. Memory depends on the size of a batch, not on the number
-// of samples. Contents are untrusted.
+// Samples of a data set in batches, for evaluation and calibration. Memory depends on the size of a batch, not on the
+// number of samples. Contents are untrusted.
 #pragma once
 #include "runtime/base/arena.h"
 #include "runtime/base/status.h"
 
 typedef struct sd_data_options {
   const char *path;
-  const char *label;      // name of the array with labels, file with labels of images; NULL: the usual ones
-  const char *preprocess; // of images (prepare.h); NULL: none
+  const char *label;              // name of the array with labels, file with labels of images; NULL: the usual ones
+  const char *preprocess;         // of images (prepare.h); NULL: none
   const sard_tensor_desc *inputs; // of the model, in its order; dims of -1 are symbolic
   int n_inputs;
 } sd_data_options;
@@ -18,15 +18,16 @@ typedef struct sd_batch {
   sard_tensor *label;     // count rows; NULL: none
   sard_tensor **expected; // outputs that belong to them; NULL: none
   int n_in, n_expected;
-  bool whole;             // one sample, whose tensors have no axis of samples
+  bool whole; // one sample, whose tensors have no axis of samples
 } sd_batch;
 
 typedef struct sd_data sd_data;
-// Finds the kind of data at the path and checks it against the model's inputs. Lives in `a` but for files and readers: to be
-// closed. Errors: SARD_E_USAGE where the data do not fit the model, SARD_E_MODEL where a file is damaged, SARD_E_IO.
+// Finds the kind of data at the path and checks it against the model's inputs. Lives in `a` but for files and readers:
+// to be closed. Errors: SARD_E_USAGE where the data do not fit the model, SARD_E_MODEL where a file is damaged,
+// SARD_E_IO.
 sard_status *sd_data_open(sd_arena *a, sard_context *ctx, const sd_data_options *o, sd_data **out);
 const char *sd_data_kind_name(const sd_data *d);
-int64_t sd_data_count(const sd_data *d);   // samples
+int64_t sd_data_count(const sd_data *d);                              // samples
 const sard_tensor_desc *sd_data_inputs(const sd_data *d, int *out_n); // as given
 bool sd_data_has_labels(const sd_data *d);
 // The batch that the model fixes, 0 where it takes any.
@@ -37,8 +38,8 @@ sard_status *sd_data_rewind(sd_data *d);
 void sd_data_close(sd_data *d); // NULL ok
 void sd_batch_free(sd_batch *b);
 
-// One sample of a tensor whose rows (axis 0) are samples, or the whole of it (row -1), widened to double. dims and rank are
-// those of the sample.
+// One sample of a tensor whose rows (axis 0) are samples, or the whole of it (row -1), widened to double. dims and rank
+// are those of the sample.
 typedef struct sd_sample {
   double *at;
   uint64_t n, room;

@@ -1,5 +1,5 @@
-// A folder of images, each a sample. Labels are the folders they lie in, in the order of their names, or the numbers that a file
-// of lines "IMAGE CLASS" gives.
+// A folder of images, each a sample. Labels are the folders they lie in, in the order of their names, or the numbers
+// that a file of lines "IMAGE CLASS" gives.
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,7 +13,10 @@
 #include "runtime/base/file.h"
 #include "runtime/image/image.h"
 
-typedef struct picture { const char *path; int64_t label; } picture;
+typedef struct picture {
+  const char *path;
+  int64_t label;
+} picture;
 typedef struct images {
   SD_VEC(picture) at;
   sd_prepare prepare;
@@ -38,7 +41,8 @@ static sard_status *list(sd_arena *a, const char *folder, int64_t label, images 
   sd_data_names names = {0};
   SD_TRY(sd_data_list(a, folder, &names));
   for (uint32_t i = 0; i < names.len; i++)
-    if (is_image(names.at[i])) sd_vec_push(a, &out->at, ((picture){sd_arena_printf(a, "%s/%s", folder, names.at[i]), label}));
+    if (is_image(names.at[i]))
+      sd_vec_push(a, &out->at, ((picture){sd_arena_printf(a, "%s/%s", folder, names.at[i]), label}));
   return NULL;
 }
 
@@ -87,7 +91,8 @@ static sard_status *take_line(sd_data *d, images *s, char *line, int number) {
   char *space = strrchr(line, ' ');
   if (!space) space = strrchr(line, '\t');
   long long label = space ? strtoll(space + 1, &end, 10) : -1;
-  if (!space || *end || end == space + 1 || label < 0) return SD_ERR(USAGE, "'%s', line %d: 'IMAGE CLASS' is wanted", d->o.label, number);
+  if (!space || *end || end == space + 1 || label < 0)
+    return SD_ERR(USAGE, "'%s', line %d: 'IMAGE CLASS' is wanted", d->o.label, number);
   *space = 0;
   picture *p = find(s, d->o.path, line);
   if (!p) return SD_ERR(USAGE, "'%s', line %d: there is no image '%s' in '%s'", d->o.label, number, line, d->o.path);
@@ -113,7 +118,9 @@ static sard_status *settle(sd_data *d, images *s) {
   const sard_tensor_desc *t = &d->o.inputs[0];
   sd_prepare *p = &s->prepare;
   if (d->o.n_inputs != 1 || (t->rank != 4 && t->rank != 3) || (t->dtype != SARD_F32 && t->dtype != SARD_U8))
-    return SD_ERR(USAGE, "images need a model with one input, f32 or u8, of a batch, channels, height and width; '%s' is %s", t->name, sd_data_type(d->a, t));
+    return SD_ERR(USAGE,
+                  "images need a model with one input, f32 or u8, of a batch, channels, height and width; '%s' is %s",
+                  t->name, sd_data_type(d->a, t));
   s->batched = t->rank == 4;
   const int64_t *dims = t->dims + s->batched;
   bool first = dims[0] == 1 || dims[0] == 3, last = dims[2] == 1 || dims[2] == 3;
@@ -121,8 +128,11 @@ static sard_status *settle(sd_data *d, images *s) {
   int64_t channels = dims[p->last ? 2 : 0], h = dims[p->last ? 0 : 1], w = dims[p->last ? 1 : 2];
   if (channels == 1) p->gray = true;
   s->channels = p->gray ? 1 : 3;
-  if (channels >= 0 && channels != s->channels) return SD_ERR(USAGE, "'%s' has %lld channels, the images give %d: see order and layout of --preprocess", t->name, (long long)channels, s->channels);
-  if (!p->resize_w && !p->crop_w && w > 0 && h > 0 && w <= 1 << 14 && h <= 1 << 14) p->resize_w = (int)w, p->resize_h = (int)h;
+  if (channels >= 0 && channels != s->channels)
+    return SD_ERR(USAGE, "'%s' has %lld channels, the images give %d: see order and layout of --preprocess", t->name,
+                  (long long)channels, s->channels);
+  if (!p->resize_w && !p->crop_w && w > 0 && h > 0 && w <= 1 << 14 && h <= 1 << 14)
+    p->resize_w = (int)w, p->resize_h = (int)h;
   if (s->batched && t->dims[0] > 0) d->fixed_batch = t->dims[0];
   if (!s->batched) d->fixed_batch = 1;
   return NULL;
@@ -175,9 +185,11 @@ static sard_status *make(sd_data *d, const sd_batch *b, int w, int h, sard_tenso
   memcpy(t.dims + s->batched, dims, sizeof dims);
   for (int i = s->batched; i < t.rank; i++)
     if (want->dims[i] >= 0 && want->dims[i] != t.dims[i])
-      return SD_ERR(USAGE, "input '%s' is %s, but '%s' gives %s: see --preprocess", want->name, sd_data_type(d->a, want), s->at.at[b->first].path, sd_data_type(d->a, &t));
+      return SD_ERR(USAGE, "input '%s' is %s, but '%s' gives %s: see --preprocess", want->name,
+                    sd_data_type(d->a, want), s->at.at[b->first].path, sd_data_type(d->a, &t));
   SD_TRY(sard_tensor_new(d->ctx, &t, out));
-  uint64_t bytes = (uint64_t)(s->batched ? t.dims[0] : 1) * (uint64_t)s->channels * (uint64_t)w * (uint64_t)h * (t.dtype == SARD_F32 ? 4 : 1);
+  uint64_t bytes = (uint64_t)(s->batched ? t.dims[0] : 1) * (uint64_t)s->channels * (uint64_t)w * (uint64_t)h *
+                   (t.dtype == SARD_F32 ? 4 : 1);
   memset(sard_tensor_data(*out, NULL), 0, bytes);
   return NULL;
 }
@@ -188,10 +200,13 @@ static sard_status *take(sd_data *d, sd_batch *b, int64_t i, const decoded *k, i
   sd_prepare_size(&s->prepare, k->m.width, k->m.height, &iw, &ih);
   if (!b->in[0]) SD_TRY(make(d, b, *w = iw, *h = ih, &b->in[0]));
   if (iw != *w || ih != *h)
-    return sd_status_field(SD_ERR(USAGE, "'%s' gives %dx%d, others of the batch %dx%d", s->at.at[b->first + i].path, iw, ih, *w, *h), SARD_TEXT_HINT, "--preprocess resize=WIDTHxHEIGHT, or --batch 1");
+    return sd_status_field(
+        SD_ERR(USAGE, "'%s' gives %dx%d, others of the batch %dx%d", s->at.at[b->first + i].path, iw, ih, *w, *h),
+        SARD_TEXT_HINT, "--preprocess resize=WIDTHxHEIGHT, or --batch 1");
   uint64_t n = (uint64_t)s->channels * (uint64_t)iw * (uint64_t)ih;
   void *to = sard_tensor_data(b->in[0], NULL);
-  if (d->o.inputs[0].dtype == SARD_F32) return sd_prepare_image(&s->prepare, k->m.rgb, k->m.width, k->m.height, (float *)to + (uint64_t)i * n);
+  if (d->o.inputs[0].dtype == SARD_F32)
+    return sd_prepare_image(&s->prepare, k->m.rgb, k->m.width, k->m.height, (float *)to + (uint64_t)i * n);
   float *row = sd_malloc(n * sizeof *row + 1);
   if (!row) return SD_ERR(NOMEM, "out of memory for an image");
   sd_prepare bytes = s->prepare;
@@ -216,6 +231,7 @@ sard_status *sd_data_read_images(sd_data *d, sd_batch *b) {
   if (!d->has_labels) return NULL;
   sard_tensor_desc t = {.size = sizeof t, .dtype = SARD_I64, .rank = 1, .dims = {b->count}};
   SD_TRY(sard_tensor_new(d->ctx, &t, &b->label));
-  for (int64_t i = 0; i < b->count; i++) ((int64_t *)sard_tensor_data(b->label, NULL))[i] = s->at.at[b->first + i].label;
+  for (int64_t i = 0; i < b->count; i++)
+    ((int64_t *)sard_tensor_data(b->label, NULL))[i] = s->at.at[b->first + i].label;
   return NULL;
 }

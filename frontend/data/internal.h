@@ -47,4 +47,5 @@ typedef SD_VEC(const char *) sd_data_names;
 sard_status *sd_data_list(sd_arena *a, const char *folder, sd_data_names *out);
 const char *sd_data_type(sd_arena *a, const sard_tensor_desc *t); // "f32[N,3]"
 // An integer or float tensor from another type of the same class: SARD_E_USAGE where a value does not fit.
-sard_status *sd_data_convert(const void *from, int32_t from_type, void *to, int32_t to_type, uint64_t n, const char *what);
+sard_status *sd_data_convert(const void *from, int32_t from_type, void *to, int32_t to_type, uint64_t n,
+                             const char *what);

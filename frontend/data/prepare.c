@@ -1,4 +1,5 @@
-// Resizing is bilinear over all pixels that an output pixel covers, as Pillow does it: without that, shrinking skips pixels.
+// Resizing is bilinear over all pixels that an output pixel covers, as Pillow does it: without that, shrinking skips
+// pixels.
 #include "frontend/data/prepare.h"
 
 #include <math.h>
@@ -11,13 +12,16 @@ enum { MOST_SIDE = 1 << 14 };
 
 // ---- the text ----
 
-static sard_status *bad(const char *key, const char *value, const char *want) { return SD_ERR(USAGE, "--preprocess: %s=%s: %s is wanted", key, value, want); }
+static sard_status *bad(const char *key, const char *value, const char *want) {
+  return SD_ERR(USAGE, "--preprocess: %s=%s: %s is wanted", key, value, want);
+}
 
 static sard_status *read_size(const char *key, const char *v, bool square, int *w, int *h) {
   char *end;
   long a = strtol(v, &end, 10), b = square ? a : 0;
   if (*end == 'x') b = strtol(end + 1, &end, 10);
-  if (end == v || *end || a < 1 || a > MOST_SIDE || b < 0 || b > MOST_SIDE || (strchr(v, 'x') && b < 1)) return bad(key, v, "N or WIDTHxHEIGHT");
+  if (end == v || *end || a < 1 || a > MOST_SIDE || b < 0 || b > MOST_SIDE || (strchr(v, 'x') && b < 1))
+    return bad(key, v, "N or WIDTHxHEIGHT");
   *w = (int)a, *h = (int)b;
   return NULL;
 }
@@ -129,7 +133,8 @@ static void finish(const sd_prepare *p, const float *rgb, int w, int h, int cw, 
         v /= p->scale;
         if (p->n_mean) v -= p->mean[p->n_mean > c ? c : 0];
         if (p->n_std) v /= p->std[p->n_std > c ? c : 0];
-        out[p->last ? ((uint64_t)y * (uint64_t)cw + (uint64_t)x) * (uint64_t)channels + (uint64_t)c : ((uint64_t)c * (uint64_t)ch + (uint64_t)y) * (uint64_t)cw + (uint64_t)x] = (float)v;
+        out[p->last ? ((uint64_t)y * (uint64_t)cw + (uint64_t)x) * (uint64_t)channels + (uint64_t)c
+                    : ((uint64_t)c * (uint64_t)ch + (uint64_t)y) * (uint64_t)cw + (uint64_t)x] = (float)v;
       }
     }
 }
@@ -138,7 +143,8 @@ sard_status *sd_prepare_image(const sd_prepare *p, const uint8_t *rgb, uint32_t 
   int w, h, cw, ch;
   resized(p, width, height, &w, &h);
   sd_prepare_size(p, width, height, &cw, &ch);
-  if (cw > w || ch > h) return SD_ERR(USAGE, "an image of %dx%d is smaller than the %dx%d that are cut out of it", w, h, cw, ch);
+  if (cw > w || ch > h)
+    return SD_ERR(USAGE, "an image of %dx%d is smaller than the %dx%d that are cut out of it", w, h, cw, ch);
   uint64_t n = 3 * (uint64_t)width * height, between = 3 * (uint64_t)w * height, end = 3 * (uint64_t)w * (uint64_t)h;
   float *a = sd_malloc((n > end ? n : end) * sizeof *a + 1), *b = sd_malloc(between * sizeof *b + 1);
   double *weights = sd_malloc(((uint64_t)(width > height ? width : height) * 2 + 4) * sizeof *weights);

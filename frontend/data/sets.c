@@ -29,7 +29,8 @@ static bool exists(const char *path) {
 
 bool sd_data_is_sets(const char *path) {
   char first[4096];
-  return is_folder(path) && (size_t)snprintf(first, sizeof first, "%s/test_data_set_0", path) < sizeof first && is_folder(first);
+  return is_folder(path) && (size_t)snprintf(first, sizeof first, "%s/test_data_set_0", path) < sizeof first &&
+         is_folder(first);
 }
 
 // test_data_set_10 behind test_data_set_9.
@@ -55,7 +56,9 @@ static sard_status *check_type(sd_data *d, const char *path, sard_tensor *t, con
   sard_tensor_data(t, &got);
   bool fits = got.dtype == want->dtype && (want->rank < 0 || got.rank == want->rank);
   for (int i = 0; fits && i < want->rank; i++) fits = want->dims[i] < 0 || want->dims[i] == got.dims[i];
-  return fits ? NULL : SD_ERR(USAGE, "'%s' is %s, but input '%s' is %s", path, sd_data_type(d->a, &got), want->name, sd_data_type(d->a, want));
+  return fits ? NULL
+              : SD_ERR(USAGE, "'%s' is %s, but input '%s' is %s", path, sd_data_type(d->a, &got), want->name,
+                       sd_data_type(d->a, want));
 }
 
 sard_status *sd_data_read_sets(sd_data *d, sd_batch *b) {
@@ -74,7 +77,8 @@ sard_status *sd_data_read_sets(sd_data *d, sd_batch *b) {
   b->expected = n ? sd_calloc((size_t)n, sizeof *b->expected) : NULL;
   if (n && !b->expected) st = SD_ERR(NOMEM, "out of memory for samples");
   b->n_expected = b->expected ? n : 0;
-  for (int i = 0; i < n && !st; i++) st = sd_tensor_read(d->ctx, set_path(a, d->o.path, set, "output", i), &b->expected[i]);
+  for (int i = 0; i < n && !st; i++)
+    st = sd_tensor_read(d->ctx, set_path(a, d->o.path, set, "output", i), &b->expected[i]);
   sd_arena_free(a);
   return st;
 }

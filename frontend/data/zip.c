@@ -8,7 +8,14 @@
 
 #include "runtime/base/alloc.h"
 
-enum { END_BYTES = 22, END_SEARCH = END_BYTES + 65535, LOCATOR_BYTES = 20, END64_BYTES = 56, ENTRY_BYTES = 46, LOCAL_BYTES = 30 };
+enum {
+  END_BYTES = 22,
+  END_SEARCH = END_BYTES + 65535,
+  LOCATOR_BYTES = 20,
+  END64_BYTES = 56,
+  ENTRY_BYTES = 46,
+  LOCAL_BYTES = 30
+};
 enum { MOST_ENTRIES = 1 << 16, MOST_DIRECTORY = 1 << 26 };
 enum { STORED = 0, DEFLATED = 8 };
 
@@ -25,7 +32,9 @@ static uint64_t number(const uint8_t *p, int bytes) {
   return v;
 }
 
-static sard_status *damaged(const reading *r, const char *why) { return SD_ERR(MODEL, "'%s' is no good zip archive: %s", r->path, why); }
+static sard_status *damaged(const reading *r, const char *why) {
+  return SD_ERR(MODEL, "'%s' is no good zip archive: %s", r->path, why);
+}
 
 static sard_status *read_at(const reading *r, uint64_t at, void *to, uint64_t n) {
   if (at > r->size || n > r->size - at) return damaged(r, "it is cut off");
@@ -90,14 +99,24 @@ static sard_status *take_entry(const reading *r, const uint8_t *e, uint64_t left
   uint64_t flags = number(e + 8, 2), method = number(e + 10, 2), name = number(e + 28, 2), extra = number(e + 30, 2);
   uint64_t packed = number(e + 20, 4), size = number(e + 24, 4), at = number(e + 42, 4), begin = 0;
   *used = ENTRY_BYTES + name + extra + number(e + 32, 2);
-  if (*used > left || !widen(e + ENTRY_BYTES + name, extra, &size, &packed, &at)) return damaged(r, "its directory is cut off");
+  if (*used > left || !widen(e + ENTRY_BYTES + name, extra, &size, &packed, &at))
+    return damaged(r, "its directory is cut off");
   const char *text = sd_arena_strndup(r->a, (const char *)e + ENTRY_BYTES, name);
   if (flags & 1) return SD_ERR(UNSUPPORTED, "'%s': member '%s' is encrypted", r->path, text);
   if (method != STORED && method != DEFLATED)
-    return SD_ERR(UNSUPPORTED, "'%s': member '%s' is compressed by method %d (known: stored, deflated)", r->path, text, (int)method);
+    return SD_ERR(UNSUPPORTED, "'%s': member '%s' is compressed by method %d (known: stored, deflated)", r->path, text,
+                  (int)method);
   SD_TRY(begin_of(r, at, &begin));
-  if (begin > r->size || packed > r->size - begin || (method == STORED && packed != size)) return damaged(r, "a member is cut off");
-  sd_bytes_part part = {sd_arena_printf(r->a, "%s: %s", r->path, text), r->fd, begin, packed, size, method == DEFLATED, true, (uint32_t)number(e + 16, 4)};
+  if (begin > r->size || packed > r->size - begin || (method == STORED && packed != size))
+    return damaged(r, "a member is cut off");
+  sd_bytes_part part = {sd_arena_printf(r->a, "%s: %s", r->path, text),
+                        r->fd,
+                        begin,
+                        packed,
+                        size,
+                        method == DEFLATED,
+                        true,
+                        (uint32_t)number(e + 16, 4)};
   sd_vec_push(r->a, out, ((sd_zip_member){text, part}));
   return NULL;
 }

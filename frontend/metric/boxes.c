@@ -1,6 +1,6 @@
-// Mean average precision of detected boxes, as COCO counts it (101 points of recall, IoU 0.5 to 0.95 in steps of 0.05, at most
-// 100 boxes for an image). Outputs and labels are rows of boxes: x1, y1, x2, y2, score, class; labels without a score. A label
-// whose class is negative is none.
+// Mean average precision of detected boxes, as COCO counts it (101 points of recall, IoU 0.5 to 0.95 in steps of 0.05,
+// at most 100 boxes for an image). Outputs and labels are rows of boxes: x1, y1, x2, y2, score, class; labels without a
+// score. A label whose class is negative is none.
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,7 +26,8 @@ static sard_status *count_labels(const sd_metric_case *c, sd_score *s) {
   for (uint64_t i = 0; i < c->want->n / LABEL_ROW; i++) {
     double k = c->want->at[LABEL_ROW * i + 4];
     if (k < 0) continue;
-    if (k != floor(k) || k >= MOST_CLASSES) return SD_ERR(USAGE, "class %g of a box of sample %lld is no class", k, (long long)c->index);
+    if (k != floor(k) || k >= MOST_CLASSES)
+      return SD_ERR(USAGE, "class %g of a box of sample %lld is no class", k, (long long)c->index);
     double *sums = sd_score_sums(s, (uint32_t)k + 1);
     if (!sums) return sd_metric_short_of_memory();
     sums[(uint32_t)k] += 1;
@@ -35,7 +36,8 @@ static sard_status *count_labels(const sd_metric_case *c, sd_score *s) {
 }
 
 // The best free label of a box's class; each label is found once, by the best box.
-static sard_status *match_level(const sd_metric_case *c, sd_score *s, const double **boxes, uint64_t n, int level, char *found) {
+static sard_status *match_level(const sd_metric_case *c, sd_score *s, const double **boxes, uint64_t n, int level,
+                                char *found) {
   uint64_t n_label = c->want->n / LABEL_ROW;
   memset(found, 0, n_label);
   for (uint64_t i = 0; i < n; i++) {
@@ -56,7 +58,8 @@ static sard_status *match_level(const sd_metric_case *c, sd_score *s, const doub
 sard_status *sd_metric_map_add(const sd_metric_case *c, sd_score *s) {
   uint64_t n = c->out->n / OUT_ROW;
   if (c->out->rank != 2 || c->out->dims[1] != OUT_ROW || c->want->rank != 2 || c->want->dims[1] != LABEL_ROW)
-    return SD_ERR(USAGE, "map needs boxes of x1, y1, x2, y2, score, class in an output [boxes,6], and labels [boxes,5] of x1, y1, x2, y2, class");
+    return SD_ERR(USAGE, "map needs boxes of x1, y1, x2, y2, score, class in an output [boxes,6], and labels [boxes,5] "
+                         "of x1, y1, x2, y2, class");
   SD_TRY(count_labels(c, s));
   const double **boxes = sd_malloc((n + 1) * sizeof *boxes);
   char *found = sd_malloc(c->want->n / LABEL_ROW + 1);
@@ -67,7 +70,8 @@ sard_status *sd_metric_map_add(const sd_metric_case *c, sd_score *s) {
     if (box[5] >= 0 && box[5] < MOST_CLASSES && !isnan(box[4])) boxes[good++] = box;
   }
   if (!st && good) qsort(boxes, good, sizeof *boxes, by_score_down);
-  for (int level = 0; !st && level < LEVELS; level++) st = match_level(c, s, boxes, good < MOST_BOXES ? good : MOST_BOXES, level, found);
+  for (int level = 0; !st && level < LEVELS; level++)
+    st = match_level(c, s, boxes, good < MOST_BOXES ? good : MOST_BOXES, level, found);
   sd_free(boxes), sd_free(found);
   return st;
 }
@@ -78,8 +82,8 @@ static int by_group(const void *a, const void *b) {
   return (x->score < y->score) - (x->score > y->score);
 }
 
-// Average precision of the entries [from, to), in the order of falling scores, of `labels` boxes to be found: the area under
-// precision made falling, at 101 points.
+// Average precision of the entries [from, to), in the order of falling scores, of `labels` boxes to be found: the area
+// under precision made falling, at 101 points.
 static double precision(const sd_score *s, uint64_t from, uint64_t to, int without, double labels) {
   double right = 0, all = 0, best[POINTS] = {0}, sum = 0;
   for (uint64_t i = from; i < to; i++) {

@@ -5,14 +5,19 @@
 
 enum { MOST_CLASSES = 1 << 16 };
 
-double sd_metric_ratio_value(const sd_score *s, int without) { return sd_score_sum(s, 0, without) / sd_score_sum(s, 1, without); }
+double sd_metric_ratio_value(const sd_score *s, int without) {
+  return sd_score_sum(s, 0, without) / sd_score_sum(s, 1, without);
+}
 double sd_metric_share_value(const sd_score *s, int without) { return sd_metric_ratio_value(s, without); }
 
 sard_status *sd_metric_class(const sd_metric_case *c, uint64_t classes, uint64_t *out) {
-  if (c->want->n != 1) return SD_ERR(USAGE, "sample %lld has %llu labels, one class is wanted", (long long)c->index, (unsigned long long)c->want->n);
+  if (c->want->n != 1)
+    return SD_ERR(USAGE, "sample %lld has %llu labels, one class is wanted", (long long)c->index,
+                  (unsigned long long)c->want->n);
   double v = c->want->at[0];
   if (!(v >= 0) || v != floor(v) || v >= (double)classes)
-    return SD_ERR(USAGE, "label %g of sample %lld is no class from 0 to %llu", v, (long long)c->index, (unsigned long long)classes - 1);
+    return SD_ERR(USAGE, "label %g of sample %lld is no class from 0 to %llu", v, (long long)c->index,
+                  (unsigned long long)classes - 1);
   *out = (uint64_t)v;
   return NULL;
 }
@@ -26,7 +31,8 @@ uint64_t sd_metric_largest(const double *v, uint64_t n) {
 
 static sard_status *several(const sd_metric_case *c) {
   if (c->out->n > 1) return NULL;
-  return sd_status_field(SD_ERR(USAGE, "the output has %llu numbers for a sample: it gives no score for each class", (unsigned long long)c->out->n),
+  return sd_status_field(SD_ERR(USAGE, "the output has %llu numbers for a sample: it gives no score for each class",
+                                (unsigned long long)c->out->n),
                          SARD_TEXT_HINT, "--judged names another output; --metric label compares labels themselves");
 }
 
@@ -49,7 +55,9 @@ sard_status *sd_metric_top5_add(const sd_metric_case *c, sd_score *s) {
 }
 
 sard_status *sd_metric_label_add(const sd_metric_case *c, sd_score *s) {
-  if (c->out->n != c->want->n) return SD_ERR(USAGE, "sample %lld has %llu labels, the output %llu", (long long)c->index, (unsigned long long)c->want->n, (unsigned long long)c->out->n);
+  if (c->out->n != c->want->n)
+    return SD_ERR(USAGE, "sample %lld has %llu labels, the output %llu", (long long)c->index,
+                  (unsigned long long)c->want->n, (unsigned long long)c->out->n);
   s->right = true;
   for (uint64_t i = 0; i < c->out->n; i++) s->right &= c->out->at[i] == c->want->at[i];
   return NULL;
@@ -63,7 +71,8 @@ sard_status *sd_metric_f1_add(const sd_metric_case *c, sd_score *s) {
   SD_TRY(sd_metric_class(c, classes, &label));
   if (c->out->n == 1) { // a label
     double v = c->out->at[0];
-    if (!(v >= 0) || v >= MOST_CLASSES || v != floor(v)) return SD_ERR(USAGE, "the output %g of sample %lld is no class", v, (long long)c->index);
+    if (!(v >= 0) || v >= MOST_CLASSES || v != floor(v))
+      return SD_ERR(USAGE, "the output %g of sample %lld is no class", v, (long long)c->index);
     said = (uint64_t)v;
   }
   uint64_t most = said < classes && said > label ? said : label;

@@ -2,8 +2,8 @@
 #pragma once
 #include "frontend/metric/metric.h"
 
-#define SD_METRIC(name, labels, share, higher, unit, add, value, what) \
-  sard_status *sd_metric_##add(const sd_metric_case *c, sd_score *s);  \
+#define SD_METRIC(name, labels, share, higher, unit, add, value, what)                                                 \
+  sard_status *sd_metric_##add(const sd_metric_case *c, sd_score *s);                                                  \
   double sd_metric_##value(const sd_score *s, int without);
 #include "frontend/metric/metric.def"
 #undef SD_METRIC

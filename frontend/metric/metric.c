@@ -9,7 +9,7 @@
 #include "runtime/base/str.h"
 
 static const sd_metric metrics[] = {
-#define SD_METRIC(name, labels, share, higher, unit, add, value, what) \
+#define SD_METRIC(name, labels, share, higher, unit, add, value, what)                                                 \
   {#name, what, labels, share, higher, SD_METRIC_##unit, sd_metric_##add, sd_metric_##value},
 #include "frontend/metric/metric.def"
 #undef SD_METRIC
@@ -34,7 +34,8 @@ sard_status *sd_metric_find(const char *name, const sd_metric **out) {
 
 const char *sd_metric_text(const sd_metric *m, double v, char out[48]) {
   if (m->unit == SD_METRIC_PERCENT) snprintf(out, 48, "%.2f %%", v * 100);
-  else snprintf(out, 48, "%.5g%s", v, m->unit == SD_METRIC_DECIBEL ? " dB" : "");
+  else
+    snprintf(out, 48, "%.5g%s", v, m->unit == SD_METRIC_DECIBEL ? " dB" : "");
   return out;
 }
 

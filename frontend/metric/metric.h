@@ -1,4 +1,5 @@
-// How good a model's outputs are: a metric over samples, its 95 % confidence interval, and two models on the same samples.
+// How good a model's outputs are: a metric over samples, its 95 % confidence interval, and two models on the same
+// samples.
 #pragma once
 #include "frontend/data/data.h"
 
@@ -15,28 +16,32 @@ typedef enum sd_metric_unit { SD_METRIC_PERCENT, SD_METRIC_NUMBER, SD_METRIC_DEC
 
 typedef struct sd_metric { // a row of metric.def
   const char *name, *what;
-  bool labels;  // it needs labels; others compare with labels, recorded outputs or the baseline's outputs
-  bool share;   // each sample is right or wrong; the value is the share of right ones
-  bool higher;  // is better
+  bool labels; // it needs labels; others compare with labels, recorded outputs or the baseline's outputs
+  bool share;  // each sample is right or wrong; the value is the share of right ones
+  bool higher; // is better
   sd_metric_unit unit;
   sard_status *(*add)(const sd_metric_case *c, sd_score *s);
   double (*value)(const sd_score *s, int without); // of all blocks but one (-1: of all); NaN where there is none
 } sd_metric;
-const sd_metric *sd_metric_at(uint32_t i); // NULL past the end
+const sd_metric *sd_metric_at(uint32_t i);                            // NULL past the end
 sard_status *sd_metric_find(const char *name, const sd_metric **out); // SARD_E_USAGE names the known ones
 
-// Sums over the samples so far, apart for SD_SCORE_BLOCKS blocks of them (sample i belongs to block i mod that), so that the
-// spread of the value over the blocks gives its error. Memory depends on the number of classes; auc and map alone keep a
-// few numbers for each sample.
+// Sums over the samples so far, apart for SD_SCORE_BLOCKS blocks of them (sample i belongs to block i mod that), so
+// that the spread of the value over the blocks gives its error. Memory depends on the number of classes; auc and map
+// alone keep a few numbers for each sample.
 #define SD_SCORE_BLOCKS 32
-typedef struct sd_score_entry { double score; int32_t group, right; int32_t block; } sd_score_entry;
+typedef struct sd_score_entry {
+  double score;
+  int32_t group, right;
+  int32_t block;
+} sd_score_entry;
 struct sd_score {
   const sd_metric *metric;
   int64_t samples;
-  int block;                 // of the sample that is being added
-  bool right;                // set by a share metric: the last sample is right
+  int block;  // of the sample that is being added
+  bool right; // set by a share metric: the last sample is right
   double *sums[SD_SCORE_BLOCKS];
-  uint32_t n_sums;           // in each block
+  uint32_t n_sums; // in each block
   sd_score_entry *list;
   uint64_t n_list, room;
 };
@@ -50,7 +55,9 @@ double sd_score_sum(const sd_score *s, uint32_t k, int without);
 sard_status *sd_score_list(sd_score *s, double score, int32_t group, bool right);
 
 // ---- results (result.c) ----
-typedef struct sd_interval { double value, low, high; } sd_interval;
+typedef struct sd_interval {
+  double value, low, high;
+} sd_interval;
 sd_interval sd_score_interval(const sd_score *s);
 
 // Two models on the same samples. `drop`: how much worse the second is (positive: worse), in the metric's own unit.

@@ -5,7 +5,8 @@
 
 static sard_status *same_size(const sd_metric_case *c) {
   if (c->out->n == c->want->n) return NULL;
-  return SD_ERR(USAGE, "sample %lld: the output has %llu numbers, but %llu belong to it", (long long)c->index, (unsigned long long)c->out->n, (unsigned long long)c->want->n);
+  return SD_ERR(USAGE, "sample %lld: the output has %llu numbers, but %llu belong to it", (long long)c->index,
+                (unsigned long long)c->out->n, (unsigned long long)c->want->n);
 }
 
 // Sums of e*e, 1, y, y*y over all numbers.

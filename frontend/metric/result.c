@@ -1,5 +1,5 @@
-// Errors of metrics. Shares have Wilson's interval, and for pairs of models McNemar's counts; all others the jackknife over
-// blocks of samples.
+// Errors of metrics. Shares have Wilson's interval, and for pairs of models McNemar's counts; all others the jackknife
+// over blocks of samples.
 #include <math.h>
 
 #include "frontend/metric/metric.h"

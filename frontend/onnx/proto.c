@@ -56,7 +56,8 @@ static void list_weights(sd_proto *e) {
     void *from = sd_proto_is(n, "", "Identity") && n->n_input == 1 ? sd_names_get(&e->weights, n->input[0]) : NULL;
     sd_vec_push(e->a, &e->nodes, n);
     if (n->n_output == 1 && value && value->t) sd_names_add(&e->weights, n->output[0], value->t);
-    else if (n->n_output == 1 && from) sd_names_add(&e->weights, n->output[0], from);
+    else if (n->n_output == 1 && from)
+      sd_names_add(&e->weights, n->output[0], from);
   }
   for (size_t i = 0; i < e->graph->n_output; i++) sd_vec_push(e->a, &e->outputs, e->graph->output[i]);
 }
@@ -70,7 +71,8 @@ sard_status *sd_proto_open(sd_arena *a, const sard_source *src, sd_proto *e) {
   e->tensors = (sd_tensors){a, e->o.spans, &e->external, DENSE_BUDGET, NULL};
   for (size_t i = 0; i < e->model->n_opset_import; i++) {
     const char *domain = e->model->opset_import[i]->domain;
-    if ((!*domain || strcmp(domain, "ai.onnx") == 0) && e->model->opset_import[i]->version > e->opset) e->opset = e->model->opset_import[i]->version;
+    if ((!*domain || strcmp(domain, "ai.onnx") == 0) && e->model->opset_import[i]->version > e->opset)
+      e->opset = e->model->opset_import[i]->version;
   }
   sd_names_init(&e->weights, a), sd_names_init(&e->taken, a);
   take_names(e, e->graph, 0);
@@ -78,7 +80,9 @@ sard_status *sd_proto_open(sd_arena *a, const sard_source *src, sd_proto *e) {
   return NULL;
 }
 
-const Onnx__TensorProto *sd_proto_weight(const sd_proto *e, const char *name) { return *name ? sd_names_get(&e->weights, name) : NULL; }
+const Onnx__TensorProto *sd_proto_weight(const sd_proto *e, const char *name) {
+  return *name ? sd_names_get(&e->weights, name) : NULL;
+}
 
 sard_status *sd_proto_const(sd_proto *e, const Onnx__TensorProto *p, sd_const **out) {
   return sd_tensor_proto_const(&e->tensors, p, "weight", out);
@@ -93,7 +97,8 @@ const char *sd_proto_name(sd_proto *e, const char *base) {
   return name;
 }
 
-const char *sd_proto_tensor(sd_proto *e, const char *base, sd_dtype t, int rank, const int64_t *dims, const void *data) {
+const char *sd_proto_tensor(sd_proto *e, const char *base, sd_dtype t, int rank, const int64_t *dims,
+                            const void *data) {
   Onnx__TensorProto *p = SD_NEW(e->a, Onnx__TensorProto);
   uint64_t count = 1, bytes = 0;
   onnx__tensor_proto__init(p);
@@ -111,7 +116,8 @@ const char *sd_proto_scalar(sd_proto *e, const char *base, sd_dtype t, const voi
   return sd_proto_tensor(e, base, t, 0, NULL, sd_arena_dup(e->a, element, (size_t)sd_dtype_bits(t) / 8));
 }
 
-Onnx__NodeProto *sd_proto_node(sd_proto *e, const char *base, const char *domain, const char *op, const char *const *in, size_t n_in, const char *out) {
+Onnx__NodeProto *sd_proto_node(sd_proto *e, const char *base, const char *domain, const char *op, const char *const *in,
+                               size_t n_in, const char *out) {
   Onnx__NodeProto *n = SD_NEW(e->a, Onnx__NodeProto);
   onnx__node_proto__init(n);
   n->name = (char *)sd_proto_name(e, base), n->op_type = (char *)op, n->domain = (char *)domain;
@@ -143,7 +149,8 @@ void sd_proto_opset(sd_proto *e, const char *domain, int64_t version) {
     if (m->opset_import[i]->version < version) m->opset_import[i]->version = version;
     return;
   }
-  Onnx__OperatorSetIdProto *add = SD_NEW(e->a, Onnx__OperatorSetIdProto), **all = SD_NEW_ARRAY(e->a, Onnx__OperatorSetIdProto *, m->n_opset_import + 1);
+  Onnx__OperatorSetIdProto *add = SD_NEW(e->a, Onnx__OperatorSetIdProto),
+                           **all = SD_NEW_ARRAY(e->a, Onnx__OperatorSetIdProto *, m->n_opset_import + 1);
   onnx__operator_set_id_proto__init(add);
   add->domain = (char *)domain, add->version = version;
   for (size_t i = 0; i < m->n_opset_import; i++) all[i] = m->opset_import[i];
@@ -184,14 +191,16 @@ void sd_proto_sweep(sd_proto *e) {
     for (uint32_t i = 0; i < e->outputs.len; i++) sd_names_add(&used, e->outputs.at[i]->name, &used);
     for (uint32_t i = 0; i < e->nodes.len; i++) {
       const Onnx__NodeProto *n = e->nodes.at[i];
-      bool constant = (sd_proto_is(n, "", "Constant") || sd_proto_is(n, "", "Identity")) && n->n_output == 1 && sd_names_get(&e->weights, n->output[0]);
+      bool constant = (sd_proto_is(n, "", "Constant") || sd_proto_is(n, "", "Identity")) && n->n_output == 1 &&
+                      sd_names_get(&e->weights, n->output[0]);
       if (!constant || sd_names_get(&used, n->output[0])) e->nodes.at[kept++] = e->nodes.at[i];
     }
     e->nodes.len = kept, again = kept < before;
     kept = 0;
     for (uint32_t i = 0; i < e->initializers.len; i++) {
       if (sd_names_get(&used, e->initializers.at[i]->name)) e->initializers.at[kept++] = e->initializers.at[i];
-      else drop_input(e, e->initializers.at[i]->name);
+      else
+        drop_input(e, e->initializers.at[i]->name);
     }
     e->initializers.len = kept;
   }
@@ -246,7 +255,8 @@ sard_status *sd_proto_pack(sd_proto *e, uint8_t **out, uint64_t *out_size) {
   e->graph->output = e->outputs.at, e->graph->n_output = e->outputs.len;
   SD_TRY(restore_graph(e, e->graph, 0));
   for (size_t i = 0; i < e->model->n_functions; i++)
-    for (size_t k = 0; k < e->model->functions[i]->n_node; k++) SD_TRY(restore_node(e, e->model->functions[i]->node[k], 0));
+    for (size_t k = 0; k < e->model->functions[i]->n_node; k++)
+      SD_TRY(restore_node(e, e->model->functions[i]->node[k], 0));
   size_t n = onnx__model_proto__get_packed_size(e->model);
   if (n > INT32_MAX) return SD_ERR(UNSUPPORTED, "the result is larger than 2 GB, which a model in one file cannot be");
   *out = sd_arena_alloc(e->a, n + 1);

@@ -1,5 +1,5 @@
-// An ONNX model that is opened, changed and written again: its own nodes, values and names stay as they are, what is not
-// changed is kept byte for byte. Everything lives in an arena.
+// An ONNX model that is opened, changed and written again: its own nodes, values and names stay as they are, what is
+// not changed is kept byte for byte. Everything lives in an arena.
 #pragma once
 #include "frontend/onnx/internal.h"
 
@@ -10,9 +10,9 @@ typedef struct sd_proto {
   Onnx__GraphProto *graph;
   sd_external external;
   sd_tensors tensors;
-  int64_t opset;          // of ONNX's own operators
-  sd_names weights;       // name -> Onnx__TensorProto: initializers and values of Constant nodes
-  sd_names taken;         // names of values and nodes
+  int64_t opset;                   // of ONNX's own operators
+  sd_names weights;                // name -> Onnx__TensorProto: initializers and values of Constant nodes
+  sd_names taken;                  // names of values and nodes
   SD_VEC(Onnx__NodeProto *) nodes; // of the main graph; written back by sd_proto_pack
   SD_VEC(Onnx__TensorProto *) initializers;
   SD_VEC(Onnx__ValueInfoProto *) outputs;
@@ -35,7 +35,8 @@ const char *sd_proto_scalar(sd_proto *e, const char *base, sd_dtype t, const voi
 void sd_proto_sweep(sd_proto *e);
 
 // Nodes are made apart and put where they belong.
-Onnx__NodeProto *sd_proto_node(sd_proto *e, const char *base, const char *domain, const char *op, const char *const *in, size_t n_in, const char *out);
+Onnx__NodeProto *sd_proto_node(sd_proto *e, const char *base, const char *domain, const char *op, const char *const *in,
+                               size_t n_in, const char *out);
 void sd_proto_int(sd_proto *e, Onnx__NodeProto *n, const char *name, int64_t v);
 int64_t sd_proto_get_int(const Onnx__NodeProto *n, const char *name, int64_t absent);
 float sd_proto_get_float(const Onnx__NodeProto *n, const char *name, float absent);

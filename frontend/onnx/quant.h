@@ -1,5 +1,5 @@
-// Quantization of ONNX models: the nodes that can be computed with integers, and the model written such. The original's names
-// stay; what is added has names of its own. Nothing here runs a model: ranges of activations are given.
+// Quantization of ONNX models: the nodes that can be computed with integers, and the model written such. The original's
+// names stay; what is added has names of its own. Nothing here runs a model: ranges of activations are given.
 #pragma once
 #include "passes/quantize/affine.h"
 #include "runtime/base/arena.h"
@@ -26,12 +26,12 @@ typedef struct sd_quant_unit {
   const char *name, *op; // of the node; "Conv_12" where it has no name
   const char *x, *weight;
   int rank;
-  const int64_t *dims;   // of the weight
-  uint64_t rows, k;      // as a matrix: outputs, inputs of each
-  bool keep;             // it stays float: set before writing
-  const char *why;       // or has to: the reason (keep is true)
-  int bits;              // what was written: 0 = float
-  double snr;            // of the weight, in decibels
+  const int64_t *dims; // of the weight
+  uint64_t rows, k;    // as a matrix: outputs, inputs of each
+  bool keep;           // it stays float: set before writing
+  const char *why;     // or has to: the reason (keep is true)
+  int bits;            // what was written: 0 = float
+  double snr;          // of the weight, in decibels
   uint64_t bytes_before, bytes_after;
 } sd_quant_unit;
 typedef SD_VEC(sd_quant_unit) sd_quant_units;
@@ -46,13 +46,15 @@ typedef struct sd_quant_tensor {
 } sd_quant_tensor;
 typedef SD_VEC(sd_quant_tensor) sd_quant_tensors;
 
-// The nodes of the model that `o` could quantize, in order; those that cannot be say why. Errors: a model that is quantized
-// already, or older than it can be written, is SARD_E_UNSUPPORTED.
+// The nodes of the model that `o` could quantize, in order; those that cannot be say why. Errors: a model that is
+// quantized already, or older than it can be written, is SARD_E_UNSUPPORTED.
 sard_status *sd_quant_find(sd_arena *a, const sard_source *src, const sd_quant_options *o, sd_quant_units *out);
 // The activations that matter when units are quantized but those that are kept.
-sard_status *sd_quant_place(sd_arena *a, const sard_source *src, const sd_quant_options *o, const sd_quant_units *u, sd_quant_tensors *out);
+sard_status *sd_quant_place(sd_arena *a, const sard_source *src, const sd_quant_options *o, const sd_quant_units *u,
+                            sd_quant_tensors *out);
 // The model with those values as outputs behind its own, as bytes.
-sard_status *sd_quant_watch(sd_arena *a, const sard_source *src, const sd_quant_tensors *t, uint8_t **out, uint64_t *size);
+sard_status *sd_quant_watch(sd_arena *a, const sard_source *src, const sd_quant_tensors *t, uint8_t **out,
+                            uint64_t *size);
 // The quantized model as bytes. Sets what was written in each unit.
 sard_status *sd_quant_write(sd_arena *a, const sard_source *src, const sd_quant_options *o, sd_quant_units *u,
                             const sd_quant_tensors *t, uint8_t **out, uint64_t *size);

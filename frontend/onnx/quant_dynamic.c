@@ -1,11 +1,13 @@
-// Integers whose ranges each run finds: DynamicQuantizeLinear once for each value, MatMulInteger, and the scales multiplied in
-// behind it.
+// Integers whose ranges each run finds: DynamicQuantizeLinear once for each value, MatMulInteger, and the scales
+// multiplied in behind it.
 #include <string.h>
 
 #include "frontend/onnx/quant_internal.h"
 #include "runtime/base/alloc.h"
 
-typedef struct found { const char *q, *scale, *zero; } found; // outputs of a DynamicQuantizeLinear
+typedef struct found {
+  const char *q, *scale, *zero;
+} found; // outputs of a DynamicQuantizeLinear
 
 static const found *quantize(sd_quant_writer *w, const char *x) {
   sd_arena *a = w->p->a;
@@ -16,7 +18,8 @@ static const found *quantize(sd_quant_writer *w, const char *x) {
   f->q = sd_proto_name(w->p, sd_arena_printf(a, "%s_quantized", x));
   f->scale = sd_proto_name(w->p, sd_arena_printf(a, "%s_scale", x));
   f->zero = sd_proto_name(w->p, sd_arena_printf(a, "%s_zero_point", x));
-  Onnx__NodeProto *n = sd_proto_node(w->p, sd_arena_printf(a, "%s_DynamicQuantizeLinear", x), "", "DynamicQuantizeLinear", &x, 1, f->q);
+  Onnx__NodeProto *n =
+      sd_proto_node(w->p, sd_arena_printf(a, "%s_DynamicQuantizeLinear", x), "", "DynamicQuantizeLinear", &x, 1, f->q);
   n->output = sd_arena_dup(a, (const char *[]){f->q, f->scale, f->zero}, 3 * sizeof(char *)), n->n_output = 3;
   sd_quant_emit(w, n);
   sd_names_set(&w->made, key, f);
@@ -45,15 +48,22 @@ static sard_status *product(sd_quant_writer *w, Onnx__NodeProto *n, sd_quant_uni
   SD_TRY(sd_quant_make_weight(w, n, u->weight, NULL, &m));
   const found *x = quantize(w, u->x);
   const char *q = sd_quant_axis(n, 2) == 0 ? turned(w, m, u) : m->q;
-  const char *sum = sd_proto_name(p, sd_arena_printf(a, "%s_sum", y)), *cast = sd_proto_name(p, sd_arena_printf(a, "%s_cast", y));
-  const char *scale = sd_proto_name(p, sd_arena_printf(a, "%s_scales", y)), *product = *bias ? sd_proto_name(p, sd_arena_printf(a, "%s_scaled", y)) : y;
-  sd_quant_emit(w, sd_proto_node(p, sd_arena_printf(a, "%s_MatMulInteger", base), "", "MatMulInteger", (const char *[]){x->q, q, x->zero}, 3, sum));
+  const char *sum = sd_proto_name(p, sd_arena_printf(a, "%s_sum", y)),
+             *cast = sd_proto_name(p, sd_arena_printf(a, "%s_cast", y));
+  const char *scale = sd_proto_name(p, sd_arena_printf(a, "%s_scales", y)),
+             *product = *bias ? sd_proto_name(p, sd_arena_printf(a, "%s_scaled", y)) : y;
+  sd_quant_emit(w, sd_proto_node(p, sd_arena_printf(a, "%s_MatMulInteger", base), "", "MatMulInteger",
+                                 (const char *[]){x->q, q, x->zero}, 3, sum));
   Onnx__NodeProto *c = sd_proto_node(p, sd_arena_printf(a, "%s_Cast", base), "", "Cast", &sum, 1, cast);
   sd_proto_int(p, c, "to", SD_F32);
   sd_quant_emit(w, c);
-  sd_quant_emit(w, sd_proto_node(p, sd_arena_printf(a, "%s_scales", base), "", "Mul", (const char *[]){x->scale, m->scale}, 2, scale));
-  sd_quant_emit(w, sd_proto_node(p, sd_arena_printf(a, "%s_Mul", base), "", "Mul", (const char *[]){cast, scale}, 2, product));
-  if (*bias) sd_quant_emit(w, sd_proto_node(p, sd_arena_printf(a, "%s_Add", base), "", "Add", (const char *[]){product, bias}, 2, y));
+  sd_quant_emit(w, sd_proto_node(p, sd_arena_printf(a, "%s_scales", base), "", "Mul",
+                                 (const char *[]){x->scale, m->scale}, 2, scale));
+  sd_quant_emit(
+      w, sd_proto_node(p, sd_arena_printf(a, "%s_Mul", base), "", "Mul", (const char *[]){cast, scale}, 2, product));
+  if (*bias)
+    sd_quant_emit(
+        w, sd_proto_node(p, sd_arena_printf(a, "%s_Add", base), "", "Add", (const char *[]){product, bias}, 2, y));
   sd_quant_note(u, m, u->rows * u->k);
   return NULL;
 }
@@ -64,8 +74,10 @@ sard_status *sd_quant_write_dynamic(sd_quant_writer *w) {
     Onnx__NodeProto *n = w->p->nodes.at[i];
     sd_quant_unit *u = sd_quant_unit_of(w->u, &next, n, w->o);
     if (!u || u->keep) sd_quant_emit(w, n);
-    else if (sd_quant_op_of(n)->role == SD_ROLE_TABLE) SD_TRY(sd_quant_emit_table(w, n, u));
-    else SD_TRY(product(w, n, u));
+    else if (sd_quant_op_of(n)->role == SD_ROLE_TABLE)
+      SD_TRY(sd_quant_emit_table(w, n, u));
+    else
+      SD_TRY(product(w, n, u));
   }
   return NULL;
 }

@@ -1,21 +1,24 @@
-// Before anything is quantized: what multiplies and adds a constant to each channel behind a convolution becomes part of its
-// weight and bias. Else the convolution's own output would be rounded, and again what is made of it.
+// Before anything is quantized: what multiplies and adds a constant to each channel behind a convolution becomes part
+// of its weight and bias. Else the convolution's own output would be rounded, and again what is made of it.
 #include <math.h>
 #include <string.h>
 
 #include "frontend/onnx/quant_internal.h"
 #include "runtime/base/alloc.h"
 
-typedef struct line { float *scale, *shift; } line; // y = x * scale + shift, by channel
+typedef struct line {
+  float *scale, *shift;
+} line; // y = x * scale + shift, by channel
 
 typedef struct folding {
   sd_proto *p;
-  sd_places s;    // values and who reads them
+  sd_places s; // values and who reads them
   int64_t channels;
-  int spatial;    // axes behind the channels
+  int spatial; // axes behind the channels
 } folding;
 
-// A constant as one number for each channel: a scalar, or C numbers on the axis of the channels. *out NULL: it is neither.
+// A constant as one number for each channel: a scalar, or C numbers on the axis of the channels. *out NULL: it is
+// neither.
 static sard_status *by_channel(folding *f, const char *name, bool vector, float **out) {
   const Onnx__TensorProto *t = sd_proto_weight(f->p, name);
   sd_const *c = NULL;
@@ -80,8 +83,9 @@ static sard_status *take(folding *f, Onnx__NodeProto *conv, const line *l) {
   float *scaled = SD_NEW_ARRAY(p->a, float, c->count);
   for (uint64_t i = 0; i < c->count; i++) scaled[i] = w.at[i] * l->scale[i / w.inner];
   for (int64_t i = 0; i < f->channels; i++) bias[i] = (had ? had[i] * l->scale[i] : 0) + l->shift[i];
-  const char *in[3] = {conv->input[0], sd_proto_tensor(p, sd_arena_printf(p->a, "%s_folded", name), SD_F32, c->rank, c->dims, scaled),
-                       sd_proto_tensor(p, sd_arena_printf(p->a, "%s_bias_folded", name), SD_F32, 1, &f->channels, bias)};
+  const char *in[3] = {
+      conv->input[0], sd_proto_tensor(p, sd_arena_printf(p->a, "%s_folded", name), SD_F32, c->rank, c->dims, scaled),
+      sd_proto_tensor(p, sd_arena_printf(p->a, "%s_bias_folded", name), SD_F32, 1, &f->channels, bias)};
   conv->input = sd_arena_dup(p->a, in, sizeof in), conv->n_input = 3;
   return NULL;
 }
@@ -112,7 +116,8 @@ sard_status *sd_quant_fold(sd_proto *p) {
   sd_names_init(&gone, p->a);
   sd_quant_flows(p, &f.s);
   for (uint32_t i = 0; i < p->nodes.len; i++)
-    if (sd_proto_is(p->nodes.at[i], "", "Conv") && p->nodes.at[i]->n_input >= 2 && p->nodes.at[i]->n_output == 1) SD_TRY(fold_conv(&f, p->nodes.at[i], &gone));
+    if (sd_proto_is(p->nodes.at[i], "", "Conv") && p->nodes.at[i]->n_input >= 2 && p->nodes.at[i]->n_output == 1)
+      SD_TRY(fold_conv(&f, p->nodes.at[i], &gone));
   for (uint32_t i = 0; i < p->nodes.len; i++) {
     Onnx__NodeProto *n = p->nodes.at[i];
     if (n->n_output == 0 || sd_names_get(&gone, n->output[0]) != n) p->nodes.at[kept++] = n;

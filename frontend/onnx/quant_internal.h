@@ -3,21 +3,36 @@
 #include "frontend/onnx/proto.h"
 #include "frontend/onnx/quant.h"
 
-typedef enum sd_quant_role { SD_ROLE_NONE, SD_ROLE_PRODUCT, SD_ROLE_CLIP, SD_ROLE_SAME, SD_ROLE_POOL, SD_ROLE_JOIN, SD_ROLE_TABLE, SD_ROLE_STATES } sd_quant_role;
-typedef struct sd_quant_op { const char *op; sd_quant_role role; int x, weight, bias; } sd_quant_op;
-const sd_quant_op *sd_quant_op_of(const Onnx__NodeProto *n); // NULL: none
+typedef enum sd_quant_role {
+  SD_ROLE_NONE,
+  SD_ROLE_PRODUCT,
+  SD_ROLE_CLIP,
+  SD_ROLE_SAME,
+  SD_ROLE_POOL,
+  SD_ROLE_JOIN,
+  SD_ROLE_TABLE,
+  SD_ROLE_STATES
+} sd_quant_role;
+typedef struct sd_quant_op {
+  const char *op;
+  sd_quant_role role;
+  int x, weight, bias;
+} sd_quant_op;
+const sd_quant_op *sd_quant_op_of(const Onnx__NodeProto *n);   // NULL: none
 const char *sd_quant_operand(const Onnx__NodeProto *n, int i); // "" where it is absent
 
 // ---- quant_unit.c ----
 sard_status *sd_quant_open(sd_arena *a, const sard_source *src, const sd_quant_options *o, sd_proto *out);
 // The unit of a node, found by its place in the file (which opening anew gives again); NULL: it is none.
-sd_quant_unit *sd_quant_unit_of(const sd_quant_units *u, uint32_t *next, const Onnx__NodeProto *n, const sd_quant_options *o);
+sd_quant_unit *sd_quant_unit_of(const sd_quant_units *u, uint32_t *next, const Onnx__NodeProto *n,
+                                const sd_quant_options *o);
 const char *sd_quant_node_name(sd_arena *a, const Onnx__NodeProto *n, uint32_t index);
 bool sd_quant_takes(const sd_quant_op *op, const sd_quant_options *o); // whether the mode looks at this role
 // Axis of a weight along which its scales go.
 int sd_quant_axis(const Onnx__NodeProto *n, int rank);
 // The weight [outer][channels][inner] of a node.
-sard_status *sd_quant_weight(sd_proto *p, const Onnx__NodeProto *n, const char *name, bool per_tensor, sd_weight *out, const sd_const **out_const);
+sard_status *sd_quant_weight(sd_proto *p, const Onnx__NodeProto *n, const char *name, bool per_tensor, sd_weight *out,
+                             const sd_const **out_const);
 
 // ---- quant_fold.c ----
 sard_status *sd_quant_fold(sd_proto *p);
@@ -36,9 +51,9 @@ typedef struct sd_flow {
 } sd_flow;
 typedef struct sd_places {
   sd_proto *p;
-  sd_names flows;         // name -> sd_flow
+  sd_names flows;          // name -> sd_flow
   SD_VEC(sd_flow *) order; // by first appearance
-  bool *integer;          // by node index: computed on integers
+  bool *integer;           // by node index: computed on integers
 } sd_places;
 void sd_quant_flows(sd_proto *p, sd_places *out); // values and who reads them, nothing placed
 sard_status *sd_quant_places(sd_proto *p, const sd_quant_options *o, const sd_quant_units *u, sd_places *out);
@@ -68,7 +83,8 @@ typedef struct sd_quant_made {
   sd_weight from;
   const int8_t *values;
 } sd_quant_made;
-sard_status *sd_quant_make_weight(sd_quant_writer *w, const Onnx__NodeProto *n, const char *name, const float *least, const sd_quant_made **out);
+sard_status *sd_quant_make_weight(sd_quant_writer *w, const Onnx__NodeProto *n, const char *name, const float *least,
+                                  const sd_quant_made **out);
 // DequantizeLinear of an integer weight: the name of the floats.
 const char *sd_quant_emit_weight(sd_quant_writer *w, const char *name, const sd_quant_made *m, int axis);
 // Rows of a table by index, then the scale of each row.

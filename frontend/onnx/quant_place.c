@@ -1,5 +1,5 @@
-// Where integers begin and end in a graph: which activations become integers, which nodes compute on them, and which values
-// share a scale.
+// Where integers begin and end in a graph: which activations become integers, which nodes compute on them, and which
+// values share a scale.
 #include <string.h>
 
 #include "frontend/onnx/quant_internal.h"
@@ -116,23 +116,27 @@ sard_status *sd_quant_places(sd_proto *p, const sd_quant_options *o, const sd_qu
     const sd_quant_unit *unit = sd_quant_unit_of(u, &next, n, o);
     if (!op || n->n_output == 0 || n->n_input == 0) continue;
     if (unit && op->role == SD_ROLE_PRODUCT) place_product(s, n, i, unit);
-    else if (!unit && op->role != SD_ROLE_PRODUCT && op->role != SD_ROLE_TABLE && op->role != SD_ROLE_STATES) place_other(s, n, i, op);
+    else if (!unit && op->role != SD_ROLE_PRODUCT && op->role != SD_ROLE_TABLE && op->role != SD_ROLE_STATES)
+      place_other(s, n, i, op);
   }
   return next == u->len ? NULL : SD_ERR(INTERNAL, "%u of %u nodes were found again", next, u->len);
 }
 
 // ---- what has to be observed ----
 
-static sard_status *place_static(sd_proto *p, const sd_quant_options *o, const sd_quant_units *u, sd_quant_tensors *out) {
+static sard_status *place_static(sd_proto *p, const sd_quant_options *o, const sd_quant_units *u,
+                                 sd_quant_tensors *out) {
   sd_places s;
   SD_TRY(sd_quant_places(p, o, u, &s));
   // Those that share a scale, too: with fewer nodes on integers they may have one of their own.
   for (uint32_t i = 0; i < s.order.len; i++)
-    if (s.order.at[i]->quantized) sd_vec_push(p->a, out, ((sd_quant_tensor){.name = s.order.at[i]->name, .integer = true}));
+    if (s.order.at[i]->quantized)
+      sd_vec_push(p->a, out, ((sd_quant_tensor){.name = s.order.at[i]->name, .integer = true}));
   return NULL;
 }
 
-sard_status *sd_quant_place(sd_arena *a, const sard_source *src, const sd_quant_options *o, const sd_quant_units *u, sd_quant_tensors *out) {
+sard_status *sd_quant_place(sd_arena *a, const sard_source *src, const sd_quant_options *o, const sd_quant_units *u,
+                            sd_quant_tensors *out) {
   sd_proto p;
   *out = (sd_quant_tensors){0};
   SD_TRY(sd_quant_open(a, src, o, &p));
@@ -140,12 +144,14 @@ sard_status *sd_quant_place(sd_arena *a, const sard_source *src, const sd_quant_
   for (uint32_t i = 0; i < u->len; i++) {
     bool matrix = strcmp(u->at[i].op, "MatMul") == 0 || strcmp(u->at[i].op, "Gemm") == 0, known = false;
     for (uint32_t k = 0; k < out->len; k++) known |= strcmp(out->at[k].name, u->at[i].x) == 0;
-    if (o->gptq && o->bits < 8 && matrix && !u->at[i].keep && !known) sd_vec_push(a, out, ((sd_quant_tensor){.name = u->at[i].x}));
+    if (o->gptq && o->bits < 8 && matrix && !u->at[i].keep && !known)
+      sd_vec_push(a, out, ((sd_quant_tensor){.name = u->at[i].x}));
   }
   return NULL;
 }
 
-sard_status *sd_quant_watch(sd_arena *a, const sard_source *src, const sd_quant_tensors *t, uint8_t **out, uint64_t *size) {
+sard_status *sd_quant_watch(sd_arena *a, const sard_source *src, const sd_quant_tensors *t, uint8_t **out,
+                            uint64_t *size) {
   sd_proto p;
   SD_TRY(sd_proto_open(a, src, &p));
   for (uint32_t i = 0; i < t->len; i++) {

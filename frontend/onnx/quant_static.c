@@ -1,6 +1,6 @@
-// Integers with ranges known before: QuantizeLinear behind the values that become integers, a DequantizeLinear of its own for
-// each node that reads them, weights and biases as integers with DequantizeLinear. Other runtimes make integer kernels of
-// DequantizeLinear, the node and QuantizeLinear.
+// Integers with ranges known before: QuantizeLinear behind the values that become integers, a DequantizeLinear of its
+// own for each node that reads them, weights and biases as integers with DequantizeLinear. Other runtimes make integer
+// kernels of DequantizeLinear, the node and QuantizeLinear.
 #include <math.h>
 #include <string.h>
 
@@ -13,7 +13,9 @@ typedef struct writing {
   sd_names scales; // root of a flow -> names
 } writing;
 
-typedef struct scale_names { const char *scale, *zero; } scale_names;
+typedef struct scale_names {
+  const char *scale, *zero;
+} scale_names;
 
 // Scale and zero point of a value, the tensors made once for all that share them.
 static sard_status *scale_of(writing *g, const sd_flow *f, const scale_names **out, sd_affine *affine) {
@@ -28,7 +30,8 @@ static sard_status *scale_of(writing *g, const sd_flow *f, const scale_names **o
   uint8_t zero = (uint8_t)(int8_t)t->affine.zero;
   if (!g->w->o->signed_acts) zero = (uint8_t)t->affine.zero;
   names->scale = sd_proto_scalar(p, sd_arena_printf(p->a, "%s_scale", root->name), SD_F32, &t->affine.scale);
-  names->zero = sd_proto_scalar(p, sd_arena_printf(p->a, "%s_zero_point", root->name), g->w->o->signed_acts ? SD_I8 : SD_U8, &zero);
+  names->zero = sd_proto_scalar(p, sd_arena_printf(p->a, "%s_zero_point", root->name),
+                                g->w->o->signed_acts ? SD_I8 : SD_U8, &zero);
   sd_names_add(&g->scales, root->name, names);
   return NULL;
 }
@@ -40,7 +43,8 @@ static sard_status *quantize(writing *g, sd_flow *f) {
   if (!f || !f->quantized || f->q) return NULL;
   SD_TRY(scale_of(g, f, &s, &affine));
   f->q = sd_proto_name(p, sd_arena_printf(p->a, "%s_quantized", f->name));
-  sd_quant_emit(g->w, sd_proto_node(p, sd_arena_printf(p->a, "%s_QuantizeLinear", f->name), "", "QuantizeLinear", (const char *[]){f->name, s->scale, s->zero}, 3, f->q));
+  sd_quant_emit(g->w, sd_proto_node(p, sd_arena_printf(p->a, "%s_QuantizeLinear", f->name), "", "QuantizeLinear",
+                                    (const char *[]){f->name, s->scale, s->zero}, 3, f->q));
   return NULL;
 }
 
@@ -50,7 +54,8 @@ static sard_status *dequantize(writing *g, sd_flow *f, char **in) {
   sd_affine affine;
   SD_TRY(scale_of(g, f, &s, &affine));
   const char *out = sd_proto_name(p, sd_arena_printf(p->a, "%s_dequantized", f->name));
-  sd_quant_emit(g->w, sd_proto_node(p, sd_arena_printf(p->a, "%s_DequantizeLinear", f->name), "", "DequantizeLinear", (const char *[]){f->q, s->scale, s->zero}, 3, out));
+  sd_quant_emit(g->w, sd_proto_node(p, sd_arena_printf(p->a, "%s_DequantizeLinear", f->name), "", "DequantizeLinear",
+                                    (const char *[]){f->q, s->scale, s->zero}, 3, out));
   *in = (char *)out;
   return NULL;
 }
@@ -65,14 +70,17 @@ static float *least_scales(writing *g, const float *bias, uint64_t channels, flo
 }
 
 // Sum over the mean inputs of what rounding did to the weights of channel c: what the bias makes up for.
-static double shift_of(const sd_quant_made *m, const sd_quant_tensor *t, const Onnx__NodeProto *n, uint64_t c, const int64_t *dims) {
+static double shift_of(const sd_quant_made *m, const sd_quant_tensor *t, const Onnx__NodeProto *n, uint64_t c,
+                       const int64_t *dims) {
   const sd_weight *w = &m->from;
   bool conv = sd_proto_is(n, "", "Conv");
   int64_t groups = conv ? sd_proto_get_int(n, "group", 1) : 1;
   double sum = 0;
   for (uint64_t o = 0; o < w->outer; o++)
     for (uint64_t i = 0; i < w->inner; i++) {
-      uint64_t at = (o * w->channels + c) * w->inner + i, x = conv ? i / (w->inner / (uint64_t)dims[1]) : w->outer > 1 ? o : i;
+      uint64_t at = (o * w->channels + c) * w->inner + i, x = conv           ? i / (w->inner / (uint64_t)dims[1])
+                                                              : w->outer > 1 ? o
+                                                                             : i;
       if (conv && groups > 1) x += c / (w->channels / (uint64_t)groups) * (uint64_t)dims[1];
       sum += (w->at[at] - (double)m->values[at] * m->scales[c]) * t->mean[x];
     }
@@ -84,12 +92,15 @@ static sard_status *read_bias(writing *g, const char *name, uint64_t channels, f
   if (!*name) return NULL;
   sd_const *b = NULL;
   SD_TRY(sd_proto_const(g->w->p, sd_proto_weight(g->w->p, name), &b));
-  if (b->count != channels) return SD_ERR(MODEL, "the bias '%s' has %llu elements for %llu channels", name, (unsigned long long)b->count, (unsigned long long)channels);
+  if (b->count != channels)
+    return SD_ERR(MODEL, "the bias '%s' has %llu elements for %llu channels", name, (unsigned long long)b->count,
+                  (unsigned long long)channels);
   memcpy(*out, b->data, channels * sizeof(float));
   return NULL;
 }
 
-static const char *emit_bias(writing *g, const Onnx__NodeProto *n, const char *name, const float *bias, const float *scales, uint64_t channels, float sx) {
+static const char *emit_bias(writing *g, const Onnx__NodeProto *n, const char *name, const float *bias,
+                             const float *scales, uint64_t channels, float sx) {
   sd_proto *p = g->w->p;
   int64_t dims = (int64_t)channels;
   int32_t *q = SD_NEW_ARRAY(p->a, int32_t, channels);
@@ -102,7 +113,8 @@ static const char *emit_bias(writing *g, const Onnx__NodeProto *n, const char *n
   const char *in[2] = {sd_proto_tensor(p, sd_arena_printf(p->a, "%s_quantized", base), SD_I32, 1, &dims, q),
                        sd_proto_tensor(p, sd_arena_printf(p->a, "%s_quantized_scale", base), SD_F32, 1, &dims, s)};
   const char *out = sd_proto_name(p, sd_arena_printf(p->a, "%s_dequantized", base));
-  Onnx__NodeProto *d = sd_proto_node(p, sd_arena_printf(p->a, "%s_DequantizeLinear", base), "", "DequantizeLinear", in, 2, out);
+  Onnx__NodeProto *d =
+      sd_proto_node(p, sd_arena_printf(p->a, "%s_DequantizeLinear", base), "", "DequantizeLinear", in, 2, out);
   sd_proto_int(p, d, "axis", 0);
   sd_quant_emit(g->w, d);
   return out;
@@ -136,7 +148,8 @@ static sard_status *product(writing *g, Onnx__NodeProto *n, sd_quant_unit *u) {
     if (!g->w->o->per_tensor) least = least_scales(g, values, channels, affine.scale);
   }
   SD_TRY(sd_quant_make_weight(g->w, n, u->weight, least, &m));
-  for (uint64_t c = 0; correct && !g->w->o->per_tensor && c < channels; c++) values[c] += (float)shift_of(m, t, n, c, u->dims);
+  for (uint64_t c = 0; correct && !g->w->o->per_tensor && c < channels; c++)
+    values[c] += (float)shift_of(m, t, n, c, u->dims);
   n->input[op->weight] = (char *)sd_quant_emit_weight(g->w, u->weight, m, sd_quant_axis(n, u->rank));
   if (values) set_operand(p, n, (size_t)op->bias, emit_bias(g, n, bias, values, m->scales, channels, affine.scale));
   sd_quant_note(u, m, u->rows * u->k);
@@ -170,7 +183,8 @@ sard_status *sd_quant_write_static(sd_quant_writer *w) {
     if (u && !u->keep) SD_TRY(product(&g, n, u));
     for (size_t k = 0; k < n->n_input; k++) {
       sd_flow *f = *n->input[k] ? sd_names_get(&g.s.flows, n->input[k]) : NULL;
-      if (f && f->quantized && f->q && (f->forced || (g.s.integer[i] && !strcmp(f->name, u ? u->x : f->name)))) SD_TRY(dequantize(&g, f, &n->input[k]));
+      if (f && f->quantized && f->q && (f->forced || (g.s.integer[i] && !strcmp(f->name, u ? u->x : f->name))))
+        SD_TRY(dequantize(&g, f, &n->input[k]));
     }
     sd_quant_emit(w, n);
     for (size_t k = 0; k < n->n_output; k++) SD_TRY(quantize(&g, sd_names_get(&g.s.flows, n->output[k])));

@@ -19,14 +19,17 @@ const sd_quant_op *sd_quant_op_of(const Onnx__NodeProto *n) {
   return NULL;
 }
 
-const char *sd_quant_operand(const Onnx__NodeProto *n, int i) { return i >= 0 && (size_t)i < n->n_input ? n->input[i] : ""; }
+const char *sd_quant_operand(const Onnx__NodeProto *n, int i) {
+  return i >= 0 && (size_t)i < n->n_input ? n->input[i] : "";
+}
 
 const char *sd_quant_node_name(sd_arena *a, const Onnx__NodeProto *n, uint32_t index) {
   return *n->name ? n->name : sd_arena_printf(a, "%s_%u", n->op_type, index);
 }
 
 bool sd_quant_takes(const sd_quant_op *op, const sd_quant_options *o) {
-  return op && (op->role == SD_ROLE_PRODUCT || op->role == SD_ROLE_TABLE || (op->role == SD_ROLE_STATES && o->mode == SD_QUANT_WEIGHTS));
+  return op && (op->role == SD_ROLE_PRODUCT || op->role == SD_ROLE_TABLE ||
+                (op->role == SD_ROLE_STATES && o->mode == SD_QUANT_WEIGHTS));
 }
 
 int sd_quant_axis(const Onnx__NodeProto *n, int rank) {
@@ -36,19 +39,22 @@ int sd_quant_axis(const Onnx__NodeProto *n, int rank) {
   return op && op->role == SD_ROLE_STATES ? 1 : 0; // recurrent weights are [directions, gates, inputs]
 }
 
-sard_status *sd_quant_weight(sd_proto *p, const Onnx__NodeProto *n, const char *name, bool per_tensor, sd_weight *out, const sd_const **out_const) {
+sard_status *sd_quant_weight(sd_proto *p, const Onnx__NodeProto *n, const char *name, bool per_tensor, sd_weight *out,
+                             const sd_const **out_const) {
   sd_const *c = NULL;
   SD_TRY(sd_proto_const(p, sd_proto_weight(p, name), &c));
   int axis = sd_quant_axis(n, c->rank);
   *out = (sd_weight){c->data, 1, 1, 1};
-  for (int i = 0; i < c->rank; i++) *(per_tensor || i > axis ? &out->inner : i < axis ? &out->outer : &out->channels) *= (uint64_t)c->dims[i];
+  for (int i = 0; i < c->rank; i++)
+    *(per_tensor || i > axis ? &out->inner : i < axis ? &out->outer : &out->channels) *= (uint64_t)c->dims[i];
   if ((uintptr_t)c->data % sizeof(float)) { // a large weight lies in the file as it is
     float *copy = sd_arena_aligned(p->a, c->bytes + 1, 64);
     memcpy(copy, c->data, c->bytes);
     out->at = copy;
   }
   for (uint64_t i = 0; i < c->count; i++)
-    if (!isfinite(out->at[i])) return SD_ERR(MODEL, "element %llu of the weight '%s' is NaN or infinite", (unsigned long long)i, name);
+    if (!isfinite(out->at[i]))
+      return SD_ERR(MODEL, "element %llu of the weight '%s' is NaN or infinite", (unsigned long long)i, name);
   *out_const = c;
   return NULL;
 }
@@ -56,7 +62,10 @@ sard_status *sd_quant_weight(sd_proto *p, const Onnx__NodeProto *n, const char *
 // ---- what is possible ----
 
 static bool is_integer_op(const Onnx__NodeProto *n) {
-  static const char *const names[] = {"QuantizeLinear", "QLinearConv", "QLinearMatMul", "MatMulInteger", "ConvInteger", "DynamicQuantizeLinear", "MatMulNBits", "QGemm", "DynamicQuantizeLSTM", "QAttention", "DequantizeLinear"};
+  static const char *const names[] = {"QuantizeLinear", "QLinearConv",     "QLinearMatMul",
+                                      "MatMulInteger",  "ConvInteger",     "DynamicQuantizeLinear",
+                                      "MatMulNBits",    "QGemm",           "DynamicQuantizeLSTM",
+                                      "QAttention",     "DequantizeLinear"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++)
     if (strcmp(n->op_type, names[i]) == 0) return true;
   return false;
@@ -66,23 +75,29 @@ sard_status *sd_quant_open(sd_arena *a, const sard_source *src, const sd_quant_o
   SD_TRY(sd_proto_open(a, src, p));
   for (uint32_t i = 0; i < p->nodes.len; i++)
     if (is_integer_op(p->nodes.at[i]))
-      return SD_ERR(UNSUPPORTED, "the model is quantized already: node '%s' is %s", sd_quant_node_name(a, p->nodes.at[i], i), p->nodes.at[i]->op_type);
+      return SD_ERR(UNSUPPORTED, "the model is quantized already: node '%s' is %s",
+                    sd_quant_node_name(a, p->nodes.at[i], i), p->nodes.at[i]->op_type);
   if (p->opset >= LEAST_OPSET) return o->mode == SD_QUANT_DYNAMIC ? NULL : sd_quant_fold(p);
-  return sd_status_field(SD_ERR(UNSUPPORTED, "the model is of opset %lld, quantization needs %d", (long long)p->opset, LEAST_OPSET), SARD_TEXT_HINT,
-                         "convert it with onnx.version_converter, or export it again with a newer opset");
+  return sd_status_field(
+      SD_ERR(UNSUPPORTED, "the model is of opset %lld, quantization needs %d", (long long)p->opset, LEAST_OPSET),
+      SARD_TEXT_HINT, "convert it with onnx.version_converter, or export it again with a newer opset");
 }
 
 // Why a node cannot be quantized; NULL: it can be.
-static const char *obstacle(sd_proto *p, const Onnx__NodeProto *n, const sd_quant_op *op, const Onnx__TensorProto *w, const sd_quant_options *o) {
+static const char *obstacle(sd_proto *p, const Onnx__NodeProto *n, const sd_quant_op *op, const Onnx__TensorProto *w,
+                            const sd_quant_options *o) {
   bool gemm = sd_proto_is(n, "", "Gemm"), conv = sd_proto_is(n, "", "Conv");
   if (!w) return "its weight is no constant";
   if (w->data_type != SD_F32) return "its weight is not f32";
   if (conv && o->mode == SD_QUANT_DYNAMIC) return "convolutions do not gain from ranges measured in each run";
   if (op->role == SD_ROLE_PRODUCT && !conv && w->n_dims != 2) return "its weight is no matrix";
   if (conv && w->n_dims < 3) return "its weight has no kernel";
-  if (op->role == SD_ROLE_TABLE && (w->n_dims != 2 || sd_proto_get_int(n, "axis", 0) != 0)) return "its table has no rows";
+  if (op->role == SD_ROLE_TABLE && (w->n_dims != 2 || sd_proto_get_int(n, "axis", 0) != 0))
+    return "its table has no rows";
   if (sd_proto_weight(p, sd_quant_operand(n, op->x))) return "it is all constant";
-  if (gemm && (sd_proto_get_int(n, "transA", 0) || sd_proto_get_float(n, "alpha", 1) != 1 || sd_proto_get_float(n, "beta", 1) != 1)) return "it scales or transposes its operands";
+  if (gemm && (sd_proto_get_int(n, "transA", 0) || sd_proto_get_float(n, "alpha", 1) != 1 ||
+               sd_proto_get_float(n, "beta", 1) != 1))
+    return "it scales or transposes its operands";
   const char *bias = sd_quant_operand(n, op->bias);
   const Onnx__TensorProto *b = *bias ? sd_proto_weight(p, bias) : NULL;
   int64_t channels = op->role == SD_ROLE_PRODUCT ? w->dims[sd_quant_axis(n, (int)w->n_dims)] : 0;
@@ -112,7 +127,8 @@ sard_status *sd_quant_find(sd_arena *a, const sard_source *src, const sd_quant_o
     const char *weight = sd_quant_operand(n, op->weight);
     const Onnx__TensorProto *w = sd_proto_weight(&p, weight);
     if (!w && op->role == SD_ROLE_TABLE) continue; // a Gather of activations or shapes
-    sd_quant_unit u = {.name = sd_quant_node_name(a, n, i), .op = n->op_type, .x = sd_quant_operand(n, op->x), .weight = weight};
+    sd_quant_unit u = {
+        .name = sd_quant_node_name(a, n, i), .op = n->op_type, .x = sd_quant_operand(n, op->x), .weight = weight};
     if (w && w->n_dims <= SD_MAX_RANK) measure(&u, n, w);
     if (op->role == SD_ROLE_TABLE && (w->data_type != SD_F32 || u.bytes_before < LEAST_TABLE * sizeof(float))) continue;
     u.why = w && w->n_dims > SD_MAX_RANK ? "its rank is too large" : obstacle(&p, n, op, w, o);
@@ -123,11 +139,14 @@ sard_status *sd_quant_find(sd_arena *a, const sard_source *src, const sd_quant_o
   return NULL;
 }
 
-sd_quant_unit *sd_quant_unit_of(const sd_quant_units *u, uint32_t *next, const Onnx__NodeProto *n, const sd_quant_options *o) {
+sd_quant_unit *sd_quant_unit_of(const sd_quant_units *u, uint32_t *next, const Onnx__NodeProto *n,
+                                const sd_quant_options *o) {
   const sd_quant_op *op = sd_quant_op_of(n);
   if (!sd_quant_takes(op, o) || *next >= u->len || n->n_output == 0) return NULL;
   sd_quant_unit *at = &u->at[*next];
-  if (strcmp(at->op, n->op_type) != 0 || strcmp(at->x, sd_quant_operand(n, op->x)) != 0 || strcmp(at->weight, sd_quant_operand(n, op->weight)) != 0) return NULL;
+  if (strcmp(at->op, n->op_type) != 0 || strcmp(at->x, sd_quant_operand(n, op->x)) != 0 ||
+      strcmp(at->weight, sd_quant_operand(n, op->weight)) != 0)
+    return NULL;
   (*next)++;
   return at;
 }

@@ -14,14 +14,16 @@ const sd_quant_tensor *sd_quant_tensor_of(const sd_quant_writer *w, const char *
   return NULL;
 }
 
-// The least scales of biases matter where a channel of the weight is next to nothing: such a weight is made for its node alone.
+// The least scales of biases matter where a channel of the weight is next to nothing: such a weight is made for its
+// node alone.
 static bool binds(const float *least, const float *scales, uint64_t channels) {
   for (uint64_t c = 0; least && c < channels; c++)
     if (least[c] > scales[c]) return true;
   return false;
 }
 
-sard_status *sd_quant_make_weight(sd_quant_writer *w, const Onnx__NodeProto *n, const char *name, const float *least, const sd_quant_made **out) {
+sard_status *sd_quant_make_weight(sd_quant_writer *w, const Onnx__NodeProto *n, const char *name, const float *least,
+                                  const sd_quant_made **out) {
   sd_arena *a = w->p->a;
   const sd_const *c;
   sd_weight from;
@@ -37,11 +39,13 @@ sard_status *sd_quant_make_weight(sd_quant_writer *w, const Onnx__NodeProto *n, 
   int64_t channels = (int64_t)from.channels;
   sd_weight_scales(&from, most, least, scales);
   sd_weight_round(&from, scales, -most - (w->o->reduce_range ? 1 : 0), most, q);
-  *m = (sd_quant_made){.scales = scales, .channels = from.channels, .snr = sd_weight_snr(&from, scales, q), .from = from, .values = q};
+  *m = (sd_quant_made){
+      .scales = scales, .channels = from.channels, .snr = sd_weight_snr(&from, scales, q), .from = from, .values = q};
   m->q = sd_proto_tensor(w->p, sd_arena_printf(a, "%s_quantized", name), SD_I8, c->rank, c->dims, q);
   bool scalar = w->o->per_tensor;
   m->scale = sd_proto_tensor(w->p, sd_arena_printf(a, "%s_scale", name), SD_F32, scalar ? 0 : 1, &channels, scales);
-  m->zero = sd_proto_tensor(w->p, sd_arena_printf(a, "%s_zero_point", name), SD_I8, scalar ? 0 : 1, &channels, sd_arena_alloc(a, (uint64_t)channels + 1));
+  m->zero = sd_proto_tensor(w->p, sd_arena_printf(a, "%s_zero_point", name), SD_I8, scalar ? 0 : 1, &channels,
+                            sd_arena_alloc(a, (uint64_t)channels + 1));
   sd_names_set(&w->made, key, m);
   *out = m;
   return NULL;
@@ -49,7 +53,8 @@ sard_status *sd_quant_make_weight(sd_quant_writer *w, const Onnx__NodeProto *n, 
 
 const char *sd_quant_emit_weight(sd_quant_writer *w, const char *name, const sd_quant_made *m, int axis) {
   const char *out = sd_proto_name(w->p, sd_arena_printf(w->p->a, "%s_dequantized", name));
-  Onnx__NodeProto *n = sd_proto_node(w->p, sd_arena_printf(w->p->a, "%s_DequantizeLinear", name), "", "DequantizeLinear", (const char *[]){m->q, m->scale, m->zero}, 3, out);
+  Onnx__NodeProto *n = sd_proto_node(w->p, sd_arena_printf(w->p->a, "%s_DequantizeLinear", name), "",
+                                     "DequantizeLinear", (const char *[]){m->q, m->scale, m->zero}, 3, out);
   if (!w->o->per_tensor && axis != 1) sd_proto_int(w->p, n, "axis", axis);
   sd_quant_emit(w, n);
   return out;
@@ -67,9 +72,11 @@ sard_status *sd_quant_emit_table(sd_quant_writer *w, Onnx__NodeProto *n, sd_quan
   const char *name = u->weight, *y = n->output[0], *index = n->input[1];
   SD_TRY(sd_quant_make_weight(w, n, name, NULL, &m));
   int64_t dims[2] = {u->dims[0], 1};
-  if (w->o->per_tensor) return SD_ERR(UNSUPPORTED, "tables have a scale for each row: --per-tensor cannot be had for '%s'", u->name);
+  if (w->o->per_tensor)
+    return SD_ERR(UNSUPPORTED, "tables have a scale for each row: --per-tensor cannot be had for '%s'", u->name);
   const char *scale = sd_proto_tensor(p, sd_arena_printf(p->a, "%s_row_scale", name), SD_F32, 2, dims, m->scales);
-  const char *q = sd_proto_name(p, sd_arena_printf(p->a, "%s_quantized", y)), *s = sd_proto_name(p, sd_arena_printf(p->a, "%s_scale", y));
+  const char *q = sd_proto_name(p, sd_arena_printf(p->a, "%s_quantized", y)),
+             *s = sd_proto_name(p, sd_arena_printf(p->a, "%s_scale", y));
   const char *f = sd_proto_name(p, sd_arena_printf(p->a, "%s_cast", y));
   n->input = sd_arena_dup(p->a, (const char *[]){m->q, index}, 2 * sizeof(char *)), n->output[0] = (char *)q;
   sd_quant_emit(w, n);
@@ -85,7 +92,10 @@ sard_status *sd_quant_emit_table(sd_quant_writer *w, Onnx__NodeProto *n, sd_quan
 // ---- older models ----
 
 // Forms that changed between opset 11 and 13: axes became operands.
-static const struct { const char *op, *attr; int at; } moved[] = {{"Squeeze", "axes", 1}, {"Unsqueeze", "axes", 1}, {"ReduceSum", "axes", 1}, {"Split", "split", 1}};
+static const struct {
+  const char *op, *attr;
+  int at;
+} moved[] = {{"Squeeze", "axes", 1}, {"Unsqueeze", "axes", 1}, {"ReduceSum", "axes", 1}, {"Split", "split", 1}};
 
 static void drop_attr(Onnx__NodeProto *n, const char *attr) {
   for (size_t i = 0; i < n->n_attribute; i++)
@@ -99,7 +109,8 @@ static void move_attr(sd_proto *p, Onnx__NodeProto *n, const char *attr) {
     int64_t count = (int64_t)a->n_ints;
     const char **in = SD_NEW_ARRAY(p->a, const char *, n->n_input + 1);
     for (size_t k = 0; k < n->n_input; k++) in[k] = n->input[k];
-    in[n->n_input++] = sd_proto_tensor(p, sd_arena_printf(p->a, "%s_%s", n->output[0], attr), SD_I64, 1, &count, sd_arena_dup(p->a, a->ints, a->n_ints * sizeof *a->ints));
+    in[n->n_input++] = sd_proto_tensor(p, sd_arena_printf(p->a, "%s_%s", n->output[0], attr), SD_I64, 1, &count,
+                                       sd_arena_dup(p->a, a->ints, a->n_ints * sizeof *a->ints));
     n->input = (char **)in;
     n->attribute[i] = n->attribute[--n->n_attribute];
     return;
@@ -113,7 +124,8 @@ static int rank_of(const sd_module *m, const char *name) {
   return -1;
 }
 
-// Softmax of opset 12 flattens what is behind its axis: the same only where that is the last one. The importer knows the ranks.
+// Softmax of opset 12 flattens what is behind its axis: the same only where that is the last one. The importer knows
+// the ranks.
 static sard_status *check_softmax(sd_proto *p, const sard_source *src) {
   sd_module *m = NULL;
   sard_status *st = NULL;
@@ -124,8 +136,11 @@ static sard_status *check_softmax(sd_proto *p, const sard_source *src) {
     if (!soft) continue;
     if (axis != -1 && !m) st = sd_import_onnx(src, &m);
     if (!st && axis != -1 && axis != rank_of(m, n->output[0]) - 1)
-      st = SD_ERR(UNSUPPORTED, "the model is of opset %lld, and axis %lld of '%s' is not its last: convert it to opset 13 first", (long long)p->opset, (long long)axis, sd_quant_node_name(p->a, n, i));
-    else if (!st) sd_proto_int(p, n, "axis", -1);
+      st = SD_ERR(UNSUPPORTED,
+                  "the model is of opset %lld, and axis %lld of '%s' is not its last: convert it to opset 13 first",
+                  (long long)p->opset, (long long)axis, sd_quant_node_name(p->a, n, i));
+    else if (!st)
+      sd_proto_int(p, n, "axis", -1);
   }
   sd_module_free(m);
   return st;
@@ -137,7 +152,9 @@ static sard_status *raise_opset(sd_proto *p, const sard_source *src) {
   for (uint32_t i = 0; i < p->nodes.len; i++) {
     Onnx__NodeProto *n = p->nodes.at[i];
     for (size_t k = 0; k < n->n_attribute; k++)
-      if (n->attribute[k]->g) return SD_ERR(UNSUPPORTED, "the model is of opset %lld and has branches or loops: convert it to opset 13 first", (long long)p->opset);
+      if (n->attribute[k]->g)
+        return SD_ERR(UNSUPPORTED, "the model is of opset %lld and has branches or loops: convert it to opset 13 first",
+                      (long long)p->opset);
     if (sd_proto_is(n, "", "Dropout")) drop_attr(n, "ratio"); // of training; an operand since 12
     for (size_t k = 0; k < sizeof moved / sizeof *moved; k++)
       if (sd_proto_is(n, "", moved[k].op)) move_attr(p, n, moved[k].attr);
@@ -146,16 +163,20 @@ static sard_status *raise_opset(sd_proto *p, const sard_source *src) {
   return NULL;
 }
 
-sard_status *sd_quant_write(sd_arena *a, const sard_source *src, const sd_quant_options *o, sd_quant_units *u, const sd_quant_tensors *t, uint8_t **out, uint64_t *size) {
+sard_status *sd_quant_write(sd_arena *a, const sard_source *src, const sd_quant_options *o, sd_quant_units *u,
+                            const sd_quant_tensors *t, uint8_t **out, uint64_t *size) {
   sd_proto p;
   SD_TRY(sd_quant_open(a, src, o, &p));
   sd_quant_writer w = {.p = &p, .o = o, .u = u, .t = t};
   sd_names_init(&w.made, a);
-  for (uint32_t i = 0; i < u->len; i++) u->at[i].bits = 0, u->at[i].snr = 200, u->at[i].bytes_after = u->at[i].bytes_before;
+  for (uint32_t i = 0; i < u->len; i++)
+    u->at[i].bits = 0, u->at[i].snr = 200, u->at[i].bytes_after = u->at[i].bytes_before;
   if (o->mode != SD_QUANT_DYNAMIC) SD_TRY(raise_opset(&p, src));
   if (o->mode == SD_QUANT_STATIC) SD_TRY(sd_quant_write_static(&w));
-  else if (o->mode == SD_QUANT_DYNAMIC) SD_TRY(sd_quant_write_dynamic(&w));
-  else SD_TRY(sd_quant_write_weights(&w));
+  else if (o->mode == SD_QUANT_DYNAMIC)
+    SD_TRY(sd_quant_write_dynamic(&w));
+  else
+    SD_TRY(sd_quant_write_weights(&w));
   p.nodes.at = w.nodes.at, p.nodes.len = w.nodes.len, p.nodes.cap = w.nodes.cap;
   sd_proto_sweep(&p);
   return sd_proto_pack(&p, out, size);

@@ -19,7 +19,8 @@ void sd_weight_scales(const sd_weight *w, int32_t most, const float *least, floa
   for (uint64_t c = 0; c < w->channels; c++) {
     float largest = 0;
     for (uint64_t o = 0; o < w->outer; o++)
-      for (uint64_t i = 0; i < w->inner; i++) largest = fmaxf(largest, fabsf(w->at[(o * w->channels + c) * w->inner + i]));
+      for (uint64_t i = 0; i < w->inner; i++)
+        largest = fmaxf(largest, fabsf(w->at[(o * w->channels + c) * w->inner + i]));
     scales[c] = largest / (float)most;
     if (least && scales[c] < least[c]) scales[c] = least[c];
     if (!(scales[c] >= FLT_MIN)) scales[c] = 1;

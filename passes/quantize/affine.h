@@ -3,9 +3,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-typedef struct sd_affine { float scale; int32_t zero; } sd_affine;
+typedef struct sd_affine {
+  float scale;
+  int32_t zero;
+} sd_affine;
 
-// Of a range, which is made to hold 0, for integers from least to most. Symmetric: zero is their middle (0 of signed ones).
+// Of a range, which is made to hold 0, for integers from least to most. Symmetric: zero is their middle (0 of signed
+// ones).
 sd_affine sd_affine_of(double lo, double hi, int32_t least, int32_t most, bool symmetric);
 
 // A weight as [outer][channels][inner]; one channel where the scale is that of the whole.
@@ -14,8 +18,8 @@ typedef struct sd_weight {
   uint64_t outer, channels, inner;
 } sd_weight;
 
-// Scales of symmetric integers from -most to most: the largest magnitude of each channel. `least`: a lower bound of each
-// scale, or NULL.
+// Scales of symmetric integers from -most to most: the largest magnitude of each channel. `least`: a lower bound of
+// each scale, or NULL.
 void sd_weight_scales(const sd_weight *w, int32_t most, const float *least, float *scales);
 // Rounds to the nearest; q has the order of w.
 void sd_weight_round(const sd_weight *w, const float *scales, int32_t least, int32_t most, int8_t *q);

@@ -10,8 +10,10 @@
 
 sard_status *sd_groups_new(uint64_t rows, uint64_t k, uint64_t group, int bits, bool symmetric, sd_groups *g) {
   uint64_t count, n;
-  *g = (sd_groups){.rows = rows, .k = k, .group = group, .per_row = (k + group - 1) / group, .bits = bits, .symmetric = symmetric};
-  if (!sd_ck_mul(rows, k, &count) || !sd_ck_mul(rows * g->per_row, sizeof(float), &n)) return SD_ERR(UNSUPPORTED, "a weight is too large");
+  *g = (sd_groups){
+      .rows = rows, .k = k, .group = group, .per_row = (k + group - 1) / group, .bits = bits, .symmetric = symmetric};
+  if (!sd_ck_mul(rows, k, &count) || !sd_ck_mul(rows * g->per_row, sizeof(float), &n))
+    return SD_ERR(UNSUPPORTED, "a weight is too large");
   g->q = sd_malloc(count + 1), g->scales = sd_malloc(n + 1), g->zeros = sd_malloc(rows * g->per_row + 1);
   if (g->q && g->scales && g->zeros) return NULL;
   sd_groups_free(g);
@@ -29,7 +31,8 @@ static void fit(const sd_groups *g, const float *w, uint64_t n, float *scale, ui
   float lo = 0, hi = 0;
   for (uint64_t i = 0; i < n; i++) lo = fminf(lo, w[i]), hi = fmaxf(hi, w[i]);
   if (g->symmetric) {
-    *scale = fmaxf(-lo / (float)middle, hi / (float)(middle - 1 > 0 ? middle - 1 : 1)); // from -2^(bits-1) to 2^(bits-1) - 1
+    *scale =
+        fmaxf(-lo / (float)middle, hi / (float)(middle - 1 > 0 ? middle - 1 : 1)); // from -2^(bits-1) to 2^(bits-1) - 1
     *zero = (uint8_t)middle;
     if (!(*scale >= FLT_MIN)) *scale = 1;
     return;
@@ -127,7 +130,8 @@ static void gptq_row(sd_groups *g, uint64_t r, float *row, const double *u) {
 
 sard_status *sd_groups_gptq(sd_groups *g, const float *w, const double *h) {
   uint64_t bytes;
-  if (!sd_ck_mul(g->k, g->k, &bytes) || !sd_ck_mul(bytes, sizeof(double), &bytes)) return SD_ERR(UNSUPPORTED, "a weight is too large");
+  if (!sd_ck_mul(g->k, g->k, &bytes) || !sd_ck_mul(bytes, sizeof(double), &bytes))
+    return SD_ERR(UNSUPPORTED, "a weight is too large");
   double *u = sd_malloc(bytes + 1), *work = sd_malloc(bytes + 1);
   float *row = sd_malloc(g->k * sizeof *row + 1);
   bool room = u && work && row, good = false;

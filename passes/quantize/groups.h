@@ -1,4 +1,5 @@
-// Weights in groups of a few bits: [rows][k] floats, each group of `group` neighbours in a row with a scale and a zero point.
+// Weights in groups of a few bits: [rows][k] floats, each group of `group` neighbours in a row with a scale and a zero
+// point.
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
@@ -8,16 +9,17 @@
 typedef struct sd_groups {
   uint64_t rows, k, group, per_row; // per_row: groups in a row, the last one may be shorter
   int bits;
-  bool symmetric;  // zero is 2^(bits-1)
-  uint8_t *q;      // [rows][k], one in a byte
-  float *scales;   // [rows][per_row]
-  uint8_t *zeros;  // [rows][per_row]
+  bool symmetric; // zero is 2^(bits-1)
+  uint8_t *q;     // [rows][k], one in a byte
+  float *scales;  // [rows][per_row]
+  uint8_t *zeros; // [rows][per_row]
 } sd_groups;
 sard_status *sd_groups_new(uint64_t rows, uint64_t k, uint64_t group, int bits, bool symmetric, sd_groups *out);
 void sd_groups_free(sd_groups *g);
 // Each weight to the nearest.
 void sd_groups_round(sd_groups *g, const float *w);
 // GPTQ: columns in order, the error of each is made up for by those behind it as far as inputs with the second moments
-// `h` ([k][k], sum of x x' over inputs, only read) let them. SARD_E_NOMEM. Where h is singular it is damped until it is not.
+// `h` ([k][k], sum of x x' over inputs, only read) let them. SARD_E_NOMEM. Where h is singular it is damped until it is
+// not.
 sard_status *sd_groups_gptq(sd_groups *g, const float *w, const double *h);
 double sd_groups_snr(const sd_groups *g, const float *w);

@@ -11,7 +11,9 @@
 
 enum { BINS = SD_RANGE_BINS, HALF = BINS / 2, LEAST_EXPONENT = -120 };
 
-void sd_range_init(sd_range *r, uint64_t *bins) { *r = (sd_range){.min = INFINITY, .max = -INFINITY, .exponent = LEAST_EXPONENT, .bins = bins}; }
+void sd_range_init(sd_range *r, uint64_t *bins) {
+  *r = (sd_range){.min = INFINITY, .max = -INFINITY, .exponent = LEAST_EXPONENT, .bins = bins};
+}
 
 static void widen(sd_range *r, double most) {
   int e = 0;
@@ -19,7 +21,7 @@ static void widen(sd_range *r, double most) {
   if (r->count == 0) r->exponent = e > LEAST_EXPONENT ? e : LEAST_EXPONENT;
   for (; r->exponent < e; r->exponent++) {
     for (int i = HALF - 1; i >= HALF / 2; i--) { // from the middle on: what is merged was read before
-      int k = HALF - 1 - i; // 0 next to the middle
+      int k = HALF - 1 - i;                      // 0 next to the middle
       r->bins[HALF + k] = r->bins[HALF + 2 * k] + r->bins[HALF + 2 * k + 1];
       r->bins[HALF - 1 - k] = r->bins[HALF - 1 - 2 * k] + r->bins[HALF - 2 - 2 * k];
     }
@@ -76,8 +78,12 @@ static void clip(const sd_range *r, double *lo, double *hi) { *lo = fmax(*lo, r-
 
 // ---- methods ----
 
-static void find_minmax(const sd_range *r, double number, double *lo, double *hi) { (void)number, *lo = r->min, *hi = r->max; }
-static void find_average(const sd_range *r, double number, double *lo, double *hi) { (void)number, *lo = r->mean_min, *hi = r->mean_max; }
+static void find_minmax(const sd_range *r, double number, double *lo, double *hi) {
+  (void)number, *lo = r->min, *hi = r->max;
+}
+static void find_average(const sd_range *r, double number, double *lo, double *hi) {
+  (void)number, *lo = r->mean_min, *hi = r->mean_max;
+}
 
 // Half of what is cut lies on each side.
 static void find_percentile(const sd_range *r, double number, double *lo, double *hi) {
@@ -89,7 +95,8 @@ static void find_percentile(const sd_range *r, double number, double *lo, double
   clip(r, lo, hi);
 }
 
-// Divergence of the magnitudes below bin i, with those above put into the last one, from themselves in `levels` equal steps.
+// Divergence of the magnitudes below bin i, with those above put into the last one, from themselves in `levels` equal
+// steps.
 static double divergence(const double *mass, int i, int levels, double above, double total) {
   double d = 0;
   for (int k = 0; k < levels; k++) {
@@ -105,7 +112,8 @@ static double divergence(const double *mass, int i, int levels, double above, do
 }
 
 // Magnitudes where there are values of both signs (128 steps a side); all 255 steps where there is one. Values that are
-// frequent by themselves, as those of a blank background, make coarse steps look bad: without a limit much would be cut.
+// frequent by themselves, as those of a blank background, make coarse steps look bad: without a limit much would be
+// cut.
 static void find_entropy(const sd_range *r, double number, double *lo, double *hi) {
   double mass[HALF], total = 0, best = INFINITY;
   bool one_sided = r->min >= 0;
@@ -116,7 +124,8 @@ static void find_entropy(const sd_range *r, double number, double *lo, double *h
     total += mass[i];
     if (mass[i] > 0) end = i + 1;
   }
-  if (HALF > 1 && end > 1) mass[0] = fmin(mass[0], mass[1] > 0 ? mass[1] : mass[0]); // exact zeros behind a ReLU say nothing
+  if (HALF > 1 && end > 1)
+    mass[0] = fmin(mass[0], mass[1] > 0 ? mass[1] : mass[0]); // exact zeros behind a ReLU say nothing
   total = 0;
   for (int i = 0; i < end; i++) total += mass[i];
   for (int i = levels; i <= end; i += i < 512 ? 1 : 8) {
@@ -131,14 +140,15 @@ static void find_entropy(const sd_range *r, double number, double *lo, double *h
   clip(r, lo, hi);
 }
 
-// Squared error of 255 steps over [lo, hi] by the bins: a bin inside has that of its middle and its width, where the step is
-// coarser that of the step.
+// Squared error of 255 steps over [lo, hi] by the bins: a bin inside has that of its middle and its width, where the
+// step is coarser that of the step.
 static double squared_error(const sd_range *r, double lo, double hi) {
   double step = (hi - lo) / 255, width = ldexp(1, r->exponent) / HALF, error = 0;
   for (int i = 0; i < BINS; i++) {
     if (!r->bins[i]) continue;
     double mid = edge(r, i) + width / 2, q = lo + step * nearbyint((fmin(fmax(mid, lo), hi) - lo) / step), e = mid - q;
-    error += (double)r->bins[i] * (step > width && mid >= lo && mid <= hi ? fmax(e * e, 0) + width * width / 12 : e * e + width * width / 12);
+    error += (double)r->bins[i] * (step > width && mid >= lo && mid <= hi ? fmax(e * e, 0) + width * width / 12
+                                                                          : e * e + width * width / 12);
   }
   return error;
 }

@@ -1,4 +1,5 @@
-// A model given as bytes, and external data that the caller supplies: compiling and running leave that memory as it was.
+// A model given as bytes, and external data that the caller supplies: compiling and running leave that memory as it
+// was.
 #include "onnx.proto3.pb-c.h"
 #include "runtime/base/alloc.h"
 #include "sard/sard_compile.h"
@@ -8,9 +9,11 @@ enum { K = 512, N = 512 }; // weights beyond what is small enough to be copied
 
 static float weight[K * N], supplied[K * N];
 
-static void name_value(Onnx__ValueInfoProto *v, char *name, Onnx__TypeProto *t, Onnx__TypeProto__Tensor *tensor, Onnx__TensorShapeProto *shape,
-                       Onnx__TensorShapeProto__Dimension *dims, Onnx__TensorShapeProto__Dimension **list, int64_t last) {
-  onnx__value_info_proto__init(v), onnx__type_proto__init(t), onnx__type_proto__tensor__init(tensor), onnx__tensor_shape_proto__init(shape);
+static void name_value(Onnx__ValueInfoProto *v, char *name, Onnx__TypeProto *t, Onnx__TypeProto__Tensor *tensor,
+                       Onnx__TensorShapeProto *shape, Onnx__TensorShapeProto__Dimension *dims,
+                       Onnx__TensorShapeProto__Dimension **list, int64_t last) {
+  onnx__value_info_proto__init(v), onnx__type_proto__init(t), onnx__type_proto__tensor__init(tensor),
+      onnx__tensor_shape_proto__init(shape);
   for (int i = 0; i < 2; i++) {
     onnx__tensor_shape_proto__dimension__init(&dims[i]);
     dims[i].value_case = ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE, dims[i].dim_value = i ? last : 4;
@@ -37,13 +40,16 @@ static size_t make(bool external, uint8_t **out) {
   Onnx__TensorShapeProto__Dimension dims[2][2], *lists[2][2];
   char *operands[] = {"x", "w"}, *results[] = {"y"};
   int64_t w_dims[] = {K, N};
-  name_value(&x, "x", &t[0], &tensors[0], &shapes[0], dims[0], lists[0], K), name_value(&y, "y", &t[1], &tensors[1], &shapes[1], dims[1], lists[1], N);
+  name_value(&x, "x", &t[0], &tensors[0], &shapes[0], dims[0], lists[0], K),
+      name_value(&y, "y", &t[1], &tensors[1], &shapes[1], dims[1], lists[1], N);
   n.op_type = "MatMul", n.n_input = 2, n.input = operands, n.n_output = 1, n.output = results;
   w.name = "w", w.data_type = 1, w.n_dims = 2, w.dims = w_dims;
   location.key = "location", location.value = "w.bin";
   if (external) w.n_external_data = 1, w.external_data = entries, w.data_location = 1;
-  else w.raw_data = (ProtobufCBinaryData){sizeof weight, (uint8_t *)weight};
-  g.name = "g", g.n_node = 1, g.node = nodes, g.n_initializer = 1, g.initializer = weights, g.n_input = 1, g.input = in, g.n_output = 1, g.output = outs;
+  else
+    w.raw_data = (ProtobufCBinaryData){sizeof weight, (uint8_t *)weight};
+  g.name = "g", g.n_node = 1, g.node = nodes, g.n_initializer = 1, g.initializer = weights, g.n_input = 1, g.input = in,
+  g.n_output = 1, g.output = outs;
   opset.version = 17, m.ir_version = 8, m.graph = &g, m.n_opset_import = 1, m.opset_import = opsets;
   *out = sd_malloc(onnx__model_proto__get_packed_size(&m));
   return onnx__model_proto__pack(&m, *out);

@@ -7,10 +7,14 @@
 
 static bool near(double a, double b, double slack) { return fabs(a - b) <= slack; }
 
-typedef struct row { double out[12], want[12]; int n_out, n_want, rank, last, want_last; } row; // last: of two dims, the second
+typedef struct row {
+  double out[12], want[12];
+  int n_out, n_want, rank, last, want_last;
+} row; // last: of two dims, the second
 
 static sard_status *add(sd_score *s, const row *r, int64_t index) {
-  sd_sample out = {.at = (double *)r->out, .n = (uint64_t)r->n_out, .rank = r->rank, .dims = {r->n_out}}, want = {.at = (double *)r->want, .n = (uint64_t)r->n_want, .rank = 1, .dims = {r->n_want}};
+  sd_sample out = {.at = (double *)r->out, .n = (uint64_t)r->n_out, .rank = r->rank, .dims = {r->n_out}},
+            want = {.at = (double *)r->want, .n = (uint64_t)r->n_want, .rank = 1, .dims = {r->n_want}};
   if (r->rank == 2) out.dims[0] = r->n_out / r->last, out.dims[1] = r->last;
   if (r->want_last) want.rank = 2, want.dims[0] = r->n_want / r->want_last, want.dims[1] = r->want_last;
   sd_metric_case k = {&out, &want, -1, index};
@@ -32,13 +36,17 @@ static double value_of(const char *metric, const row *rows, int n) {
 #define COUNT(a) ((int)(sizeof(a) / sizeof *(a)))
 
 static void classes(void) {
-  const row rows[] = {{{0, 1, 5}, {2}, 3, 1, 1, 0, 0}, {{3, 1, 2}, {2}, 3, 1, 1, 0, 0}, {{NAN, 1, 0}, {1}, 3, 1, 1, 0, 0}, {{NAN, NAN, NAN}, {0}, 3, 1, 1, 0, 0}};
+  const row rows[] = {{{0, 1, 5}, {2}, 3, 1, 1, 0, 0},
+                      {{3, 1, 2}, {2}, 3, 1, 1, 0, 0},
+                      {{NAN, 1, 0}, {1}, 3, 1, 1, 0, 0},
+                      {{NAN, NAN, NAN}, {0}, 3, 1, 1, 0, 0}};
   CHECK(near(value_of("top1", rows, 4), 0.5, 1e-12));
   CHECK(near(value_of("top5", rows, 3), 1, 1e-12));
   const row labels[] = {{{2}, {2}, 1, 1, 0, 0, 0}, {{2}, {1}, 1, 1, 0, 0, 0}};
   CHECK(near(value_of("label", labels, 2), 0.5, 1e-12));
   // class 1: two are it, two are said to be it, one is both
-  const row two[] = {{{1}, {1}, 1, 1, 0, 0, 0}, {{0}, {1}, 1, 1, 0, 0, 0}, {{1}, {0}, 1, 1, 0, 0, 0}, {{0}, {0}, 1, 1, 0, 0, 0}};
+  const row two[] = {
+      {{1}, {1}, 1, 1, 0, 0, 0}, {{0}, {1}, 1, 1, 0, 0, 0}, {{1}, {0}, 1, 1, 0, 0, 0}, {{0}, {0}, 1, 1, 0, 0, 0}};
   CHECK(near(value_of("f1", two, 4), 0.5, 1e-12));
   const row three[] = {{{2}, {2}, 1, 1, 0, 0, 0}, {{2}, {1}, 1, 1, 0, 0, 0}, {{0}, {0}, 1, 1, 0, 0, 0}};
   CHECK(near(value_of("f1", three, 3), (1 + 0 + 2. / 3) / 3, 1e-12));
@@ -46,7 +54,11 @@ static void classes(void) {
 
 static void curves(void) {
   // scores of class 1: 3 2 2, of class 0: 2 1; pairs won: 2 + 1.5 + 1.5 of 6
-  const row rows[] = {{{3}, {1}, 1, 1, 0, 0, 0}, {{2}, {1}, 1, 1, 0, 0, 0}, {{2}, {0}, 1, 1, 0, 0, 0}, {{1}, {0}, 1, 1, 0, 0, 0}, {{2}, {1}, 1, 1, 0, 0, 0}};
+  const row rows[] = {{{3}, {1}, 1, 1, 0, 0, 0},
+                      {{2}, {1}, 1, 1, 0, 0, 0},
+                      {{2}, {0}, 1, 1, 0, 0, 0},
+                      {{1}, {0}, 1, 1, 0, 0, 0},
+                      {{2}, {1}, 1, 1, 0, 0, 0}};
   CHECK(near(value_of("auc", rows, COUNT(rows)), 5. / 6, 1e-12));
 }
 
@@ -74,7 +86,8 @@ static void boxes(void) {
   // two labels of one class; the best box hits the first, the second box none, the third the second label
   const row hit = {{0, 0, 10, 10, .9, 0, 20, 20, 30, 30, .8, 0}, {0, 0, 10, 10, 0, 20, 20, 30, 30, 0}, 12, 10, 2, 6, 5};
   CHECK(near(value_of("map", &hit, 1), 1, 1e-12));
-  const row half = {{0, 0, 10, 10, .9, 0, 50, 50, 60, 60, .8, 0}, {0, 0, 10, 10, 0, 20, 20, 30, 30, 0}, 12, 10, 2, 6, 5};
+  const row half = {
+      {0, 0, 10, 10, .9, 0, 50, 50, 60, 60, .8, 0}, {0, 0, 10, 10, 0, 20, 20, 30, 30, 0}, 12, 10, 2, 6, 5};
   CHECK(near(value_of("map", &half, 1), 51. / 101, 1e-12)); // precision 1 up to a recall of one half
   const row shifted = {{0, 0, 10, 8, .9, 0}, {0, 0, 10, 10, 0}, 6, 5, 2, 6, 5}; // IoU 0.8: 7 of the 10 levels
   CHECK(near(value_of("map", &shifted, 1), 0.7, 1e-12));
@@ -92,11 +105,15 @@ static void errors(void) {
   sd_score_free(&s);
 }
 
-// Numbers of the notes: 1,000 samples, 8 worse and 3 better are 0.5 points, p = 0.23, at most 1.04 points; 5 and 0 have p 0.06.
+// Numbers of the notes: 1,000 samples, 8 worse and 3 better are 0.5 points, p = 0.23, at most 1.04 points; 5 and 0 have
+// p 0.06.
 static void pairs(void) {
   const sd_metric *m = NULL;
   CHECK_OK(sd_metric_find("top1", &m));
-  const struct { int worse, better; double p, bound; } cases[] = {{8, 3, 0.2266, 0.0104}, {5, 0, 0.0625, 0.00867}, {0, 0, 1, 0}};
+  const struct {
+    int worse, better;
+    double p, bound;
+  } cases[] = {{8, 3, 0.2266, 0.0104}, {5, 0, 0.0625, 0.00867}, {0, 0, 1, 0}};
   for (int k = 0; k < COUNT(cases); k++) {
     sd_score a, b;
     sd_paired p = {0};

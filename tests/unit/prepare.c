@@ -11,11 +11,15 @@ static void words(void) {
   CHECK_OK(sd_prepare_parse(NULL, &p));
   CHECK(p.scale == 255 && !p.resize_w && !p.crop_w && !p.n_mean);
   CHECK_OK(sd_prepare_parse("resize=256,crop=224,mean=0.485:0.456:0.406,std=0.5,layout=nhwc,order=bgr,scale=1", &p));
-  CHECK(p.resize_w == 256 && p.resize_h == 0 && p.crop_w == 224 && p.crop_h == 224 && p.n_mean == 3 && p.n_std == 1 && p.last && p.bgr && p.scale == 1);
+  CHECK(p.resize_w == 256 && p.resize_h == 0 && p.crop_w == 224 && p.crop_h == 224 && p.n_mean == 3 && p.n_std == 1 &&
+        p.last && p.bgr && p.scale == 1);
   CHECK_OK(sd_prepare_parse("resize=30x20,crop=10x8", &p));
   CHECK(p.resize_w == 30 && p.resize_h == 20 && p.crop_w == 10 && p.crop_h == 8);
-  static const char *const wrong[] = {"resize", "resize=", "resize=0", "resize=3x", "resize=3x0", "resize=-4", "crop=1x2x3", "mean=", "mean=1:", "mean=1:2:3:4:5", "std=0", "scale=0", "scale=1:2", "layout=nhcw", "order=rbg", "colour=1"};
-  for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) CHECK_ERR(sd_prepare_parse(wrong[i], &p), USAGE, "--preprocess");
+  static const char *const wrong[] = {
+      "resize",  "resize=",        "resize=0", "resize=3x", "resize=3x0", "resize=-4",   "crop=1x2x3", "mean=",
+      "mean=1:", "mean=1:2:3:4:5", "std=0",    "scale=0",   "scale=1:2",  "layout=nhcw", "order=rbg",  "colour=1"};
+  for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+    CHECK_ERR(sd_prepare_parse(wrong[i], &p), USAGE, "--preprocess");
 }
 
 static void sizes(void) {
@@ -47,7 +51,8 @@ static void pixels(void) {
   CHECK(out[0] == 2 && out[2] == 0 && out[3] == 12);
   CHECK_OK(sd_prepare_parse("scale=10,mean=1:2:3,std=2", &p));
   CHECK_OK(sd_prepare_image(&p, rgb, 8, 2, out));
-  CHECK(near(out[7], (7 - 1) / 2., 1e-6) && near(out[16], (0.1 - 2) / 2, 1e-6) && near(out[32 + 8], (0.2 - 3) / 2, 1e-6));
+  CHECK(near(out[7], (7 - 1) / 2., 1e-6) && near(out[16], (0.1 - 2) / 2, 1e-6) &&
+        near(out[32 + 8], (0.2 - 3) / 2, 1e-6));
   CHECK_OK(sd_prepare_parse("scale=1,crop=2x2", &p));
   CHECK_OK(sd_prepare_image(&p, rgb, 8, 2, out));
   CHECK(out[0] == 30 && out[1] == 40 && out[2] == 30);

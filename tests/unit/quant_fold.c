@@ -6,7 +6,8 @@
 #include "tests/unit/check.h"
 
 enum { C = 3 };
-static float weight[C * 2] = {1, 2, -3, 4, 0.5f, -1}, scale[C] = {2, 1, -1}, shift[C] = {0.5f, 0, 1}, mean[C] = {1, 2, 3}, variance[C] = {4, 1, 0.25f}, factor[C] = {10, 1, 2}, offset[1] = {7};
+static float weight[C * 2] = {1, 2, -3, 4, 0.5f, -1}, scale[C] = {2, 1, -1}, shift[C] = {0.5f, 0, 1},
+                        mean[C] = {1, 2, 3}, variance[C] = {4, 1, 0.25f}, factor[C] = {10, 1, 2}, offset[1] = {7};
 
 typedef struct build {
   sd_arena *a;
@@ -47,7 +48,8 @@ static void make(sd_arena *a, bool twice, uint8_t **bytes, size_t *size) {
   onnx__graph_proto__init(&b->g);
   b->g.node = b->nodes, b->g.initializer = b->tensors, b->g.input = b->in, b->g.output = b->out;
   tensor(b, "w", weight, 4, (const int64_t[]){C, 2, 1, 1});
-  tensor(b, "s", scale, 1, (const int64_t[]){C}), tensor(b, "t", shift, 1, (const int64_t[]){C}), tensor(b, "m", mean, 1, (const int64_t[]){C}), tensor(b, "v", variance, 1, (const int64_t[]){C});
+  tensor(b, "s", scale, 1, (const int64_t[]){C}), tensor(b, "t", shift, 1, (const int64_t[]){C}),
+      tensor(b, "m", mean, 1, (const int64_t[]){C}), tensor(b, "v", variance, 1, (const int64_t[]){C});
   tensor(b, "f", factor, 3, (const int64_t[]){C, 1, 1}), tensor(b, "o", offset, 1, (const int64_t[]){1});
   node(b, "Conv", "c", 2, (char *const[]){"x", "w"});
   node(b, "BatchNormalization", "n", 5, (char *const[]){"c", "s", "t", "m", "v"});

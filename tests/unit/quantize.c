@@ -53,7 +53,8 @@ static void methods(void) {
   sd_range_init(&r, bins);
   for (int k = 0; k < 100; k++) {
     float x[1000];
-    for (int i = 0; i < 1000; i++) x[i] = (float)(noise(&seed) + noise(&seed) + noise(&seed) + noise(&seed)); // nearly normal, deviation 1.15
+    for (int i = 0; i < 1000; i++)
+      x[i] = (float)(noise(&seed) + noise(&seed) + noise(&seed) + noise(&seed)); // nearly normal, deviation 1.15
     sd_range_add(&r, x, 1000);
   }
   float outlier = 60;
@@ -139,11 +140,14 @@ static void gptq(void) {
   for (int t = 0; t < 2; t++) {
     CHECK_OK(sd_groups_new(ROWS, K, 16, 3, false, &g[t]));
     if (t) CHECK_OK(sd_groups_gptq(&g[t], w, h));
-    else sd_groups_round(&g[t], w);
+    else
+      sd_groups_round(&g[t], w);
     for (int n = 0; n < N; n++)
       for (int r = 0; r < ROWS; r++) {
         double y = 0;
-        for (int k = 0; k < K; k++) y += x[n * K + k] * (w[r * K + k] - (double)(g[t].q[r * K + k] - g[t].zeros[r * 3 + k / 16]) * g[t].scales[r * 3 + k / 16]);
+        for (int k = 0; k < K; k++)
+          y += x[n * K + k] *
+               (w[r * K + k] - (double)(g[t].q[r * K + k] - g[t].zeros[r * 3 + k / 16]) * g[t].scales[r * 3 + k / 16]);
         error[t] += y * y;
       }
   }

@@ -12,6 +12,7 @@
 #define LEAST_WEIGHTS (256 * 1024) // bytes; fewer stay near
 #define LINE          64           // bytes
 #define AHEAD         8192         // bytes, where each line is used once: what one core reads in 300 ns
+#define LEAST_AHEAD   (2 << 20)    // bytes; fewer stay in the second cache from step to step of a loop
 #define LEAST_SHARE   2            // bytes of a step; with fewer each line would be asked for often
 
 // The coefficient of an axis in an offset that is a sum of axes; -1: not known.
@@ -47,7 +48,7 @@ static int64_t panel_size(const sd_emit *E, const sd_expr *reduce, const sd_expr
 typedef struct finder {
   const sd_emit *E;
   const sd_expr *reduce, *load;
-  int64_t size;
+  int64_t size, bytes; // elements of a panel, bytes of all
 } finder;
 
 static bool find(void *user, const sd_expr *e) {
@@ -58,7 +59,7 @@ static bool find(void *user, const sd_expr *e) {
   if (!e->buf->invariant || e->a[1] || bytes == 0 || !sum_of_axes(f->E, e->a[0])) return false;
   if (!sd_dim_is_const(f->E->k->dims, e->buf->count, &count) || count < LEAST_WEIGHTS / bytes) return false;
   f->size = panel_size(f->E, f->reduce, e->a[0]);
-  if (f->size) f->load = e;
+  if (f->size) f->load = e, f->bytes = count * bytes;
   return false;
 }
 
@@ -156,7 +157,7 @@ static bool plan(sd_emit *E, const finder *f, sd_emit_panel *p, sd_ll *first) {
          share = sd_dim_ceildiv(t, sd_dim_const(t, step * copies), rows);
   if (sd_dim_is_const(t, rows, &n) ? n <= copies : copies == 1) {
     p->lines = step < LINE ? 1 : step / LINE, p->share = sd_emit_i64(E, step), *first = sd_emit_i64(E, AHEAD);
-    return true;
+    return f->bytes >= LEAST_AHEAD;
   }
   if (!each || !share || (sd_dim_is_const(t, share, &n) && n < LEAST_SHARE)) return false;
   p->lines = 1, p->share = sd_emit_dim(E, share);
@@ -165,7 +166,7 @@ static bool plan(sd_emit *E, const finder *f, sd_emit_panel *p, sd_ll *first) {
 }
 
 bool sd_emit_panel_open(sd_emit *E, const sd_expr *reduce, sd_emit_panel *p) {
-  finder f = {E, reduce, NULL, 0};
+  finder f = {E, reduce, NULL, 0, 0};
   sd_ll first;
   if (!E->lane.axis || E->nest->sequential) return false;
   sd_x_walk(E->k, reduce->a[0], find, &f);

@@ -288,7 +288,8 @@ static void panels_ahead(void) {
       if (i == o) check_all(open, s, 1e-4, 1e-4), check_all(open, none, 1e-4, 1e-4);
       CHECK(prefetches(parse(open), isas_here[i]) > 0);
       CHECK(prefetches(parse(product("13", lanes, 8 >> i, 90, order[o])), isas_here[i]) > 0);
-      CHECK(prefetches(parse(product("4", lanes, 8 >> i, 90, order[o])), isas_here[i]) > 0);
+      CHECK(prefetches(parse(product("4", lanes, 8 >> i, 90, order[o])), isas_here[i]) == 0);
+      CHECK(prefetches(parse(product("4", lanes, 8 >> i, 700, order[o])), isas_here[i]) > 0);
       CHECK(prefetches(parse(product("13", lanes, 8 >> i, 80, order[o])), isas_here[i]) == 0);
     }
   seed = before;

@@ -49,6 +49,8 @@ typedef struct sd_cuda_tile {
   int chunks;     // of 16 bytes in the steps of a slice
   int wm, wn, wk; // warps along m, n and the steps
   int stages;     // slices in shared memory
+  // Four warps multiply slices where they stand (wgmma): slices at once that this may be reading, 0: it is done otherwise.
+  int wide;
 } sd_cuda_tile;
 
 typedef struct sd_cuda_product {
@@ -129,6 +131,7 @@ typedef struct sd_cuda_plan {
 
 typedef struct sd_cuda_options {
   bool tf32; // products of f32 may drop the last 13 bits of their factors
+  bool wide; // for sm_90a alone: products by four warps at once
   int tile;  // to test and to measure: products take this row, from 1, of the table of tiles; 0: by their sizes
 } sd_cuda_options;
 

@@ -6,6 +6,7 @@
 #define PROCESSORS   132  // of a large GPU
 #define MORE         64   // times as many rows as guessed are possible
 #define FIXED_CYCLES 3000 // of a tile besides its steps: first slices, results
+#define FIXED_SHARED 2000 // where another block multiplies meanwhile
 
 // ---- units ----
 static bool loads(const sd_expr *e, sd_dtype t) { return e->op == SD_X_LOAD && e->buf->dtype == t; }
@@ -107,9 +108,11 @@ typedef struct candidate {
   int rate;
 } candidate;
 static const candidate candidates[] = {
-    {{128, 128, 4, 2, 4, 1, 4}, 16}, {{128, 64, 4, 4, 2, 1, 4}, 13}, {{64, 128, 4, 2, 4, 1, 4}, 13},
-    {{64, 64, 8, 2, 2, 2, 4}, 11},   {{32, 64, 8, 2, 2, 2, 4}, 8},   {{64, 32, 8, 2, 2, 2, 4}, 8},
-    {{32, 32, 8, 2, 2, 2, 4}, 6},    {{16, 64, 8, 1, 4, 2, 4}, 6},   {{16, 128, 8, 1, 4, 2, 3}, 8},
+    {{128, 128, 4, 2, 4, 1, 4, 0}, 16}, {{128, 64, 4, 4, 2, 1, 4, 0}, 13}, {{64, 128, 4, 2, 4, 1, 4, 0}, 13},
+    {{64, 64, 8, 2, 2, 2, 4, 0}, 11},   {{32, 64, 8, 2, 2, 2, 4, 0}, 8},   {{64, 32, 8, 2, 2, 2, 4, 0}, 8},
+    {{32, 32, 8, 2, 2, 2, 4, 0}, 6},    {{16, 64, 8, 1, 4, 2, 4, 0}, 6},   {{16, 128, 8, 1, 4, 2, 3, 0}, 8},
+    {{128, 64, 8, 8, 1, 1, 4, 1}, 20},  {{128, 128, 8, 8, 1, 1, 3, 1}, 24},
+    {{128, 192, 8, 8, 1, 1, 4, 2}, 27}, {{128, 256, 8, 8, 1, 1, 4, 2}, 29},
 };
 
 enum { N_CANDIDATES = sizeof candidates / sizeof *candidates };
@@ -123,25 +126,59 @@ static double count_tiles(const candidate *t, double m, double n, double batch) 
   return tiles_along(m, t->t.bm) * tiles_along(n, t->t.bn) * batch;
 }
 
+// Sums of a thread.
+static int sums(const sd_cuda_tile *t) { return t->bm * t->bn / (t->wm * t->wn * SD_CUDA_WARP); }
+
+// Of a processor at once, as registers and shared memory allow.
+static int blocks_of(const sd_cuda_product *p, const sd_cuda_tile *t) {
+  bool long_copies = p->x.copy == 16 && p->y.copy == 16;
+  if (t->wide) return sums(t) <= 64 && long_copies ? 2 : 1;
+  return sums(t) <= 16 || long_copies ? 2 : 1;
+}
+
 static double cycles(const sd_cuda_product *p, const candidate *t, double m, double n, double batch, double steps) {
   double tiles = count_tiles(t, m, n, batch);
   double cycle = p->unit == SD_CUDA_F32 ? 200 : p->unit == SD_CUDA_TF32 ? 600 : 1200; // products of a processor
   double multiply = t->t.bm * (double)t->t.bn / (cycle * t->rate / 16);
-  double bring = (t->t.bm + t->t.bn) * (double)p->element / 40; // bytes from the second cache in a cycle
-  return tiles_along(tiles, PROCESSORS) * (FIXED_CYCLES + steps * (multiply > bring ? multiply : bring));
+  double bring = (t->t.bm + t->t.bn) * (double)p->element / (t->t.wide ? 60 : 40); // bytes from the second cache in a cycle
+  bool alone = !t->t.wide || blocks_of(p, &t->t) == 1;
+  return tiles_along(tiles, PROCESSORS) * ((alone ? FIXED_CYCLES : FIXED_SHARED) + steps * (multiply > bring ? multiply : bring));
 }
 
-// Three products for one need the registers of the largest tile.
-static int first_candidate(const sd_cuda_product *p) { return p->unit == SD_CUDA_F32; }
+// Four warps at once read slices that copies bring, words along the steps only.
+static bool can_be_wide(const sd_cuda_choice *c, const sd_cuda_product *p, const sd_cuda_tile *t) {
+  bool along = p->x.along_k && p->y.along_k;
+  if (!c->options->wide || p->unit == SD_CUDA_F32 || (p->element == 4 && !along)) return false;
+  bool whole = p->y.along_k || (t->bn & (t->bn - 1)) == 0; // threads fill rows of a slice
+  return p->x.copy >= 8 && p->y.copy >= 8 && whole;
+}
 
-static const candidate *best_tile(const sd_cuda_product *p, double m, double n, double batch, double steps) {
+// `beside`: another tile's form stands in the same kernel, whose blocks shall find room too.
+static bool fits(const sd_cuda_choice *c, const sd_cuda_product *p, const candidate *t, bool beside) {
+  if (t == candidates && p->unit == SD_CUDA_F32) return false; // three products for one need the registers
+  return !t->t.wide || (can_be_wide(c, p, &t->t) && (!beside || blocks_of(p, &t->t) > 1));
+}
+
+static const candidate *best_tile(const sd_cuda_choice *c, const sd_cuda_product *p, bool beside, double m, double n, double batch,
+                                  double steps) {
   const candidate *best = NULL;
   double least = 0;
-  for (int i = first_candidate(p); i < N_CANDIDATES; i++) {
+  for (int i = 0; i < N_CANDIDATES; i++) {
+    if (!fits(c, p, &candidates[i], beside)) continue;
     double t = cycles(p, &candidates[i], m, n, batch, steps);
     if (!best || t < least) best = &candidates[i], least = t;
   }
   return best;
+}
+
+// The row that was asked for, or the next one before it that fits; NULL: none was.
+static const candidate *asked_tile(const sd_cuda_choice *c, const sd_cuda_product *p) {
+  int i = c->options->tile;
+  if (i == 0) return NULL;
+  if (i > N_CANDIDATES) i = N_CANDIDATES;
+  for (; i > 1; i--)
+    if (fits(c, p, &candidates[i - 1], false)) return &candidates[i - 1];
+  return fits(c, p, candidates, false) ? candidates : &candidates[1];
 }
 
 // Tiles of the form for many rows from which on it is the faster one.
@@ -152,21 +189,19 @@ static double many_tiles(const sd_cuda_product *p, const candidate *few, const c
   return count_tiles(many, m, n, batch);
 }
 
-// Sums of a thread.
-static int sums(const sd_cuda_tile *t) { return t->bm * t->bn / (t->wm * t->wn * SD_CUDA_WARP); }
-
 static void choose_tiles(const sd_cuda_choice *c, sd_cuda_product *p, double m, double n, double batch) {
   double steps = sd_access_steps(c->k->dims, c->out->sum);
-  int asked = c->options->tile;
-  if (asked) asked = asked > N_CANDIDATES ? N_CANDIDATES : asked > first_candidate(p) ? asked : first_candidate(p) + 1;
-  const candidate *few = asked ? &candidates[asked - 1] : best_tile(p, m, n, batch, steps),
-                  *many = sd_cuda_known(c) || asked ? few : best_tile(p, m * MORE, n, batch, steps);
+  bool both = !sd_cuda_known(c);
+  const candidate *few = asked_tile(c, p), *many = few;
+  if (!few) {
+    few = best_tile(c, p, false, m, n, batch, steps);
+    many = both ? best_tile(c, p, !few->t.wide, m * MORE, n, batch, steps) : few;
+  }
   p->tile[0] = few->t, p->tile[1] = many->t;
   p->n_tiles = few == many ? 1 : 2;
   p->many = p->n_tiles == 2 ? (int64_t)many_tiles(p, few, many, m, n, batch, steps) : 0;
-  int most = sums(&p->tile[0]);
-  if (p->n_tiles == 2 && sums(&p->tile[1]) > most) most = sums(&p->tile[1]);
-  p->blocks = most <= 16 || (p->x.copy == 16 && p->y.copy == 16) ? 2 : 1;
+  p->blocks = blocks_of(p, &p->tile[0]);
+  if (p->n_tiles == 2 && blocks_of(p, &p->tile[1]) < p->blocks) p->blocks = 1;
 }
 
 const sd_cuda_product *sd_choose_cuda_product(sd_cuda_choice *c, double m, double n, double batch) {

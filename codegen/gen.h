@@ -10,6 +10,12 @@
 typedef struct sd_binding { sd_value *value; const sd_pack *pack; bool written; } sd_binding;
 typedef SD_VEC(sd_dim) sd_dims;
 
+typedef struct sd_cuda_launches {
+  const sd_cuda_source *small; // NULL: none is wanted
+  const sd_cuda_source *large; // for batches from SD_CUDA_LARGE on, NULL: the same
+  sd_dim batch;                // largest batch in its sizes
+} sd_cuda_launches;
+
 typedef struct sd_step {
   sard_art_stepkind kind;
   const sd_node *node;
@@ -23,9 +29,7 @@ typedef struct sd_step {
   uint32_t n_held;
   uint32_t body, other;  // steps that follow
   sd_dim flops, bytes;   // SD_DIM_NONE: not known
-  const sd_cuda_source *cuda; // DISPATCH for CUDA devices; NULL: none is wanted
-  const sd_cuda_source *cuda_large; // for batches from SD_CUDA_LARGE on, NULL: the same
-  sd_dim cuda_batch;          // largest batch in its sizes
+  sd_cuda_launches cuda, cuda_only; // DISPATCH for CUDA devices; for sm_90a, where that makes a difference
   bool live;
 } sd_step;
 typedef SD_VEC(sd_step) sd_steps;

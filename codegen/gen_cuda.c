@@ -7,13 +7,14 @@
 
 // ---- kernels ----
 
-static sard_status *make_source(sd_gen *g, const sd_node *n, sd_arena *scratch, sd_cuda_source **out) {
-  sd_cuda_source *c = *out = SD_NEW(g->a, sd_cuda_source);
-  SD_TRY(sd_cuda_node_source(scratch, g->m, n, SD_CUDA_SYMBOL, &(sd_cuda_options){.tf32 = g->o->tf32}, NULL, c));
+static sard_status *make_source(sd_gen *g, const sd_node *n, bool only, sd_arena *scratch, const sd_cuda_source **out) {
+  sd_cuda_source *c = SD_NEW(g->a, sd_cuda_source);
+  SD_TRY(sd_cuda_node_source(scratch, g->m, n, SD_CUDA_SYMBOL, &(sd_cuda_options){.tf32 = g->o->tf32, .wide = only}, NULL, c));
   c->text = sd_arena_strndup(g->a, c->text, strlen(c->text));
   sd_dim *dims = SD_NEW_ARRAY(g->a, sd_dim, c->n_dims + 1);
   if (c->n_dims) memcpy(dims, c->dims, c->n_dims * sizeof *dims);
   c->dims = dims;
+  *out = c;
   return NULL;
 }
 
@@ -26,24 +27,35 @@ static sd_dim find_batch(sd_dimtab *t, sd_dim d, sd_dim most) {
 }
 
 // Few and many rows want other schedules: where the batch is left open and makes a difference there are both.
-sard_status *sd_gen_cuda_kernel(sd_gen *g, const sd_node *n, sd_arena *scratch, sd_step *s) {
+static sard_status *make_launches(sd_gen *g, const sd_node *n, bool only, sd_arena *scratch, sd_cuda_launches *out) {
   sd_dimtab *t = g->m->dims;
-  sd_cuda_source *small, *large;
-  SD_TRY(make_source(g, n, scratch, &small));
-  s->cuda = small;
-  s->cuda_batch = find_batch(t, small->blocks, sd_dim_const(t, 0));
-  for (uint32_t i = 0; i < small->n_dims; i++) s->cuda_batch = find_batch(t, small->dims[i], s->cuda_batch);
-  if (sd_dim_is(t, s->cuda_batch, 0)) return NULL;
+  const sd_cuda_source *large;
+  SD_TRY(make_source(g, n, only, scratch, &out->small));
+  out->batch = find_batch(t, out->small->blocks, sd_dim_const(t, 0));
+  for (uint32_t i = 0; i < out->small->n_dims; i++) out->batch = find_batch(t, out->small->dims[i], out->batch);
+  if (sd_dim_is(t, out->batch, 0)) return NULL;
   sd_dim_guess_batch(t, 4 * SD_CUDA_LARGE);
-  sard_status *st = make_source(g, n, scratch, &large);
+  sard_status *st = make_source(g, n, only, scratch, &large);
   sd_dim_guess_batch(t, 1);
-  if (!st && strcmp(small->text, large->text) != 0) s->cuda_large = large;
+  if (!st && strcmp(out->small->text, large->text) != 0) out->large = large;
   return st;
+}
+
+static bool same_text(const sd_cuda_source *x, const sd_cuda_source *y) {
+  return x == y || (x && y && strcmp(x->text, y->text) == 0);
+}
+
+sard_status *sd_gen_cuda_kernel(sd_gen *g, const sd_node *n, sd_arena *scratch, sd_step *s) {
+  SD_TRY(make_launches(g, n, false, scratch, &s->cuda));
+  if (!sd_cuda_device_has_only(g->device)) return NULL;
+  SD_TRY(make_launches(g, n, true, scratch, &s->cuda_only));
+  if (same_text(s->cuda.small, s->cuda_only.small) && same_text(s->cuda.large, s->cuda_only.large)) s->cuda_only = (sd_cuda_launches){0};
+  return NULL;
 }
 
 // ---- equal kernels once ----
 typedef struct texts {
-  const char **at;
+  sd_cuda_text *at;
   uint64_t *hash;
   uint32_t n;
 } texts;
@@ -51,8 +63,8 @@ typedef struct texts {
 static uint32_t text_of(texts *t, const char *text) {
   uint64_t h = sd_hash_bytes(text, strlen(text), 0);
   uint32_t i = 0;
-  while (i < t->n && (t->hash[i] != h || strcmp(t->at[i], text) != 0)) i++;
-  if (i == t->n) t->at[i] = text, t->hash[i] = h, t->n++;
+  while (i < t->n && (t->hash[i] != h || strcmp(t->at[i].text, text) != 0)) i++;
+  if (i == t->n) t->at[i] = (sd_cuda_text){.text = text}, t->hash[i] = h, t->n++;
   return i;
 }
 
@@ -62,14 +74,29 @@ static uint32_t list_dims(sd_gen *g, const sd_cuda_source *c) {
   return sd_artifact_list(g->x, slots, c->n_dims);
 }
 
-static void add_launch(sd_gen *g, uint32_t step, const sd_cuda_source *c, uint32_t text) {
-  sard_art_cuda e = {.step = step, .n_dim = c->n_dims, .threads = (uint32_t)c->threads, .shared = (uint32_t)c->shared, .part = text / SD_CUDA_PART};
+// Where a step's launches are wanted.
+typedef struct place {
+  uint32_t step;
+  bool common, only; // in code for any architecture; in that for sm_90a
+} place;
+
+static void add_launch(sd_gen *g, texts *t, const place *at, const sd_cuda_source *c, sd_dim batch) {
+  if (!c) return;
+  uint32_t text = text_of(t, c->text);
+  t->at[text].common |= at->common, t->at[text].only |= at->only;
+  sard_art_cuda e = {.step = at->step, .n_dim = c->n_dims, .threads = (uint32_t)c->threads, .shared = (uint32_t)c->shared, .part = text / SD_CUDA_PART};
   e.symbol = sd_artifact_text(g->x, sd_arena_printf(g->a, "c%u", text));
   e.dims = list_dims(g, c);
   e.blocks = sd_dimslots_get(&g->x->slots, c->blocks), e.scratch = sd_dimslots_get(&g->x->slots, c->scratch);
-  bool large = c == g->steps.at[step].cuda_large;
-  e.size = large ? sd_dimslots_get(&g->x->slots, g->steps.at[step].cuda_batch) : SARD_ART_NONE, e.least = large ? SD_CUDA_LARGE : 0;
+  bool large = batch != SD_DIM_NONE;
+  e.size = large ? sd_dimslots_get(&g->x->slots, batch) : SARD_ART_NONE, e.least = large ? SD_CUDA_LARGE : 0;
+  e.arch = at->common ? 0 : SD_CUDA_ONLY;
   sd_vec_push(g->a, &g->x->cuda, e);
+}
+
+static void add_launches(sd_gen *g, texts *t, place at, const sd_cuda_launches *l) {
+  add_launch(g, t, &at, l->small, SD_DIM_NONE);
+  add_launch(g, t, &at, l->large, l->batch);
 }
 
 static void add_image(sd_gen *g, uint32_t kind, int arch, uint32_t part, const void *data, uint64_t bytes) {
@@ -77,25 +104,29 @@ static void add_image(sd_gen *g, uint32_t kind, int arch, uint32_t part, const v
   sd_vec_push(g->a, &g->x->cuda_images, e);
 }
 
+static void add_images(sd_gen *g, const sd_cuda_build *b, uint32_t part, const sd_cubin *c) {
+  if (!c->data) return;
+  if (b->cubin) add_image(g, SARD_ACI_CUBIN, b->arch, part, c->data, c->bytes);
+  if (b->ptx) add_image(g, SARD_ACI_PTX, b->arch, part, c->ptx, strlen(c->ptx) + 1);
+}
+
 sard_status *sd_gen_cuda_plan(sd_gen *g, const sd_cuda_device *d, sd_codegen_stats *stats) {
-  texts t = {SD_NEW_ARRAY(g->a, const char *, 2 * g->steps.len + 1), SD_NEW_ARRAY(g->a, uint64_t, 2 * g->steps.len + 1), 0};
+  uint32_t most = 4 * g->steps.len + 1;
+  texts t = {SD_NEW_ARRAY(g->a, sd_cuda_text, most), SD_NEW_ARRAY(g->a, uint64_t, most), 0};
   for (uint32_t i = 0; i < g->steps.len; i++) {
     const sd_step *s = &g->steps.at[i];
-    if (s->cuda) add_launch(g, i, s->cuda, text_of(&t, s->cuda->text));
-    if (s->cuda_large) add_launch(g, i, s->cuda_large, text_of(&t, s->cuda_large->text));
+    add_launches(g, &t, (place){i, true, !s->cuda_only.small}, &s->cuda);
+    add_launches(g, &t, (place){i, false, true}, &s->cuda_only);
   }
   if (t.n == 0) return NULL;
   int64_t t0 = sd_now_ns();
-  uint32_t parts = sd_cuda_parts(t.n);
-  sd_cubin *cubins = SD_NEW_ARRAY(g->a, sd_cubin, parts * (uint32_t)d->n_archs);
+  sd_cuda_build builds[SD_CUDA_BUILDS];
+  uint32_t parts = sd_cuda_parts(t.n), n_builds = (uint32_t)sd_cuda_builds(d, builds);
+  sd_cubin *cubins = SD_NEW_ARRAY(g->a, sd_cubin, parts * n_builds);
   SD_TRY(sd_cuda_compile(d, t.at, t.n, g->o->threads, g->a, cubins));
   stats->cuda_s = (double)(sd_now_ns() - t0) * 1e-9;
-  for (uint32_t p = 0; p < parts; p++) {
-    const sd_cubin *c = cubins + p * (uint32_t)d->n_archs;
-    for (int i = 0; i < d->n_archs; i++) add_image(g, SARD_ACI_CUBIN, d->archs[i], p, c[i].data, c[i].bytes);
-    // later GPUs compile the text of the first architecture when it is loaded
-    add_image(g, SARD_ACI_PTX, d->archs[0], p, c[0].ptx, strlen(c[0].ptx) + 1);
-  }
+  for (uint32_t p = 0; p < parts; p++)
+    for (uint32_t i = 0; i < n_builds; i++) add_images(g, &builds[i], p, &cubins[p * n_builds + i]);
   stats->cuda_kernels = t.n, stats->cuda_bytes = g->x->images.len;
   return NULL;
 }

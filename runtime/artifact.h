@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 #define SARD_ART_MAGIC   "SARDART\n"
-#define SARD_ART_VERSION 6u
+#define SARD_ART_VERSION 7u
 #define SARD_ART_NONE    0xffffffffu // "no index"
 #define SARD_ART_MAXRANK 16
 
@@ -124,11 +124,13 @@ typedef struct sard_art_cuda {
   uint32_t part;          // the images that the function is in
   // A step may have several launches for different sizes, one behind the other: the last one whose `size` (dim slot) is at least
   // `least` is taken. The first has no size (NONE).
-  uint32_t size, least, pad;
+  uint32_t size, least;
+  uint32_t arch; // 0; else launches of a step, behind the others, for those who run the cubins for that one
 } sard_art_cuda;
 typedef enum sard_art_cuda_kind { SARD_ACI_CUBIN = 1, SARD_ACI_PTX } sard_art_cuda_kind; // PTX ends with a NUL
 // Functions for one architecture: a cubin for sm_<arch>, PTX for that one and later ones. `part`: the functions are in several
-// images, numbered from 0, with the same ones in part K of each architecture.
+// images, numbered from 0, with the same ones in part K of each architecture but for those of launches with `arch`; there is no
+// image of a part that would be empty. Cubins for sm_90 are those of sm_90a.
 typedef struct sard_art_cuda_image { uint32_t kind, arch, part, pad; uint64_t offset, size; } sard_art_cuda_image; // into CUDA_CODE
 
 // ---- kernel ABI ----

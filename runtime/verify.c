@@ -254,7 +254,8 @@ static sard_status *check_cuda(const sd_art *a, uint32_t i) {
   if (c->step >= a->n_steps || a->steps[c->step].kind != SARD_AS_DISPATCH)
     return BAD("CUDA launch %u belongs to step %u, which runs no kernel", i, c->step);
   SD_TRY(check_text(a, c->symbol, "CUDA launch", i));
-  bool another = i > 0 && a->cuda[i - 1].step == c->step;
+  bool again = i > 0 && a->cuda[i - 1].step == c->step, another = again && a->cuda[i - 1].arch == c->arch;
+  if (again && a->cuda[i - 1].arch > c->arch) return BAD("CUDA launch %u is behind one for another architecture", i);
   if ((c->size == SARD_ART_NONE) == another) return BAD("CUDA launch %u is %s of its step", i, another ? "one more" : "the first");
   if (another) SD_TRY(check_slot(a, c->size, "CUDA launch", i));
   if (c->part >= a->n_cuda) return BAD("CUDA launch %u is in part %u", i, c->part);

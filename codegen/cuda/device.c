@@ -81,6 +81,7 @@ sard_status *sd_cuda_device_open(sd_arena *a, const char *text, sd_cuda_device *
   sd_arena_defer(a, close_device, d);
   SD_TRY(sd_nvrtc_open(&d->nvrtc));
   if (upto) SD_TRY(lower(d));
+  d->here = upto != NULL;
   SD_TRY(choose_archs(list, d));
   *out = d;
   return NULL;
@@ -88,35 +89,62 @@ sard_status *sd_cuda_device_open(sd_arena *a, const char *text, sd_cuda_device *
 
 // ---- programs ----
 
-static const char *program_of(const char *const *texts, uint32_t first, uint32_t end, sd_arena *a) {
+int sd_cuda_builds(const sd_cuda_device *d, sd_cuda_build *out) {
+  int n = 0;
+  for (int i = 0; i < d->n_archs; i++) {
+    bool only = d->archs[i] == SD_CUDA_ONLY;
+    out[n++] = (sd_cuda_build){d->archs[i], only, true, i == 0 && !only};
+  }
+  if (out[0].only && !d->here) out[n++] = (sd_cuda_build){SD_CUDA_ONLY, false, false, true};
+  return n;
+}
+
+bool sd_cuda_device_has_only(const sd_cuda_device *d) {
+  for (int i = 0; i < d->n_archs; i++)
+    if (d->archs[i] == SD_CUDA_ONLY) return true;
+  return false;
+}
+
+static bool wanted(const sd_cuda_text *t, const sd_cuda_build *b) { return b->only ? t->only : t->common; }
+
+// NULL: the build wants none of them.
+static const char *program_of(const sd_cuda_text *texts, uint32_t first, uint32_t end, const sd_cuda_build *b, sd_arena *a) {
   sd_str s = {0};
+  uint32_t n = 0;
   sd_str_put(&s, sd_cuda_prelude);
-  for (uint32_t i = first; i < end; i++)
+  for (uint32_t i = first; i < end; i++) {
+    if (!wanted(&texts[i], b)) continue;
+    n++;
     sd_strf(&s,
             "#define " SD_CUDA_SYMBOL " c%u\n#define " SD_CUDA_SYMBOL
             "_args c%u_args\n%s#undef " SD_CUDA_SYMBOL "\n#undef " SD_CUDA_SYMBOL "_args\n",
-            i, i, texts[i]);
-  return sd_arena_keep(a, sd_str_take(&s));
+            i, i, texts[i].text);
+  }
+  const char *all = sd_arena_keep(a, sd_str_take(&s));
+  return n ? all : NULL;
 }
 
-// The programs of all parts and architectures. Each result has an arena of its own, which ends with the caller's.
+// The programs of all parts and builds. Each result has an arena of its own, which ends with the caller's.
 typedef struct programs {
   const sd_cuda_device *d;
-  const char *const *texts;
-  uint32_t n, n_jobs;
+  const sd_cuda_build *builds;
+  const sd_cuda_text *texts;
+  uint32_t n, n_builds, n_jobs;
   sd_cubin *cubins;
   sd_arena **arenas;
 } programs;
 
 static sard_status *compile_job(void *user, uint32_t job) {
   const programs *p = user;
-  uint32_t part = job / (uint32_t)p->d->n_archs, arch = job % (uint32_t)p->d->n_archs, first = part * SD_CUDA_PART;
+  uint32_t part = job / p->n_builds, first = part * SD_CUDA_PART;
+  const sd_cuda_build *b = &p->builds[job % p->n_builds];
   uint32_t end = first + SD_CUDA_PART < p->n ? first + SD_CUDA_PART : p->n;
   sd_arena *volatile a = p->arenas[job] = sd_arena_new();
   jmp_buf oom;
   if (!a || setjmp(oom)) return SD_ERR(NOMEM, "out of memory while compiling for GPUs");
   sd_arena_set_oom(a, &oom);
-  sard_status *st = sd_nvrtc_compile(p->d->nvrtc, program_of(p->texts, first, end, a), "the model's kernels", p->d->archs[arch], a, &p->cubins[job]);
+  const char *text = program_of(p->texts, first, end, b, a);
+  sard_status *st = text ? sd_nvrtc_compile(p->d->nvrtc, text, "the model's kernels", b->arch, b->only, a, &p->cubins[job]) : NULL;
   sd_arena_set_oom(a, NULL);
   return st;
 }
@@ -126,12 +154,13 @@ static void drop_arenas(void *user) {
   for (uint32_t i = 0; i < p->n_jobs; i++) sd_arena_free(p->arenas[i]);
 }
 
-sard_status *sd_cuda_compile(const sd_cuda_device *d, const char *const *texts, uint32_t n, int threads, sd_arena *a,
+sard_status *sd_cuda_compile(const sd_cuda_device *d, const sd_cuda_text *texts, uint32_t n, int threads, sd_arena *a,
                              sd_cubin *cubins) {
   programs *p = SD_NEW(a, programs);
-  uint32_t jobs = sd_cuda_parts(n) * (uint32_t)d->n_archs;
+  sd_cuda_build *builds = SD_NEW_ARRAY(a, sd_cuda_build, SD_CUDA_BUILDS);
+  uint32_t n_builds = (uint32_t)sd_cuda_builds(d, builds), jobs = sd_cuda_parts(n) * n_builds;
   sard_status **errors = SD_NEW_ARRAY(a, sard_status *, jobs + 1);
-  *p = (programs){d, texts, n, jobs, cubins, SD_NEW_ARRAY(a, sd_arena *, jobs + 1)};
+  *p = (programs){d, builds, texts, n, n_builds, jobs, cubins, SD_NEW_ARRAY(a, sd_arena *, jobs + 1)};
   sd_arena_defer(a, drop_arenas, p);
   return sd_crew_run(jobs, threads < MOST_THREADS ? threads : MOST_THREADS, 0, compile_job, p, errors, NULL);
 }

@@ -7,7 +7,21 @@
 typedef struct sd_cuda_device {
   sd_nvrtc *nvrtc;                   // closed with the arena
   int n_archs, archs[SD_CUDA_ARCHS]; // ascending
+  bool here;                         // one that the caller has: no other one will run the code
 } sd_cuda_device;
+
+// What a program is compiled for. sm_90 is compiled as sm_90a, whose code runs on 9.0 alone, which is all that sm_90 is: it has
+// products by four warps. Only its PTX, where later GPUs shall compile it, is that of sm_90.
+#define SD_CUDA_ONLY   90
+#define SD_CUDA_BUILDS (SD_CUDA_ARCHS + 1)
+typedef struct sd_cuda_build {
+  int arch;
+  bool only;       // sm_90a
+  bool cubin, ptx; // what is wanted of it
+} sd_cuda_build;
+// Into `out`, which has room for SD_CUDA_BUILDS; returns their number.
+int sd_cuda_builds(const sd_cuda_device *d, sd_cuda_build *out);
+bool sd_cuda_device_has_only(const sd_cuda_device *d); // one of them is sm_90a
 
 // `text` names CUDA devices, well or not.
 bool sd_cuda_device_named(const char *text);
@@ -16,11 +30,15 @@ bool sd_cuda_device_named(const char *text);
 // SARD_E_DEVICE without NVRTC, SARD_E_UNSUPPORTED for an architecture that it does not know.
 sard_status *sd_cuda_device_open(sd_arena *a, const char *text, sd_cuda_device **out);
 
-// Compiles kernels as programs of SD_CUDA_PART each, for each architecture, `threads` of them at a time: part p of
-// archs[i] is cubins[p * n_archs + i]. The texts call their function and struct sd_kernel and sd_kernel_args
-// (SD_CUDA_SYMBOL); kernel i becomes c<i>.
+// A kernel as text, which calls its function and struct sd_kernel and sd_kernel_args (SD_CUDA_SYMBOL).
+typedef struct sd_cuda_text {
+  const char *text;
+  bool common, only; // wanted in code for any architecture; in that for sm_90a
+} sd_cuda_text;
+// Compiles kernels as programs of SD_CUDA_PART each, for each of the device's builds, `threads` of them at a time: part p of
+// build i is cubins[p * builds + i], without data where the build wants none of its kernels. Kernel i becomes c<i>.
 #define SD_CUDA_SYMBOL "sd_kernel"
 #define SD_CUDA_PART   6 // few enough that large kernels spread over processors, many enough to pay for the prelude
 static inline uint32_t sd_cuda_parts(uint32_t n) { return (n + SD_CUDA_PART - 1) / SD_CUDA_PART; }
-sard_status *sd_cuda_compile(const sd_cuda_device *d, const char *const *texts, uint32_t n, int threads, sd_arena *a,
+sard_status *sd_cuda_compile(const sd_cuda_device *d, const sd_cuda_text *texts, uint32_t n, int threads, sd_arena *a,
                              sd_cubin *cubins);

@@ -5,7 +5,7 @@
 #ifdef SD_HOST // tests/cuda/host_mma.h
 #else
 // Shared memory of a launch's choosing; the bytes are sd_cuda_source.shared.
-#define SD_DYNAMIC(name, bytes) extern __shared__ __align__(128) u8 name[]
+#define SD_DYNAMIC(name, bytes) extern __shared__ __align__(1024) u8 name[]
 #define SD_VOLATILE asm volatile
 // What follows from x is computed behind this, not kept in registers from before a loop on.
 #define SD_HERE(x) SD_VOLATILE("" : "+r"(x))
@@ -23,9 +23,9 @@ SD_FN void sd_ldmatrix_t(unsigned (&r)[4], const u8 *base, int at) {
 }
 
 // Copies BYTES (4, 8 or 16, both positions multiples of it) to shared memory, `some` of them from global memory, the rest is
-// 0. Other threads see them after a wait of this thread and a barrier.
+// 0; the position may be anything where none are. Other threads see them after a wait of this thread and a barrier.
 template <int BYTES> SD_FN void sd_cp(u8 *to, int to_at, const void *from, i64 from_at, int some) {
-  const u8 *const p = (const u8 *)from + (some > 0 ? from_at : 0);
+  const u8 *const p = (const u8 *)from + from_at;
 #if __CUDA_ARCH__ >= 800
   if constexpr (BYTES == 16)
     SD_VOLATILE("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(sd_shared_at(to, to_at)), "l"(p), "r"(some) : "memory");

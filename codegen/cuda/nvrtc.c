@@ -205,14 +205,14 @@ static void drop_program(void *p) { // also when memory was short in between
   held->p = NULL;
 }
 
-sard_status *sd_nvrtc_compile(const sd_nvrtc *n, const char *source, const char *name, int arch, sd_arena *a,
-                              sd_cubin *out) {
+sard_status *sd_nvrtc_compile(const sd_nvrtc *n, const char *source, const char *name, int arch, bool only,
+                              sd_arena *a, sd_cubin *out) {
   struct {
     const sd_nvrtc *n;
     nvrtc_program *p;
   } *held = sd_arena_alloc(a, sizeof *held);
   // Sums are fused where the text says so, as on processors; a cache of NVRTC's own would be a second one.
-  const char *options[] = {sd_arena_printf(a, "-arch=sm_%d", arch), "-std=c++17", "-fmad=false",
+  const char *options[] = {sd_arena_printf(a, "-arch=sm_%d%s", arch, only ? "a" : ""), "-std=c++17", "-fmad=false",
                            "--ptxas-options=-v", "--no-cache"};
   int n_options = n->major > 12 || (n->major == 12 && n->minor >= 9) ? 5 : 4;
   *out = (sd_cubin){0};

@@ -30,7 +30,7 @@ typedef struct sd_cubin {
   const char *ptx; // NUL-terminated
   const char *log; // of the compiler and of ptxas: registers, stack, spills of each function
 } sd_cubin;
-// `arch`: the number behind sm_. Errors: SARD_E_UNSUPPORTED for an architecture that it does not know,
+// `arch`: the number behind sm_; `only`: with what no other architecture has (sm_90a), which then runs there alone. Errors: SARD_E_UNSUPPORTED for an architecture that it does not know,
 // SARD_E_INTERNAL with the compiler's messages for a program that does not compile.
-sard_status *sd_nvrtc_compile(const sd_nvrtc *n, const char *source, const char *name, int arch, sd_arena *a,
-                              sd_cubin *out);
+sard_status *sd_nvrtc_compile(const sd_nvrtc *n, const char *source, const char *name, int arch, bool only,
+                              sd_arena *a, sd_cubin *out);

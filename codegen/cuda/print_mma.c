@@ -43,6 +43,7 @@ static void place_side(const sd_print *P, const sd_cuda_product *p, const sd_cud
 static const char *place(sd_print *P, const product *p, const side *s) {
   int chunks = s->f->along_k ? p->t->chunks : s->size * s->element / 16;
   const char *swizzle = s->f->along_k || s->element == 2 ? "sd_swizzle" : "sd_swizzle_words";
+  if (p->t->wide && !s->f->along_k) swizzle = "sd_wide_across", chunks = s->rows;
   const char *row = sd_print_text(P, "%srow + i * %d", s->id, P->plan->threads / s->per_row);
   if (s->piece == 16) return sd_print_text(P, "%s<%d>(%s, %spiece) * 16", swizzle, chunks, row, s->id);
   int per = 16 / s->piece;
@@ -68,7 +69,7 @@ static void print_kept(sd_print *P, const product *p, const side *s) {
     if (kept(s, s->axes[i]))
       sd_print_line(P, "%s %sa%u[%d];", sd_print_axis_type(P, s->axes[i]), id, s->axes[i]->id, count);
   sd_print_line(P, "bool %sin[%d];", id, count);
-  if (s->f->copy) sd_print_line(P, "i64 %sfixed[%d];", id, count);
+  if (s->f->copy) sd_print_line(P, "%s %sfixed[%d];", sd_print_small(P, s->f->fixed) ? "int" : "i64", id, count);
   sd_print_line(P, "#pragma unroll");
   sd_print_open(P, "for (int i = 0; i < %d; i++)", count);
   if (s->f->along_k)
@@ -114,19 +115,18 @@ static void print_step(sd_print *P, const product *p, const side *s) {
 
 static void copy_piece(sd_print *P, const product *p, const side *s) {
   const sd_cuda_factor *f = s->f;
-  sd_print_line(P, "int some = 0;");
-  sd_print_line(P, "i64 from = 0;");
-  sd_print_open(P, "if (k < (%s)%s && %sin[%s])", sd_print_index_type(p->small_k), p->steps, s->id, kept_index(s));
+  sd_print_block(P); // where k is out of range too: what is computed here reads no memory
   bind_kept(P, s);
   const char *guard = f->load->a[1] ? sd_print_value(P, f->load->a[1]) : NULL;
-  sd_print_line(P, guard ? "some = %s ? %d : 0;" : "some = %s%d;", guard ? guard : "", s->piece);
-  sd_print_line(P, "from = %sfixed[%s] + %s;", s->id, kept_index(s), sd_print_value(P, f->moving));
+  sd_print_line(P, "const bool in = k < (%s)%s && %sin[%s]%s%s;", sd_print_index_type(p->small_k), p->steps, s->id, kept_index(s),
+                guard ? " && " : "", guard ? guard : "");
+  sd_print_line(P, "const i64 from = %sfixed[%s] + %s;", s->id, kept_index(s), sd_print_value(P, f->moving));
+  if (!whole_slice(P, s)) sd_print_open(P, "if (threadIdx.x < %d)", s->rows * s->per_row);
+  sd_print_line(P, "sd_cp<%d>(ring, into + %d + %s, b%u, from * %d, in ? %d : 0);", s->piece, s->at, place(P, p, s),
+                f->load->buf->id, s->element, s->piece);
+  if (!whole_slice(P, s)) sd_print_close(P);
   sd_print_unbind(P, s->axes, s->n);
   sd_print_close(P);
-  if (!whole_slice(P, s)) sd_print_open(P, "if (threadIdx.x < %d)", s->rows * s->per_row);
-  sd_print_line(P, "sd_cp<%d>(ring, into + %d + %s, b%u, from * %d, some);", s->piece, s->at, place(P, p, s),
-                f->load->buf->id, s->element);
-  if (!whole_slice(P, s)) sd_print_close(P);
 }
 
 static void print_copies(sd_print *P, const product *p, const side *s) {
@@ -184,6 +184,7 @@ static void print_puts(sd_print *P, const product *p, const side *s) {
 static const char *multiply(sd_print *P, const product *p) {
   static const char *const with[] = {[SD_CUDA_F16] = "f16", [SD_CUDA_BF16] = "bf16", [SD_CUDA_TF32] = "tf32"};
   sd_cuda_unit unit = p->n->product->unit;
+  if (p->t->wide) return sd_print_text(P, "sd_step_wide<%s, sd_with_%s, %d>", p->tile, with[unit], p->x.element);
   if (unit == SD_CUDA_F32) return sd_print_text(P, "sd_step_f32<%s>", p->tile);
   return sd_print_text(P, "sd_step<%s, sd_with_%s, %d>", p->tile, with[unit], p->x.element);
 }
@@ -216,6 +217,39 @@ static void print_slices(sd_print *P, const product *p) {
     if (!sides[i]->f->copy) print_puts(P, p, sides[i]);
   sd_print_line(P, "into = out_of;");
   sd_print_close(P);
+  sd_print_line(P, "sd_cp_wait<0>();");
+  sd_print_line(P, "__syncthreads();");
+}
+
+// The same where four warps multiply at once: what follows the copies of slice `it` begins before its products end, and the
+// slice they read is not written before all warps have waited for them.
+static void print_wide_slices(sd_print *P, const product *p) {
+  int stages = p->t->stages, ahead = stages - p->t->wide, bk = p->t->chunks * 16 / p->x.element;
+  const char *type = p->small_k ? "int" : "i64", *next = "%s = %s == %d ? 0 : %s + %d;";
+  int last = (stages - 1) * p->stage;
+  sd_print_line(P, "const %s slices = (%s)(((u64)%s + %d) / %d);", type, type, p->steps, bk - 1, bk);
+  sd_print_line(P, "int into = 0, out_of = 0;");
+  sd_print_open(P, "auto bring = [&](const %s slice)", type);
+  sd_print_line(P, "const %s first = slice * %d;", type, bk);
+  print_copies(P, p, &p->x);
+  print_copies(P, p, &p->y);
+  sd_print_line(P, "sd_cp_commit();");
+  sd_print_line(P, next, "into", "into", last, "into", p->stage);
+  sd_print_close(P);
+  sd_print_line(P, ";");
+  sd_print_line(P, "#pragma unroll 1");
+  sd_print_line(P, "for (int i = 0; i < %d; i++) bring(i);", ahead);
+  sd_print_line(P, "#pragma unroll 1");
+  sd_print_open(P, "for (%s it = 0; it < slices; it++)", type);
+  sd_print_line(P, "sd_cp_wait<%d>();", ahead - 1);
+  sd_print_line(P, "sd_wide_fence();");
+  sd_print_line(P, "__syncthreads();");
+  sd_print_line(P, "%s(acc, ring, out_of, out_of + %d);", multiply(P, p), p->y.at);
+  sd_print_line(P, "bring(it + %d);", ahead);
+  sd_print_line(P, "sd_wide_wait<%d>(acc);", p->t->wide - 1);
+  sd_print_line(P, next, "out_of", "out_of", last, "out_of", p->stage);
+  sd_print_close(P);
+  sd_print_line(P, "sd_wide_wait<0>(acc);");
   sd_print_line(P, "sd_cp_wait<0>();");
   sd_print_line(P, "__syncthreads();");
 }
@@ -255,7 +289,8 @@ static void print_tile(sd_print *P, const product *p) {
   sd_print_bind_digits(P, n->axes, n->n_rows, "batch", p->small);
   for (int i = 0; i < 2; i++) print_kept(P, p, sides[i]);
   sd_print_line(P, "float acc[%s::MI * %s::NI][4] = {};", p->tile, p->tile);
-  print_slices(P, p);
+  if (t->wide) print_wide_slices(P, p);
+  else print_slices(P, p);
   sd_print_line(P, n->product->unit == SD_CUDA_F32 ? "sd_stage_f32<%s>(acc, ring);" : "sd_stage<%s, false>(acc, ring);",
                 p->tile);
   sd_print_results(P, n, t, p->tile, p->small);

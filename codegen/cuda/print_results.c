@@ -112,7 +112,8 @@ void sd_print_results(sd_print *P, const sd_cuda_nest *n, const sd_cuda_tile *t,
   r.last = an[r.nn - 1], r.width = choose_width(P, &r);
   const char *type = sd_print_index_type(small), *m = sd_print_count(P, am, n->n_m, &ignored),
              *columns = sd_print_count(P, an, r.nn, &ignored);
-  sd_print_line(P, "#pragma unroll 1");
+  // what a thread waits for at once: few warps are there to wait in turns
+  sd_print_line(P, "#pragma unroll %d", !t->wide ? 1 : P->plan->blocks > 1 ? 2 : 4);
   sd_print_open(P, "for (int e = (int)threadIdx.x; e < %d; e += %d)", t->bm * t->bn / r.width, P->plan->threads);
   sd_print_line(P, "const int row = e / %d, left = e %% %d * %d;", t->bn / r.width, t->bn / r.width, r.width);
   sd_print_line(P, "const %s m = m0 + row, n = n0 + left;", type);

@@ -20,9 +20,24 @@ template <int BM_, int BN_, int KC_, int WM_, int WN_, int WK_, bool XK_, bool Y
   static SD_FN int part(int thread) { return thread / 32 / (WM * WN); }
 };
 
-struct sd_with_f16 { static SD_FN void mma(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) { sd_mma_f16(c, a, b0, b1); } };
-struct sd_with_bf16 { static SD_FN void mma(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) { sd_mma_bf16(c, a, b0, b1); } };
-struct sd_with_tf32 { static SD_FN void mma(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) { sd_mma_tf32(c, a, b0, b1); } };
+struct sd_with_f16 {
+  static SD_FN void mma(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) { sd_mma_f16(c, a, b0, b1); }
+  template <int N, bool XK, bool YK> static SD_FN void wide(float (&c)[N / 8][4], const u8 *s, int xs, int ys, int block) {
+    sd_wide_f16<N, XK, YK>(c, s, xs, ys, block);
+  }
+};
+struct sd_with_bf16 {
+  static SD_FN void mma(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) { sd_mma_bf16(c, a, b0, b1); }
+  template <int N, bool XK, bool YK> static SD_FN void wide(float (&c)[N / 8][4], const u8 *s, int xs, int ys, int block) {
+    sd_wide_bf16<N, XK, YK>(c, s, xs, ys, block);
+  }
+};
+struct sd_with_tf32 {
+  static SD_FN void mma(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) { sd_mma_tf32(c, a, b0, b1); }
+  template <int N, bool XK, bool YK> static SD_FN void wide(float (&c)[N / 8][4], const u8 *s, int xs, int ys, int block) {
+    sd_wide_tf32<N, XK, YK>(c, s, xs, ys, block);
+  }
+};
 template <bool XS, bool YS> struct sd_with_bytes {
   static SD_FN void mma(int (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) { sd_mma_bytes<XS, YS>(c, a, b0, b1); }
 };
@@ -83,6 +98,20 @@ SD_FN void sd_step(A (&acc)[T::MI * T::NI][4], const u8 *s, int xs, int ys) {
 #pragma unroll
       for (int j = 0; j < T::NI; j++) WITH::mma(acc[i * T::NI + j], a[i], b[j][0], b[j][1]);
   }
+}
+
+// The same with four warps at once, 16 rows each, from slices as wgmma.cuh says: under way when it returns.
+template <class T, class WITH, int ELEMENT> SD_FN void sd_step_wide(float (&acc)[T::MI * T::NI][4], const u8 *s, int xs, int ys) {
+  static_assert(T::KC == 8 && T::MI == 1 && T::WN == 1 && T::WK == 1, "rows of 128 bytes, a warp has 16 rows");
+  const int block = T::KC * 16 / ELEMENT * 128, up = (int)threadIdx.x / 128;
+  sd_wide_begin();
+#pragma unroll
+  for (int c = 0; c < T::KC; c += 2) {
+    const int across = c * 16 / ELEMENT * 128;
+    WITH::template wide<T::BN, T::XK, T::YK>(acc, s, xs + (T::XK ? up * 64 * 128 + c * 16 : up * block + across),
+                                             ys + (T::YK ? c * 16 : across), block);
+  }
+  sd_wide_commit();
 }
 
 // x as the sum of two tf32 numbers, of which tensor cores do not see the last 13 bits: for one factor the first is rounded,
@@ -200,14 +229,19 @@ template <class T> SD_FN void sd_step_f32(float (&acc)[T::MI * T::NI][4], const 
 }
 
 // ---- sums to shared memory: BM rows of BN words, from which threads take vectors along n ----
+// Word n of row m. Neither rows m, m + 1, m + 2, m + 3 of two neighbouring chunks share banks, nor every other chunk of sixteen.
+template <int BN> SD_FN int sd_sum_turn(int m) { return BN == 16 ? m & 2 : (m & 3) << 1; }
+template <int BN> SD_FN int sd_sum_place(int m, int n) {
+  const int c = n / 4;
+  return m * BN + (c ^ sd_sum_turn<BN>(m) ^ (c >> 3 & 1)) * 4 + n % 4;
+}
 template <class T, class A> SD_FN void sd_put(u8 *s, int m, int n, A v, bool add) {
   A *const p = (A *)s;
-  const int at = sd_swizzle_words<T::BN / 4>(m, n / 4) * 4 + n % 4;
+  const int at = sd_sum_place<T::BN>(m, n);
   SD_ST(p, at, add ? sd_add<A>(SD_LD(p, at), v) : v);
 }
-template <class T, class A> SD_FN void sd_put_two(u8 *s, int m, int n, A v, A w, bool add) {
+template <class T, class A> SD_FN void sd_put_two(u8 *s, int at, A v, A w, bool add) {
   A *const p = (A *)s, q[2] = {v, w};
-  const int at = sd_swizzle_words<T::BN / 4>(m, n / 4) * 4 + n % 4;
   if (add) {
     A old[2];
     sd_load_vector<2>(old, p, at);
@@ -232,9 +266,11 @@ template <class T, bool PLAIN, class A> SD_FN void sd_stage(const A (&acc)[T::MI
             sd_put<T, A>(s, T::row(thread) + sd_plain<T>::row(e / C, thread), T::column(thread) + sd_plain<T>::column(e % C, thread), acc[i][r], w > 0);
           }
         } else {
-          const int m = T::row(thread) + i / T::NI * 16 + l / 4, n = T::column(thread) + i % T::NI * 8 + l % 4 * 2;
-          sd_put_two<T, A>(s, m, n, acc[i][0], acc[i][1], w > 0);
-          sd_put_two<T, A>(s, m + 8, n, acc[i][2], acc[i][3], w > 0);
+          // that of sd_sum_place, by parts: T::column is a multiple of 16 where it is not 0
+          const int m = T::row(thread) + i / T::NI * 16 + l / 4, n = T::column(thread) + i % T::NI * 8;
+          const int at = m * T::BN + ((n / 4 ^ sd_sum_turn<T::BN>(m)) + (l / 2 & 1 ^ (n >> 5 & 1))) * 4 + l % 2 * 2;
+          sd_put_two<T, A>(s, at, acc[i][0], acc[i][1], w > 0);
+          sd_put_two<T, A>(s, at + 8 * T::BN, acc[i][2], acc[i][3], w > 0);
         }
       }
     }
@@ -245,5 +281,7 @@ template <class T> SD_FN void sd_stage_f32(const float (&acc)[T::MI * T::NI][4],
   sd_stage<T, !SD_F32_SPLIT>(acc, s);
 }
 template <class T, int N, class A> SD_FN void sd_staged(A (&to)[N], const u8 *s, int m, int n) {
-  sd_load_vector<N>(to, (const A *)s, sd_swizzle_words<T::BN / 4>(m, n / 4) * 4 + n % 4);
+  constexpr int SIDE = N < 4 ? N : 4;
+#pragma unroll
+  for (int j = 0; j < N; j += SIDE) sd_load_vector<SIDE>(to + j, (const A *)s, sd_sum_place<T::BN>(m, n + j));
 }

@@ -77,8 +77,8 @@ static sard_status *fill_words(sard_session *s, uint32_t i, const sard_art_cuda 
 // That for the sizes at hand.
 static sard_status *choose_launch(const sard_session *s, uint32_t i, const sard_art_cuda **out) {
   const sd_art *a = &s->model->art;
-  const sard_art_cuda *e = *out = s->cu->program->launch[i];
-  for (e++; e < a->cuda + a->n_cuda && e->step == i; e++) {
+  const sard_art_cuda *first = s->cu->program->launch[i], *e = *out = first;
+  for (e++; e < a->cuda + a->n_cuda && e->step == i && e->arch == first->arch; e++) {
     int64_t size;
     SD_TRY(sd_late_value(s, e->size, &size));
     if (size >= (int64_t)e->least) *out = e;

@@ -16,14 +16,25 @@ static bool serves(const sard_art_cuda_image *m, const sd_cu_device *d) {
   return (int)m->arch <= capability(d) && (m->kind == SARD_ACI_PTX || (int)m->arch / 10 == d->major);
 }
 
+enum { ANY_PART = UINT32_MAX };
+
 // The newest image of a kind that the device executes.
 static const sard_art_cuda_image *find_image(const sd_art *a, const sd_cu_device *d, sard_art_cuda_kind kind, uint32_t part) {
   const sard_art_cuda_image *best = NULL;
   for (uint32_t i = 0; i < a->n_cuda_images; i++) {
     const sard_art_cuda_image *m = &a->cuda_images[i];
-    if (m->kind == (uint32_t)kind && m->part == part && serves(m, d) && (!best || m->arch > best->arch)) best = m;
+    bool wanted = m->kind == (uint32_t)kind && (m->part == part || part == ANY_PART) && serves(m, d);
+    if (wanted && (!best || m->arch > best->arch)) best = m;
   }
   return best;
+}
+
+// Launches for cubins of one architecture stand behind the common ones of a step, and in their place there.
+static bool takes(const sd_cu_program *p, const sd_art *a, const sard_art_cuda *e) {
+  if (e->arch) return e->arch == p->arch;
+  for (const sard_art_cuda *o = e; p->arch && o < a->cuda + a->n_cuda && o->step == e->step; o++)
+    if (o->arch == p->arch) return false;
+  return true;
 }
 
 static sard_status *no_image(const sd_art *a, const sd_cu_device *d) {
@@ -43,19 +54,16 @@ static int load_image(sd_cu_program *p, uint32_t part, const void *image, char *
   return p->device->api->module_load(&p->modules[part], image, 2, options, values);
 }
 
-static sard_status *load_module(sd_cu_program *p, const sd_art *a, uint32_t part) {
+// *out_other: the driver cannot use this image.
+static sard_status *load_module(sd_cu_program *p, const sd_art *a, sard_art_cuda_kind kind, uint32_t part, bool *out_other) {
   const sd_cu_device *d = p->device;
-  const sard_art_cuda_image *try[] = {find_image(a, d, SARD_ACI_CUBIN, part), find_image(a, d, SARD_ACI_PTX, part)};
+  const sard_art_cuda_image *m = find_image(a, d, kind, part);
   char log[LOG];
-  int result = 0;
-  if (!try[0] && !try[1]) return no_image(a, d);
-  for (int i = 0; i < 2; i++) {
-    if (!try[i]) continue;
-    result = load_image(p, part, a->cuda_code + try[i]->offset, log);
-    if (result == 0) return NULL;
-    bool other = result == SD_CU_NO_BINARY || result == SD_CU_BAD_PTX || result == SD_CU_OLD_PTX; // the driver cannot use this one
-    if (!other) break;
-  }
+  if (!m) return no_image(a, d);
+  int result = load_image(p, part, a->cuda_code + m->offset, log);
+  if (result == 0) return NULL;
+  *out_other = result == SD_CU_NO_BINARY || result == SD_CU_BAD_PTX || result == SD_CU_OLD_PTX;
+  p->modules[part] = NULL;
   sard_status *st = sd_cu_check(d->api, result, "loading the model's CUDA code");
   return *log ? sd_status_field(st, SARD_TEXT_HINT, "the driver says: %.*s", (int)strcspn(log, "\n"), log) : st;
 }
@@ -65,6 +73,7 @@ static sard_status *load_module(sd_cu_program *p, const sd_art *a, uint32_t part
 static sard_status *find_function(sd_cu_program *p, const sd_art *a, const sard_art_cuda *e) {
   const sd_cu_device *d = p->device;
   const char *name = sd_art_text(a, e->symbol);
+  if (!takes(p, a, e)) return NULL;
   void **f = &p->function[e - a->cuda];
   SD_TRY_MSG(sd_cu_check(d->api, d->api->module_function(f, p->modules[e->part], name), "finding a kernel"), "%s", name);
   if ((int)e->shared > d->most_shared)
@@ -111,14 +120,38 @@ static bool has_kernels(const sd_art *a) {
   return false;
 }
 
+static void unload(sd_cu_program *p) {
+  for (uint32_t i = 0; i < p->n_modules; i++)
+    if (p->modules[i]) p->device->api->module_unload(p->modules[i]), p->modules[i] = NULL;
+}
+
+// All parts that launches are in, by images of one kind.
+static sard_status *load_kind(sd_cu_program *p, const sd_art *a, sard_art_cuda_kind kind, bool *out_other) {
+  const sard_art_cuda_image *newest = find_image(a, p->device, kind, ANY_PART);
+  bool done = false;
+  if (!newest) return no_image(a, p->device);
+  p->arch = kind == SARD_ACI_CUBIN ? newest->arch : 0;
+  for (uint32_t i = 0; i < a->n_cuda; i++) {
+    uint32_t part = a->cuda[i].part;
+    if (!takes(p, a, &a->cuda[i]) || p->modules[part]) continue;
+    SD_TRY(load_module(p, a, kind, part, out_other));
+    done = true;
+  }
+  return done ? NULL : no_image(a, p->device);
+}
+
 static sard_status *load_modules(sd_cu_program *p, const sd_art *a) {
-  uint32_t n = a->n_cuda || has_kernels(a); // a model of host steps only needs none
+  if (!a->n_cuda && !has_kernels(a)) return NULL; // a model of host steps only needs none
   for (uint32_t i = 0; i < a->n_cuda; i++)
-    if (a->cuda[i].part >= n) n = a->cuda[i].part + 1;
-  p->modules = sd_calloc(n, sizeof *p->modules);
+    if (a->cuda[i].part >= p->n_modules) p->n_modules = a->cuda[i].part + 1;
+  p->modules = sd_calloc(p->n_modules + 1, sizeof *p->modules);
   if (!p->modules) return SD_ERR(NOMEM, "out of memory while loading CUDA code");
-  for (p->n_modules = 0; p->n_modules < n; p->n_modules++) SD_TRY(load_module(p, a, p->n_modules));
-  return NULL;
+  bool cubin = find_image(a, p->device, SARD_ACI_CUBIN, ANY_PART), other = !cubin;
+  sard_status *st = cubin ? load_kind(p, a, SARD_ACI_CUBIN, &other) : NULL;
+  if (!other || (st && !find_image(a, p->device, SARD_ACI_PTX, ANY_PART))) return st;
+  unload(p);
+  sard_status_free(st);
+  return load_kind(p, a, SARD_ACI_PTX, &other);
 }
 
 static sard_status *fill_program(sd_cu_program *p, const sard_model *m) {
@@ -148,7 +181,7 @@ void sd_cu_program_free(sd_cu_program *p) {
   if (!p) return;
   sd_cu_free(p->device, p->weights);
   p->device->api->context_set(p->device->context);
-  for (uint32_t i = 0; i < p->n_modules; i++) p->device->api->module_unload(p->modules[i]);
+  unload(p);
   sd_free(p->modules);
   sd_free(p->launch);
   sd_free(p->function);

@@ -5,7 +5,8 @@
 
 typedef struct sd_cu_program {
   const sd_cu_device *device;
-  void **modules;               // per part of the artifact's images
+  uint32_t arch;                // of the cubins; 0: PTX
+  void **modules;               // per part of the artifact's images; NULL: no launch is in it
   uint32_t n_modules;
   const sard_art_cuda **launch; // per step: the first one; NULL: it runs on the host
   void **function;              // per launch of the artifact

@@ -205,6 +205,102 @@ FAULT(copy_not_aligned, "no multiple")
   sd_cp_wait<0>();
 END
 
+// ---- products by four warps, of which two are here: 32 of 64 rows, 64 columns ----
+SD_FN void fill_wide(u8 *s, int at, bool along, int shift) { // 64 rows or columns, 16 steps
+  for (int e = threadIdx.x; e < 64 * 16; e += 64) {
+    const int m = e / 16, k = e % 16, r = along ? m : k, byte = along ? 2 * k : 2 * m;
+    const int chunk = along ? sd_swizzle<8>(r, byte / 16) : sd_wide_across<16>(r, byte / 16);
+    SD_ST((u16 *)(s + at), chunk * 8 + byte % 16 / 2, sd_to_f16((float)SMALL(m + shift, k)));
+  }
+}
+template <bool XK, bool YK> SD_FN bool wide_is_right(u8 *s, int xs, int ys) {
+  const int l = threadIdx.x % 32, first = (int)threadIdx.x / 32 * 16 + l / 4;
+  float c[8][4];
+  bool right = true;
+  for (int j = 0; j < 8; j++) c[j][0] = c[j][1] = c[j][2] = c[j][3] = 1;
+  fill_wide(s, xs, XK, 0), fill_wide(s, ys, YK, 3);
+  sd_wide_fence();
+  __syncthreads();
+  sd_wide_begin();
+  sd_wide_f16<64, XK, YK>(c, s, xs, ys, 2048);
+  sd_wide_commit();
+  sd_wide_wait<0>(c);
+  __syncthreads();
+  for (int j = 0; j < 8; j++)
+    for (int i = 0; i < 4; i++) {
+      float sum = 1;
+      for (int k = 0; k < 16; k++) sum += (float)(SMALL(first + i / 2 * 8, k) * SMALL(8 * j + l % 4 * 2 + i % 2 + 3, k));
+      right = right && c[j][i] == sum;
+    }
+  return right;
+}
+
+FAULT(wide_products, "")
+  SD_DYNAMIC(s, 16384);
+  EXPECT((wide_is_right<true, true>(s, 0, 8192)));
+  EXPECT((wide_is_right<true, false>(s, 0, 8192)));
+  EXPECT((wide_is_right<false, true>(s, 8192, 0)));
+END
+
+FAULT(wide_without_fence, "without a fence behind it")
+  SD_DYNAMIC(s, 16384);
+  float c[8][4] = {};
+  fill_wide(s, 0, true, 0), fill_wide(s, 8192, true, 0);
+  __syncthreads();
+  sd_wide_begin();
+  sd_wide_f16<64, true, true>(c, s, 0, 8192, 2048);
+  sd_wide_commit();
+  sd_wide_wait<0>(c);
+END
+
+FAULT(wide_before_begin, "multiplies without a fence")
+  SD_DYNAMIC(s, 16384);
+  float c[8][4] = {};
+  sd_wide_f16<64, true, true>(c, s, 0, 8192, 2048);
+END
+
+FAULT(wide_without_barrier, "race")
+  SD_DYNAMIC(s, 16384);
+  float c[8][4] = {};
+  fill_wide(s, 0, true, 0), fill_wide(s, 8192, true, 0);
+  sd_wide_fence();
+  __syncthreads();
+  fill_wide(s, 0, true, 0);
+  sd_wide_fence();
+  sd_wide_begin();
+  sd_wide_f16<64, true, true>(c, s, 0, 8192, 2048);
+  sd_wide_commit();
+  sd_wide_wait<0>(c);
+END
+
+FAULT(wide_not_awaited, "-1 of buffer 0")
+  SD_DYNAMIC(s, 16384);
+  float c[8][4] = {};
+  fill_wide(s, 0, true, 0), fill_wide(s, 8192, true, 0);
+  sd_wide_fence();
+  __syncthreads();
+  sd_wide_begin();
+  sd_wide_f16<64, true, true>(c, s, 0, 8192, 2048);
+  sd_wide_commit();
+  sd_wide_wait<1>(c);
+  EXPECT(c[0][0] == c[0][0]); // poison is no number
+  sd_wide_wait<0>(c);
+END
+
+FAULT(wide_changed, "a factor changed")
+  SD_DYNAMIC(s, 16384);
+  float c[8][4] = {};
+  fill_wide(s, 0, true, 0), fill_wide(s, 8192, true, 0);
+  sd_wide_fence();
+  __syncthreads();
+  sd_wide_begin();
+  sd_wide_f16<64, true, true>(c, s, 0, 8192, 2048);
+  sd_wide_commit();
+  __syncthreads();
+  fill_wide(s, 0, true, 5);
+  sd_wide_wait<0>(c);
+END
+
 // ---- products of slices (codegen/cuda/tiles.cuh) ----
 // A number of 24 bits.
 SD_FN float number(int i, int k) { return (float)((i * 7919 + k * 104729 + i * k * 31) % 16777213 - 8388607) * 0x1p-23f; }

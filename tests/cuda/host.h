@@ -52,3 +52,4 @@ template <class T> static inline T host_shuffle(T x, int mask, int line) {
 #define __shfl_xor_sync(members, x, mask) host_shuffle((x), (mask), __LINE__)
 
 #include "tests/cuda/host_mma.h"
+#include "tests/cuda/host_wgmma.h"

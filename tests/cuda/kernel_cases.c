@@ -7,7 +7,7 @@
 //        kernel_cases [-w FOLDER] [-x COMPILER] -t      does the model find the faults of
 //        tests/cuda/faults.cu?
 // -f: model files of the cases, and the level of the passes (default model.onnx:3 and model.onnx:0). -e:
-// writes the texts of the kernels to FOLDER and ends. -k: products take that row of the table of tiles. -p: f32 as tf32. -n: compiles them with NVRTC (-a: for one architecture)
+// writes the texts of the kernels to FOLDER and ends. -k: products take that row of the table of tiles. -o: kernels for sm_90a only. -p: f32 as tf32. -n: compiles them with NVRTC (-a: for one architecture)
 // and ends. -m: also the kernels of a model, for -e and -n. The last line is "N passed, M failed", of
 // launches.
 #include <dirent.h>
@@ -336,7 +336,7 @@ int main(int argc, char **argv) {
   gathered g = {0};
   bool faults = false, nvrtc = false, turns = false;
   int arch = 0;
-  for (int c; (c = getopt(argc, argv, "j:w:x:f:e:tnrm:a:k:p")) != -1;) {
+  for (int c; (c = getopt(argc, argv, "j:w:x:f:e:tnrm:a:k:po")) != -1;) {
     if (c == 'j') s.jobs = atoi(optarg);
     else if (c == 'w')
       s.work = optarg;
@@ -356,6 +356,8 @@ int main(int argc, char **argv) {
       arch = atoi(optarg);
     else if (c == 'k')
       g.options.tile = atoi(optarg);
+    else if (c == 'o')
+      g.options.wide = true;
     else if (c == 'p')
       g.options.tf32 = true, f32_step = 0x1p-9;
     else if (c == 'm')

@@ -18,6 +18,7 @@ enum {
   SHARED_BYTES = 227 << 10,
   MAX_COPIES = 512,
   GIVEN = 32,
+  OWN = 2048,
   MANY = -1
 };
 enum state { READY, AT_SHUFFLE, AT_BARRIER, DONE };
@@ -102,6 +103,12 @@ static region *region_of(const void *base) {
   return NULL;
 }
 
+// Fences are counted: how many there had been when a byte of shared memory was written, and with a thread's last one.
+static uint32_t fences, fenced[MAX_THREADS], written[SHARED_BYTES];
+static void note_written(const uint8_t *p, uint64_t bytes) {
+  for (uint64_t b = 0; b < bytes; b++) written[p - shared + b] = fences;
+}
+
 static model_judge judge;
 void model_use(model_judge j) { judge = j; }
 
@@ -120,6 +127,7 @@ static bool touch_bytes(region *r, const void *base, int64_t index, uint64_t siz
              (unsigned long long)((r->r.bytes - from) / size));
     return false;
   }
+  if (write && r->shared) note_written((const uint8_t *)r->r.base + from + (uint64_t)index * size, size);
   for (uint64_t b = 0; b < size; b++)
     touch_byte(r, &r->cells[from + (uint64_t)index * size + b], index, write);
   return true;
@@ -191,6 +199,7 @@ typedef struct fiber {
 } fiber;
 static fiber fibers[MAX_THREADS];
 static copy copies[MAX_THREADS][MAX_COPIES];
+static uint8_t own[MAX_THREADS][OWN];
 static uint8_t *stacks;
 static int current;
 static const model_launch *launch;
@@ -279,6 +288,21 @@ void model_copy(void *to, int64_t to_at, const void *from, int64_t from_at, int 
   copies[current][f->n_copies++] = (copy){(uint8_t *)to + to_at, (const uint8_t *)from + from_at, bytes, some, f->group};
 }
 
+void *model_thread(uint64_t bytes) {
+  if (bytes > OWN) complain("a thread needs %llu bytes for a stand-in", (unsigned long long)bytes);
+  return own[current];
+}
+
+void model_fence(void) { fenced[current] = ++fences; }
+bool model_tensor_read(const void *base, int64_t byte, uint64_t size) {
+  const region *r = region_of(base);
+  if (!model_touch(base, byte, size, false) || !r) return false;
+  const uint8_t *p = (const uint8_t *)base + byte;
+  const touch *w = &r->cells[p - (const uint8_t *)r->r.base].writer;
+  if (!r->shared || !w->when || written[p - shared] < fenced[w->thread]) return true;
+  return complain("thread %d wrote element %lld of shared memory without a fence behind it", w->thread, (long long)byte), false;
+}
+
 void model_copy_commit(void) { fibers[current].group++; }
 
 void model_copy_wait(int groups) {
@@ -290,6 +314,7 @@ void model_copy_wait(int groups) {
       copies[current][left++] = *c;
       continue;
     }
+    note_written(c->to, (uint64_t)c->bytes);
     memset(c->to, 0, (size_t)c->bytes);
     memcpy(c->to, c->from, (size_t)c->some);
   }
@@ -360,6 +385,7 @@ static void run_fibers(int threads) {
   int warps[MAX_THREADS / WARP], n = (threads + WARP - 1) / WARP;
   for (int i = 0; i < threads; i++) {
     fibers[i] = (fiber){.state = READY};
+    memset(own[i], 0, OWN);
     prepare(i);
   }
   do {

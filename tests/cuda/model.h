@@ -31,6 +31,11 @@ const void *model_exchange(const void *mine, uint64_t bytes, int lane, int line)
 void model_copy(void *to, int64_t to_at, const void *from, int64_t from_at, int bytes, int some);
 void model_copy_commit(void);
 void model_copy_wait(int groups); // all but the youngest so many groups of this thread arrive
+void *model_thread(uint64_t bytes); // memory of the thread, zero when it begins; the same for every call
+// What the thread wrote to shared memory so far may be read by tensor cores behind the next barrier. Such a read: as
+// model_touch, and what was written needs a fence behind it.
+void model_fence(void);
+bool model_tensor_read(const void *base, int64_t byte, uint64_t size);
 __attribute__((format(printf, 1, 2))) void model_complain(const char *fmt, ...);
 
 // ---- called by the runner ----

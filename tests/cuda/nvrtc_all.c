@@ -59,7 +59,7 @@ static void compile_part(const sd_nvrtc *n, const gathered *g, uint32_t first, u
   sd_cubin cubin;
   counts before = *c;
   sard_status *st =
-      text && a ? sd_nvrtc_compile(n, text, name, arch, a, &cubin) : SD_ERR(NOMEM, "out of memory");
+      text && a ? sd_nvrtc_compile(n, text, name, arch, g->options.wide, a, &cubin) : SD_ERR(NOMEM, "out of memory");
   if (st && count > 1) { // which of them?
     for (uint32_t i = first; i < first + count; i++) compile_part(n, g, i, 1, arch, c);
   } else if (st) {
@@ -78,9 +78,10 @@ static void compile_part(const sd_nvrtc *n, const gathered *g, uint32_t first, u
   free(text);
 }
 
-// 75, 80, 90 and the newest, of those that the library knows.
-static int choose_archs(const sd_nvrtc *n, int arch, int *out) {
+// 75, 80, 90 and the newest, of those that the library knows. `only`: sm_90a.
+static int choose_archs(const sd_nvrtc *n, int arch, bool only, int *out) {
   if (arch) return out[0] = arch, 1;
+  if (only) return out[0] = 90, 1;
   int known[64], n_known = sd_nvrtc_archs(n, known, 64), count = 0;
   for (int i = 0; i < n_known && i < 64; i++)
     if (known[i] == 75 || known[i] == 80 || known[i] == 90 || i == n_known - 1) out[count++] = known[i];
@@ -98,7 +99,7 @@ int compile_with_nvrtc(const gathered *g, int jobs, int arch, bool turns) {
     return 0;
   }
   sd_nvrtc_version(n, &major, &minor);
-  int n_archs = choose_archs(n, arch, archs);
+  int n_archs = choose_archs(n, arch, g->options.wide, archs);
   uint32_t parts = (g->n_kernels + PER_PROGRAM - 1) / PER_PROGRAM;
   counts *c = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0), all = {0};
   if (c == MAP_FAILED || jobs > 64) return 2;

@@ -1,8 +1,8 @@
 """Models of products of matrices and of convolutions, as cases for kernel_cases: types, odd sizes, batches, transposed
 factors, operands behind the sum, sizes of zero.
 
-usage: python3 product_cases.py FOLDER
-Writes each case as tests/onnx/make_cases.py does, with model.onnx of known sizes and model_symbolic.onnx.
+usage: python3 product_cases.py FOLDER [large]
+large: one that four warps multiply at once on sm_90a, and no other. Writes each case as tests/onnx/make_cases.py does, with model.onnx of known sizes and model_symbolic.onnx.
 """
 import os
 import sys
@@ -73,6 +73,10 @@ def convolutions(folder, tag, dtype):
 
 def main():
     folder = sys.argv[1]
+    if sys.argv[2:] == ["large"]:
+        x, y = values((512, 256), np.float16), values((256, 512), np.float16)
+        write(folder, "large", [node("MatMul", ["x", "y"], ["z"])], {"x": x, "y": y}, TensorProto.FLOAT16)
+        return
     for tag, dtype in TYPES.items():
         matmuls(folder, tag, dtype)
         if tag != "bf16":

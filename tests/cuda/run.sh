@@ -47,6 +47,11 @@ if [ $# -eq 0 ]; then # element types that ONNX's cases have little of
     counted build/tests/test_kernel_cases -w $work -j "$(nproc)" -k $row -f model.onnx:3 $work/products test_f16_130_72_136 test_f32_gemm_ \
       test_bf16_gemm_1 test_f16_conv_8_
   done
+  for row in 10 11 12 13; do # those by four warps, for sm_90a alone
+    counted build/tests/test_kernel_cases -w $work -j "$(nproc)" -o -k $row -f model.onnx:3 $work/products test_f16_130_72_136 test_f16_gemm_ \
+      test_bf16_gemm_1 test_f16_conv_8_
+  done
+  counted build/tests/test_kernel_cases -w $work -j "$(nproc)" -o -p -k 11 -f model.onnx:3 $work/products test_f32_gemm test_f32_conv_8
 fi
 corpus=${SARD_CORPUS:-../shared/corpus}
 [ -d "$corpus" ] || corpus=models/corpus
@@ -75,6 +80,8 @@ models=()
 if [ $# -eq 0 ]; then
   counted build/tests/test_kernel_cases -n $turns "${forms[@]}" -j "$(nproc)" $work/products test_
   for row in 1 2 3 4; do counted build/tests/test_kernel_cases -n $turns -k $row -f model.onnx:3 -j "$(nproc)" $work/products test_f; done
+  for row in 10 11 12 13; do counted build/tests/test_kernel_cases -n -o -k $row "${forms[@]}" -j "$(nproc)" $work/products test_f16 test_bf16; done
+  counted build/tests/test_kernel_cases -n -o -p -k 11 -f model.onnx:3 -j "$(nproc)" $work/products test_f32_gemm test_f32_conv_8
 fi
 counted build/tests/test_kernel_cases -n $turns -f model.onnx:3 -j "$(nproc)" "${models[@]}" $cases "${@:-test_}"
 grep -E '^NVRTC|^no NVRTC' $work/log.txt

@@ -101,5 +101,19 @@ code artifact-ptx 0 PASSED SARD_NULL_CC=121 "${artifact[@]}" --device cuda
 code artifact-too-new 5 'no code for .*sm_70.*a cubin for sm_75' SARD_NULL_CC=70 "${artifact[@]}" --device cuda
 code artifact-without-code 5 'no code for' "$rt" run $work/plain.sard --device cuda
 code artifact-without-code-fallback 0 "$note" "$rt" run $work/plain.sard --device cuda --fallback=cpu
+# launches for sm_90a, and the common ones where its code is not taken
+$venv/bin/python tests/cuda/product_cases.py $work/large large
+large=$work/large/test_large
+code wide-compile 0 . "$sard" compile $large/model.onnx -o $large/m.sard --device cuda:sm_75,sm_90
+code wide-processor 0 . "$rt" run $large/m.sard --inputs $large/test_data_set_0 --outputs $large/out
+wide=("$rt" run $large/m.sard --inputs $large/test_data_set_0 --expect $large/out --rtol 2e-3 --atol 2e-2 --device cuda)
+code wide-sm_90 0 PASSED "${wide[@]}"
+code wide-sm_89 0 PASSED SARD_NULL_CC=89 "${wide[@]}"
+code wide-ptx 0 PASSED SARD_NULL_CC=121 "${wide[@]}"
+code wide-refused 0 PASSED SARD_NULL_FAIL=cuModuleLoadDataEx:1:209 "${wide[@]}"
+code wide-jit 0 PASSED "$sard" run $large/model.onnx --inputs $large/test_data_set_0 --expect $large/out --rtol 2e-3 --atol 2e-2 --device cuda
+code wide-alone 0 . "$sard" compile $large/model.onnx -o $large/m.sard --device cuda:sm_90
+code wide-alone-sm_90 0 PASSED "${wide[@]}"
+code wide-alone-ptx 0 PASSED SARD_NULL_CC=121 "${wide[@]}"
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

@@ -132,6 +132,8 @@ static int sums(const sd_cuda_tile *t) { return t->bm * t->bn / (t->wm * t->wn *
 // Of a processor at once, as registers and shared memory allow.
 static int blocks_of(const sd_cuda_product *p, const sd_cuda_tile *t) {
   bool long_copies = p->x.copy == 16 && p->y.copy == 16;
+  // places in an image need registers of their own
+  if (t->wide && sums(t) > 32 && ((p->x.load && p->x.load->a[1]) || (p->y.load && p->y.load->a[1]))) return 1;
   if (t->wide) return sums(t) <= 64 && long_copies ? 2 : 1;
   return sums(t) <= 16 || long_copies ? 2 : 1;
 }

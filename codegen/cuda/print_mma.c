@@ -113,18 +113,37 @@ static void print_step(sd_print *P, const product *p, const side *s) {
     sd_print_line(P, "const %s k = (%s)first + %srow + i * %d;", t, t, s->id, P->plan->threads / s->per_row);
 }
 
+static void print_copy(sd_print *P, const product *p, const side *s, const char *from, const char *some) {
+  if (!whole_slice(P, s)) sd_print_open(P, "if (threadIdx.x < %d)", s->rows * s->per_row);
+  sd_print_line(P, "sd_cp<%d>(ring, into + %d + %s, b%u, %s, %s);", s->piece, s->at, place(P, p, s), s->f->load->buf->id, from, some);
+  if (!whole_slice(P, s)) sd_print_close(P);
+}
+
 static void copy_piece(sd_print *P, const product *p, const side *s) {
+  const sd_cuda_factor *f = s->f;
+  const char *k = sd_print_text(P, "k < (%s)%s && %sin[%s]", sd_print_index_type(p->small_k), p->steps, s->id, kept_index(s));
+  sd_print_line(P, "int some = 0;");
+  sd_print_line(P, "i64 from = 0;");
+  sd_print_open(P, "if (%s)", k);
+  bind_kept(P, s);
+  const char *guard = f->load->a[1] ? sd_print_value(P, f->load->a[1]) : NULL;
+  sd_print_line(P, guard ? "some = %s ? %d : 0;" : "some = %s%d;", guard ? guard : "", s->piece);
+  sd_print_line(P, "from = (i64)%sfixed[%s] + %s;", s->id, kept_index(s), sd_print_value(P, f->moving));
+  sd_print_unbind(P, s->axes, s->n);
+  sd_print_close(P);
+  print_copy(P, p, s, sd_print_text(P, "some > 0 ? from * %d : 0", s->element), "some");
+}
+
+// The same without branches, for all steps: where a thread copies many pieces at once, and what is computed reads no memory.
+static void copy_plainly(sd_print *P, const product *p, const side *s) {
   const sd_cuda_factor *f = s->f;
   sd_print_block(P); // where k is out of range too: what is computed here reads no memory
   bind_kept(P, s);
   const char *guard = f->load->a[1] ? sd_print_value(P, f->load->a[1]) : NULL;
   sd_print_line(P, "const bool in = k < (%s)%s && %sin[%s]%s%s;", sd_print_index_type(p->small_k), p->steps, s->id, kept_index(s),
                 guard ? " && " : "", guard ? guard : "");
-  sd_print_line(P, "const i64 from = %sfixed[%s] + %s;", s->id, kept_index(s), sd_print_value(P, f->moving));
-  if (!whole_slice(P, s)) sd_print_open(P, "if (threadIdx.x < %d)", s->rows * s->per_row);
-  sd_print_line(P, "sd_cp<%d>(ring, into + %d + %s, b%u, from * %d, in ? %d : 0);", s->piece, s->at, place(P, p, s),
-                f->load->buf->id, s->element, s->piece);
-  if (!whole_slice(P, s)) sd_print_close(P);
+  sd_print_line(P, "const i64 from = (i64)%sfixed[%s] + %s;", s->id, kept_index(s), sd_print_value(P, f->moving));
+  print_copy(P, p, s, sd_print_text(P, "from * %d", s->element), sd_print_text(P, "in ? %d : 0", s->piece));
   sd_print_unbind(P, s->axes, s->n);
   sd_print_close(P);
 }
@@ -136,7 +155,8 @@ static void print_copies(sd_print *P, const product *p, const side *s) {
   sd_print_line(P, "#pragma unroll");
   sd_print_open(P, "for (int i = 0; i < %d; i++)", s->turns);
   if (!s->f->along_k) print_step(P, p, s), bind_steps(P, p, "k");
-  copy_piece(P, p, s);
+  if (p->t->wide) copy_plainly(P, p, s);
+  else copy_piece(P, p, s);
   sd_print_close(P);
   unbind_steps(P, p);
   sd_print_close(P);

@@ -244,7 +244,12 @@ static void count_fusions(const sd_module *m, sd_driver_report *r, sd_arena *a) 
 
 // A dump of CUDA C shows what GPUs would run, also where no code for them is wanted.
 static sd_pass_target target_of(const sd_driver_options *o) {
-  return sd_cuda_device_named(o->device) || dumps_cuda(o) ? sd_pass_target_cuda() : sd_pass_target_cpu();
+  const sd_isa *isa = NULL;
+  if (sd_cuda_device_named(o->device) || dumps_cuda(o)) return sd_pass_target_cuda();
+  sd_pass_target t = sd_pass_target_cpu();
+  sard_status_free(sd_driver_target(o->target, &isa)); // an unknown one is told when code is made
+  t.byte_products = t.byte_products && isa && isa->dot > 1; // else products of bytes are slower than of f32
+  return t;
 }
 
 typedef struct pass_args {

@@ -102,7 +102,10 @@ static sard_status *open_cache(sd_cache *c, const sard_options *options) {
   if (!c->path) return NULL;
   clock_gettime(CLOCK_REALTIME, &c->start);
   c->state = "unused";
-  if (!sd_cache_folder_open(c->arena, c->path, &c->folder, &c->why)) return NULL;
+  writing(c, true); // the key, the first time
+  bool there = sd_cache_folder_open(c->arena, c->path, &c->folder, &c->why);
+  writing(c, false);
+  if (!there) return NULL;
   c->ranks = c->o->more_ranks;
   if (c->ranks.rank) c->o->more_ranks.rank = ask_rank, c->o->more_ranks.user = c;
   return digest_options(c);
@@ -111,13 +114,15 @@ static sard_status *open_cache(sd_cache *c, const sard_options *options) {
 sard_status *sd_cache_open(const sard_source *src, const sard_options *options, sd_driver_options *o, sd_cache **out) {
   jmp_buf oom;
   sd_arena *volatile a = sd_arena_new();
+  sd_cache *volatile made = NULL;
   *out = NULL;
   if (!a || setjmp(oom)) {
+    if (made && made->writing) writing(made, false);
     sd_arena_free(a);
     return SD_ERR(NOMEM, "out of memory");
   }
   sd_arena_set_oom(a, &oom);
-  sd_cache *c = SD_NEW(a, sd_cache);
+  sd_cache *c = made = SD_NEW(a, sd_cache);
   c->arena = a, c->src = src, c->o = o;
   sard_status *st = open_cache(c, options);
   sd_arena_set_oom(a, NULL);
@@ -385,11 +390,13 @@ static sard_status *find(sd_cache *c, sard_context *ctx, char **json, sard_model
   SD_TRY(st);
   c->state = "hit";
   if (json) SD_TRY(give_report(ok.text, json));
+  writing(c, true);
   if (!ok.this_boot || !sd_identity_same(&id, &ok.at[0].id)) {
     ok.at[0].id = id;
     sd_cache_record_write(c->arena, &c->folder, c->entry, "ok", &ok);
   }
   remember_files(c);
+  writing(c, false);
   return NULL;
 }
 
@@ -403,6 +410,7 @@ sard_status *sd_cache_find(sd_cache *c, sard_context *ctx, char **json, sard_mod
     st = find(c, ctx, json, out);
   }
   sd_arena_set_oom(c->arena, NULL);
+  if (c->writing) writing(c, false);
   if (st) sard_model_free(*out), *out = NULL;
   return st;
 }

@@ -35,6 +35,14 @@ counted() {
   rm -f "$log"
 }
 
+# Each model of the corpus at many sizes, as many models at once as there are processors.
+each_size() {
+  local models=("$corpus"/*/model.onnx)
+  printf '%s\n' "${models[@]%/model.onnx}" | xargs -n 1 basename | xargs -P "$(nproc)" -I{} build/tests/test_size_cases "$corpus" {} |
+    awk -v all=${#models[@]} '/^[0-9]+ passed, [0-9]+ failed$/ {p += $1; f += $3; n++; next} {print}
+                              END {printf "%d passed, %d failed\n", p, f + all - n}'
+}
+
 sard_build_deps && sard_install pkg-config && sard_python || { echo "0 passed, 1 failed"; exit 1; }
 export SARD_PYTHON=$python
 echo "building"
@@ -62,7 +70,7 @@ if want corpus; then
   [ -f "$corpus/spine.txt" ] && list=(--list "$corpus/spine.txt")
   counted corpus $python tests/corpus/check.py build/sard "$corpus" --modes "${SARD_TEST_MODES:-all}" "${list[@]}"
   [ ${#list[@]} -eq 0 ] || counted corpus-all $python tests/corpus/check.py build/sard "$corpus" --modes quick
-  counted sizes build/tests/test_size_cases "$corpus"
+  counted sizes each_size
 fi
 if want onnx && [ -f tests/onnx/run.sh ]; then counted onnx bash tests/onnx/run.sh; fi
 if want cuda; then counted cuda bash tests/cuda/run.sh; fi

@@ -176,10 +176,13 @@ def bad(digits, lenet):
 def interrupt(resnet):
     """Ctrl-C while nodes are measured: no model, no half file, and a report of what is known."""
     out, report = f"{T}/int.onnx", f"{T}/int.json"
-    p = subprocess.Popen([SARD, "quantize", resnet.model, "-o", out, "--data", resnet.data, "--metric", "top1", "--sensitivity", "--json", report, "-q"], stderr=subprocess.PIPE)
-    time.sleep(1.5)
-    p.send_signal(signal.SIGINT)
-    code = p.wait(60)
+    for delay in (1.5, 1, 0.7, 0.5, 0.3, 0.2):  # until it is not done by then
+        p = subprocess.Popen([SARD, "quantize", resnet.model, "-o", out, "--data", resnet.data, "--metric", "top1", "--sensitivity", "--json", report, "-q"], stderr=subprocess.PIPE)
+        time.sleep(delay)
+        p.send_signal(signal.SIGINT)
+        code = p.wait(60)
+        if code != 0: break
+        os.remove(out)
     left = [f for f in os.listdir(T) if ".tmp." in f]
     j = json.load(open(report)) if os.path.exists(report) else {}
     check("interrupt", code == 130 and not os.path.exists(out) and not left, f"exit {code}, {left}")

@@ -8,7 +8,7 @@ several modes: -O level, threads, instruction set, in memory, through a saved ar
 make for CUDA devices, which runs on processors too. "quick" also compares the bits that 1 to 4 threads give. Prints one line for each mode
 that fails, and at the end `corpus: N passed, M failed` (one count per case and mode).
 """
-import argparse, json, os, re, shutil, subprocess, sys, tempfile
+import argparse, concurrent.futures, json, os, re, shutil, subprocess, sys, tempfile
 import numpy as np
 
 os.environ["SARD_CACHE"] = "off"  # neither use nor fill the user's
@@ -155,12 +155,16 @@ def main():
     a = ap.parse_args()
     names = a.names or (open(a.list).read().split() if a.list else
                         sorted(d for d in os.listdir(a.corpus) if os.path.exists(f"{a.corpus}/{d}/model.onnx")))
+    runs = [(name, mode) for name in names for mode in modes(a.modes)]
+
+    def check(run):
+        with tempfile.TemporaryDirectory() as scratch:
+            try: return run_case(a.sard, f"{a.corpus}/{run[0]}", run[1], scratch)
+            except subprocess.TimeoutExpired: return "timeout"
+
     passed = failed = 0
-    for name in names:
-        for mode in modes(a.modes):
-            with tempfile.TemporaryDirectory() as scratch:
-                try: bad = run_case(a.sard, f"{a.corpus}/{name}", mode, scratch)
-                except subprocess.TimeoutExpired: bad = "timeout"
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for (name, mode), bad in zip(runs, pool.map(check, runs)):
             label = f"{name} -O{mode[0]} threads={mode[1]} isa={mode[2] or 'best'} {mode[3]}"
             if bad: failed += 1; print(f"FAIL {label}: {bad}", flush=True)
             else: passed += 1

@@ -16,7 +16,7 @@
 
 #include "tests/support/subject.h"
 
-enum { SIZES = 20, ROUNDS = 8, ALONE = 5 }; // every ALONE-th size is compared with a model of its own
+enum { SIZES = 20, ROUNDS = 8, ALONE = 10 }; // every ALONE-th size is compared with a model of its own
 enum { SECONDS = 900 };
 enum { SLACK = 48 << 10 }; // that malloc keeps of what was freed, after 7 rounds; 350 bytes a run are more
 

@@ -1,6 +1,7 @@
 // Compiles texts of kernels with NVRTC, many in one program; registers that do not suffice are failures.
 #include "tests/cuda/nvrtc_all.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -103,10 +104,11 @@ int compile_with_nvrtc(const gathered *g, int jobs, int arch, bool turns) {
   uint32_t parts = (g->n_kernels + PER_PROGRAM - 1) / PER_PROGRAM;
   counts *c = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0), all = {0};
   if (c == MAP_FAILED || jobs > 64) return 2;
+  atomic_uint *next = (atomic_uint *)(c + 64); // whoever is done takes the next one
   setvbuf(stdout, NULL, _IOLBF, 0);
   for (int j = 0; j < jobs; j++) {
     if (fork()) continue;
-    for (uint32_t i = (uint32_t)j; i < parts * (uint32_t)n_archs; i += (uint32_t)jobs) {
+    for (uint32_t i; (i = atomic_fetch_add(next, 1)) < parts * (uint32_t)n_archs;) {
       uint32_t part = i / (uint32_t)n_archs, which = i % (uint32_t)n_archs, first = part * PER_PROGRAM;
       uint32_t left = g->n_kernels - first;
       if (turns && part % (uint32_t)n_archs != which) continue;

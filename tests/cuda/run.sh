@@ -80,7 +80,7 @@ models=()
 if [ $# -eq 0 ]; then
   counted build/tests/test_kernel_cases -n $turns "${forms[@]}" -j "$(nproc)" $work/products test_
   for row in 1 2 3 4; do counted build/tests/test_kernel_cases -n $turns -k $row -f model.onnx:3 -j "$(nproc)" $work/products test_f; done
-  for row in 10 11 12 13; do counted build/tests/test_kernel_cases -n -o -k $row "${forms[@]}" -j "$(nproc)" $work/products test_f16 test_bf16; done
+  for row in 10 11 12 13; do counted build/tests/test_kernel_cases -n -o -k $row -f model.onnx:3 -j "$(nproc)" $work/products test_f16 test_bf16; done
   counted build/tests/test_kernel_cases -n -o -p -k 11 -f model.onnx:3 -j "$(nproc)" $work/products test_f32_gemm test_f32_conv_8
 fi
 counted build/tests/test_kernel_cases -n $turns -f model.onnx:3 -j "$(nproc)" "${models[@]}" $cases "${@:-test_}"

@@ -35,6 +35,14 @@ counted() {
   rm -f "$log"
 }
 
+# One test for each program, as many at once as there are processors.
+unit_tests() {
+  export SARD_CORPUS=$corpus
+  ls build/tests/test_* | grep -vE '_(fuzz|cases|bench|table)$' | xargs -P "$(nproc)" -I{} bash -c '
+    if timeout 300 {} >{}.log 2>&1; then echo "ok $(basename {})"; else echo "FAIL unit/$(basename {}), exit $?: $(tail -5 {}.log | tr "\n" " ")"; fi' |
+    awk '/^ok / {p++; next} {print; f++} END {printf "%d passed, %d failed\n", p, f}'
+}
+
 # Each model of the corpus at many sizes, as many models at once as there are processors.
 each_size() {
   local models=("$corpus"/*/model.onnx)
@@ -54,10 +62,7 @@ corpus=${SARD_CORPUS:-$root/../shared/corpus}
 if want lint; then check lint/layers bash tests/lint/layers.sh; fi
 if want unit || want onnx; then check image-libraries sard_image_deps; fi
 if want unit; then
-  for t in build/tests/test_*; do
-    case $t in *_fuzz | *_cases | *_bench | *_table) continue ;; esac
-    check "unit/$(basename "$t")" env SARD_CORPUS="$corpus" timeout 300 "$t"
-  done
+  counted unit unit_tests
 fi
 if want golden && [ -x tests/golden/run.sh ]; then counted golden bash tests/golden/run.sh; fi
 if want cli && [ -f tests/cli/run.sh ]; then counted cli bash tests/cli/run.sh; fi

@@ -178,6 +178,8 @@ bool sd_otype_parse(sd_module *m, const char **p, const sd_otype **out);
 void sd_otype_print(const sd_otype *t, sd_str *out); // "seq(f32[2])", the rank in brackets; * any, - none yet
 bool sd_value_static(const sd_value *v, int64_t *out_dims);         // all dims constant; out_dims may be NULL
 sd_dim sd_value_count(const sd_value *v);                           // number of elements
+bool sd_value_is_single(const sd_value *v);                         // one element
+bool sd_value_is_zero(const sd_value *v);                           // NULL, or constant and 0 everywhere
 sd_dim sd_dim_bytes(sd_dimtab *t, sd_dtype type, sd_dim count);     // that many elements take, packed below a byte
 void sd_value_replace(sd_value *old, sd_value *new_);               // all uses and graph outputs of old become new_
 bool sd_value_is_input(const sd_value *v);                          // of its graph
@@ -194,6 +196,8 @@ bool sd_value_elems(const sd_value *v, sd_dim *out, uint32_t cap, uint32_t *out_
 // Makes a node with `n_in` operands (array copied; NULL entries = omitted) and n_out new outputs of unknown type, all
 // attributes at their defaults, inserted before `before` (NULL: at the end of g).
 sd_node *sd_node_new(sd_graph *g, sd_node *before, const sd_op *op, sd_value *const *in, uint32_t n_in, uint32_t n_out);
+// The same with operator, attributes and ONNX name of `like`, which may be of another graph.
+sd_node *sd_node_like(sd_graph *g, sd_node *before, const sd_node *like, sd_value *const *in, uint32_t n_in, uint32_t n_out);
 // The same for an op by name ("Add"; "sard.Fused") with its required outputs (at least one) and types inferred;
 // *out (NULL ok) is the node. Nothing is left in g on an error.
 sard_status *sd_build(sd_graph *g, sd_node *before, const char *op, sd_value *const *in, uint32_t n_in, sd_node **out);

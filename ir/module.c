@@ -112,6 +112,14 @@ sd_dim sd_value_count(const sd_value *v) {
   return v->rank < 0 ? SD_DIM_NONE : sd_dim_product(v->graph->module->dims, v->dims, v->rank);
 }
 
+bool sd_value_is_single(const sd_value *v) { return sd_dim_is(v->graph->module->dims, sd_value_count(v), 1); }
+
+bool sd_value_is_zero(const sd_value *v) {
+  for (uint64_t i = 0; v && v->data && i < v->data->count; i++)
+    if (sd_dtype_get_i64(v->dtype, v->data->data, i)) return false;
+  return !v || v->data;
+}
+
 sd_dim sd_dim_bytes(sd_dimtab *t, sd_dtype type, sd_dim count) {
   int bits = sd_dtype_bits(type);
   if (bits >= 8) return sd_dim_mul(t, count, sd_dim_const(t, bits / 8));

@@ -78,6 +78,14 @@ sd_node *sd_node_new(sd_graph *g, sd_node *before, const sd_op *op, sd_value *co
   return n;
 }
 
+sd_node *sd_node_like(sd_graph *g, sd_node *before, const sd_node *like, sd_value *const *in, uint32_t n_in,
+                      uint32_t n_out) {
+  sd_node *n = sd_node_new(g, before, like->op, in, n_in, n_out);
+  if (n->n_attr) memcpy(n->attrs, like->attrs, n->n_attr * sizeof *n->attrs);
+  n->name = like->name, n->onnx_index = like->onnx_index;
+  return n;
+}
+
 static void drop_operands(sd_node *n) { // of n and of everything in its bodies
   for (uint32_t i = 0; i < n->n_in; i++) use_drop(n, i);
   for (uint32_t i = 0; i < n->n_body; i++)

@@ -178,24 +178,13 @@ static void report(measuring *b) {
           b->m.compile_s * 1e3, b->m.load_s * 1e3, peak, weights, arena);
 }
 
-static sard_status *new_session(measuring *b) {
-  const char *limit = sd_args_get(b->c, "memory-limit");
-  bool profile = sd_args_given(b->c, "profile") || sd_args_given(b->c, "html");
-  sard_options *o = sard_options_new();
-  if (!o) return SD_ERR(NOMEM, "out of memory");
-  sard_status *st = limit ? sard_options_set(o, "memory-limit", limit) : NULL;
-  if (!st && profile) st = sard_options_set(o, "profile", "1");
-  if (!st) st = sard_session_new(b->m.model, o, &b->session);
-  sard_options_free(o);
-  return st;
-}
-
 static sard_status *steps(measuring *b) {
   const char *trace = sd_args_get(b->c, "trace"), *html = sd_args_get(b->c, "html");
   if (trace) SD_TRY(sd_files_can_write(trace));
   if (html) SD_TRY(sd_files_can_write(html));
   SD_TRY(sd_model_load(b->c, &b->m));
-  SD_TRY(new_session(b));
+  bool profile = sd_args_given(b->c, "profile") || html;
+  SD_TRY(sd_model_session(b->m.model, sd_args_get(b->c, "memory-limit"), profile, &b->session));
   SD_TRY(sd_inputs_make(b->c, &b->m, &b->in));
   b->out.n = sard_model_io_count(b->m.model, 1);
   b->out.at = SD_NEW_ARRAY(b->c->arena, sard_tensor *, b->out.n + 1);

@@ -22,10 +22,7 @@ static void json_interval(sd_cli *c, const char *name, sd_interval v) {
   const double n[3] = {v.value, v.low, v.high};
   const char *const names[3] = {"", "_low", "_high"};
   for (int i = 0; i < 3; i++) {
-    sd_strf(&c->json, ",\"%s%s\":", name, names[i]);
-    if (isfinite(n[i])) sd_strf(&c->json, "%.9g", n[i]);
-    else
-      sd_str_put(&c->json, "null");
+    sd_strf(&c->json, ",\"%s%s\":", name, names[i]), sd_str_json_number(&c->json, n[i]);
   }
 }
 
@@ -92,9 +89,7 @@ static sard_status *show(sd_judge *j) {
 
 static sard_status *steps(sd_judge *j) {
   SD_TRY(sd_judge_flags(j));
-  if (!j->metric)
-    return SD_ERR(USAGE, "--metric is missing (one of %s)",
-                  "top1, top5, label, ctc, f1, auc, ppl, r2, mse, cosine, psnr, map");
+  if (!j->metric) return SD_ERR(USAGE, "--metric is missing (one of %s)", sd_metric_names(j->c->arena));
   if (sd_args_given(j->c, "max-drop") && !sd_args_given(j->c, "baseline"))
     return SD_ERR(USAGE, "--max-drop needs --baseline MODEL");
   SD_TRY(sd_model_context(j->c, &j->ctx));

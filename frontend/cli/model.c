@@ -178,3 +178,13 @@ const char *sd_model_type(sd_cli *c, const sard_tensor_desc *d) {
   sd_str_free(&s);
   return text;
 }
+
+sard_status *sd_model_session(sard_model *m, const char *memory_limit, bool profile, sard_session **out) {
+  sard_options *o = sard_options_new();
+  if (!o) return SD_ERR(NOMEM, "out of memory");
+  sard_status *st = memory_limit ? sard_options_set(o, "memory-limit", memory_limit) : NULL;
+  if (!st && profile) st = sard_options_set(o, "profile", "1");
+  if (!st) st = sard_session_new(m, o, out);
+  sard_options_free(o);
+  return st;
+}

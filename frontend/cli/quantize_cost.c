@@ -20,11 +20,7 @@ static sd_quantize_cost *cost_of(sd_quantize *q, costs *list, const char *name, 
 // Runs with a session that measures its steps, in place of the model's own.
 static sard_status *profile(sd_quantize *q, sd_judged *m, const sd_batch *b, bool after, costs *list) {
   sard_session *own = m->session, *s = NULL;
-  sard_options *o = sard_options_new();
-  if (!o) return SD_ERR(NOMEM, "out of memory");
-  sard_status *st = sard_options_set(o, "profile", "1");
-  if (!st) st = sard_session_new(m->m.model, o, &s);
-  sard_options_free(o);
+  sard_status *st = sd_model_session(m->m.model, NULL, true, &s);
   m->session = s;
   for (int i = 0; i < RUNS && !st; i++) st = sd_judge_run(&q->judge, m, b);
   m->session = own;

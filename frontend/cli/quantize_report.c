@@ -98,10 +98,7 @@ static void show_costs(sd_quantize *q) {
 // ---- JSON ----
 
 static void json_number(sd_str *s, const char *name, double v) {
-  sd_strf(s, ",\"%s\":", name);
-  if (isfinite(v)) sd_strf(s, "%.9g", v);
-  else
-    sd_str_put(s, "null");
+  sd_strf(s, ",\"%s\":", name), sd_str_json_number(s, v);
 }
 
 static void json_layer(sd_quantize *q, sd_str *s, uint32_t i) {
@@ -178,16 +175,6 @@ void sd_quantize_report(sd_quantize *q) {
 
 // ---- page ----
 
-static void html_text(sd_str *s, const char *text) {
-  for (; *text; text++) {
-    if (*text == '<') sd_str_put(s, "&lt;");
-    else if (*text == '&')
-      sd_str_put(s, "&amp;");
-    else
-      sd_str_putn(s, text, 1);
-  }
-}
-
 // The histogram of a tensor, its range marked.
 static void html_bins(sd_quantize *q, sd_str *s, int t) {
   const sd_range *r = &q->ranges[t];
@@ -216,10 +203,10 @@ static void html_row(sd_quantize *q, sd_str *s, uint32_t i) {
   const sd_quant_unit *u = &q->units.at[i];
   const sd_quantize_layer *l = layer_of(q, i);
   int t = u->keep ? -1 : tensor_of(q, u->x);
-  sd_str_put(s, "<tr><td>"), html_text(s, u->name);
+  sd_str_put(s, "<tr><td>"), sd_cli_markup(s, u->name, 400);
   sd_strf(s, "</td><td>%s</td><td>%llu x %llu</td><td>%d</td>", u->op, (unsigned long long)u->rows,
           (unsigned long long)u->k, u->bits ? u->bits : 32);
-  if (u->keep) sd_str_put(s, "<td colspan='2'>"), html_text(s, u->why ? u->why : "asked for"), sd_str_put(s, "</td>");
+  if (u->keep) sd_str_put(s, "<td colspan='2'>"), sd_cli_markup(s, u->why ? u->why : "asked for", 400), sd_str_put(s, "</td>");
   else
     sd_strf(s, "<td>%.1f dB</td><td>%s</td>", u->snr, l ? sd_arena_printf(q->c->arena, "%.1f dB", l->snr) : "");
   if (t >= 0) {
@@ -241,7 +228,7 @@ sard_status *sd_quantize_html(sd_quantize *q, const char *path) {
       &s,
       "<!doctype html><meta charset='utf-8'><title>sard quantize</title><style>body{font:14px sans-serif;margin:2em}"
       "td,th{padding:2px 8px;text-align:left;border-bottom:1px solid #ddd}table{border-collapse:collapse}</style><h1>");
-  html_text(&s, q->c->operands[0]);
+  sd_cli_markup(&s, q->c->operands[0], 400);
   sd_strf(&s, "</h1><p>%s, %d-bit weights, %u of %u nodes, %lld samples", mode_name(q), q->o.bits, count(q, false),
           q->units.len, (long long)q->samples);
   if (q->bytes) sd_strf(&s, "<br>size %s to %s", sd_cli_bytes(q->size_before, a), sd_cli_bytes(q->size, b));

@@ -38,12 +38,6 @@ static void put_element(sd_str *s, sd_dtype t, const void *data, uint64_t i) {
     sd_strf(s, "%lld", (long long)sd_dtype_get_i64(t, data, i));
 }
 
-static void json_number(sd_str *s, double v) {
-  if (isfinite(v)) sd_strf(s, "%.9g", v);
-  else
-    sd_str_put(s, "null");
-}
-
 // Strings and complex numbers have no order.
 static bool ordered(int32_t t) { return t != SARD_STRING && t != SARD_C64 && t != SARD_C128; }
 
@@ -105,9 +99,9 @@ static void json_tensor(sd_str *j, sard_tensor *t, const sard_tensor_desc *d) {
   sd_str_put(j, "]");
   if (!ordered(d->dtype)) return;
   measure((sd_dtype)d->dtype, data, n, &least, &mean, &most, &nans);
-  sd_str_put(j, ",\"min\":"), json_number(j, least);
-  sd_str_put(j, ",\"mean\":"), json_number(j, mean);
-  sd_str_put(j, ",\"max\":"), json_number(j, most);
+  sd_str_put(j, ",\"min\":"), sd_str_json_number(j, least);
+  sd_str_put(j, ",\"mean\":"), sd_str_json_number(j, mean);
+  sd_str_put(j, ",\"max\":"), sd_str_json_number(j, most);
   sd_strf(j, ",\"nans\":%llu", (unsigned long long)nans);
 }
 
@@ -167,9 +161,9 @@ static void show_diff(running *r, int i, const sd_diff *d) {
                name, d->max_abs, d->max_rel, d->rel_rms, (unsigned long long)d->wrong, (unsigned long long)d->count,
                (unsigned long long)d->first_wrong, d->got, d->want);
   sd_strf(&c->json, "%s{\"name\":", i ? "," : ""), sd_str_json(&c->json, name);
-  sd_str_put(&c->json, ",\"max_abs\":"), json_number(&c->json, d->max_abs);
-  sd_str_put(&c->json, ",\"max_rel\":"), json_number(&c->json, d->max_rel);
-  sd_str_put(&c->json, ",\"rel_rms\":"), json_number(&c->json, d->rel_rms);
+  sd_str_put(&c->json, ",\"max_abs\":"), sd_str_json_number(&c->json, d->max_abs);
+  sd_str_put(&c->json, ",\"max_rel\":"), sd_str_json_number(&c->json, d->max_rel);
+  sd_str_put(&c->json, ",\"rel_rms\":"), sd_str_json_number(&c->json, d->rel_rms);
   sd_strf(&c->json, ",\"wrong\":%llu,\"passed\":%s}", (unsigned long long)d->wrong, d->passed ? "true" : "false");
 }
 

@@ -44,15 +44,6 @@ static void drop(variant *v) {
   *v = (variant){0};
 }
 
-static sard_status *new_session(sard_model *m, bool profile, sard_session **out) {
-  sard_options *o = sard_options_new();
-  if (!o) return SD_ERR(NOMEM, "out of memory");
-  sard_status *st = profile ? sard_options_set(o, "profile", "1") : NULL;
-  if (!st) st = sard_session_new(m, o, out);
-  sard_options_free(o);
-  return st;
-}
-
 static sard_status *build(tuning *t, const sd_tuned *at, uint32_t n, variant *v) {
   sd_compiled *k;
   sd_driver_options o = t->o;
@@ -60,7 +51,7 @@ static sard_status *build(tuning *t, const sd_tuned *at, uint32_t n, variant *v)
   o.tuning = &v->tuning;
   SD_TRY(sd_driver_compile(&t->src, &o, &k));
   SD_TRY(sd_model_from_bytes(t->m.ctx, k->pieces, k->n_pieces, sd_compiled_free, k, &v->model));
-  sard_status *st = new_session(v->model, true, &v->session);
+  sard_status *st = sd_model_session(v->model, NULL, true, &v->session);
   v->ns = SD_NEW_ARRAY(t->c->arena, double, v->model->art.n_steps + 1);
   if (st) drop(v);
   return st;
@@ -254,8 +245,8 @@ static sard_status *compare(tuning *t, sard_session *was, sard_session *new, boo
 
 static sard_status *decide(tuning *t, variant *v) {
   sard_session *was = NULL, *new = NULL;
-  sard_status *st = new_session(t->m.model, false, &was);
-  if (!st) st = new_session(v->model, false, &new);
+  sard_status *st = sard_session_new(t->m.model, NULL, &was);
+  if (!st) st = sard_session_new(v->model, NULL, &new);
   if (!st) st = compare(t, was, new, &t->used);
   sard_session_free(was);
   sard_session_free(new);

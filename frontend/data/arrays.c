@@ -61,8 +61,7 @@ bool sd_data_is_npz(const char *path) {
 }
 
 bool sd_data_is_arrays(const char *path) {
-  struct stat st;
-  sd_arena *a = stat(path, &st) == 0 && S_ISDIR(st.st_mode) ? sd_arena_new() : NULL;
+  sd_arena *a = sd_data_is_folder(path) ? sd_arena_new() : NULL;
   jmp_buf oom;
   bool found = false;
   if (!a || setjmp(oom)) return sd_arena_free(a), false;

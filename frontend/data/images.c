@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "frontend/data/internal.h"
 #include "frontend/data/prepare.h"
@@ -23,11 +22,6 @@ typedef struct images {
   int channels;
   bool batched; // the input has an axis of samples
 } images;
-
-static bool is_folder(const char *path) {
-  struct stat st;
-  return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
-}
 
 static bool is_image(const char *name) {
   static const char *const ends[] = {".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".webp", ".tif", ".tiff", ".jp2"};
@@ -56,7 +50,7 @@ static sard_status *list_all(sd_arena *a, const char *path, images *out, bool *c
   for (uint32_t i = 0; i < names.len; i++) {
     const char *sub = sd_arena_printf(a, "%s/%s", path, names.at[i]);
     uint32_t before = out->at.len;
-    if (is_folder(sub)) SD_TRY(list(a, sub, label, out));
+    if (sd_data_is_folder(sub)) SD_TRY(list(a, sub, label, out));
     label += out->at.len > before;
   }
   return NULL;
@@ -64,7 +58,7 @@ static sard_status *list_all(sd_arena *a, const char *path, images *out, bool *c
 
 bool sd_data_is_images(const char *path) {
   jmp_buf oom;
-  sd_arena *a = is_folder(path) ? sd_arena_new() : NULL;
+  sd_arena *a = sd_data_is_folder(path) ? sd_arena_new() : NULL;
   images found = {0};
   bool classes;
   if (!a || setjmp(oom)) return sd_arena_free(a), false;

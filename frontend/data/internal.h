@@ -44,6 +44,7 @@ sard_status *sd_data_read_images(sd_data *d, sd_batch *b);
 
 // Entries of a folder in the order of their names; those that begin with a dot are left out.
 typedef SD_VEC(const char *) sd_data_names;
+bool sd_data_is_folder(const char *path);
 sard_status *sd_data_list(sd_arena *a, const char *folder, sd_data_names *out);
 const char *sd_data_type(sd_arena *a, const sard_tensor_desc *t); // "f32[N,3]"
 // An integer or float tensor from another type of the same class: SARD_E_USAGE where a value does not fit.

@@ -2,7 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <unistd.h>
 
 #include "frontend/data/internal.h"
 #include "runtime/base/alloc.h"
@@ -13,24 +13,14 @@ typedef struct sets {
   sd_data_names names;
 } sets;
 
-static bool is_folder(const char *path) {
-  struct stat st;
-  return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
-}
-
 static const char *set_path(sd_arena *a, const char *folder, const char *set, const char *what, int i) {
   return sd_arena_printf(a, "%s/%s/%s_%d.pb", folder, set, what, i);
 }
 
-static bool exists(const char *path) {
-  struct stat st;
-  return stat(path, &st) == 0;
-}
-
 bool sd_data_is_sets(const char *path) {
   char first[4096];
-  return is_folder(path) && (size_t)snprintf(first, sizeof first, "%s/test_data_set_0", path) < sizeof first &&
-         is_folder(first);
+  return sd_data_is_folder(path) && (size_t)snprintf(first, sizeof first, "%s/test_data_set_0", path) < sizeof first &&
+         sd_data_is_folder(first);
 }
 
 // test_data_set_10 behind test_data_set_9.
@@ -73,7 +63,7 @@ sard_status *sd_data_read_sets(sd_data *d, sd_batch *b) {
     if (!st && sd_dtype_of_tensors(d->o.inputs[i].dtype)) st = check_type(d, path, b->in[i], &d->o.inputs[i]);
   }
   int n = 0;
-  while (!st && exists(set_path(a, d->o.path, set, "output", n))) n++;
+  while (!st && access(set_path(a, d->o.path, set, "output", n), F_OK) == 0) n++;
   b->expected = n ? sd_calloc((size_t)n, sizeof *b->expected) : NULL;
   if (n && !b->expected) st = SD_ERR(NOMEM, "out of memory for samples");
   b->n_expected = b->expected ? n : 0;

@@ -16,16 +16,24 @@ static const sd_metric metrics[] = {
 };
 enum { METRICS = sizeof metrics / sizeof *metrics };
 
-const sd_metric *sd_metric_at(uint32_t i) { return i < METRICS ? &metrics[i] : NULL; }
+static void list_names(sd_str *s) {
+  for (uint32_t i = 0; i < METRICS; i++) sd_strf(s, "%s%s", i ? ", " : "", metrics[i].name);
+}
+
+const char *sd_metric_names(sd_arena *a) {
+  sd_str s = {0};
+  list_names(&s);
+  return sd_arena_keep(a, sd_str_take(&s));
+}
 
 sard_status *sd_metric_find(const char *name, const sd_metric **out) {
   sd_str known = {0};
   const char *names[METRICS];
   for (uint32_t i = 0; i < METRICS; i++) {
-    if (strcmp(metrics[i].name, name) == 0) return sd_str_free(&known), *out = &metrics[i], NULL;
+    if (strcmp(metrics[i].name, name) == 0) return *out = &metrics[i], NULL;
     names[i] = metrics[i].name;
-    sd_strf(&known, "%s%s", i ? ", " : "", names[i]);
   }
+  list_names(&known);
   const char *near = sd_str_nearest(name, names, METRICS);
   sard_status *st = SD_ERR(USAGE, "unknown metric '%s' (known: %s)", name, known.p ? known.p : "");
   sd_str_free(&known);

@@ -23,7 +23,7 @@ typedef struct sd_metric { // a row of metric.def
   sard_status *(*add)(const sd_metric_case *c, sd_score *s);
   double (*value)(const sd_score *s, int without); // of all blocks but one (-1: of all); NaN where there is none
 } sd_metric;
-const sd_metric *sd_metric_at(uint32_t i);                            // NULL past the end
+const char *sd_metric_names(sd_arena *a);                             // all of them, with commas between
 sard_status *sd_metric_find(const char *name, const sd_metric **out); // SARD_E_USAGE names the known ones
 
 // Sums over the samples so far, apart for SD_SCORE_BLOCKS blocks of them (sample i belongs to block i mod that), so

@@ -105,9 +105,7 @@ static sard_status *mark_needed(tape *t, const sd_value *y) {
 static sard_status *copy_node(tape *t, const sd_node *x, sd_node **out) {
   sd_value **in = SD_NEW_ARRAY(t->at->graph->module->arena, sd_value *, x->n_in + 1);
   for (uint32_t i = 0; i < x->n_in; i++) in[i] = x->in[i] && t->map[x->in[i]->id] ? t->map[x->in[i]->id] : x->in[i];
-  sd_node *c = sd_node_new(t->at->graph, t->at, x->op, in, x->n_in, x->n_out);
-  if (x->n_attr) memcpy(c->attrs, x->attrs, x->n_attr * sizeof *x->attrs);
-  c->name = x->name, c->onnx_index = x->onnx_index;
+  sd_node *c = sd_node_like(t->at->graph, t->at, x, in, x->n_in, x->n_out);
   for (uint32_t i = 0; i < x->n_out; i++) {
     if (x->out[i]) t->map[x->out[i]->id] = c->out[i];
     else c->out[i] = NULL;

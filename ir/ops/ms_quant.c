@@ -164,16 +164,11 @@ sard_status *sd_rewrite_ms_qlinear_reduce_mean(sd_node *n) {
 }
 
 // ---- products ----
-static sard_status *need_bytes(const sd_node *n, uint32_t operand) {
-  sd_dtype t = n->in[operand]->dtype;
-  return sd_dtype_bits(t) == 8 ? NULL : SD_SH_ERR(n, MODEL, "operand '%s' is %s, expected i8 or u8", sd_sh_operand(n, operand), sd_dtype_name(t));
-}
-
 sard_status *sd_rewrite_ms_matmul_integer_float(sd_node *n) {
   XG_SCOPE xg g = {.at = n};
   sd_value *za = sd_xg_in(&g, 4), *sa = n->in[2];
-  SD_TRY(need_bytes(n, 0));
-  SD_TRY(need_bytes(n, 1));
+  SD_TRY(sd_sh_bytes(n, 0));
+  SD_TRY(sd_sh_bytes(n, 1));
   if (za && za->rank == 1 && !sd_dim_is(sd_sh_tab(n), za->dims[0], 1))
     return SD_SH_ERR(n, UNSUPPORTED, "a zero point for each row of A");
   sd_value *acc = sd_product8_matmul(&g, &(sd_product8){n->in[0], n->in[1], za, sd_xg_in(&g, 5), NULL});
@@ -184,7 +179,7 @@ sard_status *sd_rewrite_ms_matmul_integer_float(sd_node *n) {
 
 sard_status *sd_rewrite_ms_dynamic_matmul(sd_node *n) {
   XG_SCOPE xg g = {.at = n};
-  SD_TRY(need_bytes(n, 1));
+  SD_TRY(sd_sh_bytes(n, 1));
   sd_node *q = sd_xg_node(&g, "DynamicQuantizeLinear", n->in, 1, 3);
   if (!q) return sd_xg_take(&g);
   sd_value *y = XG(&g, "com.microsoft.MatMulIntegerToFloat", q->out[0], n->in[1], q->out[1], n->in[2],

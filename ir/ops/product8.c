@@ -5,10 +5,7 @@
 #include "ir/ops/window.h"
 
 sard_status *sd_shape_product8(sd_node *n) {
-  for (uint32_t i = 0; i < 2; i++)
-    if (sd_dtype_bits(n->in[i]->dtype) != 8)
-      return SD_SH_ERR(n, MODEL, "operand '%s' is %s, expected a type of 8 bits", sd_sh_operand(n, i),
-                       sd_dtype_name(n->in[i]->dtype));
+  for (uint32_t i = 0; i < 2; i++) SD_TRY(sd_sh_bytes(n, i));
   return sd_sh_set(n, 0, SD_I32, n->out[0]->rank, n->out[0]->dims);
 }
 
@@ -20,19 +17,10 @@ sard_status *sd_shape_unsigned(sd_node *n) {
 
 // ---- small values ----
 
-static bool is_zero(const sd_value *v) {
-  if (!v) return true;
-  for (uint64_t i = 0; v->data && i < v->data->count; i++)
-    if (sd_dtype_get_i64(v->dtype, v->data->data, i)) return false;
-  return v->data != NULL;
-}
-
-static bool one_element(const sd_value *v) { return sd_dim_is(v->graph->module->dims, sd_value_count(v), 1); }
-
 // A vector along an axis that has `after` dims behind it.
 static sd_value *along(xg *g, sd_value *v, int after) {
   int64_t axes[SD_MAX_RANK];
-  if (g->st || !v || v->rank != 1 || after <= 0 || one_element(v)) return v;
+  if (g->st || !v || v->rank != 1 || after <= 0 || sd_value_is_single(v)) return v;
   for (int i = 0; i < after; i++) axes[i] = i + 1;
   return XG(g, "Unsqueeze", v, sd_xg_ints(g, axes, after));
 }
@@ -84,7 +72,7 @@ static void sign_weights(xg *g, factors *f, const sd_product8 *p, int axis) {
   for (int i = axis + 1; i < c->rank; i++) inner *= (uint64_t)c->dims[i];
   if (z && (!z->data || (z->data->count != 1 && z->data->count != (uint64_t)c->dims[axis]))) z = NULL;
   else outer = (uint64_t)c->dims[axis];
-  if (c->dtype == SD_I8 && is_zero(p->zw)) return;
+  if (c->dtype == SD_I8 && sd_value_is_zero(p->zw)) return;
   sd_value *w = p->zw && !z ? NULL : signed_constant(g, p->w, z, 0, outer, inner);
   if (w) {
     f->w = w, f->zw = NULL;
@@ -96,8 +84,8 @@ static void sign_weights(xg *g, factors *f, const sd_product8 *p, int axis) {
 
 static factors factors_of(xg *g, const sd_product8 *p, int axis, int after_x, int after_w) {
   factors f = {p->x, p->w, NULL, NULL};
-  if (!is_zero(p->zx)) f.zx = along(g, sd_xg_cast(g, SD_I32, p->zx), after_x);
-  if (!is_zero(p->zw)) f.zw = along(g, sd_xg_cast(g, SD_I32, p->zw), after_w);
+  if (!sd_value_is_zero(p->zx)) f.zx = along(g, sd_xg_cast(g, SD_I32, p->zx), after_x);
+  if (!sd_value_is_zero(p->zw)) f.zw = along(g, sd_xg_cast(g, SD_I32, p->zw), after_w);
   if (p->x->dtype == SD_I8) {
     f.x = XG(g, "sard.Unsigned", p->x);
     f.zx = plus(g, sd_xg_num(g, SD_I32, 128), f.zx);
@@ -234,7 +222,7 @@ sd_value *sd_product8_conv(xg *g, const sd_node *like, const sd_product8 *p) {
   if (g->st) return NULL;
   sd_value *bias = along(g, p->bias, after);
   factors f = {0};
-  if (of_bytes(p) && p->x->rank >= 3 && rank == p->x->rank && (!p->zx || one_element(p->zx))) f = factors_of(g, p, 0, 0, after);
+  if (of_bytes(p) && p->x->rank >= 3 && rank == p->x->rank && (!p->zx || sd_value_is_single(p->zx))) f = factors_of(g, p, 0, 0, after);
   if (!f.x || (f.zw && sd_node_int(like, "group", 1) != 1)) // sums for each group
     return plus(g, node_like(g, "Conv", like, centered(g, p->x, p->zx, 0), centered(g, p->w, p->zw, rank - 1), false), bias);
   sd_value *x = with_borders(g, like, &f, &padded), *acc, *columns = NULL, *rows = NULL, *k = NULL;

@@ -91,8 +91,7 @@ static sard_status *output_zero(sd_node *n, uint32_t operand) { return sd_sh_ran
 sard_status *sd_shape_qlinear_matmul(sd_node *n) {
   SD_TRY(output_zero(n, 7));
   for (uint32_t i = 0; i < 8; i++)
-    if (i % 3 != 1 && i != 6 && sd_dtype_bits(n->in[i]->dtype) != 8)
-      return SD_SH_ERR(n, MODEL, "operand '%s' is %s, expected a type of 8 bits", sd_sh_operand(n, i), sd_dtype_name(n->in[i]->dtype));
+    if (i % 3 != 1 && i != 6) SD_TRY(sd_sh_bytes(n, i));
   return shape_as(n, "MatMul", 0, 3, n->in[7]->dtype);
 }
 sard_status *sd_shape_qlinear_conv(sd_node *n) {

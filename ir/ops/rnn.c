@@ -104,8 +104,7 @@ sard_status *sd_shape_rnn(sd_node *n) {
 
 sard_status *sd_shape_lstm8(sd_node *n) {
   SD_TRY(sd_shape_rnn(n));
-  for (uint32_t i = X; i <= R; i++)
-    if (sd_dtype_bits(n->in[i]->dtype) != 8) return SD_SH_ERR(n, MODEL, "operand '%s' is not of 8 bits", sd_sh_operand(n, i));
+  for (uint32_t i = X; i <= R; i++) SD_TRY(sd_sh_bytes(n, i));
   SD_TRY(sd_sh_one(n, X_SCALE));
   SD_TRY(sd_sh_one(n, X_ZERO));
   for (uint32_t i = W_SCALE; i <= R_SUMS; i++) {

@@ -209,6 +209,11 @@ void sd_sh_set_elems(sd_node *n, uint32_t out, const sd_dim *elems, uint32_t cou
   n->out[out]->n_elems = count;
 }
 
+sard_status *sd_sh_bytes(const sd_node *n, uint32_t operand) {
+  sd_dtype t = n->in[operand]->dtype;
+  return sd_dtype_bits(t) == 8 ? NULL : SD_SH_ERR(n, MODEL, "operand '%s' is %s, expected a type of 8 bits", sd_sh_operand(n, operand), sd_dtype_name(t));
+}
+
 sard_status *sd_sh_one(const sd_node *n, uint32_t operand) {
   const sd_value *v = sd_sh_in(n, operand);
   for (int i = 0; v && i < v->rank; i++)

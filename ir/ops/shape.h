@@ -19,6 +19,7 @@ const char *sd_sh_operand(const sd_node *n, uint32_t operand); // its name in th
 // ---- checks ----
 sard_status *sd_sh_ranks(const sd_node *n);                   // all given operands have a known rank
 sard_status *sd_sh_rank(const sd_node *n, uint32_t operand, int min, int max); // given, with min <= rank <= max
+sard_status *sd_sh_bytes(const sd_node *n, uint32_t operand); // given, of a type of 8 bits
 sard_status *sd_sh_one(const sd_node *n, uint32_t operand);   // where given it has one element
 // Elements of extent `to` are read from extent `from`, whatever its size: it is not 0 where `to` is not.
 sard_status *sd_sh_fed(const sd_node *n, sd_dim from, sd_dim to);

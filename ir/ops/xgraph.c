@@ -232,10 +232,7 @@ sard_status *sd_shape_expanded(sd_node *n) {
   SD_TRY(sd_sh_ranks(n));
   sd_value **in = SD_NEW_ARRAY(m->arena, sd_value *, n->n_in + 1);
   for (uint32_t i = 0; i < n->n_in; i++) in[i] = stand_in(g, n->in[i]);
-  sd_node *trial = sd_node_new(g, NULL, n->op, in, n->n_in, n->n_out);
-  trial->name = n->name;
-  trial->onnx_index = n->onnx_index;
-  if (n->n_attr) memcpy(trial->attrs, n->attrs, n->n_attr * sizeof *n->attrs);
+  sd_node *trial = sd_node_like(g, NULL, n, in, n->n_in, n->n_out);
   for (uint32_t i = 0; i < n->n_out; i++) {
     if (n->out[i]) sd_graph_output(g, trial->out[i]);
     else

@@ -438,9 +438,7 @@ static sard_status *make_group(group *g, sd_arena *scratch) {
     sd_node *src = g->members[i];
     sd_value **in = SD_NEW_ARRAY(scratch, sd_value *, src->n_in + 1);
     for (uint32_t k = 0; k < src->n_in; k++) in[k] = src->in[k] ? mapped(&map, src->in[k]) : NULL;
-    sd_node *copy = sd_node_new(body, NULL, src->op, in, src->n_in, src->n_out);
-    copy->name = src->name, copy->onnx_index = src->onnx_index;
-    if (src->n_attr) memcpy(copy->attrs, src->attrs, src->n_attr * sizeof *src->attrs);
+    sd_node *copy = sd_node_like(body, NULL, src, in, src->n_in, src->n_out);
     sd_value_copy_type(copy->out[0], src->out[0]);
     copy->out[0]->name = src->out[0]->name;
     copy->out[0]->elems = src->out[0]->elems, copy->out[0]->n_elems = src->out[0]->n_elems;

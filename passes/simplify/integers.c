@@ -18,8 +18,6 @@ typedef struct integers {
 
 static bool of_bytes(const sd_value *v) { return v->dtype == SD_U8 || v->dtype == SD_I8; }
 
-static bool single(const sd_value *v) { return sd_dim_is(v->graph->module->dims, sd_value_count(v), 1); }
-
 // The node that dequantizes operand `at` of n, to f32 and without blocks.
 static const sd_node *dequantized(const sd_node *n, uint32_t at) {
   const sd_node *d = at < n->n_in && n->in[at] ? n->in[at]->def : NULL;
@@ -30,7 +28,7 @@ static const sd_node *dequantized(const sd_node *n, uint32_t at) {
 // One scale and zero point, or constant ones along the axis.
 static bool along_axis(const sd_node *d, int axis) {
   const sd_value *x = d->in[0], *s = d->in[1], *z = d->n_in > 2 ? d->in[2] : NULL;
-  if (single(s)) return !z || single(z);
+  if (sd_value_is_single(s)) return !z || sd_value_is_single(z);
   int64_t a = sd_node_int(d, "axis", 1);
   if (s->rank != 1 || !s->data || (z && !z->data)) return false;
   return (a < 0 ? a + x->rank : a) == axis;
@@ -46,17 +44,11 @@ static bool fits(integers *p) {
   if (conv ? sd_node_int(n, "channels_last", 0) != 0 : rank != 2 || p->x->in[0]->rank < 2) return false;
   if (gemm && (sd_node_int(n, "transA", 0) || sd_node_float(n, "beta", 1) != 1)) return false;
   p->axis = conv || (gemm && sd_node_int(n, "transB", 0)) ? 0 : rank - 1;
-  return single(p->x->in[1]) && along_axis(p->x, 0) && along_axis(p->w, p->axis);
+  return sd_value_is_single(p->x->in[1]) && along_axis(p->x, 0) && along_axis(p->w, p->axis);
 }
 
 static float number_at(const sd_value *v, uint64_t i) {
   return (float)sd_dtype_get_f64(v->dtype, v->data->data, v->data->count == 1 ? 0 : i);
-}
-
-static bool all_zero(const sd_value *v) {
-  for (uint64_t i = 0; v && v->data && i < v->data->count; i++)
-    if (sd_dtype_get_i64(v->dtype, v->data->data, i)) return false;
-  return !v || v->data;
 }
 
 // A bias in the unit of the sums, so that it can be added before they are scaled.
@@ -64,7 +56,7 @@ static sd_value *integer_bias(integers *p) {
   const sd_node *b = dequantized(p->n, 2);
   const sd_value *s = p->scale;
   if (!b || !s->data || b->in[0]->dtype != SD_I32 || b->in[0]->rank != 1 || !b->in[0]->data || !b->in[1]->data) return NULL;
-  if (b->n_in > 2 && !all_zero(b->in[2])) return NULL;
+  if (b->n_in > 2 && !sd_value_is_zero(b->in[2])) return NULL;
   uint64_t count = b->in[0]->data->count;
   if (s->data->count != 1 && s->data->count != count) return NULL;
   if (b->in[1]->data->count != 1 && b->in[1]->data->count != count) return NULL;
@@ -89,7 +81,7 @@ static sard_status *scale_of(integers *p) {
   float alpha = sd_node_attr(p->n, "alpha") ? sd_node_float(p->n, "alpha", 1) : 1;
   sd_value *in[2] = {p->x->in[1], p->w->in[1]};
   for (int i = 0; i < 2; i++)
-    if (in[i]->rank > 0 && single(in[i])) SD_TRY(sd_edit_reshape(graph, p->n, in[i], NULL, 0, &in[i]));
+    if (in[i]->rank > 0 && sd_value_is_single(in[i])) SD_TRY(sd_edit_reshape(graph, p->n, in[i], NULL, 0, &in[i]));
   SD_TRY(sd_edit_apply(graph, p->n, "Mul", in, 2, &p->scale));
   if (alpha == 1) return NULL;
   return sd_edit_apply(graph, p->n, "Mul", (sd_value *[]){p->scale, sd_value_const_f32(graph, alpha)}, 2, &p->scale);

@@ -57,13 +57,6 @@ static bool dequantizes_alike(const sd_node *d, const sd_node *q) {
   return sd_edit_is(d, "DequantizeLinear") && plain(d) && d->in[0]->dtype == q->out[0]->dtype && same_numbers(d, q);
 }
 
-static sd_node *copy_on(sd_node *at, const sd_node *n, sd_value *const *in) {
-  sd_node *c = sd_node_new(at->graph, at, n->op, in, n->n_in, 1);
-  if (n->n_attr) memcpy(c->attrs, n->attrs, n->n_attr * sizeof *n->attrs);
-  c->name = n->name, c->onnx_index = n->onnx_index;
-  return c;
-}
-
 static sard_status *take_place(sd_node *q, sd_value *v) {
   sd_node *before = q->in[0]->def;
   if (sd_value_is_output(q->out[0]) && (!v->def || sd_value_is_output(v)))
@@ -86,7 +79,7 @@ static sard_status *through_moves(sd_node *q, bool *done) {
     if (chain[count]->n_in > SD_MAX_RANK) return NULL;
     memcpy(in, chain[count]->in, chain[count]->n_in * sizeof *in);
     in[0] = v;
-    sd_node *c = copy_on(q, chain[count], in);
+    sd_node *c = sd_node_like(q->graph, q, chain[count], in, chain[count]->n_in, 1);
     SD_TRY(sd_node_infer(c));
     v = c->out[0];
   }
@@ -102,7 +95,7 @@ static sard_status *through_concat(sd_node *q, bool *done) {
     if (!dequantizes_alike(c->in[i]->def, q)) return NULL;
     in[i] = c->in[i]->def->in[0];
   }
-  sd_node *x = copy_on(q, c, in);
+  sd_node *x = sd_node_like(q->graph, q, c, in, c->n_in, 1);
   SD_TRY(sd_node_infer(x));
   *done = true;
   return take_place(q, x->out[0]);
@@ -211,9 +204,7 @@ static sard_status *become_unsigned(sd_node *q, sd_node **next, bool *done) {
       continue;
     }
     sd_value *in[3] = {u, n->in[1], raised(q->graph, zero_of(n))};
-    sd_node *d = sd_node_new(n->graph, n, n->op, in, 3, 1);
-    memcpy(d->attrs, n->attrs, n->n_attr * sizeof *n->attrs);
-    d->name = n->name, d->onnx_index = n->onnx_index;
+    sd_node *d = sd_node_like(n->graph, n, n, in, 3, 1);
     SD_TRY(sd_node_infer(d));
     d->out[0]->name = n->out[0]->name;
     sd_value_replace(n->out[0], d->out[0]);
@@ -230,8 +221,8 @@ static sard_status *become_unsigned(sd_node *q, sd_node **next, bool *done) {
 static sard_status *rewrite(sd_node *n, bool *done) {
   if (sd_edit_is(n, "Mul")) return merge_scales(n, done);
   if (!quantizes(n)) return NULL;
-  if ((*done = drop_relu(n))) (void)0;
   bool moved = false;
+  *done = drop_relu(n);
   SD_TRY(through_moves(n, &moved));
   if (!moved) SD_TRY(through_concat(n, &moved));
   *done |= moved;

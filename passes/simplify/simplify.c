@@ -125,9 +125,7 @@ static sard_status *absorb_scaling(sd_node *n, bool *changed) {
       bias = c;
     }
     sd_value *in[3] = {conv->in[0], w, bias};
-    sd_node *made = sd_node_new(g, conv, conv->op, in, bias ? 3 : 2, 1);
-    memcpy(made->attrs, conv->attrs, conv->n_attr * sizeof *conv->attrs);
-    made->name = conv->name, made->onnx_index = conv->onnx_index;
+    sd_node *made = sd_node_like(g, conv, conv, in, bias ? 3 : 2, 1);
     SD_TRY(sd_node_infer(made));
     made->out[0]->name = n->out[0]->name;
     sd_value_replace(n->out[0], made->out[0]);
@@ -158,10 +156,9 @@ static bool nest_concat(sd_node *n) {
   sd_value **in = SD_NEW_ARRAY(n->graph->module->arena, sd_value *, n_in);
   in[0] = best->out[0];
   for (uint32_t i = 1; i < n_in; i++) in[i] = n->in[best->n_in + i - 1];
-  sd_node *c = sd_node_new(n->graph, n, n->op, in, n_in, 1);
-  memcpy(c->attrs, n->attrs, n->n_attr * sizeof *n->attrs);
+  sd_node *c = sd_node_like(n->graph, n, n, in, n_in, 1);
   sd_value_copy_type(c->out[0], n->out[0]);
-  c->name = n->name, c->onnx_index = n->onnx_index, c->out[0]->name = n->out[0]->name;
+  c->out[0]->name = n->out[0]->name;
   sd_value_replace(n->out[0], c->out[0]);
   sd_node_remove(n);
   return true;

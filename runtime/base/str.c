@@ -1,6 +1,7 @@
 // Growable text buffer, JSON quoting and the edit distance behind "did you mean".
 #include "runtime/base/str.h"
 
+#include <math.h>
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
@@ -91,6 +92,12 @@ void sd_str_json(sd_str *s, const char *text) {
     p += n ? n : 1;
   }
   sd_str_putn(s, "\"", 1);
+}
+
+void sd_str_json_number(sd_str *s, double v) {
+  if (isfinite(v)) sd_strf(s, "%.9g", v);
+  else
+    sd_str_put(s, "null");
 }
 
 char *sd_str_take(sd_str *s) {

@@ -16,6 +16,7 @@ void sd_str_vf(sd_str *s, const char *fmt, va_list ap);
 void sd_str_put(sd_str *s, const char *text);
 void sd_str_putn(sd_str *s, const char *text, size_t n);
 void sd_str_json(sd_str *s, const char *text); // appends "text" quoted and escaped as JSON (NULL gives null)
+void sd_str_json_number(sd_str *s, double v);  // appends v, or null for what JSON has no number for
 char *sd_str_take(sd_str *s);                  // the text, owned by the caller (sd_free); resets s
 void sd_str_free(sd_str *s);
 

@@ -1,27 +1,13 @@
 #!/usr/bin/env python3
 """sard eval: every kind of data, recorded accuracies of the corpus, bad data. Needs numpy.
   eval.py SARD CORPUS    prints "ok NAME" or "FAIL NAME: why" and, last, "N passed, N failed" """
-import io, json, os, subprocess, sys, tempfile, zipfile
+import io, json, os, sys, zipfile
 import numpy as np
 
-SARD, CORPUS = sys.argv[1:3]
-T = tempfile.mkdtemp()
-passed = failed = 0
+from checks import CORPUS, SARD, T, check, end, sard
+
 METRIC = {"perplexity": "ppl", "ctc_exact": "ctc"}
 SLOW = {"magika_v3_3", "ppocrv4_rec", "austen_gpt2", "austen_gpt2_dynq", "text_source", "text_source_dynq"}  # in docs' table instead
-
-
-def check(name, ok, why=""):
-    global passed, failed
-    passed, failed = passed + bool(ok), failed + (not ok)
-    print(f"ok {name}" if ok else f"FAIL {name}: {why}")
-
-
-def sard(*args):
-    """(exit code, JSON, text)"""
-    out = os.path.join(T, "j")
-    r = subprocess.run([SARD, *args, "--json", out], capture_output=True, text=True)
-    return r.returncode, (json.load(open(out)) if os.path.exists(out) else {}), r.stdout + r.stderr
 
 
 def ends(name, code, args, says=""):
@@ -176,8 +162,7 @@ def main():
     z = np.load(f"{digits}/accuracy.npz")
     x, y, model = z["in_x"], z["y"], f"{digits}/model.onnx"
     kinds(model, x, y), images(), bad(model, x, y), fuzz(model, x, y), paired(digits, x, y), memory(model, x, y)
-    print(f"{passed} passed, {failed} failed")
-    return failed > 0
+    return end()
 
 
 sys.exit(main())

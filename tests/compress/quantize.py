@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """sard quantize: written models against the float one in Sard, and against ONNX Runtime where Python has it; what is refused.
   quantize.py SARD CORPUS    prints "ok NAME" or "FAIL NAME: why" and, last, "N passed, N failed" """
-import json, os, signal, subprocess, sys, tempfile, time
+import json, os, signal, subprocess, sys, time
 import numpy as np
 
 try:
@@ -9,23 +9,13 @@ try:
 except ImportError:
     ort = None
 
-SARD, CORPUS = sys.argv[1:3]
-T = tempfile.mkdtemp()
-passed = failed = 0
-
-
-def check(name, ok, why=""):
-    global passed, failed
-    passed, failed = passed + bool(ok), failed + (not ok)
-    print(f"ok {name}" if ok else f"FAIL {name}: {why}")
+import checks
+from checks import CORPUS, SARD, T, check, end
 
 
 def sard(*args):
-    out = os.path.join(T, "j")
-    if os.path.exists(out): os.remove(out)
     any_speed = ["--must-be-faster", "no"] if args[0] == "quantize" and "--must-be-faster" not in args else []  # the machine may be busy
-    r = subprocess.run([SARD, *args, *any_speed, "--json", out], capture_output=True, text=True)
-    return r.returncode, (json.load(open(out)) if os.path.exists(out) else {}), r.stdout + r.stderr
+    return checks.sard(*args, *any_speed)
 
 
 def ends(name, code, args, says="", file=None):
@@ -192,8 +182,7 @@ def interrupt(resnet):
 def main():
     digits, lenet, resnet = Case("digits_mlp"), Case("mnist_lenet"), Case("mnist_resnet8")
     methods(digits, lenet, resnet), gptq(digits), report(resnet), search(lenet), bad(digits, lenet), interrupt(resnet)
-    print(f"{passed} passed, {failed} failed")
-    return failed > 0
+    return end()
 
 
 sys.exit(main())

@@ -213,6 +213,17 @@ SD_FN void fill_wide(u8 *s, int at, bool along, int shift) { // 64 rows or colum
     SD_ST((u16 *)(s + at), chunk * 8 + byte % 16 / 2, sd_to_f16((float)SMALL(m + shift, k)));
   }
 }
+SD_FN void multiply_wide(float (*c)[4], u8 *s) { // the factors of fill_wide(s, 0), (s, 8192); not awaited
+  sd_wide_begin();
+  sd_wide_f16<64, true, true>(c, s, 0, 8192, 2048);
+  sd_wide_commit();
+}
+SD_FN void begin_wide(float (*c)[4], u8 *s) {
+  fill_wide(s, 0, true, 0), fill_wide(s, 8192, true, 0);
+  sd_wide_fence();
+  __syncthreads();
+  multiply_wide(c, s);
+}
 template <bool XK, bool YK> SD_FN bool wide_is_right(u8 *s, int xs, int ys) {
   const int l = threadIdx.x % 32, first = (int)threadIdx.x / 32 * 16 + l / 4;
   float c[8][4];
@@ -247,9 +258,7 @@ FAULT(wide_without_fence, "without a fence behind it")
   float c[8][4] = {};
   fill_wide(s, 0, true, 0), fill_wide(s, 8192, true, 0);
   __syncthreads();
-  sd_wide_begin();
-  sd_wide_f16<64, true, true>(c, s, 0, 8192, 2048);
-  sd_wide_commit();
+  multiply_wide(c, s);
   sd_wide_wait<0>(c);
 END
 
@@ -267,21 +276,14 @@ FAULT(wide_without_barrier, "race")
   __syncthreads();
   fill_wide(s, 0, true, 0);
   sd_wide_fence();
-  sd_wide_begin();
-  sd_wide_f16<64, true, true>(c, s, 0, 8192, 2048);
-  sd_wide_commit();
+  multiply_wide(c, s);
   sd_wide_wait<0>(c);
 END
 
 FAULT(wide_not_awaited, "-1 of buffer 0")
   SD_DYNAMIC(s, 16384);
   float c[8][4] = {};
-  fill_wide(s, 0, true, 0), fill_wide(s, 8192, true, 0);
-  sd_wide_fence();
-  __syncthreads();
-  sd_wide_begin();
-  sd_wide_f16<64, true, true>(c, s, 0, 8192, 2048);
-  sd_wide_commit();
+  begin_wide(c, s);
   sd_wide_wait<1>(c);
   EXPECT(c[0][0] == c[0][0]); // poison is no number
   sd_wide_wait<0>(c);
@@ -290,12 +292,7 @@ END
 FAULT(wide_changed, "a factor changed")
   SD_DYNAMIC(s, 16384);
   float c[8][4] = {};
-  fill_wide(s, 0, true, 0), fill_wide(s, 8192, true, 0);
-  sd_wide_fence();
-  __syncthreads();
-  sd_wide_begin();
-  sd_wide_f16<64, true, true>(c, s, 0, 8192, 2048);
-  sd_wide_commit();
+  begin_wide(c, s);
   __syncthreads();
   fill_wide(s, 0, true, 5);
   sd_wide_wait<0>(c);

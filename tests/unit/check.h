@@ -9,6 +9,13 @@
 
 static int check_passed, check_failed;
 
+// A folder that the test has made, and all that is in it.
+static inline bool check_remove(const char *folder) {
+  char command[400];
+  snprintf(command, sizeof command, "rm -r '%s'", folder);
+  return system(command) == 0;
+}
+
 #define CHECK(cond)                                                                                                    \
   do {                                                                                                                 \
     if (cond) check_passed++;                                                                                          \

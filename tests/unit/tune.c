@@ -142,8 +142,6 @@ int main(void) {
   check_use(a);
   sard_context_free(ctx);
   sd_arena_free(a);
-  char command[400];
-  snprintf(command, sizeof command, "rm -r '%s'", dir);
-  CHECK(system(command) == 0);
+  CHECK(check_remove(dir));
   return check_end();
 }

@@ -265,7 +265,10 @@ sard_status *sd_choose_contraction(sd_choice *c, sd_expr *r, int j, bool *out_do
   tile t = reused ? reuse_tile(c, r, u, j, sd_choose_guess(c, n->axes[u])) : (tile){1, 1};
   int copies = 1;
   bool tuned = reused && tuned_tile(c, u, j, &t);
-  sd_axis *second = reused && !tuned ? second_rows(c, r, u, j, &t, &copies) : NULL;
+  sd_matrix_tile m;
+  bool matrix = reused && !tuned && sd_choose_matrix(c, r, u, j, vector_operand_axes(c, r, j), &m);
+  if (matrix) t = (tile){m.rows * m.copies, m.vectors}, copies = m.copies;
+  sd_axis *second = !reused || tuned ? NULL : matrix ? (copies > 1 ? n->axes[u - 1] : NULL) : second_rows(c, r, u, j, &t, &copies);
   if (!vectorizable(c, r, j, (int64_t)t.nv * c->lanes, &pack)) return NULL;
   *out_done = true;
   if (!reused) {

@@ -51,6 +51,15 @@ bool sd_choose_loaded_once(const sd_choice *c, const sd_buf *b); // others would
 // Splits the axis at jpos by `factor` and points the load at the packed form.
 sard_status *sd_choose_pack(sd_choice *c, const sd_access *l, uint32_t jpos, int64_t factor);
 
+// ---- choose_matrix.c: products of 8-bit integers in matrix registers ----
+typedef struct sd_matrix_tile {
+  int rows, vectors; // of axis u, and of the vector axis
+  int copies;        // of the axis before u, 1: none
+} sd_matrix_tile;
+// The register tile of r over (u, j) for matrix registers; false where they do not serve it. `moves`: axes with which the
+// vector operand moves, as a set of bits.
+bool sd_choose_matrix(const sd_choice *c, const sd_expr *r, int u, int j, uint32_t moves, sd_matrix_tile *t);
+
 // ---- choose_contraction.c ----
 // Matrix product, convolution, depthwise: register tile over (u, j). `done` false: r is none, nothing was
 // changed.

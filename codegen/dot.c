@@ -50,6 +50,21 @@ bool sd_dot_is(sd_kernel *k, const sd_expr *r, const sd_axis *lanes, sd_dot *out
   return moves_by(k, out->w, out->side, 1) && moves_by(k, out->w, lanes, SD_DOT_SIDE);
 }
 
+int64_t sd_dot_step(int64_t turns) {
+  int64_t n = turns < 16 ? turns : 16;
+  while (n > 1 && turns % n) n--;
+  return n;
+}
+
+bool sd_dot_rows(sd_kernel *k, const sd_expr *r, const sd_axis *lanes, const sd_axis *u, int64_t *turns) {
+  const sd_expr *x, *y;
+  sd_dot d;
+  sd_dim by;
+  if (!factors(r, &x, &y) || !taken_apart(k, r, &d) || d.side->limit || !sd_dim_is_const(k->dims, d.turns->extent, turns)) return false;
+  const sd_expr *a = sd_x_uses_axis(x, lanes) ? y : x;
+  return sd_dot_step(*turns) >= SD_DOT_LEAST_STEP && in_turns(k, a, &d) && sd_x_coef(k, a->a[0], u, &by);
+}
+
 void sd_dot_pack(sd_kernel *k, const sd_expr *r, sd_pack *p) {
   sd_dot d;
   if (!taken_apart(k, r, &d)) return;

@@ -57,6 +57,7 @@ typedef struct sd_emit_info {
   uint32_t shape;     // slots for which the cells were made
   sd_ll *cell;
   sd_emit_addr *addr;
+  sd_ll sums;         // REDUCE: memory that has its sums by coordinate (emit_matrix.c), NULL = values
   uint32_t assumed;   // > 0: BOOL known to be true in the code being emitted
 } sd_emit_info;
 
@@ -95,6 +96,14 @@ typedef struct sd_emit_if {
 } sd_emit_if;
 
 typedef struct sd_emit_root { const sd_buf *buf; sd_expr *offset, *value, *guard; } sd_emit_root; // a store
+
+// How the matrix registers of a function are configured: rows of each register of sums, vectors, turns of a step.
+enum { SD_MATRIX_SUMS = 4 };
+typedef struct sd_emit_matrix_plan {
+  uint32_t n_rows, vectors; // n_rows * vectors registers of sums; 0: none are used
+  uint8_t rows[SD_MATRIX_SUMS];
+  int64_t step;
+} sd_emit_matrix_plan;
 
 struct sd_emit_nestroots { const sd_nest *nest; sd_emit_root *root; };
 
@@ -136,6 +145,10 @@ typedef struct sd_emit {
   sd_emit_root *root;
   SD_VEC(sd_ll *) rw_cells; // values that the stores of this nest may change
   SD_VEC(struct sd_emit_nestroots) nests;
+  // matrix registers
+  sd_emit_matrix_plan matrix_plan;
+  struct sd_emit_matrix *matrix; // the sums being emitted, NULL = none
+  SD_VEC(sd_emit_info *) in_memory;
 } sd_emit;
 
 // ---- emit_scope.c: bookkeeping, loops, branches ----
@@ -226,6 +239,7 @@ sd_ll sd_emit_load_stored(sd_emit *E, const sd_expr *e);    // emit_mem.c
 
 // The value of type t at the element `after` places behind that of load e, which no guard holds back; of lanes the first one.
 sd_ll sd_emit_load_at(sd_emit *E, const sd_expr *e, int64_t after, LLVMTypeRef t);
+sd_ll sd_emit_address(sd_emit *E, const sd_expr *e); // where load e reads; of lanes the first one
 
 // ---- emit_packed.c: elements below a byte, as codes of type i8 ----
 sd_ll sd_emit_packed_load(sd_emit *E, const sd_expr *e, sd_ll bit, sd_ll mask, bool lanes); // bit, mask: guards, NULL = none
@@ -238,6 +252,15 @@ void sd_emit_reduce(sd_emit *E, const sd_expr *e); // all coordinates; results a
 // The loops over the last two axes of reduction r, where they are of the form of codegen/dot.h for the lanes at hand; acc: the
 // sums by coordinate of `slots`. False: nothing was done.
 bool sd_emit_dot(sd_emit *E, const sd_expr *r, uint32_t slots, sd_emit_carry *acc);
+
+// ---- emit_matrix.c ----
+// Begins the sums of r, a reduction, in matrix registers. False: they do not fit, nothing was done.
+bool sd_emit_matrix_open(sd_emit *E, const sd_expr *r, uint32_t slots);
+bool sd_emit_matrix_add(sd_emit *E, const sd_expr *r); // the loops over the last two axes; false: its sums are elsewhere
+void sd_emit_matrix_close(sd_emit *E);                 // the sums are in memory then (sd_emit_info.sums)
+void sd_emit_matrix_forget(sd_emit *E);                // the register tile is done
+void sd_emit_matrix_begin(sd_emit *E);                 // configures the registers, before the body of the function
+void sd_emit_matrix_end(sd_emit *E);                   // before it returns
 
 // ---- object.c: LLVM objects of this thread ----
 // What a call owns is kept here, so that it is freed at the next one when memory was short in between.

@@ -93,6 +93,12 @@ bool sd_emit_true(sd_emit *E, const sd_expr *e) {
   return e->op == SD_X_CONST && sd_x_const_value(e, NULL, &v) && v;
 }
 
+static sd_ll stored_sum(sd_emit *E, const sd_expr *e) {
+  LLVMTypeRef t = sd_emit_vtype(E, sd_emit_type(E, e->dtype), true);
+  sd_ll at = sd_emit_i64(E, sd_emit_project(E, sd_emit_info_of(E, e)->slots));
+  return LLVMBuildLoad2(E->b, t, LLVMBuildGEP2(E->b, t, E->info[e->id].sums, &at, 1, ""), "");
+}
+
 static sd_ll compute(sd_emit *E, const sd_expr *e, bool lanes) {
   sd_ll v[3];
   switch (e->op) {
@@ -100,8 +106,8 @@ static sd_ll compute(sd_emit *E, const sd_expr *e, bool lanes) {
   case SD_X_AFFINE: return affine_value(E, e, lanes);
   case SD_X_LOAD: return sd_emit_load(E, e);
   case SD_X_REDUCE:
-    sd_emit_reduce(E, e);
-    return sd_emit_kept(E, e);
+    if (!E->info[e->id].sums) sd_emit_reduce(E, e);
+    return E->info[e->id].sums ? stored_sum(E, e) : sd_emit_kept(E, e);
   case SD_X_SEL:
     if (sd_emit_true(E, e->a[0])) return sd_emit_value_lanes(E, e->a[1], lanes);
     break;
@@ -156,7 +162,7 @@ static void walk_reductions(sd_emit *E, const sd_expr *e) {
   if (x->seen == E->stamp) return;
   x->seen = E->stamp;
   if (e->op == SD_X_REDUCE && x->ready) {
-    if (!x->rw && !sd_emit_kept(E, e)) { // its own walks need another stamp
+    if (!x->rw && !x->sums && !sd_emit_kept(E, e)) { // its own walks need another stamp
       uint32_t stamp = E->stamp;
       sd_emit_reduce(E, e);
       E->stamp = stamp;

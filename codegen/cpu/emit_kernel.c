@@ -242,6 +242,8 @@ static void emit_function(sd_emit *E, const layout *l, const char *symbol) {
   sd_emit_loop_close(E, &loop);
   sd_emit_scope_close(E);
   if (E->err) write_error(E);
+  sd_emit_matrix_begin(E);
+  sd_emit_matrix_end(E);
   LLVMBuildRet(E->b, LLVMConstInt(E->i32, 0, 0));
   LLVMBuildBr(E->entry, body);
 }

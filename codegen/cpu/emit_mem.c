@@ -372,6 +372,8 @@ sd_ll sd_emit_load_at(sd_emit *E, const sd_expr *e, int64_t after, LLVMTypeRef t
   return plain_load(E, e->buf, t, ac.t, p);
 }
 
+sd_ll sd_emit_address(sd_emit *E, const sd_expr *e) { return access_of(E, e->buf, e->a[0]).p; }
+
 // ---- stores ----
 static void plain_store(sd_emit *E, LLVMTypeRef t, sd_ll v, sd_ll p) {
   LLVMSetAlignment(LLVMBuildStore(E->b, v, p), align_of(t, E));

@@ -144,6 +144,7 @@ static void point(sd_emit *E) {
     sd_emit_reductions(E, r->value);
   }
   if (!sd_emit_rolled(E, stores)) stores(E);
+  sd_emit_matrix_forget(E);
 }
 
 static void hoist(sd_emit *E) {

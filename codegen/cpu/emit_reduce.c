@@ -326,6 +326,7 @@ static void over_axes(sd_emit *E, reduction *R, uint32_t i) {
     return;
   }
   sd_emit_hoist(E, R->body);
+  if (i + 2 == R->e->n_axes && sd_emit_matrix_add(E, R->e)) return;
   if (i + 2 == R->e->n_axes && !R->vaxis && sd_emit_dot(E, R->e, R->slots, &R->acc)) return;
   guards s = {.n = 0};
   bool later = !R->vaxis;
@@ -360,6 +361,13 @@ void sd_emit_reduce(sd_emit *E, const sd_expr *e) {
   for (uint32_t i = 0; i < e->n_axes && !x->lanes && !E->nest->sequential; i++)
     if (e->axes[i]->vec > 0 && !R.vaxis && !sd_emit_limits(E, e->axes[i])) R.vaxis = e->axes[i], R.wide = (uint32_t)e->axes[i]->vec;
   memcpy(saved, E->at, sizeof saved);
+  if (!R.vaxis && sd_emit_matrix_open(E, e, R.slots)) {
+    sd_emit_carry_init(E, &R.acc, 0);
+    over_axes(E, &R, 0);
+    sd_emit_matrix_close(E);
+    memcpy(E->at, saved, sizeof saved);
+    return;
+  }
   sd_emit_carry_init(E, &R.acc, n * R.wide);
   for (uint32_t i = 0; i < R.acc.n; i++) R.acc.v[i] = identity(E, e, x->lanes || R.vaxis);
   over_axes(E, &R, 0);

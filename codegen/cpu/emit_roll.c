@@ -5,7 +5,7 @@
 
 #define LONG_EPILOGUE 250 // expressions times coordinates
 
-typedef struct spilled { const sd_expr *e; sd_ll array; LLVMTypeRef t; uint32_t inner; } spilled;
+typedef struct spilled { const sd_expr *e; sd_ll array; LLVMTypeRef t; uint32_t weight[SD_EMIT_SLOTS]; } spilled;
 typedef struct stash { sd_ll *cell; uint32_t n; } stash;
 typedef struct stash_addr { sd_emit_addr *ad; sd_emit_ptr *top; } stash_addr;
 
@@ -54,33 +54,46 @@ static bool choose(sd_emit *E, roll *r) {
   }
   if (!r->axis) return false;
   survey_all(E, r);
-  if (r->cost * sd_emit_coords(E, (1u << E->n_slot) - 1) < LONG_EPILOGUE) return false;
+  if (!E->in_memory.len && r->cost * sd_emit_coords(E, (1u << E->n_slot) - 1) < LONG_EPILOGUE) return false;
   for (uint32_t i = 0; i < r->sums.len; i++)
     if (E->info[r->sums.at[i].e->id].rw) return false;
   return true;
 }
 
-static sd_ll element(sd_emit *E, const spilled *s, sd_ll row, uint32_t inner) {
-  sd_ll i = LLVMBuildAdd(E->b, LLVMBuildMul(E->b, row, sd_emit_i64(E, s->inner), ""), sd_emit_i64(E, inner), "");
+// Of the current coordinate, `row` further along the axis.
+static sd_ll element(sd_emit *E, const roll *r, const spilled *s, sd_ll row) {
+  uint32_t slots = sd_emit_info_of(E, s->e)->slots, at = 0;
+  for (uint32_t rest = slots; rest; rest &= rest - 1) at += E->at[__builtin_ctz(rest)] * s->weight[__builtin_ctz(rest)];
+  sd_ll i = sd_emit_i64(E, at);
+  if (row) i = LLVMBuildAdd(E->b, LLVMBuildMul(E->b, row, sd_emit_i64(E, s->weight[__builtin_ctz(r->bit)]), ""), i, "");
   return LLVMBuildGEP2(E->b, s->t, s->array, &i, 1, "");
 }
 
 static void spill(sd_emit *E, const roll *r, spilled *s) {
-  uint32_t slots = sd_emit_info_of(E, s->e)->slots, rest = slots & ~r->bit, slot = (uint32_t)__builtin_ctz(r->bit);
-  s->inner = sd_emit_coords(E, rest);
+  uint32_t slots = sd_emit_info_of(E, s->e)->slots, weight = 1;
+  for (uint32_t rest = slots; rest; rest &= ~(1u << (31 - __builtin_clz(rest)))) {
+    int slot = 31 - __builtin_clz(rest);
+    s->weight[slot] = weight;
+    weight *= E->count[slot];
+  }
   memset(E->at, 0, sizeof E->at);
+  s->array = E->info[s->e->id].sums;
+  if (s->array) {
+    s->t = sd_emit_vtype(E, sd_emit_type(E, s->e->dtype), true);
+    return;
+  }
   s->t = LLVMTypeOf(sd_emit_value(E, s->e));
-  s->array = LLVMBuildArrayAlloca(E->entry, s->t, LLVMConstInt(E->i32, sd_emit_coords(E, slots), 0), "");
+  s->array = LLVMBuildArrayAlloca(E->entry, s->t, LLVMConstInt(E->i32, weight, 0), "");
   do
-    LLVMBuildStore(E->b, sd_emit_value(E, s->e), element(E, s, sd_emit_i64(E, E->at[slot]), sd_emit_project(E, rest)));
+    LLVMBuildStore(E->b, sd_emit_value(E, s->e), element(E, r, s, NULL));
   while (sd_emit_next(E, slots));
 }
 
-static void fetch(sd_emit *E, const spilled *s, sd_ll row) {
+static void fetch(sd_emit *E, const roll *r, const spilled *s, sd_ll row) {
   uint32_t slots = sd_emit_info_of(E, s->e)->slots;
   memset(E->at, 0, sizeof E->at);
   do
-    sd_emit_keep(E, s->e, LLVMBuildLoad2(E->b, s->t, element(E, s, row, sd_emit_project(E, slots)), ""));
+    sd_emit_keep(E, s->e, LLVMBuildLoad2(E->b, s->t, element(E, r, s, row), ""));
   while (sd_emit_next(E, slots));
 }
 
@@ -120,7 +133,7 @@ bool sd_emit_rolled(sd_emit *E, void (*body)(sd_emit *E)) {
   sd_ll x = old.base ? LLVMBuildAdd(E->b, old.base, l.iv, "") : l.iv;
   sd_emit_bind_point(E, r.axis, x, 0);
   E->count[slot] = 1;
-  for (uint32_t i = 0; i < r.sums.len; i++) fetch(E, &r.sums.at[i], l.iv);
+  for (uint32_t i = 0; i < r.sums.len; i++) fetch(E, &r, &r.sums.at[i], l.iv);
   body(E);
   sd_emit_loop_close(E, &l);
   *bind = old;

@@ -1,5 +1,5 @@
 // Products of 8-bit integers: every sum is exact, for all instruction sets of this machine, all pairs of signs, zero points at
-// both ends, borders, numbers of steps that are no multiple of four, and the largest sums; kernels hold the instruction that
+// both ends, borders, numbers of steps that are a multiple of four and not, and the largest sums; kernels hold the instruction that
 // they are made for.
 #include "codegen/codegen.h"
 #include "runtime/base/alloc.h"
@@ -143,6 +143,19 @@ static void sizes(void) {
   all_isas((product){.rows = 29, .steps = 64, .columns = 3, .w_signed = true, .zx = NONE, .zw = NONE});
 }
 
+// Whole turns in steps of one instruction on matrix registers, of one register of rows to five, heights that differ, rows over.
+static void matrices(void) {
+  static const int64_t rows[] = {2, 5, 16, 17, 33, 49, 63, 64, 70, 100};
+  for (int i = 0; i < 10; i++)
+    all_isas((product){.rows = rows[i], .steps = i % 2 ? 64 : 144, .columns = 8 + 19 * i, .x_signed = i % 3 == 0, .w_signed = i % 4 > 0, .zx = NONE, .zw = NONE, .extreme = i == 3});
+  product p = {.channels = 32, .height = 7, .width = 7, .out = 33, .kernel = 3, .stride = 1, .pad = 1, .group = 1, .w_signed = true, .zx = 9, .zw = NONE};
+  all_isas(p); // rows of several lines of an image
+  p.height = 15, p.width = 14, p.out = 96;
+  all_isas(p);
+  p.stride = 2, p.height = 9, p.width = 57;
+  all_isas(p);
+}
+
 static void signs_and_zero_points(void) {
   static const int zeros[] = {NONE, 0, 5, 255};
   for (int t = 0; t < 4; t++)
@@ -182,10 +195,13 @@ static void convolutions(void) {
 }
 
 // ---- code ----
-// vpdpbusd: opcode 50 of map 2 behind an EVEX prefix, or behind a VEX prefix of three bytes.
-static bool has_dot(const er_code *c) {
+// vpdpbusd: opcode 50 of map 2 behind an EVEX prefix, or behind a VEX prefix of three bytes. tdpbusd: opcode 5e of map 2 behind
+// a VEX prefix of 128 bits with 66.
+static bool has_dot(const er_code *c, bool matrix) {
   const uint8_t *b = c->o.data;
   for (uint64_t i = 0; i + 6 < c->o.size; i++) {
+    if (matrix && b[i] == 0xc4 && (b[i + 1] & 31) == 2 && (b[i + 2] & 7) == 1 && b[i + 3] == 0x5e) return true;
+    if (matrix) continue;
     if (b[i] == 0x62 && (b[i + 1] & 7) == 2 && (b[i + 2] & 3) == 1 && b[i + 4] == 0x50) return true;
     if (b[i] == 0xc4 && (b[i + 1] & 31) == 2 && (b[i + 2] & 3) == 1 && b[i + 3] == 0x50) return true;
   }
@@ -205,7 +221,7 @@ static void instruction(void) {
     const sd_isa *isa = sd_isa_find(isas[i]);
     CHECK_OK(sd_kernel_parse(a, sd_dimtab_new(a), text, &k));
     CHECK_OK(er_compile(k, isa, 3, &c));
-    CHECK(has_dot(&c) == (isa->dot == 4));
+    CHECK(has_dot(&c, isa->matrix) == (isa->dot == 4));
     er_mem x = er_alloc(140), w = er_alloc(640), y = er_alloc(224 * 4), want = er_alloc(224 * 4);
     uint64_t seed = 3;
     for (int j = 0; j < 140; j++) x.data[j] = (uint8_t)test_random(&seed);
@@ -227,6 +243,7 @@ int main(void) {
     sard_status_free(st);
   }
   RUN(sizes);
+  RUN(matrices);
   RUN(signs_and_zero_points);
   RUN(extremes);
   RUN(convolutions);

@@ -1,0 +1,64 @@
+// Register tiles for matrix registers (cpu/emit_matrix.c): up to four registers of sums, of 16 rows by one vector each.
+//
+// An instruction on them takes nearly the same time for few rows as for 16, so that full registers count; then the loads of both
+// operands. A tile of rows that is as large as the axis, or divides it, leaves nothing to vectors.
+#include "codegen/choose_nest.h"
+#include "codegen/dot.h"
+
+#define SUMS  4
+#define ROWS  16
+#define LEAST 4 // rows; fewer are faster by vectors
+#define GUESS 32 // rows at least, where they are not known
+#define LINE  64 // bytes
+#define NEAR  24576 // bytes of a panel that stay in the first cache
+
+typedef struct shape { int registers, vectors, copies; } shape;
+
+// Rows of a tile over e of them, in `registers` registers.
+static int64_t rows_of(int64_t e, int registers) {
+  int64_t most = ROWS * registers;
+  if (e <= most) return e;
+  for (int64_t n = most; n >= most * 3 / 4; n -= registers) // registers of one height
+    if (e % n == 0) return n;
+  return most;
+}
+
+typedef struct sums { int64_t e, vectors, step; double turns; } sums; // rows, vectors, turns of an instruction and of the whole sum
+
+// Time for all rows and vectors, in cycles. Panels that are larger than the first cache come from the second one; stores of
+// parts of a line take longer.
+static double cost_of(const sums *x, int64_t n, const shape *s) {
+  double rows = (double)(n * s->copies), height = rows / s->registers, steps = x->turns / (double)x->step;
+  double line = x->turns * LINE * s->vectors <= NEAR ? 0.5 : 1, store = s->vectors == 1 ? 9 : s->vectors == 4 ? 6 : 7;
+  double add = s->registers * s->vectors * (10 + 6 * height / ROWS), loads = 0.5 * rows + line * ROWS * s->vectors;
+  double tile = ((add > loads ? add : loads) + 0.25 * (add > loads ? loads : add)) * steps, left = 0;
+  int64_t rest = x->e % n, part = n / (s->registers / s->copies); // whole registers of the rest, and rows by vectors
+  tile += rows * s->vectors * store;
+  if (s->copies == 1) left = (double)(rest / part) * tile / s->registers, rest %= part;
+  left += (double)(rest * s->copies * s->vectors) * (x->turns * 0.5 + store);
+  return ((double)(x->e / n) * tile + left) * (double)sd_ceil_div(x->vectors, s->vectors);
+}
+
+bool sd_choose_matrix(const sd_choice *c, const sd_expr *r, int u, int j, uint32_t moves, sd_matrix_tile *t) {
+  static const shape shapes[] = {{4, 1, 1}, {2, 2, 1}, {3, 1, 1}, {1, 4, 1}, {1, 3, 1}, {2, 1, 1}, {1, 2, 1}, {1, 1, 1}, {2, 2, 2}, {4, 1, 4}, {3, 1, 3}, {2, 1, 2}};
+  const sd_nest *n = c->n;
+  int64_t turns, e = sd_choose_guess(c, n->axes[u]), vectors = sd_ceil_div(sd_choose_guess(c, n->axes[j]), c->lanes);
+  double best = 1e300;
+  if (!sd_choose_known(c, n->axes[u]) && e < GUESS) e = GUESS;
+  if (!c->isa->matrix || e < LEAST || n->axes[u]->limit || !sd_dot_rows(c->k, r, n->axes[j], n->axes[u], &turns)) return false;
+  const sd_axis *second = u > 0 && u - 1 != j && !(moves >> (u - 1) & 1) && !n->axes[u - 1]->limit ? n->axes[u - 1] : NULL;
+  sums x = {e, vectors, sd_dot_step(turns), sd_access_steps(c->k->dims, r) / SD_DOT_SIDE};
+  int64_t length = second ? sd_choose_guess(c, second) : 1;
+  for (uint32_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+    const shape *s = &shapes[i];
+    if (s->vectors > vectors || s->copies > length) continue;
+    if (s->copies > 1 && (e > ROWS || !sd_choose_known(c, n->axes[u]))) continue;
+    if (s->copies == 1 && s->registers > sd_ceil_div(e, ROWS)) continue;
+    int64_t rows = s->copies > 1 ? e : rows_of(e, s->registers);
+    double cost = cost_of(&x, rows, s) * (double)sd_ceil_div(length, s->copies);
+    if (cost >= best * 0.999) continue;
+    best = cost;
+    *t = (sd_matrix_tile){(int)rows, s->vectors, s->copies};
+  }
+  return best < 1e300;
+}

@@ -37,11 +37,15 @@ enum {
 };
 #undef SD_OP
 
-static const struct { const char *text; sd_kind kind; bool commutative; } kinds[] = {
-    {"MAP", SD_MAP, false},         {"MAPC", SD_MAP, true},         {"REDUCE", SD_REDUCE, false},
-    {"CONTRACT", SD_CONTRACT, false}, {"MOVE", SD_MOVE, false},     {"COMPOSITE", SD_COMPOSITE, false},
-    {"NESTS", SD_NESTS, false},     {"CONTROL", SD_CONTROL, false}, {"HOST", SD_HOST, false},
-    {"COMM", SD_COMM, false},       {"REWRITE", SD_REWRITE, false},
+static const struct { const char *text; sd_kind kind; sd_narrow narrow; bool commutative; } kinds[] = {
+    {"MAP", SD_MAP, SD_NARROW_FOLLOW, false},       {"MAPC", SD_MAP, SD_NARROW_FOLLOW, true},
+    {"MAPW", SD_MAP, SD_NARROW_NO, false},          {"REDUCE", SD_REDUCE, SD_NARROW_NO, false},
+    {"REDUCES", SD_REDUCE, SD_NARROW_FOLLOW, false}, {"CONTRACT", SD_CONTRACT, SD_NARROW_YES, false},
+    {"MOVE", SD_MOVE, SD_NARROW_FOLLOW, false},     {"COMPOSITE", SD_COMPOSITE, SD_NARROW_NO, false},
+    {"NESTS", SD_NESTS, SD_NARROW_NO, false},       {"NESTSP", SD_NESTS, SD_NARROW_YES, false},
+    {"CONTROL", SD_CONTROL, SD_NARROW_NO, false},   {"HOST", SD_HOST, SD_NARROW_NO, false},
+    {"COMM", SD_COMM, SD_NARROW_NO, false},         {"REWRITE", SD_REWRITE, SD_NARROW_NO, false},
+    {"REWRITEP", SD_REWRITE, SD_NARROW_YES, false},
 };
 
 typedef struct table {
@@ -219,6 +223,7 @@ static void read_row(const row *src, sd_op *op) {
   for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
     if (strcmp(kinds[i].text, src->kind) == 0) {
       op->kind = kinds[i].kind;
+      op->narrow = kinds[i].narrow;
       op->commutative = kinds[i].commutative;
       found = true;
     }

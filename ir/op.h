@@ -18,6 +18,13 @@ typedef enum sd_kind {
   SD_REWRITE,   // expands into other rows before anything else looks at it
 } sd_kind;
 
+// What becomes of a node of f32 where floats may be narrower (passes/precision).
+typedef enum sd_narrow {
+  SD_NARROW_NO,     // it stays: sums, norms, functions that make errors larger, what has no narrow form
+  SD_NARROW_FOLLOW, // it is narrow where all that it reads is
+  SD_NARROW_YES,    // products
+} sd_narrow;
+
 // Class letters of operands and outputs: V any value, * any tensor, O object, R real (numeric or bool), N numeric, F float, I integer, B bool, L i64, S string,
 // T same as the first R/N/F/*/V operand. Suffix # list, ? optional, + variadic (last).
 typedef struct sd_operand { const char *name; char cls; bool list, optional, variadic; } sd_operand;
@@ -36,6 +43,7 @@ struct sd_op {
   const char *name; // "Add"; other domains with prefix: "com.microsoft.FusedMatMul", "sard.Fused"
   uint16_t index;   // position in the table
   sd_kind kind;
+  sd_narrow narrow;
   bool commutative;     // in its first two operands
   bool infers;          // the shape function sets the types of the outputs (false: shape `none`)
   uint8_t n_in, n_out, n_attr; // declared

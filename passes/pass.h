@@ -2,12 +2,15 @@
 #pragma once
 #include "ir/graph.h"
 #include "ir/lower.h"
+#include "passes/precision/precision.h"
 #include "passes/target.h"
 
 typedef struct sd_pass_options {
   int opt;               // 0..3
   sd_pass_target target; // all false: nothing that is done for a machine
   int64_t bisect;        // stop rewriting after that many rewrites, -1 = never
+  const sd_precision *precision;         // NULL: all floats stay what they are
+  sd_precision_report *precision_report; // what became of each node; NULL: not wanted
 } sd_pass_options;
 
 typedef struct sd_pass_report { uint32_t rewrites; const char *note; } sd_pass_report;

@@ -6,6 +6,8 @@
 #include "runtime/base/file.h"
 #include "runtime/session.h"
 
+enum { SHOWN = 20 }; // nodes that stay f32
+
 typedef struct compiling {
   sd_cli *c;
   sd_driver_options o;
@@ -145,6 +147,22 @@ static void show_phases(compiling *k) {
                  r->phases.at[i].rewrites);
 }
 
+// Nodes that are narrow, and those that are not for reasons of their own.
+static void show_precision(compiling *k) {
+  const sd_precision_report *p = &k->done->report.precision;
+  uint32_t narrow = 0, shown = 0, why = 0;
+  for (uint32_t i = 0; i < p->nodes.len; i++) narrow += p->nodes.at[i].to != SD_F32;
+  if (!k->o.precision) return;
+  sd_cli_say(k->c, "precision    %s: %u of %u nodes, %u casts\n", sd_dtype_name(k->o.precision->to), narrow, p->nodes.len,
+             p->casts);
+  for (uint32_t i = 0; i < p->nodes.len; i++) {
+    const sd_precision_node *n = &p->nodes.at[i];
+    if (n->to != SD_F32 || n->by_rule) continue;
+    if (why++ < SHOWN) shown++, sd_cli_say(k->c, "stays f32    %s (%s): %s\n", n->name, n->op, n->why);
+  }
+  if (why > shown) sd_cli_say(k->c, "             ... and %u more\n", why - shown);
+}
+
 static void show_table(compiling *k) {
   const sd_driver_report *r = &k->done->report;
   char a[24], b[24], d[24], e[24];
@@ -153,6 +171,7 @@ static void show_table(compiling *k) {
   sd_cli_say(c, "nodes        %u in, %u out\n", r->nodes_in, r->nodes_out);
   for (uint32_t i = 0; i < r->fusions.len; i++)
     sd_cli_say(c, "fused        %s %s\n", r->fusions.at[i].value, r->fusions.at[i].key);
+  show_precision(k);
   if (!emits_text(k)) {
     sd_cli_say(c, "target       %s, -O%d, %u steps, %u kernels (%u different)\n", r->isa, k->o.opt, r->code.steps,
                r->code.kernels, r->code.unique_kernels);

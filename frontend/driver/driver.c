@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "codegen/cuda/device.h"
+#include "frontend/driver/precision.h"
 #include "frontend/onnx/import.h"
 #include "runtime/base/alloc.h"
 #include "runtime/base/file.h"
@@ -12,11 +13,6 @@
 
 void sd_driver_defaults(sd_driver_options *o) {
   *o = (sd_driver_options){.opt = 3, .bisect = -1, .verify = getenv("SARD_VERIFY") != NULL};
-}
-
-static sard_status *read_precision(const char *text, bool *tf32) {
-  *tf32 = text && strcmp(text, "tf32") == 0;
-  return !text || *tf32 || strcmp(text, "f32") == 0 ? NULL : SD_ERR(USAGE, "precision: '%s' is neither f32 nor tf32", text);
 }
 
 sard_status *sd_driver_options_read(const sard_options *from, sd_arena *a, sd_driver_options *o) {
@@ -29,7 +25,7 @@ sard_status *sd_driver_options_read(const sard_options *from, sd_arena *a, sd_dr
   o->free_dims = free_dims != 0;
   o->opt = (int)opt, o->threads = (int)threads, o->keep_ir = keep != 0;
   o->target = sd_options_get(from, "target");
-  SD_TRY(read_precision(sd_options_get(from, "precision"), &o->tf32));
+  SD_TRY(sd_precision_read(a, sd_options_get(from, "precision"), &o->tf32, &o->precision));
   for (size_t i = 0; sd_options_at(from, i, &key, &value); i++) {
     bool dim = strncmp(key, "dim:", 4) == 0, rank = strncmp(key, "rank:", 5) == 0;
     if (!dim && !rank) continue;
@@ -260,7 +256,9 @@ typedef struct pass_args {
 static sard_status *passes_fn(sd_module *m, const void *arg) {
   const pass_args *p = arg;
   hook_state h = {p->o, p->r, p->a, 0};
-  sd_pass_options po = {.opt = p->o->opt, .target = target_of(p->o), .bisect = p->o->bisect};
+  sd_pass_options po = {.opt = p->o->opt, .target = target_of(p->o), .bisect = p->o->bisect, .precision = p->o->precision};
+  po.precision_report = &p->r->precision, p->r->precision.arena = p->a;
+  SD_TRY(sd_precision_check(p->o->precision, m));
   p->r->nodes_in = count_nodes(m->main);
   if (p->o->verify) SD_TRY_MSG(sd_module_verify(m), "after import");
   if (dumps(p->o, "import")) SD_TRY(dump_module(p->o, "import", m));
@@ -329,10 +327,22 @@ static sard_status *generate_fn(sd_module *m, const void *arg) {
   return dumps_kernels(p->o) && p->kernels->p ? dump_text(p->o, p->o->dump, p->kernels) : NULL;
 }
 
+// Values whose ranges matter; the verb that asks reads their names off the model.
+static sard_status *watch_fn(sd_module *m, const void *arg) {
+  (void)arg;
+  for (sd_node *n = m->main->first; n; n = n->next)
+    for (uint32_t i = 0; i < n->n_out; i++) {
+      sd_value *v = n->out[i];
+      if (v && *v->name && v->dtype == SD_F32 && v->rank >= 0 && !sd_value_is_output(v)) sd_graph_output(m->main, v);
+    }
+  return NULL;
+}
+
 static sard_status *compile_into(const sard_source *src, const sd_driver_options *o, sd_compiled *c) {
   int64_t t0 = sd_now_ns();
   SD_TRY(progress(o, 1, "import"));
   SD_TRY(sd_driver_load(src, o, &c->module));
+  if (o->watch) SD_TRY(guarded(c->module, watch_fn, NULL));
   sd_vec_push(c->arena, &c->report.phases, ((sd_phase){"import", (double)(sd_now_ns() - t0) * 1e-9, 0}));
   SD_TRY(progress(o, 2, "optimize"));
   SD_TRY(sd_driver_passes(c->module, o, &c->report, c->arena));
@@ -380,6 +390,19 @@ void sd_compiled_free(void *compiled) {
   sd_free(c);
 }
 
+static void json_precision(sd_str *s, const sd_precision_report *p) {
+  sd_strf(s, ",\"precision\":{\"casts\":%u,\"nodes\":[", p->casts);
+  for (uint32_t i = 0; i < p->nodes.len; i++) {
+    const sd_precision_node *n = &p->nodes.at[i];
+    sd_str_put(s, i ? ",{\"name\":" : "{\"name\":"), sd_str_json(s, n->name);
+    sd_str_put(s, ",\"op\":"), sd_str_json(s, n->op);
+    sd_strf(s, ",\"to\":\"%s\"", sd_dtype_name(n->to));
+    if (n->why) sd_str_put(s, ",\"why\":"), sd_str_json(s, n->why);
+    sd_str_put(s, "}");
+  }
+  sd_str_put(s, "]}");
+}
+
 char *sd_driver_report_json(const sd_driver_report *r) {
   sd_str s = {0};
   sd_strf(&s, "{\"schema\":1,\"isa\":"), sd_str_json(&s, r->isa);
@@ -395,6 +418,7 @@ char *sd_driver_report_json(const sd_driver_report *r) {
     sd_str_put(&s, ",\"cuda\":{\"code\":"), sd_str_json(&s, r->code.cuda);
     sd_strf(&s, ",\"kernels\":%u,\"bytes\":%llu,\"seconds\":%.6f}", r->code.cuda_kernels, (unsigned long long)r->code.cuda_bytes, r->code.cuda_s);
   }
+  if (r->precision.nodes.len) json_precision(&s, &r->precision);
   sd_str_put(&s, ",\"fusions\":{");
   for (uint32_t i = 0; i < r->fusions.len; i++) {
     if (i) sd_str_put(&s, ",");

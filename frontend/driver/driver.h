@@ -22,6 +22,8 @@ typedef struct sd_driver_options {
   const char *target;         // instruction set, NULL = best of this machine
   const char *device;         // as in sd_codegen_options; NULL: processors only
   bool tf32;                  // products of f32 on GPUs may drop the last 13 bits of their factors
+  const sd_precision *precision; // NULL: floats stay what they are
+  bool watch;                 // all f32 values of the main graph are outputs, behind its own
   sd_tuning *tuning;          // as in sd_codegen_options
   int threads;                // of the compiler, 0 = all
   bool keep_ir;
@@ -47,6 +49,7 @@ typedef struct sd_driver_report {
   uint32_t nodes_in, nodes_out;
   SD_VEC(sd_meta) fusions;    // kind of group -> count as text
   sd_codegen_stats code;
+  sd_precision_report precision; // of the option "precision"
   const char *isa;
   double total_s;
 } sd_driver_report;
@@ -60,8 +63,8 @@ typedef struct sd_compiled {
 } sd_compiled;
 
 void sd_driver_defaults(sd_driver_options *o);
-// Reads "opt", "target", "dim:NAME", "free-dims", "threads", "keep-ir", "precision"; the texts stay those of `from`. Dims are
-// put into `a`.
+// Reads "opt", "target", "dim:NAME", "free-dims", "threads", "keep-ir", "precision"; the texts stay those of `from`. Dims
+// and plans are put into `a`.
 sard_status *sd_driver_options_read(const sard_options *from, sd_arena *a, sd_driver_options *o);
 
 // The instruction set of the option "target": a name, or NULL, "host" or "auto" for the best of this machine.

@@ -57,7 +57,20 @@ yes_if docs-flag-tables diff "$T/tables" "$T/documented"
 # ---- run ----
 in=$digits/test_data_set_0
 code run 0 "$sard" run "$digits/model.onnx" --inputs "$in" --expect "$in"; says run-passed out '^PASSED$'
-code compile-precision 2 "$sard" compile "$digits/model.onnx" --precision half -o "$T/p.sard"; says compile-precision-known err 'neither f32 nor tf32'
+code compile-precision 2 "$sard" compile "$digits/model.onnx" --precision fp9 -o "$T/p.sard"; says compile-precision-known err 'none of f32, tf32, bf16, f16'
+for p in bf16 f16; do
+  code "run-$p" 0 "$sard" run "$bert/model.onnx" --inputs "$bert/test_data_set_0" --expect "$bert/test_data_set_0" --precision $p --rtol 0.03 --atol 0.03 --json "$T/j"
+  code "compile-$p" 0 "$sard" compile "$bert/model.onnx" --precision $p -o "$T/p.sard" --json "$T/j"; says "compile-$p-tells" out "^precision    $p: [0-9]+ of [0-9]+ nodes"
+  json "compile-$p-rules" "$T/j" "{(n['op'], n['to']) for n in d['report']['precision']['nodes']} >= {('MatMul', '$p'), ('sard.Attention', '$p'), ('Gather', '$p'), ('LayerNormalization', 'f32')}"
+  yes_if "compile-$p-smaller" test "$(stat -c %s "$T/p.sard")" -lt "$(stat -c %s "$bert/model.onnx")"
+done
+echo '{"precision":"bf16","nodes":[{"name":"nowhere","to":"f32"}]}' >"$T/plan.json"
+code precision-plan-unknown 2 "$sard" run "$digits/model.onnx" --precision "@$T/plan.json"; says precision-plan-unknown-names err "no node 'nowhere'"
+echo '{"precision":"bf16","nodes":[{"name":}]}' >"$T/plan.json"
+code precision-plan-malformed 3 "$sard" run "$digits/model.onnx" --precision "@$T/plan.json"; says precision-plan-malformed-line err 'line 1: a value is expected'
+echo '{"precision":"i8"}' >"$T/plan.json"
+code precision-plan-type 3 "$sard" run "$digits/model.onnx" --precision "@$T/plan.json"
+code precision-plan-missing 7 "$sard" run "$digits/model.onnx" --precision "@$T/none.json"
 code dump-tf32 0 "$sard" compile "$digits/model.onnx" --dim batch=64 --dump=cuda -q --precision tf32; says dump-tf32-multiplies out 'sd_with_tf32'
 code dump-f32 0 "$sard" compile "$digits/model.onnx" --dim batch=64 --dump=cuda -q; says dump-f32-multiplies out 'sd_step_f32'
 for o in 0 1 2 3; do code "run-O$o" 0 "$sard" run "$digits/model.onnx" -O$o --inputs "$in" --expect "$in"; done

@@ -105,6 +105,14 @@ typedef struct sd_emit_matrix_plan {
   int64_t step;
 } sd_emit_matrix_plan;
 
+// The last quotient that was looked at: what to multiply by instead (rest 0: one factor is enough).
+typedef struct sd_emit_quotient {
+  const sd_expr *of;
+  double lo, hi; // bounds
+  bool found;
+  float factor, rest;
+} sd_emit_quotient;
+
 struct sd_emit_nestroots { const sd_nest *nest; sd_emit_root *root; };
 
 typedef struct sd_emit {
@@ -145,6 +153,7 @@ typedef struct sd_emit {
   sd_emit_root *root;
   SD_VEC(sd_ll *) rw_cells; // values that the stores of this nest may change
   SD_VEC(struct sd_emit_nestroots) nests;
+  sd_emit_quotient quotient;
   // matrix registers
   sd_emit_matrix_plan matrix_plan;
   struct sd_emit_matrix *matrix; // the sums being emitted, NULL = none
@@ -252,6 +261,11 @@ void sd_emit_reduce(sd_emit *E, const sd_expr *e); // all coordinates; results a
 // The loops over the last two axes of reduction r, where they are of the form of codegen/dot.h for the lanes at hand; acc: the
 // sums by coordinate of `slots`. False: nothing was done.
 bool sd_emit_dot(sd_emit *E, const sd_expr *r, uint32_t slots, sd_emit_carry *acc);
+
+// ---- emit_quotient.c ----
+// Value of e, which is about to be rounded to an integer, where it is a quotient by a constant within bounds, and no division is
+// needed for that integer; NULL for others.
+sd_ll sd_emit_clipped_quotient(sd_emit *E, const sd_expr *e, bool lanes);
 
 // ---- emit_matrix.c ----
 // Begins the sums of r, a reduction, in matrix registers. False: they do not fit, nothing was done.

@@ -112,8 +112,10 @@ static sd_ll compute(sd_emit *E, const sd_expr *e, bool lanes) {
     if (sd_emit_true(E, e->a[0])) return sd_emit_value_lanes(E, e->a[1], lanes);
     break;
   case SD_X_CAST:
-    if (e->dtype == SD_I32 && e->a[0]->op == SD_X_ROUND && e->a[0]->dtype == SD_F32)
-      return sd_emit_round_to_i32(E, sd_emit_value_lanes(E, e->a[0]->a[0], lanes));
+    if (e->dtype == SD_I32 && e->a[0]->op == SD_X_ROUND && e->a[0]->dtype == SD_F32) {
+      v[0] = sd_emit_clipped_quotient(E, e->a[0]->a[0], lanes);
+      return sd_emit_round_to_i32(E, v[0] ? v[0] : sd_emit_value_lanes(E, e->a[0]->a[0], lanes));
+    }
     break;
   case SD_X_AND: // a part that is assumed falls away
     if (e->dtype == SD_BOOL && sd_emit_true(E, e->a[0])) return sd_emit_value_lanes(E, e->a[1], lanes);

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "frontend/cli/pick.h"
+
 #define NOISE 0.02 // of measured times
 
 // ---- flags ----
@@ -76,6 +78,18 @@ static sard_status *read_flags(sd_quantize *q) {
 
 // ---- steps ----
 
+// By --keep-float, --ops.
+static sard_status *keep(sd_quantize *q) {
+  sd_pick *at = SD_NEW_ARRAY(q->c->arena, sd_pick, q->units.len + 1);
+  for (uint32_t i = 0; i < q->units.len; i++) {
+    const sd_quant_unit *u = &q->units.at[i];
+    at[i] = (sd_pick){u->name, u->op, u->keep, u->why};
+  }
+  SD_TRY(sd_pick_keep(q->c, "keep-float", at, q->units.len));
+  for (uint32_t i = 0; i < q->units.len; i++) q->units.at[i].keep = at[i].keep, q->units.at[i].why = at[i].why;
+  return NULL;
+}
+
 static sard_status *find(sd_quantize *q) {
   struct stat st;
   uint32_t some = 0;
@@ -83,7 +97,7 @@ static sard_status *find(sd_quantize *q) {
     return SD_ERR(USAGE, "'%s' is compiled already: quantize the .onnx", q->c->operands[0]);
   if (stat(q->c->operands[0], &st) == 0) q->size_before = (uint64_t)st.st_size;
   SD_TRY(sd_quant_find(q->c->arena, &q->src, &q->o, &q->units));
-  SD_TRY(sd_quantize_keep(q));
+  SD_TRY(keep(q));
   for (uint32_t i = 0; i < q->units.len; i++) some += !q->units.at[i].keep;
   if (some) return NULL;
   sard_status *none =
@@ -106,7 +120,7 @@ static sard_status *decide(sd_quantize *q) {
   if (!q->timed || (faster ? strcmp(faster, "no") == 0 : q->o.mode == SD_QUANT_WEIGHTS)) return NULL;
   if (faster && strcmp(faster, "yes") != 0) SD_TRY(sd_args_number(c, "must-be-faster", 0.01, 100, &least));
   if (q->ms_before >= least * (1 - NOISE) * q->ms_after) return NULL;
-  SD_TRY(sd_quantize_costs(q));
+  SD_TRY(sd_pair_profile(&q->judge, &q->steps));
   q->verdict = "it is slower than --must-be-faster asks";
   sard_status *st =
       SD_ERR(SLOWER, "not written: %.3g ms instead of %.3g ms a run on this machine", q->ms_after, q->ms_before);

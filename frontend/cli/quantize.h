@@ -1,6 +1,6 @@
 // sard quantize: its state, shared by the files that calibrate, search and report.
 #pragma once
-#include "frontend/cli/judge.h"
+#include "frontend/cli/pair.h"
 #include "frontend/cli/tools.h"
 #include "frontend/onnx/quant.h"
 #include "passes/quantize/range.h"
@@ -9,11 +9,6 @@ typedef struct sd_quantize_layer { // sensitivity of a unit
   uint32_t unit;
   double snr; // of the model's output when it alone is quantized, in decibels
 } sd_quantize_layer;
-
-typedef struct sd_quantize_cost {
-  const char *name, *op;
-  double ms_before, ms_after;
-} sd_quantize_cost; // steps of a name
 
 typedef struct sd_quantize {
   sd_cli *c;
@@ -38,8 +33,7 @@ typedef struct sd_quantize {
   double max_drop; // in the metric's unit, NaN: none
   double ms_before, ms_after;
   SD_VEC(sd_quantize_layer) layers; // worst first
-  sd_quantize_cost *costs;          // where it is slower, most first; NULL: not asked for
-  uint32_t n_costs;
+  sd_pair_steps steps;              // where it is slower, most first; none: not asked for
   const char *verdict; // why it was refused; NULL: it was written
 } sd_quantize;
 
@@ -53,20 +47,13 @@ void sd_quantize_scale(sd_quantize *q);
 // Writes the model in memory, units that are kept in float, and loads it as judge.b.
 sard_status *sd_quantize_make(sd_quantize *q);
 sard_status *sd_quantize_load_float(sd_quantize *q);
-// Runs both models in turn on one batch; the least of several rounds.
 sard_status *sd_quantize_time(sd_quantize *q);
 // Scores both on the samples that did not serve for calibration.
 sard_status *sd_quantize_judge(sd_quantize *q);
 
-// ---- quantize_cost.c ----
-sard_status *sd_quantize_costs(sd_quantize *q); // times of both models' steps
-
 // ---- quantize_search.c ----
 sard_status *sd_quantize_rank(sd_quantize *q);   // fills layers
 sard_status *sd_quantize_search(sd_quantize *q); // keeps the fewest of them in float such that the drop is allowed
-
-// ---- quantize_keep.c ----
-sard_status *sd_quantize_keep(sd_quantize *q); // by --keep-float, --ops
 
 // ---- quantize_report.c ----
 void sd_quantize_report(sd_quantize *q); // for people, and as members of the JSON result

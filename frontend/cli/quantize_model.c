@@ -1,9 +1,5 @@
 // The quantized model in memory, beside the float one: made, scored, timed.
-#include <math.h>
-
 #include "frontend/cli/quantize.h"
-#include "runtime/base/alloc.h"
-#include "runtime/base/thread.h"
 
 sard_status *sd_quantize_load_float(sd_quantize *q) {
   if (q->judge.a.m.model || !q->judge.data) return NULL;
@@ -32,41 +28,8 @@ sard_status *sd_quantize_judge(sd_quantize *q) {
   return NULL;
 }
 
-// ---- time ----
-
-enum { ROUNDS = 9 };
-
-static sard_status *one(sd_quantize *q, sd_judged *m, const sd_batch *b, int64_t times, double *ms) {
-  int64_t t0 = sd_now_ns();
-  for (int64_t i = 0; i < times; i++) SD_TRY(sd_judge_run(&q->judge, m, b));
-  *ms = (double)(sd_now_ns() - t0) * 1e-6 / (double)times;
-  return NULL;
-}
-
-static sard_status *rounds(sd_quantize *q, const sd_batch *b) {
-  double ms;
-  SD_TRY(one(q, &q->judge.b, b, 1, &ms));
-  SD_TRY(one(q, &q->judge.a, b, 1, &ms));
-  SD_TRY(one(q, &q->judge.a, b, 1, &ms));
-  int64_t times = ms < 20 ? (int64_t)(20 / (ms > 0.001 ? ms : 0.001)) + 1 : 1;
-  q->ms_before = q->ms_after = INFINITY;
-  for (int i = 0; i < ROUNDS; i++) { // the least is what others on the machine disturb least
-    SD_TRY(one(q, &q->judge.a, b, times, &ms));
-    q->ms_before = fmin(q->ms_before, ms);
-    SD_TRY(one(q, &q->judge.b, b, times, &ms));
-    q->ms_after = fmin(q->ms_after, ms);
-  }
+sard_status *sd_quantize_time(sd_quantize *q) {
+  SD_TRY(sd_pair_time(&q->judge, &q->ms_before, &q->ms_after));
   q->timed = true;
   return NULL;
-}
-
-sard_status *sd_quantize_time(sd_quantize *q) {
-  sd_batch b;
-  SD_TRY(sd_data_rewind(q->judge.data));
-  sd_cli_progress(q->c, "timing ...");
-  sard_status *st = sd_data_next(q->judge.data, q->judge.batch, &b);
-  if (!st) st = rounds(q, &b);
-  sd_batch_free(&b);
-  sd_cli_progress(q->c, NULL);
-  return st;
 }

@@ -54,23 +54,6 @@ static void show_summary(sd_quantize *q) {
   sd_cli_say(c, "\n");
 }
 
-static void show_metric(sd_quantize *q) {
-  char t[4][48];
-  const sd_judge *j = &q->judge;
-  if (!q->judged) return;
-  sd_interval a = sd_score_interval(&j->a.score), b = sd_score_interval(&j->b.score);
-  sd_cli_say(q->c, "%-10s %s to %s, drop %s (95 %%: up to %s), %lld samples%s", j->metric->name,
-             sd_metric_text(j->metric, a.value, t[0]), sd_metric_text(j->metric, b.value, t[1]),
-             sd_metric_text(j->metric, j->paired.drop.value, t[2]), sd_metric_text(j->metric, j->paired.bound, t[3]),
-             (long long)j->b.score.samples, j->skip || !q->samples ? "" : " (those of the calibration among them)");
-  if (j->metric->share)
-    sd_cli_say(q->c, "; worse %lld, better %lld, p = %.3g", (long long)j->paired.worse, (long long)j->paired.better,
-               j->paired.p);
-  if (!isnan(q->max_drop) && j->paired.drop.value <= q->max_drop + 1e-12 && j->paired.bound > q->max_drop)
-    sd_cli_say(q->c, "; the limit is kept, but not proven");
-  sd_cli_say(q->c, "\n");
-}
-
 static void show_float(sd_quantize *q) {
   uint32_t shown = 0, all = count(q, true);
   for (uint32_t i = 0; i < q->units.len && shown < SHOWN; i++) {
@@ -90,9 +73,9 @@ static void show_layers(sd_quantize *q) {
 }
 
 static void show_costs(sd_quantize *q) {
-  for (uint32_t i = 0; i < q->n_costs && i < SHOWN && q->costs[i].ms_after > q->costs[i].ms_before; i++)
+  for (uint32_t i = 0; i < q->steps.n && i < SHOWN && q->steps.at[i].ms_after > q->steps.at[i].ms_before; i++)
     sd_cli_say(q->c, "%s %+9.4f ms  %s (%s)\n", i ? "          " : "slower    ",
-               q->costs[i].ms_after - q->costs[i].ms_before, q->costs[i].name, q->costs[i].op);
+               q->steps.at[i].ms_after - q->steps.at[i].ms_before, q->steps.at[i].name, q->steps.at[i].op);
 }
 
 // ---- JSON ----
@@ -136,19 +119,10 @@ static void json_all(sd_quantize *q) {
   sd_strf(s, ",\"peak_rss_mb\":%.3f", sd_peak_memory_mb());
   if (q->verdict) sd_str_put(s, ",\"refused\":"), sd_str_json(s, q->verdict);
   if (q->timed) json_number(s, "ms_before", q->ms_before), json_number(s, "ms_after", q->ms_after);
-  if (q->judged) {
-    const sd_paired *p = &q->judge.paired;
-    sd_strf(s, ",\"metric\":\"%s\",\"judged_samples\":%lld,\"worse\":%lld,\"better\":%lld", q->judge.metric->name,
-            (long long)p->samples, (long long)p->worse, (long long)p->better);
-    json_number(s, "value_before", q->judge.metric->value(&q->judge.a.score, -1)),
-        json_number(s, "value_after", q->judge.metric->value(&q->judge.b.score, -1));
-    json_number(s, "drop", p->drop.value), json_number(s, "drop_low", p->drop.low),
-        json_number(s, "drop_high", p->drop.high), json_number(s, "drop_bound", p->bound);
-    if (!isnan(q->max_drop)) json_number(s, "max_drop", q->max_drop);
-  }
+  if (q->judged) sd_pair_json(&q->judge, q->max_drop);
   sd_str_put(s, ",\"slower\":[");
-  for (uint32_t i = 0; i < q->n_costs; i++) {
-    const sd_quantize_cost *k = &q->costs[i];
+  for (uint32_t i = 0; i < q->steps.n; i++) {
+    const sd_pair_step *k = &q->steps.at[i];
     sd_str_put(s, i ? ",{\"name\":" : "{\"name\":"), sd_str_json(s, k->name), sd_str_put(s, ",\"op\":"),
         sd_str_json(s, k->op);
     json_number(s, "ms_before", k->ms_before), json_number(s, "ms_after", k->ms_after), sd_str_put(s, "}");
@@ -166,7 +140,7 @@ static void json_all(sd_quantize *q) {
 
 void sd_quantize_report(sd_quantize *q) {
   show_summary(q);
-  show_metric(q);
+  if (q->judged) sd_pair_say(&q->judge, q->max_drop, !q->judge.skip && q->samples);
   show_layers(q);
   show_float(q);
   show_costs(q);

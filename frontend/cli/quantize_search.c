@@ -1,48 +1,10 @@
 // Which nodes cost accuracy: each is quantized alone and the model's output compared with that of the float model; then
 // the fewest of them are kept in float such that the drop is what is allowed.
-#include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "frontend/cli/quantize.h"
-#include "runtime/base/alloc.h"
-
-enum { SAMPLES = 32 };
 
 // ---- sensitivity ----
-
-static sard_status *compare(sd_quantize *q, const sd_batch *b, double *signal, double *noise) {
-  sd_sample x = {0}, y = {0};
-  sard_status *st = sd_judge_run(&q->judge, &q->judge.a, b);
-  if (!st) st = sd_judge_run(&q->judge, &q->judge.b, b);
-  if (!st) st = sd_sample_take(q->judge.a.out[q->judge.output], -1, &x);
-  if (!st) st = sd_sample_take(q->judge.b.out[q->judge.output], -1, &y);
-  if (!st && x.n != y.n) st = SD_ERR(INTERNAL, "outputs of different sizes");
-  for (uint64_t i = 0; !st && i < x.n; i++) {
-    double e = x.at[i] - y.at[i];
-    if (!isfinite(x.at[i])) continue;
-    *signal += x.at[i] * x.at[i], *noise += isfinite(e) ? e * e : x.at[i] * x.at[i];
-  }
-  sd_free(x.at), sd_free(y.at);
-  return st;
-}
-
-static sard_status *measure_one(sd_quantize *q, double *snr) {
-  double signal = 0, noise = 0;
-  int64_t want = sd_min_i64(SAMPLES, sd_data_count(q->judge.data)), done = 0;
-  SD_TRY(sd_quantize_make(q));
-  SD_TRY(sd_data_rewind(q->judge.data));
-  while (done < want) {
-    sd_batch b;
-    sard_status *st = sd_data_next(q->judge.data, sd_min_i64(q->judge.batch, want - done), &b);
-    if (!st) st = compare(q, &b, &signal, &noise);
-    done += b.count ? b.count : 1;
-    sd_batch_free(&b);
-    SD_TRY(st);
-  }
-  *snr = sd_decibels(signal, noise);
-  return NULL;
-}
 
 static int worst_first(const void *a, const void *b) {
   double x = ((const sd_quantize_layer *)a)->snr, y = ((const sd_quantize_layer *)b)->snr;
@@ -60,7 +22,8 @@ sard_status *sd_quantize_rank(sd_quantize *q) {
     for (uint32_t k = 0; k < q->units.len; k++) q->units.at[k].keep = k != i;
     sd_judge_progress(q->c, "sensitivity", done++, all, 0);
     double snr = 0;
-    st = measure_one(q, &snr);
+    st = sd_quantize_make(q);
+    if (!st) st = sd_pair_snr(&q->judge, &snr);
     if (!st) sd_vec_push(q->c->arena, &q->layers, ((sd_quantize_layer){i, snr}));
   }
   sd_cli_progress(q->c, NULL);

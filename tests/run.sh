@@ -69,6 +69,7 @@ if want cli && [ -f tests/cli/run.sh ]; then counted cli bash tests/cli/run.sh; 
 if want compress; then
   counted compress/eval $python tests/compress/eval.py build/sard "$corpus"
   counted compress/quantize $python tests/compress/quantize.py build/sard "$corpus"
+  counted compress/prune $python tests/compress/prune.py build/sard "$corpus"
 fi
 if want corpus; then
   list=()

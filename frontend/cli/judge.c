@@ -65,7 +65,7 @@ sard_status *sd_judge_begin(sd_judge *j, sd_judged *m) {
   }
   m->n_out = sard_model_io_count(m->m.model, 1);
   m->out = SD_NEW_ARRAY(j->c->arena, sard_tensor *, m->n_out + 1);
-  SD_TRY(find_output(j, m, &j->output));
+  if (!m->aside) SD_TRY(find_output(j, m, &j->output));
   if (j->metric) sd_score_init(&m->score, j->metric);
   return sard_session_new(m->m.model, NULL, &m->session);
 }

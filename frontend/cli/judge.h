@@ -13,6 +13,7 @@ typedef struct sd_judged {
   sd_score score;
   sd_sample sample;
   double seconds; // of runs
+  bool aside;     // its outputs are other ones than those that are judged
 } sd_judged;
 
 // What is judged, by the flags --metric, --data, --label, --ignore, --judged, --batch, --limit.

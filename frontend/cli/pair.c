@@ -138,17 +138,20 @@ void sd_pair_say(sd_judge *j, double max_drop, bool calibrated) {
   sd_interval a = sd_score_interval(&j->a.score), b = sd_score_interval(&j->b.score);
   sd_cli_say(j->c, "%-10s %s to %s, drop %s (95 %%: up to %s), %lld samples%s", j->metric->name,
              sd_metric_text(j->metric, a.value, t[0]), sd_metric_text(j->metric, b.value, t[1]),
-             sd_metric_text(j->metric, j->paired.drop.value, t[2]), sd_metric_text(j->metric, j->paired.bound, t[3]),
-             (long long)j->b.score.samples, calibrated ? " (those of the calibration among them)" : "");
+             sd_metric_text(j->metric, j->paired.drop.value, t[2]),
+             sd_metric_text(j->metric, j->paired.bound, t[3]), (long long)j->b.score.samples,
+             calibrated ? " (those of the calibration among them)" : "");
   if (j->metric->share)
-    sd_cli_say(j->c, "; worse %lld, better %lld, p = %.3g", (long long)j->paired.worse, (long long)j->paired.better,
-               j->paired.p);
+    sd_cli_say(j->c, "; worse %lld, better %lld, p = %.3g", (long long)j->paired.worse,
+               (long long)j->paired.better, j->paired.p);
   if (!isnan(max_drop) && j->paired.drop.value <= max_drop + 1e-12 && j->paired.bound > max_drop)
     sd_cli_say(j->c, "; the limit is kept, but not proven");
   sd_cli_say(j->c, "\n");
 }
 
-static void number(sd_str *s, const char *name, double v) { sd_strf(s, ",\"%s\":", name), sd_str_json_number(s, v); }
+static void number(sd_str *s, const char *name, double v) {
+  sd_strf(s, ",\"%s\":", name), sd_str_json_number(s, v);
+}
 
 void sd_pair_json(sd_judge *j, double max_drop) {
   sd_str *s = &j->c->json;

@@ -5,7 +5,7 @@
 typedef struct sd_pair_step {
   const char *name, *op;
   double ms_before, ms_after; // 0 where only the other model has it
-} sd_pair_step; // steps of a name
+} sd_pair_step;               // steps of a name
 typedef struct sd_pair_steps {
   sd_pair_step *at;
   uint32_t n;
@@ -17,7 +17,7 @@ sard_status *sd_pair_time(sd_judge *j, double *ms_before, double *ms_after);
 sard_status *sd_pair_profile(sd_judge *j, sd_pair_steps *out);
 // Signal to noise of b's judged output against that of a, in decibels, over the first samples.
 sard_status *sd_pair_snr(sd_judge *j, double *out);
-// What their metrics are: a line for people, members of the JSON result. `max_drop`: NaN = none. `calibrated`: samples
-// were used that are judged, too.
+// What their metrics are: a line for people, members of the JSON result. `max_drop`: NaN = none.
+// `calibrated`: samples were used that are judged, too.
 void sd_pair_say(sd_judge *j, double max_drop, bool calibrated);
 void sd_pair_json(sd_judge *j, double max_drop);

@@ -87,7 +87,8 @@ static sard_status *keep_one(picking *k, const char *given) {
   const char *at = strstr(given, ":top=");
   char *end = NULL;
   long top = at ? strtol(at + 5, &end, 10) : 0;
-  if (!at || *end || top < 1) return SD_ERR(USAGE, "--%s: '%s' is not of the form @REPORT.json:top=N", k->flag, given);
+  if (!at || *end || top < 1)
+    return SD_ERR(USAGE, "--%s: '%s' is not of the form @REPORT.json:top=N", k->flag, given);
   return keep_worst(k, sd_arena_strndup(k->c->arena, given + 1, (size_t)(at - given - 1)), top);
 }
 

@@ -8,5 +8,6 @@ typedef struct sd_pick {
   const char *why;       // NULL: nobody said so
 } sd_pick;
 
-// Keeps the nodes that `flag` names (names, patterns, @REPORT.json:top=N) and those whose operator is not in --ops.
+// Keeps the nodes that `flag` names (names, patterns, @REPORT.json:top=N) and those whose operator is not in
+// --ops.
 sard_status *sd_pick_keep(sd_cli *c, const char *flag, sd_pick *at, uint32_t n);

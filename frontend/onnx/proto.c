@@ -127,17 +127,37 @@ Onnx__NodeProto *sd_proto_node(sd_proto *e, const char *base, const char *domain
   return n;
 }
 
+// The attribute of that name, which is made where there is none. A list that another node may share is not changed.
+static Onnx__AttributeProto *set_attr(sd_proto *e, Onnx__NodeProto *n, const char *name) {
+  Onnx__AttributeProto *a = SD_NEW(e->a, Onnx__AttributeProto), **all;
+  size_t at = 0;
+  onnx__attribute_proto__init(a);
+  a->name = (char *)name;
+  while (at < n->n_attribute && strcmp(n->attribute[at]->name, name) != 0) at++;
+  all = SD_NEW_ARRAY(e->a, Onnx__AttributeProto *, n->n_attribute + 1);
+  for (size_t i = 0; i < n->n_attribute; i++) all[i] = n->attribute[i];
+  if (at == n->n_attribute) n->n_attribute++;
+  all[at] = a, n->attribute = all;
+  return a;
+}
+
 void sd_proto_int(sd_proto *e, Onnx__NodeProto *n, const char *name, int64_t v) {
-  Onnx__AttributeProto *a = find_attr(n, name), **more;
-  if (!a) {
-    a = SD_NEW(e->a, Onnx__AttributeProto);
-    onnx__attribute_proto__init(a);
-    more = SD_NEW_ARRAY(e->a, Onnx__AttributeProto *, n->n_attribute + 1);
-    for (size_t i = 0; i < n->n_attribute; i++) more[i] = n->attribute[i];
-    more[n->n_attribute++] = a;
-    n->attribute = more, a->name = (char *)name;
-  }
+  Onnx__AttributeProto *a = set_attr(e, n, name);
   a->type = ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INT, a->i = v;
+}
+
+void sd_proto_ints(sd_proto *e, Onnx__NodeProto *n, const char *name, const int64_t *v, size_t count) {
+  Onnx__AttributeProto *a = set_attr(e, n, name);
+  a->type = ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INTS;
+  a->ints = sd_arena_dup(e->a, v, count * sizeof *v), a->n_ints = count;
+}
+
+Onnx__NodeProto *sd_proto_copy(sd_proto *e, const Onnx__NodeProto *n, const char *base) {
+  Onnx__NodeProto *c = sd_arena_dup(e->a, n, sizeof *n);
+  c->name = (char *)sd_proto_name(e, base);
+  c->input = sd_arena_dup(e->a, n->input, n->n_input * sizeof *n->input);
+  c->output = sd_arena_dup(e->a, n->output, n->n_output * sizeof *n->output);
+  return c;
 }
 
 void sd_proto_opset(sd_proto *e, const char *domain, int64_t version) {

@@ -38,6 +38,9 @@ void sd_proto_sweep(sd_proto *e);
 Onnx__NodeProto *sd_proto_node(sd_proto *e, const char *base, const char *domain, const char *op, const char *const *in,
                                size_t n_in, const char *out);
 void sd_proto_int(sd_proto *e, Onnx__NodeProto *n, const char *name, int64_t v);
+void sd_proto_ints(sd_proto *e, Onnx__NodeProto *n, const char *name, const int64_t *v, size_t count);
+// A node as `n` is, with operands and outputs of its own, which may be changed, under a new name.
+Onnx__NodeProto *sd_proto_copy(sd_proto *e, const Onnx__NodeProto *n, const char *base);
 int64_t sd_proto_get_int(const Onnx__NodeProto *n, const char *name, int64_t absent);
 float sd_proto_get_float(const Onnx__NodeProto *n, const char *name, float absent);
 bool sd_proto_is(const Onnx__NodeProto *n, const char *domain, const char *op);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "passes/quantize/affine.h"
+#include "passes/quantize/factor.h"
 #include "runtime/base/alloc.h"
 
 sard_status *sd_groups_new(uint64_t rows, uint64_t k, uint64_t group, int bits, bool symmetric, sd_groups *g) {
@@ -69,55 +70,6 @@ double sd_groups_snr(const sd_groups *g, const float *w) {
 
 // ---- GPTQ ----
 
-// a = l l', in place, lower triangle; false where a is not positive definite.
-static bool cholesky(double *a, uint64_t n) {
-  for (uint64_t j = 0; j < n; j++) {
-    double *row = a + j * n, d = row[j];
-    for (uint64_t k = 0; k < j; k++) d -= row[k] * row[k];
-    if (!(d > 0)) return false;
-    row[j] = sqrt(d);
-    for (uint64_t i = j + 1; i < n; i++) {
-      double *other = a + i * n, s = other[j];
-      for (uint64_t k = 0; k < j; k++) s -= other[k] * row[k];
-      other[j] = s / row[j];
-    }
-  }
-  return true;
-}
-
-// The inverse of a from its factor l, into the lower triangle and mirrored: first that of l, in place.
-static void invert(double *l, uint64_t n, double *out) {
-  for (uint64_t j = 0; j < n; j++) {
-    l[j * n + j] = 1 / l[j * n + j];
-    for (uint64_t i = j + 1; i < n; i++) {
-      double s = 0;
-      for (uint64_t k = j; k < i; k++) s -= l[i * n + k] * l[k * n + j];
-      l[i * n + j] = s / l[i * n + i];
-    }
-  }
-  for (uint64_t i = 0; i < n; i++)
-    for (uint64_t j = 0; j <= i; j++) {
-      double s = 0;
-      for (uint64_t k = i; k < n; k++) s += l[k * n + i] * l[k * n + j];
-      out[i * n + j] = out[j * n + i] = s;
-    }
-}
-
-// u: the upper factor of the inverse of h + damping, u' u; columns of inputs that are always 0 stand alone.
-static bool factor(const double *h, uint64_t n, double damping, double *u, double *work) {
-  double mean = 0;
-  for (uint64_t i = 0; i < n; i++) mean += h[i * n + i] / (double)n;
-  if (!(mean > 0)) return false;
-  memcpy(work, h, n * n * sizeof *h);
-  for (uint64_t i = 0; i < n; i++) work[i * n + i] = (h[i * n + i] > 0 ? h[i * n + i] : mean) + damping * mean;
-  if (!cholesky(work, n)) return false;
-  invert(work, n, u);
-  if (!cholesky(u, n)) return false;
-  for (uint64_t i = 0; i < n; i++) // lower l with l l' = inverse: u = l'
-    for (uint64_t j = 0; j < i; j++) u[j * n + i] = u[i * n + j];
-  return true;
-}
-
 static void gptq_row(sd_groups *g, uint64_t r, float *row, const double *u) {
   for (uint64_t j = 0; j < g->k; j++) {
     uint64_t at = r * g->per_row + j / g->group;
@@ -135,7 +87,7 @@ sard_status *sd_groups_gptq(sd_groups *g, const float *w, const double *h) {
   double *u = sd_malloc(bytes + 1), *work = sd_malloc(bytes + 1);
   float *row = sd_malloc(g->k * sizeof *row + 1);
   bool room = u && work && row, good = false;
-  for (double damping = 0.01; room && !good && damping < 1e4; damping *= 10) good = factor(h, g->k, damping, u, work);
+  for (double damping = 0.01; room && !good && damping < 1e4; damping *= 10) good = sd_factor_inverse(h, g->k, damping, u, work);
   if (room && !good) sd_groups_round(g, w); // inputs are all 0
   for (uint64_t r = 0; good && r < g->rows; r++) {
     memcpy(row, w + r * g->k, g->k * sizeof *row);

@@ -1,0 +1,161 @@
+// sard prune: a model with fewer weights, no worse than allowed.
+#include "frontend/cli/prune.h"
+
+#include <math.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "frontend/cli/pick.h"
+
+static sard_status *word(sd_cli *c, const char *flag, const char *const *words, int n, int *out) {
+  const char *given = sd_args_get(c, flag);
+  sd_str known = {0};
+  for (int i = 0; given && i < n; i++) {
+    if (strcmp(words[i], given) == 0) return sd_str_free(&known), *out = i, NULL;
+    sd_strf(&known, "%s%s", i ? ", " : "", words[i]);
+  }
+  sard_status *st =
+      given ? SD_ERR(USAGE, "--%s: '%s' is none of %s", flag, given, known.p ? known.p : "") : NULL;
+  sd_str_free(&known);
+  return st;
+}
+
+static sard_status *read_method(sd_prune *q) {
+  static const char *const criteria[] = {"magnitude", "wanda", "sparsegpt"},
+                           *const scopes[] = {"layer", "global"}, *const refits[] = {"lsq", "none"};
+  bool data = sd_args_given(q->c, "data");
+  int criterion = data ? SD_WANDA : SD_MAGNITUDE, scope = 1, refit = 0;
+  SD_TRY(word(q->c, "criterion", criteria, 3, &criterion));
+  SD_TRY(word(q->c, "scope", scopes, 2, &scope));
+  SD_TRY(word(q->c, "reconstruct", refits, 2, &refit));
+  q->criterion = (sd_criterion)criterion, q->global = scope == 1, q->refit = data && refit == 0, q->steps = 1;
+  if (criterion != SD_MAGNITUDE && !data)
+    return SD_ERR(USAGE, "--criterion %s needs --data: it looks at the inputs of each weight",
+                  criteria[criterion]);
+  if (!data && sd_args_given(q->c, "reconstruct") && refit == 0)
+    return SD_ERR(USAGE, "--reconstruct lsq needs --data: weights are fitted to what samples give");
+  return sd_args_int(q->c, "schedule", 1, 100, &q->steps);
+}
+
+static sard_status *read_flags(sd_prune *q) {
+  sd_cli *c = q->c;
+  q->out = sd_args_get(c, "output");
+  q->pattern_text = sd_args_get(c, "pattern");
+  if (!q->out) return SD_ERR(USAGE, "-o FILE is missing: where the pruned model goes");
+  if (!q->pattern_text)
+    return SD_ERR(USAGE, "--pattern is missing, such as unstructured:0.3, 2:4 or block16x1:0.5");
+  SD_TRY(sd_pattern_read(q->pattern_text, &q->pattern));
+  SD_TRY(sd_files_can_write(q->out));
+  if (sd_args_get(c, "html")) SD_TRY(sd_files_can_write(sd_args_get(c, "html")));
+  SD_TRY(read_method(q));
+  SD_TRY(sd_judge_flags(&q->judge));
+  if (q->judge.metric && !sd_args_given(c, "data")) return SD_ERR(USAGE, "--metric needs --data");
+  if (sd_args_given(c, "max-drop") && !q->judge.metric) return SD_ERR(USAGE, "--max-drop needs --metric");
+  return NULL;
+}
+
+// By --exclude, --ops and the pattern.
+static sard_status *keep(sd_prune *q) {
+  sd_pick *at = SD_NEW_ARRAY(q->c->arena, sd_pick, q->units.len + 1);
+  for (uint32_t i = 0; i < q->units.len; i++) {
+    sd_prune_unit *u = &q->units.at[i];
+    at[i] = (sd_pick){u->name, u->op, u->keep, u->why};
+  }
+  SD_TRY(sd_pick_keep(q->c, "exclude", at, q->units.len));
+  for (uint32_t i = 0; i < q->units.len; i++) {
+    sd_prune_unit *u = &q->units.at[i];
+    const char *misfit = at[i].keep ? NULL : sd_pattern_misfit(&q->pattern, u->rows, u->k);
+    if (!misfit && !at[i].keep && q->pattern.kind != SD_PATTERN_FREE && u->rank > 2 && !u->recurrent &&
+        (uint64_t)u->dims[1] % q->pattern.cols)
+      misfit = "its channels do not divide into the pattern's groups";
+    if (!misfit && !at[i].keep && (u->rows / u->groups) % q->pattern.rows &&
+        q->pattern.kind == SD_PATTERN_BLOCK)
+      misfit = "its outputs do not divide into blocks";
+    u->keep = at[i].keep || misfit, u->why = misfit ? misfit : at[i].why;
+  }
+  return NULL;
+}
+
+static sard_status *find(sd_prune *q) {
+  struct stat st;
+  uint32_t some = 0;
+  if (sd_files_is_artifact(q->c->operands[0]))
+    return SD_ERR(USAGE, "'%s' is compiled already: prune the .onnx", q->c->operands[0]);
+  if (stat(q->c->operands[0], &st) == 0) q->size_before = (uint64_t)st.st_size;
+  SD_TRY(sd_prune_find(q->c->arena, &q->src, &q->units, &q->parameters));
+  SD_TRY(keep(q));
+  q->layers = SD_NEW_ARRAY(q->c->arena, sd_prune_layer, q->units.len + 1);
+  for (uint32_t i = 0; i < q->units.len; i++) some += !q->units.at[i].keep, q->layers[i].snr = NAN;
+  if (some) return NULL;
+  sard_status *none = SD_ERR(UNSUPPORTED,
+                             "nothing can be pruned to %s: the model has %u weights of products, and all of "
+                             "them stay as they are",
+                             q->pattern_text, q->units.len);
+  return q->units.len
+             ? sd_status_field(none, SARD_TEXT_HINT, "'%s' (%s): %s", q->units.at[0].name, q->units.at[0].op,
+                               q->units.at[0].why ? q->units.at[0].why : "excluded")
+             : none;
+}
+
+// The model as it was, and the data.
+static sard_status *open(sd_prune *q) {
+  SD_TRY(sd_model_context(q->c, &q->judge.ctx));
+  if (!sd_args_given(q->c, "data")) return NULL;
+  SD_TRY(sd_model_load_in(q->c, q->judge.ctx, q->c->operands[0], &q->judge.a.m));
+  SD_TRY(sd_judge_data(&q->judge, &q->judge.a.m));
+  q->judge.two = true;
+  SD_TRY(sd_judge_begin(&q->judge, &q->judge.a));
+  return sd_prune_samples(q);
+}
+
+static sard_status *measure(sd_prune *q) {
+  const char *drop = sd_args_get(q->c, "max-drop");
+  SD_TRY(sd_prune_make(q));
+  if (!q->judge.data) return NULL;
+  if (q->judge.metric) SD_TRY(sd_prune_judge(q));
+  if (drop) {
+    const sd_score *s = &q->judge.a.score;
+    SD_TRY(sd_judge_drop(q->judge.metric, "max-drop", drop, s->metric->value(s, -1), &q->max_drop));
+    if (!(q->judge.paired.drop.value <= q->max_drop + 1e-12)) SD_TRY(sd_prune_search(q));
+  }
+  SD_TRY(sd_pair_time(&q->judge, &q->ms_before, &q->ms_after));
+  q->timed = true;
+  return sd_pair_profile(&q->judge, &q->profile);
+}
+
+static sard_status *steps(sd_prune *q) {
+  SD_TRY(read_flags(q));
+  SD_TRY(find(q));
+  SD_TRY(open(q));
+  SD_TRY(sd_prune_all(q, NULL));
+  if (sd_args_given(q->c, "sensitivity")) {
+    if (!q->judge.data) return SD_ERR(USAGE, "--sensitivity needs --data");
+    SD_TRY(sd_prune_rank(q));
+  }
+  SD_TRY(measure(q));
+  if (q->judged && !isnan(q->max_drop) && !(q->judge.paired.drop.value <= q->max_drop + 1e-12)) {
+    q->verdict = "the drop is larger than --max-drop allows";
+    return SD_ERR(CHECK, "not written: %s", q->verdict);
+  }
+  if (sd_stop_asked()) return SD_ERR(CANCELLED, "interrupted");
+  return sd_files_write(q->out, (const char *)q->bytes, q->size);
+}
+
+sard_status *sd_verb_prune(sd_cli *c) {
+  sd_prune q = {
+      .c = c, .judge = {.c = c}, .src = {.size = sizeof q.src, .path = c->operands[0]}, .max_drop = NAN};
+  sd_stop_hold(); // for good: an interrupt ends the work, what was found is reported all the same
+  sard_status *st = steps(&q);
+  q.interrupted = sard_status_code(st) == SARD_E_CANCELLED;
+  const char *html = sd_args_get(c, "html");
+  if (q.layers) {
+    sd_prune_report(&q);
+    sard_status *bad = html ? sd_prune_html(&q, html) : NULL;
+    if (!st) st = bad;
+    else
+      sard_status_free(bad);
+  }
+  sd_judge_free(&q.judge);
+  sard_context_free(q.judge.ctx);
+  return st;
+}

@@ -1,0 +1,56 @@
+// sard prune: its state, shared by the files that prune, search and report.
+#pragma once
+#include "frontend/cli/pair.h"
+#include "frontend/cli/tools.h"
+#include "frontend/onnx/prune.h"
+#include "passes/prune/layer.h"
+
+typedef struct sd_prune_layer { // beside a unit
+  double share;                 // of its weights that is to go
+  double snr; // of the model's output when it alone is pruned, in decibels; NaN: not measured
+  uint64_t zeros, zeros_before;
+} sd_prune_layer;
+
+typedef struct sd_prune {
+  sd_cli *c;
+  sd_judge judge; // a: the model as it was, b: the pruned one
+  sard_source src;
+  const char *out; // where the model goes
+  const char *pattern_text;
+  sd_pattern pattern;
+  sd_criterion criterion;
+  bool global, refit;
+  int64_t steps; // of the schedule
+  sd_prune_units units;
+  sd_prune_layer *layers;
+  uint64_t parameters;
+  uint32_t *worst, n_worst; // units by sensitivity, worst first
+  int64_t samples;          // used for calibration
+  // the model as it would be written
+  sd_arena *made; // owns the bytes
+  uint8_t *bytes;
+  uint64_t size, size_before;
+  // what was measured
+  bool pruned, judged, timed, interrupted;
+  double max_drop; // in the metric's unit, NaN: none
+  double ms_before, ms_after;
+  sd_pair_steps profile;
+  const char *verdict; // why it was refused; NULL: it was written
+} sd_prune;
+
+// ---- prune_layers.c ----
+// Samples for calibration, by --samples.
+sard_status *sd_prune_samples(sd_prune *q);
+// All units anew from the weights of the file, each by its share times factor[unit] (NULL: 1).
+sard_status *sd_prune_all(sd_prune *q, const double *factor);
+
+// ---- prune_search.c ----
+// Writes the model in memory and loads it as judge.b, where there are data.
+sard_status *sd_prune_make(sd_prune *q);
+sard_status *sd_prune_judge(sd_prune *q);
+sard_status *sd_prune_rank(sd_prune *q);   // fills worst
+sard_status *sd_prune_search(sd_prune *q); // lets the worst lose less until the drop is allowed
+
+// ---- prune_report.c ----
+void sd_prune_report(sd_prune *q); // for people, and as members of the JSON result
+sard_status *sd_prune_html(sd_prune *q, const char *path);

@@ -1,0 +1,207 @@
+// Layer by layer: what the inputs of a weight are over samples, which of its elements go, and how the others
+// make up for them against the outputs of the original model.
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "frontend/cli/prune.h"
+#include "runtime/base/alloc.h"
+#include "runtime/base/thread.h"
+#include "runtime/model.h"
+
+enum { MOST_INPUTS = 1 << 14, SAMPLES = 256 };
+
+sard_status *sd_prune_samples(sd_prune *q) {
+  int64_t all = sd_data_count(q->judge.data), want = sd_max_i64(1, sd_min_i64(SAMPLES, all / 5));
+  SD_TRY(sd_args_int(q->c, "samples", 1, INT64_MAX, &want));
+  q->samples = sd_min_i64(want, all);
+  return NULL;
+}
+
+// ---- sums ----
+
+static sard_status *add(const sd_prune_unit *u, sard_tensor *t, uint64_t n, const sd_batch *b, double *sum) {
+  sard_tensor_desc d;
+  const float *x = sard_tensor_data(t, &d);
+  uint64_t count = 1;
+  for (int i = 0; i < d.rank; i++) count *= (uint64_t)d.dims[i];
+  if (d.dtype != SARD_F32 || count != n) return SD_ERR(INTERNAL, "sums of '%s' are of another size", u->name);
+  for (uint64_t i = 0; i < n; i++) {
+    if (!isfinite(x[i]))
+      return SD_ERR(
+          USAGE,
+          "the inputs of '%s' have values that are NaN or infinite in samples %lld to %lld: the data, or the "
+          "model, are not fit for calibration",
+          u->name, (long long)b->first, (long long)(b->first + b->count - 1));
+    sum[i] += x[i];
+  }
+  return NULL;
+}
+
+static sard_status *run_batches(sd_prune *q, sd_judged *m, const sd_prune_unit *u, double *h, double *b) {
+  SD_TRY(sd_data_rewind(q->judge.data));
+  for (int64_t done = 0; done < q->samples;) {
+    sd_batch batch;
+    sard_status *st = sd_data_next(q->judge.data, sd_min_i64(q->judge.batch, q->samples - done), &batch);
+    if (!st) st = sd_judge_run(&q->judge, m, &batch);
+    if (!st) st = add(u, m->out[0], u->groups * u->k * u->k, &batch, h);
+    if (!st) st = add(u, m->out[1], u->rows * u->k, &batch, b);
+    done += batch.count ? batch.count : 1;
+    sd_batch_free(&batch);
+    SD_TRY(st);
+  }
+  return NULL;
+}
+
+static sard_status *observe(sd_prune *q, uint32_t i, double *h, double *b) {
+  sd_judged m = {.aside = true};
+  sd_arena *a = sd_arena_scratch(q->c->arena);
+  uint8_t *bytes = NULL;
+  uint64_t size = 0;
+  sard_status *st = sd_prune_watch(a, &q->src, &q->units, i, &bytes, &size);
+  if (!st) st = sd_model_load_bytes(q->c, q->judge.ctx, bytes, size, &m.m);
+  if (!st) st = sd_judge_begin(&q->judge, &m);
+  if (!st) st = run_batches(q, &m, &q->units.at[i], h, b);
+  sd_judged_free(&m);
+  sd_arena_free(a);
+  return st;
+}
+
+// ---- one layer ----
+
+static sd_criterion criterion_of(const sd_prune *q, const sd_prune_unit *u) {
+  return u->recurrent ? SD_MAGNITUDE : q->criterion;
+}
+
+static bool wants_data(const sd_prune *q, const sd_prune_unit *u) {
+  return !u->recurrent && (q->refit || criterion_of(q, u) == SD_WANDA || criterion_of(q, u) == SD_SPARSEGPT);
+}
+
+static sard_status *prune_layer(sd_prune *q, uint32_t i, sd_layer *l, double share) {
+  const sd_prune_unit *u = &q->units.at[i];
+  sd_criterion c = criterion_of(q, u);
+  float *before = sd_malloc(l->rows * l->k * sizeof *before + 1);
+  double *score = sd_malloc(l->rows * l->k * sizeof *score + 1);
+  sard_status *st = before && score ? NULL : SD_ERR(NOMEM, "out of memory for scores");
+  if (!st) memcpy(before, l->w, l->rows * l->k * sizeof *before);
+  if (!st && c == SD_SPARSEGPT) {
+    st = sd_layer_sparsegpt(l, &q->pattern, share, true);
+  } else if (!st) {
+    st = sd_layer_score(l, c, score);
+    if (!st) st = sd_layer_mask(l, &q->pattern, share, c == SD_WANDA, score);
+  }
+  if (!st && q->refit && l->b) { // from the weights before: what SparseGPT moved is only its mask then
+    memcpy(l->w, before, l->rows * l->k * sizeof *before);
+    st = sd_layer_refit(l, &q->pattern, q->judge.ctx->pool);
+  }
+  if (!st) q->layers[i].zeros = sd_layer_apply(l);
+  sd_free(before), sd_free(score);
+  return st;
+}
+
+static sard_status *one(sd_prune *q, uint32_t i, double share) {
+  sd_prune_unit *u = &q->units.at[i];
+  sd_layer l = {.rows = u->rows, .k = u->k, .groups = u->groups, .w = u->w, .mask = u->mask};
+  if (!wants_data(q, u)) return prune_layer(q, i, &l, share);
+  if (u->k > MOST_INPUTS)
+    return SD_ERR(UNSUPPORTED, "'%s' has %llu inputs, too many for their second moments: --exclude it",
+                  u->name, (unsigned long long)u->k);
+  uint64_t n = u->groups * u->k * u->k;
+  double *h = sd_calloc(n, sizeof *h), *b = sd_calloc(u->rows * u->k, sizeof *b);
+  sard_status *st = h && b ? observe(q, i, h, b) : SD_ERR(NOMEM, "out of memory for second moments");
+  l.h = h, l.b = b;
+  if (!st) st = prune_layer(q, i, &l, share);
+  sd_free(h), sd_free(b);
+  return st;
+}
+
+// ---- shares of layers ----
+
+typedef struct entry {
+  double score;
+  uint32_t unit;
+} entry;
+
+static int least_first(const void *a, const void *b) {
+  double x = ((const entry *)a)->score, y = ((const entry *)b)->score;
+  return (x > y) - (x < y);
+}
+
+static int numbers_up(const void *a, const void *b) {
+  double x = *(const double *)a, y = *(const double *)b;
+  return (x > y) - (x < y);
+}
+
+// LAMP (Lee et al. 2021): the square of each weight over the sum of those that are not smaller makes layers
+// comparable.
+static void add_lamp(const sd_prune_unit *u, uint32_t i, double *squares, entry *out) {
+  uint64_t n = u->rows * u->k;
+  double rest = 0;
+  for (uint64_t j = 0; j < n; j++) squares[j] = (double)u->was[j] * u->was[j];
+  qsort(squares, n, sizeof *squares, numbers_up);
+  for (uint64_t j = n; j-- > 0;) {
+    rest += squares[j];
+    out[j] = (entry){rest > 0 ? squares[j] / rest : 0, i};
+  }
+}
+
+static sard_status *share_out(sd_prune *q) {
+  uint64_t all = 0, most = 0, at = 0;
+  for (uint32_t i = 0; i < q->units.len; i++) {
+    const sd_prune_unit *u = &q->units.at[i];
+    q->layers[i].share = u->keep ? 0 : q->pattern.share;
+    if (!u->keep) all += u->rows * u->k, most = u->rows * u->k > most ? u->rows * u->k : most;
+  }
+  if (!q->global || q->pattern.kind == SD_PATTERN_NM) return NULL;
+  entry *list = sd_malloc(all * sizeof *list + 1);
+  double *squares = sd_malloc(most * sizeof *squares + 1);
+  uint64_t *gone = sd_calloc(q->units.len + 1, sizeof *gone);
+  bool room = list && squares && gone;
+  for (uint32_t i = 0; room && i < q->units.len; i++) {
+    const sd_prune_unit *u = &q->units.at[i];
+    if (!u->keep) add_lamp(u, i, squares, list + at), at += u->rows * u->k;
+  }
+  if (room) qsort(list, all, sizeof *list, least_first);
+  for (uint64_t j = 0; room && j < (uint64_t)llround(q->pattern.share * (double)all); j++)
+    gone[list[j].unit]++;
+  for (uint32_t i = 0; room && i < q->units.len; i++)
+    if (!q->units.at[i].keep)
+      q->layers[i].share = (double)gone[i] / (double)(q->units.at[i].rows * q->units.at[i].k);
+  sd_free(list), sd_free(squares), sd_free(gone);
+  return room ? NULL : SD_ERR(NOMEM, "out of memory for scores of %llu weights", (unsigned long long)all);
+}
+
+// ---- all of them ----
+
+static void start(sd_prune *q) {
+  for (uint32_t i = 0; i < q->units.len; i++) {
+    sd_prune_unit *u = &q->units.at[i];
+    if (u->keep) continue;
+    memcpy(u->w, u->was, u->rows * u->k * sizeof *u->w);
+    memset(u->mask, 1, u->rows * u->k);
+    q->layers[i].zeros = q->layers[i].zeros_before = 0;
+    for (uint64_t j = 0; j < u->rows * u->k; j++) q->layers[i].zeros_before += u->was[j] == 0;
+    q->layers[i].zeros = q->layers[i].zeros_before;
+  }
+}
+
+sard_status *sd_prune_all(sd_prune *q, const double *factor) {
+  int64_t t0 = sd_now_ns();
+  SD_TRY(share_out(q));
+  start(q);
+  for (int64_t s = 1; s <= q->steps; s++) {
+    double left = 1 - (double)s / (double)q->steps, part = 1 - left * left * left; // slower towards the end
+    for (uint32_t i = 0; i < q->units.len; i++) {
+      double f = factor ? factor[i] : 1, share = q->layers[i].share * f * part;
+      if (q->units.at[i].keep || !(share > 0)) continue;
+      if (q->pattern.kind == SD_PATTERN_NM && f < 1) continue; // all or nothing
+      if (sd_stop_asked()) return SD_ERR(CANCELLED, "interrupted");
+      sd_judge_progress(q->c, "pruning", (s - 1) * q->units.len + i, q->steps * q->units.len,
+                        (double)(sd_now_ns() - t0) * 1e-9);
+      SD_TRY(one(q, i, share));
+    }
+  }
+  sd_cli_progress(q->c, NULL);
+  q->pruned = true;
+  return NULL;
+}

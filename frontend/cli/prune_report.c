@@ -1,0 +1,236 @@
+// What pruning did: for people, as JSON, as a page.
+#include <math.h>
+#include <string.h>
+
+#include "frontend/cli/prune.h"
+#include "runtime/model.h"
+
+enum { SHOWN = 30 };
+
+static uint64_t weights_of(const sd_prune_unit *u) { return u->rows * u->k; }
+
+// Sums over the layers that were pruned.
+typedef struct totals {
+  uint32_t layers;
+  uint64_t weights, zeros, packed; // packed: bytes of what is not zero and a bit for each weight
+  bool holds;                      // the pattern
+  double ms_before, ms_after, ms_predicted;
+} totals;
+
+// Time of the step that bears the layer's name; 0 where there is none.
+static const sd_pair_step *step_of(const sd_prune *q, const sd_prune_unit *u) {
+  for (uint32_t i = 0; i < q->profile.n; i++)
+    if (strcmp(q->profile.at[i].name, u->name) == 0) return &q->profile.at[i];
+  return NULL;
+}
+
+static double ratio(uint64_t part, uint64_t of) { return of ? (double)part / (double)of : 0; }
+static uint64_t packed_bytes(uint64_t n, uint64_t zeros) { return (n - zeros) * sizeof(float) + (n + 7) / 8; }
+
+static totals add_up(const sd_prune *q) {
+  totals t = {.holds = true};
+  for (uint32_t i = 0; i < q->units.len; i++) {
+    const sd_prune_unit *u = &q->units.at[i];
+    if (u->keep) continue;
+    const sd_prune_layer *l = &q->layers[i];
+    const sd_pair_step *s = step_of(q, u);
+    t.layers++, t.weights += weights_of(u), t.zeros += l->zeros;
+    t.packed += packed_bytes(weights_of(u), l->zeros);
+    t.holds &= l->zeros == l->zeros_before || sd_pattern_holds(&q->pattern, u->w, u->rows, u->k);
+    if (s) t.ms_before += s->ms_before, t.ms_after += s->ms_after;
+    if (s) t.ms_predicted += s->ms_before * (1 - ratio(l->zeros, weights_of(u)));
+  }
+  return t;
+}
+
+// The whole run, were products as much faster as there are fewer weights to multiply.
+static double predicted(const sd_prune *q, const totals *t) {
+  double least = q->ms_before - t->ms_before + t->ms_predicted;
+  return least > 0 ? least : t->ms_predicted;
+}
+
+static const char *criterion(const sd_prune *q) {
+  static const char *const names[] = {"magnitude", "wanda", "sparsegpt", "taylor"};
+  return names[q->criterion];
+}
+
+// ---- for people ----
+
+static void show_summary(sd_prune *q, const totals *t) {
+  sd_cli *c = q->c;
+  char a[24], b[24];
+  sd_cli_say(c, "pruned     %s by %s, %u of %u weights of products%s", q->pattern_text, criterion(q),
+             t->layers, q->units.len, q->refit ? ", fitted by least squares" : "");
+  if (q->samples && (q->refit || q->criterion != SD_MAGNITUDE))
+    sd_cli_say(c, " over %lld samples", (long long)q->samples);
+  sd_cli_say(c, "\nparameters %llu, of them %llu in these weights, %llu zero (%.1f %%; %.1f %% of all)%s\n",
+             (unsigned long long)q->parameters, (unsigned long long)t->weights, (unsigned long long)t->zeros,
+             100 * ratio(t->zeros, t->weights), 100 * ratio(t->zeros, q->parameters),
+             t->holds ? "" : "; THE PATTERN IS NOT KEPT");
+  sd_cli_say(c, "weights    %s, packed %s (what is not zero, and a bit for each)\n",
+             sd_cli_bytes(t->weights * sizeof(float), a), sd_cli_bytes(t->packed, b));
+  if (q->bytes)
+    sd_cli_say(c, "file       %s to %s\n", sd_cli_bytes(q->size_before, a), sd_cli_bytes(q->size, b));
+  if (!q->timed) return;
+  sd_cli_say(c, "memory     constants of %s to %s\n", sd_cli_bytes(q->judge.a.m.model->art.const_size, a),
+             sd_cli_bytes(q->judge.b.m.model->art.const_size, b));
+  sd_cli_say(c, "time       %.4g ms to %.4g ms a run of %lld samples; %.4g ms if zeros cost nothing\n",
+             q->ms_before, q->ms_after, (long long)q->judge.batch, predicted(q, t));
+}
+
+static void show_layers(sd_prune *q) {
+  uint32_t shown = 0;
+  for (uint32_t i = 0; i < q->units.len && shown < SHOWN; i++) {
+    const sd_prune_unit *u = &q->units.at[i];
+    const sd_prune_layer *l = &q->layers[i];
+    const char *lead = shown++ ? "          " : "layers    ";
+    if (u->keep) {
+      sd_cli_say(q->c, "%s   as it was  %s (%s): %s\n", lead, u->name, u->op, u->why ? u->why : "asked for");
+      continue;
+    }
+    sd_cli_say(q->c, "%s %5.1f %% of %8llu  %s (%s)", lead, 100 * ratio(l->zeros, weights_of(u)),
+               (unsigned long long)weights_of(u), u->name, u->op);
+    if (!isnan(l->snr)) sd_cli_say(q->c, ", alone %.1f dB", l->snr);
+    sd_cli_say(q->c, "\n");
+  }
+  if (q->units.len > shown) sd_cli_say(q->c, "           ... and %u more\n", q->units.len - shown);
+}
+
+// ---- JSON ----
+
+static void number(sd_str *s, const char *name, double v) {
+  sd_strf(s, ",\"%s\":", name), sd_str_json_number(s, v);
+}
+
+static void json_layer(sd_prune *q, sd_str *s, uint32_t i) {
+  const sd_prune_unit *u = &q->units.at[i];
+  const sd_prune_layer *l = &q->layers[i];
+  sd_str_put(s, i ? ",{\"name\":" : "{\"name\":"), sd_str_json(s, u->name);
+  sd_str_put(s, ",\"op\":"), sd_str_json(s, u->op);
+  sd_str_put(s, ",\"weight\":"), sd_str_json(s, u->weight);
+  if (u->keep) {
+    sd_str_put(s, ",\"kept\":"), sd_str_json(s, u->why ? u->why : "asked for"), sd_str_put(s, "}");
+    return;
+  }
+  const sd_pair_step *step = step_of(q, u);
+  uint64_t n = weights_of(u);
+  sd_strf(s, ",\"outputs\":%llu,\"inputs\":%llu,\"weights\":%llu,\"zeros\":%llu,\"zeros_before\":%llu",
+          (unsigned long long)u->rows, (unsigned long long)u->k, (unsigned long long)n,
+          (unsigned long long)l->zeros, (unsigned long long)l->zeros_before);
+  number(s, "ratio", ratio(l->zeros, n));
+  sd_strf(s, ",\"pattern_kept\":%s,\"bytes\":%llu,\"packed_bytes\":%llu",
+          sd_pattern_holds(&q->pattern, u->w, u->rows, u->k) ? "true" : "false",
+          (unsigned long long)(n * sizeof(float)), (unsigned long long)packed_bytes(n, l->zeros));
+  if (!isnan(l->snr)) number(s, "alone_snr", l->snr);
+  if (step) number(s, "ms_before", step->ms_before), number(s, "ms_after", step->ms_after);
+  if (step) number(s, "ms_predicted", step->ms_before * (1 - ratio(l->zeros, n)));
+  sd_str_put(s, "}");
+}
+
+static void json_all(sd_prune *q, const totals *t) {
+  sd_str *s = &q->c->json;
+  sd_str_put(s, ",\"pattern\":"), sd_str_json(s, q->pattern_text);
+  sd_strf(s,
+          ",\"criterion\":\"%s\",\"scope\":\"%s\",\"reconstruct\":\"%s\",\"schedule\":%lld,\"samples\":%lld,"
+          "\"parameters\":%llu,\"weights\":%llu,\"zeros\":%llu",
+          criterion(q), q->global ? "global" : "layer", q->refit ? "lsq" : "none", (long long)q->steps,
+          (long long)q->samples, (unsigned long long)q->parameters, (unsigned long long)t->weights,
+          (unsigned long long)t->zeros);
+  number(s, "ratio", ratio(t->zeros, t->weights)), number(s, "ratio_of_all", ratio(t->zeros, q->parameters));
+  sd_strf(s,
+          ",\"pattern_kept\":%s,\"size_before\":%llu,\"size_after\":%llu,\"weight_bytes\":%llu,\"packed_"
+          "bytes\":%llu,"
+          "\"partial\":%s",
+          t->holds ? "true" : "false", (unsigned long long)q->size_before,
+          (unsigned long long)(q->bytes ? q->size : 0), (unsigned long long)(t->weights * sizeof(float)),
+          (unsigned long long)t->packed, q->interrupted ? "true" : "false");
+  number(s, "peak_rss_mb", sd_peak_memory_mb());
+  if (q->verdict) sd_str_put(s, ",\"refused\":"), sd_str_json(s, q->verdict);
+  if (q->timed) {
+    number(s, "ms_before", q->ms_before), number(s, "ms_after", q->ms_after);
+    number(s, "ms_predicted", predicted(q, t));
+    sd_strf(s, ",\"memory_before\":%llu,\"memory_after\":%llu",
+            (unsigned long long)q->judge.a.m.model->art.const_size,
+            (unsigned long long)q->judge.b.m.model->art.const_size);
+  }
+  if (q->judged) sd_pair_json(&q->judge, q->max_drop);
+  sd_str_put(s, ",\"sensitivity\":[");
+  for (uint32_t i = 0; i < q->n_worst; i++) {
+    sd_str_put(s, i ? ",{\"name\":" : "{\"name\":"), sd_str_json(s, q->units.at[q->worst[i]].name);
+    number(s, "snr", q->layers[q->worst[i]].snr), sd_str_put(s, "}");
+  }
+  sd_str_put(s, "],\"layers\":[");
+  for (uint32_t i = 0; i < q->units.len; i++) json_layer(q, s, i);
+  sd_str_put(s, "]");
+}
+
+void sd_prune_report(sd_prune *q) {
+  totals t = add_up(q);
+  if (q->pruned) show_summary(q, &t);
+  if (q->judged) sd_pair_say(&q->judge, q->max_drop, !q->judge.skip && q->samples);
+  if (q->pruned) show_layers(q);
+  json_all(q, &t);
+}
+
+// ---- page ----
+
+static void html_row(sd_prune *q, sd_str *s, uint32_t i) {
+  const sd_prune_unit *u = &q->units.at[i];
+  const sd_prune_layer *l = &q->layers[i];
+  sd_str_put(s, "<tr><td>"), sd_cli_markup(s, u->name, 400), sd_strf(s, "</td><td>%s</td>", u->op);
+  if (u->keep) {
+    sd_str_put(s, "<td colspan='6'>"), sd_cli_markup(s, u->why ? u->why : "asked for", 400);
+    sd_str_put(s, "</td></tr>\n");
+    return;
+  }
+  const sd_pair_step *step = step_of(q, u);
+  double part = ratio(l->zeros, weights_of(u));
+  sd_strf(
+      s,
+      "<td>%llu x %llu</td><td>%llu</td><td>%.1f %%</td><td><svg width='120' height='12'><rect width='120' "
+      "height='12' fill='#47a'/><rect width='%.1f' height='12' fill='#ddd'/></svg></td><td>",
+      (unsigned long long)u->rows, (unsigned long long)u->k, (unsigned long long)l->zeros, 100 * part,
+      120 * part);
+  if (!isnan(l->snr)) sd_strf(s, "%.1f dB", l->snr);
+  sd_str_put(s, "</td><td>");
+  if (step) sd_strf(s, "%.4g, %.4g", step->ms_before, step->ms_after);
+  sd_str_put(s, "</td></tr>\n");
+}
+
+sard_status *sd_prune_html(sd_prune *q, const char *path) {
+  sd_str s = {0};
+  char a[24], b[24], t[3][48];
+  totals all = add_up(q);
+  sd_str_put(&s, "<!doctype html><meta charset='utf-8'><title>sard prune</title><style>body{font:14px "
+                 "sans-serif;margin:2em}"
+                 "td,th{padding:2px 8px;text-align:left;border-bottom:1px solid "
+                 "#ddd}table{border-collapse:collapse}</style><h1>");
+  sd_cli_markup(&s, q->c->operands[0], 400);
+  sd_str_put(&s, "</h1><p>"), sd_cli_markup(&s, q->pattern_text, 100);
+  sd_strf(&s,
+          " by %s, %u of %u weights of products, %lld samples<br>%llu of %llu weights are zero (%.1f %%), of "
+          "%llu "
+          "parameters",
+          criterion(q), all.layers, q->units.len, (long long)q->samples, (unsigned long long)all.zeros,
+          (unsigned long long)all.weights, 100 * ratio(all.zeros, all.weights),
+          (unsigned long long)q->parameters);
+  if (q->bytes)
+    sd_strf(&s, "<br>file %s, weights packed %s", sd_cli_bytes(q->size, a), sd_cli_bytes(all.packed, b));
+  if (q->timed)
+    sd_strf(&s, "<br>%.4g ms to %.4g ms a run, %.4g ms if zeros cost nothing", q->ms_before, q->ms_after,
+            predicted(q, &all));
+  if (q->judged)
+    sd_strf(&s, "<br>%s %s to %s, drop %s", q->judge.metric->name,
+            sd_metric_text(q->judge.metric, q->judge.metric->value(&q->judge.a.score, -1), t[0]),
+            sd_metric_text(q->judge.metric, q->judge.metric->value(&q->judge.b.score, -1), t[1]),
+            sd_metric_text(q->judge.metric, q->judge.paired.drop.value, t[2]));
+  sd_str_put(&s,
+             "</p><table><tr><th>node<th>op<th>outputs x inputs<th>zeros<th>share<th><th>alone<th>ms before, "
+             "after</tr>\n");
+  for (uint32_t i = 0; i < q->units.len; i++) html_row(q, &s, i);
+  sd_str_put(&s, "</table>\n");
+  sard_status *st =
+      s.failed ? SD_ERR(NOMEM, "out of memory for the report") : sd_files_write(path, s.p, s.len);
+  sd_str_free(&s);
+  return st;
+}

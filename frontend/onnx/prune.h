@@ -1,0 +1,36 @@
+// Pruning of ONNX models: the weights that can lose elements, and the model written without them. Names,
+// nodes and shapes stay those of the original. Nothing here runs a model.
+#pragma once
+#include "runtime/base/arena.h"
+#include "runtime/base/status.h"
+
+// A weight of a node, as a matrix of outputs x inputs.
+typedef struct sd_prune_unit {
+  const char *name, *op; // of the node; "Conv_12" where it has no name
+  const char *x, *weight;
+  int rank;
+  const int64_t *dims; // of the weight
+  uint64_t rows, k,
+      groups;      // outputs; inputs of each, channels innermost; the outputs of a group share their inputs
+  uint64_t at;     // of the node in the file
+  bool turned;     // the weight is [inputs][outputs]
+  bool recurrent;  // its inputs are not all to be seen: chosen by magnitude, not fitted
+  bool keep;       // stays as it is
+  const char *why; // the reason
+  float *was, *w;  // [rows][k]: in the file, and as it will be written
+  uint8_t *mask;   // [rows][k], 0: goes
+} sd_prune_unit;
+typedef SD_VEC(sd_prune_unit) sd_prune_units;
+
+// The weights of the model, in order; those that cannot be pruned say why. Weights that are NaN or infinite
+// are SARD_E_MODEL. *parameters: elements of all constants of floats.
+sard_status *sd_prune_find(sd_arena *a, const sard_source *src, sd_prune_units *out, uint64_t *parameters);
+// A model with the inputs of the original whose outputs are, over a batch of samples, sums for unit `u`: the
+// second moments of its inputs, f32[groups, k, k], and what its weight makes of them in the original model
+// times its inputs, f32[groups, rows / groups, k]. Its inputs are those with the weights `w` of all units
+// before.
+sard_status *sd_prune_watch(sd_arena *a, const sard_source *src, const sd_prune_units *units, uint32_t u,
+                            uint8_t **out, uint64_t *size);
+// The model with the weights `w` of all units that are not kept.
+sard_status *sd_prune_write(sd_arena *a, const sard_source *src, const sd_prune_units *units, uint8_t **out,
+                            uint64_t *size);

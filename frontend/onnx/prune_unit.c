@@ -1,0 +1,173 @@
+// The weights that can be pruned, as matrices; and the model with other numbers in them.
+#include "frontend/onnx/prune_internal.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "frontend/onnx/quant_internal.h"
+#include "runtime/base/alloc.h"
+
+// ---- order of elements ----
+
+// Element of the file for input j of output r.
+static uint64_t place(const sd_prune_unit *u, uint64_t r, uint64_t j) {
+  if (u->turned) return j * u->rows + r;
+  if (u->rank < 3 || u->recurrent) return r * u->k + j;
+  uint64_t channels = (uint64_t)u->dims[1], spots = u->k / channels; // [outputs][channels][kernel]
+  return r * u->k + j % channels * spots + j / channels;
+}
+
+void sd_prune_to_file(const sd_prune_unit *u, const float *w, float *out) {
+  for (uint64_t r = 0; r < u->rows; r++)
+    for (uint64_t j = 0; j < u->k; j++) out[place(u, r, j)] = w[r * u->k + j];
+}
+
+static sard_status *load(sd_proto *p, sd_arena *a, sd_prune_unit *u) {
+  sd_const *c = NULL;
+  SD_TRY(sd_proto_const(p, sd_proto_weight(p, u->weight), &c));
+  u->was = SD_NEW_ARRAY(a, float, u->rows * u->k), u->w = SD_NEW_ARRAY(a, float, u->rows * u->k);
+  u->mask = sd_arena_alloc(a, u->rows * u->k);
+  memset(u->mask, 1, u->rows * u->k);
+  for (uint64_t r = 0; r < u->rows; r++)
+    for (uint64_t j = 0; j < u->k; j++) {
+      float *w = &u->was[r * u->k + j];
+      memcpy(w, (const char *)c->data + place(u, r, j) * sizeof *w, sizeof *w);
+      if (!isfinite(*w))
+        return SD_ERR(MODEL, "element %llu of the weight '%s' is NaN or infinite",
+                      (unsigned long long)place(u, r, j), u->weight);
+    }
+  memcpy(u->w, u->was, u->rows * u->k * sizeof *u->w);
+  return NULL;
+}
+
+// ---- what is possible ----
+
+static const char *obstacle(sd_proto *p, const Onnx__NodeProto *n, const sd_quant_op *op,
+                            const Onnx__TensorProto *w, uint32_t readers) {
+  bool conv = sd_proto_is(n, "", "Conv");
+  if (!w) return "its weight is no constant";
+  if (w->data_type != SD_F32) return "its weight is not f32";
+  if (w->n_dims > SD_MAX_RANK) return "its rank is too large";
+  for (size_t i = 0; i < w->n_dims; i++)
+    if (w->dims[i] < 1) return "its weight is empty";
+  if (op->role == SD_ROLE_STATES) return w->n_dims == 3 ? NULL : "its weight is no matrix";
+  if (!conv && w->n_dims != 2) return "its weight is no matrix";
+  if (conv && w->n_dims < 3) return "its weight has no kernel";
+  if (sd_proto_weight(p, sd_quant_operand(n, op->x))) return "it is all constant";
+  if (sd_proto_is(n, "", "Gemm") && sd_proto_get_int(n, "transA", 0)) return "it transposes its input";
+  if (readers > 1) return "its weight serves other nodes, too";
+  int64_t groups = conv ? sd_proto_get_int(n, "group", 1) : 1;
+  if (groups < 1 || w->dims[0] % groups) return "its groups do not divide its outputs";
+  if (conv && groups > 1 && w->dims[1] == 1) return "each of its channels has a kernel of its own";
+  return NULL;
+}
+
+static void measure(sd_prune_unit *u, const Onnx__NodeProto *n, const Onnx__TensorProto *w) {
+  uint64_t count = 1;
+  u->rank = (int)w->n_dims, u->dims = w->dims, u->groups = 1;
+  for (size_t i = 0; i < w->n_dims; i++) count *= (uint64_t)w->dims[i];
+  u->turned = !u->recurrent && u->rank == 2 && sd_quant_axis(n, 2) == 1;
+  u->rows = u->recurrent ? count / (uint64_t)w->dims[2] : (uint64_t)w->dims[u->turned];
+  u->k = count / u->rows;
+  if (sd_proto_is(n, "", "Conv")) u->groups = (uint64_t)sd_proto_get_int(n, "group", 1);
+}
+
+// How many operands of nodes, bodies included, are each constant.
+static void count_readers(sd_proto *p, const Onnx__NodeProto *n, sd_names *count, int depth) {
+  for (size_t i = 0; i < n->n_input; i++) {
+    const Onnx__TensorProto *t = sd_proto_weight(p, n->input[i]);
+    if (!t || sd_proto_is(n, "", "Identity")) continue;
+    uint32_t *had = sd_names_get(count, t->name && *t->name ? t->name : n->input[i]);
+    if (!had)
+      had = SD_NEW(p->a, uint32_t), sd_names_add(count, t->name && *t->name ? t->name : n->input[i], had);
+    ++*had;
+  }
+  for (size_t i = 0; i < n->n_attribute && depth < SD_MAX_DEPTH; i++)
+    for (size_t k = 0; n->attribute[i]->g && k < n->attribute[i]->g->n_node; k++)
+      count_readers(p, n->attribute[i]->g->node[k], count, depth + 1);
+}
+
+static uint32_t readers_of(const sd_proto *p, const sd_names *count, const char *name) {
+  const Onnx__TensorProto *t = sd_proto_weight(p, name);
+  const uint32_t *n = t ? sd_names_get(count, t->name && *t->name ? t->name : name) : NULL;
+  return n ? *n : 0;
+}
+
+static sard_status *add_unit(sd_arena *a, sd_proto *p, uint32_t i, int operand, const sd_names *count,
+                             sd_prune_units *out) {
+  const Onnx__NodeProto *n = p->nodes.at[i];
+  const sd_quant_op *op = sd_quant_op_of(n);
+  const char *weight = sd_quant_operand(n, operand);
+  const Onnx__TensorProto *w = sd_proto_weight(p, weight);
+  sd_prune_unit u = {.name = sd_quant_node_name(a, n, i),
+                     .op = n->op_type,
+                     .x = sd_quant_operand(n, op->x),
+                     .weight = weight,
+                     .at = i,
+                     .recurrent = op->role == SD_ROLE_STATES};
+  if (!*weight) return NULL;
+  u.why = obstacle(p, n, op, w, readers_of(p, count, weight));
+  u.keep = u.why != NULL;
+  if (!u.keep) measure(&u, n, w);
+  if (!u.keep) SD_TRY(load(p, a, &u));
+  sd_vec_push(a, out, u);
+  return NULL;
+}
+
+static uint64_t count_parameters(sd_proto *p) {
+  uint64_t all = 0;
+  for (uint32_t i = 0; i < p->initializers.len; i++) {
+    const Onnx__TensorProto *t = p->initializers.at[i];
+    uint64_t n = sd_dtype_of_tensors(t->data_type) && sd_dtype_is_float((sd_dtype)t->data_type) ? 1 : 0;
+    for (size_t k = 0; k < t->n_dims; k++) n *= t->dims[k] > 0 ? (uint64_t)t->dims[k] : 0;
+    all += n;
+  }
+  for (uint32_t i = 0; i < p->nodes.len; i++) {
+    const Onnx__NodeProto *node = p->nodes.at[i];
+    const Onnx__TensorProto *t =
+        sd_proto_is(node, "", "Constant") && node->n_output == 1 ? sd_proto_weight(p, node->output[0]) : NULL;
+    uint64_t n = t && sd_dtype_of_tensors(t->data_type) && sd_dtype_is_float((sd_dtype)t->data_type) ? 1 : 0;
+    for (size_t k = 0; t && k < t->n_dims; k++) n *= t->dims[k] > 0 ? (uint64_t)t->dims[k] : 0;
+    all += n;
+  }
+  return all;
+}
+
+sard_status *sd_prune_find(sd_arena *a, const sard_source *src, sd_prune_units *out, uint64_t *parameters) {
+  sd_proto p;
+  sd_names count;
+  SD_TRY(sd_proto_open(a, src, &p));
+  sd_names_init(&count, a);
+  for (uint32_t i = 0; i < p.nodes.len; i++) count_readers(&p, p.nodes.at[i], &count, 0);
+  for (uint32_t i = 0; i < p.nodes.len; i++) {
+    const sd_quant_op *op = sd_quant_op_of(p.nodes.at[i]);
+    if (!op || p.nodes.at[i]->n_output == 0) continue;
+    if (op->role == SD_ROLE_PRODUCT || op->role == SD_ROLE_STATES)
+      SD_TRY(add_unit(a, &p, i, op->weight, &count, out));
+    if (op->role == SD_ROLE_STATES) SD_TRY(add_unit(a, &p, i, op->weight + 1, &count, out)); // of the states
+  }
+  *parameters = count_parameters(&p);
+  return NULL;
+}
+
+// ---- writing ----
+
+void sd_prune_replace(sd_proto *p, Onnx__TensorProto *t, uint64_t count, const float *values) {
+  (void)p;
+  t->raw_data = (ProtobufCBinaryData){count * sizeof *values, (uint8_t *)values};
+  t->lifted = 0, t->n_float_data = 0, t->n_external_data = 0, t->data_location = 0;
+}
+
+sard_status *sd_prune_write(sd_arena *a, const sard_source *src, const sd_prune_units *units, uint8_t **out,
+                            uint64_t *size) {
+  sd_proto p;
+  SD_TRY(sd_proto_open(a, src, &p));
+  for (uint32_t i = 0; i < units->len; i++) {
+    const sd_prune_unit *u = &units->at[i];
+    if (u->keep) continue;
+    float *values = SD_NEW_ARRAY(a, float, u->rows * u->k);
+    sd_prune_to_file(u, u->w, values);
+    sd_prune_replace(&p, (Onnx__TensorProto *)sd_proto_weight(&p, u->weight), u->rows * u->k, values);
+  }
+  return sd_proto_pack(&p, out, size);
+}

@@ -1,0 +1,190 @@
+#!/usr/bin/env python3
+"""sard prune: written models against the original in Sard and in ONNX Runtime where Python has it; patterns, reports, what is refused.
+  prune.py SARD CORPUS    prints "ok NAME" or "FAIL NAME: why" and, last, "N passed, N failed" """
+import json, os, signal, subprocess, sys, time
+import numpy as np
+
+try:
+    import onnx, onnxruntime as ort
+    from onnx import numpy_helper
+except ImportError:
+    ort = None
+
+from checks import CORPUS, SARD, T, check, end, sard
+
+
+class Case:
+    def __init__(self, name):
+        self.dir = os.path.join(CORPUS, name)
+        self.model, self.data = f"{self.dir}/model.onnx", f"{self.dir}/accuracy.npz"
+        z = dict(np.load(self.data))
+        self.y = z.pop("y")
+        self.x = {k[3:]: v for k, v in z.items()}
+
+
+def ends(name, code, args, says="", file=None):
+    got, j, text = sard("prune", *args)
+    check(name, got == code and says in text and not (file and os.path.exists(file)), f"exit {got} instead of {code}, or no '{says}': {text[-300:]}")
+    return j
+
+
+def same_in_ort(name, out, case):
+    """ONNX Runtime loads the written model and gives what Sard gives."""
+    if not ort: return
+    so = ort.SessionOptions()
+    so.log_severity_level = 3
+    x = {k: v[:64] for k, v in case.x.items()}
+    try: y = ort.InferenceSession(out, so, providers=["CPUExecutionProvider"]).run(None, x)[0]
+    except Exception as e: return check(f"{name}-ort", False, str(e)[:300])
+    np.savez(f"{T}/ort.npz", **x, y=y)
+    code, e, text = sard("eval", out, "--data", f"{T}/ort.npz", "--metric", "psnr", "--batch", "64")
+    check(f"{name}-ort", code == 0 and e["value"] >= 90, f"{e.get('value')} dB from ONNX Runtime {text[-200:]}")
+
+
+def matrices(path):
+    """Weights of the model by name as outputs x inputs, channels innermost."""
+    m, out = onnx.load(path), {}
+    init = {t.name: numpy_helper.to_array(t) for t in m.graph.initializer}
+    for n in m.graph.node:
+        w = init.get(n.input[1]) if n.op_type in ("Conv", "Gemm", "MatMul") else None
+        if w is None: continue
+        turned = n.op_type == "MatMul" or (n.op_type == "Gemm" and not any(a.name == "transB" and a.i for a in n.attribute))
+        out[n.input[1]] = np.moveaxis(w, 1, -1).reshape(len(w), -1) if w.ndim > 2 else w.T if turned else w
+    return out
+
+
+def pruned(name, case, pattern, most, *args, ratio=None):
+    """The drop is at most that, the zeros are in the file, ONNX Runtime gives the same."""
+    out = f"{T}/{name}.onnx"
+    code, j, text = sard("prune", case.model, "-o", out, "--pattern", pattern, "--data", case.data, "--metric", "top1", *args)
+    ok = code == 0 and j["drop"] <= most and j["pattern_kept"] and (ratio is None or abs(j["ratio"] - ratio) < 0.01)
+    check(name, ok, f"drop {j.get('drop')}, ratio {j.get('ratio')} {text[-300:]}")
+    if not ok: return j
+    same_in_ort(name, out, case)
+    if ort:
+        zeros = sum(int((w == 0).sum()) for k, w in matrices(out).items() if any(l["weight"] == k and "zeros" in l for l in j["layers"]))
+        check(f"{name}-zeros", zeros == j["zeros"], f"{zeros} instead of {j['zeros']}")
+    return j
+
+
+def patterns(digits, lenet, resnet):
+    pruned("free-30-resnet", resnet, "unstructured:0.3", 0.005, ratio=0.3)
+    pruned("free-70-resnet", resnet, "unstructured:0.7", 0.01, ratio=0.7)
+    pruned("nm-resnet", resnet, "2:4", 0.01, ratio=0.5)
+    pruned("free-30-lenet", lenet, "unstructured:0.3", 0.005, "--criterion", "magnitude", "--reconstruct", "none", ratio=0.3)
+    pruned("free-70-lenet", lenet, "unstructured:0.7", 0.01, "--criterion", "sparsegpt", ratio=0.7)
+    pruned("nm-lenet", lenet, "4:8", 0.01, "--criterion", "sparsegpt", "--reconstruct", "none")
+    pruned("block-digits", digits, "block16x1:0.5", 0.01, "--scope", "layer", "--ops", "Gemm", "--exclude", "/5/*", ratio=0.5)
+    pruned("free-30-digits", digits, "unstructured:0.3", 0.005, "--scope", "layer", "--schedule", "3", ratio=0.3)
+    if not ort: return
+    for k, w in matrices(f"{T}/nm-resnet.onnx").items():
+        if w.shape[1] % 4 == 0: check(f"nm-groups-{k}", ((w.reshape(-1, 4) != 0).sum(1) <= 2).all())
+    for k, w in list(matrices(f"{T}/block-digits.onnx").items())[:2]:
+        z = (w.reshape(-1, 16, w.shape[1]) == 0).sum(1)
+        check(f"block-whole-{k}", np.isin(z, (0, 16)).all() and (z == 16).mean() > 0.49)
+
+
+def fit(resnet):
+    """Least squares are what makes it work, and without data magnitudes do."""
+    got = {}
+    for how in ("lsq", "none"):
+        got[how] = sard("prune", resnet.model, "-o", f"{T}/f.onnx", "--pattern", "2:4", "--data", resnet.data, "--metric", "top1", "--reconstruct", how, "--limit", "300")[1].get("drop", 9)
+    check("fit-helps", got["lsq"] < 0.02 < got["none"], got)
+    code, j, text = sard("prune", resnet.model, "-o", f"{T}/plain.onnx", "--pattern", "unstructured:0.2")
+    check("no-data", code == 0 and j["criterion"] == "magnitude" and j["reconstruct"] == "none" and abs(j["ratio"] - 0.2) < 0.01, text)
+
+
+def report(lenet):
+    out, html = f"{T}/r.onnx", f"{T}/r.html"
+    args = [lenet.model, "-o", out, "--data", lenet.data, "--metric", "top1", "--pattern", "unstructured:0.5", "--samples", "64"]
+    code, j, text = sard("prune", *args, "--sensitivity", "--html", html)
+    ok = code == 0 and len(j["layers"]) == 4 and j["size_after"] == os.path.getsize(out) and not j["partial"]
+    ok = ok and sum(l["zeros"] for l in j["layers"]) == j["zeros"] and sum(l["weights"] for l in j["layers"]) == j["weights"] <= j["parameters"]
+    check("report", ok and j["packed_bytes"] < 0.6 * j["weight_bytes"] and 0 < j["ms_predicted"] <= j["ms_before"] and j["memory_before"] > 0, text[-300:])
+    snr = [l["snr"] for l in j["sensitivity"]]
+    check("report-order", len(snr) == 4 and snr == sorted(snr), snr)
+    check("report-html", open(html).read().count("<svg") == 4)
+    worst = j["sensitivity"][0]["name"]
+    first = open(out, "rb").read()
+    os.rename(f"{T}/j", f"{T}/report.json")
+    sard("prune", *args)
+    check("same-bytes", open(out, "rb").read() == first)
+    code, j, text = sard("prune", *args, "--exclude", f"@{T}/report.json:top=1")
+    check("report-excludes", code == 0 and [l["name"] for l in j["layers"] if "kept" in l] == [worst], text[-300:])
+
+
+def search(lenet):
+    out = f"{T}/s.onnx"
+    args = [lenet.model, "-o", out, "--data", lenet.data, "--metric", "top1", "--criterion", "magnitude", "--reconstruct", "none", "--pattern", "unstructured:0.93", "--scope", "layer"]
+    free = sard("prune", *args)[1]["drop"]
+    os.remove(out)
+    code, j, text = sard("prune", *args, "--max-drop", "2%")
+    kept = code == 0 and j["drop"] <= 0.02 and os.path.exists(out) and 0 < j["ratio"] < 0.92
+    check("max-drop", free > 0.02 and kept and len(j["sensitivity"]) == 4, f"{free} {text[-400:]}")
+    os.remove(out)
+    code, j, text = sard("prune", *args[:-4], "--pattern", "2:4", "--max-drop", "0%", "--limit", "50", "--exclude", "/0/*")
+    check("max-drop-refuses", (code == 0 and j["drop"] <= 0) or (code == 1 and j["refused"] and not os.path.exists(out)), text[-300:])
+
+
+def recurrent():
+    case = os.path.join(CORPUS, "austen_charlstm")
+    code, j, text = sard("prune", f"{case}/model.onnx", "-o", f"{T}/l.onnx", "--pattern", "unstructured:0.3", "--data", f"{case}/accuracy.npz", "--samples", "16")
+    check("recurrent", code == 0 and sum(l["op"] == "LSTM" for l in j["layers"]) == 4 and abs(j["ratio"] - 0.3) < 0.01, text[-300:])
+
+
+def bad(digits, lenet):
+    out = f"{T}/bad.onnx"
+    base, data, free = [digits.model, "-o", out], ["--data", digits.data], ["--pattern", "unstructured:0.3"]
+    ends("bad-no-output", 2, [digits.model, *free], "-o FILE is missing")
+    ends("bad-no-pattern", 2, base, "--pattern is missing", out)
+    for p in ("unstructured", "unstructured:1.5", "unstructured:0", "4:2", "0:4", "block0x1:0.5", "block16:0.5", "2:4x"):
+        ends(f"bad-pattern-{p}", 2, [*base, "--pattern", p], "is no pattern", out)
+    ends("bad-divides", 4, [*base, "--pattern", "2:7"], "do not divide", out)
+    ends("bad-criterion", 2, [*base, *free, *data, "--criterion", "best"], "none of magnitude", out)
+    ends("bad-wanda-no-data", 2, [*base, *free, "--criterion", "wanda"], "needs --data", out)
+    ends("bad-lsq-no-data", 2, [*base, *free, "--reconstruct", "lsq"], "needs --data", out)
+    ends("bad-drop-no-metric", 2, [*base, *free, *data, "--max-drop", "1%"], "needs --metric", out)
+    ends("bad-exclude", 2, [*base, *free, "--exclude", "nosuch"], "no node 'nosuch'", out)
+    ends("bad-all-excluded", 4, [*base, *free, "--exclude", "*"], "nothing can be pruned", out)
+    trees = f"{CORPUS}/skl_cancer_gbdt/model.onnx"
+    if os.path.exists(trees): ends("bad-nothing", 4, [trees, "-o", out, *free], "nothing can be pruned", out)
+    ends("bad-no-model", 7, [f"{T}/none.onnx", "-o", out, *free], "", out)
+    ends("bad-unfit-data", 2, [*base, *free, "--data", lenet.data], "", out)
+    k, x = next(iter(digits.x.items()))
+    nan = x.copy()
+    nan[3, 5] = np.nan
+    np.savez(f"{T}/nan.npz", **{k: nan}, y=digits.y)
+    ends("bad-nan", 2, [*base, *free, "--data", f"{T}/nan.npz"], "NaN or infinite in samples 0 to 15", out)
+    np.savez(f"{T}/empty.npz", **{k: x[:0]})
+    ends("bad-empty", 2, [*base, *free, "--data", f"{T}/empty.npz"], "holds no samples", out)
+    np.savez(f"{T}/bare.npz", **{k: x})
+    ends("bad-no-labels", 2, [*base, *free, "--data", f"{T}/bare.npz", "--metric", "top1"], "needs labels", out)
+    subprocess.run([SARD, "compile", digits.model, "-o", f"{T}/a.sard", "-q"])
+    ends("bad-artifact", 2, [f"{T}/a.sard", "-o", out, *free], "compiled already", out)
+    open(f"{T}/cut.onnx", "wb").write(open(digits.model, "rb").read()[:3000])
+    ends("bad-cut", 3, [f"{T}/cut.onnx", "-o", out, *free], "", out)
+
+
+def interrupt(resnet):
+    """Ctrl-C while layers are fitted: no model, no half file, and a report of what is known."""
+    out, path = f"{T}/int.onnx", f"{T}/int.json"
+    for delay in (1.5, 1, 0.7, 0.5, 0.3):  # until it is not done by then
+        p = subprocess.Popen([SARD, "prune", resnet.model, "-o", out, "--pattern", "2:4", "--schedule", "3", "--data", resnet.data, "--metric", "top1", "--json", path, "-q"], stderr=subprocess.PIPE)
+        time.sleep(delay)
+        p.send_signal(signal.SIGINT)
+        code = p.wait(60)
+        if code != 0: break
+        os.remove(out)
+    left = [f for f in os.listdir(T) if ".tmp." in f]
+    j = json.load(open(path)) if os.path.exists(path) else {}
+    check("interrupt", code == 130 and not os.path.exists(out) and not left, f"exit {code}, {left}")
+    check("interrupt-report", j.get("exit_code") == 130 and (not j.get("layers") or j["partial"]), j)
+
+
+def main():
+    digits, lenet, resnet = Case("digits_mlp"), Case("mnist_lenet"), Case("mnist_resnet8")
+    patterns(digits, lenet, resnet), fit(resnet), report(lenet), search(lenet), recurrent(), bad(digits, lenet), interrupt(resnet)
+    return end()
+
+
+sys.exit(main())

@@ -1,0 +1,88 @@
+// Patterns, masks, and least squares over what is kept.
+#include <math.h>
+#include <string.h>
+
+#include "passes/prune/layer.h"
+#include "tests/unit/check.h"
+
+enum { ROWS = 4, K = 8 };
+
+static double noise(uint64_t *state) { // -1 .. 1
+  *state = *state * 6364136223846793005u + 1442695040888963407u;
+  return (double)(*state >> 40) * 0x1p-23 - 1;
+}
+
+static void reading(void) {
+  sd_pattern p;
+  const char *bad[] = {"", "2", "2:2", "0:4", "unstructured:", "unstructured:1", "block4x:0.5", "2:4:6"};
+  CHECK(!sd_pattern_read("unstructured:0.25", &p) && p.kind == SD_PATTERN_FREE && p.share == 0.25);
+  CHECK(!sd_pattern_read("2:4", &p) && p.kind == SD_PATTERN_NM && p.rows == 2 && p.cols == 4 &&
+        p.share == 0.5);
+  CHECK(!sd_pattern_misfit(&p, 3, 8) && sd_pattern_misfit(&p, 3, 6));
+  CHECK(!sd_pattern_read("block16x1:0.5", &p) && p.kind == SD_PATTERN_BLOCK && p.rows == 16 && p.cols == 1);
+  CHECK(!sd_pattern_misfit(&p, 32, 7) && sd_pattern_misfit(&p, 24, 7));
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+    sard_status *st = sd_pattern_read(bad[i], &p);
+    CHECK(sard_status_code(st) == SARD_E_USAGE);
+    sard_status_free(st);
+  }
+}
+
+static void masks(void) {
+  static const char *const patterns[] = {"unstructured:0.25", "2:4", "block2x4:0.5"};
+  float w[ROWS * K];
+  uint8_t mask[ROWS * K];
+  double score[ROWS * K];
+  uint64_t seed = 3;
+  for (int i = 0; i < 3; i++) {
+    sd_pattern p;
+    sd_layer l = {.rows = ROWS, .k = K, .groups = 1, .w = w, .mask = mask};
+    for (int j = 0; j < ROWS * K; j++) w[j] = (float)noise(&seed);
+    CHECK(!sd_pattern_read(patterns[i], &p));
+    CHECK(!sd_layer_score(&l, SD_MAGNITUDE, score));
+    CHECK(!sd_layer_mask(&l, &p, p.share, false, score));
+    double least_kept = 9, most_gone = 0;
+    for (int j = 0; j < ROWS * K; j++)
+      if (mask[j]) least_kept = fmin(least_kept, score[j]);
+      else
+        most_gone = fmax(most_gone, score[j]);
+    CHECK(sd_layer_apply(&l) == (uint64_t)lround(p.share * ROWS * K));
+    CHECK(sd_pattern_holds(&p, w, ROWS, K));
+    CHECK(i || least_kept >= most_gone);
+  }
+}
+
+// Inputs whose second moments are those of 64 samples; a weight that gives exactly the wanted outputs on what
+// is kept is found again from any start.
+static void fitting(void) {
+  static double h[K * K], b[ROWS * K];
+  float wanted[ROWS * K], w[ROWS * K];
+  uint8_t mask[ROWS * K];
+  uint64_t seed = 5;
+  sd_pattern p = {.rows = 1, .cols = 1};
+  sd_layer l = {.rows = ROWS, .k = K, .groups = 1, .w = w, .mask = mask, .h = h, .b = b};
+  for (int j = 0; j < ROWS * K; j++) {
+    mask[j] = j % 3 != 0, wanted[j] = mask[j] ? (float)noise(&seed) : 0;
+    w[j] = wanted[j] + 0.001f * (float)noise(&seed);
+  }
+  for (int s = 0; s < 64; s++) {
+    double x[K];
+    for (int j = 0; j < K; j++) x[j] = noise(&seed);
+    for (int i = 0; i < K; i++)
+      for (int j = 0; j < K; j++) h[i * K + j] += x[i] * x[j];
+    for (int r = 0; r < ROWS; r++)
+      for (int j = 0; j < K; j++)
+        for (int i = 0; i < K; i++) b[r * K + j] += (double)wanted[r * K + i] * x[i] * x[j];
+  }
+  CHECK(!sd_layer_refit(&l, &p, NULL));
+  sd_layer_apply(&l);
+  for (int j = 0; j < ROWS * K; j++) CHECK(fabs(w[j] - wanted[j]) < 1e-4);
+  memcpy(w, wanted, sizeof w); // what is gone already costs SparseGPT nothing
+  CHECK(!sd_layer_sparsegpt(&l, &p, 0, false));
+  for (int j = 0; j < ROWS * K; j++) CHECK(fabs(w[j] - wanted[j]) < 1e-5);
+}
+
+int main(void) {
+  reading(), masks(), fitting();
+  return check_end();
+}

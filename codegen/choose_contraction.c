@@ -1,5 +1,6 @@
 // Sums of products: register tiles, the order of panels and rows, windows.
 #include "codegen/choose_nest.h"
+#include "codegen/dot.h"
 #include "runtime/base/alloc.h"
 
 #define TILE_FLOPS 100000 // least work of a grid tile, operations
@@ -283,6 +284,7 @@ sard_status *sd_choose_contraction(sd_choice *c, sd_expr *r, int j, bool *out_do
   int64_t factor = (int64_t)t.nv * c->lanes;
   bool plain_split = pack < 0 && u >= 0 && je > factor && reuse_axis(c, r, j) >= 0 && n->n_axes < SD_MAX_AXES;
   if (pack >= 0) SD_TRY(sd_choose_pack(c, &c->loads.at[pack], (uint32_t)j, factor));
+  if (pack >= 0 && matrix) sd_dot_whole(c->k, r);
   else if (plain_split)
     SD_TRY(sd_nest_split(c->k, n, (uint32_t)j, factor));
   if (pack >= 0 || plain_split) jo = n->axes[j], ji = n->axes[j + 1];

@@ -10,6 +10,7 @@
 #define LEAST 4 // rows; fewer are faster by vectors
 #define GUESS 32 // rows at least, where they are not known
 #define LINE  64 // bytes
+#define LATENCY 5 // cycles of a sum by vectors
 #define NEAR  24576 // bytes of a panel that stay in the first cache
 
 typedef struct shape { int registers, vectors, copies; } shape;
@@ -23,7 +24,11 @@ static int64_t rows_of(int64_t e, int registers) {
   return most;
 }
 
-typedef struct sums { int64_t e, vectors, step; double turns; } sums; // rows, vectors, turns of an instruction and of the whole sum
+typedef struct sums {
+  int64_t e, vectors, step; // rows, vectors, turns of an instruction
+  double turns;             // of the whole sum
+  bool known;               // e is no guess
+} sums;
 
 // Time for all rows and vectors, in cycles. Panels that are larger than the first cache come from the second one; stores of
 // parts of a line take longer.
@@ -34,8 +39,9 @@ static double cost_of(const sums *x, int64_t n, const shape *s) {
   double tile = ((add > loads ? add : loads) + 0.25 * (add > loads ? loads : add)) * steps, left = 0;
   int64_t rest = x->e % n, part = n / (s->registers / s->copies); // whole registers of the rest, and rows by vectors
   tile += rows * s->vectors * store;
-  if (s->copies == 1) left = (double)(rest / part) * tile / s->registers, rest %= part;
-  left += (double)(rest * s->copies * s->vectors) * (x->turns * 0.5 + store);
+  if (s->copies == 1 && (x->known ? rest % part == 0 : part == ROWS)) left = (double)(rest / part) * tile / s->registers, rest %= part;
+  double by_vectors = 0.5 * (double)(rest * s->copies * s->vectors);
+  if (rest > 0) left += x->turns * (by_vectors > LATENCY ? by_vectors : LATENCY) + store * (double)(rest * s->copies * s->vectors);
   return ((double)(x->e / n) * tile + left) * (double)sd_ceil_div(x->vectors, s->vectors);
 }
 
@@ -47,7 +53,7 @@ bool sd_choose_matrix(const sd_choice *c, const sd_expr *r, int u, int j, uint32
   if (!sd_choose_known(c, n->axes[u]) && e < GUESS) e = GUESS;
   if (!c->isa->matrix || e < LEAST || n->axes[u]->limit || !sd_dot_rows(c->k, r, n->axes[j], n->axes[u], &turns)) return false;
   const sd_axis *second = u > 0 && u - 1 != j && !(moves >> (u - 1) & 1) && !n->axes[u - 1]->limit ? n->axes[u - 1] : NULL;
-  sums x = {e, vectors, sd_dot_step(turns), sd_access_steps(c->k->dims, r) / SD_DOT_SIDE};
+  sums x = {e, vectors, sd_dot_step(turns), sd_access_steps(c->k->dims, r) / SD_DOT_SIDE, sd_choose_known(c, n->axes[u])};
   int64_t length = second ? sd_choose_guess(c, second) : 1;
   for (uint32_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
     const shape *s = &shapes[i];

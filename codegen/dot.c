@@ -56,13 +56,24 @@ int64_t sd_dot_step(int64_t turns) {
   return n;
 }
 
+// The last turn may read what stands behind the steps of load a, and multiply it by the zeros of a packed operand.
+static bool reads_whole_turns(sd_kernel *k, const sd_expr *a, const sd_dot *d) {
+  sd_dim low, high;
+  return !d->side->limit || (sd_x_bounds(k, a->a[0], &low, &high) && sd_dim_lt(k->dims, high, a->buf->count) == 1);
+}
+
+void sd_dot_whole(sd_kernel *k, const sd_expr *r) {
+  sd_dot d;
+  if (taken_apart(k, r, &d)) r->axes[r->n_axes - 1]->limit = NULL;
+}
+
 bool sd_dot_rows(sd_kernel *k, const sd_expr *r, const sd_axis *lanes, const sd_axis *u, int64_t *turns) {
   const sd_expr *x, *y;
   sd_dot d;
   sd_dim by;
-  if (!factors(r, &x, &y) || !taken_apart(k, r, &d) || d.side->limit || !sd_dim_is_const(k->dims, d.turns->extent, turns)) return false;
+  if (!factors(r, &x, &y) || !taken_apart(k, r, &d) || !sd_dim_is_const(k->dims, d.turns->extent, turns)) return false;
   const sd_expr *a = sd_x_uses_axis(x, lanes) ? y : x;
-  return sd_dot_step(*turns) >= SD_DOT_LEAST_STEP && in_turns(k, a, &d) && sd_x_coef(k, a->a[0], u, &by);
+  return sd_dot_step(*turns) >= SD_DOT_LEAST_STEP && in_turns(k, a, &d) && sd_x_coef(k, a->a[0], u, &by) && reads_whole_turns(k, a, &d);
 }
 
 void sd_dot_pack(sd_kernel *k, const sd_expr *r, sd_pack *p) {

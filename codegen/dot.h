@@ -15,9 +15,11 @@ typedef struct sd_dot {
 sard_status *sd_dot_choose(sd_choice *c);
 // Is r, a reduction, in that form, with both factors in place for vectors along `lanes`?
 bool sd_dot_is(sd_kernel *k, const sd_expr *r, const sd_axis *lanes, sd_dot *out);
-// What r needs for matrix registers besides: whole turns, of known number, of which a step is not too short, and rows of `a` at
-// one distance along axis u. *turns: their number.
+// What r needs for matrix registers besides: turns of known number, of which a step is not too short and the last can be read as a
+// whole, and rows of `a` at one distance along axis u. *turns: their number.
 bool sd_dot_rows(sd_kernel *k, const sd_expr *r, const sd_axis *lanes, const sd_axis *u, int64_t *turns);
+// The last turn of r, whose constant is packed, takes all of its steps: they are zeros there.
+void sd_dot_whole(sd_kernel *k, const sd_expr *r);
 // SD_DOT_SIDE for one whose steps are taken apart, 1 for others (NULL too).
 int64_t sd_dot_side(sd_kernel *k, const sd_expr *r);
 // Turns that one instruction on matrix registers adds, of so many: at most 16, and all of them in whole steps. Below

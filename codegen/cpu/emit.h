@@ -195,9 +195,13 @@ bool sd_emit_const(sd_ll v, int64_t *out); // an integer constant
 void sd_emit_ahead(sd_emit *E, const sd_buf *buf, const sd_expr *off, sd_ll p, bool write);
 
 // ---- emit_panels.c ----
-typedef struct sd_emit_panel { sd_ll p, share; int64_t lines; } sd_emit_panel; // what the first step asks for; bytes from step to step; lines of each
+typedef struct sd_emit_panel {
+  sd_ll p, share;      // what the first step asks for; bytes from step to step
+  int64_t each, lines; // these bytes, as far as they are known; lines of each step
+} sd_emit_panel;
 // Before the innermost loop of a reduction: is the next panel of a packed operand to be asked for in it?
 bool sd_emit_panel_open(sd_emit *E, const sd_expr *reduce, sd_emit_panel *p);
+void sd_emit_panel_steps(sd_emit_panel *p, int64_t steps); // a loop asks for so many steps at once
 void sd_emit_panel_ask(sd_emit *E, const sd_emit_panel *p, sd_ll step); // in that step of the loop
 
 // ---- emit_nest.c ----

@@ -6,7 +6,9 @@
 // of the free axes. The next one follows it in memory (choose_pack.c); behind the last one stand the weights
 // of a later kernel. Products of 128 rows with weights from a slow last cache went from 58 to 83 % of peak
 // (64 to 79 % with tiles of 8 x 48).
+#include "codegen/access.h"
 #include "codegen/cpu/emit.h"
+#include "codegen/dot.h"
 #include "runtime/base/alloc.h"
 
 #define LEAST_WEIGHTS (256 * 1024) // bytes; fewer stay near
@@ -33,11 +35,16 @@ static bool sum_of_axes(const sd_emit *E, const sd_expr *offset) {
 }
 
 // ---- the operand that is read in panels ----
+// Axes of the reduction that are loops; steps side by side (codegen/dot.h) are none.
+static uint32_t loops_of(const sd_emit *E, const sd_expr *reduce) {
+  return reduce->n_axes - (sd_dot_side(E->k, reduce) > 1);
+}
+
 // Elements that the reduction reads straight through; 0 where it does not.
 static int64_t panel_size(const sd_emit *E, const sd_expr *reduce, const sd_expr *offset) {
-  int64_t size = (int64_t)E->lane.axis->vec * E->lanes_full, n;
-  if (coefficient(E, offset, E->lane.axis) != 1) return 0;
-  for (uint32_t i = reduce->n_axes; i-- > 0;) {
+  int64_t side = sd_dot_side(E->k, reduce), size = (int64_t)E->lane.axis->vec * E->lanes_full * side, n;
+  if (coefficient(E, offset, E->lane.axis) != side) return 0;
+  for (uint32_t i = loops_of(E, reduce); i-- > 0;) {
     const sd_axis *a = reduce->axes[i];
     if (a->limit || !sd_dim_is_const(E->k->dims, a->extent, &n)) return 0;
     if ((n > 1 && coefficient(E, offset, a) != size) || !sd_ck_mul_i64(size, n, &size)) return 0;
@@ -135,7 +142,7 @@ static sd_ll panel_begin(sd_emit *E, const finder *f) {
 // Steps of the reduction before the innermost loop that is about to begin.
 static sd_ll steps_done(sd_emit *E, const sd_expr *reduce) {
   sd_ll n = sd_emit_i64(E, 0);
-  for (uint32_t i = 0; i + 1 < reduce->n_axes; i++)
+  for (uint32_t i = 0; i + 1 < loops_of(E, reduce); i++)
     n = times(E, plus(E, n, point_of(E, reduce->axes[i])), sd_emit_dim(E, reduce->axes[i + 1]->extent));
   return n;
 }
@@ -149,18 +156,18 @@ static uint32_t copies_of_rows(sd_emit *E) {
 // rows.
 static bool plan(sd_emit *E, const finder *f, sd_emit_panel *p, sd_ll *first) {
   sd_dimtab *t = E->k->dims;
-  int64_t bytes = sd_dtype_bits(f->load->buf->dtype) / 8, step = E->lane.axis->vec * E->lanes_full * bytes,
+  int64_t bytes = sd_dtype_bits(f->load->buf->dtype) / 8, step = E->lane.axis->vec * E->lanes_full * sd_dot_side(E->k, f->reduce) * bytes,
           copies = copies_of_rows(E), n;
   sd_ll row;
   sd_dim rows = count_rows(E, first_row_axis(E, f->load->a[0]), &row);
   sd_dim each = sd_dim_floordiv(t, sd_dim_const(t, f->size * bytes), rows),
          share = sd_dim_ceildiv(t, sd_dim_const(t, step * copies), rows);
   if (sd_dim_is_const(t, rows, &n) ? n <= copies : copies == 1) {
-    p->lines = step < LINE ? 1 : step / LINE, p->share = sd_emit_i64(E, step), *first = sd_emit_i64(E, AHEAD);
+    p->lines = step < LINE ? 1 : step / LINE, p->each = step, p->share = sd_emit_i64(E, step), *first = sd_emit_i64(E, AHEAD);
     return f->bytes >= LEAST_AHEAD;
   }
   if (!each || !share || (sd_dim_is_const(t, share, &n) && n < LEAST_SHARE)) return false;
-  p->lines = 1, p->share = sd_emit_dim(E, share);
+  p->lines = 1, p->each = sd_access_guess(t, share), p->share = sd_emit_dim(E, share);
   *first = plus(E, sd_emit_i64(E, f->size * bytes), times(E, row, sd_emit_dim(E, each)));
   return true;
 }
@@ -176,6 +183,8 @@ bool sd_emit_panel_open(sd_emit *E, const sd_expr *reduce, sd_emit_panel *p) {
   p->p = LLVMBuildGEP2(E->b, E->i8, E->buf_v[f.load->buf->id], &at, 1, "");
   return true;
 }
+
+void sd_emit_panel_steps(sd_emit_panel *p, int64_t steps) { p->lines = (p->each * steps + LINE - 1) / LINE; }
 
 void sd_emit_panel_ask(sd_emit *E, const sd_emit_panel *p, sd_ll step) {
   sd_ll near = LLVMConstInt(E->i32, 2, 0); // the second cache

@@ -154,6 +154,10 @@ static void matrices(void) {
   all_isas(p);
   p.stride = 2, p.height = 9, p.width = 57;
   all_isas(p);
+  p.channels = 3, p.kernel = 7, p.pad = 3, p.height = 34, p.width = 34;
+  all_isas(p); // 21 steps of 24 in a row of the window, of which the last ones are read in the image
+  p.height = 35, p.width = 35;
+  all_isas(p); // and behind it
 }
 
 static void signs_and_zero_points(void) {

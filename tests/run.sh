@@ -70,6 +70,7 @@ if want compress; then
   counted compress/eval $python tests/compress/eval.py build/sard "$corpus"
   counted compress/quantize $python tests/compress/quantize.py build/sard "$corpus"
   counted compress/prune $python tests/compress/prune.py build/sard "$corpus"
+  counted compress/precision $python tests/compress/precision.py build/sard "$corpus"
 fi
 if want corpus; then
   list=()

@@ -49,6 +49,8 @@ struct sd_cli {
   SD_VEC(sd_cli_given) given;
   bool quiet;
   int verbose;
+  const char *precision;         // in place of --precision, where a verb tries several; NULL: as given
+  bool watch;                    // models show all their values (sd_driver_options.watch)
   FILE *out;                     // results for people: stdout, or stderr where JSON goes to stdout
   sd_str json;                   // members of the result object, each with a comma in front
   bool failed;                   // a check failed: exit code 1

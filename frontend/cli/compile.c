@@ -30,6 +30,7 @@ static sard_status *take_dump(void *user, const char *pass, const char *text) {
 
 static sard_status *read_flags(compiling *k) {
   sd_cli *c = k->c;
+  SD_TRY(sd_precision_settle(c));
   SD_TRY(sd_tools_options(c, &k->o));
   SD_TRY(sd_args_int(c, "bisect", 0, INT64_MAX, &k->o.bisect));
   k->o.keep_ir = sd_args_given(c, "keep-ir");

@@ -2,6 +2,7 @@
 #pragma once
 #include "frontend/cli/cli.h"
 #include "frontend/metric/metric.h"
+#include "passes/precision/precision.h"
 
 typedef struct sd_judged {
   sd_cli_model m; // ctx is the caller's
@@ -50,3 +51,5 @@ void sd_judge_free(sd_judge *j); // models, sessions, data; not the context
 sard_status *sd_judge_drop(const sd_metric *m, const char *flag, const char *text, double baseline, double *out);
 // A line that shows how far it is, on terminals.
 void sd_judge_progress(sd_cli *c, const char *doing, int64_t done, int64_t of, double seconds);
+// Adds the range of every f32 value of the model (the verb's operand) on some samples. precision.c
+sard_status *sd_precision_calibrate(sd_judge *j, sd_precision *out);

@@ -11,7 +11,7 @@
 sard_status *sd_model_options(sd_cli *c, sard_options *o) {
   uint32_t at = 0;
   int64_t opt = 3;
-  const char *dim, *target = sd_args_get(c, "target"), *precision = sd_args_get(c, "precision");
+  const char *dim, *target = sd_args_get(c, "target"), *precision = c->precision ? c->precision : sd_args_get(c, "precision");
   SD_TRY(sd_args_int(c, "O", 0, 3, &opt));
   char text[8];
   snprintf(text, sizeof text, "%d", (int)opt);

@@ -50,6 +50,7 @@ sard_status *sd_tools_compile(sd_cli *c, sard_context *ctx, const sard_source *s
   sd_driver_defaults(&d);
   SD_TRY(sd_driver_options_read(o, c->arena, &d));
   d.progress = (sd_driver_progress){show_progress, hold_stop, c};
+  d.watch = c->watch;
   asking a = {c, ctx};
   d.more_ranks = (sd_import_shapes){.rank = rank_of_file, .user = &a};
   return sd_driver_open(ctx, src, o, &d, NULL, out_seconds, out);

@@ -12,6 +12,7 @@ sard_status *sd_verb_tune(sd_cli *c);
 sard_status *sd_verb_eval(sd_cli *c);
 sard_status *sd_verb_quantize(sd_cli *c);
 sard_status *sd_verb_prune(sd_cli *c);
+sard_status *sd_verb_convert(sd_cli *c);
 
 // ---- tools.c ----
 sard_status *sd_tools_options(sd_cli *c, sd_driver_options *o); // of the flags -O, --target, --dim, --threads; with progress
@@ -19,6 +20,9 @@ sard_status *sd_tools_options(sd_cli *c, sd_driver_options *o); // of the flags 
 sard_status *sd_tools_compile(sd_cli *c, sard_context *ctx, const sard_source *src, const sard_options *o, sard_model **out,
                               double *out_seconds);
 sard_status *sd_tools_check(sd_cli *c, sard_context *ctx, const sd_cli_tensors *in, const sd_cli_tensors *out); // check.c
+
+// Of compile: settles --precision auto, and types beside --data, into a plan (c->precision), which goes to --plan.
+sard_status *sd_precision_settle(sd_cli *c); // precision.c
 
 // ---- observe.c: a model compiled such that the value of every node can be seen ----
 typedef struct sd_observed {

@@ -45,9 +45,11 @@ static char *put_unicode(reader *r, char *to) {
     r->at += 6, c = 0x10000 + ((c - 0xd800) << 10) + (low - 0xdc00);
   }
   if (c >= 0x10000) *to++ = (char)(0xf0 | c >> 18), *to++ = (char)(0x80 | (c >> 12 & 63));
-  else if (c >= 0x800) *to++ = (char)(0xe0 | c >> 12);
+  else if (c >= 0x800)
+    *to++ = (char)(0xe0 | c >> 12);
   if (c >= 0x800) *to++ = (char)(0x80 | (c >> 6 & 63));
-  else if (c >= 0x80) *to++ = (char)(0xc0 | c >> 6);
+  else if (c >= 0x80)
+    *to++ = (char)(0xc0 | c >> 6);
   *to++ = (char)(c >= 0x80 ? 0x80 | (c & 63) : c);
   return to;
 }
@@ -60,12 +62,16 @@ static sard_status *read_text(reader *r, const char **out) {
   *out = to;
   while (r->at < end) {
     if ((unsigned char)*r->at < 32) return wrong(r, "a line ends inside of a text");
-    if (*r->at != '\\') { *to++ = *r->at++; continue; }
+    if (*r->at != '\\') {
+      *to++ = *r->at++;
+      continue;
+    }
     const char *escape = r->at[1] ? strchr(from, r->at[1]) : NULL;
     bool unicode = r->at[1] == 'u';
     r->at += 2;
     if (escape) *to++ = into[escape - from];
-    else if (!unicode || !(to = put_unicode(r, to))) return wrong(r, "a text has an unknown escape");
+    else if (!unicode || !(to = put_unicode(r, to)))
+      return wrong(r, "a text has an unknown escape");
   }
   *to = 0;
   if (*r->at != '"') return wrong(r, "a text has no end");
@@ -92,8 +98,11 @@ static sard_status *read_items(reader *r, sd_json *v, char close, int depth) {
 }
 
 static sard_status *read_word(reader *r, sd_json *v) {
-  static const struct { const char *text; sd_json_kind kind; double number; } words[] = {
-      {"null", SD_JSON_NULL, 0}, {"true", SD_JSON_BOOL, 1}, {"false", SD_JSON_BOOL, 0}};
+  static const struct {
+    const char *text;
+    sd_json_kind kind;
+    double number;
+  } words[] = {{"null", SD_JSON_NULL, 0}, {"true", SD_JSON_BOOL, 1}, {"false", SD_JSON_BOOL, 0}};
   for (size_t i = 0; i < sizeof words / sizeof *words; i++)
     if (strncmp(r->at, words[i].text, strlen(words[i].text)) == 0) {
       r->at += strlen(words[i].text);

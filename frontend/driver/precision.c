@@ -47,11 +47,13 @@ sard_status *sd_precision_read(sd_arena *a, const char *text, bool *tf32, const 
   if (*text == '@') return read_file(a, text + 1, out);
   if (*text == '{') return read_plan(a, text, "the plan of precision", out);
   if (strcmp(text, "auto") == 0)
-    return sd_status_field(SD_ERR(USAGE, "precision: auto measures, which only 'sard compile' does"), SARD_TEXT_HINT,
+    return sd_status_field(SD_ERR(USAGE, "precision: auto measures, which only 'sard compile' does"),
+                           SARD_TEXT_HINT,
                            "sard compile MODEL --precision auto --plan FILE ..., then --precision @FILE");
   sd_precision *p = SD_NEW(a, sd_precision);
   p->to = sd_dtype_parse(text);
-  if (!is_type(p->to)) return SD_ERR(USAGE, "precision: '%s' is none of f32, tf32, bf16, f16, @PLAN.json", text);
+  if (!is_type(p->to))
+    return SD_ERR(USAGE, "precision: '%s' is none of f32, tf32, bf16, f16, @PLAN.json", text);
   *out = p;
   return NULL;
 }

@@ -74,7 +74,7 @@ sard_status *sd_proto_open(sd_arena *a, const sard_source *src, sd_proto *e) {
     if ((!*domain || strcmp(domain, "ai.onnx") == 0) && e->model->opset_import[i]->version > e->opset)
       e->opset = e->model->opset_import[i]->version;
   }
-  sd_names_init(&e->weights, a), sd_names_init(&e->taken, a);
+  sd_names_init(&e->weights, a), sd_names_init(&e->taken, a), sd_names_init(&e->spare, a);
   take_names(e, e->graph, 0);
   list_weights(e);
   return NULL;
@@ -213,7 +213,8 @@ void sd_proto_sweep(sd_proto *e) {
       const Onnx__NodeProto *n = e->nodes.at[i];
       bool constant = (sd_proto_is(n, "", "Constant") || sd_proto_is(n, "", "Identity")) && n->n_output == 1 &&
                       sd_names_get(&e->weights, n->output[0]);
-      if (!constant || sd_names_get(&used, n->output[0])) e->nodes.at[kept++] = e->nodes.at[i];
+      bool spare = sd_proto_is(n, "", "Cast") && sd_names_get(&e->spare, n->output[0]);
+      if ((!constant && !spare) || sd_names_get(&used, n->output[0])) e->nodes.at[kept++] = e->nodes.at[i];
     }
     e->nodes.len = kept, again = kept < before;
     kept = 0;

@@ -1,5 +1,6 @@
-// Products of f32 become products of f16 or bf16, and what only moves or maps narrow values follows them. Each value that is
-// narrow exists as f32, too, where something reads it so: what nothing reads goes with pass `dce`.
+// Products of f32 become products of f16 or bf16, and what only moves or maps narrow values follows them.
+// Each value that is narrow exists as f32, too, where something reads it so: what nothing reads goes with
+// pass `dce`.
 #include <string.h>
 
 #include "passes/edit.h"
@@ -33,7 +34,8 @@ static sd_value *narrow_of(const sd_value *v, sd_dtype t) {
   return sd_edit_is(v->def, "Cast") && v->dtype == SD_F32 && v->def->in[0]->dtype == t ? v->def->in[0] : NULL;
 }
 
-static sard_status *cast(sd_graph *g, sd_node *before, sd_value *v, sd_dtype to, const sd_node *named, sd_value **out) {
+static sard_status *cast(sd_graph *g, sd_node *before, sd_value *v, sd_dtype to, const sd_node *named,
+                         sd_value **out) {
   const sd_op *op = sd_op_find("Cast");
   if (!op) return SD_ERR(INTERNAL, "the operator table has no Cast");
   sd_node *n = sd_node_new(g, before, op, &v, 1, 1);
@@ -57,7 +59,8 @@ static sard_status *narrow_constant(assigning *w, sd_value *v, sd_dtype t, sd_va
   if (!*at) {
     if (!sd_dtype_bytes(t, v->data->count, &bytes)) return SD_ERR(NOMEM, "a constant is too large");
     uint8_t *data = sd_arena_aligned(a, bytes + 64, 64);
-    for (uint64_t i = 0; i < v->data->count; i++) sd_dtype_set_f64(t, data, i, sd_dtype_get_f64(SD_F32, v->data->data, i));
+    for (uint64_t i = 0; i < v->data->count; i++)
+      sd_dtype_set_f64(t, data, i, sd_dtype_get_f64(SD_F32, v->data->data, i));
     *at = sd_value_const(v->graph, v->name, t, v->data->rank, v->data->dims, data);
     if (!*at) return SD_ERR(INTERNAL, "a narrow constant has no valid type");
     sd_const_release(v->graph->module, v->data, false);
@@ -99,12 +102,14 @@ static const char *misfit(assigning *w, const sd_value *v) {
   if (v->data) {
     if (v->id >= w->n_ids) return NULL;
     const known *k = facts(w, v);
-    return sd_precision_misfit(w->scratch, sd_arena_printf(w->scratch, "the constant '%s'", v->name), k->most, k->tiny, 1);
+    return sd_precision_misfit(w->scratch, sd_arena_printf(w->scratch, "the constant '%s'", v->name), k->most,
+                               k->tiny, 1);
   }
   for (uint32_t i = 0; i < w->p->ranges.len && *v->name; i++) {
     const sd_precision_range *r = &w->p->ranges.at[i];
     if (strcmp(r->name, v->name) != 0) continue;
-    return sd_precision_misfit(w->scratch, sd_arena_printf(w->scratch, "'%s'", v->name), r->most, r->tiny, MARGIN);
+    return sd_precision_misfit(w->scratch, sd_arena_printf(w->scratch, "'%s'", v->name), r->most, r->tiny,
+                               MARGIN);
   }
   return NULL;
 }
@@ -131,8 +136,10 @@ static bool follows(const assigning *w, const sd_node *n, verdict *v) {
   for (uint32_t i = 0; i < n->n_in; i++) {
     if (!sd_precision_takes(n, i)) continue;
     if (n->in[i]->data) constant += n->in[i]->data->count;
-    else if (!narrow_of(n->in[i], v->to) || is_table(w, n->in[i])) return false;
-    else some = true;
+    else if (!narrow_of(n->in[i], v->to) || is_table(w, n->in[i]))
+      return false;
+    else
+      some = true;
   }
   v->table = !some && n->op->kind == SD_MOVE && constant >= LEAST_TABLE;
   return some || v->table;
@@ -160,14 +167,19 @@ static sard_status *judge(assigning *w, const sd_node *n, verdict *v) {
   if (!v->why && asked == SD_F16) v->why = overflow(w, n);
   if (v->why) v->to = SD_F32;
   if (!c || !v->by_rule || n->op->narrow != SD_NARROW_NO) return NULL;
-  return SD_ERR(USAGE, "precision: '%s' (%s) cannot be %s: %s", c->name, n->op->name, sd_dtype_name(asked), v->why);
+  return SD_ERR(USAGE, "precision: '%s' (%s) cannot be %s: %s", c->name, n->op->name, sd_dtype_name(asked),
+                v->why);
 }
 
 static void report(const assigning *w, const sd_node *n, const verdict *v) {
   sd_precision_report *r = w->o->precision_report;
   if (!r) return;
-  sd_precision_node x = {sd_arena_strdup(r->arena, sd_precision_name(n)), n->op->name, v->to,
-                         v->why ? sd_arena_strdup(r->arena, v->why) : NULL, v->by_rule};
+  sd_precision_node x = {sd_arena_strdup(r->arena, sd_precision_name(n)),
+                         n->op->name,
+                         n->n_out && n->out[0] ? sd_arena_strdup(r->arena, n->out[0]->name) : "",
+                         v->to,
+                         v->why ? sd_arena_strdup(r->arena, v->why) : NULL,
+                         v->by_rule};
   sd_vec_push(r->arena, &r->nodes, x);
 }
 

@@ -23,11 +23,14 @@ typedef SD_VEC(const char *) names;
 static void list_names(sd_arena *a, const sd_graph *g, names *out, int depth) {
   for (const sd_node *n = g->first; n; n = n->next) {
     sd_vec_push(a, out, sd_precision_name(n));
-    for (uint32_t i = 0; i < n->n_body && depth < SD_MAX_DEPTH; i++) list_names(a, n->bodies[i], out, depth + 1);
+    for (uint32_t i = 0; i < n->n_body && depth < SD_MAX_DEPTH; i++)
+      list_names(a, n->bodies[i], out, depth + 1);
   }
 }
 
-static int by_text(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
+static int by_text(const void *a, const void *b) {
+  return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
 
 sard_status *sd_precision_check(const sd_precision *p, const sd_module *m) {
   names all = {0};
@@ -65,21 +68,26 @@ void sd_precision_measure(const float *at, uint64_t n, double *most, double *tin
 
 const char *sd_precision_misfit(sd_arena *a, const char *what, double most, double tiny, double margin) {
   if (most * margin > F16_MOST) return sd_arena_printf(a, "%s reaches %.4g, f16 ends at 65504", what, most);
-  if (tiny > TINY) return sd_arena_printf(a, "%.0f %% of %s is below the normal numbers of f16", 100 * tiny, what);
+  if (tiny > TINY)
+    return sd_arena_printf(a, "%.0f %% of %s is below the normal numbers of f16", 100 * tiny, what);
   return NULL;
 }
 
 // ---- operands ----
 
 // Masks of attention and their like have a type of their own (class *).
-bool sd_precision_takes(const sd_node *n, uint32_t operand) {
-  const sd_op *op = n->op;
-  if (operand >= n->n_in || !n->in[operand] || n->in[operand]->dtype != SD_F32 || op->n_in == 0) return false;
+bool sd_precision_operand(const sd_op *op, uint32_t operand) {
+  if (op->n_in == 0) return false;
   const sd_operand *o = &op->ins[operand < op->n_in ? operand : op->n_in - 1u];
   if (o->cls != '*' && o->cls != 'V') return strchr("TRNF", o->cls) != NULL;
   for (uint32_t i = 0; i < op->n_in; i++)
     if (strchr("RNF*V", op->ins[i].cls)) return &op->ins[i] == o; // what T stands for
   return false;
+}
+
+bool sd_precision_takes(const sd_node *n, uint32_t operand) {
+  return operand < n->n_in && n->in[operand] && n->in[operand]->dtype == SD_F32 &&
+         sd_precision_operand(n->op, operand);
 }
 
 static bool of_integers(const sd_value *v, int steps) {

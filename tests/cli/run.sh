@@ -30,7 +30,7 @@ json() { yes_if "$1" python3 -c "import json,sys; d=json.load(open(sys.argv[1]))
 # ---- help, verbs, flags ----
 code help 0 "$sard" help; says help-lists-verbs out '^  compile '
 code no-arguments 0 "$sard"
-for verb in run compile bench tune inspect compare doctor version help; do
+for verb in run compile bench tune inspect compare convert doctor version help; do
   code "help-$verb" 0 "$sard" $verb --help; says "help-$verb-flags" out '--json FILE'
 done
 code rt-help 0 "$rt" help; says rt-help-lists-run out '^  run '

@@ -1,0 +1,163 @@
+// sard convert: an ONNX model with f16 or bf16 where that is safe, and what it costs.
+#include "frontend/onnx/convert.h"
+
+#include <math.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "frontend/cli/pair.h"
+#include "frontend/cli/tools.h"
+
+enum { SHOWN = 20 };
+
+typedef struct converting {
+  sd_cli *c;
+  sd_judge judge; // a: the model as it is, b: converted
+  sard_source src;
+  uint8_t *bytes;
+  uint64_t size_before, size;
+  sd_precision p;
+  sd_precision_report nodes;
+  const char *out;
+} converting;
+
+// ---- flags ----
+
+static sard_status *keep(converting *k, const char *given) {
+  uint32_t found = 0;
+  sd_arena *a = k->c->arena;
+  char *list = sd_arena_strdup(a, given), *rest = NULL;
+  SD_TRY(sd_convert_keep(a, &k->src, given, &k->p, &found)); // a name may hold a comma
+  if (found) return NULL;
+  for (char *name = strtok_r(list, ",", &rest); name; name = strtok_r(NULL, ",", &rest)) {
+    SD_TRY(sd_convert_keep(a, &k->src, name, &k->p, &found));
+    if (!found) return SD_ERR(USAGE, "--keep-float: the model has no node '%s'", name);
+  }
+  return NULL;
+}
+
+static sard_status *read_flags(converting *k) {
+  sd_cli *c = k->c;
+  const char *to = sd_args_get(c, "to"), *given;
+  uint32_t at = 0;
+  k->out = sd_args_get(c, "output");
+  if (!k->out) return SD_ERR(USAGE, "-o FILE is missing: where the converted model goes");
+  if (!to) return SD_ERR(USAGE, "--to is missing: f16 or bf16");
+  k->p.to = sd_dtype_parse(to);
+  if (k->p.to != SD_F16 && k->p.to != SD_BF16) return SD_ERR(USAGE, "--to: '%s' is neither f16 nor bf16", to);
+  SD_TRY(sd_files_can_write(k->out));
+  if (sd_files_is_artifact(c->operands[0]))
+    return SD_ERR(USAGE, "'%s' is compiled already: convert the .onnx", c->operands[0]);
+  SD_TRY(sd_judge_flags(&k->judge));
+  if (k->judge.metric && !sd_args_given(c, "data")) return SD_ERR(USAGE, "--metric needs --data");
+  if (sd_args_given(c, "max-drop") && !k->judge.metric) return SD_ERR(USAGE, "--max-drop needs --metric");
+  while ((given = sd_args_next(c, "keep-float", &at)) != NULL) SD_TRY(keep(k, given));
+  return NULL;
+}
+
+// ---- report ----
+
+static uint32_t narrow_nodes(const converting *k) {
+  uint32_t n = 0;
+  for (uint32_t i = 0; i < k->nodes.nodes.len; i++) n += k->nodes.nodes.at[i].to != SD_F32;
+  return n;
+}
+
+static void show(converting *k) {
+  char a[24], b[24];
+  sd_cli *c = k->c;
+  uint32_t shown = 0, more = 0;
+  sd_cli_say(c, "converted  %u of %u nodes to %s, weights of %u more\n", narrow_nodes(k), k->nodes.nodes.len,
+             sd_dtype_name(k->p.to), k->nodes.weights);
+  sd_cli_say(c, "size       %s to %s (%.2f)\n", sd_cli_bytes(k->size_before, a), sd_cli_bytes(k->size, b),
+             (double)k->size / (double)(k->size_before ? k->size_before : 1));
+  for (uint32_t i = 0; i < k->nodes.nodes.len; i++) {
+    const sd_precision_node *n = &k->nodes.nodes.at[i];
+    if (n->to != SD_F32 || n->by_rule) continue;
+    if (shown < SHOWN)
+      sd_cli_say(c, "%s %s (%s): %s\n", shown++ ? "          " : "stays f32 ", n->name, n->op, n->why);
+    else
+      more++;
+  }
+  if (more) sd_cli_say(c, "           ... and %u more\n", more);
+}
+
+static void put_json(converting *k) {
+  sd_str *s = &k->c->json;
+  sd_strf(s, ",\"to\":\"%s\",\"size_before\":%llu,\"size_after\":%llu,\"weights_only\":%u,\"nodes\":[",
+          sd_dtype_name(k->p.to), (unsigned long long)k->size_before, (unsigned long long)k->size,
+          k->nodes.weights);
+  for (uint32_t i = 0; i < k->nodes.nodes.len; i++) {
+    const sd_precision_node *n = &k->nodes.nodes.at[i];
+    sd_str_put(s, i ? ",{\"name\":" : "{\"name\":"), sd_str_json(s, n->name);
+    sd_str_put(s, ",\"op\":"), sd_str_json(s, n->op);
+    sd_strf(s, ",\"to\":\"%s\"", sd_dtype_name(n->to));
+    if (n->why) sd_str_put(s, ",\"why\":"), sd_str_json(s, n->why);
+    sd_str_put(s, "}");
+  }
+  sd_str_put(s, "]");
+}
+
+// ---- steps ----
+
+static sard_status *open_data(converting *k) {
+  if (!sd_args_given(k->c, "data")) return NULL;
+  SD_TRY(sd_model_load_in(k->c, k->judge.ctx, k->c->operands[0], &k->judge.a.m));
+  SD_TRY(sd_judge_data(&k->judge, &k->judge.a.m));
+  SD_TRY(sd_judge_begin(&k->judge, &k->judge.a));
+  k->judge.two = true;
+  return k->p.to == SD_F16 ? sd_precision_calibrate(&k->judge, &k->p) : NULL;
+}
+
+static sard_status *compare(converting *k) {
+  sd_judge *j = &k->judge;
+  const char *most = sd_args_get(k->c, "max-drop");
+  double limit = NAN, before, after;
+  if (!j->data) return NULL;
+  SD_TRY_MSG(sd_model_load_bytes(k->c, j->ctx, k->bytes, k->size, &j->b.m), "the converted model");
+  SD_TRY(sd_judge_begin(j, &j->b));
+  if (j->metric) {
+    SD_TRY(sd_judge_all(j, "evaluating"));
+    if (most) SD_TRY(sd_judge_drop(j->metric, "max-drop", most, j->metric->value(&j->a.score, -1), &limit));
+    sd_pair_say(j, limit, false);
+    sd_pair_json(j, limit);
+    if (most && !(j->paired.drop.value <= limit + 1e-12))
+      return SD_ERR(CHECK, "not written: the drop is larger than --max-drop allows");
+  }
+  SD_TRY(sd_pair_time(j, &before, &after));
+  sd_cli_say(k->c, "time       %.4g ms to %.4g ms a run of %lld samples (%.2fx as fast)\n", before, after,
+             (long long)j->batch, before / after);
+  sd_strf(&k->c->json, ",\"ms_before\":%.6g,\"ms_after\":%.6g", before, after);
+  return NULL;
+}
+
+static sard_status *steps(converting *k) {
+  struct stat st;
+  SD_TRY(read_flags(k));
+  if (stat(k->c->operands[0], &st) == 0) k->size_before = (uint64_t)st.st_size;
+  SD_TRY(sd_model_context(k->c, &k->judge.ctx));
+  SD_TRY(sd_convert_limits(k->c->arena, &k->src, &k->p));
+  SD_TRY(open_data(k));
+  SD_TRY(sd_convert_write(k->c->arena, &k->src, &k->p, &k->nodes, &k->bytes, &k->size));
+  if (narrow_nodes(k) + k->nodes.weights == 0) {
+    const sd_precision_node *n = k->nodes.nodes.len ? &k->nodes.nodes.at[0] : NULL;
+    sard_status *none = SD_ERR(UNSUPPORTED, "no node of f32 can be %s", sd_dtype_name(k->p.to));
+    return n ? sd_status_field(none, SARD_TEXT_HINT, "'%s' (%s): %s", n->name, n->op, n->why) : none;
+  }
+  show(k);
+  put_json(k);
+  SD_TRY(compare(k));
+  if (sd_stop_asked()) return SD_ERR(CANCELLED, "interrupted");
+  sd_stop_hold();
+  sard_status *written = sd_files_write(k->out, (const char *)k->bytes, k->size);
+  sd_stop_release();
+  return written;
+}
+
+sard_status *sd_verb_convert(sd_cli *c) {
+  converting k = {.c = c, .judge = {.c = c}, .src = {.size = sizeof k.src, .path = c->operands[0]}};
+  sard_status *st = steps(&k);
+  sd_judge_free(&k.judge);
+  sard_context_free(k.judge.ctx);
+  return st;
+}

@@ -1,0 +1,13 @@
+// ONNX models of f32 written with f16 or bf16 where pass `precision` would have them: the same rules, as far
+// as ONNX has the operators. Inputs, outputs and bodies keep their types, all values their names.
+#pragma once
+#include "passes/precision/precision.h"
+
+// Adds a choice of F32 to `p` for each node that ONNX has no form of p->to for.
+sard_status *sd_convert_limits(sd_arena *a, const sard_source *src, sd_precision *p);
+// The same for nodes of the main graph whose name is `pattern` or matches it; *found: how many did.
+sard_status *sd_convert_keep(sd_arena *a, const sard_source *src, const char *pattern, sd_precision *p,
+                             uint32_t *found);
+// The model as bytes in `a`. *nodes: what became of the nodes of the main graph.
+sard_status *sd_convert_write(sd_arena *a, const sard_source *src, const sd_precision *p,
+                              sd_precision_report *nodes, uint8_t **out, uint64_t *size);

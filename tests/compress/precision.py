@@ -1,0 +1,117 @@
+#!/usr/bin/env python3
+"""sard compile --precision with --data: what overflows, and the choice of auto; plans that come back; sard convert, against
+ONNX Runtime and ONNX's checker where Python has them; what is refused.
+  precision.py SARD CORPUS    prints "ok NAME" or "FAIL NAME: why" and, last, "N passed, N failed" """
+import json, os, sys
+import numpy as np
+
+try:
+    import onnx, onnxruntime as ort
+except ImportError:
+    ort = None
+
+from checks import CORPUS, T, check, end, sard
+
+GRAPH = """module
+symbol N
+graph "main" (%0 "x": f32[N,2]) {
+  %1 = const f32[2,2] dense<1, 2, 3, 4>
+  %2 "large" = MatMul(%0, %1)
+  %3 "small" = Sigmoid(%2)
+  %4 "y" = MatMul(%3, %1)
+  return %4
+}
+"""
+
+
+def ends(name, code, args, says=""):
+    got, j, text = sard("compile", *args)
+    check(name, got == code and says in text, f"exit {got} instead of {code}, or no '{says}': {text[-300:]}")
+    return j
+
+
+def types(j):
+    return {n["name"]: (n["to"], n.get("why", "")) for n in j["report"]["precision"]["nodes"]}
+
+
+def overflow():
+    model, data, plan, out = (f"{T}/{n}" for n in ("o.sard-ir", "o.npz", "o.json", "o.sard"))
+    open(model, "w").write(GRAPH)
+    np.savez(data, x=np.array([[1, 2], [30000, 1], [-5, 3]], np.float32))
+    calm = types(ends("without-data", 0, [model, "--precision", "f16", "-o", out]))
+    check("without-data-all", {calm[n][0] for n in ("large", "small", "y")} == {"f16"}, calm)
+    found = types(ends("overflow", 0, [model, "--precision", "f16", "--data", data, "--plan", plan, "-o", out], "f16 ends at 65504"))
+    check("overflow-named", found["large"][0] == "f32" and "reaches" in found["large"][1] and found["y"][0] == "f16", found)
+    check("overflow-plan", [n["name"] for n in json.load(open(plan))["nodes"]] == ["large"])
+    again = types(ends("plan-again", 0, [model, "--precision", f"@{plan}", "-o", out]))
+    check("plan-again-same", {n: t for n, (t, _) in again.items()} == {n: t for n, (t, _) in found.items()}, again)
+    wide = types(ends("bf16-holds-it", 0, [model, "--precision", "bf16", "--data", data, "-o", out]))
+    check("bf16-all", wide["large"][0] == "bf16", wide)
+
+
+def auto():
+    """Whatever is chosen is allowed and not slower than f32; the plan gives the same artifact."""
+    case, plan, out = os.path.join(CORPUS, "digits_mlp"), f"{T}/a.json", f"{T}/a.sard"
+    args = ["--data", f"{case}/accuracy.npz", "--metric", "top1", "--limit", "256", "--plan", plan, "-o", out]
+    j = ends("auto", 0, [f"{case}/model.onnx", "--precision", "auto", *args], "chosen")
+    tried = j.get("auto", {}).get("trials", [])
+    best = min([t["ms"] for t in tried if t["allowed"]], default=0)
+    check("auto-tried", {t["precision"] for t in tried} == {"bf16", "f16"} and all(t["ms"] > 0 for t in tried), tried)
+    check("auto-chosen", json.load(open(plan))["precision"] == j["auto"]["chosen"] and (j["auto"]["chosen"] != "f32" or best >= 0.9 * j["auto"]["f32_ms"]), j["auto"])
+    first = open(out, "rb").read()
+    ends("auto-again", 0, [f"{case}/model.onnx", "--precision", f"@{plan}", "-o", out])
+    check("auto-again-same", open(out, "rb").read() == first)
+    model = f"{case}/model.onnx"
+    ends("auto-needs-data", 2, [model, "--precision", "auto", "-o", out], "needs --data")
+    ends("auto-needs-metric", 2, [model, "--precision", "auto", "--data", f"{case}/accuracy.npz", "-o", out], "needs --metric")
+    ends("plan-needs-data", 2, [model, "--precision", "f16", "--plan", plan, "-o", out], "--plan needs")
+    code, _, text = sard("run", model, "--precision", "auto")
+    check("auto-elsewhere", code == 2 and "sard compile MODEL --precision auto" in text, text[-300:])
+
+
+def converted(name, model, data, to, *args):
+    """Half the size, near the f32 model; ONNX Runtime gives the same of f16, and takes bf16 for valid."""
+    out = f"{T}/c.onnx"
+    code, j, text = sard("convert", model, "-o", out, "--to", to, *args)
+    size = os.path.getsize(out) / os.path.getsize(model) if code == 0 else 1
+    check(name, code == 0 and size < 0.65 and j["size_after"] == os.path.getsize(out), f"exit {code}, size {size:.2f} {text[-300:]}")
+    if code: return j
+    code, e, text = sard("eval", out, "--data", data, "--metric", "psnr", "--baseline", model, "--limit", "64", "--batch", "64")
+    check(f"{name}-near", code == 0 and e["value"] >= (45 if to == "f16" else 30), f"{e.get('value')} dB {text[-200:]}")
+    if not ort: return j
+    try:
+        onnx.checker.check_model(onnx.load(out), full_check=True)
+        if to == "bf16": return check(f"{name}-valid", True)
+        x = {k[3:]: v[:64] for k, v in np.load(data).items() if k.startswith("in_")}
+        so = ort.SessionOptions()
+        so.log_severity_level = 3
+        want, got = (ort.InferenceSession(m, so, providers=["CPUExecutionProvider"]).run(None, x)[0] for m in (model, out))
+    except Exception as e: return check(f"{name}-valid", False, str(e)[:300])
+    check(f"{name}-ort", np.abs(want - got).max() <= 4e-3 * np.abs(want).max(), np.abs(want - got).max())
+    return j
+
+
+def convert():
+    cases = {n: (f"{CORPUS}/{n}/model.onnx", f"{CORPUS}/{n}/accuracy.npz") for n in ("digits_mlp", "mnist_resnet8", "text_source", "austen_charlstm")}
+    cases = {n: c for n, c in cases.items() if os.path.exists(c[0])}
+    for name, case in cases.items():
+        for to in ("f16", "bf16"): converted(f"convert-{name}-{to}", *case, to)
+    model, data = cases["mnist_resnet8"]
+    code, j, text = sard("convert", model, "-o", f"{T}/k.onnx", "--to", "f16", "--keep-float", "/3/*", "--data", data, "--metric", "top1", "--limit", "128")
+    kept = {n["name"]: n for n in j["nodes"]} if code == 0 else {}
+    check("convert-keep", code == 0 and kept["/3/a/a.0/Conv"]["why"] == "--keep-float" and any(n["to"] == "f16" for n in kept.values()), text[-300:])
+    check("convert-judged", abs(j.get("drop", 1)) <= 0.02 and j["ms_after"] > 0 and {n["to"] for n in kept.values() if n["op"] in ("GlobalAveragePool", "ReduceMean")} == {"f32"}, text[-300:])
+    for name, want, args in (("output", "-o FILE is missing", [model, "--to", "f16"]), ("to", "--to is missing", [model, "-o", f"{T}/n.onnx"]),
+                             ("type", "neither f16 nor bf16", [model, "--to", "i8", "-o", f"{T}/n.onnx"]),
+                             ("unknown", "no node 'nowhere'", [model, "--to", "f16", "-o", f"{T}/n.onnx", "--keep-float", "nowhere"]),
+                             ("drop", "needs --metric", [model, "--to", "f16", "-o", f"{T}/n.onnx", "--max-drop", "1%"])):
+        code, _, text = sard("convert", *args)
+        check(f"convert-{name}", code == 2 and want in text and not os.path.exists(f"{T}/n.onnx"), f"exit {code} {text[-200:]}")
+    code, _, text = sard("convert", f"{T}/k.onnx", "--to", "f16", "-o", f"{T}/n.onnx", "--keep-float", "*")
+    check("convert-nothing", code == 4 and "no node of f32 can be f16" in text and not os.path.exists(f"{T}/n.onnx"), f"exit {code} {text[-200:]}")
+
+
+overflow()
+auto()
+convert()
+sys.exit(end())

@@ -29,6 +29,9 @@ static sard_status *read_method(sd_prune *q) {
   SD_TRY(word(q->c, "scope", scopes, 2, &scope));
   SD_TRY(word(q->c, "reconstruct", refits, 2, &refit));
   q->criterion = (sd_criterion)criterion, q->global = scope == 1, q->refit = data && refit == 0, q->steps = 1;
+  if (criterion == SD_SPARSEGPT && sd_pattern_removes(q->pattern.kind))
+    return SD_ERR(USAGE, "--criterion sparsegpt is of single weights: %s goes by magnitude or wanda",
+                  q->pattern_text);
   if (criterion != SD_MAGNITUDE && !data)
     return SD_ERR(USAGE, "--criterion %s needs --data: it looks at the inputs of each weight",
                   criteria[criterion]);
@@ -86,6 +89,13 @@ static sard_status *find(sd_prune *q) {
   SD_TRY(keep(q));
   q->layers = SD_NEW_ARRAY(q->c->arena, sd_prune_layer, q->units.len + 1);
   for (uint32_t i = 0; i < q->units.len; i++) some += !q->units.at[i].keep, q->layers[i].snr = NAN;
+  if (some && sd_pattern_removes(q->pattern.kind)) {
+    SD_TRY(sd_prune_channels_find(q, &some));
+    if (!some)
+      return SD_ERR(UNSUPPORTED,
+                    "nothing can be pruned to %s: no outputs of layers can go with all that depends on them",
+                    q->pattern_text);
+  }
   if (some) return NULL;
   sard_status *none = SD_ERR(UNSUPPORTED,
                              "nothing can be pruned to %s: the model has %u weights of products, and all of "

@@ -23,9 +23,11 @@ typedef struct sd_prune {
   int64_t steps; // of the schedule
   sd_prune_units units;
   sd_prune_layer *layers;
-  uint64_t parameters;
-  uint32_t *worst, n_worst; // units by sensitivity, worst first
-  int64_t samples;          // used for calibration
+  uint64_t parameters, parameters_after;
+  sd_prune_channels channels; // of the patterns that remove
+  double **squares;           // of each unit's inputs, NULL: not wanted
+  uint32_t *worst, n_worst;   // units by sensitivity, worst first
+  int64_t samples;            // used for calibration
   // the model as it would be written
   sd_arena *made; // owns the bytes
   uint8_t *bytes;
@@ -43,6 +45,16 @@ typedef struct sd_prune {
 sard_status *sd_prune_samples(sd_prune *q);
 // All units anew from the weights of the file, each by its share times factor[unit] (NULL: 1).
 sard_status *sd_prune_all(sd_prune *q, const double *factor);
+
+// Sums of squares of a unit's inputs in the original model, [groups][k], in the arena.
+sard_status *sd_prune_squares(sd_prune *q, uint32_t i, double **out);
+// A unit's weights by least squares over its mask.
+sard_status *sd_prune_fit(sd_prune *q, uint32_t i);
+
+// ---- prune_channels.c ----
+sard_status *sd_prune_channels_find(sd_prune *q, uint32_t *some); // how many can go
+// `part`: of the share, as far as the schedule is.
+sard_status *sd_prune_channels_all(sd_prune *q, const double *factor, double part);
 
 // ---- prune_search.c ----
 // Writes the model in memory and loads it as judge.b, where there are data.

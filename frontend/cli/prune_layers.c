@@ -99,10 +99,10 @@ static sard_status *prune_layer(sd_prune *q, uint32_t i, sd_layer *l, double sha
   return st;
 }
 
-static sard_status *one(sd_prune *q, uint32_t i, double share) {
+static sard_status *one(sd_prune *q, uint32_t i, double share, bool fit_only) {
   sd_prune_unit *u = &q->units.at[i];
   sd_layer l = {.rows = u->rows, .k = u->k, .groups = u->groups, .w = u->w, .mask = u->mask};
-  if (!wants_data(q, u)) return prune_layer(q, i, &l, share);
+  if (!fit_only && !wants_data(q, u)) return prune_layer(q, i, &l, share);
   if (u->k > MOST_INPUTS)
     return SD_ERR(UNSUPPORTED, "'%s' has %llu inputs, too many for their second moments: --exclude it",
                   u->name, (unsigned long long)u->k);
@@ -110,10 +110,27 @@ static sard_status *one(sd_prune *q, uint32_t i, double share) {
   double *h = sd_calloc(n, sizeof *h), *b = sd_calloc(u->rows * u->k, sizeof *b);
   sard_status *st = h && b ? observe(q, i, h, b) : SD_ERR(NOMEM, "out of memory for second moments");
   l.h = h, l.b = b;
-  if (!st) st = prune_layer(q, i, &l, share);
+  if (!st) st = fit_only ? sd_layer_refit(&l, &q->pattern, q->judge.ctx->pool) : prune_layer(q, i, &l, share);
+  if (!st && fit_only) sd_layer_apply(&l);
   sd_free(h), sd_free(b);
   return st;
 }
+
+sard_status *sd_prune_squares(sd_prune *q, uint32_t i, double **out) {
+  sd_prune_unit *u = &q->units.at[i];
+  if (u->k > MOST_INPUTS)
+    return SD_ERR(UNSUPPORTED,
+                  "'%s' has %llu inputs, too many for their second moments: --criterion magnitude", u->name,
+                  (unsigned long long)u->k);
+  double *h = sd_calloc(u->groups * u->k * u->k, sizeof *h), *b = sd_calloc(u->rows * u->k, sizeof *b);
+  sard_status *st = h && b ? observe(q, i, h, b) : SD_ERR(NOMEM, "out of memory for second moments");
+  *out = SD_NEW_ARRAY(q->c->arena, double, u->groups * u->k);
+  for (uint64_t j = 0; !st && j < u->groups * u->k; j++) (*out)[j] = h[j * u->k + j % u->k];
+  sd_free(h), sd_free(b);
+  return st;
+}
+
+sard_status *sd_prune_fit(sd_prune *q, uint32_t i) { return one(q, i, 0, true); }
 
 // ---- shares of layers ----
 
@@ -152,7 +169,7 @@ static sard_status *share_out(sd_prune *q) {
     q->layers[i].share = u->keep ? 0 : q->pattern.share;
     if (!u->keep) all += u->rows * u->k, most = u->rows * u->k > most ? u->rows * u->k : most;
   }
-  if (!q->global || q->pattern.kind == SD_PATTERN_NM) return NULL;
+  if (!q->global || q->pattern.kind == SD_PATTERN_NM || sd_pattern_removes(q->pattern.kind)) return NULL;
   entry *list = sd_malloc(all * sizeof *list + 1);
   double *squares = sd_malloc(most * sizeof *squares + 1);
   uint64_t *gone = sd_calloc(q->units.len + 1, sizeof *gone);
@@ -176,7 +193,7 @@ static sard_status *share_out(sd_prune *q) {
 static void start(sd_prune *q) {
   for (uint32_t i = 0; i < q->units.len; i++) {
     sd_prune_unit *u = &q->units.at[i];
-    if (u->keep) continue;
+    if (!u->w) continue;
     memcpy(u->w, u->was, u->rows * u->k * sizeof *u->w);
     memset(u->mask, 1, u->rows * u->k);
     q->layers[i].zeros = q->layers[i].zeros_before = 0;
@@ -191,14 +208,15 @@ sard_status *sd_prune_all(sd_prune *q, const double *factor) {
   start(q);
   for (int64_t s = 1; s <= q->steps; s++) {
     double left = 1 - (double)s / (double)q->steps, part = 1 - left * left * left; // slower towards the end
-    for (uint32_t i = 0; i < q->units.len; i++) {
+    if (sd_pattern_removes(q->pattern.kind)) SD_TRY(sd_prune_channels_all(q, factor, part));
+    for (uint32_t i = 0; i < q->units.len && !sd_pattern_removes(q->pattern.kind); i++) {
       double f = factor ? factor[i] : 1, share = q->layers[i].share * f * part;
       if (q->units.at[i].keep || !(share > 0)) continue;
       if (q->pattern.kind == SD_PATTERN_NM && f < 1) continue; // all or nothing
       if (sd_stop_asked()) return SD_ERR(CANCELLED, "interrupted");
       sd_judge_progress(q->c, "pruning", (s - 1) * q->units.len + i, q->steps * q->units.len,
                         (double)(sd_now_ns() - t0) * 1e-9);
-      SD_TRY(one(q, i, share));
+      SD_TRY(one(q, i, share, false));
     }
   }
   sd_cli_progress(q->c, NULL);

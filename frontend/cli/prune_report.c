@@ -45,8 +45,9 @@ static totals add_up(const sd_prune *q) {
 
 // The whole run, were products as much faster as there are fewer weights to multiply.
 static double predicted(const sd_prune *q, const totals *t) {
-  double least = q->ms_before - t->ms_before + t->ms_predicted;
-  return least > 0 ? least : t->ms_predicted;
+  double all = 0;
+  for (uint32_t i = 0; i < q->profile.n; i++) all += q->profile.at[i].ms_before;
+  return all > 0 ? q->ms_before * (1 - (t->ms_before - t->ms_predicted) / all) : q->ms_before;
 }
 
 static const char *criterion(const sd_prune *q) {
@@ -67,6 +68,8 @@ static void show_summary(sd_prune *q, const totals *t) {
              (unsigned long long)q->parameters, (unsigned long long)t->weights, (unsigned long long)t->zeros,
              100 * ratio(t->zeros, t->weights), 100 * ratio(t->zeros, q->parameters),
              t->holds ? "" : "; THE PATTERN IS NOT KEPT");
+  if (sd_pattern_removes(q->pattern.kind) && q->bytes)
+    sd_cli_say(c, "left       %llu parameters\n", (unsigned long long)q->parameters_after);
   sd_cli_say(c, "weights    %s, packed %s (what is not zero, and a bit for each)\n",
              sd_cli_bytes(t->weights * sizeof(float), a), sd_cli_bytes(t->packed, b));
   if (q->bytes)
@@ -132,9 +135,10 @@ static void json_all(sd_prune *q, const totals *t) {
   sd_str_put(s, ",\"pattern\":"), sd_str_json(s, q->pattern_text);
   sd_strf(s,
           ",\"criterion\":\"%s\",\"scope\":\"%s\",\"reconstruct\":\"%s\",\"schedule\":%lld,\"samples\":%lld,"
-          "\"parameters\":%llu,\"weights\":%llu,\"zeros\":%llu",
+          "\"parameters\":%llu,\"parameters_after\":%llu,\"weights\":%llu,\"zeros\":%llu",
           criterion(q), q->global ? "global" : "layer", q->refit ? "lsq" : "none", (long long)q->steps,
-          (long long)q->samples, (unsigned long long)q->parameters, (unsigned long long)t->weights,
+          (long long)q->samples, (unsigned long long)q->parameters,
+          (unsigned long long)(q->bytes ? q->parameters_after : 0), (unsigned long long)t->weights,
           (unsigned long long)t->zeros);
   number(s, "ratio", ratio(t->zeros, t->weights)), number(s, "ratio_of_all", ratio(t->zeros, q->parameters));
   sd_strf(s,

@@ -13,7 +13,12 @@ sard_status *sd_prune_make(sd_prune *q) {
   sd_arena_free(q->made);
   q->made = sd_arena_scratch(q->c->arena);
   q->bytes = NULL;
-  SD_TRY(sd_prune_write(q->made, &q->src, &q->units, &q->bytes, &q->size));
+  q->parameters_after = q->parameters;
+  if (!sd_pattern_removes(q->pattern.kind))
+    SD_TRY(sd_prune_write(q->made, &q->src, &q->units, &q->bytes, &q->size));
+  else
+    SD_TRY(sd_prune_write_less(q->made, &q->src, &q->units, &q->channels, &q->bytes, &q->size,
+                               &q->parameters_after));
   if (!q->judge.data) return NULL;
   SD_TRY_MSG(sd_model_load_bytes(q->c, q->judge.ctx, q->bytes, q->size, &q->judge.b.m), "the pruned model");
   return sd_judge_begin(&q->judge, &q->judge.b);
@@ -36,7 +41,17 @@ static int worst_first(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
-// Each layer pruned as it is now, all others as they were.
+// One layer pruned, all others as they were.
+static sard_status *alone(sd_prune *q, uint32_t i) {
+  if (sd_pattern_removes(q->pattern.kind)) {
+    double *factor = SD_NEW_ARRAY(q->c->arena, double, q->units.len + 1);
+    factor[i] = 1;
+    return sd_prune_all(q, factor);
+  }
+  for (uint32_t k = 0; k < q->units.len; k++) q->units.at[k].keep = k != i;
+  return NULL;
+}
+
 sard_status *sd_prune_rank(sd_prune *q) {
   if (q->worst) return NULL;
   bool *kept = SD_NEW_ARRAY(q->c->arena, bool, q->units.len + 1);
@@ -45,14 +60,15 @@ sard_status *sd_prune_rank(sd_prune *q) {
   for (uint32_t i = 0; i < q->units.len; i++) kept[i] = q->units.at[i].keep;
   for (uint32_t i = 0; i < q->units.len && !st; i++) {
     if (kept[i]) continue;
-    for (uint32_t k = 0; k < q->units.len; k++) q->units.at[k].keep = k != i;
+    st = alone(q, i);
     sd_judge_progress(q->c, "sensitivity", i, q->units.len, 0);
-    st = sd_prune_make(q);
+    if (!st) st = sd_prune_make(q);
     if (!st) st = sd_pair_snr(&q->judge, &q->layers[i].snr);
     if (!st) q->worst[q->n_worst++] = i;
   }
   sd_cli_progress(q->c, NULL);
   for (uint32_t i = 0; i < q->units.len; i++) q->units.at[i].keep = kept[i];
+  if (!st && sd_pattern_removes(q->pattern.kind)) st = sd_prune_all(q, NULL);
   compared = q->layers;
   qsort(q->worst, q->n_worst, sizeof *q->worst, worst_first);
   return st;

@@ -34,3 +34,44 @@ sard_status *sd_prune_watch(sd_arena *a, const sard_source *src, const sd_prune_
 // The model with the weights `w` of all units that are not kept.
 sard_status *sd_prune_write(sd_arena *a, const sard_source *src, const sd_prune_units *units, uint8_t **out,
                             uint64_t *size);
+
+// ---- channels ----
+// Outputs of layers that go together or stay. A label stands for one output of one layer; those that have the
+// same root are one.
+typedef struct sd_prune_label {
+  uint32_t same;    // the root is its own
+  uint32_t unit;    // the layer whose output it is
+  bool fixed, head; // of roots: cannot go; is a run of outputs, as heads of attention are
+  bool gone;        // of roots: set by the caller
+} sd_prune_label;
+
+typedef enum sd_prune_cut_kind {
+  SD_CUT_OUTPUTS, // the weight of a unit, its outputs
+  SD_CUT_INPUTS,  // the weight of a unit, its inputs
+  SD_CUT_OTHER,   // biases, scales, kernels of single channels
+  SD_CUT_SIZE,    // an element of a shape
+  SD_CUT_GROUP,   // the attribute `group`
+} sd_prune_cut_kind;
+
+// What depends on labels.
+typedef struct sd_prune_cut {
+  sd_prune_cut_kind kind;
+  uint32_t node, operand; // in the file
+  int axis;               // SD_CUT_SIZE: the element
+  const uint32_t *labels; // along the axis
+  uint32_t n;
+} sd_prune_cut;
+
+typedef struct sd_prune_channels {
+  SD_VEC(sd_prune_label) labels; // the first one always stays
+  SD_VEC(sd_prune_cut) cuts;
+} sd_prune_channels;
+
+// Follows the outputs of all units that are not kept.
+sard_status *sd_prune_follow(sd_arena *a, const sard_source *src, const sd_prune_units *units,
+                             sd_prune_channels *out);
+uint32_t sd_prune_root(const sd_prune_channels *c, uint32_t label);
+// As sd_prune_write, without what is gone. *parameters: those that are left.
+sard_status *sd_prune_write_less(sd_arena *a, const sard_source *src, const sd_prune_units *units,
+                                 const sd_prune_channels *c, uint8_t **out, uint64_t *size,
+                                 uint64_t *parameters);

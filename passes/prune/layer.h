@@ -7,13 +7,23 @@
 #include "runtime/base/status.h"
 #include "runtime/pool.h"
 
-typedef enum sd_pattern_kind { SD_PATTERN_FREE, SD_PATTERN_NM, SD_PATTERN_BLOCK } sd_pattern_kind;
+typedef enum sd_pattern_kind {
+  SD_PATTERN_FREE,
+  SD_PATTERN_NM,
+  SD_PATTERN_BLOCK,
+  SD_PATTERN_CHANNELS, // outputs of layers with all that depends on them: no masks
+  SD_PATTERN_HEADS,    // runs of them
+} sd_pattern_kind;
+static inline bool sd_pattern_removes(sd_pattern_kind k) {
+  return k == SD_PATTERN_CHANNELS || k == SD_PATTERN_HEADS;
+}
+
 typedef struct sd_pattern {
   sd_pattern_kind kind;
   uint64_t rows, cols; // NM: keep `rows` of `cols` neighbours along the inputs; BLOCK: outputs x inputs
   double share;        // that goes; of NM it follows
 } sd_pattern;
-// "unstructured:0.3", "2:4", "block16x1:0.5"; SARD_E_USAGE.
+// "unstructured:0.3", "2:4", "block16x1:0.5", "channels:0.3", "heads:0.25"; SARD_E_USAGE.
 sard_status *sd_pattern_read(const char *text, sd_pattern *out);
 // Why it does not fit a weight of outputs x inputs in `groups`; NULL: it does.
 const char *sd_pattern_misfit(const sd_pattern *p, uint64_t rows, uint64_t k);

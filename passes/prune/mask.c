@@ -23,6 +23,10 @@ sard_status *sd_pattern_read(const char *text, sd_pattern *out) {
   int used = 0;
   *out = (sd_pattern){.rows = 1, .cols = 1};
   if (colon && strncmp(text, "unstructured:", 13) == 0 && share_of(colon + 1, &out->share)) return NULL;
+  if (colon && strncmp(text, "channels:", 9) == 0 && share_of(colon + 1, &out->share))
+    return out->kind = SD_PATTERN_CHANNELS, NULL;
+  if (colon && strncmp(text, "heads:", 6) == 0 && share_of(colon + 1, &out->share))
+    return out->kind = SD_PATTERN_HEADS, NULL;
   if (colon && sscanf(text, "block%lux%lu%n", &n, &m, &used) == 2 && text + used == colon && n >= 1 &&
       m >= 1 && n <= 4096 && m <= 4096 && share_of(colon + 1, &out->share)) {
     out->kind = SD_PATTERN_BLOCK, out->rows = n, out->cols = m;
@@ -33,7 +37,8 @@ sard_status *sd_pattern_read(const char *text, sd_pattern *out) {
     return NULL;
   }
   return sd_status_field(SD_ERR(USAGE, "--pattern: '%s' is no pattern", text), SARD_TEXT_HINT,
-                         "known: unstructured:0.3, 2:4, 4:8, block16x1:0.5; shares are between 0 and 1");
+                         "known: unstructured:0.3, 2:4, 4:8, block16x1:0.5, channels:0.3, heads:0.25; shares "
+                         "are between 0 and 1");
 }
 
 const char *sd_pattern_misfit(const sd_pattern *p, uint64_t rows, uint64_t k) {
@@ -58,7 +63,7 @@ static bool group_holds(const sd_pattern *p, const float *w) {
 
 bool sd_pattern_holds(const sd_pattern *p, const float *w, uint64_t rows, uint64_t k) {
   uint64_t down = p->kind == SD_PATTERN_BLOCK ? p->rows : 1;
-  if (p->kind == SD_PATTERN_FREE) return true;
+  if (p->kind == SD_PATTERN_FREE || sd_pattern_removes(p->kind)) return true;
   for (uint64_t r = 0; r + down <= rows; r += down)
     for (uint64_t j = 0; j + p->cols <= k; j += p->cols)
       if (!(p->kind == SD_PATTERN_NM ? group_holds(p, w + r * k + j) : block_holds(p, w + r * k + j, k)))

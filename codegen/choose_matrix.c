@@ -51,7 +51,8 @@ bool sd_choose_matrix(const sd_choice *c, const sd_expr *r, int u, int j, uint32
   int64_t turns, e = sd_choose_guess(c, n->axes[u]), vectors = sd_ceil_div(sd_choose_guess(c, n->axes[j]), c->lanes);
   double best = 1e300;
   if (!sd_choose_known(c, n->axes[u]) && e < GUESS) e = GUESS;
-  if (!c->isa->matrix || e < LEAST || n->axes[u]->limit || !sd_dot_rows(c->k, r, n->axes[j], n->axes[u], &turns)) return false;
+  if (!c->isa->matrix || !sd_dot_many(c->k, n, r)) return false;
+  if (e < LEAST || n->axes[u]->limit || !sd_dot_rows(c->k, r, n->axes[j], n->axes[u], &turns)) return false;
   const sd_axis *second = u > 0 && u - 1 != j && !(moves >> (u - 1) & 1) && !n->axes[u - 1]->limit ? n->axes[u - 1] : NULL;
   sums x = {e, vectors, sd_dot_step(turns), sd_access_steps(c->k->dims, r) / SD_DOT_SIDE, sd_choose_known(c, n->axes[u])};
   int64_t length = second ? sd_choose_guess(c, second) : 1;

@@ -3,6 +3,8 @@
 
 #include "runtime/base/alloc.h"
 
+#define LEAST_PRODUCTS 4e5 // a microsecond by vectors
+
 // The load below a conversion from 8 bits to i32, NULL for anything else.
 static const sd_expr *byte_load(const sd_expr *e) {
   if (e->op != SD_X_CAST || e->dtype != SD_I32 || e->a[0]->op != SD_X_LOAD) return NULL;
@@ -54,6 +56,12 @@ int64_t sd_dot_step(int64_t turns) {
   int64_t n = turns < 16 ? turns : 16;
   while (n > 1 && turns % n) n--;
   return n;
+}
+
+bool sd_dot_many(sd_kernel *k, const sd_nest *n, const sd_expr *r) {
+  double products = sd_access_steps(k->dims, r);
+  for (uint32_t i = 0; i < n->n_axes; i++) products *= (double)sd_access_guess(k->dims, n->axes[i]->extent);
+  return products >= LEAST_PRODUCTS;
 }
 
 // The last turn may read what stands behind the steps of load a, and multiply it by the zeros of a packed operand.

@@ -15,6 +15,8 @@ typedef struct sd_dot {
 sard_status *sd_dot_choose(sd_choice *c);
 // Is r, a reduction, in that form, with both factors in place for vectors along `lanes`?
 bool sd_dot_is(sd_kernel *k, const sd_expr *r, const sd_axis *lanes, sd_dot *out);
+// Are there more products in the nest than vectors add in the time that it takes to configure matrix registers?
+bool sd_dot_many(sd_kernel *k, const sd_nest *n, const sd_expr *r);
 // What r needs for matrix registers besides: turns of known number, of which a step is not too short and the last can be read as a
 // whole, and rows of `a` at one distance along axis u. *turns: their number.
 bool sd_dot_rows(sd_kernel *k, const sd_expr *r, const sd_axis *lanes, const sd_axis *u, int64_t *turns);

@@ -3,7 +3,7 @@
 // packed panels. Sums are exact in i32, so that results are those of vectors.
 //
 // Eight registers: four sums, two or three for A, two or one for W. What they hold of rows and bytes is configured once for a
-// call, since that costs as much as some hundred sums: register tiles of other heights, as at the ends of axes, go by vectors.
+// call, since that takes long (codegen/dot.h): register tiles of other heights, as at the ends of axes, go by vectors.
 // The sums are stored to the stack and read there by what follows (emit_roll.c).
 #include <string.h>
 
@@ -91,7 +91,7 @@ static bool row_slots(sd_emit *E, struct sd_emit_matrix *m) {
 
 static bool fits(sd_emit *E, struct sd_emit_matrix *m) {
   sd_dim panel;
-  if (!E->isa->matrix || E->matrix || sd_emit_info_of(E, m->r)->rw) return false;
+  if (!E->isa->matrix || E->matrix || sd_emit_info_of(E, m->r)->rw || !sd_dot_many(E->k, E->nest, m->r)) return false;
   if (!sd_dot_is(E->k, m->r, E->lane.axis, &m->d) || m->d.side->limit) return false;
   if (!sd_dim_is_const(E->k->dims, m->d.turns->extent, &m->turns) || E->lanes_full != 16) return false;
   m->p.step = sd_dot_step(m->turns);

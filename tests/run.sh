@@ -38,7 +38,7 @@ counted() {
 # One test for each program, as many at once as there are processors.
 unit_tests() {
   export SARD_CORPUS=$corpus
-  ls build/tests/test_* | grep -vE '_(fuzz|cases|bench|table)$' | xargs -P "$(nproc)" -I{} bash -c '
+  ls build/tests/test_* | grep -vE '(_(fuzz|cases|bench|table)|\.log)$' | xargs -P "$(nproc)" -I{} bash -c '
     if timeout 300 {} >{}.log 2>&1; then echo "ok $(basename {})"; else echo "FAIL unit/$(basename {}), exit $?: $(tail -5 {}.log | tr "\n" " ")"; fi' |
     awk '/^ok / {p++; next} {print; f++} END {printf "%d passed, %d failed\n", p, f}'
 }

@@ -21,11 +21,11 @@ static sard_status *word(sd_cli *c, const char *flag, const char *const *words, 
 }
 
 static sard_status *read_method(sd_prune *q) {
-  static const char *const criteria[] = {"magnitude", "wanda", "sparsegpt"},
+  static const char *const criteria[] = {"magnitude", "wanda", "sparsegpt", "taylor"},
                            *const scopes[] = {"layer", "global"}, *const refits[] = {"lsq", "none"};
   bool data = sd_args_given(q->c, "data");
   int criterion = data ? SD_WANDA : SD_MAGNITUDE, scope = 1, refit = 0;
-  SD_TRY(word(q->c, "criterion", criteria, 3, &criterion));
+  SD_TRY(word(q->c, "criterion", criteria, 4, &criterion));
   SD_TRY(word(q->c, "scope", scopes, 2, &scope));
   SD_TRY(word(q->c, "reconstruct", refits, 2, &refit));
   q->criterion = (sd_criterion)criterion, q->global = scope == 1, q->refit = data && refit == 0, q->steps = 1;
@@ -33,8 +33,7 @@ static sard_status *read_method(sd_prune *q) {
     return SD_ERR(USAGE, "--criterion sparsegpt is of single weights: %s goes by magnitude or wanda",
                   q->pattern_text);
   if (criterion != SD_MAGNITUDE && !data)
-    return SD_ERR(USAGE, "--criterion %s needs --data: it looks at the inputs of each weight",
-                  criteria[criterion]);
+    return SD_ERR(USAGE, "--criterion %s needs --data: it looks at what samples give", criteria[criterion]);
   if (!data && sd_args_given(q->c, "reconstruct") && refit == 0)
     return SD_ERR(USAGE, "--reconstruct lsq needs --data: weights are fitted to what samples give");
   return sd_args_int(q->c, "schedule", 1, 100, &q->steps);
@@ -137,6 +136,7 @@ static sard_status *steps(sd_prune *q) {
   SD_TRY(read_flags(q));
   SD_TRY(find(q));
   SD_TRY(open(q));
+  if (q->criterion == SD_TAYLOR) SD_TRY(sd_prune_taylor(q));
   SD_TRY(sd_prune_all(q, NULL));
   if (sd_args_given(q->c, "sensitivity")) {
     if (!q->judge.data) return SD_ERR(USAGE, "--sensitivity needs --data");

@@ -25,6 +25,7 @@ typedef struct sd_prune {
   sd_prune_layer *layers;
   uint64_t parameters, parameters_after;
   sd_prune_channels channels; // of the patterns that remove
+  double **gain;              // by Taylor expansion, of each unit's weights; NULL: not wanted
   double **squares;           // of each unit's inputs, NULL: not wanted
   uint32_t *worst, n_worst;   // units by sensitivity, worst first
   int64_t samples;            // used for calibration
@@ -50,6 +51,9 @@ sard_status *sd_prune_all(sd_prune *q, const double *factor);
 sard_status *sd_prune_squares(sd_prune *q, uint32_t i, double **out);
 // A unit's weights by least squares over its mask.
 sard_status *sd_prune_fit(sd_prune *q, uint32_t i);
+
+// ---- prune_taylor.c ----
+sard_status *sd_prune_taylor(sd_prune *q); // fills gain
 
 // ---- prune_channels.c ----
 sard_status *sd_prune_channels_find(sd_prune *q, uint32_t *some); // how many can go

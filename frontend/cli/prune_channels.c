@@ -56,18 +56,21 @@ static sard_status *measure_inputs(sd_prune *q) {
   return NULL;
 }
 
-// By magnitude: the part of the weight's squares that it is, over all weights that make or take it.
+// By magnitude: the part of the weight's squares that it is, over all weights that make or take it. By
+// taylor: what the weights that make it are worth.
 static void score(sd_prune *q, double *worth) {
   for (uint32_t k = 0; k < q->channels.cuts.len; k++) {
     const sd_prune_cut *t = &q->channels.cuts.at[k];
-    uint32_t index;
-    const sd_prune_unit *u =
-        t->kind == SD_CUT_OUTPUTS || t->kind == SD_CUT_INPUTS ? unit_at(q, t->node, &index) : NULL;
+    uint32_t index = 0;
+    bool counts = t->kind == SD_CUT_OUTPUTS || (t->kind == SD_CUT_INPUTS && !q->gain);
+    const sd_prune_unit *u = counts ? unit_at(q, t->node, &index) : NULL;
+    const double *gain = u && q->gain ? q->gain[index] : NULL;
     double all = 0;
     for (uint64_t j = 0; u && j < u->rows * u->k; j++) all += (double)u->was[j] * u->was[j];
     for (uint64_t j = 0; u && all > 0 && j < u->rows * u->k; j++) {
       uint64_t at = t->kind == SD_CUT_OUTPUTS ? j / u->k : j % u->k % t->n;
-      worth[sd_prune_root(&q->channels, t->labels[at])] += (double)u->was[j] * u->was[j] / all * t->n;
+      worth[sd_prune_root(&q->channels, t->labels[at])] +=
+          gain ? gain[j] : (double)u->was[j] * u->was[j] / all * t->n;
     }
   }
 }

@@ -102,6 +102,7 @@ static sard_status *prune_layer(sd_prune *q, uint32_t i, sd_layer *l, double sha
 static sard_status *one(sd_prune *q, uint32_t i, double share, bool fit_only) {
   sd_prune_unit *u = &q->units.at[i];
   sd_layer l = {.rows = u->rows, .k = u->k, .groups = u->groups, .w = u->w, .mask = u->mask};
+  l.gain = q->gain ? q->gain[i] : NULL;
   if (!fit_only && !wants_data(q, u)) return prune_layer(q, i, &l, share);
   if (u->k > MOST_INPUTS)
     return SD_ERR(UNSUPPORTED, "'%s' has %llu inputs, too many for their second moments: --exclude it",

@@ -31,6 +31,12 @@ sard_status *sd_prune_find(sd_arena *a, const sard_source *src, sd_prune_units *
 // before.
 sard_status *sd_prune_watch(sd_arena *a, const sard_source *src, const sd_prune_units *units, uint32_t u,
                             uint8_t **out, uint64_t *size);
+// A model whose outputs are, for each unit that is neither kept nor recurrent, the gradient of a random sum
+// of output `output` with respect to its weight, in the order of the file.
+sard_status *sd_prune_slopes(sd_arena *a, const sard_source *src, const sd_prune_units *units, int output,
+                             uint8_t **out, uint64_t *size);
+// Element of the file for input j of output r.
+uint64_t sd_prune_place(const sd_prune_unit *u, uint64_t r, uint64_t j);
 // The model with the weights `w` of all units that are not kept.
 sard_status *sd_prune_write(sd_arena *a, const sard_source *src, const sd_prune_units *units, uint8_t **out,
                             uint64_t *size);

@@ -9,8 +9,7 @@
 
 // ---- order of elements ----
 
-// Element of the file for input j of output r.
-static uint64_t place(const sd_prune_unit *u, uint64_t r, uint64_t j) {
+uint64_t sd_prune_place(const sd_prune_unit *u, uint64_t r, uint64_t j) {
   if (u->turned) return j * u->rows + r;
   if (u->rank < 3 || u->recurrent) return r * u->k + j;
   uint64_t channels = (uint64_t)u->dims[1], spots = u->k / channels; // [outputs][channels][kernel]
@@ -19,7 +18,7 @@ static uint64_t place(const sd_prune_unit *u, uint64_t r, uint64_t j) {
 
 void sd_prune_to_file(const sd_prune_unit *u, const float *w, float *out) {
   for (uint64_t r = 0; r < u->rows; r++)
-    for (uint64_t j = 0; j < u->k; j++) out[place(u, r, j)] = w[r * u->k + j];
+    for (uint64_t j = 0; j < u->k; j++) out[sd_prune_place(u, r, j)] = w[r * u->k + j];
 }
 
 static sard_status *load(sd_proto *p, sd_arena *a, sd_prune_unit *u) {
@@ -31,10 +30,10 @@ static sard_status *load(sd_proto *p, sd_arena *a, sd_prune_unit *u) {
   for (uint64_t r = 0; r < u->rows; r++)
     for (uint64_t j = 0; j < u->k; j++) {
       float *w = &u->was[r * u->k + j];
-      memcpy(w, (const char *)c->data + place(u, r, j) * sizeof *w, sizeof *w);
+      memcpy(w, (const char *)c->data + sd_prune_place(u, r, j) * sizeof *w, sizeof *w);
       if (!isfinite(*w))
         return SD_ERR(MODEL, "element %llu of the weight '%s' is NaN or infinite",
-                      (unsigned long long)place(u, r, j), u->weight);
+                      (unsigned long long)sd_prune_place(u, r, j), u->weight);
     }
   memcpy(u->w, u->was, u->rows * u->k * sizeof *u->w);
   return NULL;

@@ -75,6 +75,8 @@ def patterns(digits, lenet, resnet):
     pruned("nm-lenet", lenet, "4:8", 0.01, "--criterion", "sparsegpt", "--reconstruct", "none")
     pruned("block-digits", digits, "block16x1:0.5", 0.01, "--scope", "layer", "--ops", "Gemm", "--exclude", "/5/*", ratio=0.5)
     pruned("free-30-digits", digits, "unstructured:0.3", 0.005, "--scope", "layer", "--schedule", "3", ratio=0.3)
+    pruned("taylor-lenet", lenet, "unstructured:0.5", 0.01, "--criterion", "taylor", "--reconstruct", "none", "--samples", "64", "--limit", "400", ratio=0.5)
+    pruned("taylor-channels", digits, "channels:0.25", 0.01, "--criterion", "taylor")
     if not ort: return
     for k, w in matrices(f"{T}/nm-resnet.onnx").items():
         if w.shape[1] % 4 == 0: check(f"nm-groups-{k}", ((w.reshape(-1, 4) != 0).sum(1) <= 2).all())

@@ -72,6 +72,7 @@ void sd_artifact_write(sd_artifact *x, const sd_isa *isa, sd_piece **out, size_t
   section(l, &n, SARD_ART_LISTS, x->lists.at, x->lists.len, x->lists.len * sizeof(uint32_t));
   section(l, &n, SARD_ART_CHECKS, x->checks.at, x->checks.len, x->checks.len * sizeof(sard_art_check));
   section(l, &n, SARD_ART_STRINGS, x->strings.at, x->strings.len, x->strings.len * sizeof(uint32_t));
+  if (x->batch.len) section(l, &n, SARD_ART_BATCH, x->batch.at, x->batch.len, x->batch.len * sizeof(uint32_t));
   section(l, &n, SARD_ART_CODE, x->code.at, x->code.len, x->code.len);
   if (x->cuda.len) {
     section(l, &n, SARD_ART_CUDA, x->cuda.at, x->cuda.len, x->cuda.len * sizeof(sard_art_cuda));

@@ -29,6 +29,7 @@ typedef struct sd_artifact {
   sd_art_lists lists;
   sd_art_checks checks;
   sd_art_lists strings;
+  sd_art_lists batch;
   sd_art_consts consts; // in order of their offsets
   uint64_t const_bytes; // size of the CONST section
   sd_art_text code, images; // images: for CUDA devices

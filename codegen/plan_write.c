@@ -291,6 +291,15 @@ static void add_checks(sd_gen *g) {
   }
 }
 
+// How a batch goes through the model; nothing where no pass looked.
+static void add_batch(sd_gen *g) {
+  const sd_module *m = g->m;
+  if (!m->batch_why || m->batch_n != m->main->inputs.len + m->main->outputs.len) return; // some were added since
+  sd_vec_push(g->a, &g->x->batch, sd_artifact_text(g->x, m->batch_why));
+  for (uint32_t i = 0; i < m->batch_n; i++)
+    sd_vec_push(g->a, &g->x->batch, *m->batch_why || m->batch_axes[i] < 0 ? SARD_ART_NONE : (uint32_t)m->batch_axes[i]);
+}
+
 // All strings of the module: constants hold their numbers.
 static void add_strings(sd_gen *g) {
   for (uint64_t i = 0; i < sd_strtab_count(g->m->strings); i++)
@@ -321,6 +330,7 @@ sard_status *sd_gen_plan(sd_gen *g, sd_codegen_stats *stats) {
   if (g->device) SD_TRY(sd_gen_cuda_plan(g, g->device, stats));
   add_checks(g);
   add_strings(g);
+  add_batch(g);
   return add_symbols(g);
 }
 

@@ -138,6 +138,11 @@ struct sd_module {
   sd_strtab *strings;   // what string constants hold numbers of
   sd_objects *objects;  // of runs of the interpreter
   SD_VEC(const sd_otype *) otypes;
+  // How a batch goes through the model (passes/partition/batch.c): NULL, or for each input and output of main the axis that the
+  // batch lies along, -1 where it has none. batch_why: why it cannot be split, "" where it can; NULL: nobody looked.
+  const int *batch_axes;
+  uint32_t batch_n; // of inputs and outputs when the pass looked
+  const char *batch_why;
 };
 
 // ---- module ----

@@ -42,6 +42,9 @@ typedef enum sard_art_kind {
   SARD_ART_CUDA,       // optional: sard_art_cuda[]: how steps run on CUDA devices
   SARD_ART_CUDA_IMAGES, // sard_art_cuda_image[]
   SARD_ART_CUDA_CODE,  // cubins and PTX
+  // uint32_t[]: text offset of why the batch cannot be split (0: it can), then for each input and output the axis of the batch,
+  // NONE where it has none.
+  SARD_ART_BATCH,
   SARD_ART_KINDS,      // one more than the last
 } sard_art_kind;
 

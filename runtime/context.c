@@ -21,6 +21,7 @@ sard_status *sard_context_new(const sard_options *options, sard_context **out) {
   }
   atomic_init(&c->refs, 1);
   pthread_mutex_init(&c->lock, NULL);
+  c->threads = (int)threads;
   snprintf(c->isa, sizeof c->isa, "%s", isa && *isa ? isa : "auto");
   *out = c;
   return NULL;

@@ -75,7 +75,7 @@ static sard_status *run_dispatch(sard_session *s, uint32_t step, bool pooled) {
   if (s->late.step[step] && (uint64_t)s->dim[t->scratch] > s->scratch_need)
     j.dispatch.scratch = s->late.scratch, j.scratch_stride = s->late.scratch_stride;
   if (pooled)
-    sd_pool_run(m->ctx->pool, run_tiles, &j, tiles, s->backward);
+    sd_pool_run(s->pool, run_tiles, &j, tiles, s->backward);
   else
     run_tiles(&j, 0, 0, tiles);
   int result = atomic_load_explicit(&j.result, memory_order_relaxed);
@@ -282,7 +282,7 @@ static sard_status *run_range(sard_session *s, uint32_t from, uint32_t to, uint3
 }
 
 sard_status *sd_execute(sard_session *s) {
-  sd_pool *pool = s->model->ctx->pool;
+  sd_pool *pool = s->pool;
   s->backward = false;
   bool pooled = sd_pool_enter(pool); // else another run has it: this one works on its own thread
   sard_status *st = s->cu ? sd_cu_begin(s) : NULL;

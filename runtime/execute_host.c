@@ -113,7 +113,7 @@ static sard_status *run(call *c, const sd_host_op *op) {
 sard_status *sd_execute_host(sard_session *s, uint32_t step, bool pooled) {
   const sd_art *a = &s->model->art;
   const sd_host_op *op = sd_host_find(sd_art_text(a, a->steps[step].op));
-  call c = {.s = s, .step = &a->steps[step], .pool = pooled ? s->model->ctx->pool : NULL};
+  call c = {.s = s, .step = &a->steps[step], .pool = pooled ? s->pool : NULL};
   if (!op) return SD_ERR(MODEL, "this runtime has no host function '%s'", sd_art_text(a, a->steps[step].op));
   return run(&c, op);
 }

@@ -5,6 +5,7 @@
 
 #include "runtime/base/alloc.h"
 #include "runtime/base/str.h"
+#include "runtime/collective/split.h"
 #include "runtime/cuda/program.h"
 #include "runtime/dimcode.h"
 #include "runtime/objects.h"
@@ -271,6 +272,8 @@ sard_status *sd_model_fall_back(sard_model *m, sard_status *why) {
 
 sard_status *sd_model_place(sard_model *m, const sard_options *options) {
   const char *device = sd_options_get(options, "device"), *fallback = sd_options_get(options, "fallback");
+  SD_TRY(sd_devices_read(options, &m->devices));
+  SD_TRY(sd_split_check(m));
   if (m->cu || m->fallback) return NULL; // the compiler has done it
   if (fallback && strcmp(fallback, "cpu") != 0) return SD_ERR(USAGE, "there is no fallback '%s' (known: cpu)", fallback);
   sard_status *st = place_on(m, device);

@@ -6,6 +6,7 @@
 #include "runtime/artifact_read.h"
 #include "runtime/base/strtab.h"
 #include "runtime/code_elf.h"
+#include "runtime/collective/devices.h"
 #include "runtime/options.h"
 #include "runtime/pool.h"
 
@@ -23,6 +24,7 @@ struct sard_context {
   pthread_mutex_t lock;                      // of `cuda`
   struct sd_cu_device *cuda[SD_CU_DEVICES]; // opened so far
   sd_pool *pool;
+  int threads; // option "threads", 0: as many as there are
   char isa[16];
   _Atomic(sd_compile_fn) compiler;
 };
@@ -55,6 +57,7 @@ struct sard_model {
   sd_strtab *strings;    // of its constants
   struct sd_cu_program *cu; // its code on a CUDA device, NULL: it runs on the processor
   char *fallback;        // why it does although a device was asked for, NULL: it was not
+  sd_devices devices; // option "devices": n is 0 where it runs on one
   sd_model_cache cache;
   void (*release)(void *);
   void *user;

@@ -5,6 +5,7 @@
 
 #include "runtime/base/alloc.h"
 #include "runtime/base/str.h"
+#include "runtime/collective/split.h"
 #include "runtime/cuda/session.h"
 #include "runtime/trace.h"
 
@@ -17,6 +18,7 @@ static void drop_kept(sard_session *s) {
 
 void sard_session_free(sard_session *s) {
   if (!s) return;
+  sd_split_free(s);
   drop_kept(s);
   void *tables[] = {s->sym,      s->new_sym,  s->dim, s->offset, s->items, s->work,
                     s->step_buf, s->step_dim, s->buf, s->made,   s->times, s->buf_at, s->dim_at, s->kept};
@@ -64,8 +66,7 @@ static bool make_tables(sard_session *s) {
   return true;
 }
 
-sard_status *sard_session_new(sard_model *m, const sard_options *options, sard_session **out) {
-  if (!m || !out) return SD_ERR(USAGE, "sard_session_new: model and out must not be NULL");
+sard_status *sd_session_on(sard_model *m, const sard_options *options, sd_pool *pool, sard_session **out) {
   *out = NULL;
   uint64_t limit;
   int64_t profile;
@@ -78,7 +79,8 @@ sard_status *sard_session_new(sard_model *m, const sard_options *options, sard_s
   sd_model_hold(m);
   s->memory_limit = limit;
   s->profile = profile != 0;
-  s->workers = sd_context_threads(m->ctx);
+  s->pool = pool ? pool : m->ctx->pool;
+  s->workers = sd_pool_threads(s->pool);
   sard_status *st = make_tables(s) ? sd_late_init(s) : SD_ERR(NOMEM, "out of memory while making a session");
   if (!st && m->cu) st = sd_cu_session_new(s);
   if (st) {
@@ -87,6 +89,14 @@ sard_status *sard_session_new(sard_model *m, const sard_options *options, sard_s
   }
   *out = s;
   return NULL;
+}
+
+sard_status *sard_session_new(sard_model *m, const sard_options *options, sard_session **out) {
+  if (!m || !out) return SD_ERR(USAGE, "sard_session_new: model and out must not be NULL");
+  SD_TRY(sd_session_on(m, options, NULL, out));
+  sard_status *st = m->devices.n ? sd_split_new(*out, options) : NULL;
+  if (st) sard_session_free(*out), *out = NULL;
+  return st;
 }
 
 // ---- run ----
@@ -106,6 +116,12 @@ static sard_status *check_overlap(const sard_session *s, sard_tensor *const *in,
   for (uint32_t k = 0; k < i; k++)
     if (out[k] && overlap(out[i], out[k]))
       return SD_ERR(USAGE, "output '%s' shares memory with output '%s'", name, sd_art_text(a, a->io[a->n_in + k].name));
+  return NULL;
+}
+
+sard_status *sd_session_apart(const sard_session *s, sard_tensor *const *in, sard_tensor *const *out) {
+  for (uint32_t i = 0; i < s->model->art.n_out; i++)
+    if (out[i]) SD_TRY(check_overlap(s, in, out, i));
   return NULL;
 }
 
@@ -150,10 +166,7 @@ static sard_status *run_and_finish(sard_session *s, sard_tensor *const *in, int 
   return st;
 }
 
-sard_status *sard_session_run(sard_session *s, sard_tensor *const *in, int n_in, sard_tensor **out, int n_out) {
-  if (!s || (n_in > 0 && !in) || (n_out > 0 && !out))
-    return SD_ERR(USAGE, "sard_session_run: session, inputs and outputs must not be NULL");
-  atomic_store(&s->cancel, 0);
+sard_status *sd_session_go(sard_session *s, sard_tensor *const *in, int n_in, sard_tensor **out, int n_out) {
   sard_status *st = run_and_finish(s, in, n_in, out, n_out);
   for (uint32_t i = 0; i < s->model->art.n_out; i++) {
     if (!s->made[i]) continue;
@@ -167,7 +180,20 @@ sard_status *sard_session_run(sard_session *s, sard_tensor *const *in, int n_in,
   return st;
 }
 
-void sard_session_cancel(sard_session *s) { atomic_store(&s->cancel, 1); }
+sard_status *sard_session_run(sard_session *s, sard_tensor *const *in, int n_in, sard_tensor **out, int n_out) {
+  if (!s || (n_in > 0 && !in) || (n_out > 0 && !out))
+    return SD_ERR(USAGE, "sard_session_run: session, inputs and outputs must not be NULL");
+  atomic_store(&s->cancel, 0);
+  if (!s->split) return sd_session_go(s, in, n_in, out, n_out);
+  sard_status *st = sd_split_run(s, in, n_in, out, n_out);
+  if (!st) s->runs++;
+  return st;
+}
+
+void sard_session_cancel(sard_session *s) {
+  atomic_store(&s->cancel, 1);
+  sd_split_cancel(s, 1);
+}
 
 sard_status *sard_session_reset(sard_session *s) {
   if (!s) return SD_ERR(USAGE, "sard_session_reset: session must not be NULL");
@@ -178,10 +204,26 @@ sard_status *sard_session_reset(sard_session *s) {
   sd_late_reset(s);
   sd_strtab_reset(s->values.strings);
   sd_objects_reset(s->values.objects);
+  SD_TRY(sd_split_reset(s));
   return s->cu ? sd_cu_session_reset(s) : NULL;
 }
 
 // ---- statistics ----
+
+uint64_t sd_session_memory(const sard_session *s) {
+  return s->memory_size + s->late.bytes + s->late.scratch_size + sd_objects_bytes(s->values.objects);
+}
+
+static void put_devices(sd_str *text, const sard_session *s) {
+  sd_str_put(text, "\"devices\":[");
+  for (int i = 0; i < sd_split_devices(s); i++) {
+    sd_split_report r = sd_split_report_of(s, i);
+    sd_strf(text, "%s{\"device\":\"%s\",\"threads\":%d,\"runs\":%llu,\"busy_ns\":%lld,\"memory_bytes\":%llu,\"bytes_in\":%llu,\"bytes_out\":%llu}", i ? "," : "",
+            r.device, r.threads, (unsigned long long)r.runs, (long long)r.busy_ns, (unsigned long long)r.memory_bytes,
+            (unsigned long long)r.bytes_in, (unsigned long long)r.bytes_out);
+  }
+  sd_str_put(text, "],");
+}
 
 static void put_value(sd_str *text, const sard_session *s, const char *name, uint32_t slot) {
   if (slot != SARD_ART_NONE && s->sized && s->late.known[slot]) sd_strf(text, ",\"%s\":%lld", name, (long long)s->dim[slot]);
@@ -211,8 +253,9 @@ sard_status *sard_session_stats(sard_session *s, char **json) {
                  "\"memory_bytes\":%llu,\"profile\":%s,",
           (unsigned long long)s->runs, (unsigned long long)s->plans, s->workers, (unsigned long long)s->arena_need,
           (unsigned long long)s->scratch_need * (unsigned)s->workers,
-          (unsigned long long)(s->memory_size + s->late.bytes + s->late.scratch_size + sd_objects_bytes(s->values.objects)),
+          (unsigned long long)sd_session_memory(s),
           s->profile ? "true" : "false");
+  if (s->split) put_devices(&text, s);
   if (s->cu)
     sd_strf(&text, "\"device\":{\"memory_bytes\":%llu,\"bytes_in\":%llu,\"bytes_out\":%llu,\"launches\":%llu,\"graph_launches\":%llu},\"steps\":[",
             (unsigned long long)(s->cu->memory_bytes + s->cu->late_scratch_bytes), (unsigned long long)s->cu->copied_in,

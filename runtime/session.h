@@ -13,6 +13,7 @@ typedef struct sd_step_time { int64_t ns; uint64_t runs; } sd_step_time;
 
 struct sard_session {
   sard_model *model;
+  sd_pool *pool; // its device's, or that of the context
   uint64_t memory_limit; // bytes, 0 = none
   bool profile;
   bool backward;         // every second pass of a loop takes its tiles backward
@@ -43,6 +44,7 @@ struct sard_session {
   uint64_t runs, plans;
   sd_step_time *times;
   struct sd_trace *trace; // NULL: none is recorded
+  struct sd_split *split; // over several devices, each with a session of its own; NULL: it runs by itself
   struct sd_cu_session *cu; // its part on a CUDA device, NULL: the processor runs everything
 };
 
@@ -53,5 +55,12 @@ sard_status *sd_bind_output(sard_session *s, uint32_t i, sard_tensor *given);
 sard_status *sd_bind_late_output(sard_session *s, uint32_t i, sard_tensor *given);
 // What steps wrote as numbers becomes strings, sequences, optionals, maps; `failed`: the run did not come to its end.
 sard_status *sd_bind_finish(sard_session *s, sard_tensor *const *given, bool failed);
+// A session that runs on the threads of `pool` (NULL: those of the context), whatever devices the model has.
+sard_status *sd_session_on(sard_model *m, const sard_options *options, sd_pool *pool, sard_session **out);
+// A run that does not take back a request to cancel it.
+sard_status *sd_session_go(sard_session *s, sard_tensor *const *in, int n_in, sard_tensor **out, int n_out);
+uint64_t sd_session_memory(const sard_session *s); // bytes that it holds
+// Outputs given share no memory with inputs or with each other.
+sard_status *sd_session_apart(const sard_session *s, sard_tensor *const *in, sard_tensor *const *out);
 // Runs all steps; buffers are bound.
 sard_status *sd_execute(sard_session *s);

@@ -279,6 +279,16 @@ static sard_status *check_image(const sd_art *a, uint32_t i) {
   return NULL;
 }
 
+static sard_status *check_batch(const sd_art *a) {
+  if (!a->batch) return NULL;
+  if (a->n_batch != a->n_io + 1) return BAD("it has axes of a batch for %u inputs and outputs of %u", a->n_batch - 1, a->n_io);
+  SD_TRY(check_text(a, a->batch[0], "batch", 0));
+  for (uint32_t i = 0; i < a->n_io; i++)
+    if (a->batch[1 + i] != SARD_ART_NONE && a->batch[1 + i] >= a->io[i].rank)
+      return BAD("the batch of input or output %u lies along axis %u of %u", i, a->batch[1 + i], a->io[i].rank);
+  return NULL;
+}
+
 static sard_status *check_tables(const sd_art *a, int64_t *value, uint8_t *known) {
   SD_TRY(sd_dimcode_static(a, value, known));
   for (uint32_t i = 0; i < a->n_bufs; i++) SD_TRY(check_buf(a, i, value, known));
@@ -290,6 +300,7 @@ static sard_status *check_tables(const sd_art *a, int64_t *value, uint8_t *known
     SD_TRY(check_text(a, a->checks[i].name, "check", i));
   }
   for (uint32_t i = 0; i < a->n_strings; i++) SD_TRY(check_text(a, a->strings[i], "string", i));
+  SD_TRY(check_batch(a));
   for (uint32_t i = 0; i < a->n_kernels; i++) SD_TRY(check_kernel(a, i));
   SD_TRY(check_late(a));
   for (uint32_t i = 0; i < a->n_steps; i++) SD_TRY(check_step(a, i, value, known));

@@ -78,6 +78,7 @@ if want corpus; then
   counted corpus $python tests/corpus/check.py build/sard "$corpus" --modes "${SARD_TEST_MODES:-all}" "${list[@]}"
   [ ${#list[@]} -eq 0 ] || counted corpus-all $python tests/corpus/check.py build/sard "$corpus" --modes quick
   counted sizes each_size
+  counted split $python tests/corpus/split.py build/sard "$corpus"
 fi
 if want onnx && [ -f tests/onnx/run.sh ]; then counted onnx bash tests/onnx/run.sh; fi
 if want cuda; then counted cuda bash tests/cuda/run.sh; fi

@@ -7,6 +7,7 @@
 #include "frontend/cli/profile.h"
 #include "runtime/base/alloc.h"
 #include "runtime/base/thread.h"
+#include "runtime/collective/split.h"
 #include "runtime/cuda/program.h"
 #include "runtime/session.h"
 #include "runtime/trace.h"
@@ -19,6 +20,7 @@ typedef struct measuring {
   double *ms; // latency of each run
   size_t n, cap;
   double wall_s;
+  double alone_ms; // of devices that share the work: median of the first one alone
 } measuring;
 
 // ---- numbers ----
@@ -126,6 +128,7 @@ static sard_status *measure(measuring *b) {
   for (int64_t i = 0; i < warmup; i++) SD_TRY(one_run(b, &ms));
   if (b->session->times) // the profile is about the measured runs only
     memset(b->session->times, 0, sizeof *b->session->times * (b->session->profile ? b->m.model->art.n_steps : 1));
+  sd_split_forget(b->session);
   int64_t t0 = sd_now_ns(), end = t0 + (int64_t)(duration * 1e9);
   for (int64_t i = 0; i < iterations; i++) {
     SD_TRY(one_run(b, &ms));
@@ -133,6 +136,24 @@ static sard_status *measure(measuring *b) {
     if (sd_now_ns() >= end) break;
   }
   b->wall_s = (double)(sd_now_ns() - t0) * 1e-9;
+  return NULL;
+}
+
+// The first device alone, a third as long, for what the others add.
+static sard_status *measure_alone(measuring *b) {
+  enum { MOST = 101 };
+  double ms[MOST];
+  size_t n = 0;
+  int64_t begin = sd_now_ns(), t0, end = begin + (int64_t)(b->wall_s * 1e9 / 3);
+  if (!sd_split_devices(b->session)) return NULL;
+  for (; n < MOST && (n < 3 || sd_now_ns() < end); n++) {
+    drop_made(b);
+    t0 = sd_now_ns();
+    SD_TRY(sd_split_alone(b->session, b->in.at, b->in.n, b->out.at, b->out.n));
+    ms[n] = (double)(sd_now_ns() - t0) * 1e-6;
+  }
+  qsort(ms, n, sizeof *ms, by_value);
+  b->alone_ms = median(ms, n);
   return NULL;
 }
 
@@ -161,10 +182,16 @@ static void report(measuring *b) {
          p99 = percentile(b->ms, b->n, 0.99);
   double rate = (double)b->n / b->wall_s, peak = sd_peak_memory_mb(), weights = (double)b->m.weight_bytes * 1e-6,
          arena = (double)b->session->memory_size * 1e-6;
+  int threads = b->session->workers;
+  for (int i = 0; i < sd_split_devices(b->session); i++) {
+    sd_split_report r = sd_split_report_of(b->session, i);
+    arena += (double)r.memory_bytes * 1e-6;
+    threads = i ? threads + r.threads : r.threads;
+  }
   sd_cli_say(c, "latency    min %.4g  mean %.4g  median %.4g  p90 %.4g  p99 %.4g  max %.4g ms\n", b->ms[0], mean, mid,
              p90, p99, b->ms[b->n - 1]);
   sd_cli_say(c, "throughput %.4g runs/s (%zu runs in %.2f s, %d thread%s, %s)\n", rate, b->n, b->wall_s,
-             b->session->workers, b->session->workers == 1 ? "" : "s", b->m.isa);
+             threads, threads == 1 ? "" : "s", b->m.isa);
   const char *cached = b->m.model->cache.state && strcmp(b->m.model->cache.state, "hit") == 0 ? " (from the cache)" : "";
   sd_cli_say(c, "start      compile %.1f ms%s, load %.1f ms\n", b->m.compile_s * 1e3, cached, b->m.load_s * 1e3);
   sd_cli_say(c, "memory     peak %.1f MB, weights %.1f MB, activations %.1f MB\n", peak, weights, arena);
@@ -172,14 +199,30 @@ static void report(measuring *b) {
           ",\"latency_ms\":{\"min\":%.6f,\"mean\":%.6f,\"median\":%.6f,\"p90\":%.6f,\"p99\":%.6f,\"max\":%.6f}",
           b->ms[0], mean, mid, p90, p99, b->ms[b->n - 1]);
   sd_strf(&c->json, ",\"throughput_per_s\":%.6f,\"iterations\":%zu,\"threads\":%d,\"isa\":\"%s\"", rate, b->n,
-          b->session->workers, b->m.isa);
+          threads, b->m.isa);
   sd_strf(&c->json,
           ",\"compile_ms\":%.3f,\"load_ms\":%.3f,\"peak_rss_mb\":%.3f,\"weights_mb\":%.3f,\"arena_mb\":%.3f",
           b->m.compile_s * 1e3, b->m.load_s * 1e3, peak, weights, arena);
 }
 
+static sard_status *report_devices(measuring *b) {
+  int n = sd_split_devices(b->session);
+  if (!n) return NULL;
+  sd_cli_show_devices(b->c, b->session, b->wall_s); // before the first device runs the whole, which takes more memory
+  sd_stop_session(b->session);
+  sard_status *st = measure_alone(b);
+  sd_stop_session(NULL);
+  SD_TRY(st);
+  double speedup = b->alone_ms / median(b->ms, b->n);
+  sd_cli_say(b->c, "scaling    %.2fx of %s alone (median %.4g ms), efficiency %.0f %%, through shared memory\n", speedup,
+             sd_split_report_of(b->session, 0).device, b->alone_ms, 100 * speedup / n);
+  sd_strf(&b->c->json, ",\"alone_ms\":%.6f,\"speedup\":%.4f,\"efficiency\":%.4f", b->alone_ms, speedup, speedup / n);
+  return NULL;
+}
+
 static sard_status *steps(measuring *b) {
   const char *trace = sd_args_get(b->c, "trace"), *html = sd_args_get(b->c, "html");
+  SD_TRY(sd_cli_check_devices(b->c));
   if (trace) SD_TRY(sd_files_can_write(trace));
   if (html) SD_TRY(sd_files_can_write(html));
   SD_TRY(sd_model_load(b->c, &b->m));
@@ -196,7 +239,10 @@ static sard_status *steps(measuring *b) {
   sd_stop_session(NULL);
   sd_cli_progress(b->c, NULL);
   SD_TRY(st);
-  if (b->n) report(b);
+  if (b->n) {
+    report(b);
+    SD_TRY(report_devices(b));
+  }
   if (trace) SD_TRY(sd_trace_write(b->c, b->session, trace));
   if (!b->session->profile) return NULL;
   return sd_profile_show(b->c, b->session, &b->m, b->n, b->wall_s * 1e3 / (double)(b->n ? b->n : 1));

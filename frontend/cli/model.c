@@ -55,6 +55,9 @@ sard_status *sd_model_context(sd_cli *c, sard_context **out) {
 
 static sard_status *set_device(sd_cli *c, sard_options *o) {
   const char *device = sd_args_get(c, "device"), *fallback = sd_args_get(c, "fallback");
+  const char *devices = sd_args_get(c, "devices"), *split = sd_args_get(c, "split");
+  if (devices) SD_TRY(sard_options_set(o, "devices", devices));
+  if (split) SD_TRY(sard_options_set(o, "split", split));
   if (device) SD_TRY(sard_options_set(o, "device", device));
   return fallback ? sard_options_set(o, "fallback", fallback) : NULL;
 }

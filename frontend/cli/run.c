@@ -220,6 +220,7 @@ static sard_status *run_once(running *r) {
 
 static sard_status *steps(running *r) {
   const char *outputs = sd_args_get(r->c, "outputs"), *trace = sd_args_get(r->c, "trace");
+  SD_TRY(sd_cli_check_devices(r->c));
   if (trace) SD_TRY(sd_files_can_write(trace));
   const sd_cli_compiler *compiler = r->c->program->compiler;
   if (outputs) {
@@ -233,6 +234,7 @@ static sard_status *steps(running *r) {
   SD_TRY(run_once(r));
   if (trace) SD_TRY(sd_trace_write(r->c, r->session, trace));
   SD_TRY(show(r));
+  sd_cli_show_devices(r->c, r->session, r->run_s);
   SD_TRY(save(r));
   SD_TRY(expect(r));
   if (!sd_args_given(r->c, "check")) return NULL;

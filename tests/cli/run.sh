@@ -71,6 +71,24 @@ code precision-plan-malformed 3 "$sard" run "$digits/model.onnx" --precision "@$
 echo '{"precision":"i8"}' >"$T/plan.json"
 code precision-plan-type 3 "$sard" run "$digits/model.onnx" --precision "@$T/plan.json"
 code precision-plan-missing 7 "$sard" run "$digits/model.onnx" --precision "@$T/none.json"
+
+# ---- several devices ----
+two="--devices cpu:0,cpu:1 --split batch"
+code split 0 "$sard" run "$digits/model.onnx" --inputs "$in" --expect "$in" $two --json "$T/j"; says split-passed out '^PASSED$'
+json split-devices "$T/j" '[x["device"] for x in d["devices"]] == ["cpu:0", "cpu:1"] and d["transport"] == "shared memory"'
+code split-bench 0 "$sard" bench "$digits/model.onnx" --shape x:5x64 $two --iterations 3 --json "$T/j"; says split-bench-scaling out '^scaling +[0-9.]+x of cpu:0 alone'
+json split-bench-json "$T/j" 'd["speedup"] > 0 and all(x["runs"] == 3 for x in d["devices"])'
+code split-twice 2 "$sard" run "$digits/model.onnx" --devices cpu:0,cpu:0 --split batch; says split-twice-text err 'cpu:0 is named twice'
+code split-no-device 5 "$sard" run "$digits/model.onnx" --devices cpu:0,cpu:64 --split batch; says split-no-device-text err 'there is no device cpu:64'
+code split-no-name 2 "$sard" run "$digits/model.onnx" --devices cpu:0,gpu --split batch
+code split-cuda 4 "$sard" run "$digits/model.onnx" --devices cuda:0,cuda:1 --split batch
+code split-no-way 2 "$sard" run "$digits/model.onnx" --devices cpu:0,cpu:1; says split-no-way-text err 'split=batch'
+code split-other-way 2 "$sard" run "$digits/model.onnx" --devices cpu:0,cpu:1 --split rows
+code split-alone 2 "$sard" run "$digits/model.onnx" --split batch
+code split-trace 2 "$sard" run "$digits/model.onnx" $two --trace "$T/t"
+code split-fixed 4 "$sard" run "$digits/model.onnx" $two --dim batch=4; says split-fixed-hint err '\-\-shape'
+code split-node 4 "$sard" run "$bert/model.onnx" $two; says split-node-text err "node '/m/Range' \(Range\)"
+code split-limit 6 "$sard" run "$digits/model.onnx" --shape x:64x64 $two --memory-limit 64; says split-limit-text err 'device cpu:0: '
 code dump-tf32 0 "$sard" compile "$digits/model.onnx" --dim batch=64 --dump=cuda -q --precision tf32; says dump-tf32-multiplies out 'sd_with_tf32'
 code dump-f32 0 "$sard" compile "$digits/model.onnx" --dim batch=64 --dump=cuda -q; says dump-f32-multiplies out 'sd_step_f32'
 for o in 0 1 2 3; do code "run-O$o" 0 "$sard" run "$digits/model.onnx" -O$o --inputs "$in" --expect "$in"; done

@@ -1,0 +1,35 @@
+// What the devices of a split session did, and how much faster they are together than the first one alone.
+#include "runtime/collective/split.h"
+
+#include "frontend/cli/cli.h"
+
+sard_status *sd_cli_check_devices(sd_cli *c) {
+  static const char *const single[] = {"trace", "profile", "html"};
+  for (size_t i = 0; sd_args_given(c, "devices") && i < sizeof single / sizeof *single; i++)
+    if (sd_args_given(c, single[i]))
+      return SD_ERR(USAGE, "--%s shows one device, and --devices names several", single[i]);
+  return NULL;
+}
+
+void sd_cli_show_devices(sd_cli *c, const sard_session *s, double wall_s) {
+  uint64_t moved = 0;
+  char memory[24], in[24], out[24];
+  int n = sd_split_devices(s);
+  for (int i = 0; i < n; i++) {
+    sd_split_report r = sd_split_report_of(s, i);
+    double busy = wall_s > 0 ? (double)r.busy_ns * 1e-9 / wall_s : 0;
+    moved += r.bytes_in + r.bytes_out;
+    sd_cli_say(c, "%-10s busy %.1f ms (%.0f %%), %d thread%s, activations %s, in %s, out %s\n", r.device,
+               (double)r.busy_ns * 1e-6, 100 * busy, r.threads, r.threads == 1 ? "" : "s",
+               sd_cli_bytes(r.memory_bytes, memory), sd_cli_bytes(r.bytes_in, in),
+               sd_cli_bytes(r.bytes_out, out));
+    sd_strf(&c->json,
+            "%s{\"device\":\"%s\",\"threads\":%d,\"runs\":%llu,\"busy_ms\":%.3f,\"memory_bytes\":%llu,"
+            "\"bytes_in\":%llu,\"bytes_out\":%llu}",
+            i ? "," : ",\"devices\":[", r.device, r.threads, (unsigned long long)r.runs,
+            (double)r.busy_ns * 1e-6, (unsigned long long)r.memory_bytes, (unsigned long long)r.bytes_in,
+            (unsigned long long)r.bytes_out);
+  }
+  if (!n) return;
+  sd_strf(&c->json, "],\"transport\":\"shared memory\",\"moved_bytes\":%llu", (unsigned long long)moved);
+}

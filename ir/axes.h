@@ -1,0 +1,15 @@
+// The iteration space of a node as letters, one for each dim of an operand or result: what partitioning needs
+// to know of an operator. A letter of a result that is one of an operand, too: element i of the result along
+// that dim needs that operand at i only, so that the node may be computed in parts. A letter of operands
+// alone is summed over or else worked across. The column is ir/ops/axes.def.
+#pragma once
+#include "ir/op.h"
+
+typedef uint8_t sd_letter; // 1 and up; 0: the dim cannot be taken apart, or is 1 and broadcast
+typedef struct sd_axes {
+  sd_letter (*in)[SD_MAX_RANK], (*out)[SD_MAX_RANK];
+  uint32_t sizes; // bits of operands whose contents are sizes of results, and no data
+} sd_axes;
+
+// The letters of n, in the arena. False: it has none, and works on whole tensors only. Types are known.
+bool sd_axes_of(const sd_node *n, sd_arena *a, sd_axes *out);

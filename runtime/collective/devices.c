@@ -1,0 +1,52 @@
+// Reads "cpu:0,cpu:1" and the way to split.
+#include "runtime/collective/devices.h"
+
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { TEXT = 64 };
+
+static sard_status *add(const char *name, sd_devices *d) {
+  char *end;
+  if (strncmp(name, "cuda", 4) == 0)
+    return SD_ERR(UNSUPPORTED, "devices: '%s': models are split over processors' devices (cpu:K) only", name);
+  bool number = strncmp(name, "cpu:", 4) == 0 && isdigit((unsigned char)name[4]);
+  long k = number ? strtol(name + 4, &end, 10) : 0;
+  if (!number || *end)
+    return SD_ERR(USAGE, "devices: '%s' is no device; they are written cpu:0,cpu:1,...", name);
+  if (k >= SD_DEVICES_MOST)
+    return SD_ERR(DEVICE, "devices: there is no device %s, they are cpu:0 to cpu:%d", name,
+                  SD_DEVICES_MOST - 1);
+  for (int i = 0; i < d->n; i++)
+    if (d->cpu[i] == k) return SD_ERR(USAGE, "devices: %s is named twice", name);
+  d->cpu[d->n++] = (int)k;
+  return NULL;
+}
+
+static sard_status *read_split(const char *text, sd_devices *d) {
+  if (!text) return SD_ERR(USAGE, "devices: several devices need a way to split the model: split=batch");
+  if (strcmp(text, "batch") != 0)
+    return SD_ERR(USAGE, "split: '%s' is no way to split a model; there is: batch", text);
+  d->split = SD_SPLIT_BATCH;
+  return NULL;
+}
+
+sard_status *sd_devices_read(const sard_options *o, sd_devices *out) {
+  const char *p = sd_options_get(o, "devices"), *split = sd_options_get(o, "split");
+  *out = (sd_devices){0};
+  if (!p) return split ? SD_ERR(USAGE, "split: name the devices, too: devices=cpu:0,cpu:1") : NULL;
+  if (sd_options_get(o, "device") && strcmp(sd_options_get(o, "device"), "cpu") != 0)
+    return SD_ERR(USAGE, "give either device or devices");
+  for (;;) {
+    char name[TEXT];
+    size_t n = strcspn(p, ",");
+    if (n >= sizeof name)
+      return SD_ERR(USAGE, "devices: '%.40s...' is no device; they are written cpu:0,cpu:1,...", p);
+    memcpy(name, p, n), name[n] = 0;
+    SD_TRY(add(name, out));
+    if (!p[n]) break;
+    p += n + 1;
+  }
+  return read_split(split, out);
+}

@@ -1,0 +1,29 @@
+// A session over several devices: each has a session of its own, with threads and activation memory, over the
+// model that all share, weights included. A run gives each a part of the batch and puts the results together.
+#pragma once
+#include "runtime/session.h"
+
+// Whether the model can be split as m->devices says. SARD_E_UNSUPPORTED names what is in the way.
+sard_status *sd_split_check(const sard_model *m);
+// Fills s->split. An option "memory-limit" is shared evenly.
+sard_status *sd_split_new(sard_session *s, const sard_options *options);
+void sd_split_free(sard_session *s); // NULL split: nothing happens
+void sd_split_cancel(sard_session *s, int on);
+sard_status *sd_split_reset(sard_session *s);
+// As sard_session_run, outputs that it makes included.
+sard_status *sd_split_run(sard_session *s, sard_tensor *const *in, int n_in, sard_tensor **out, int n_out);
+
+// The whole batch on the first device alone, for comparison.
+sard_status *sd_split_alone(sard_session *s, sard_tensor *const *in, int n_in, sard_tensor **out, int n_out);
+
+// What each device did since the session began.
+typedef struct sd_split_report {
+  char device[16];
+  int threads;
+  uint64_t runs, memory_bytes, bytes_in,
+      bytes_out; // memory: of activations; in, out: parts of inputs and outputs
+  int64_t busy_ns;
+} sd_split_report;
+int sd_split_devices(const sard_session *s); // 0: the session is not split
+sd_split_report sd_split_report_of(const sard_session *s, int i);
+void sd_split_forget(sard_session *s); // counts begin anew

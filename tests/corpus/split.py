@@ -1,0 +1,71 @@
+"""Models split over several devices give the bits of one device; those that cannot be split say which node is in the way.
+
+usage: split.py SARD CORPUS [MODEL...]   prints a line for each failure and, last, "N passed, N failed"
+"""
+import filecmp
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+# Models whose batch can be split, with every kind of rule: convolutions, attention with caches, recurrences, trees, gathers.
+SPLIT = ["digits_mlp", "mnist_resnet8", "mnist_resnet8_qdq", "gpt2_kv_tiny", "llama_op23_tiny", "lstm_lm_tiny", "gru_tagger_tiny",
+         "dlrm_tiny", "skl_wine_rf", "wav2vec2_tiny", "unet_tiny", "resnet50_tiny"]
+OTHER = {"wav2vec2_tiny": ["samples=1600"], "unet_tiny": ["h=32", "w=32"], "gpt2_kv_tiny": ["seq=2", "past=3"]}  # dims
+REFUSED = {"bert_base_dynq_tiny": "DynamicQuantizeLinear", "vit_timm_op23_tiny": "no input leaves", "loop_decode_tiny": "sard.While"}
+SIZES = {2: 5, 3: 7, 4: 3}  # devices: batch
+
+
+def run(sard, *words):
+    return subprocess.run([sard, *map(str, words), "-q"], capture_output=True, text=True, env=dict(os.environ, SARD_CACHE="off"))
+
+
+def batch_flag(sard, path):
+    inputs = json.loads(run(sard, "inspect", path, "--io", "--json", "-").stdout)["inputs"]
+    return inputs[0]["type"].split("[")[1].split(",")[0].rstrip("]")
+
+
+def check(sard, path, where, other):
+    art = os.path.join(where, "m.sard")
+    made = run(sard, "compile", path, "-o", art)
+    if made.returncode:
+        return made.stderr
+    name = batch_flag(sard, path)
+    for n, batch in SIZES.items():
+        one, many = os.path.join(where, f"one{n}"), os.path.join(where, f"many{n}")
+        flags = ["--threads", 1]
+        for dim in [f"{name}={batch}", *other]:
+            flags += ["--dim", dim]
+        devices = ",".join(f"cpu:{i}" for i in range(n))
+        for out, more in ((one, []), (many, ["--devices", devices, "--split", "batch"])):
+            done = run(sard, "run", art, *flags, "--outputs", out, *more)
+            if done.returncode:
+                return f"{n} devices, batch {batch}: {done.stderr.strip()}"
+        for file in os.listdir(one):
+            if not filecmp.cmp(os.path.join(one, file), os.path.join(many, file), shallow=False):
+                return f"{n} devices, batch {batch}: {file} differs"
+    return None
+
+
+def main():
+    sard, corpus, only = sys.argv[1], sys.argv[2], sys.argv[3:]
+    passed = failed = 0
+    for model in SPLIT + list(REFUSED):
+        path = os.path.join(corpus, model, "model.onnx")
+        if not os.path.exists(path) or (only and model not in only):
+            continue
+        with tempfile.TemporaryDirectory() as where:
+            if model in SPLIT:
+                wrong = check(sard, path, where, OTHER.get(model, []))
+            else:
+                done = run(sard, "run", path, "--devices", "cpu:0,cpu:1", "--split", "batch")
+                wrong = None if done.returncode == 4 and REFUSED[model] in done.stderr else f"exit {done.returncode}: {done.stderr}"
+        passed, failed = passed + (not wrong), failed + bool(wrong)
+        if wrong:
+            print(f"FAIL {model}: {wrong}")
+    print(f"{passed} passed, {failed} failed")
+    return failed != 0
+
+
+sys.exit(main())

@@ -1,0 +1,135 @@
+// Models over several devices through the public API: parts of uneven size, outputs of the caller, a batch
+// that is not the outermost axis, statistics, errors.
+#include "runtime/collective/split.h"
+
+#include "ir/axes.h"
+#include "sard/sard_compile.h"
+#include "tests/unit/check.h"
+
+static sard_context *ctx;
+
+// y: the rows of x times two; t: x as columns, whose batch is axis 1; w: the same for every batch.
+static const char text[] = "module\n"
+                           "symbol batch\n"
+                           "graph \"main\" (%0 \"x\": f32[batch,3], %1 \"c\": f32[2]) {\n"
+                           "  %2 \"y\" = Add(%0, %0)\n"
+                           "  %3 \"t\" = Transpose(%0) {perm=[1, 0]}\n"
+                           "  %4 \"w\" = Neg(%1)\n"
+                           "  return %2, %3, %4\n"
+                           "}\n";
+static const char across[] = "module\n"
+                             "symbol batch\n"
+                             "graph \"main\" (%0 \"x\": f32[batch,3]) {\n"
+                             "  %1 \"y\" = Softmax(%0) {axis=0} \"all\"\n"
+                             "  return %1\n"
+                             "}\n";
+
+static sard_status *open_on(const char *model, const char *devices, sard_model **out) {
+  sard_source src = {.size = sizeof src, .data = model, .bytes = strlen(model)};
+  sard_options *o = sard_options_new();
+  CHECK_OK(sard_options_set(o, "cache", "off"));
+  CHECK_OK(sard_options_set(o, "devices", devices));
+  CHECK_OK(sard_options_set(o, "split", "batch"));
+  sard_status *st = sard_model_open(ctx, &src, o, out);
+  sard_options_free(o);
+  return st;
+}
+
+static sard_tensor *tensor(int rank, int64_t a, int64_t b) {
+  sard_tensor_desc d = {.size = sizeof d, .dtype = SARD_F32, .rank = rank, .dims = {a, b}};
+  sard_tensor *t = NULL;
+  CHECK_OK(sard_tensor_new(ctx, &d, &t));
+  float *p = sard_tensor_data(t, NULL);
+  for (int64_t i = 0; i < a * (rank > 1 ? b : 1); i++) p[i] = (float)i + 1;
+  return t;
+}
+
+static bool right(sard_tensor *const *out, int64_t batch) {
+  sard_tensor_desc d[3];
+  const float *y = sard_tensor_data(out[0], &d[0]), *t = sard_tensor_data(out[1], &d[1]),
+              *w = sard_tensor_data(out[2], &d[2]);
+  bool ok = d[0].dims[0] == batch && d[1].dims[0] == 3 && d[1].dims[1] == batch && d[2].dims[0] == 2 &&
+            w[0] == -1 && w[1] == -2;
+  for (int64_t i = 0; i < batch * 3; i++)
+    ok = ok && y[i] == 2 * (float)(i + 1) && t[i % 3 * batch + i / 3] == (float)(i + 1);
+  return ok;
+}
+
+static void parts(sard_session *s, int64_t batch) {
+  sard_tensor *in[2] = {tensor(2, batch, 3), tensor(1, 2, 0)}, *out[3] = {NULL};
+  CHECK_OK(sard_session_run(s, in, 2, out, 3));
+  CHECK(out[0] && out[1] && out[2] && right(out, batch));
+  for (int i = 0; i < 3; i++)
+    memset(sard_tensor_data(out[i], NULL), 0, (size_t)(i < 2 ? batch * 3 : 2) * sizeof(float));
+  sard_tensor *given[3] = {out[0], out[1], out[2]}; // in place
+  CHECK_OK(sard_session_run(s, in, 2, given, 3));
+  CHECK(given[0] == out[0] && given[1] == out[1] && given[2] == out[2] && right(out, batch));
+  sard_tensor *wrong[3] = {tensor(2, batch + 1, 3), NULL, NULL};
+  sard_status *st = sard_session_run(s, in, 2, wrong, 3);
+  CHECK(sard_status_code(st) == SARD_E_USAGE && !wrong[1] && !wrong[2]);
+  sard_status_free(st);
+  sard_tensor *columns[3] = {NULL, tensor(2, 3, batch + 1), NULL};
+  st = sard_session_run(s, in, 2, columns, 3);
+  CHECK(sard_status_code(st) == SARD_E_USAGE && !columns[0] && !columns[2]);
+  sard_status_free(st);
+  sard_tensor *shared[3] = {in[0], NULL, NULL};
+  CHECK_ERR(sard_session_run(s, in, 2, shared, 3), USAGE, "shares memory");
+  sard_tensor_free(wrong[0]), sard_tensor_free(columns[1]);
+  for (int i = 0; i < 3; i++) sard_tensor_free(out[i]);
+  sard_tensor_free(in[0]), sard_tensor_free(in[1]);
+}
+
+static void runs(void) {
+  static const int64_t sizes[] = {7, 3, 1, 2, 64, 5};
+  sard_model *m = NULL;
+  sard_session *s = NULL;
+  char *json = NULL;
+  CHECK_OK(open_on(text, "cpu:0,cpu:2,cpu:5", &m));
+  CHECK_OK(sard_session_new(m, NULL, &s));
+  sard_model_free(m);
+  for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) parts(s, sizes[i]);
+  CHECK(sd_split_devices(s) == 3);
+  sd_split_forget(s);
+  parts(s, 7);
+  CHECK(sd_split_report_of(s, 0).bytes_in >= sd_split_report_of(s, 1).bytes_in &&
+        sd_split_report_of(s, 2).bytes_in > 0);
+  CHECK_OK(sard_session_stats(s, &json));
+  CHECK(json && strstr(json, "\"device\":\"cpu:5\""));
+  sard_free(json);
+  sard_tensor *few[1] = {NULL}, *out[3] = {NULL};
+  CHECK_ERR(sard_session_run(s, few, 1, out, 3), USAGE, "1 inputs are given");
+  sard_tensor *bad[2] = {tensor(1, 4, 0), tensor(1, 2, 0)};
+  CHECK_ERR(sard_session_run(s, bad, 2, out, 3), USAGE, "input 'x'");
+  sard_tensor_free(bad[0]), sard_tensor_free(bad[1]);
+  CHECK_OK(sard_session_reset(s));
+  parts(s, 4);
+  sard_session_free(s);
+}
+
+static void refused(void) {
+  sard_model *m = NULL;
+  CHECK_ERR(open_on(across, "cpu:0,cpu:1", &m), UNSUPPORTED, "node 'all' (Softmax) works across 'batch'");
+  CHECK(!m);
+  CHECK_ERR(open_on(text, "cpu:0,cpu:0", &m), USAGE, "twice");
+  CHECK_ERR(open_on(text, "cpu:64", &m), DEVICE, "cpu:64");
+  CHECK_ERR(open_on(text, "cpu:0,", &m), USAGE, "no device");
+  CHECK_ERR(open_on(text, "cpu:-1", &m), USAGE, "no device");
+}
+
+// Rules are for rows that exist.
+static void rows(void) {
+#define SD_AXES(name, rule, sizes) CHECK(sd_op_find(name) != NULL);
+#include "ir/ops/axes.def"
+#undef SD_AXES
+}
+
+int main(void) {
+  sard_options *o = sard_options_new();
+  CHECK_OK(sard_options_set(o, "threads", "1"));
+  CHECK_OK(sard_context_new(o, &ctx));
+  sard_options_free(o);
+  sard_compiler_use(ctx);
+  runs(), refused(), rows();
+  sard_context_free(ctx);
+  return check_end();
+}

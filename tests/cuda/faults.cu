@@ -213,12 +213,12 @@ SD_FN void fill_wide(u8 *s, int at, bool along, int shift) { // 64 rows or colum
     SD_ST((u16 *)(s + at), chunk * 8 + byte % 16 / 2, sd_to_f16((float)SMALL(m + shift, k)));
   }
 }
-SD_FN void multiply_wide(float (*c)[4], u8 *s) { // the factors of fill_wide(s, 0), (s, 8192); not awaited
+SD_FN void multiply_wide(float (&c)[8][4], u8 *s) { // the factors of fill_wide(s, 0), (s, 8192); not awaited
   sd_wide_begin();
   sd_wide_f16<64, true, true>(c, s, 0, 8192, 2048);
   sd_wide_commit();
 }
-SD_FN void begin_wide(float (*c)[4], u8 *s) {
+SD_FN void begin_wide(float (&c)[8][4], u8 *s) {
   fill_wide(s, 0, true, 0), fill_wide(s, 8192, true, 0);
   sd_wide_fence();
   __syncthreads();

@@ -11,7 +11,7 @@ sard_install() {
     sudo=sudo
   fi
   echo "installing ${missing[*]}" >&2
-  if ! { $sudo apt-get update -qq && $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"; } >/tmp/sard-apt.$$ 2>&1; then
+  if ! { $sudo apt-get update -qq && $sudo env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends "${missing[@]}"; } >/tmp/sard-apt.$$ 2>&1; then
     cat /tmp/sard-apt.$$ >&2; rm -f /tmp/sard-apt.$$; return 1
   fi
   rm -f /tmp/sard-apt.$$

@@ -35,14 +35,9 @@ build/tests/test_backend_cases -j "$(nproc)" -o $results "${forms[@]}" $cases ||
 counted $venv/bin/python tests/onnx/judge.py $results tests/onnx/expected $update
 if [ ${#forms[@]} -eq 0 ]; then
   counted $venv/bin/python tests/onnx/operators.py build/tests/test_op_table $results $cases docs/operators.md $update
-  counted $venv/bin/python tests/onnx/old_forms.py build/sard
-  counted $venv/bin/python tests/onnx/old_cases.py build/sard
-  counted $venv/bin/python tests/onnx/ms_cases.py build/sard
-  counted $venv/bin/python tests/onnx/search_cases.py build/sard
-  counted $venv/bin/python tests/onnx/value_cases.py build/sard
-  counted $venv/bin/python tests/onnx/packed_cases.py build/sard
-  counted $venv/bin/python tests/onnx/complex_cases.py build/sard
-  counted $venv/bin/python tests/onnx/graph_cases.py build/sard
+  scripts="packed_cases old_forms ms_cases search_cases old_cases complex_cases value_cases graph_cases" # those that take long first
+  printf '%s\n' $scripts | xargs -P "$(nproc)" -I{} sh -c "$venv/bin/python tests/onnx/{}.py build/sard >build/onnx-{}.txt 2>&1"
+  for script in $scripts; do counted cat build/onnx-$script.txt; done
 fi
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

@@ -16,8 +16,17 @@ typedef SD_VEC(sard_art_check) sd_art_checks;
 typedef SD_VEC(char) sd_art_text;
 typedef SD_VEC(sd_art_blob) sd_art_consts;
 
+// The CONST section, which the parts of a model share.
+typedef struct sd_stored { uint64_t hash, bytes, at, packed; } sd_stored; // bytes: of the constant; packed: as it is stored
+typedef struct sd_art_weights {
+  sd_art_consts at; // in order of their offsets
+  uint64_t bytes;   // size of the section
+  SD_VEC(sd_stored) stored; // by contents and how they are packed
+} sd_art_weights;
+
 typedef struct sd_artifact {
   sd_arena *arena;
+  sd_art_weights *weights;
   sd_dimslots slots;
   sd_art_text text;
   sd_art_syms syms;
@@ -30,20 +39,19 @@ typedef struct sd_artifact {
   sd_art_checks checks;
   sd_art_lists strings;
   sd_art_lists batch;
-  sd_art_consts consts; // in order of their offsets
-  uint64_t const_bytes; // size of the CONST section
+  sd_art_lists parts;    // words of PARTS
   sd_art_text code, images; // images: for CUDA devices
   sd_art_cudas cuda;
   sd_art_cuda_images cuda_images;
   const char *ir, *meta; // optional texts
 } sd_artifact;
 
-sd_artifact *sd_artifact_new(sd_arena *a, const sd_dimtab *dims);
+sd_artifact *sd_artifact_new(sd_arena *a, const sd_dimtab *dims, sd_art_weights *weights);
 uint32_t sd_artifact_text(sd_artifact *x, const char *s);                      // offset in TEXT
 uint32_t sd_artifact_list(sd_artifact *x, const uint32_t *v, uint32_t n);      // offset in LISTS
 uint64_t sd_artifact_const(sd_artifact *x, const void *data, uint64_t bytes);  // offset in CONST; data is not copied
 uint64_t sd_artifact_code(sd_artifact *x, const void *object, uint64_t bytes); // offset in CODE
 uint64_t sd_artifact_image(sd_artifact *x, const void *data, uint64_t bytes);   // offset in CUDA_CODE
-// Pieces: everything but the weights in one, then the weights with their padding. meta_bytes: size of the first piece
-// without code.
-void sd_artifact_write(sd_artifact *x, const sd_isa *isa, sd_piece **out, size_t *out_n);
+// Pieces: everything but the weights in one, then the weights with their padding. x: the model, then its parts, which share
+// the weights of x[0].
+void sd_artifact_write(sd_artifact *const *x, uint32_t n, const sd_isa *isa, sd_piece **out, size_t *out_n);

@@ -199,12 +199,16 @@ static sard_status *lower_all(sd_gen *g) {
   return st;
 }
 
-static sard_status *add_texts(sd_gen *g) {
-  sd_str ir = {0}, meta = {0};
-  sard_status *st = g->o->keep_ir ? sd_module_print(g->m, false, &ir) : NULL;
+static sard_status *add_ir(sd_gen *g) {
+  sd_str ir = {0};
+  sard_status *st = sd_module_print(g->m, false, &ir);
   if (st) sd_str_free(&ir);
-  else if (g->o->keep_ir) g->x->ir = sd_arena_keep(g->a, sd_str_take(&ir));
-  SD_TRY(st);
+  else g->x->ir = sd_arena_keep(g->a, sd_str_take(&ir));
+  return st;
+}
+
+static void add_meta(sd_gen *g) {
+  sd_str meta = {0};
   sd_strf(&meta, "{\"producer\":"), sd_str_json(&meta, g->m->producer);
   sd_strf(&meta, ",\"ir_version\":%lld,\"opset\":%lld,\"metadata\":{", (long long)g->m->ir_version, (long long)g->m->opset);
   for (uint32_t i = 0; i < g->m->metadata.len; i++) {
@@ -213,7 +217,6 @@ static sard_status *add_texts(sd_gen *g) {
   }
   sd_str_put(&meta, "}}");
   g->x->meta = sd_arena_keep(g->a, sd_str_take(&meta));
-  return NULL;
 }
 
 static const char *device_text(sd_arena *a, const sd_cuda_device *d) {
@@ -225,24 +228,55 @@ static const char *device_text(sd_arena *a, const sd_cuda_device *d) {
   return sd_arena_keep(a, sd_str_take(&s));
 }
 
+// Steps, code and plan of one module, into g->x; adds to the counts.
+static sard_status *generate(sd_gen *g, sd_codegen_stats *s) {
+  const sd_codegen_options *o = g->o;
+  double cuda_s = s->cuda_s;
+  int64_t t0 = sd_now_ns(), t1, t2;
+  SD_TRY(lower_all(g));
+  t1 = sd_now_ns();
+  SD_TRY(sd_units_compile(g->a, g->m->dims, g->units.at, g->units.len, o->isa, o->opt, o->threads));
+  t2 = sd_now_ns();
+  SD_TRY(sd_gen_plan(g, s));
+  if (o->keep_ir) SD_TRY(add_ir(g));
+  s->kernels += g->steps.len, s->unique_kernels += g->units.len, s->steps += g->x->steps.len, s->code_bytes += g->x->code.len;
+  s->lower_s += (double)(t1 - t0) * 1e-9, s->emit_s += (double)(t2 - t1) * 1e-9;
+  s->write_s += (double)(sd_now_ns() - t2) * 1e-9 - (s->cuda_s - cuda_s);
+  return NULL;
+}
+
+// The module itself is x[0], its parts stand behind it.
+static sard_status *generate_parts(const sd_gen *like, const sd_parts *parts, sd_artifact **x, sd_codegen_stats *s) {
+  sd_gen whole = *like;
+  SD_TRY(sd_gen_parts(&whole, parts));
+  add_meta(&whole);
+  x[0] = whole.x;
+  for (uint32_t p = 0; p < parts->n; p++) {
+    sd_gen g = *like;
+    g.m = parts->at[p].module, g.keeps = p + 1 < parts->n;
+    SD_TRY_MSG(generate(&g, s), "in part %u", p + 1);
+    x[1 + p] = g.x;
+  }
+  return NULL;
+}
+
 sard_status *sd_codegen(sd_arena *a, sd_module *m, const sd_codegen_options *o, sd_piece **out_pieces, size_t *out_n,
                         sd_codegen_stats *stats) {
   sd_cuda_device *device;
   sd_codegen_stats s = {0};
+  sd_art_weights weights = {0};
+  uint32_t n = o->parts ? o->parts->n : 0;
+  sd_artifact **x = SD_NEW_ARRAY(a, sd_artifact *, n + 1);
   SD_TRY(sd_cuda_device_open(a, o->device, &device));
-  sd_gen g = {.a = a, .m = m, .o = o, .packs = {.a = a}, .device = device};
-  int64_t t0 = sd_now_ns(), t1, t2;
-  SD_TRY(lower_all(&g));
-  t1 = sd_now_ns();
-  SD_TRY(sd_units_compile(a, m->dims, g.units.at, g.units.len, o->isa, o->opt, o->threads));
-  t2 = sd_now_ns();
-  SD_TRY(sd_gen_plan(&g, &s));
-  SD_TRY(add_texts(&g));
-  sd_artifact_write(g.x, o->isa, out_pieces, out_n);
-  s.kernels = g.steps.len, s.unique_kernels = g.units.len, s.steps = g.x->steps.len, s.code_bytes = g.x->code.len;
-  s.const_bytes = g.x->const_bytes, s.meta_bytes = (*out_pieces)[0].size - g.x->code.len - g.x->images.len;
-  s.lower_s = (double)(t1 - t0) * 1e-9, s.emit_s = (double)(t2 - t1) * 1e-9;
-  s.write_s = (double)(sd_now_ns() - t2) * 1e-9 - s.cuda_s;
+  sd_gen g = {.a = a, .m = m, .o = o, .weights = &weights, .packs = {.a = a}, .device = device};
+  if (n) SD_TRY(generate_parts(&g, o->parts, x, &s));
+  else {
+    SD_TRY(generate(&g, &s));
+    add_meta(&g);
+    x[0] = g.x;
+  }
+  sd_artifact_write(x, n + 1, o->isa, out_pieces, out_n);
+  s.const_bytes = weights.bytes, s.meta_bytes = (*out_pieces)[0].size - s.code_bytes - s.cuda_bytes;
   if (device) s.cuda = device_text(a, device);
   if (stats) *stats = s;
   return NULL;

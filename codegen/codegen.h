@@ -1,6 +1,7 @@
 // From the final graph to an artifact: lower every node, choose a schedule, emit code, write the plan.
 #pragma once
 #include "ir/lower.h"
+#include "ir/parts.h"
 
 // Instruction set rows of codegen/targets.def.
 typedef struct sd_isa {
@@ -59,6 +60,7 @@ typedef struct sd_codegen_options {
   bool keep_ir;         // final graph text into the artifact
   const char *device;   // NULL or "cpu"; "cuda", "cuda:sm_80,sm_90": code for GPUs too (codegen/cuda/device.h)
   bool tf32;            // products of f32 on GPUs may drop the last 13 bits of their factors
+  const sd_parts *parts; // of the module, which is inputs and outputs only; NULL: it is one piece
   sd_tuning *tuning;    // NULL: schedules as estimated (codegen/tuning.h)
   // NULL, or called for each different kernel with its text as lowered (stage "lower") and as scheduled ("kernels"), or,
   // with show_cuda, as CUDA C ("cuda").

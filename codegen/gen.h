@@ -46,6 +46,8 @@ typedef struct sd_gen {
   uint64_t *unit_hash; // parallel to units, capacity unit_cap
   uint32_t unit_cap;
   sd_artifact *x;
+  sd_art_weights *weights;
+  bool keeps; // constants that its steps do not read any more: parts behind it do
   uint32_t *value_buf; // BUFS index + 1 by value id (of the storage root)
   sd_packed_list packed;
   sd_pack_room packs;
@@ -67,3 +69,5 @@ sard_status *sd_gen_cuda_plan(sd_gen *g, const sd_cuda_device *d, sd_codegen_sta
 // ---- codegen/plan_write.c ----
 // Tables of the artifact from steps and compiled units, into g->x.
 sard_status *sd_gen_plan(sd_gen *g, sd_codegen_stats *stats);
+// Of a model in parts: what its inputs and outputs are, and the wires.
+sard_status *sd_gen_parts(sd_gen *g, const sd_parts *parts);

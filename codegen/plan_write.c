@@ -15,6 +15,12 @@ static uint32_t add_buf(sd_gen *g, sard_art_buf b) {
   return g->x->bufs.len - 1;
 }
 
+static const sd_stored *find_stored(const sd_art_weights *w, const sd_stored *like) {
+  for (uint32_t i = 0; i < w->stored.len; i++)
+    if (w->stored.at[i].hash == like->hash && w->stored.at[i].bytes == like->bytes) return &w->stored.at[i];
+  return NULL;
+}
+
 // A constant and its packed forms are stored once for each distinct content.
 static sard_status *const_buf(sd_gen *g, const sd_const *c, const sd_pack *p, uint32_t *out) {
   uint64_t h = sd_hash_mix(sd_const_hash(c), p ? sd_pack_hash(p) : 0);
@@ -25,8 +31,14 @@ static sard_status *const_buf(sd_gen *g, const sd_const *c, const sd_pack *p, ui
       *out = g->packed.at[i].buf;
       return NULL;
     }
-  if (p) SD_TRY(sd_pack_const(&g->packs, p, c, &data, &bytes));
-  *out = add_buf(g, (sard_art_buf){SARD_AB_CONST, sd_dimslots_const(&g->x->slots, (int64_t)bytes), 0, 0, sd_artifact_const(g->x, data, bytes)});
+  sd_stored s = {.hash = h, .bytes = c->bytes};
+  const sd_stored *other = find_stored(g->weights, &s); // of another part
+  if (p && !other) SD_TRY(sd_pack_const(&g->packs, p, c, &data, &bytes));
+  s.at = other ? other->at : sd_artifact_const(g->x, data, bytes);
+  if (other && p) bytes = other->packed;
+  s.packed = bytes;
+  if (!other) sd_vec_push(g->a, &g->weights->stored, s);
+  *out = add_buf(g, (sard_art_buf){SARD_AB_CONST, sd_dimslots_const(&g->x->slots, (int64_t)bytes), 0, 0, s.at});
   sd_vec_push(g->a, &g->packed, ((sd_packed){c, h, *out}));
   return NULL;
 }
@@ -146,13 +158,16 @@ static bool is_bound(const sd_gen *g, sd_dim d) {
   return true;
 }
 
-static sard_status *add_symbols(sd_gen *g) {
+// `parts`: steps that make sizes are theirs.
+static sard_status *add_symbols(sd_gen *g, bool parts) {
   sd_artifact *x = g->x;
   for (uint32_t s = 0; s < x->slots.symbols.len; s++) {
     const char *name = x->slots.symbols.at[s];
     const sd_dimnode *node = sd_dim_get(g->m->dims, sd_dim_sym(g->m->dims, name));
     sard_art_sym e = {.name = sd_artifact_text(x, name), .input = SARD_ART_NONE, .min = node->min, .max = node->max};
-    if (!input_symbol(g, name, &e.input, &e.axis) && !step_symbol(g, name))
+    bool bound = input_symbol(g, name, &e.input, &e.axis);
+    if (bound && e.min < 0) e.min = 0; // a part may read from a shape what another one has from data
+    if (!bound && !step_symbol(g, name) && !parts)
       return SD_ERR(UNSUPPORTED, "the size '%s' is given neither by the shape of an input nor by a step", name);
     sd_vec_push(g->a, &x->syms, e);
   }
@@ -166,6 +181,7 @@ static bool same_contents(const sd_const *a, const sd_const *b) { return a && a-
 
 // The original of a packed constant goes as soon as no later step reads it, so that weights are not held twice.
 static void release_original(const sd_gen *g, const sd_step *s, const sd_const *c) {
+  if (g->keeps) return;
   const sd_step *end = g->steps.at + g->steps.len;
   for (uint32_t i = 0; i < g->m->main->outputs.len; i++)
     if (same_contents(sd_value_root(g->m->main->outputs.at[i])->data, c)) return;
@@ -308,7 +324,7 @@ static void add_strings(sd_gen *g) {
 
 sard_status *sd_gen_plan(sd_gen *g, sd_codegen_stats *stats) {
   if (g->o->tuning) g->o->tuning->steps.at = NULL, g->o->tuning->steps.len = g->o->tuning->steps.cap = 0;
-  sd_artifact *x = g->x = sd_artifact_new(g->a, g->m->dims);
+  sd_artifact *x = g->x = sd_artifact_new(g->a, g->m->dims, g->weights);
   uint32_t *kernel = SD_NEW_ARRAY(g->a, uint32_t, g->units.len + 1);
   bool *copy = SD_NEW_ARRAY(g->a, bool, g->m->main->outputs.len + 1);
   g->value_buf = SD_NEW_ARRAY(g->a, uint32_t, g->m->next_id + 1);
@@ -331,6 +347,26 @@ sard_status *sd_gen_plan(sd_gen *g, sd_codegen_stats *stats) {
   add_checks(g);
   add_strings(g);
   add_batch(g);
-  return add_symbols(g);
+  return add_symbols(g, false);
+}
+
+static void add_wire(sd_gen *g, sd_wire w) {
+  uint32_t words[3] = {w.part, w.at, w.sizes};
+  for (int i = 0; i < 3; i++) sd_vec_push(g->a, &g->x->parts, words[i]);
+}
+
+sard_status *sd_gen_parts(sd_gen *g, const sd_parts *parts) {
+  const sd_graph *main = g->m->main;
+  g->x = sd_artifact_new(g->a, g->m->dims, g->weights);
+  for (uint32_t i = 0; i < main->inputs.len; i++) io_entry(g, main->inputs.at[i], SARD_ART_NONE);
+  for (uint32_t i = 0; i < main->outputs.len; i++) io_entry(g, main->outputs.at[i], SARD_ART_NONE);
+  g->x->n_inputs = main->inputs.len;
+  sd_vec_push(g->a, &g->x->parts, parts->n);
+  sd_vec_push(g->a, &g->x->parts, parts->how);
+  for (uint32_t p = 0; p < parts->n; p++)
+    for (uint32_t i = 0; i < parts->at[p].in.len; i++) add_wire(g, parts->at[p].in.at[i]);
+  for (uint32_t i = 0; i < main->outputs.len; i++) add_wire(g, parts->out[i]);
+  add_batch(g);
+  return add_symbols(g, true);
 }
 

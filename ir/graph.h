@@ -155,6 +155,8 @@ void sd_node_require(const sd_node *n, sd_dim a, sd_dim b, bool broadcast, const
 // Appends what n and, where it is a fused group, its members need to *out, by another run of the shape functions.
 sard_status *sd_node_requires(sd_node *n, sd_requires *out);
 void sd_module_free(sd_module *m);                             // NULL ok
+// A module with an empty main graph that lives in m's arena, with its tables and files. It goes with m.
+sd_module *sd_module_share(const sd_module *m);
 
 // The number of a string of n bytes in m->strings.
 uint64_t sd_module_string(sd_module *m, const char *text, size_t n);

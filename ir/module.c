@@ -40,6 +40,13 @@ sard_status *sd_module_new(const char *file, sd_module **out) {
   return NULL;
 }
 
+sd_module *sd_module_share(const sd_module *m) {
+  sd_module *s = sd_arena_dup(m->arena, m, sizeof *m);
+  s->main = graph_new(s, NULL, "main");
+  s->batch_axes = NULL, s->batch_n = 0, s->batch_why = NULL;
+  return s;
+}
+
 uint64_t sd_module_string(sd_module *m, const char *text, size_t n) {
   uint64_t number;
   if (!sd_strtab_add(m->strings, text, n, &number)) sd_arena_oom(m->arena);

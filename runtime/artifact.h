@@ -45,10 +45,23 @@ typedef enum sard_art_kind {
   // uint32_t[]: text offset of why the batch cannot be split (0: it can), then for each input and output the axis of the batch,
   // NONE where it has none.
   SARD_ART_BATCH,
+  // optional: uint32_t[]: number of parts, how they were made (sd_split_kind), then sard_art_wire[]: for each input of part 1, of
+  // part 2, ..., then for each output of the model.
+  SARD_ART_PARTS,
   SARD_ART_KINDS,      // one more than the last
 } sard_art_kind;
 
+// `kind`: a sard_art_kind, with the number of a part in the upper 16 bits. 0 is the model; where it has parts its own sections
+// say what its inputs and outputs are, and steps, code and all that belongs to them are those of the parts. CONST and PARTS are
+// the model's: parts share one section of weights.
 typedef struct sard_art_section { uint32_t kind, count; uint64_t offset, size; } sard_art_section;
+#define SARD_ART_MAXPARTS 64
+#define SARD_ART_KIND(k)  ((k)&0xffffu)
+#define SARD_ART_PART(k)  ((k) >> 16)
+
+// Where an input of a part, or an output of the model, comes from: output `at` of a part that stands before it, or input `at` of
+// the model, which is part 0. sizes: 1 for an input whose shape gives symbols their values, while its contents are not read.
+typedef struct sard_art_wire { uint32_t part, at, sizes; } sard_art_wire;
 
 typedef enum sard_art_dimop {
   SARD_AD_CONST, SARD_AD_SYM /* a = symbol */, SARD_AD_ADD, SARD_AD_MUL, SARD_AD_FLOORDIV, SARD_AD_CEILDIV, SARD_AD_MOD,

@@ -14,6 +14,8 @@ void sd_model_hold(sard_model *m) { atomic_fetch_add_explicit(&m->refs, 1, memor
 
 void sard_model_free(sard_model *m) {
   if (!m || atomic_fetch_sub_explicit(&m->refs, 1, memory_order_acq_rel) > 1) return;
+  for (uint32_t i = 0; m->parts && i < sd_art_parts(&m->art); i++) sard_model_free(m->parts[i]);
+  sd_free(m->parts);
   sd_cu_program_free(m->cu);
   sd_free(m->fallback);
   sd_free(m->cache.folder);
@@ -25,7 +27,7 @@ void sard_model_free(sard_model *m) {
   sd_free(m->dim_known);
   sd_strtab_free(m->strings);
   sd_free_aligned(m->head);
-  sd_free(m->pieces);
+  if (!m->whole) sd_free(m->pieces);
   if (m->release) m->release(m->user);
   sard_context_free(m->ctx);
   sd_free(m);
@@ -71,7 +73,7 @@ static uint64_t head_size(const sard_model *m) {
   sard_art_header h;
   sard_art_section s;
   if (m->n_pieces == 1 || !peek(m, 0, &h, sizeof h)) return m->file_size;
-  for (uint32_t i = 0; i < h.n_sections && i < 64; i++) {
+  for (uint32_t i = 0; i < h.n_sections && i < SD_ART_MAXSECTIONS; i++) {
     if (!peek(m, sizeof h + i * sizeof s, &s, sizeof s)) break;
     if (s.kind == SARD_ART_CONST && s.offset <= m->file_size && s.size == m->file_size - s.offset) return s.offset;
   }
@@ -173,8 +175,8 @@ static sard_status *load_strings(sard_model *m) {
   return NULL;
 }
 
-static sard_status *load(sard_model *m) {
-  SD_TRY(open_bytes(m));
+// What the sections of m hold, which is the model or a part of it.
+static sard_status *load_sections(sard_model *m) {
   SD_TRY(sd_verify_artifact(&m->art));
   SD_TRY(sd_artifact_runs_here(&m->art));
   m->dim_value = sd_calloc(m->art.n_dims, sizeof *m->dim_value);
@@ -185,6 +187,36 @@ static sard_status *load(sard_model *m) {
   SD_TRY(count_steps(m));
   SD_TRY(load_strings(m));
   return load_code(m);
+}
+
+// A part is a model of its own over the same bytes.
+static sard_status *load_part(sard_model *m, uint32_t i) {
+  sard_model *p = m->parts[i] = sd_calloc(1, sizeof *p);
+  if (!p) return SD_ERR(NOMEM, "out of memory while loading a model");
+  atomic_init(&p->refs, 1);
+  sd_context_hold(m->ctx);
+  p->ctx = m->ctx, p->pieces = m->pieces, p->n_pieces = m->n_pieces, p->file_size = m->file_size, p->whole = m;
+  sd_artifact_part(&m->art, i + 1, &p->art);
+  return sd_status_context(load_sections(p), "part %u", i + 1);
+}
+
+static sard_status *load_parts(sard_model *m) {
+  uint32_t n = sd_art_parts(&m->art);
+  const sd_art *arts[SARD_ART_MAXPARTS];
+  if (!n) return NULL;
+  m->parts = sd_calloc(n, sizeof *m->parts);
+  if (!m->parts) return SD_ERR(NOMEM, "out of memory while loading a model");
+  for (uint32_t i = 0; i < n; i++) {
+    SD_TRY(load_part(m, i));
+    arts[i] = &m->parts[i]->art;
+  }
+  return sd_verify_parts(&m->art, arts);
+}
+
+static sard_status *load(sard_model *m) {
+  SD_TRY(open_bytes(m));
+  SD_TRY(load_sections(m));
+  return load_parts(m);
 }
 
 sard_status *sd_model_from_bytes(sard_context *ctx, const sd_piece *pieces, size_t n, void (*release)(void *),
@@ -273,7 +305,7 @@ sard_status *sd_model_fall_back(sard_model *m, sard_status *why) {
 sard_status *sd_model_place(sard_model *m, const sard_options *options) {
   const char *device = sd_options_get(options, "device"), *fallback = sd_options_get(options, "fallback");
   SD_TRY(sd_devices_read(options, &m->devices));
-  SD_TRY(sd_split_check(m));
+  SD_TRY(sd_split_place(m));
   if (m->cu || m->fallback) return NULL; // the compiler has done it
   if (fallback && strcmp(fallback, "cpu") != 0) return SD_ERR(USAGE, "there is no fallback '%s' (known: cpu)", fallback);
   sard_status *st = place_on(m, device);

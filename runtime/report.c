@@ -138,11 +138,51 @@ static void put_cache(sd_str *s, const sd_model_cache *c) {
   sd_str_put(s, "},");
 }
 
+static void put_body(sd_str *s, const sard_model *m) {
+  uint64_t arena, scratch;
+  sd_strf(s, "\"loaded_code_bytes\":%zu,\"steps\":%u,\"kernels\":%u,\"buffers\":%u,", m->code.size, m->art.n_steps,
+          m->art.n_kernels, m->art.n_bufs);
+  if (sd_model_static_memory(m, &arena, &scratch))
+    sd_strf(s, "\"arena_bytes\":%llu,\"scratch_bytes\":%llu,", (unsigned long long)arena, (unsigned long long)scratch);
+  else
+    sd_str_put(s, "\"arena_bytes\":null,\"scratch_bytes\":null,");
+  put_io(s, m, 0);
+  put_io(s, m, 1);
+  put_symbols(s, &m->art);
+  put_steps(s, m);
+}
+
+static void put_wires(sd_str *s, const char *name, const sard_art_wire *w, uint32_t n) {
+  sd_strf(s, "\"%s\":[", name);
+  for (uint32_t i = 0; i < n; i++) sd_strf(s, "%s[%u,%u]", i ? "," : "", w[i].part, w[i].at);
+  sd_str_put(s, "]");
+}
+
+// Of a model in parts: each with the device it runs on and where its inputs come from, [part, output] or [0, input].
+static void put_parts(sd_str *s, const sard_model *m) {
+  const sard_art_wire *w = m->parts ? sd_art_wires(&m->art) : NULL;
+  if (!m->parts) return;
+  const char *split = sd_split_name((sd_split_kind)m->art.parts[1]);
+  sd_strf(s, "\"split\":\"%s\",\"parts\":[", split ? split : "?");
+  for (uint32_t i = 0; i < sd_art_parts(&m->art); i++) {
+    sd_str_put(s, i ? ",{" : "{");
+    if (m->devices.n) sd_strf(s, "\"device\":\"cpu:%d\",", m->devices.cpu[i]);
+    put_body(s, m->parts[i]);
+    put_wires(s, "from", w, m->parts[i]->art.n_in);
+    w += m->parts[i]->art.n_in;
+    sd_str_put(s, "}");
+  }
+  sd_str_put(s, "],");
+  put_wires(s, "from", w, m->art.n_out);
+  sd_str_put(s, ",");
+}
+
 sard_status *sard_model_report(const sard_model *m, char **json) {
   if (!m || !json) return SD_ERR(USAGE, "sard_model_report: model and json must not be NULL");
   const sd_art *a = &m->art;
   sd_str s = {0};
-  uint64_t arena, scratch;
+  uint64_t code = a->code_size;
+  for (uint32_t i = 0; m->parts && i < sd_art_parts(a); i++) code += m->parts[i]->art.code_size;
   sd_strf(&s, "{\"format\":%u,\"isa\":", a->header->version);
   sd_str_json(&s, a->header->isa);
   sd_str_put(&s, ",\"arch\":");
@@ -150,18 +190,10 @@ sard_status *sard_model_report(const sard_model *m, char **json) {
   sd_str_put(&s, ",\"compiler\":");
   sd_str_json(&s, a->header->compiler);
   sd_strf(&s, ",\"file_bytes\":%llu,\"code_bytes\":%llu,\"weights_bytes\":%llu,\"meta_bytes\":%llu,",
-          (unsigned long long)m->file_size, (unsigned long long)a->code_size, (unsigned long long)a->const_size,
-          (unsigned long long)(m->file_size - a->code_size - a->const_size));
-  sd_strf(&s, "\"loaded_code_bytes\":%zu,\"steps\":%u,\"kernels\":%u,\"buffers\":%u,", m->code.size, a->n_steps,
-          a->n_kernels, a->n_bufs);
-  if (sd_model_static_memory(m, &arena, &scratch))
-    sd_strf(&s, "\"arena_bytes\":%llu,\"scratch_bytes\":%llu,", (unsigned long long)arena, (unsigned long long)scratch);
-  else
-    sd_str_put(&s, "\"arena_bytes\":null,\"scratch_bytes\":null,");
-  put_io(&s, m, 0);
-  put_io(&s, m, 1);
-  put_symbols(&s, a);
-  put_steps(&s, m);
+          (unsigned long long)m->file_size, (unsigned long long)code, (unsigned long long)a->const_size,
+          (unsigned long long)(m->file_size - code - a->const_size));
+  put_body(&s, m);
+  put_parts(&s, m);
   sard_status *st = put_device(&s, m);
   if (st) {
     sd_str_free(&s);

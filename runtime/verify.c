@@ -83,7 +83,8 @@ static sard_status *check_io(const sd_art *a, uint32_t i) {
     return BAD("%s %u is of unknown kind %u", what, index, io->kind);
   SD_TRY(check_list(a, io->dims, io->rank, a->n_dims, what, index));
   if (io->symbols != SARD_ART_NONE) SD_TRY(check_list(a, io->symbols, io->rank, (uint32_t)a->text_size, what, index));
-  if (io->buf == SARD_ART_NONE) return output ? BAD("output %u has no buffer", index) : NULL;
+  if (io->buf == SARD_ART_NONE) // of the model, where buffers are those of parts
+    return output && !a->parts ? BAD("output %u has no buffer", index) : NULL;
   if (io->buf >= a->n_bufs) return BAD("%s %u has buffer %u of %u", what, index, io->buf, a->n_bufs);
   const sard_art_buf *b = &a->bufs[io->buf];
   if (b->kind != (output ? SARD_AB_OUTPUT : SARD_AB_INPUT) || b->offset != index)
@@ -311,6 +312,7 @@ static sard_status *check_tables(const sd_art *a, int64_t *value, uint8_t *known
 
 sard_status *sd_verify_artifact(sd_art *a) {
   a->n_out = a->n_io - a->n_in;
+  if (a->parts && (a->n_parts_words < 2 || !a->parts[0] || a->parts[0] > SARD_ART_MAXPARTS)) return BAD("it is in no part, or in more than %d", SARD_ART_MAXPARTS);
   if (a->text_size > UINT32_MAX) return BAD("its text section has %llu bytes", (unsigned long long)a->text_size);
   SD_TRY(check_text_section(a));
   SD_TRY(check_dims(a));
@@ -321,4 +323,47 @@ sard_status *sd_verify_artifact(sd_art *a) {
   sd_free(value);
   sd_free(known);
   return st;
+}
+
+// ---- parts ----
+
+static bool same_type(const sard_art_io *a, const sard_art_io *b) {
+  return a->dtype == b->dtype && a->rank == b->rank && a->kind == b->kind && a->item == b->item;
+}
+
+// `to` takes what the wire brings; only parts in front of number `before` have it by then.
+static sard_status *check_wire(const sd_art *whole, const sd_art *const *parts, const sard_art_wire *w, uint32_t before,
+                               const sard_art_io *to, bool output) {
+  if (w->part >= before || w->sizes > 1) return BAD("a wire comes from part %u to part %u", w->part, before);
+  if (output && (!w->part || w->sizes)) return BAD("an output of the model is made by no part");
+  const sd_art *from = w->part ? parts[w->part - 1] : whole;
+  uint32_t n = w->part ? from->n_out : from->n_in;
+  if (w->at >= n) return BAD("a wire comes from number %u of %u of part %u", w->at, n, w->part);
+  const sard_art_io *io = &from->io[w->part ? from->n_in + w->at : w->at];
+  return same_type(io, to) ? NULL : BAD("a wire from part %u to part %u joins different types", w->part, before);
+}
+
+// Each output of the model has a source of its own: the part writes it there.
+static sard_status *check_sources(const sd_art *whole, const sd_art *const *parts, const sard_art_wire *out) {
+  uint64_t base[SARD_ART_MAXPARTS] = {0}, total = 0;
+  sard_status *st = NULL;
+  for (uint32_t p = 0; p < sd_art_parts(whole); p++) base[p] = total, total += parts[p]->n_out;
+  uint8_t *taken = sd_calloc(total, 1);
+  if (!taken) return SD_ERR(NOMEM, "out of memory while checking an artifact of %llu outputs", (unsigned long long)total);
+  for (uint32_t i = 0; i < whole->n_out && !st; i++)
+    if (taken[base[out[i].part - 1] + out[i].at]++) st = BAD("output %u of the model is also another one", i);
+  sd_free(taken);
+  return st;
+}
+
+sard_status *sd_verify_parts(const sd_art *whole, const sd_art *const *parts) {
+  uint32_t n = sd_art_parts(whole);
+  uint64_t wires = whole->n_out;
+  const sard_art_wire *w = sd_art_wires(whole);
+  for (uint32_t p = 0; p < n; p++) wires += parts[p]->n_in;
+  if (whole->n_parts_words != 2 + 3 * wires) return BAD("it has %u words for %llu wires", whole->n_parts_words, (unsigned long long)wires);
+  for (uint32_t p = 0; p < n; p++)
+    for (uint32_t i = 0; i < parts[p]->n_in; i++) SD_TRY(check_wire(whole, parts, w++, p + 1, &parts[p]->io[i], false));
+  for (uint32_t i = 0; i < whole->n_out; i++) SD_TRY(check_wire(whole, parts, w + i, n + 1, &whole->io[whole->n_in + i], true));
+  return check_sources(whole, parts, w);
 }

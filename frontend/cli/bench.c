@@ -227,7 +227,7 @@ static sard_status *steps(measuring *b) {
   if (html) SD_TRY(sd_files_can_write(html));
   SD_TRY(sd_model_load(b->c, &b->m));
   bool profile = sd_args_given(b->c, "profile") || html;
-  SD_TRY(sd_model_session(b->m.model, sd_args_get(b->c, "memory-limit"), profile, &b->session));
+  SD_TRY(sd_model_session(b->c, b->m.model, profile, &b->session));
   SD_TRY(sd_inputs_make(b->c, &b->m, &b->in));
   b->out.n = sard_model_io_count(b->m.model, 1);
   b->out.at = SD_NEW_ARRAY(b->c->arena, sard_tensor *, b->out.n + 1);

@@ -115,9 +115,10 @@ sard_status *sd_model_load_in(sd_cli *c, sard_context *ctx, const char *path, sd
 // The same of an ONNX model in memory, which has to live as long.
 sard_status *sd_model_load_bytes(sd_cli *c, sard_context *ctx, const void *data, uint64_t size, sd_cli_model *m);
 void sd_model_unload(sd_cli_model *m);
-// A session with a limit (NULL: none) that measures its steps if `profile`.
-sard_status *sd_model_session(sard_model *m, const char *memory_limit, bool profile, sard_session **out);
+// A session that measures its steps if `profile`.
+sard_status *sd_model_session(const sd_cli *c, sard_model *m, bool profile, sard_session **out); // of the flags --memory-limit, --micro-batches
 sard_status *sd_model_options(sd_cli *c, sard_options *o); // puts -O, --target, --dim
+sard_status *sd_model_devices(const sd_cli *c, sard_options *o); // puts --devices, --split
 sard_status *sd_model_cache_options(sd_cli *c, sard_options *o); // puts --cache, --cache-limit
 const char *sd_model_type(sd_cli *c, const sard_tensor_desc *d); // "f32[N,3,224,224]" in the arena
 

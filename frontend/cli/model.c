@@ -53,11 +53,15 @@ sard_status *sd_model_context(sd_cli *c, sard_context **out) {
   return st;
 }
 
-static sard_status *set_device(sd_cli *c, sard_options *o) {
-  const char *device = sd_args_get(c, "device"), *fallback = sd_args_get(c, "fallback");
+sard_status *sd_model_devices(const sd_cli *c, sard_options *o) {
   const char *devices = sd_args_get(c, "devices"), *split = sd_args_get(c, "split");
   if (devices) SD_TRY(sard_options_set(o, "devices", devices));
-  if (split) SD_TRY(sard_options_set(o, "split", split));
+  return split ? sard_options_set(o, "split", split) : NULL;
+}
+
+static sard_status *set_device(sd_cli *c, sard_options *o) {
+  const char *device = sd_args_get(c, "device"), *fallback = sd_args_get(c, "fallback");
+  SD_TRY(sd_model_devices(c, o));
   if (device) SD_TRY(sard_options_set(o, "device", device));
   return fallback ? sard_options_set(o, "fallback", fallback) : NULL;
 }
@@ -182,10 +186,13 @@ const char *sd_model_type(sd_cli *c, const sard_tensor_desc *d) {
   return text;
 }
 
-sard_status *sd_model_session(sard_model *m, const char *memory_limit, bool profile, sard_session **out) {
+sard_status *sd_model_session(const sd_cli *c, sard_model *m, bool profile, sard_session **out) {
+  static const char *const keys[] = {"memory-limit", "micro-batches"};
   sard_options *o = sard_options_new();
+  sard_status *st = NULL;
   if (!o) return SD_ERR(NOMEM, "out of memory");
-  sard_status *st = memory_limit ? sard_options_set(o, "memory-limit", memory_limit) : NULL;
+  for (size_t i = 0; i < sizeof keys / sizeof *keys && !st; i++)
+    if (sd_args_get(c, keys[i])) st = sard_options_set(o, keys[i], sd_args_get(c, keys[i]));
   if (!st && profile) st = sard_options_set(o, "profile", "1");
   if (!st) st = sard_session_new(m, o, out);
   sard_options_free(o);

@@ -64,7 +64,7 @@ static sd_pair_step *step_of(sd_judge *j, steps *list, const char *name, const c
 // Runs with a session that measures its steps, in place of the model's own.
 static sard_status *profile(sd_judge *j, sd_judged *m, const sd_batch *b, bool after, steps *list) {
   sard_session *own = m->session, *s = NULL;
-  sard_status *st = sd_model_session(m->m.model, NULL, true, &s);
+  sard_status *st = sd_model_session(j->c, m->m.model, true, &s);
   m->session = s;
   for (int i = 0; i < RUNS && !st; i++) st = sd_judge_run(j, m, b);
   m->session = own;

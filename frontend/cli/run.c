@@ -197,16 +197,6 @@ static sard_status *expect(running *r) {
 
 // ---- running ----
 
-static sard_status *new_session(running *r) {
-  const char *limit = sd_args_get(r->c, "memory-limit");
-  sard_options *o = sard_options_new();
-  if (!o) return SD_ERR(NOMEM, "out of memory");
-  sard_status *st = limit ? sard_options_set(o, "memory-limit", limit) : NULL;
-  if (!st) st = sard_session_new(r->m.model, o, &r->session);
-  sard_options_free(o);
-  return st;
-}
-
 static sard_status *run_once(running *r) {
   r->out.n = sard_model_io_count(r->m.model, 1);
   r->out.at = SD_NEW_ARRAY(r->c->arena, sard_tensor *, r->out.n + 1);
@@ -228,7 +218,7 @@ static sard_status *steps(running *r) {
     SD_TRY(sd_files_can_write(sd_files_path(r->c, outputs, "output_0.pb")));
   }
   SD_TRY(sd_model_load(r->c, &r->m));
-  SD_TRY(new_session(r));
+  SD_TRY(sd_model_session(r->c, r->m.model, false, &r->session));
   SD_TRY(sd_inputs_make(r->c, &r->m, &r->in));
   if (trace) SD_TRY(sd_trace_start(r->session));
   SD_TRY(run_once(r));

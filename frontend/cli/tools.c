@@ -24,6 +24,7 @@ sard_status *sd_tools_options(sd_cli *c, sd_driver_options *o) {
   if (!options) return SD_ERR(NOMEM, "out of memory");
   sd_driver_defaults(o);
   sard_status *st = sd_model_options(c, options);
+  if (!st) st = sd_model_devices(c, options);
   if (!st) st = sd_driver_options_read(options, c->arena, o);
   if (!st) {
     // The driver keeps the texts: they are copied out of the options, which end here.

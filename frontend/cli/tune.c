@@ -51,7 +51,7 @@ static sard_status *build(tuning *t, const sd_tuned *at, uint32_t n, variant *v)
   o.tuning = &v->tuning;
   SD_TRY(sd_driver_compile(&t->src, &o, &k));
   SD_TRY(sd_model_from_bytes(t->m.ctx, k->pieces, k->n_pieces, sd_compiled_free, k, &v->model));
-  sard_status *st = sd_model_session(v->model, NULL, true, &v->session);
+  sard_status *st = sd_model_session(t->c, v->model, true, &v->session);
   v->ns = SD_NEW_ARRAY(t->c->arena, double, v->model->art.n_steps + 1);
   if (st) drop(v);
   return st;

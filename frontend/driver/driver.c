@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "codegen/cuda/device.h"
+#include "frontend/driver/parts.h"
 #include "frontend/driver/precision.h"
 #include "frontend/onnx/import.h"
 #include "runtime/base/alloc.h"
@@ -25,6 +26,7 @@ sard_status *sd_driver_options_read(const sard_options *from, sd_arena *a, sd_dr
   o->free_dims = free_dims != 0;
   o->opt = (int)opt, o->threads = (int)threads, o->keep_ir = keep != 0;
   o->target = sd_options_get(from, "target");
+  SD_TRY(sd_devices_read(from, &o->devices));
   SD_TRY(sd_precision_read(a, sd_options_get(from, "precision"), &o->tf32, &o->precision));
   for (size_t i = 0; sd_options_at(from, i, &key, &value); i++) {
     bool dim = strncmp(key, "dim:", 4) == 0, rank = strncmp(key, "rank:", 5) == 0;
@@ -194,6 +196,16 @@ static sard_status *dump_text(const sd_driver_options *o, const char *pass, cons
   return sd_file_write(path, &(sd_piece){s->p, s->len}, 1);
 }
 
+static bool dumps_parts(const sd_driver_options *o) { return o->dump && strcmp(o->dump, "parts") == 0; }
+
+static sard_status *dump_parts(const sd_driver_options *o, const sd_parts *parts) {
+  sd_str s = {0};
+  sard_status *st = sd_driver_print_parts(parts, &s);
+  if (!st) st = dump_text(o, "parts", &s);
+  sd_str_free(&s);
+  return st;
+}
+
 static sard_status *dump_module(const sd_driver_options *o, const char *pass, const sd_module *m) {
   sd_str s = {0};
   sard_status *st = sd_module_print(m, true, &s);
@@ -252,6 +264,7 @@ typedef struct pass_args {
   const sd_driver_options *o;
   sd_driver_report *r;
   sd_arena *a;
+  sd_parts *parts; // NULL: whatever the options say, it stays one piece
 } pass_args;
 static sard_status *passes_fn(sd_module *m, const void *arg) {
   const pass_args *p = arg;
@@ -263,10 +276,13 @@ static sard_status *passes_fn(sd_module *m, const void *arg) {
   if (p->o->verify) SD_TRY_MSG(sd_module_verify(m), "after import");
   if (dumps(p->o, "import")) SD_TRY(dump_module(p->o, "import", m));
   if (p->o->stop_after && strcmp(p->o->stop_after, "import") == 0) return NULL;
-  SD_TRY(sd_passes_run(m, &po, p->o->from, p->o->stop_after, after_pass, &h));
+  bool parts = p->parts && sd_split_in_parts(p->o->devices.split);
+  SD_TRY(sd_passes_run(m, &po, p->o->from, parts ? SD_PARTS_AFTER : p->o->stop_after, after_pass, &h));
   p->r->nodes_out = count_nodes(m->main);
   count_fusions(m, p->r, p->a);
-  return NULL;
+  if (!parts) return NULL;
+  SD_TRY(sd_driver_cut(m, p->o, &po, after_pass, &h, p->parts));
+  return dumps_parts(p->o) ? dump_parts(p->o, p->parts) : NULL;
 }
 
 static sard_status *check_pass(const char *flag, const char *name) {
@@ -278,12 +294,16 @@ static sard_status *check_pass(const char *flag, const char *name) {
   return SD_ERR(USAGE, "%s: there is no pass '%s'%s%s%s", flag, name, near ? " (did you mean '" : "", near ? near : "", near ? "'?)" : "");
 }
 
-sard_status *sd_driver_passes(sd_module *m, const sd_driver_options *o, sd_driver_report *r, sd_arena *a) {
-  pass_args p = {o, r, a};
+static sard_status *run_passes(sd_module *m, const sd_driver_options *o, sd_driver_report *r, sd_arena *a, sd_parts *parts) {
+  pass_args p = {o, r, a, parts};
   SD_TRY(check_pass("--from-pass", o->from));
   SD_TRY(check_pass("--stop-after", o->stop_after));
-  if (o->dump && strcmp(o->dump, "all") != 0 && !dumps_kernels(o)) SD_TRY(check_pass("--dump", o->dump));
+  if (o->dump && strcmp(o->dump, "all") != 0 && !dumps_kernels(o) && !dumps_parts(o)) SD_TRY(check_pass("--dump", o->dump));
   return guarded(m, passes_fn, &p);
+}
+
+sard_status *sd_driver_passes(sd_module *m, const sd_driver_options *o, sd_driver_report *r, sd_arena *a) {
+  return run_passes(m, o, r, a, NULL);
 }
 
 // ---- everything ----
@@ -321,7 +341,7 @@ static sard_status *generate_fn(sd_module *m, const void *arg) {
   const sd_isa *isa;
   SD_TRY(sd_driver_target(p->o->target, &isa));
   c->report.isa = isa->name;
-  sd_codegen_options co = {.isa = isa, .opt = p->o->opt, .threads = p->o->threads ? p->o->threads : sd_cpu_count(), .keep_ir = p->o->keep_ir, .device = p->o->device, .tf32 = p->o->tf32, .tuning = p->o->tuning};
+  sd_codegen_options co = {.isa = isa, .opt = p->o->opt, .threads = p->o->threads ? p->o->threads : sd_cpu_count(), .keep_ir = p->o->keep_ir, .device = p->o->device, .tf32 = p->o->tf32, .parts = c->parts.n ? &c->parts : NULL, .tuning = p->o->tuning};
   if (dumps_kernels(p->o)) co.kernel_fn = take_kernel, co.kernel_user = (void *)arg, co.show_cuda = dumps_cuda(p->o);
   SD_TRY(sd_codegen(c->arena, m, &co, &c->pieces, &c->n_pieces, &c->report.code));
   return dumps_kernels(p->o) && p->kernels->p ? dump_text(p->o, p->o->dump, p->kernels) : NULL;
@@ -345,7 +365,7 @@ static sard_status *compile_into(const sard_source *src, const sd_driver_options
   if (o->watch) SD_TRY(guarded(c->module, watch_fn, NULL));
   sd_vec_push(c->arena, &c->report.phases, ((sd_phase){"import", (double)(sd_now_ns() - t0) * 1e-9, 0}));
   SD_TRY(progress(o, 2, "optimize"));
-  SD_TRY(sd_driver_passes(c->module, o, &c->report, c->arena));
+  SD_TRY(run_passes(c->module, o, &c->report, c->arena, o->stop_after || o->from ? NULL : &c->parts));
   if (o->stop_after) return NULL;
   SD_TRY(progress(o, 3, "generate code"));
   sd_str kernels = {0};

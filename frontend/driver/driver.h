@@ -3,6 +3,7 @@
 #include "codegen/tuning.h"
 #include "frontend/onnx/import.h"
 #include "passes/pass.h"
+#include "runtime/collective/devices.h"
 #include "runtime/options.h"
 
 typedef struct sd_fixed_dim { const char *name; int64_t value; } sd_fixed_dim;
@@ -21,6 +22,7 @@ typedef struct sd_driver_options {
   int opt;                    // 0..3
   const char *target;         // instruction set, NULL = best of this machine
   const char *device;         // as in sd_codegen_options; NULL: processors only
+  sd_devices devices;         // several that have a part each, where split says so
   bool tf32;                  // products of f32 on GPUs may drop the last 13 bits of their factors
   const sd_precision *precision; // NULL: floats stay what they are
   bool watch;                 // all f32 values of the main graph are outputs, behind its own
@@ -57,6 +59,7 @@ typedef struct sd_driver_report {
 typedef struct sd_compiled {
   sd_arena *arena;            // owns the pieces (and the report)
   sd_module *module;          // owns the mapped weights that pieces point into
+  sd_parts parts;             // of the module, which is inputs and outputs only then; n 0: it is one piece
   sd_piece *pieces;
   size_t n_pieces;
   sd_driver_report report;

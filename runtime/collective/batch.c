@@ -1,15 +1,47 @@
-// A run whose batch is cut into parts, one for each device: the larger parts first where the sizes are
-// uneven.
+// Cuts a batch into parts and puts their results together.
 #include "runtime/collective/batch.h"
 
 #include <string.h>
 
+#include "runtime/base/alloc.h"
 #include "runtime/base/dtype.h"
-#include "runtime/collective/split.h"
 
 enum { TEXT = 400 };
 
 static uint32_t axis_of(const sd_art *a, uint32_t io) { return a->batch[1 + io]; }
+
+static sard_status *cannot(const char *what, const char *why) {
+  return sd_status_field(SD_ERR(UNSUPPORTED, "the model cannot be split by its batch: %s%s", what, why),
+                         SARD_TEXT_HINT, "%s",
+                         "sizes that --dim fixes are not open any more; give them by the inputs (--shape)");
+}
+
+sard_status *sd_batch_refuse(const sard_model *m) {
+  const sd_art *a = &m->art;
+  if (!a->batch)
+    return cannot("the artifact does not tell how a batch goes through it", "; compile the model again");
+  if (a->batch[0]) return cannot(sd_art_text(a, a->batch[0]), "");
+  for (uint32_t i = 0; i < a->n_io; i++) {
+    if (axis_of(a, i) == SARD_ART_NONE) continue;
+    const char *name = sd_art_text(a, a->io[i].name);
+    if (a->io[i].kind || sd_dtype_bits((sd_dtype)a->io[i].dtype) < 8)
+      return cannot(name, " has elements below a byte, or is no tensor");
+    if (i >= a->n_in && a->io[i].dtype == SARD_STRING) return cannot(name, " is an output of strings");
+  }
+  return NULL;
+}
+
+bool sd_share_new(const sd_art *a, sd_share *out) {
+  *out = (sd_share){.views = sd_calloc(a->n_io, sizeof *out->views)};
+  out->in = sd_calloc(a->n_in, sizeof *out->in);
+  out->out = sd_calloc(a->n_out, sizeof *out->out);
+  return out->views && out->in && out->out;
+}
+
+void sd_share_free(sd_share *s) {
+  sd_free(s->views), sd_free(s->in), sd_free(s->out);
+  *s = (sd_share){0};
+}
 
 // Bytes from one position of the axis to the next.
 static uint64_t stride(const sard_tensor *t, uint32_t axis) {
@@ -35,8 +67,7 @@ static void copy_part(sard_tensor *to, sard_tensor *from, uint32_t axis, int64_t
   }
 }
 
-// The size of the batch. False: the inputs do not fit the model, which a run of the whole tells better.
-static bool batch_size(const sd_art *a, sard_tensor *const *in, int n_in, int64_t *out) {
+bool sd_batch_size(const sd_art *a, sard_tensor *const *in, int n_in, int64_t *out) {
   *out = INT64_MAX;
   if (n_in < 0 || (uint32_t)n_in != a->n_in) return false;
   for (uint32_t i = 0; i < a->n_in; i++) {
@@ -64,25 +95,23 @@ static bool view_part(sard_tensor *whole, uint32_t axis, int64_t at, int64_t cou
   return rows(whole, axis) == 1;
 }
 
-static sard_status *give_input(sd_device *d, uint32_t i, sard_tensor *t, int64_t batch) {
-  uint32_t axis = axis_of(&d->session->model->art, i);
+static sard_status *give_input(const sard_session *s, sd_share *d, uint32_t i, sard_tensor *t,
+                               int64_t batch) {
+  uint32_t axis = axis_of(&s->model->art, i);
   d->in[i] = t;
-  d->bytes_in += t->bytes;
   if (axis == SARD_ART_NONE) return NULL;
   int64_t each = t->desc.dims[axis] / batch;
   bool whole = view_part(t, axis, d->begin * each, d->count * each, &d->views[i]);
-  d->bytes_in -= t->bytes - d->views[i].bytes;
   d->in[i] = &d->views[i];
   if (whole) return NULL;
   sard_tensor_desc desc = d->views[i].desc;
-  SD_TRY(sard_tensor_new(d->session->model->ctx, &desc, &d->in[i]));
+  SD_TRY(sard_tensor_new(s->model->ctx, &desc, &d->in[i]));
   copy_part(t, d->in[i], axis, d->begin * each, true);
   return NULL;
 }
 
-// What the device writes in place; other results it makes.
-static void give_output(sd_device *d, uint32_t i, sard_tensor *t, int64_t batch) {
-  const sd_art *a = &d->session->model->art;
+// What is written in place; other results are made.
+static void give_output(const sd_art *a, sd_share *d, uint32_t i, sard_tensor *t, int64_t batch) {
   uint32_t axis = axis_of(a, a->n_in + i);
   d->out[i] = NULL;
   if (!t) return;
@@ -96,16 +125,16 @@ static void give_output(sd_device *d, uint32_t i, sard_tensor *t, int64_t batch)
   if (view_part(t, axis, d->begin * each, d->count * each, view)) d->out[i] = view;
 }
 
-static sard_status *give_parts(sard_session *s, sard_tensor *const *in, sard_tensor *const *out,
-                               int64_t batch, int n) {
+sard_status *sd_batch_give(const sard_session *s, sard_tensor *const *in, sard_tensor *const *out,
+                           int64_t batch, sd_share *at, int n) {
   const sd_art *a = &s->model->art;
   int64_t begin = 0;
   for (int k = 0; k < n; k++) {
-    sd_device *d = &s->split->at[k];
+    sd_share *d = &at[k];
     d->begin = begin, d->count = batch / n + (k < batch % n);
     begin += d->count;
-    for (uint32_t i = 0; i < a->n_in; i++) SD_TRY(give_input(d, i, in[i], batch));
-    for (uint32_t i = 0; i < a->n_out; i++) give_output(d, i, out[i], batch);
+    for (uint32_t i = 0; i < a->n_in; i++) SD_TRY(give_input(s, d, i, in[i], batch));
+    for (uint32_t i = 0; i < a->n_out; i++) give_output(a, d, i, out[i], batch);
   }
   return NULL;
 }
@@ -113,13 +142,14 @@ static sard_status *give_parts(sard_session *s, sard_tensor *const *in, sard_ten
 // ---- results ----
 
 // The whole of an output from its parts: into `given`, or a new tensor.
-static sard_status *join(const sard_session *s, uint32_t i, int n, sard_tensor *given, sard_tensor **out) {
+static sard_status *join(const sard_session *s, uint32_t i, sd_share *at, int n, sard_tensor *given,
+                         sard_tensor **out) {
   const sd_art *a = &s->model->art;
   uint32_t axis = axis_of(a, a->n_in + i);
-  sard_tensor_desc desc = s->split->at[0].out[i]->desc;
+  sard_tensor_desc desc = at[0].out[i]->desc;
   char got[TEXT], want[TEXT];
-  int64_t at = 0;
-  for (int k = 1; k < n; k++) desc.dims[axis] += s->split->at[k].out[i]->desc.dims[axis];
+  int64_t begin = 0;
+  for (int k = 1; k < n; k++) desc.dims[axis] += at[k].out[i]->desc.dims[axis];
   desc.name = sd_art_text(a, a->io[a->n_in + i].name);
   if (!given) SD_TRY(sard_tensor_new(s->model->ctx, &desc, out));
   sard_tensor *to = given ? given : *out;
@@ -129,34 +159,29 @@ static sard_status *join(const sard_session *s, uint32_t i, int n, sard_tensor *
                   sd_tensor_text(to->desc.dtype, to->desc.rank, to->desc.dims, got, sizeof got),
                   sd_tensor_text(desc.dtype, desc.rank, desc.dims, want, sizeof want));
   for (int k = 0; k < n; k++) {
-    sard_tensor *part = s->split->at[k].out[i];
-    copy_part(to, part, axis, at, false);
-    at += part->desc.dims[axis];
+    sard_tensor *part = at[k].out[i];
+    copy_part(to, part, axis, begin, false);
+    begin += part->desc.dims[axis];
   }
   return NULL;
 }
 
-// `made`: room for new outputs. Whole ones are those of the first device.
-static sard_status *join_all(sard_session *s, sard_tensor *const *out, int n, sard_tensor **made) {
+sard_status *sd_batch_join(sard_session *s, sard_tensor *const *out, sd_share *at, int n) {
   const sd_art *a = &s->model->art;
   for (uint32_t i = 0; i < a->n_out; i++) {
-    sd_device *first = &s->split->at[0];
     bool cut = axis_of(a, a->n_in + i) != SARD_ART_NONE;
-    for (int k = 0; k < n && (cut || k == 0); k++) s->split->at[k].bytes_out += s->split->at[k].out[i]->bytes;
-    if (cut && first->out[i] != &first->views[a->n_in + i]) SD_TRY(join(s, i, n, out[i], &made[i]));
+    if (cut && at[0].out[i] != &at[0].views[a->n_in + i]) SD_TRY(join(s, i, at, n, out[i], &s->made[i]));
     if (cut || out[i]) continue;
-    made[i] = first->out[i], first->out[i] = NULL;
+    s->made[i] = at[0].out[i], at[0].out[i] = NULL;
   }
   return NULL;
 }
 
-// Takes back what devices made for the run, and the most telling error: one that is not the cancelling of the
-// others.
-static sard_status *clear(sard_session *s, sard_tensor *const *in, sard_tensor *const *out, int n) {
+void sd_batch_clear(const sard_session *s, sard_tensor *const *in, sard_tensor *const *out, sd_share *at,
+                    int n) {
   const sd_art *a = &s->model->art;
-  sard_status *st = NULL;
   for (int k = 0; k < n; k++) {
-    sd_device *d = &s->split->at[k];
+    sd_share *d = &at[k];
     for (uint32_t i = 0; i < a->n_in; i++) {
       if (d->in[i] != &d->views[i] && d->in[i] != in[i]) sard_tensor_free(d->in[i]);
       d->in[i] = NULL;
@@ -165,39 +190,5 @@ static sard_status *clear(sard_session *s, sard_tensor *const *in, sard_tensor *
       if (d->out[i] != &d->views[a->n_in + i] && d->out[i] != out[i]) sard_tensor_free(d->out[i]);
       d->out[i] = NULL;
     }
-    bool better = d->st && (!st || sard_status_code(st) == SARD_E_CANCELLED);
-    if (better) sard_status_free(st), st = sd_status_context(d->st, "device %s", d->name);
-    else
-      sard_status_free(d->st);
-    d->st = NULL, d->runs++;
   }
-  return st;
-}
-
-sard_status *sd_split_run(sard_session *s, sard_tensor *const *in, int n_in, sard_tensor **out, int n_out) {
-  const sd_art *a = &s->model->art;
-  int64_t batch;
-  sd_split_cancel(s, 0);
-  if (n_out < 0 || (uint32_t)n_out != a->n_out ||
-      !batch_size(a, in, n_in, &batch)) // the error, or an empty batch
-    return sd_session_go(s->split->at[0].session, in, n_in, out, n_out);
-  SD_TRY(sd_session_apart(s, in, out));
-  int n = batch < s->split->n ? (int)batch : s->split->n;
-  sard_status *st = give_parts(s, in, out, batch, n), *failed;
-  if (!st) sd_split_work(s->split, n);
-  for (int k = 0; !st && k < n; k++)
-    if (s->split->at[k].st) st = SD_ERR(CANCELLED, "the run failed on device %s", s->split->at[k].name);
-  if (!st) st = join_all(s, out, n, s->made);
-  failed = clear(s, in, out, n);
-  if (failed) {
-    sard_status_free(st);
-    st = failed;
-  }
-  for (uint32_t i = 0; i < a->n_out; i++) {
-    if (s->made[i] && st) sard_tensor_free(s->made[i]);
-    else if (s->made[i])
-      out[i] = s->made[i];
-    s->made[i] = NULL;
-  }
-  return st;
 }

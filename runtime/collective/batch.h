@@ -1,33 +1,28 @@
-// Inside of split sessions: devices, and the parts of a batch that they are given.
+// Parts of a batch: views and copies of inputs, and results put together.
 #pragma once
 #include "runtime/session.h"
 
-typedef struct sd_device {
-  struct sd_split *all;
-  char name[16];
-  sd_pool *pool;
-  sard_session *session;
-  pthread_t thread; // not of the first one: that is the caller's
-  bool started, asked;
-  // The run at hand: tensors of its part, those that are cut being views of the caller's memory where that is
-  // possible.
+// What runs on a part of the batch: tensors of its part, those that are cut being views of the caller's
+// memory where that is possible.
+typedef struct sd_share {
   int64_t begin, count; // of the batch
   sard_tensor **in, **out;
   sard_tensor *views; // per input, then per output
-  sard_status *st;
-  // since the session began
-  uint64_t runs, bytes_in, bytes_out;
-  int64_t busy_ns;
-} sd_device;
+} sd_share;
 
-struct sd_split {
-  int n;
-  pthread_mutex_t lock;
-  pthread_cond_t go, done;
-  int pending;
-  bool stop;
-  sd_device at[];
-};
-
-// Runs what the first n devices were given, and returns when all are done. One that fails cancels the others.
-void sd_split_work(struct sd_split *s, int n);
+// Why runs of the model cannot be cut by its batch, with what is in the way; NULL: they can.
+sard_status *sd_batch_refuse(const sard_model *m);
+bool sd_share_new(const sd_art *a, sd_share *out); // false when memory is short; free what there is
+void sd_share_free(sd_share *s);
+// The size of the batch. False: the inputs do not fit the model, which a run of the whole tells better.
+bool sd_batch_size(const sd_art *a, sard_tensor *const *in, int n_in, int64_t *out);
+// Cuts inputs into n parts of the batch, whose sizes differ by one at most, the larger ones first; outputs
+// that are written in place are set, too.
+sard_status *sd_batch_give(const sard_session *s, sard_tensor *const *in, sard_tensor *const *out,
+                           int64_t batch, sd_share *at, int n);
+// Results from the parts, into `out` or, where that is NULL, new tensors in s->made. Whole ones are those of
+// the first part.
+sard_status *sd_batch_join(sard_session *s, sard_tensor *const *out, sd_share *at, int n);
+// Takes back what was made for the run.
+void sd_batch_clear(const sard_session *s, sard_tensor *const *in, sard_tensor *const *out, sd_share *at,
+                    int n);

@@ -24,12 +24,17 @@ static sard_status *add(const char *name, sd_devices *d) {
   return NULL;
 }
 
+static const char *const ways[] = {[SD_SPLIT_BATCH] = "batch", [SD_SPLIT_LAYER] = "layer"};
+enum { WAYS = sizeof ways / sizeof *ways };
+
+const char *sd_split_name(sd_split_kind k) { return (unsigned)k < WAYS ? ways[k] : NULL; }
+bool sd_split_in_parts(sd_split_kind k) { return k == SD_SPLIT_LAYER; }
+
 static sard_status *read_split(const char *text, sd_devices *d) {
-  if (!text) return SD_ERR(USAGE, "devices: several devices need a way to split the model: split=batch");
-  if (strcmp(text, "batch") != 0)
-    return SD_ERR(USAGE, "split: '%s' is no way to split a model; there is: batch", text);
-  d->split = SD_SPLIT_BATCH;
-  return NULL;
+  for (int i = 1; i < WAYS; i++)
+    if (text && strcmp(text, ways[i]) == 0) d->split = (sd_split_kind)i;
+  if (!text || d->split) return NULL;
+  return SD_ERR(USAGE, "split: '%s' is no way to split a model; there are: batch, layer", text);
 }
 
 sard_status *sd_devices_read(const sard_options *o, sd_devices *out) {

@@ -1,4 +1,4 @@
-// Devices of a split session: their sessions, pools and threads, and how a run is handed to them.
+// Devices of a split session: their sessions, pools and threads, and what they did.
 #include "runtime/collective/split.h"
 
 #include <signal.h>
@@ -7,39 +7,61 @@
 
 #include "runtime/base/alloc.h"
 #include "runtime/base/thread.h"
-#include "runtime/collective/batch.h"
+#include "runtime/collective/inside.h"
 
-static sard_status *cannot(const char *what, const char *why) {
-  return sd_status_field(SD_ERR(UNSUPPORTED, "the model cannot be split by its batch: %s%s", what, why),
-                         SARD_TEXT_HINT, "%s",
-                         "sizes that --dim fixes are not open any more; give them by the inputs (--shape)");
+static sard_status *place_parts(sard_model *m) {
+  const sd_art *a = &m->art;
+  sd_devices *d = &m->devices;
+  uint32_t n = sd_art_parts(a);
+  const char *way = sd_split_name((sd_split_kind)a->parts[1]);
+  if (!d->n) {
+    for (uint32_t i = 0; i < n; i++) d->cpu[i] = (int)i;
+    d->n = (int)n, d->split = (sd_split_kind)a->parts[1];
+  }
+  if (d->split && d->split != a->parts[1])
+    return SD_ERR(USAGE, "split: the model is compiled in parts by split=%s", way ? way : "?");
+  if ((uint32_t)d->n != n)
+    return SD_ERR(USAGE, "devices: the model is compiled in %u parts, and %d device%s named", n, d->n,
+                  d->n == 1 ? " is" : "s are");
+  return NULL;
 }
 
-sard_status *sd_split_check(const sard_model *m) {
-  const sd_art *a = &m->art;
+sard_status *sd_split_place(sard_model *m) {
+  if (m->parts) return place_parts(m);
   if (!m->devices.n) return NULL;
-  if (!a->batch)
-    return cannot("the artifact does not tell how a batch goes through it", "; compile the model again");
-  if (a->batch[0]) return cannot(sd_art_text(a, a->batch[0]), "");
-  for (uint32_t i = 0; i < a->n_io; i++) {
-    if (a->batch[1 + i] == SARD_ART_NONE) continue;
-    const char *name = sd_art_text(a, a->io[i].name);
-    if (a->io[i].kind || sd_dtype_bits((sd_dtype)a->io[i].dtype) < 8)
-      return cannot(name, " has elements below a byte, or is no tensor");
-    if (i >= a->n_in && a->io[i].dtype == SARD_STRING) return cannot(name, " is an output of strings");
-  }
-  return NULL;
+  if (!m->devices.split)
+    return SD_ERR(USAGE,
+                  "devices: several devices need a way to split the model: split=batch or split=layer");
+  if (sd_split_in_parts(m->devices.split))
+    return sd_status_field(
+        SD_ERR(UNSUPPORTED, "split=%s: the model is compiled as one piece", sd_split_name(m->devices.split)),
+        SARD_TEXT_HINT, "compile it with --devices and --split");
+  return sd_batch_refuse(m);
 }
 
 // ---- threads of devices ----
 
-static void work(sd_device *d) {
+void sd_device_run(sd_device *d, sard_tensor *const *in, sard_tensor **out) {
+  const sd_art *a = &d->session->model->art;
   int64_t t0 = sd_now_ns();
-  d->st = sd_session_go(d->session, d->in, (int)d->session->model->art.n_in, d->out,
-                        (int)d->session->model->art.n_out);
+  d->st = sd_session_go(d->session, in, (int)a->n_in, out, (int)a->n_out);
   d->busy_ns += sd_now_ns() - t0;
+  d->runs++;
   for (int i = 0; d->st && i < d->all->n; i++)
     if (&d->all->at[i] != d) sard_session_cancel(d->all->at[i].session);
+}
+
+sard_status *sd_split_error(struct sd_split *s, int n) {
+  sard_status *st = NULL;
+  for (int k = 0; k < n; k++) {
+    sd_device *d = &s->at[k];
+    bool better = d->st && (!st || sard_status_code(st) == SARD_E_CANCELLED);
+    if (better) sard_status_free(st), st = sd_status_context(d->st, "device %s", d->name);
+    else
+      sard_status_free(d->st);
+    d->st = NULL;
+  }
+  return st;
 }
 
 static void *serve(void *user) {
@@ -51,7 +73,7 @@ static void *serve(void *user) {
     if (s->stop) break;
     d->asked = false;
     pthread_mutex_unlock(&s->lock);
-    work(d);
+    s->work(d);
     pthread_mutex_lock(&s->lock);
     if (--s->pending == 0) pthread_cond_signal(&s->done);
   }
@@ -69,8 +91,9 @@ static sard_status *start_thread(sd_device *d) {
   return d->started ? NULL : SD_ERR(NOMEM, "the system gives no thread for device %s", d->name);
 }
 
-void sd_split_work(struct sd_split *s, int n) {
+void sd_split_work(struct sd_split *s, int n, void (*work)(sd_device *d)) {
   pthread_mutex_lock(&s->lock);
+  s->work = work;
   s->pending = n - 1;
   for (int i = 1; i < n; i++) s->at[i].asked = true;
   pthread_cond_broadcast(&s->go);
@@ -90,16 +113,15 @@ static int threads_of(const sard_model *m) {
 }
 
 static sard_status *open_device(sard_session *s, sd_device *d, int number, const sard_options *options) {
-  const sd_art *a = &s->model->art;
+  sard_model *m = s->model->parts ? s->model->parts[d->index] : s->model;
   snprintf(d->name, sizeof d->name, "cpu:%d", number);
   d->all = s->split;
   d->pool = sd_pool_new(threads_of(s->model));
-  d->views = sd_calloc(a->n_io, sizeof *d->views);
-  d->in = sd_calloc(a->n_in, sizeof *d->in);
-  d->out = sd_calloc(a->n_out, sizeof *d->out);
-  if (!d->pool || !d->views || !d->in || !d->out)
+  d->in = sd_calloc(m->art.n_in, sizeof *d->in);
+  d->out = sd_calloc(m->art.n_out, sizeof *d->out);
+  if (!d->pool || !d->in || !d->out || !sd_share_new(&m->art, &d->share))
     return SD_ERR(NOMEM, "out of memory for device %s", d->name);
-  SD_TRY(sd_session_on(s->model, options, d->pool, &d->session));
+  SD_TRY(sd_session_on(m, options, d->pool, &d->session));
   d->session->memory_limit /= (uint64_t)s->model->devices.n;
   return d == s->split->at ? NULL : start_thread(d);
 }
@@ -112,8 +134,14 @@ sard_status *sd_split_new(sard_session *s, const sard_options *options) {
   pthread_cond_init(&s->split->go, NULL);
   pthread_cond_init(&s->split->done, NULL);
   s->split->n = list->n;
-  for (int i = 0; i < list->n; i++) SD_TRY(open_device(s, &s->split->at[i], list->cpu[i], options));
-  return NULL;
+  int64_t micro;
+  SD_TRY(sd_options_int(options, "micro-batches", 1, SD_MICRO_MOST, 0, &micro));
+  s->split->micro = (int)micro;
+  for (int i = 0; i < list->n; i++) {
+    s->split->at[i].index = i;
+    SD_TRY(open_device(s, &s->split->at[i], list->cpu[i], options));
+  }
+  return s->model->parts ? sd_flow_new(s) : NULL;
 }
 
 void sd_split_free(sard_session *s) {
@@ -128,8 +156,10 @@ void sd_split_free(sard_session *s) {
     if (d->started) pthread_join(d->thread, NULL);
     sard_session_free(d->session);
     sd_pool_free(d->pool);
-    sd_free(d->views), sd_free(d->in), sd_free(d->out);
+    sd_share_free(&d->share);
+    sd_free(d->in), sd_free(d->out);
   }
+  sd_flow_free(x);
   pthread_cond_destroy(&x->done), pthread_cond_destroy(&x->go);
   pthread_mutex_destroy(&x->lock);
   sd_free(x);
@@ -145,9 +175,28 @@ sard_status *sd_split_reset(sard_session *s) {
   return NULL;
 }
 
+// New outputs of a run go to the caller, unless it failed.
+static sard_status *take_made(sard_session *s, sard_tensor **out, sard_status *st) {
+  for (uint32_t i = 0; i < s->model->art.n_out; i++) {
+    if (s->made[i] && st) sard_tensor_free(s->made[i]);
+    else if (s->made[i])
+      out[i] = s->made[i];
+    s->made[i] = NULL;
+  }
+  return st;
+}
+
+sard_status *sd_split_run(sard_session *s, sard_tensor *const *in, int n_in, sard_tensor **out, int n_out) {
+  sd_split_cancel(s, 0);
+  return take_made(s, out,
+                   s->model->parts ? sd_run_parts(s, in, n_in, out, n_out, false)
+                                   : sd_run_batch(s, in, n_in, out, n_out));
+}
+
 sard_status *sd_split_alone(sard_session *s, sard_tensor *const *in, int n_in, sard_tensor **out, int n_out) {
   sd_split_cancel(s, 0);
-  return sd_session_go(s->split->at[0].session, in, n_in, out, n_out);
+  if (!s->model->parts) return sd_session_go(s->split->at[0].session, in, n_in, out, n_out);
+  return take_made(s, out, sd_run_parts(s, in, n_in, out, n_out, true));
 }
 
 // ---- what they did ----

@@ -1,10 +1,12 @@
-// A session over several devices: each has a session of its own, with threads and activation memory, over the
-// model that all share, weights included. A run gives each a part of the batch and puts the results together.
+// A session over several devices: each has a session of its own, with threads and activation memory. Over one
+// model that all share, weights included, a run gives each a part of the batch and puts the results together;
+// of a model in parts each has one, and what a part makes the parts behind it read.
 #pragma once
 #include "runtime/session.h"
 
-// Whether the model can be split as m->devices says. SARD_E_UNSUPPORTED names what is in the way.
-sard_status *sd_split_check(const sard_model *m);
+// Settles m->devices, which the options have set: whether the model can be split so. SARD_E_UNSUPPORTED names
+// what is in the way. A model in parts has devices cpu:0, cpu:1, ... where none are named.
+sard_status *sd_split_place(sard_model *m);
 // Fills s->split. An option "memory-limit" is shared evenly.
 sard_status *sd_split_new(sard_session *s, const sard_options *options);
 void sd_split_free(sard_session *s); // NULL split: nothing happens
@@ -13,7 +15,7 @@ sard_status *sd_split_reset(sard_session *s);
 // As sard_session_run, outputs that it makes included.
 sard_status *sd_split_run(sard_session *s, sard_tensor *const *in, int n_in, sard_tensor **out, int n_out);
 
-// The whole batch on the first device alone, for comparison.
+// For comparison: the whole batch on the first device alone, or through the parts one after the other.
 sard_status *sd_split_alone(sard_session *s, sard_tensor *const *in, int n_in, sard_tensor **out, int n_out);
 
 // What each device did since the session began.
@@ -21,7 +23,7 @@ typedef struct sd_split_report {
   char device[16];
   int threads;
   uint64_t runs, memory_bytes, bytes_in,
-      bytes_out; // memory: of activations; in, out: parts of inputs and outputs
+      bytes_out; // memory: of activations; in, out: of inputs and outputs of its part
   int64_t busy_ns;
 } sd_split_report;
 int sd_split_devices(const sard_session *s); // 0: the session is not split

@@ -83,6 +83,14 @@ code split-no-device 5 "$sard" run "$digits/model.onnx" --devices cpu:0,cpu:64 -
 code split-no-name 2 "$sard" run "$digits/model.onnx" --devices cpu:0,gpu --split batch
 code split-cuda 4 "$sard" run "$digits/model.onnx" --devices cuda:0,cuda:1 --split batch
 code split-no-way 2 "$sard" run "$digits/model.onnx" --devices cpu:0,cpu:1; says split-no-way-text err 'split=batch'
+code layer 0 "$sard" run "$digits/model.onnx" --inputs "$in" --expect "$in" --devices cpu:0,cpu:1 --split layer --micro-batches 3; says layer-passed out '^PASSED$'
+code layer-bench 0 "$sard" bench "$digits/model.onnx" --shape x:5x64 --devices cpu:0,cpu:1 --split layer --iterations 3 --json "$T/j"; says layer-bench-scaling out '^scaling '
+json layer-bench-json "$T/j" 'd["speedup"] > 0 and all(x["runs"] == 15 and x["bytes_in"] > 0 and x["bytes_out"] > 0 for x in d["devices"])'
+code layer-many 2 "$sard" run "$digits/model.onnx" --devices cpu:0,cpu:1,cpu:2,cpu:3 --split layer; says layer-many-text err 'cut into 3 parts at most'
+code layer-compile 0 "$sard" compile "$digits/model.onnx" --devices cpu:0,cpu:1 --split layer -o "$T/parts.sard"
+code layer-artifact 0 "$rt" run "$T/parts.sard" --inputs "$in" --expect "$in" --devices cpu:3,cpu:1
+code layer-artifact-devices 2 "$rt" run "$T/parts.sard" --devices cpu:0,cpu:1,cpu:2
+code layer-no-parts 2 "$sard" compile "$digits/model.onnx" --devices cpu:0,cpu:1 --split rows -o "$T/no.sard"
 code split-other-way 2 "$sard" run "$digits/model.onnx" --devices cpu:0,cpu:1 --split rows
 code split-alone 2 "$sard" run "$digits/model.onnx" --split batch
 code split-trace 2 "$sard" run "$digits/model.onnx" $two --trace "$T/t"

@@ -1,4 +1,4 @@
-"""Models split over several devices give the bits of one device; those that cannot be split say which node is in the way.
+"""Models split over several devices, by the batch and in parts, give the bits of one device; those that cannot be split say which node is in the way.
 
 usage: split.py SARD CORPUS [MODEL...]   prints a line for each failure and, last, "N passed, N failed"
 """
@@ -15,6 +15,10 @@ SPLIT = ["digits_mlp", "mnist_resnet8", "mnist_resnet8_qdq", "gpt2_kv_tiny", "ll
 OTHER = {"wav2vec2_tiny": ["samples=1600"], "unet_tiny": ["h=32", "w=32"], "gpt2_kv_tiny": ["seq=2", "past=3"]}  # dims
 REFUSED = {"bert_base_dynq_tiny": "DynamicQuantizeLinear", "vit_timm_op23_tiny": "no input leaves", "loop_decode_tiny": "sard.While"}
 SIZES = {2: 5, 3: 7, 4: 3}  # devices: batch
+# Models in parts: shortcuts, branches and loops, sizes from data, caches, constants that several parts read, strings, sequences.
+PARTS = {"mnist_resnet8": 2, "resnet50_qdq_tiny": 3, "unet_tiny": 4, "gpt2_kv_tiny": 4, "t5_decoder_tiny": 3, "whisper_decoder_tiny": 2,
+         "bert_base_dynq_tiny": 3, "loop_decode_tiny": 2, "ssdlite_tiny": 4, "fasterrcnn_tiny": 3, "llama_moe_tiny": 4, "lstm_lm_tiny": 2, "text_source": 2,
+         "silero_vad_v6_fw": 3, "skl_wine_rf": 2, "dlrm_tiny": 3, "magika_v3_3": 4}
 
 
 def run(sard, *words):
@@ -24,6 +28,13 @@ def run(sard, *words):
 def batch_flag(sard, path):
     inputs = json.loads(run(sard, "inspect", path, "--io", "--json", "-").stdout)["inputs"]
     return inputs[0]["type"].split("[")[1].split(",")[0].rstrip("]")
+
+
+def same_files(one, many):
+    for file in os.listdir(one):
+        if not filecmp.cmp(os.path.join(one, file), os.path.join(many, file), shallow=False):
+            return f"{file} differs"
+    return None
 
 
 def check(sard, path, where, other):
@@ -42,10 +53,24 @@ def check(sard, path, where, other):
             done = run(sard, "run", art, *flags, "--outputs", out, *more)
             if done.returncode:
                 return f"{n} devices, batch {batch}: {done.stderr.strip()}"
-        for file in os.listdir(one):
-            if not filecmp.cmp(os.path.join(one, file), os.path.join(many, file), shallow=False):
-                return f"{n} devices, batch {batch}: {file} differs"
+        wrong = same_files(one, many)
+        if wrong:
+            return f"{n} devices, batch {batch}: {wrong}"
     return None
+
+
+def check_parts(sard, model, path, where, n):
+    one, many, whole, art = (os.path.join(where, x) for x in ("one", "many", "whole.sard", "m.sard"))
+    flags = ["--threads", 1]
+    for dim in OTHER.get(model, []):
+        flags += ["--dim", dim]
+    devices = ",".join(f"cpu:{i}" for i in range(n))
+    for words in (["compile", path, "-o", whole], ["run", whole, *flags, "--outputs", one], ["compile", path, "--devices", devices, "--split", "layer", "-o", art],
+                  ["run", art, *flags, "--outputs", many]):
+        done = run(sard, *words)
+        if done.returncode:
+            return f"{n} parts: {words[0]}: {done.stderr.strip()}"
+    return same_files(one, many)
 
 
 def main():
@@ -61,6 +86,15 @@ def main():
             else:
                 done = run(sard, "run", path, "--devices", "cpu:0,cpu:1", "--split", "batch")
                 wrong = None if done.returncode == 4 and REFUSED[model] in done.stderr else f"exit {done.returncode}: {done.stderr}"
+        passed, failed = passed + (not wrong), failed + bool(wrong)
+        if wrong:
+            print(f"FAIL {model}: {wrong}")
+    for model, n in PARTS.items():
+        path = os.path.join(corpus, model, "model.onnx")
+        if not os.path.exists(path) or (only and model not in only):
+            continue
+        with tempfile.TemporaryDirectory() as where:
+            wrong = check_parts(sard, model, path, where, n)
         passed, failed = passed + (not wrong), failed + bool(wrong)
         if wrong:
             print(f"FAIL {model}: {wrong}")

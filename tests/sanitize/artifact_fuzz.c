@@ -57,7 +57,7 @@ static void load(sard_context *ctx, const char *file, long variant, const uint8_
 static void mend(uint8_t *p, uint64_t size) {
   sard_art_header *h = (sard_art_header *)p;
   const sard_art_section *s = (const sard_art_section *)(h + 1);
-  if (size < sizeof *h || h->n_sections > 64 || sizeof *h + h->n_sections * sizeof *s > size) return;
+  if (size < sizeof *h || h->n_sections > SD_ART_MAXSECTIONS || sizeof *h + h->n_sections * sizeof *s > size) return;
   for (uint32_t i = 0; i < h->n_sections; i++)
     if (s[i].kind == SARD_ART_CONST && s[i].offset >= sizeof *h && s[i].offset <= size && s[i].size <= size - s[i].offset)
       h->hash = sd_artifact_hash(p, size, s[i].offset, s[i].size);
@@ -72,13 +72,14 @@ static void damage(uint8_t *p, uint64_t size, uint64_t *seed) {
   mend(p, size);
 }
 
-static void one_model(sard_context *ctx, const char *path, long count, uint64_t seed) {
+// `options`: those of the compilation.
+static void one_model(sard_context *ctx, const char *path, const sard_options *options, long count, uint64_t seed) {
   char artifact[] = "/tmp/sard-artifact-fuzz-XXXXXX";
   int fd = mkstemp(artifact);
   sard_source src = {.size = sizeof src, .path = path};
   sd_map map = {0};
   uint64_t s = seed * 0x9e3779b97f4a7c15ull + 1;
-  sard_status *st = fd < 0 ? sd_status_errno("make", artifact) : sard_compile_file(&src, NULL, artifact, NULL);
+  sard_status *st = fd < 0 ? sd_status_errno("make", artifact) : sard_compile_file(&src, options, artifact, NULL);
   if (!st) st = sd_file_map(artifact, &map);
   if (!st) {
     uint64_t step = map.size / 2000 + 1;
@@ -115,7 +116,17 @@ int main(int argc, char **argv) {
     printf("%s\n", sard_status_text(st, SARD_TEXT_MESSAGE));
     return 1;
   }
-  for (int i = 3; i < argc; i++) one_model(ctx, argv[i], strtol(argv[1], NULL, 10), strtoull(argv[2], NULL, 10)), loaded = 0;
+  sard_options *parts = sard_options_new();
+  st = sard_options_set(parts, "devices", "cpu:0,cpu:1");
+  if (!st) st = sard_options_set(parts, "split", "layer");
+  for (int i = 3; i < argc && !st; i++)
+    for (int k = 0; k < 2; k++) { // as one piece, and in two parts
+      one_model(ctx, argv[i], k ? parts : NULL, strtol(argv[1], NULL, 10), strtoull(argv[2], NULL, 10));
+      loaded = 0;
+    }
+  bad += st != NULL;
+  sard_status_free(st);
+  sard_options_free(parts);
   sard_context_free(ctx);
   printf("artifact_fuzz: %ld runs, %ld bad\n", runs, bad);
   return bad != 0;

@@ -1,0 +1,20 @@
+// A module for several devices: what its nodes take, and its parts.
+#pragma once
+#include "frontend/driver/driver.h"
+#include "ir/parts.h"
+#include "passes/partition/layer.h"
+
+// The pass behind which modules are cut: groups are made, memory is not yet shared.
+#define SD_PARTS_AFTER "fuse"
+
+// Cuts the module, on which the passes up to SD_PARTS_AFTER have run, as o->devices says, and runs the others
+// on each part. The parts live as long as m.
+sard_status *sd_driver_cut(sd_module *m, const sd_driver_options *o, const sd_pass_options *po,
+                           sd_pass_hook hook, void *user, sd_parts *out);
+
+// The parts as text: what each gets from where, and its module.
+sard_status *sd_driver_print_parts(const sd_parts *parts, sd_str *out);
+
+// Seconds that each node of the main graph takes about on a device of speed 1, in their order, in `a`; with
+// sizes that are not fixed taken for usual ones.
+sard_status *sd_driver_seconds(sd_module *m, const sd_isa *isa, sd_arena *a, double **out);

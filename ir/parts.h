@@ -1,0 +1,19 @@
+// A model in parts that run on different devices: a module for each, and which output feeds which input.
+#pragma once
+#include "ir/graph.h"
+
+// Where an input of a part or an output of the model comes from: output `at` of part `part`, counted from 1,
+// or input `at` of the model, which is part 0. sizes: only the shape is read, for the symbols in it.
+typedef struct sd_wire {
+  uint32_t part, at;
+  bool sizes;
+} sd_wire;
+typedef struct sd_part {
+  sd_module *module;
+  SD_VEC(sd_wire) in; // per input of its main graph; from parts that stand before it
+} sd_part;
+typedef struct sd_parts {
+  uint32_t n, how; // how: sd_split_kind, as artifacts have it
+  sd_part *at;
+  sd_wire *out; // per output of the model; each has a source of its own
+} sd_parts;

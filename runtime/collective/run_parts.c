@@ -1,0 +1,220 @@
+// A run of a model in parts. The batch is cut where that can be: each part then works on one piece of it
+// while the parts behind it work on earlier ones. A part may be ahead of those that read its results by as
+// many pieces as there are parts between them and one more, so that memory is bounded and nobody waits in a
+// circle.
+#include <string.h>
+
+#include "runtime/base/alloc.h"
+#include "runtime/collective/inside.h"
+
+enum { PIECES_EACH = 4 }; // of the batch, for each part
+
+typedef struct part_flow {
+  const sard_art_wire *wires; // of its inputs
+  uint32_t *output;           // per output: which output of the model it is, NONE: it is for other parts
+  int slots;                  // pieces whose results are kept for others at a time
+  sard_tensor **kept;         // per slot, then output
+  bool read_by[SARD_ART_MAXPARTS];
+  int done; // pieces that it has worked on
+} part_flow;
+
+struct sd_flow {
+  sd_share *pieces;
+  int n, room; // pieces of the run at hand; shares there are
+  bool cuts;   // by the batch
+  bool failed;
+  part_flow at[];
+};
+
+// ---- making ----
+
+static sard_status *flow_part(struct sd_flow *f, const sard_model *m, int p, const sard_art_wire *outputs) {
+  const sd_art *a = &m->parts[p]->art;
+  part_flow *x = &f->at[p];
+  x->slots = 2;
+  x->output = sd_calloc(a->n_out, sizeof *x->output);
+  if (!x->output) return SD_ERR(NOMEM, "out of memory for part %d", p + 1);
+  for (uint32_t i = 0; i < a->n_out; i++) x->output[i] = SARD_ART_NONE;
+  for (uint32_t i = 0; i < m->art.n_out; i++)
+    if (outputs[i].part == (uint32_t)p + 1) x->output[outputs[i].at] = i;
+  for (uint32_t i = 0; i < a->n_in; i++) {
+    if (!x->wires[i].part) continue;
+    part_flow *from = &f->at[x->wires[i].part - 1];
+    int ahead = p + 2 - (int)x->wires[i].part + 1;
+    from->read_by[p] = true;
+    if (ahead > from->slots) from->slots = ahead;
+  }
+  return NULL;
+}
+
+sard_status *sd_flow_new(sard_session *s) {
+  const sard_model *m = s->model;
+  struct sd_split *x = s->split;
+  struct sd_flow *f = x->flow = sd_calloc(1, sizeof *f + (size_t)x->n * sizeof *f->at);
+  const sard_art_wire *w = sd_art_wires(&m->art);
+  if (!f) return SD_ERR(NOMEM, "out of memory for %d parts", x->n);
+  for (int p = 0; p < x->n; p++) f->at[p].wires = w, w += m->parts[p]->art.n_in;
+  for (int p = 0; p < x->n; p++) SD_TRY(flow_part(f, m, p, w));
+  for (int p = 0; p < x->n; p++) {
+    f->at[p].kept = sd_calloc((size_t)f->at[p].slots * m->parts[p]->art.n_out, sizeof *f->at[p].kept);
+    if (!f->at[p].kept) return SD_ERR(NOMEM, "out of memory for %d parts", x->n);
+  }
+  sard_status *why = sd_batch_refuse(m);
+  f->cuts = !why;
+  if (x->micro > 1) return why;
+  sard_status_free(why);
+  return NULL;
+}
+
+void sd_flow_free(struct sd_split *s) {
+  struct sd_flow *f = s->flow;
+  if (!f) return;
+  for (int p = 0; p < s->n; p++) sd_free(f->at[p].output), sd_free(f->at[p].kept);
+  for (int i = 0; i < f->room; i++) sd_share_free(&f->pieces[i]);
+  sd_free(f->pieces);
+  sd_free(f);
+  s->flow = NULL;
+}
+
+// ---- one part ----
+
+// Part p may work on piece j: what it reads is there, and so is room for what it makes. False: the run has
+// failed.
+static bool wait_turn(struct sd_split *s, int p, int j) {
+  struct sd_flow *f = s->flow;
+  part_flow *x = &f->at[p];
+  uint32_t n_in = s->at[p].session->model->art.n_in;
+  pthread_mutex_lock(&s->lock);
+  for (;;) {
+    bool ready = true;
+    for (uint32_t i = 0; i < n_in && ready; i++)
+      ready = !x->wires[i].part || f->at[x->wires[i].part - 1].done > j;
+    for (int q = p + 1; q < s->n && ready; q++) ready = !x->read_by[q] || f->at[q].done + x->slots > j;
+    if (ready || f->failed) break;
+    pthread_cond_wait(&s->go, &s->lock);
+  }
+  bool go = !f->failed;
+  pthread_mutex_unlock(&s->lock);
+  return go;
+}
+
+static sard_tensor *brought(const struct sd_flow *f, const struct sd_split *s, const sard_art_wire *w,
+                            int j) {
+  if (!w->part) return f->pieces[j].in[w->at];
+  const part_flow *from = &f->at[w->part - 1];
+  uint32_t output = from->output[w->at], n = s->at[w->part - 1].session->model->art.n_out;
+  return output != SARD_ART_NONE ? f->pieces[j].out[output]
+                                 : from->kept[(uint32_t)(j % from->slots) * n + w->at];
+}
+
+// Where output i of the part for piece j is kept.
+static sard_tensor **place(struct sd_flow *f, int p, uint32_t n, uint32_t i, int j) {
+  part_flow *x = &f->at[p];
+  return x->output[i] != SARD_ART_NONE ? &f->pieces[j].out[x->output[i]]
+                                       : &x->kept[(uint32_t)(j % x->slots) * n + i];
+}
+
+static void work_on(sd_device *d, int j) {
+  struct sd_split *s = d->all;
+  struct sd_flow *f = s->flow;
+  const sd_art *a = &d->session->model->art;
+  part_flow *x = &f->at[d->index];
+  for (uint32_t i = 0; i < a->n_in; i++) {
+    d->in[i] = brought(f, s, &x->wires[i], j);
+    if (d->in[i] && !x->wires[i].sizes) d->bytes_in += d->in[i]->bytes;
+  }
+  for (uint32_t i = 0; i < a->n_out; i++) {
+    sard_tensor **to = place(f, d->index, a->n_out, i, j);
+    if (x->output[i] == SARD_ART_NONE)
+      sard_tensor_free(*to), *to = NULL; // of an earlier piece, which all have read
+    d->out[i] = *to;
+  }
+  sd_device_run(d, d->in, d->out);
+  for (uint32_t i = 0; i < a->n_out && !d->st; i++) {
+    *place(f, d->index, a->n_out, i, j) = d->out[i];
+    d->bytes_out += d->out[i]->bytes;
+  }
+}
+
+static void run_part(sd_device *d) {
+  struct sd_split *s = d->all;
+  struct sd_flow *f = s->flow;
+  for (int j = 0; j < f->n && !d->st && wait_turn(s, d->index, j); j++) {
+    work_on(d, j);
+    pthread_mutex_lock(&s->lock);
+    f->at[d->index].done++;
+    f->failed |= d->st != NULL;
+    pthread_cond_broadcast(&s->go);
+    pthread_mutex_unlock(&s->lock);
+  }
+}
+
+// ---- a run ----
+
+static sard_status *get_pieces(struct sd_flow *f, const sd_art *a, int n) {
+  if (n > f->room) {
+    sd_share *more = sd_realloc(f->pieces, (size_t)n * sizeof *more);
+    if (!more) return SD_ERR(NOMEM, "out of memory for %d parts of a batch", n);
+    f->pieces = more;
+  }
+  for (; f->room < n; f->room++)
+    if (!sd_share_new(a, &f->pieces[f->room])) {
+      sd_share_free(&f->pieces[f->room]);
+      return SD_ERR(NOMEM, "out of memory for %d parts of a batch", n);
+    }
+  f->n = n;
+  return NULL;
+}
+
+static void drop_kept(struct sd_split *s) {
+  for (int p = 0; p < s->n; p++) {
+    size_t n = (size_t)s->flow->at[p].slots * s->at[p].session->model->art.n_out;
+    for (size_t i = 0; i < n; i++) sard_tensor_free(s->flow->at[p].kept[i]), s->flow->at[p].kept[i] = NULL;
+  }
+}
+
+static sard_status *run_pieces(sard_session *s) {
+  struct sd_split *x = s->split;
+  x->flow->failed = false;
+  for (int p = 0; p < x->n; p++) x->flow->at[p].done = 0;
+  sd_split_work(x, x->n, run_part);
+  drop_kept(x);
+  return sd_split_error(x, x->n);
+}
+
+// The whole as one piece: outputs that it makes go to s->made.
+static sard_status *run_whole(sard_session *s, sard_tensor *const *in, sard_tensor *const *out) {
+  const sd_art *a = &s->model->art;
+  sd_share *all = s->split->flow->pieces;
+  for (uint32_t i = 0; i < a->n_in; i++) all->in[i] = in[i];
+  for (uint32_t i = 0; i < a->n_out; i++) all->out[i] = out[i];
+  sard_status *st = run_pieces(s);
+  for (uint32_t i = 0; i < a->n_out; i++) {
+    if (!out[i]) s->made[i] = all->out[i];
+    all->out[i] = NULL;
+  }
+  return st;
+}
+
+sard_status *sd_run_parts(sard_session *s, sard_tensor *const *in, int n_in, sard_tensor **out, int n_out,
+                          bool whole) {
+  const sd_art *a = &s->model->art;
+  struct sd_flow *f = s->split->flow;
+  int64_t batch = 1, n = s->split->micro ? s->split->micro : PIECES_EACH * s->split->n;
+  if (n_in < 0 || (uint32_t)n_in != a->n_in)
+    return SD_ERR(USAGE, "%d inputs are given, the model has %u", n_in, a->n_in);
+  if (n_out < 0 || (uint32_t)n_out != a->n_out)
+    return SD_ERR(USAGE, "%d outputs are given, the model has %u", n_out, a->n_out);
+  for (uint32_t i = 0; i < a->n_in; i++)
+    if (!in[i]) return SD_ERR(USAGE, "input '%s' (%u) is NULL", sd_art_text(a, a->io[i].name), i);
+  if (s->split->n == 1 || whole || !f->cuts || !sd_batch_size(a, in, n_in, &batch)) batch = 1;
+  if (batch < n) n = batch;
+  SD_TRY(sd_session_apart(s, in, out));
+  SD_TRY(get_pieces(f, a, (int)n));
+  if (n == 1) return run_whole(s, in, out);
+  sard_status *st = sd_batch_give(s, in, out, batch, f->pieces, (int)n);
+  if (!st) st = run_pieces(s);
+  if (!st) st = sd_batch_join(s, out, f->pieces, (int)n);
+  sd_batch_clear(s, in, out, f->pieces, (int)n);
+  return st;
+}

@@ -80,6 +80,7 @@ static void add_sections(layouts *l, const sd_artifact *x) {
   section(l, SARD_ART_STRINGS, x->strings.at, x->strings.len, x->strings.len * sizeof(uint32_t));
   if (x->batch.len) section(l, SARD_ART_BATCH, x->batch.at, x->batch.len, x->batch.len * sizeof(uint32_t));
   if (x->parts.len) section(l, SARD_ART_PARTS, x->parts.at, x->parts.len, x->parts.len * sizeof(uint32_t));
+  if (x->ways.len) section(l, SARD_ART_WAYS, x->ways.at, x->ways.len, x->ways.len * sizeof(sard_art_way));
   section(l, SARD_ART_CODE, x->code.at, x->code.len, x->code.len);
   if (x->cuda.len) {
     section(l, SARD_ART_CUDA, x->cuda.at, x->cuda.len, x->cuda.len * sizeof(sard_art_cuda));

@@ -40,6 +40,7 @@ typedef struct sd_artifact {
   sd_art_lists strings;
   sd_art_lists batch;
   sd_art_lists parts;    // words of PARTS
+  SD_VEC(sard_art_way) ways;
   sd_art_text code, images; // images: for CUDA devices
   sd_art_cudas cuda;
   sd_art_cuda_images cuda_images;

@@ -207,6 +207,13 @@ static sard_status *add_ir(sd_gen *g) {
   return st;
 }
 
+static void add_ways(sd_gen *g) {
+  const sd_ways *w = g->o->ways;
+  for (uint32_t i = 0; w && i < w->n; i++)
+    sd_vec_push(g->a, &g->x->ways, ((sard_art_way){w->at[i].how, w->at[i].fits, w->pieces, 0, w->at[i].seconds, w->at[i].bytes}));
+}
+
+// What belongs to the model, not to one of its parts.
 static void add_meta(sd_gen *g) {
   sd_str meta = {0};
   sd_strf(&meta, "{\"producer\":"), sd_str_json(&meta, g->m->producer);
@@ -217,6 +224,7 @@ static void add_meta(sd_gen *g) {
   }
   sd_str_put(&meta, "}}");
   g->x->meta = sd_arena_keep(g->a, sd_str_take(&meta));
+  add_ways(g);
 }
 
 static const char *device_text(sd_arena *a, const sd_cuda_device *d) {

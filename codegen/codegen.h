@@ -61,6 +61,7 @@ typedef struct sd_codegen_options {
   const char *device;   // NULL or "cpu"; "cuda", "cuda:sm_80,sm_90": code for GPUs too (codegen/cuda/device.h)
   bool tf32;            // products of f32 on GPUs may drop the last 13 bits of their factors
   const sd_parts *parts; // of the module, which is inputs and outputs only; NULL: it is one piece
+  const sd_ways *ways;  // that were compared, for reports; NULL: none
   sd_tuning *tuning;    // NULL: schedules as estimated (codegen/tuning.h)
   // NULL, or called for each different kernel with its text as lowered (stage "lower") and as scheduled ("kernels"), or,
   // with show_cuda, as CUDA C ("cuda").

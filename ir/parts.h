@@ -8,6 +8,18 @@ typedef struct sd_wire {
   uint32_t part, at;
   bool sizes;
 } sd_wire;
+// A way to use several devices, as it was predicted for a batch of so many pieces as the ways agree on.
+typedef struct sd_way {
+  uint32_t how;   // sd_split_kind; 0: the first device alone
+  bool fits;      // into the memory of the devices
+  double seconds; // a run takes
+  uint64_t bytes; // weights and values of the device that holds most
+} sd_way;
+typedef struct sd_ways {
+  sd_way at[8];
+  uint32_t n, pieces;
+} sd_ways;
+
 typedef struct sd_part {
   sd_module *module;
   SD_VEC(sd_wire) in; // per input of its main graph; from parts that stand before it

@@ -48,6 +48,7 @@ typedef enum sard_art_kind {
   // optional: uint32_t[]: number of parts, how they were made (sd_split_kind), then sard_art_wire[]: for each input of part 1, of
   // part 2, ..., then for each output of the model.
   SARD_ART_PARTS,
+  SARD_ART_WAYS, // optional: sard_art_way[]: ways to use several devices that the compiler compared
   SARD_ART_KINDS,      // one more than the last
 } sard_art_kind;
 
@@ -58,6 +59,10 @@ typedef struct sard_art_section { uint32_t kind, count; uint64_t offset, size; }
 #define SARD_ART_MAXPARTS 64
 #define SARD_ART_KIND(k)  ((k)&0xffffu)
 #define SARD_ART_PART(k)  ((k) >> 16)
+
+// What was predicted for a way to use several devices: sd_split_kind, 0 for one device; whether it fits into their memory; seconds
+// of a run with a batch of `pieces` elements; bytes of weights and values of the device that holds most.
+typedef struct sard_art_way { uint32_t how, fits, pieces, pad; double seconds; uint64_t bytes; } sard_art_way;
 
 // Where an input of a part, or an output of the model, comes from: output `at` of a part that stands before it, or input `at` of
 // the model, which is part 0. sizes: 1 for an input whose shape gives symbols their values, while its contents are not read.
@@ -162,5 +167,6 @@ typedef int32_t (*sard_kernel_fn)(const sard_dispatch *d, uint32_t begin, uint32
 
 _Static_assert(sizeof(sard_dispatch) <= 64, "fits a cache line");
 _Static_assert(sizeof(sard_art_dim) == 24 && sizeof(sard_art_step) == 72 && sizeof(sard_art_buf) == 24, "layout");
+_Static_assert(sizeof(sard_art_way) == 32, "layout");
 _Static_assert(sizeof(sard_art_cuda) == 48 && sizeof(sard_art_cuda_image) == 32, "layout");
 #endif

@@ -54,6 +54,7 @@ static size_t element_size(uint32_t kind) {
   case SARD_ART_STRINGS:
   case SARD_ART_PARTS:
   case SARD_ART_BATCH: return sizeof(uint32_t);
+  case SARD_ART_WAYS: return sizeof(sard_art_way);
   case SARD_ART_CUDA: return sizeof(sard_art_cuda);
   case SARD_ART_CUDA_IMAGES: return sizeof(sard_art_cuda_image);
   default: return 0;
@@ -63,7 +64,7 @@ static size_t element_size(uint32_t kind) {
 static const char *section_name(uint32_t kind) {
   static const char *const names[] = {"?",     "TEXT",  "DIMS", "SYMS", "IO", "BUFS", "KERNELS",
                                       "STEPS", "LISTS", "CODE", "CONST", "IR", "META", "CHECKS", "STRINGS",
-                                      "CUDA",  "CUDA_IMAGES", "CUDA_CODE", "BATCH", "PARTS"};
+                                      "CUDA",  "CUDA_IMAGES", "CUDA_CODE", "BATCH", "PARTS", "WAYS"};
   return kind < sizeof names / sizeof *names ? names[kind] : "?";
 }
 
@@ -111,6 +112,7 @@ static void place_section(const uint8_t *head, const sard_art_section *s, sd_art
   case SARD_ART_STRINGS: out->strings = p, out->n_strings = s->count; break;
   case SARD_ART_BATCH: out->batch = p, out->n_batch = s->count; break;
   case SARD_ART_PARTS: out->parts = p, out->n_parts_words = s->count; break;
+  case SARD_ART_WAYS: out->ways = p, out->n_ways = s->count; break;
   case SARD_ART_CUDA: out->cuda = p, out->n_cuda = s->count; break;
   case SARD_ART_CUDA_IMAGES: out->cuda_images = p, out->n_cuda_images = s->count; break;
   case SARD_ART_CUDA_CODE: out->cuda_code = p, out->cuda_code_size = s->size; break;

@@ -164,6 +164,25 @@ static void show_precision(compiling *k) {
   if (why > shown) sd_cli_say(k->c, "             ... and %u more\n", why - shown);
 }
 
+// The ways that were compared, and the parts that were made.
+static void show_split(compiling *k) {
+  const sd_split_choice *s = &k->done->report.split;
+  char a[24], b[24], d[24];
+  if (!s->chosen) return;
+  sd_cli_say(k->c, "split        %s; predicted for a batch of %u:", sd_split_name(s->chosen), s->ways.pieces);
+  for (uint32_t i = 0; i < s->ways.n; i++) {
+    const sd_way *w = &s->ways.at[i];
+    sd_cli_say(k->c, "%s %s %.3g ms%s", i ? "," : "", w->how ? sd_split_name((sd_split_kind)w->how) : "one device", w->seconds * 1e3,
+               w->fits ? "" : " (does not fit)");
+  }
+  sd_cli_say(k->c, "\n");
+  for (uint32_t i = 0; i < s->layer.n; i++) {
+    const sd_layer_part *p = &s->layer.at[i];
+    sd_cli_say(k->c, "part %-7u %u nodes, %.3g ms, weights %s, activations %s, reads %s\n", i + 1, p->n, (p->seconds + p->link) * 1e3,
+               sd_cli_bytes(p->weights, a), sd_cli_bytes(p->values, b), sd_cli_bytes(p->bytes_in, d));
+  }
+}
+
 static void show_table(compiling *k) {
   const sd_driver_report *r = &k->done->report;
   char a[24], b[24], d[24], e[24];
@@ -173,6 +192,7 @@ static void show_table(compiling *k) {
   for (uint32_t i = 0; i < r->fusions.len; i++)
     sd_cli_say(c, "fused        %s %s\n", r->fusions.at[i].value, r->fusions.at[i].key);
   show_precision(k);
+  show_split(k);
   if (!emits_text(k)) {
     sd_cli_say(c, "target       %s, -O%d, %u steps, %u kernels (%u different)\n", r->isa, k->o.opt, r->code.steps,
                r->code.kernels, r->code.unique_kernels);

@@ -11,10 +11,31 @@ sard_status *sd_cli_check_devices(sd_cli *c) {
   return NULL;
 }
 
+// What the compiler expected of each way.
+static void show_ways(sd_cli *c, const sard_model *m) {
+  const sd_art *a = &m->art;
+  const char *chosen = sd_split_name(m->devices.split);
+  if (!a->n_ways) return;
+  sd_cli_say(c, "split      %s; predicted for a batch of %u:", chosen ? chosen : "?", a->ways[0].pieces);
+  for (uint32_t i = 0; i < a->n_ways; i++) {
+    const sard_art_way *w = &a->ways[i];
+    const char *name = w->how ? sd_split_name((sd_split_kind)w->how) : "one device";
+    sd_cli_say(c, "%s %s %.3g ms%s", i ? "," : "", name ? name : "?", w->seconds * 1e3, w->fits ? "" : " (does not fit)");
+    sd_strf(&c->json, "%s{\"split\":\"%s\",\"fits\":%s,\"pieces\":%u,\"predicted_ms\":%.6f,\"bytes\":%llu}", i ? "," : ",\"ways\":[", name ? name : "?",
+            w->fits ? "true" : "false", w->pieces, w->seconds * 1e3, (unsigned long long)w->bytes);
+  }
+  sd_cli_say(c, "\n");
+  sd_str_put(&c->json, "]");
+}
+
 void sd_cli_show_devices(sd_cli *c, const sard_session *s, double wall_s) {
   uint64_t moved = 0;
   char memory[24], in[24], out[24];
   int n = sd_split_devices(s);
+  const char *way = sd_split_name(s->model->devices.split);
+  if (!n) return;
+  sd_strf(&c->json, ",\"split\":\"%s\"", way ? way : "?");
+  show_ways(c, s->model);
   for (int i = 0; i < n; i++) {
     sd_split_report r = sd_split_report_of(s, i);
     double busy = wall_s > 0 ? (double)r.busy_ns * 1e-9 / wall_s : 0;
@@ -30,6 +51,5 @@ void sd_cli_show_devices(sd_cli *c, const sard_session *s, double wall_s) {
             (double)r.busy_ns * 1e-6, (unsigned long long)r.memory_bytes, (unsigned long long)r.bytes_in,
             (unsigned long long)r.bytes_out);
   }
-  if (!n) return;
   sd_strf(&c->json, "],\"transport\":\"shared memory\",\"moved_bytes\":%llu", (unsigned long long)moved);
 }

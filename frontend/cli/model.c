@@ -54,9 +54,10 @@ sard_status *sd_model_context(sd_cli *c, sard_context **out) {
 }
 
 sard_status *sd_model_devices(const sd_cli *c, sard_options *o) {
-  const char *devices = sd_args_get(c, "devices"), *split = sd_args_get(c, "split");
+  const char *devices = sd_args_get(c, "devices"), *split = sd_args_get(c, "split"), *memory = sd_args_get(c, "device-memory");
   if (devices) SD_TRY(sard_options_set(o, "devices", devices));
-  return split ? sard_options_set(o, "split", split) : NULL;
+  if (split) SD_TRY(sard_options_set(o, "split", split));
+  return memory ? sard_options_set(o, "device-memory", memory) : NULL;
 }
 
 static sard_status *set_device(sd_cli *c, sard_options *o) {

@@ -281,7 +281,10 @@ static sard_status *passes_fn(sd_module *m, const void *arg) {
   p->r->nodes_out = count_nodes(m->main);
   count_fusions(m, p->r, p->a);
   if (!parts) return NULL;
-  SD_TRY(sd_driver_cut(m, p->o, &po, after_pass, &h, p->parts));
+  SD_TRY(sd_driver_split(m, p->o, p->a, &p->r->split, p->parts));
+  if (!p->parts->n) return sd_passes_run(m, &po, "memory", NULL, after_pass, &h);
+  for (uint32_t k = 0; k < p->parts->n; k++)
+    SD_TRY_MSG(sd_passes_run(p->parts->at[k].module, &po, "memory", NULL, after_pass, &h), "in part %u", k + 1);
   return dumps_parts(p->o) ? dump_parts(p->o, p->parts) : NULL;
 }
 
@@ -341,7 +344,7 @@ static sard_status *generate_fn(sd_module *m, const void *arg) {
   const sd_isa *isa;
   SD_TRY(sd_driver_target(p->o->target, &isa));
   c->report.isa = isa->name;
-  sd_codegen_options co = {.isa = isa, .opt = p->o->opt, .threads = p->o->threads ? p->o->threads : sd_cpu_count(), .keep_ir = p->o->keep_ir, .device = p->o->device, .tf32 = p->o->tf32, .parts = c->parts.n ? &c->parts : NULL, .tuning = p->o->tuning};
+  sd_codegen_options co = {.isa = isa, .opt = p->o->opt, .threads = p->o->threads ? p->o->threads : sd_cpu_count(), .keep_ir = p->o->keep_ir, .device = p->o->device, .tf32 = p->o->tf32, .parts = c->parts.n ? &c->parts : NULL, .ways = &c->report.split.ways, .tuning = p->o->tuning};
   if (dumps_kernels(p->o)) co.kernel_fn = take_kernel, co.kernel_user = (void *)arg, co.show_cuda = dumps_cuda(p->o);
   SD_TRY(sd_codegen(c->arena, m, &co, &c->pieces, &c->n_pieces, &c->report.code));
   return dumps_kernels(p->o) && p->kernels->p ? dump_text(p->o, p->o->dump, p->kernels) : NULL;
@@ -423,6 +426,23 @@ static void json_precision(sd_str *s, const sd_precision_report *p) {
   sd_str_put(s, "]}");
 }
 
+// Predictions for each way, and the parts.
+static void json_split(sd_str *s, const sd_split_choice *c) {
+  sd_strf(s, ",\"split\":{\"chosen\":\"%s\",\"pieces\":%u,\"ways\":[", sd_split_name(c->chosen), c->ways.pieces);
+  for (uint32_t i = 0; i < c->ways.n; i++) {
+    const sd_way *w = &c->ways.at[i];
+    sd_strf(s, "%s{\"split\":\"%s\",\"fits\":%s,\"seconds\":%.9f,\"bytes\":%llu}", i ? "," : "", w->how ? sd_split_name((sd_split_kind)w->how) : "one device",
+            w->fits ? "true" : "false", w->seconds, (unsigned long long)w->bytes);
+  }
+  sd_str_put(s, "],\"parts\":[");
+  for (uint32_t i = 0; i < c->layer.n; i++) {
+    const sd_layer_part *p = &c->layer.at[i];
+    sd_strf(s, "%s{\"first\":%u,\"nodes\":%u,\"seconds\":%.9f,\"link_seconds\":%.9f,\"weight_bytes\":%llu,\"activation_bytes\":%llu,\"bytes_in\":%llu}", i ? "," : "",
+            p->first, p->n, p->seconds, p->link, (unsigned long long)p->weights, (unsigned long long)p->values, (unsigned long long)p->bytes_in);
+  }
+  sd_str_put(s, "]}");
+}
+
 char *sd_driver_report_json(const sd_driver_report *r) {
   sd_str s = {0};
   sd_strf(&s, "{\"schema\":1,\"isa\":"), sd_str_json(&s, r->isa);
@@ -439,6 +459,7 @@ char *sd_driver_report_json(const sd_driver_report *r) {
     sd_strf(&s, ",\"kernels\":%u,\"bytes\":%llu,\"seconds\":%.6f}", r->code.cuda_kernels, (unsigned long long)r->code.cuda_bytes, r->code.cuda_s);
   }
   if (r->precision.nodes.len) json_precision(&s, &r->precision);
+  if (r->split.chosen) json_split(&s, &r->split);
   sd_str_put(&s, ",\"fusions\":{");
   for (uint32_t i = 0; i < r->fusions.len; i++) {
     if (i) sd_str_put(&s, ",");

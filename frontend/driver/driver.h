@@ -2,6 +2,7 @@
 #pragma once
 #include "codegen/tuning.h"
 #include "frontend/onnx/import.h"
+#include "passes/partition/layer.h"
 #include "passes/pass.h"
 #include "runtime/collective/devices.h"
 #include "runtime/options.h"
@@ -45,6 +46,13 @@ typedef struct sd_driver_options {
   sd_driver_progress progress;
 } sd_driver_options;
 
+// How several devices share a model, and what was compared.
+typedef struct sd_split_choice {
+  sd_ways ways;
+  sd_split_kind chosen; // 0: nothing was compared
+  sd_layer_plan layer;  // of SD_SPLIT_LAYER, without part_of
+} sd_split_choice;
+
 typedef struct sd_phase { const char *name; double seconds; uint32_t rewrites; } sd_phase;
 typedef struct sd_driver_report {
   SD_VEC(sd_phase) phases;
@@ -52,6 +60,7 @@ typedef struct sd_driver_report {
   SD_VEC(sd_meta) fusions;    // kind of group -> count as text
   sd_codegen_stats code;
   sd_precision_report precision; // of the option "precision"
+  sd_split_choice split;      // of the option "split"
   const char *isa;
   double total_s;
 } sd_driver_report;

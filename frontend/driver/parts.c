@@ -7,10 +7,9 @@
 
 // What a thread computes and moves in a second, and what a step costs beside that. Only the ratios matter for
 // a cut.
-enum {
-  FLOPS_A_BYTE = 5
-}; // f32 operations on each byte of a vector register: 4 bytes, 2 for a multiply-add, 2 pipes, 5 GHz
-static const double BYTES_A_SECOND = 1.2e10, STEP_SECONDS = 1e-6;
+// FLOPS_A_BYTE: on f32, of each byte of a vector register: 4 bytes, 2 for a multiply-add, 2 pipes, about 3
+// GHz.
+static const double FLOPS_A_BYTE = 3e9, BYTES_A_SECOND = 3e10, STEP_SECONDS = 1e-6;
 enum { USUAL_SIZE = 128 };
 
 // ---- sizes ----
@@ -74,7 +73,7 @@ static double seconds(sd_module *m, const sd_node *n, double flops_a_second) {
 }
 
 sard_status *sd_driver_seconds(sd_module *m, const sd_isa *isa, sd_arena *a, double **out) {
-  double flops = (double)isa->vector_bytes * FLOPS_A_BYTE * 1e9;
+  double flops = (double)isa->vector_bytes * FLOPS_A_BYTE;
   uint32_t n = 0;
   for (const sd_node *x = m->main->first; x; x = x->next) n++;
   *out = SD_NEW_ARRAY(a, double, n + 1);
@@ -83,32 +82,106 @@ sard_status *sd_driver_seconds(sd_module *m, const sd_isa *isa, sd_arena *a, dou
   return NULL;
 }
 
-// ---- the cut ----
+// ---- ways ----
 
-static sard_status *choose(sd_module *m, const sd_driver_options *o, sd_arena *a, sd_layer_plan *plan) {
-  sd_layer_device *devices = SD_NEW_ARRAY(a, sd_layer_device, o->devices.n);
-  double *seconds_of;
-  const sd_isa *isa;
-  SD_TRY(sd_driver_target(o->target, &isa));
-  SD_TRY(sd_driver_seconds(m, isa, a, &seconds_of));
-  for (int i = 0; i < o->devices.n; i++) devices[i] = (sd_layer_device){.speed = 1};
-  sd_layer_costs costs = {seconds_of, value_bytes, m, BYTES_A_SECOND, STEP_SECONDS};
-  return sd_layer_cut(m, &costs, devices, (uint32_t)o->devices.n, a, plan);
+enum { PIECES_EACH = 4 }; // of a batch, for each device: what a run is predicted for
+
+typedef struct considering {
+  sd_module *m;
+  const sd_driver_options *o;
+  sd_arena *a;
+  double *seconds; // per node
+  sd_layer_plan one, layer;
+} considering;
+
+static sard_status *cut(considering *c, uint32_t n, uint64_t memory, sd_layer_plan *out) {
+  sd_layer_device *devices = SD_NEW_ARRAY(c->a, sd_layer_device, n);
+  sd_layer_costs costs = {c->seconds, value_bytes, c->m, BYTES_A_SECOND, STEP_SECONDS};
+  for (uint32_t i = 0; i < n; i++) devices[i] = (sd_layer_device){.speed = 1, .memory = memory};
+  return sd_layer_cut(c->m, &costs, devices, n, c->a, out);
 }
 
-sard_status *sd_driver_cut(sd_module *m, const sd_driver_options *o, const sd_pass_options *po,
-                           sd_pass_hook hook, void *user, sd_parts *out) {
-  sd_arena *a = sd_arena_scratch(m->arena);
-  sd_layer_plan plan;
-  sard_status *st = choose(m, o, a, &plan);
-  if (!st) st = sd_parts_cut(m, plan.part_of, plan.n, out);
-  sd_arena_free(a);
-  SD_TRY(st);
-  out->how = o->devices.split;
-  for (uint32_t p = 0; p < out->n; p++)
-    SD_TRY_MSG(sd_passes_run(out->at[p].module, po, "memory", NULL, hook, user), "in part %u", p + 1);
+static uint64_t most_bytes(const sd_layer_plan *p) {
+  uint64_t most = 0;
+  for (uint32_t i = 0; i < p->n; i++)
+    if (p->at[i].weights + p->at[i].values > most) most = p->at[i].weights + p->at[i].values;
+  return most;
+}
+
+static void add_way(const considering *c, sd_ways *w, sd_split_kind how, double seconds, uint64_t bytes) {
+  uint64_t room = c->o->devices.memory;
+  w->at[w->n++] = (sd_way){how, !room || bytes <= room, seconds, bytes};
+}
+
+// Predicts each way for a batch that keeps all devices at work, where it can be split, else for what it is.
+static sard_status *consider(considering *c, sd_split_choice *out) {
+  uint32_t n = (uint32_t)c->o->devices.n;
+  bool open = c->m->batch_why && !*c->m->batch_why;
+  sd_ways *w = &out->ways;
+  w->pieces = open ? n * PIECES_EACH : 1;
+  SD_TRY(cut(c, 1, 0, &c->one));
+  add_way(c, w, 0, sd_layer_seconds(&c->one, w->pieces) * w->pieces, most_bytes(&c->one));
+  if (open)
+    add_way(c, w, SD_SPLIT_BATCH, sd_layer_seconds(&c->one, PIECES_EACH) * PIECES_EACH, most_bytes(&c->one));
+  sard_status *st = cut(c, n, c->o->devices.memory, &c->layer);
+  if (!st)
+    add_way(c, w, SD_SPLIT_LAYER, sd_layer_seconds(&c->layer, w->pieces) * w->pieces, most_bytes(&c->layer));
+  bool other = c->o->devices.split == SD_SPLIT_AUTO && (w->at[0].fits || (open && w->at[1].fits));
+  if (!other) return st;
+  sard_status_free(st); // there is no such way
   return NULL;
 }
+
+static const char *way_name(uint32_t how) { return how ? sd_split_name((sd_split_kind)how) : "one device"; }
+
+// The fastest that fits; one device is no way to split.
+static sard_status *choose(const considering *c, sd_split_choice *r) {
+  const sd_way *best = NULL;
+  const sd_ways *w = &r->ways;
+  sd_str s = {0};
+  for (uint32_t i = 0; i < w->n; i++) {
+    sd_strf(&s, "%s%s %.3g ms%s", i ? ", " : "", way_name(w->at[i].how), w->at[i].seconds * 1e3,
+            w->at[i].fits ? "" : " (does not fit)");
+    if (w->at[i].fits && (!best || w->at[i].seconds < best->seconds)) best = &w->at[i];
+  }
+  if (best) r->chosen = (sd_split_kind)best->how;
+  sard_status *st =
+      r->chosen
+          ? NULL
+          : sd_status_field(
+                SD_ERR(UNSUPPORTED,
+                       "split=auto: no split over %d devices is predicted to be faster than one: %s",
+                       c->o->devices.n, s.p ? s.p : ""),
+                SARD_TEXT_HINT, "name one to use it all the same: split=%s", way_name(w->at[w->n - 1].how));
+  sd_str_free(&s);
+  return st;
+}
+
+static sard_status *plan(considering *c, sd_split_choice *out, sd_arena *kept) {
+  const sd_isa *isa;
+  SD_TRY(sd_driver_target(c->o->target, &isa));
+  SD_TRY(sd_driver_seconds(c->m, isa, c->a, &c->seconds));
+  SD_TRY(consider(c, out));
+  out->chosen = c->o->devices.split;
+  if (out->chosen == SD_SPLIT_AUTO) SD_TRY(choose(c, out));
+  if (out->chosen == SD_SPLIT_LAYER)
+    out->layer = c->layer, out->layer.at = sd_arena_dup(kept, c->layer.at, c->layer.n * sizeof *c->layer.at);
+  return NULL;
+}
+
+sard_status *sd_driver_split(sd_module *m, const sd_driver_options *o, sd_arena *kept,
+                             sd_split_choice *report, sd_parts *out) {
+  sd_arena *a = sd_arena_scratch(m->arena);
+  considering c = {.m = m, .o = o, .a = a};
+  sard_status *st = plan(&c, report, kept);
+  if (!st && report->chosen == SD_SPLIT_LAYER) st = sd_parts_cut(m, c.layer.part_of, c.layer.n, out);
+  sd_arena_free(a);
+  report->layer.part_of = NULL;
+  out->how = report->chosen;
+  return st;
+}
+
+// ---- text ----
 
 static void print_wire(sd_wire w, sd_str *out) {
   if (w.part) sd_strf(out, " part %u output %u", w.part, w.at);

@@ -7,10 +7,12 @@
 // The pass behind which modules are cut: groups are made, memory is not yet shared.
 #define SD_PARTS_AFTER "fuse"
 
-// Cuts the module, on which the passes up to SD_PARTS_AFTER have run, as o->devices says, and runs the others
-// on each part. The parts live as long as m.
-sard_status *sd_driver_cut(sd_module *m, const sd_driver_options *o, const sd_pass_options *po,
-                           sd_pass_hook hook, void *user, sd_parts *out);
+// Compares the ways to use the devices of o->devices for the module, on which the passes up to SD_PARTS_AFTER
+// have run; report has them, in part in `kept`, and which one it is. Where that is a way in parts it makes
+// them: the others passes are still to run on each. They live as long as m. SARD_E_UNSUPPORTED: split=auto,
+// and no way is predicted to be faster than one device.
+sard_status *sd_driver_split(sd_module *m, const sd_driver_options *o, sd_arena *kept,
+                             sd_split_choice *report, sd_parts *out);
 
 // The parts as text: what each gets from where, and its module.
 sard_status *sd_driver_print_parts(const sd_parts *parts, sd_str *out);

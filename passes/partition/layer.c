@@ -164,28 +164,45 @@ static sard_status *too_many(const cutter *x) {
                 x->n, parts, parts == 1 ? "" : "s", x->nodes, x->nodes == 1 ? "" : "s");
 }
 
-// Why no cut fits: the node that needs most, which no cut makes smaller, or all of it.
+static bool fits(cutter *x) {
+  for (size_t i = 0; i < (size_t)x->n * (x->nodes + 1); i++) x->best[i] = INFINITY;
+  fill_all(x);
+  return !x->nodes || !isinf(x->best[(size_t)(x->n - 1) * (x->nodes + 1) + x->nodes]);
+}
+
+// The least memory, to a hundredth, that is enough when all devices have it.
+static uint64_t least_memory(cutter *x, uint64_t most) {
+  sd_layer_device *same = SD_NEW_ARRAY(x->a, sd_layer_device, x->n);
+  uint64_t less = 0;
+  x->devices = same;
+  while (most - less > most / 100 + 1) {
+    uint64_t half = less + (most - less) / 2;
+    for (uint32_t k = 0; k < x->n; k++) same[k] = (sd_layer_device){1, half};
+    if (fits(x)) most = half;
+    else
+      less = half;
+  }
+  return most;
+}
+
+// Why no cut fits: the node that needs most, which no cut makes smaller, and what would be enough.
 static sard_status *no_room(cutter *x) {
-  uint64_t worst = 0, all = 0, room = 0, most = 0, largest = 0;
+  uint64_t worst = 0, all = 0, largest = 0;
   uint32_t at = 0, stamp = UINT32_MAX - SARD_ART_MAXPARTS;
-  for (uint32_t k = 0; k < x->n; k++) {
-    room += x->devices[k].memory;
+  for (uint32_t k = 0; k < x->n; k++)
     if (x->devices[k].memory > largest) largest = x->devices[k].memory;
-  }
   for (uint32_t i = 0; i < x->nodes; i++) {
-    uint64_t need = more_weights(x, i, --stamp) + x->live[i] + edges(x, i, i + 1);
+    uint64_t need = more_weights(x, i, --stamp) + x->live[i];
     if (need > worst) worst = need, at = i;
-    if (x->live[i] > most) most = x->live[i];
+    all += need + edges(x, i, i + 1);
   }
-  stamp--;
-  for (uint32_t i = 0; i < x->nodes; i++) all += more_weights(x, i, stamp);
   const sd_node *n = x->node[at];
   return SD_ERR(
       NOMEM,
-      "split=layer: no cut fits into the memory of the devices (%llu bytes of %u, %llu the largest): node "
-      "'%s' (%s) alone needs %llu bytes, all nodes %llu of weights and up to %llu of values at a time",
-      (unsigned long long)room, x->n, (unsigned long long)largest, n->name, n->op->name,
-      (unsigned long long)worst, (unsigned long long)all, (unsigned long long)most);
+      "split=layer: no cut for %u devices fits into their memory, %llu bytes at most: node '%s' (%s) alone "
+      "needs %llu with its operands and results; %llu bytes on each device would be enough",
+      x->n, (unsigned long long)largest, n->name, n->op->name, (unsigned long long)worst,
+      (unsigned long long)least_memory(x, all));
 }
 
 static void make_tables(cutter *x) {
@@ -205,7 +222,6 @@ static void make_tables(cutter *x) {
     x->node[i] = q;
     x->upto[i + 1] = x->upto[i] + x->c->seconds[i];
   }
-  for (size_t k = 0; k < all; k++) x->best[k] = INFINITY;
 }
 
 sard_status *sd_layer_cut(sd_module *m, const sd_layer_costs *c, const sd_layer_device *devices, uint32_t n,
@@ -215,8 +231,7 @@ sard_status *sd_layer_cut(sd_module *m, const sd_layer_costs *c, const sd_layer_
   sd_parts_bound(m, x.whole, a);
   find_bytes(&x);
   SD_TRY(too_many(&x));
-  fill_all(&x);
-  if (x.nodes && isinf(x.best[(size_t)(n - 1) * (x.nodes + 1) + x.nodes])) return no_room(&x);
+  if (!fits(&x)) return no_room(&x);
   take_plan(&x, out);
   return NULL;
 }

@@ -24,22 +24,24 @@ static sard_status *add(const char *name, sd_devices *d) {
   return NULL;
 }
 
-static const char *const ways[] = {[SD_SPLIT_BATCH] = "batch", [SD_SPLIT_LAYER] = "layer"};
+static const char *const ways[] = {
+    [SD_SPLIT_BATCH] = "batch", [SD_SPLIT_LAYER] = "layer", [SD_SPLIT_AUTO] = "auto"};
 enum { WAYS = sizeof ways / sizeof *ways };
 
 const char *sd_split_name(sd_split_kind k) { return (unsigned)k < WAYS ? ways[k] : NULL; }
-bool sd_split_in_parts(sd_split_kind k) { return k == SD_SPLIT_LAYER; }
+bool sd_split_in_parts(sd_split_kind k) { return k > SD_SPLIT_BATCH; }
 
 static sard_status *read_split(const char *text, sd_devices *d) {
   for (int i = 1; i < WAYS; i++)
-    if (text && strcmp(text, ways[i]) == 0) d->split = (sd_split_kind)i;
+    if (text && ways[i] && strcmp(text, ways[i]) == 0) d->split = (sd_split_kind)i;
   if (!text || d->split) return NULL;
-  return SD_ERR(USAGE, "split: '%s' is no way to split a model; there are: batch, layer", text);
+  return SD_ERR(USAGE, "split: '%s' is no way to split a model; there are: batch, layer, auto", text);
 }
 
 sard_status *sd_devices_read(const sard_options *o, sd_devices *out) {
   const char *p = sd_options_get(o, "devices"), *split = sd_options_get(o, "split");
   *out = (sd_devices){0};
+  SD_TRY(sd_options_bytes(o, "device-memory", &out->memory));
   if (!p) return split ? SD_ERR(USAGE, "split: name the devices, too: devices=cpu:0,cpu:1") : NULL;
   if (sd_options_get(o, "device") && strcmp(sd_options_get(o, "device"), "cpu") != 0)
     return SD_ERR(USAGE, "give either device or devices");

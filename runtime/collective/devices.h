@@ -7,15 +7,17 @@ enum { SD_DEVICES_MOST = 64, SD_MICRO_MOST = 4096 };
 typedef enum sd_split_kind {
   SD_SPLIT_BATCH = 1, // each device runs the model on a part of the batch
   SD_SPLIT_LAYER = 2, // each device has a part of the nodes; what one makes the next ones read
+  SD_SPLIT_AUTO = 7,  // of an option only: whichever is predicted to be the fastest that fits
 } sd_split_kind;
 typedef struct sd_devices {
   int n;                    // 0: the option is not given
   int cpu[SD_DEVICES_MOST]; // their numbers: K of cpu:K
   sd_split_kind split;      // 0: the option is not given, as a compiled model in parts says it itself
+  uint64_t memory;          // option "device-memory": bytes of each, 0: no limit
 } sd_devices;
 
 const char *sd_split_name(sd_split_kind k); // "batch"; NULL: there is no such way
-bool sd_split_in_parts(sd_split_kind k);    // the model is compiled in parts, one for each device
+bool sd_split_in_parts(sd_split_kind k); // the model is compiled in parts, one for each device; auto: perhaps
 // Reads the options. SARD_E_USAGE: a text that names no device, or one twice; options that exclude each
 // other. SARD_E_DEVICE: there is no such device. SARD_E_UNSUPPORTED: it is known, but models cannot be split
 // so.

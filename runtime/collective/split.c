@@ -18,6 +18,7 @@ static sard_status *place_parts(sard_model *m) {
     for (uint32_t i = 0; i < n; i++) d->cpu[i] = (int)i;
     d->n = (int)n, d->split = (sd_split_kind)a->parts[1];
   }
+  if (d->split == SD_SPLIT_AUTO) d->split = (sd_split_kind)a->parts[1];
   if (d->split && d->split != a->parts[1])
     return SD_ERR(USAGE, "split: the model is compiled in parts by split=%s", way ? way : "?");
   if ((uint32_t)d->n != n)
@@ -31,7 +32,8 @@ sard_status *sd_split_place(sard_model *m) {
   if (!m->devices.n) return NULL;
   if (!m->devices.split)
     return SD_ERR(USAGE,
-                  "devices: several devices need a way to split the model: split=batch or split=layer");
+                  "devices: several devices need a way to split the model: split=batch, layer or auto");
+  if (m->devices.split == SD_SPLIT_AUTO) m->devices.split = SD_SPLIT_BATCH; // the compiler made no parts
   if (sd_split_in_parts(m->devices.split))
     return sd_status_field(
         SD_ERR(UNSUPPORTED, "split=%s: the model is compiled as one piece", sd_split_name(m->devices.split)),

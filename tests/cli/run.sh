@@ -86,6 +86,12 @@ code split-no-way 2 "$sard" run "$digits/model.onnx" --devices cpu:0,cpu:1; says
 code layer 0 "$sard" run "$digits/model.onnx" --inputs "$in" --expect "$in" --devices cpu:0,cpu:1 --split layer --micro-batches 3; says layer-passed out '^PASSED$'
 code layer-bench 0 "$sard" bench "$digits/model.onnx" --shape x:5x64 --devices cpu:0,cpu:1 --split layer --iterations 3 --json "$T/j"; says layer-bench-scaling out '^scaling '
 json layer-bench-json "$T/j" 'd["speedup"] > 0 and all(x["runs"] == 15 and x["bytes_in"] > 0 and x["bytes_out"] > 0 for x in d["devices"])'
+code auto-bench 0 "$sard" bench "$digits/model.onnx" --shape x:5x64 --devices cpu:0,cpu:1 --split auto --iterations 3 --json "$T/j"; says auto-predicts out '^split +batch; predicted for a batch of 8: one device [0-9.]+ ms, batch [0-9.]+ ms, layer [0-9.]+ ms'
+json auto-ways "$T/j" 'd["split"] == "batch" and [w["split"] for w in d["ways"]] == ["one device", "batch", "layer"]'
+code auto-slower 4 "$sard" run "$bert/model.onnx" --devices cpu:0,cpu:1 --split auto; says auto-slower-text err 'no split over 2 devices is predicted to be faster'
+code auto-layer 0 "$sard" compile "$resnet/model.onnx" --devices cpu:0,cpu:1 --split auto --device-memory 200K -o "$T/auto.sard"; says auto-layer-text out '^split +layer; .*one device [0-9.]+ ms \(does not fit\)'; says auto-layer-parts out '^part 2 '
+code auto-layer-run 0 "$rt" run "$T/auto.sard" --split auto --devices cpu:0,cpu:1
+code layer-room 6 "$sard" compile "$digits/model.onnx" --devices cpu:0,cpu:1 --split layer --device-memory 4K -o "$T/no.sard"; says layer-room-text err 'alone needs [0-9]+ with its operands and results; [0-9]+ bytes on each device would be enough'
 code layer-many 2 "$sard" run "$digits/model.onnx" --devices cpu:0,cpu:1,cpu:2,cpu:3 --split layer; says layer-many-text err 'cut into 3 parts at most'
 code layer-compile 0 "$sard" compile "$digits/model.onnx" --devices cpu:0,cpu:1 --split layer -o "$T/parts.sard"
 code layer-artifact 0 "$rt" run "$T/parts.sard" --inputs "$in" --expect "$in" --devices cpu:3,cpu:1

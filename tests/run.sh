@@ -65,7 +65,7 @@ narrow_parts() {
   if want golden; then counted golden bash tests/golden/run.sh; fi
   if want cli; then counted cli bash tests/cli/run.sh; fi
   if want compress; then
-    for verb in eval quantize prune precision; do counted compress/$verb $python tests/compress/$verb.py build/sard "$corpus"; done
+    for verb in eval quantize prune precision optimize; do counted compress/$verb $python tests/compress/$verb.py build/sard "$corpus"; done
   fi
   if want corpus; then counted split $python tests/corpus/split.py build/sard "$corpus"; fi
 }

@@ -9,14 +9,16 @@ static bool progress_shown;
 
 void sd_cli_progress(sd_cli *c, const char *text) {
   if (c->quiet || !isatty(2)) return;
-  if (progress_shown || text) fprintf(stderr, "\r\033[K%s", text ? text : "");
+  if (c->within && text) fprintf(stderr, "\r\033[K%s: %s", c->within, text);
+  else if (progress_shown || text)
+    fprintf(stderr, "\r\033[K%s", text ? text : "");
   progress_shown = text != NULL;
   fflush(stderr);
 }
 
 void sd_cli_say(sd_cli *c, const char *fmt, ...) {
   va_list ap;
-  if (c->quiet) return;
+  if (c->quiet || c->within) return;
   va_start(ap, fmt);
   vfprintf(c->out, fmt, ap);
   va_end(ap);
@@ -31,7 +33,7 @@ static void to_stderr(sd_cli *c, const char *fmt, va_list ap) {
 
 void sd_cli_note(sd_cli *c, const char *fmt, ...) {
   va_list ap;
-  if (c->quiet) return;
+  if (c->quiet || c->within) return;
   va_start(ap, fmt);
   to_stderr(c, fmt, ap);
   va_end(ap);
@@ -39,7 +41,7 @@ void sd_cli_note(sd_cli *c, const char *fmt, ...) {
 
 void sd_cli_detail(sd_cli *c, const char *fmt, ...) {
   va_list ap;
-  if (c->quiet || !c->verbose) return;
+  if (c->quiet || c->within || !c->verbose) return;
   va_start(ap, fmt);
   to_stderr(c, fmt, ap);
   va_end(ap);
@@ -123,6 +125,24 @@ static sard_status *write_json(sd_cli *c, int code) {
 
 // ---- a command ----
 
+static sard_status *run_verb(sd_cli *c) {
+  for (const sd_cli_action *a = c->program->actions; a->verb; a++)
+    if (strcmp(a->verb, c->verb->name) == 0) return a->run(c);
+  return SD_ERR(INTERNAL, "verb '%s' has no function", c->verb->name);
+}
+
+sard_status *sd_cli_parse_within(const sd_cli *outer, const char *within, int argc, char **argv, sd_cli *out) {
+  *out = (sd_cli){.program = outer->program, .arena = outer->arena, .out = outer->out, .within = within};
+  SD_TRY(sd_args_parse(out, argc, argv));
+  out->quiet |= outer->quiet;
+  return NULL;
+}
+
+sard_status *sd_cli_call(const sd_cli *outer, const char *within, int argc, char **argv, sd_cli *out) {
+  SD_TRY(sd_cli_parse_within(outer, within, argc, argv, out));
+  return run_verb(out);
+}
+
 static sard_status *act(sd_cli *c) {
   const char *json = sd_args_get(c, "json");
   if (sd_args_given(c, "help")) {
@@ -131,9 +151,7 @@ static sard_status *act(sd_cli *c) {
   }
   if (json && strcmp(json, "-") == 0) c->out = stderr;
   if (json) SD_TRY(sd_files_can_write(json));
-  for (const sd_cli_action *a = c->program->actions; a->verb; a++)
-    if (strcmp(a->verb, c->verb->name) == 0) return a->run(c);
-  return SD_ERR(INTERNAL, "verb '%s' has no function", c->verb->name);
+  return run_verb(c);
 }
 
 static int finish(sd_cli *c, sard_status *st, bool parsed) {

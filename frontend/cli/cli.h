@@ -54,9 +54,15 @@ struct sd_cli {
   FILE *out;                     // results for people: stdout, or stderr where JSON goes to stdout
   sd_str json;                   // members of the result object, each with a comma in front
   bool failed;                   // a check failed: exit code 1
+  const char *within;            // what another verb calls this one for: progress begins with it, all else is silent
 };
 
 int sd_cli_main(int argc, char **argv, const sd_cli_program *p); // in cli.c; the exit code
+
+// A verb that another one calls: `out` is parsed from argv, shares the outer one's arena and writes no JSON file; what it
+// would have written is in out->json, to be freed. The second runs it, too.
+sard_status *sd_cli_parse_within(const sd_cli *outer, const char *within, int argc, char **argv, sd_cli *out);
+sard_status *sd_cli_call(const sd_cli *outer, const char *within, int argc, char **argv, sd_cli *out);
 
 // ---- parsing (args.c) ----
 // Fills verb, operands and flags. Everything stays in argv.
@@ -69,6 +75,9 @@ sard_status *sd_args_int(const sd_cli *c, const char *flag, int64_t min, int64_t
 sard_status *sd_args_number(const sd_cli *c, const char *flag, double min, double max, double *out); // absent: unchanged
 // "NAME=REST" split at the first '=' (or `sep`); both parts not empty.
 sard_status *sd_args_split(sd_cli *c, const char *flag, const char *value, char sep, const char **name, const char **rest);
+// Adds flags of a JSON file in front of those given, which overrule them (config.c).
+sard_status *sd_args_config(sd_cli *c, const char *path);
+sard_status *sd_args_add(sd_cli *c, const char *flag, const char *value, bool in_front); // SARD_E_USAGE: the verb has none
 void sd_help_verbs(const sd_cli *c, FILE *to);
 void sd_help_verb(const sd_cli *c, const sd_cli_verb *v, FILE *to);
 void sd_help_markdown(FILE *to); // the tables of docs/cli.md
@@ -88,7 +97,8 @@ void sd_stop_install(void);
 void sd_stop_session(sard_session *s); // NULL: none runs
 void sd_stop_hold(void);               // a file is being written
 void sd_stop_release(void);            // ends here when an interrupt came in between
-bool sd_stop_asked(void);
+bool sd_stop_asked(void); // also behind the deadline
+void sd_stop_at(int64_t ns); // a deadline by sd_now_ns, as if Ctrl-C came then; 0: none
 
 // ---- files (files.c) ----
 char *sd_files_path(sd_cli *c, const char *dir, const char *fmt, ...) __attribute__((format(printf, 3, 4))); // in the arena

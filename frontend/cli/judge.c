@@ -14,6 +14,7 @@ sard_status *sd_judge_flags(sd_judge *j) {
   if (metric) SD_TRY(sd_metric_find(metric, &j->metric));
   SD_TRY(sd_args_int(j->c, "limit", 1, INT64_MAX, &j->limit));
   SD_TRY(sd_args_int(j->c, "batch", 1, 1 << 20, &j->batch));
+  SD_TRY(sd_args_int(j->c, "skip", 0, INT64_MAX, &j->skip));
   return sd_args_int(j->c, "ignore", 0, INT32_MAX, &j->ignore);
 }
 
@@ -79,6 +80,9 @@ sard_status *sd_judge_data(sd_judge *j, const sd_cli_model *m) {
   SD_TRY(inputs_of(j, m, &in, &o.n_inputs));
   o.inputs = in;
   SD_TRY(sd_data_open(j->c->arena, j->ctx, &o, &j->data));
+  if (j->skip >= sd_data_count(j->data))
+    return SD_ERR(USAGE, "'%s' has %lld samples, and --skip leaves out %lld", o.path,
+                  (long long)sd_data_count(j->data), (long long)j->skip);
   if (j->metric && j->metric->labels && !sd_data_has_labels(j->data))
     return sd_status_field(SD_ERR(USAGE, "the metric %s needs labels, and '%s' (%s) has none", j->metric->name, o.path,
                                   sd_data_kind_name(j->data)),

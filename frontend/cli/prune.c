@@ -120,7 +120,7 @@ static sard_status *open(sd_prune *q) {
 static sard_status *measure(sd_prune *q) {
   const char *drop = sd_args_get(q->c, "max-drop");
   SD_TRY(sd_prune_make(q));
-  if (!q->judge.data) return NULL;
+  if (!q->judge.data || (q->c->within && !q->judge.metric)) return NULL; // sard optimize measures itself
   if (q->judge.metric) SD_TRY(sd_prune_judge(q));
   if (drop) {
     const sd_score *s = &q->judge.a.score;

@@ -132,7 +132,7 @@ static sard_status *measure(sd_quantize *q) {
   const char *drop = sd_args_get(q->c, "max-drop");
   SD_TRY(sd_quantize_load_float(q));
   SD_TRY(sd_quantize_make(q));
-  if (!q->judge.metric) return q->judge.data ? sd_quantize_time(q) : NULL;
+  if (!q->judge.metric) return q->judge.data && !q->c->within ? sd_quantize_time(q) : NULL; // sard optimize measures itself
   SD_TRY(sd_quantize_judge(q));
   if (drop) {
     const sd_score *s = &q->judge.a.score;

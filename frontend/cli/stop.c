@@ -5,9 +5,11 @@
 #include <unistd.h>
 
 #include "frontend/cli/cli.h"
+#include "runtime/base/thread.h"
 
 static _Atomic(sard_session *) running;
 static atomic_int holds, asked;
+static _Atomic(int64_t) deadline;
 
 static _Noreturn void leave(void) {
   static const char text[] = "interrupted\n";
@@ -42,4 +44,8 @@ void sd_stop_hold(void) { atomic_fetch_add(&holds, 1); }
 void sd_stop_release(void) {
   if (atomic_fetch_sub(&holds, 1) == 1 && atomic_load(&asked)) leave();
 }
-bool sd_stop_asked(void) { return atomic_load(&asked) != 0; }
+void sd_stop_at(int64_t ns) { atomic_store(&deadline, ns); }
+bool sd_stop_asked(void) {
+  int64_t end = atomic_load(&deadline);
+  return atomic_load(&asked) != 0 || (end && sd_now_ns() >= end);
+}

@@ -1,0 +1,227 @@
+// A chain's files, made by the verbs it consists of, and how good, fast and small what comes out is, beside
+// the model as it is.
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "frontend/cli/optimize.h"
+#include "runtime/base/alloc.h"
+#include "runtime/base/thread.h"
+#include "runtime/model.h"
+#include "runtime/session.h"
+
+enum { ROUNDS = 15, LEAST_RUNS = 4, MOST_RUNS = 4000 };
+static const double BURST_MS = 15, LONG_MS = 100;
+
+double sd_optimize_left(const sd_optimize *q) {
+  return q->budget_s - q->used_s - (double)(sd_now_ns() - q->start_ns) * 1e-9;
+}
+
+static uint64_t bytes_of(const char *path) {
+  struct stat st;
+  return path && stat(path, &st) == 0 ? (uint64_t)st.st_size : 0;
+}
+
+// ---- files ----
+
+static const char *title(sd_optimize *q, const char *name) {
+  double left = sd_optimize_left(q);
+  uint32_t done = 0, all = 0;
+  for (uint32_t i = 0; i < q->trials.len; i++) done += q->trials.at[i].state != SD_TRIAL_WAITS, all++;
+  return sd_arena_printf(q->c->arena, "[%u/%u] %s, %d:%02d left", done + 1, all, name,
+                         (int)(left > 0 ? left / 60 : 0), (int)(left > 0 ? fmod(left, 60) : 0));
+}
+
+static sard_status *make(sd_optimize *q, sd_trial *t) {
+  sd_command *k;
+  int n;
+  SD_TRY(sd_optimize_commands(q, t, false, true, &k, &n));
+  t->onnx = q->c->operands[0];
+  for (int i = 0; i < n; i++) {
+    sd_cli inner;
+    const char *to = k[i].at[4];
+    if (i < n - 1) t->onnx = to;
+    else
+      t->artifact = to;
+    if (sd_files_exists(to)) continue; // two chains begin alike
+    sard_status *st = sd_cli_call(q->c, title(q, t->name), k[i].n, k[i].at, &inner);
+    sd_str_free(&inner.json);
+    if (st) return sd_status_field(st, SARD_TEXT_PASS, "%s", k[i].at[1]);
+  }
+  return NULL;
+}
+
+// As quantize and prune do: the samples of the calibration do not count where enough others are there.
+static sard_status *open_data(sd_optimize *q, const sd_cli_model *m) {
+  SD_TRY(sd_judge_data(&q->judge, m));
+  int64_t all = sd_data_count(q->judge.data), used = sd_max_i64(1, sd_min_i64(256, all / 5));
+  q->judge.skip = all - used >= used ? used : 0;
+  return NULL;
+}
+
+// An artifact in place of j's model.
+static sard_status *load(sd_optimize *q, const char *path, int64_t threads, sd_judged *m) {
+  sd_command k = {{(char *)(uintptr_t)q->c->program->name, "bench", (char *)(uintptr_t)path}, 3};
+  sd_cli inner;
+  const char *device = sd_args_get(q->c, "device"), *given = sd_args_get(q->c, "threads");
+  sd_judged_free(m);
+  k.at[k.n++] = "--device", k.at[k.n++] = sd_arena_strdup(q->c->arena, device);
+  k.at[k.n++] = "--threads";
+  k.at[k.n++] =
+      threads ? sd_arena_printf(q->c->arena, "%d", (int)threads) : sd_arena_strdup(q->c->arena, given);
+  SD_TRY(sd_cli_parse_within(q->c, "loading", k.n, k.at, &inner));
+  SD_TRY(sd_model_load_in(&inner, q->judge.ctx, path, &m->m));
+  if (!q->judge.data) SD_TRY(open_data(q, &m->m));
+  return sd_judge_begin(&q->judge, m);
+}
+
+// ---- time ----
+
+typedef struct clock_of {
+  double ms[MOST_RUNS];
+  int n;
+} clock_of; // of single runs
+
+static int by_value(const void *a, const void *b) {
+  double x = *(const double *)a, y = *(const double *)b;
+  return (x > y) - (x < y);
+}
+
+// Runs for a burst, at least a few unless they are long; `to` NULL: to warm up.
+static sard_status *burst(sd_optimize *q, sd_judged *m, const sd_batch *b, clock_of *to) {
+  int64_t t0 = sd_now_ns(), at = t0;
+  for (int i = 1; !to || to->n < MOST_RUNS; i++) {
+    SD_TRY(sd_judge_run(&q->judge, m, b));
+    int64_t now = sd_now_ns();
+    double passed = (double)(now - t0) * 1e-6;
+    if (to) to->ms[to->n++] = (double)(now - at) * 1e-6;
+    at = now;
+    if (passed > LONG_MS || (passed > BURST_MS && (!to || i >= LEAST_RUNS))) break;
+  }
+  return NULL;
+}
+
+// Both in turn, so that what others do on the machine meets both alike.
+static sard_status *race(sd_optimize *q, const sd_batch *b, sd_judged *other, clock_of *x, clock_of *y) {
+  int64_t t0 = sd_now_ns();
+  double most = fmax(0.1, fmin(10, sd_optimize_left(q) / 40));
+  SD_TRY(burst(q, &q->judge.a, b, NULL));
+  if (other) SD_TRY(burst(q, other, b, NULL));
+  for (int i = 0; i < ROUNDS && (i < 2 || (double)(sd_now_ns() - t0) * 1e-9 < most); i++) {
+    SD_TRY(burst(q, &q->judge.a, b, x));
+    if (other) SD_TRY(burst(q, other, b, y));
+  }
+  return NULL;
+}
+
+static void read_clock(clock_of *k, double *p50, double *p99) {
+  qsort(k->ms, (size_t)k->n, sizeof *k->ms, by_value);
+  *p50 = (k->ms[(k->n - 1) / 2] + k->ms[k->n / 2]) / 2;
+  *p99 = k->ms[(int)ceil(0.99 * k->n) - 1];
+}
+
+static uint64_t memory_of(const sd_judged *m) { return m->m.weight_bytes + m->session->memory_size; }
+
+// `t` is a, the model as it is, or b.
+static sard_status *time_it(sd_optimize *q, sd_trial *t, bool itself) {
+  sd_judge *j = &q->judge;
+  sd_batch b;
+  clock_of *x = SD_NEW(q->c->arena, clock_of), *y = SD_NEW(q->c->arena, clock_of);
+  double base, base99;
+  SD_TRY(sd_data_rewind(j->data));
+  sd_cli_progress(q->c, title(q, sd_arena_printf(q->c->arena, "%s: timing", t->name)));
+  sard_status *st = sd_data_next(j->data, t->batch, &b);
+  int64_t count = b.count;
+  if (!st) st = race(q, &b, itself ? NULL : &j->b, x, y);
+  sd_batch_free(&b);
+  sd_cli_progress(q->c, NULL);
+  SD_TRY(st);
+  read_clock(x, &base, &base99);
+  if (itself) t->ms50 = base, t->ms99 = base99;
+  else
+    read_clock(y, &t->ms50, &t->ms99);
+  t->batch = count;
+  t->speed = base / t->ms50;
+  t->rate = (double)count / t->ms50 * 1e3;
+  t->memory = memory_of(itself ? &j->a : &j->b);
+  return NULL;
+}
+
+// ---- all of it ----
+
+static void take_score(sd_optimize *q, sd_trial *t) {
+  const sd_judge *j = &q->judge;
+  const sd_metric *m = j->metric;
+  t->value = m->value(&j->b.score, -1), t->drop = j->paired.drop.value, t->bound = j->paired.bound;
+  t->worse = j->paired.worse, t->better = j->paired.better;
+  t->kept = t->bound <= q->max_drop + 1e-12;
+}
+
+static sard_status *measure(sd_optimize *q, sd_trial *t) {
+  SD_TRY(make(q, t));
+  SD_TRY(load(q, t->artifact, t->threads, &q->judge.b));
+  t->bytes = bytes_of(q->artifact ? t->artifact : t->onnx);
+  SD_TRY(time_it(q, t, false)); // before other samples in a run take memory
+  SD_TRY(sd_judge_all(&q->judge, title(q, sd_arena_printf(q->c->arena, "%s: evaluating", t->name))));
+  take_score(q, t);
+  t->state = SD_TRIAL_MEASURED;
+  return NULL;
+}
+
+sard_status *sd_optimize_try(sd_optimize *q, sd_trial *t) {
+  double left = sd_optimize_left(q), share = fmax(left / 2, 1);
+  sd_stop_at(sd_now_ns() + (int64_t)(share * 1e9));
+  sard_status *st = measure(q, t);
+  sd_stop_at(0);
+  sd_judged_free(&q->judge.b);
+  int code = sard_status_code(st);
+  if (!st || code == SARD_E_NOMEM || (code == SARD_E_CANCELLED && sd_stop_asked())) return st;
+  t->state = SD_TRIAL_FAILED;
+  t->why = code == SARD_E_CANCELLED
+               ? sd_arena_printf(q->c->arena, "it took longer than %.3g s, half of the budget that was left",
+                                 share)
+               : sd_arena_strdup(q->c->arena, sard_status_text(st, SARD_TEXT_MESSAGE));
+  sard_status_free(st);
+  return NULL;
+}
+
+sard_status *sd_optimize_retime(sd_optimize *q, const sd_trial *of, int64_t threads, int64_t batch) {
+  sd_trial t = *of;
+  sd_judge *j = &q->judge;
+  sard_context *own = j->ctx, *other = NULL;
+  sd_arena *a = q->c->arena;
+  sard_options *o = sard_options_new();
+  if (!o) return SD_ERR(NOMEM, "out of memory");
+  t.threads = threads, t.batch = batch;
+  t.name = threads
+               ? sd_arena_printf(a, "%s, %d thread%s", of->chain.name, (int)threads, threads == 1 ? "" : "s")
+               : sd_arena_printf(a, "%s, %lld in a run", of->chain.name, (long long)batch);
+  sard_status *st = threads ? sard_options_set(o, "threads", sd_arena_printf(a, "%d", (int)threads)) : NULL;
+  if (!st && threads) st = sard_context_new(o, &other);
+  sard_options_free(o);
+  if (other) j->ctx = other;
+  if (!st) st = load(q, of->artifact, threads, &j->b);
+  if (!st) st = time_it(q, &t, false);
+  sd_judged_free(&j->b);
+  sard_context_free(other);
+  j->ctx = own;
+  if (!st) sd_vec_push(a, &q->trials, t);
+  return st;
+}
+
+sard_status *sd_optimize_begin(sd_optimize *q) {
+  sd_judge *j = &q->judge;
+  sd_trial *t = &q->trials.at[0];
+  SD_TRY(make(q, t));
+  SD_TRY(load(q, t->artifact, 0, &j->a));
+  t->bytes = bytes_of(q->artifact ? t->artifact : t->onnx);
+  SD_TRY(time_it(q, t, true));
+  j->two = true; // with itself: labels that do not fit are found before chains are tried
+  SD_TRY(load(q, t->artifact, 0, &j->b));
+  SD_TRY(sd_judge_all(j, title(q, "the model as it is: evaluating")));
+  sd_judged_free(&j->b);
+  t->value = j->metric->value(&j->a.score, -1), t->drop = t->bound = 0, t->kept = true;
+  t->state = SD_TRIAL_MEASURED, t->speed = 1;
+  return NULL;
+}

@@ -41,6 +41,7 @@ struct sard_session {
   sd_late late;
   // outputs of the run at hand that were made by it
   sard_tensor **made;
+  sard_tensor **spare; // per output, NULL or a tensor that a new one is not needed beside; NULL: there are none
   uint64_t runs, plans;
   sd_step_time *times;
   struct sd_trace *trace; // NULL: none is recorded

@@ -2,11 +2,16 @@
 #include "runtime/trace.h"
 
 #include "runtime/base/alloc.h"
+#include "runtime/collective/split.h"
 
 enum { MOST = 1 << 20 }; // slices of a row
 
 sard_status *sd_trace_start(sard_session *s) {
   sd_trace_free(s);
+  if (sd_split_devices(s)) {
+    for (int i = 0; i < sd_split_devices(s); i++) SD_TRY(sd_trace_start(sd_split_session(s, i)));
+    return NULL;
+  }
   s->trace = sd_calloc(1, sizeof *s->trace + ((size_t)s->workers + 1) * sizeof *s->trace->row);
   if (!s->trace) return SD_ERR(NOMEM, "out of memory for a trace");
   s->trace->workers = s->workers;

@@ -17,7 +17,7 @@ struct sd_trace {
   sd_trace_row row[];
 };
 
-// Runs of `s` from here on are recorded, until sd_trace_free. Costs two looks at the clock for each range of tiles.
+// Runs of `s` from here on are recorded, until sd_trace_free; of a split session those of each device. Costs two looks at the clock for each range of tiles.
 sard_status *sd_trace_start(sard_session *s);
 void sd_trace_free(sard_session *s); // nothing happens where there is none
 void sd_trace_step(struct sd_trace *t, uint32_t step, int64_t begin, int64_t end);

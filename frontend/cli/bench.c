@@ -205,17 +205,36 @@ static void report(measuring *b) {
           b->m.compile_s * 1e3, b->m.load_s * 1e3, peak, weights, arena);
 }
 
+// Runs that overlap, where a run by itself leaves all devices but one without work.
+static sard_status *report_overlap(measuring *b) {
+  enum { RUNS = 16, TIMES = 3 };
+  double best = INFINITY;
+  if (!sd_split_overlaps(b->session)) return NULL;
+  for (int i = 0; i < TIMES; i++) {
+    drop_made(b);
+    int64_t t0 = sd_now_ns();
+    SD_TRY(sd_split_repeat(b->session, b->in.at, b->in.n, b->out.at, b->out.n, RUNS));
+    best = fmin(best, (double)(sd_now_ns() - t0) * 1e-9);
+  }
+  double rate = RUNS / best, speedup = rate * b->alone_ms * 1e-3;
+  sd_cli_say(b->c, "overlap    %.4g runs/s when %d runs overlap, %.2fx, efficiency %.0f %%\n", rate, RUNS, speedup,
+             100 * speedup / sd_split_devices(b->session));
+  sd_strf(&b->c->json, ",\"overlap_per_s\":%.6f,\"overlap_speedup\":%.4f", rate, speedup);
+  return NULL;
+}
+
 static sard_status *report_devices(measuring *b) {
   int n = sd_split_devices(b->session);
   if (!n) return NULL;
   sd_cli_show_devices(b->c, b->session, b->wall_s); // before the first device runs the whole, which takes more memory
   sd_stop_session(b->session);
   sard_status *st = measure_alone(b);
+  if (!st) st = report_overlap(b);
   sd_stop_session(NULL);
   SD_TRY(st);
   double speedup = b->alone_ms / median(b->ms, b->n);
-  sd_cli_say(b->c, "scaling    %.2fx of %s alone (median %.4g ms), efficiency %.0f %%, through shared memory\n", speedup,
-             sd_split_report_of(b->session, 0).device, b->alone_ms, 100 * speedup / n);
+  sd_cli_say(b->c, "scaling    %.2fx of %s (median %.4g ms), efficiency %.0f %%, through shared memory\n", speedup,
+             b->m.model->parts ? "the parts one after the other" : "the first device alone", b->alone_ms, 100 * speedup / n);
   sd_strf(&b->c->json, ",\"alone_ms\":%.6f,\"speedup\":%.4f,\"efficiency\":%.4f", b->alone_ms, speedup, speedup / n);
   return NULL;
 }

@@ -4,7 +4,7 @@
 #include "frontend/cli/cli.h"
 
 sard_status *sd_cli_check_devices(sd_cli *c) {
-  static const char *const single[] = {"trace", "profile", "html"};
+  static const char *const single[] = {"profile", "html"};
   for (size_t i = 0; sd_args_given(c, "devices") && i < sizeof single / sizeof *single; i++)
     if (sd_args_given(c, single[i]))
       return SD_ERR(USAGE, "--%s shows one device, and --devices names several", single[i]);

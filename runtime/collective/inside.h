@@ -41,8 +41,11 @@ sard_status *sd_split_error(struct sd_split *s, int n);
 sard_status *sd_run_batch(sard_session *s, sard_tensor *const *in, int n_in, sard_tensor **out, int n_out);
 
 // ---- run_parts.c: each device has a part of the model ----
-sard_status *sd_flow_new(sard_session *s); // fills s->split->flow
-void sd_flow_free(struct sd_split *s);
-// `whole`: the batch is not cut, so that parts run one after the other.
+sard_status *sd_flow_new(sard_session *s);               // fills s->split->flow
+void sd_flow_free(struct sd_split *s);                   // before the sessions of the devices
+void sd_flow_drop(struct sd_split *s);                   // what parts keep for others, from run to run
+uint64_t sd_flow_bytes(const struct sd_split *s, int p); // of these
+// times: 0, or the batch is not cut and goes through so many times, one run behind the other.
+bool sd_flow_cuts(const struct sd_split *s); // the batch can be
 sard_status *sd_run_parts(sard_session *s, sard_tensor *const *in, int n_in, sard_tensor **out, int n_out,
-                          bool whole);
+                          int times);

@@ -56,8 +56,10 @@ sard_status *sd_flow_new(sard_session *s) {
   for (int p = 0; p < x->n; p++) f->at[p].wires = w, w += m->parts[p]->art.n_in;
   for (int p = 0; p < x->n; p++) SD_TRY(flow_part(f, m, p, w));
   for (int p = 0; p < x->n; p++) {
-    f->at[p].kept = sd_calloc((size_t)f->at[p].slots * m->parts[p]->art.n_out, sizeof *f->at[p].kept);
-    if (!f->at[p].kept) return SD_ERR(NOMEM, "out of memory for %d parts", x->n);
+    uint32_t outputs = m->parts[p]->art.n_out;
+    f->at[p].kept = sd_calloc((size_t)f->at[p].slots * outputs, sizeof *f->at[p].kept);
+    x->at[p].session->spare = sd_calloc(outputs, sizeof(sard_tensor *));
+    if (!f->at[p].kept || !x->at[p].session->spare) return SD_ERR(NOMEM, "out of memory for %d parts", x->n);
   }
   sard_status *why = sd_batch_refuse(m);
   f->cuts = !why;
@@ -66,9 +68,28 @@ sard_status *sd_flow_new(sard_session *s) {
   return NULL;
 }
 
+void sd_flow_drop(struct sd_split *s) {
+  for (int p = 0; s->flow && p < s->n; p++) {
+    const sard_session *of = s->at[p].session;
+    size_t n = of && s->flow->at[p].kept ? of->model->art.n_out : 0, slots = (size_t)s->flow->at[p].slots;
+    for (size_t i = 0; i < slots * n; i++)
+      sard_tensor_free(s->flow->at[p].kept[i]), s->flow->at[p].kept[i] = NULL;
+    for (size_t i = 0; i < n; i++) sard_tensor_free(of->spare[i]), of->spare[i] = NULL;
+  }
+}
+
+uint64_t sd_flow_bytes(const struct sd_split *s, int p) {
+  uint32_t n = s->at[p].session->model->art.n_out;
+  uint64_t sum = 0;
+  for (size_t i = 0; s->flow && i < (size_t)s->flow->at[p].slots * n; i++)
+    if (s->flow->at[p].kept[i]) sum += s->flow->at[p].kept[i]->bytes;
+  return sum;
+}
+
 void sd_flow_free(struct sd_split *s) {
   struct sd_flow *f = s->flow;
   if (!f) return;
+  sd_flow_drop(s);
   for (int p = 0; p < s->n; p++) sd_free(f->at[p].output), sd_free(f->at[p].kept);
   for (int i = 0; i < f->room; i++) sd_share_free(&f->pieces[i]);
   sd_free(f->pieces);
@@ -166,38 +187,39 @@ static sard_status *get_pieces(struct sd_flow *f, const sd_art *a, int n) {
   return NULL;
 }
 
-static void drop_kept(struct sd_split *s) {
-  for (int p = 0; p < s->n; p++) {
-    size_t n = (size_t)s->flow->at[p].slots * s->at[p].session->model->art.n_out;
-    for (size_t i = 0; i < n; i++) sard_tensor_free(s->flow->at[p].kept[i]), s->flow->at[p].kept[i] = NULL;
-  }
-}
-
 static sard_status *run_pieces(sard_session *s) {
   struct sd_split *x = s->split;
   x->flow->failed = false;
   for (int p = 0; p < x->n; p++) x->flow->at[p].done = 0;
   sd_split_work(x, x->n, run_part);
-  drop_kept(x);
   return sd_split_error(x, x->n);
 }
 
-// The whole as one piece: outputs that it makes go to s->made.
+// Each piece is the whole, which goes through several times: what the last one gives are the outputs, those
+// that it makes in s->made.
 static sard_status *run_whole(sard_session *s, sard_tensor *const *in, sard_tensor *const *out) {
   const sd_art *a = &s->model->art;
-  sd_share *all = s->split->flow->pieces;
-  for (uint32_t i = 0; i < a->n_in; i++) all->in[i] = in[i];
-  for (uint32_t i = 0; i < a->n_out; i++) all->out[i] = out[i];
-  sard_status *st = run_pieces(s);
-  for (uint32_t i = 0; i < a->n_out; i++) {
-    if (!out[i]) s->made[i] = all->out[i];
-    all->out[i] = NULL;
+  const struct sd_flow *f = s->split->flow;
+  for (int j = 0; j < f->n; j++) {
+    for (uint32_t i = 0; i < a->n_in; i++) f->pieces[j].in[i] = in[i];
+    for (uint32_t i = 0; i < a->n_out; i++) f->pieces[j].out[i] = j + 1 == f->n ? out[i] : NULL;
   }
+  sard_status *st = run_pieces(s);
+  for (int j = 0; j < f->n; j++)
+    for (uint32_t i = 0; i < a->n_out; i++) {
+      sard_tensor **t = &f->pieces[j].out[i];
+      if (j + 1 < f->n) sard_tensor_free(*t);
+      else if (!out[i])
+        s->made[i] = *t;
+      *t = NULL;
+    }
   return st;
 }
 
+bool sd_flow_cuts(const struct sd_split *s) { return s->flow && s->flow->cuts; }
+
 sard_status *sd_run_parts(sard_session *s, sard_tensor *const *in, int n_in, sard_tensor **out, int n_out,
-                          bool whole) {
+                          int times) {
   const sd_art *a = &s->model->art;
   struct sd_flow *f = s->split->flow;
   int64_t batch = 1, n = s->split->micro ? s->split->micro : PIECES_EACH * s->split->n;
@@ -207,11 +229,12 @@ sard_status *sd_run_parts(sard_session *s, sard_tensor *const *in, int n_in, sar
     return SD_ERR(USAGE, "%d outputs are given, the model has %u", n_out, a->n_out);
   for (uint32_t i = 0; i < a->n_in; i++)
     if (!in[i]) return SD_ERR(USAGE, "input '%s' (%u) is NULL", sd_art_text(a, a->io[i].name), i);
-  if (s->split->n == 1 || whole || !f->cuts || !sd_batch_size(a, in, n_in, &batch)) batch = 1;
+  if (s->split->n == 1 || times || !f->cuts || !sd_batch_size(a, in, n_in, &batch)) batch = 1;
   if (batch < n) n = batch;
+  if (times) n = times;
   SD_TRY(sd_session_apart(s, in, out));
   SD_TRY(get_pieces(f, a, (int)n));
-  if (n == 1) return run_whole(s, in, out);
+  if (n == 1 || times) return run_whole(s, in, out);
   sard_status *st = sd_batch_give(s, in, out, batch, f->pieces, (int)n);
   if (!st) st = run_pieces(s);
   if (!st) st = sd_batch_join(s, out, f->pieces, (int)n);

@@ -156,12 +156,15 @@ void sd_split_free(sard_session *s) {
   for (int i = 0; i < x->n; i++) {
     sd_device *d = &x->at[i];
     if (d->started) pthread_join(d->thread, NULL);
+  }
+  sd_flow_free(x);
+  for (int i = 0; i < x->n; i++) {
+    sd_device *d = &x->at[i];
     sard_session_free(d->session);
     sd_pool_free(d->pool);
     sd_share_free(&d->share);
     sd_free(d->in), sd_free(d->out);
   }
-  sd_flow_free(x);
   pthread_cond_destroy(&x->done), pthread_cond_destroy(&x->go);
   pthread_mutex_destroy(&x->lock);
   sd_free(x);
@@ -173,6 +176,7 @@ void sd_split_cancel(sard_session *s, int on) {
 }
 
 sard_status *sd_split_reset(sard_session *s) {
+  if (s->split) sd_flow_drop(s->split);
   for (int i = 0; s->split && i < s->split->n; i++) SD_TRY(sard_session_reset(s->split->at[i].session));
   return NULL;
 }
@@ -191,25 +195,35 @@ static sard_status *take_made(sard_session *s, sard_tensor **out, sard_status *s
 sard_status *sd_split_run(sard_session *s, sard_tensor *const *in, int n_in, sard_tensor **out, int n_out) {
   sd_split_cancel(s, 0);
   return take_made(s, out,
-                   s->model->parts ? sd_run_parts(s, in, n_in, out, n_out, false)
+                   s->model->parts ? sd_run_parts(s, in, n_in, out, n_out, 0)
                                    : sd_run_batch(s, in, n_in, out, n_out));
 }
 
 sard_status *sd_split_alone(sard_session *s, sard_tensor *const *in, int n_in, sard_tensor **out, int n_out) {
   sd_split_cancel(s, 0);
   if (!s->model->parts) return sd_session_go(s->split->at[0].session, in, n_in, out, n_out);
-  return take_made(s, out, sd_run_parts(s, in, n_in, out, n_out, true));
+  return take_made(s, out, sd_run_parts(s, in, n_in, out, n_out, 1));
+}
+
+bool sd_split_overlaps(const sard_session *s) { return s->model->parts && !sd_flow_cuts(s->split); }
+
+sard_status *sd_split_repeat(sard_session *s, sard_tensor *const *in, int n_in, sard_tensor **out, int n_out,
+                             int times) {
+  sd_split_cancel(s, 0);
+  return take_made(s, out, sd_run_parts(s, in, n_in, out, n_out, times));
 }
 
 // ---- what they did ----
 
 int sd_split_devices(const sard_session *s) { return s->split ? s->split->n : 0; }
 
+sard_session *sd_split_session(const sard_session *s, int i) { return s->split->at[i].session; }
+
 sd_split_report sd_split_report_of(const sard_session *s, int i) {
   const sd_device *d = &s->split->at[i];
   sd_split_report r = {.threads = sd_pool_threads(d->pool),
                        .runs = d->runs,
-                       .memory_bytes = sd_session_memory(d->session),
+                       .memory_bytes = sd_session_memory(d->session) + sd_flow_bytes(s->split, i),
                        .bytes_in = d->bytes_in,
                        .bytes_out = d->bytes_out,
                        .busy_ns = d->busy_ns};

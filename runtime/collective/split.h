@@ -18,6 +18,12 @@ sard_status *sd_split_run(sard_session *s, sard_tensor *const *in, int n_in, sar
 // For comparison: the whole batch on the first device alone, or through the parts one after the other.
 sard_status *sd_split_alone(sard_session *s, sard_tensor *const *in, int n_in, sard_tensor **out, int n_out);
 
+// Of a model in parts: whether only runs of their own can be at work at a time, as the batch cannot be cut;
+// so many runs with the same inputs one behind the other, the last of which gives the outputs.
+bool sd_split_overlaps(const sard_session *s);
+sard_status *sd_split_repeat(sard_session *s, sard_tensor *const *in, int n_in, sard_tensor **out, int n_out,
+                             int times);
+
 // What each device did since the session began.
 typedef struct sd_split_report {
   char device[16];
@@ -28,4 +34,5 @@ typedef struct sd_split_report {
 } sd_split_report;
 int sd_split_devices(const sard_session *s); // 0: the session is not split
 sd_split_report sd_split_report_of(const sard_session *s, int i);
-void sd_split_forget(sard_session *s); // counts begin anew
+sard_session *sd_split_session(const sard_session *s, int i); // of device i
+void sd_split_forget(sard_session *s);                        // counts begin anew

@@ -129,6 +129,27 @@ static void runs(const char *devices, int n, const char *pieces) {
   sard_session_free(one), sard_session_free(many);
 }
 
+// Runs that overlap: the last one gives the outputs.
+static void overlapping(void) {
+  sard_model *m = NULL, *w = NULL;
+  CHECK_OK(open_on(text, NULL, &w));
+  CHECK_OK(open_on(text, "cpu:0,cpu:1,cpu:2", &m));
+  sard_session *one = session(w, NULL, NULL), *many = session(m, NULL, NULL);
+  sard_tensor *in[2] = {tensor(SARD_F32, 2, 4, 3), tensor(SARD_I64, 1, 4, 0)}, *want[N_OUT] = {0},
+              *out[N_OUT] = {0};
+  CHECK_OK(sard_session_run(one, in, 2, want, N_OUT));
+  CHECK(!sd_split_overlaps(many));             // its batch can be cut
+  for (int times = 1; times < 9; times += 3) { // outputs are made, then given
+    CHECK_OK(sd_split_repeat(many, in, 2, out, N_OUT, times));
+    for (int i = 0; i < N_OUT; i++) CHECK(out[i] && same(out[i], want[i]));
+  }
+  ((int64_t *)sard_tensor_data(in[1], NULL))[0] = 77;
+  CHECK_ERR(sd_split_repeat(many, in, 2, out, N_OUT, 5), MODEL, "index out of range");
+  drop(in, 2), drop(out, N_OUT), drop(want, N_OUT);
+  sard_session_free(one), sard_session_free(many);
+  sard_model_free(m), sard_model_free(w);
+}
+
 // A part that fails ends the run with its error, whichever it is, and the next run works.
 static void failures(void) {
   sard_model *m = NULL, *w = NULL;
@@ -243,7 +264,7 @@ int main(void) {
   sard_compiler_use(ctx);
   runs("cpu:0,cpu:1", 2, NULL), runs("cpu:0,cpu:1,cpu:2", 3, NULL), runs("cpu:1,cpu:0,cpu:7,cpu:3", 4, NULL);
   runs("cpu:0,cpu:1,cpu:2", 3, "3");
-  failures(), refused(), artifacts();
+  overlapping(), failures(), refused(), artifacts();
   sard_context_free(ctx);
   return check_end();
 }

@@ -16,7 +16,7 @@ static sard_status *kernel(sd_arena *scratch, sd_module *m, const sd_node *n, co
 sd_runs sd_codegen_runs(const sd_node *n) {
   if (n->op->kind == SD_CONTROL && strcmp(n->op->name, "sard.Fused") != 0) return SD_RUNS_STEPS;
   if (strcmp(n->op->name, "sard.Define") == 0) return SD_RUNS_STEPS;
-  return n->op->kind == SD_HOST ? SD_RUNS_HOST : SD_RUNS_KERNEL;
+  return sd_kind_is_host(n->op->kind) ? SD_RUNS_HOST : SD_RUNS_KERNEL;
 }
 
 sard_status *sd_codegen_check(sd_arena *scratch, sd_module *m, const sd_node *n, const sd_isa *isa, bool cuda) {

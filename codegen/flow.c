@@ -245,7 +245,7 @@ static bool is_checked(const sd_requires *list, const sd_require *r) {
 static sard_status *add_checks(flow *f, sd_node *n) {
   sd_module *m = f->g->m;
   sd_requires list = {0};
-  if (!m->has_bodies || n->op->kind == SD_HOST) return NULL;
+  if (!m->has_bodies || sd_kind_is_host(n->op->kind)) return NULL;
   SD_TRY(sd_node_requires(n, &list));
   for (uint32_t i = 0; i < list.len; i++) {
     const sd_require *r = &list.at[i];
@@ -266,7 +266,7 @@ static sard_status *node_steps(flow *f, sd_node *n) {
   if (is_op(n, "sard.While")) return add_while(f, n);
   if (is_op(n, "If")) return add_if(f, n);
   if (is_op(n, "sard.Define")) return add_define(f, n);
-  if (n->op->kind == SD_HOST) return add_host(f, n);
+  if (sd_kind_is_host(n->op->kind)) return add_host(f, n);
   if (!needs_code(n)) return NULL;
   sard_status *st = sd_gen_kernel(f->g, n, f->scratch);
   sd_arena_reset(f->scratch);

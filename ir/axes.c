@@ -22,6 +22,7 @@ static void align(const sd_node *n, uint32_t operand, int rank, sd_axes *x) {
 }
 
 static bool rule_aligned(const sd_node *n, sd_axes *x) {
+  x->shape = x->sizes;
   number(n, x);
   for (uint32_t i = 0; i < n->n_in; i++)
     if (!(x->sizes >> i & 1)) align(n, i, n->out[0]->rank, x);
@@ -107,6 +108,7 @@ static bool rule_matmul(const sd_node *n, sd_axes *x) {
   sd_letter k = (sd_letter)(y->rank + 1), row = (sd_letter)(y->rank - 1), column = (sd_letter)y->rank;
   x->in[0][a->rank - 2] = row, x->in[0][a->rank - 1] = k; // of size 1, too: nothing is broadcast there
   x->in[1][b->rank - 2] = k, x->in[1][b->rank - 1] = column;
+  x->sum = k;
   return true;
 }
 
@@ -114,6 +116,19 @@ static bool rule_gemm(const sd_node *n, sd_axes *x) {
   bool ta = sd_node_int(n, "transA", 0) != 0, tb = sd_node_int(n, "transB", 0) != 0;
   x->in[0][ta] = x->out[0][0] = 1, x->in[0][!ta] = x->in[1][tb] = 3, x->in[1][!tb] = x->out[0][1] = 2;
   if (n->n_in > 2) align(n, 2, 2, x);
+  x->sum = 3, x->added = 1u << 2;
+  return true;
+}
+
+// x [N,C,...], w [M,C,...], b [M]: the inner dims of x are worked across. With groups their number is an
+// attribute, and channels are not taken apart.
+static bool rule_conv(const sd_node *n, sd_axes *x) {
+  if (n->in[0]->rank < 2 || n->in[1]->rank < 2) return false;
+  x->in[0][0] = x->out[0][0] = 1;
+  if (sd_node_int(n, "group", 1) != 1) return true;
+  x->in[1][0] = x->out[0][1] = 2, x->in[0][1] = x->in[1][1] = 3;
+  if (n->n_in > 2 && n->in[2]) x->in[2][0] = 2;
+  x->sum = 3, x->added = 1u << 2;
   return true;
 }
 
@@ -157,6 +172,7 @@ static bool rule_transpose(const sd_node *n, sd_axes *x) {
 static bool rule_relinear(const sd_node *n, sd_axes *x) {
   sd_dimtab *t = sd_sh_tab(n);
   const sd_value *a = n->in[0], *y = n->out[0];
+  x->shape = x->sizes;
   for (int d = 0; d < a->rank; d++)
     for (int e = 0; e < y->rank; e++) {
       sd_dim front = sd_dim_product(t, a->dims, d), other = sd_dim_product(t, y->dims, e);
@@ -225,14 +241,25 @@ static bool rule_recurrent(const sd_node *n, sd_axes *x) {
   return true;
 }
 
-// q, k, v [B,...], mask broadcast to [B,H,S,T], lengths [B].
+// q, k, v, y [B,H,S,D], in the order of their layout, mask broadcast to [B,H,S,T], lengths [B], one more score
+// [H], scores [B,H,S,T]. Heads of keys may be fewer: the same part of them belongs to a part of the others.
 static bool rule_attention(const sd_node *n, sd_axes *x) {
   const sd_value *mask = sd_sh_in(n, 3);
-  if (sd_sh_in(n, 5)) return false;
-  x->in[0][0] = x->in[1][0] = x->in[2][0] = 1;
-  if (mask && mask->rank == 4 && !is_one(n, mask->dims[0])) x->in[3][0] = 1;
+  const sd_attr *layout = sd_node_attr(n, "layout");
+  if (sd_sh_in(n, 5) || !layout || layout->kind != SD_ATTR_INTS || layout->n != 4) return false;
+  for (uint32_t i = 0; i < 4; i++) {
+    int64_t l = layout->ints[i];
+    sd_letter *to = i < 3 ? x->in[i] : x->out[0];
+    to[l == 2] = 1, to[l == 0 ? 1 : 2] = 2;
+  }
+  for (int d = 0; mask && d < 2; d++) {
+    int at = mask->rank - 4 + d;
+    if (at >= 0 && !is_one(n, mask->dims[at])) x->in[3][at] = (sd_letter)(d + 1);
+  }
   if (sd_sh_in(n, 4) && sd_sh_in(n, 4)->rank == 1) x->in[4][0] = 1;
-  for (uint32_t i = 0; i < n->n_out; i++) x->out[i][0] = 1;
+  if (sd_sh_in(n, 6) && sd_sh_in(n, 6)->rank == 1) x->in[6][0] = 2;
+  for (uint32_t i = 1; i < n->n_out; i++)
+    if (n->out[i]) x->out[i][0] = 1, x->out[i][1] = 2;
   return true;
 }
 

@@ -9,6 +9,9 @@ typedef uint8_t sd_letter; // 1 and up; 0: the dim cannot be taken apart, or is 
 typedef struct sd_axes {
   sd_letter (*in)[SD_MAX_RANK], (*out)[SD_MAX_RANK];
   uint32_t sizes; // bits of operands whose contents are sizes of results, and no data
+  uint32_t shape; // of these: whose contents are the dims of result 0
+  sd_letter sum;  // results are sums over it of products in which each operand that has it is a factor; 0: none
+  uint32_t added; // bits of operands that are added to such a sum once
 } sd_axes;
 
 // The letters of n, in the arena. False: it has none, and works on whole tensors only. Types are known.

@@ -228,7 +228,7 @@ static special find_special(const sd_node *n) {
       {"sard.For", run_for}, {"sard.While", run_while}, {"If", run_if}, {"sard.Define", run_define}};
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
     if (strcmp(rows[i].name, n->op->name) == 0) return rows[i].fn;
-  return n->op->kind == SD_HOST ? run_host : NULL;
+  return sd_kind_is_host(n->op->kind) ? run_host : NULL;
 }
 
 static sard_status *run_node(machine *x, sd_node *n) {
@@ -567,7 +567,7 @@ static sard_status *run_host(machine *x, sd_node *n) {
   }
   for (uint32_t i = 0; i < n->n_out; i++)
     if (n->out[i]) out[i] = (sd_host_tensor){.dtype = n->out[i]->dtype, .rank = n->out[i]->rank};
-  sd_host_call c = {n->n_in, n->n_out, n_param, in, out, param, make_host_output, &h, NULL, x->m->strings, x->m->objects, NULL};
+  sd_host_call c = {n->n_in, n->n_out, n_param, in, out, param, make_host_output, &h, NULL, x->m->strings, x->m->objects, NULL, x->m->group};
   SD_TRY(sd_host_run(op, &c));
   return check_required(x);
 }

@@ -137,6 +137,7 @@ struct sd_module {
   SD_VEC(sd_map) lent;  // memory of the caller that constants may point into: only read
   sd_strtab *strings;   // what string constants hold numbers of
   sd_objects *objects;  // of runs of the interpreter
+  struct sd_group *group; // of runs of the interpreter: the devices that it exchanges tensors with, NULL: it is alone
   SD_VEC(const sd_otype *) otypes;
   // How a batch goes through the model (passes/partition/batch.c): NULL, or for each input and output of main the axis that the
   // batch lies along, -1 where it has none. batch_why: why it cannot be split, "" where it can; NULL: nobody looked.

@@ -14,9 +14,12 @@ typedef enum sd_kind {
   SD_NESTS,     // builds its nests itself: scatter, recurrences, attention
   SD_CONTROL,   // has bodies: If, Loop, Scan, Fused
   SD_HOST,      // a C function of the runtime (data-dependent)
-  SD_COMM,      // between devices
+  SD_COMM,      // a C function of the runtime, between devices
   SD_REWRITE,   // expands into other rows before anything else looks at it
 } sd_kind;
+
+// A function of the runtime computes it.
+static inline bool sd_kind_is_host(sd_kind k) { return k == SD_HOST || k == SD_COMM; }
 
 // What becomes of a node of f32 where floats may be narrower (passes/precision).
 typedef enum sd_narrow {

@@ -105,7 +105,7 @@ static sard_status *run(call *c, const sd_host_op *op) {
   if (n_param > sizeof param / sizeof *param) return SD_ERR(MODEL, "a host function has %u parameters", n_param);
   for (uint32_t i = 0; i < n_param; i++) SD_TRY(next_value(c, &param[i]));
   sd_host_call h = {(uint32_t)n_in, (uint32_t)n_out, n_param, c->in, c->out, param, make_output, c, c->pool, c->s->values.strings, c->s->values.objects,
-                    &c->s->kept[c->step - c->s->model->art.steps]};
+                    &c->s->kept[c->step - c->s->model->art.steps], c->s->group};
   sd_late_limit_objects(c->s);
   return sd_host_run(op, &h);
 }

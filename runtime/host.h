@@ -39,6 +39,7 @@ struct sd_host_call {
   sd_strtab *strings;   // what elements of type string are numbers of
   sd_objects *objects;  // what elements of type object are numbers of
   sd_host_kept *kept;   // NULL: nothing is kept
+  struct sd_group *group; // devices to exchange tensors with (runtime/collective/group.h), NULL: it is alone
 };
 
 typedef sard_status *(*sd_host_fn)(sd_host_call *c);

@@ -39,6 +39,9 @@ static const sd_host_op table[] = {
     {"sard.Unbox", sd_host_unbox, 1, 1, 2},
     {"sard.BoxRank", sd_host_box_rank, 1, 1, 0},
     {"sard.SqueezeAny", sd_host_squeeze_any, 1, 1, 0},
+    {"sard.AllReduce", sd_host_all_reduce, 1, 1, 3},
+    {"sard.AllGather", sd_host_all_gather, 1, 1, 6},
+    {"sard.ReduceScatter", sd_host_reduce_scatter, 1, 1, 6},
 };
 
 const sd_host_op *sd_host_find(const char *name) {

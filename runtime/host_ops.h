@@ -50,5 +50,9 @@ sard_status *sd_host_cast_map(sd_host_call *c);
 sard_status *sd_host_decode_image(sd_host_call *c);
 // runtime/host_random.c
 sard_status *sd_host_noise(sd_host_call *c);
+// runtime/host_comm.c
+sard_status *sd_host_all_reduce(sd_host_call *c);
+sard_status *sd_host_all_gather(sd_host_call *c);
+sard_status *sd_host_reduce_scatter(sd_host_call *c);
 // runtime/host_sizes.c
 sard_status *sd_host_sizes(sd_host_call *c);

@@ -183,6 +183,22 @@ static void show_split(compiling *k) {
   }
 }
 
+// Products whose tensors are cut, and those that each device computes as a whole.
+static void show_tensors(compiling *k) {
+  const sd_tensor_report *t = &k->done->report.tensor;
+  char bytes[24];
+  uint32_t cut = 0, shown = 0;
+  for (uint32_t i = 0; i < t->nodes.len; i++) cut += t->nodes.at[i].cut;
+  if (k->o.devices.split != SD_SPLIT_TENSOR) return;
+  sd_cli_say(k->c, "split        tensor: %u of %u products are cut, %u exchanges, %s read by each device in a run of usual sizes\n", cut,
+             t->nodes.len, t->exchanges, sd_cli_bytes((uint64_t)t->bytes, bytes));
+  for (uint32_t i = 0; i < t->nodes.len; i++) {
+    const sd_tensor_node *n = &t->nodes.at[i];
+    if (!n->cut && shown++ < SHOWN) sd_cli_say(k->c, "whole        %s (%s): %s\n", n->name, n->op, n->how);
+  }
+  if (shown > SHOWN) sd_cli_say(k->c, "             ... and %u more\n", shown - SHOWN);
+}
+
 static void show_table(compiling *k) {
   const sd_driver_report *r = &k->done->report;
   char a[24], b[24], d[24], e[24];
@@ -193,6 +209,7 @@ static void show_table(compiling *k) {
     sd_cli_say(c, "fused        %s %s\n", r->fusions.at[i].value, r->fusions.at[i].key);
   show_precision(k);
   show_split(k);
+  show_tensors(k);
   if (!emits_text(k)) {
     sd_cli_say(c, "target       %s, -O%d, %u steps, %u kernels (%u different)\n", r->isa, k->o.opt, r->code.steps,
                r->code.kernels, r->code.unique_kernels);

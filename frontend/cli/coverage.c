@@ -156,10 +156,10 @@ void sd_coverage_blame(sd_cli *c, const char *message, sd_coverage *k) {
 static const char *by_row(sd_cli *c, const sd_covered *e) {
   const sd_op *op = sd_op_find(full_name(c, e));
   if (!op) return "import"; // a function of the model, or a form that the importer resolves
-  return op->kind == SD_HOST      ? runs_words[SD_RUNS_HOST]
-         : op->kind == SD_CONTROL ? runs_words[SD_RUNS_STEPS]
-         : op->kind == SD_REWRITE ? "rows"
-                                  : runs_words[SD_RUNS_KERNEL];
+  return sd_kind_is_host(op->kind) ? runs_words[SD_RUNS_HOST]
+         : op->kind == SD_CONTROL  ? runs_words[SD_RUNS_STEPS]
+         : op->kind == SD_REWRITE  ? "rows"
+                                   : runs_words[SD_RUNS_KERNEL];
 }
 
 static const char *word_of(sd_cli *c, const sd_coverage *k, const sd_covered *e) {

@@ -277,14 +277,17 @@ static sard_status *passes_fn(sd_module *m, const void *arg) {
   if (dumps(p->o, "import")) SD_TRY(dump_module(p->o, "import", m));
   if (p->o->stop_after && strcmp(p->o->stop_after, "import") == 0) return NULL;
   bool parts = p->parts && sd_split_in_parts(p->o->devices.split);
-  SD_TRY(sd_passes_run(m, &po, p->o->from, parts ? SD_PARTS_AFTER : p->o->stop_after, after_pass, &h));
+  SD_TRY(sd_passes_run(m, &po, p->o->from, parts ? p->o->devices.split == SD_SPLIT_TENSOR ? SD_TENSORS_AFTER : SD_PARTS_AFTER : p->o->stop_after, after_pass, &h));
   p->r->nodes_out = count_nodes(m->main);
   count_fusions(m, p->r, p->a);
   if (!parts) return NULL;
-  SD_TRY(sd_driver_split(m, p->o, p->a, &p->r->split, p->parts));
+  bool tensors = p->o->devices.split == SD_SPLIT_TENSOR;
+  if (tensors) SD_TRY(sd_tensor_cut(m, (uint32_t)p->o->devices.n, p->parts, &p->r->tensor));
+  else SD_TRY(sd_driver_split(m, p->o, p->a, &p->r->split, p->parts));
+  if (tensors) p->parts->how = SD_SPLIT_TENSOR;
   if (!p->parts->n) return sd_passes_run(m, &po, "memory", NULL, after_pass, &h);
   for (uint32_t k = 0; k < p->parts->n; k++)
-    SD_TRY_MSG(sd_passes_run(p->parts->at[k].module, &po, "memory", NULL, after_pass, &h), "in part %u", k + 1);
+    SD_TRY_MSG(sd_passes_run(p->parts->at[k].module, &po, tensors ? "attention" : "memory", NULL, after_pass, &h), "in part %u", k + 1);
   return dumps_parts(p->o) ? dump_parts(p->o, p->parts) : NULL;
 }
 
@@ -413,6 +416,18 @@ void sd_compiled_free(void *compiled) {
   sd_free(c);
 }
 
+static void json_tensor(sd_str *s, const sd_tensor_report *t) {
+  sd_strf(s, ",\"tensor\":{\"cut\":%u,\"exchanges\":%u,\"bytes\":%.0f,\"nodes\":[", t->cut, t->exchanges, t->bytes);
+  for (uint32_t i = 0; i < t->nodes.len; i++) {
+    const sd_tensor_node *n = &t->nodes.at[i];
+    sd_str_put(s, i ? ",{\"name\":" : "{\"name\":"), sd_str_json(s, n->name);
+    sd_str_put(s, ",\"op\":"), sd_str_json(s, n->op);
+    sd_strf(s, ",\"cut\":%s,\"how\":", n->cut ? "true" : "false"), sd_str_json(s, n->how);
+    sd_str_put(s, "}");
+  }
+  sd_str_put(s, "]}");
+}
+
 static void json_precision(sd_str *s, const sd_precision_report *p) {
   sd_strf(s, ",\"precision\":{\"casts\":%u,\"nodes\":[", p->casts);
   for (uint32_t i = 0; i < p->nodes.len; i++) {
@@ -460,6 +475,7 @@ char *sd_driver_report_json(const sd_driver_report *r) {
   }
   if (r->precision.nodes.len) json_precision(&s, &r->precision);
   if (r->split.chosen) json_split(&s, &r->split);
+  if (r->tensor.nodes.len) json_tensor(&s, &r->tensor);
   sd_str_put(&s, ",\"fusions\":{");
   for (uint32_t i = 0; i < r->fusions.len; i++) {
     if (i) sd_str_put(&s, ",");

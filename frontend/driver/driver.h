@@ -3,6 +3,7 @@
 #include "codegen/tuning.h"
 #include "frontend/onnx/import.h"
 #include "passes/partition/layer.h"
+#include "passes/partition/tensor.h"
 #include "passes/pass.h"
 #include "runtime/collective/devices.h"
 #include "runtime/options.h"
@@ -61,6 +62,7 @@ typedef struct sd_driver_report {
   sd_codegen_stats code;
   sd_precision_report precision; // of the option "precision"
   sd_split_choice split;      // of the option "split"
+  sd_tensor_report tensor;    // of split=tensor
   const char *isa;
   double total_s;
 } sd_driver_report;

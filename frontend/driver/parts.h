@@ -4,8 +4,10 @@
 #include "ir/parts.h"
 #include "passes/partition/layer.h"
 
-// The pass behind which modules are cut: groups are made, memory is not yet shared.
-#define SD_PARTS_AFTER "fuse"
+// The passes behind which modules are cut. By nodes: groups are made, memory is not yet shared. By tensors:
+// weights are known, and nothing is made for a machine.
+#define SD_PARTS_AFTER   "fuse"
+#define SD_TENSORS_AFTER "cse"
 
 // Compares the ways to use the devices of o->devices for the module, on which the passes up to SD_PARTS_AFTER
 // have run; report has them, in part in `kept`, and which one it is. Where that is a way in parts it makes

@@ -294,7 +294,7 @@ static sard_status *try_in_place(sd_node *n, uint32_t step, const positions *p, 
   sd_value *out = n->out[0];
   sd_graph *g = n->graph;
   sd_kernel *k = NULL;
-  if (n->n_out != 1 || !out || (!g->owner && sd_value_is_output(out)) || n->op->kind == SD_NESTS || n->op->kind == SD_HOST) return NULL;
+  if (n->n_out != 1 || !out || (!g->owner && sd_value_is_output(out)) || n->op->kind == SD_NESTS || sd_kind_is_host(n->op->kind)) return NULL;
   for (uint32_t i = 0; i < n->n_in; i++) {
     sd_value *v = n->in[i], *s = overwritable(g, v, out, step, p);
     if (!s || shares_root(n, i)) continue;

@@ -49,7 +49,7 @@ static sard_status *known_contents(sd_node *n, sd_pass_report *r) {
   sd_value *v = n->out[0];
   int64_t numbers[64];
   bool constant = true;
-  if (n->n_out != 1 || !v || !v->elems || v->n_elems > 64 || !sd_dtype_is_int(v->dtype) || strcmp(n->op->name, "sard.Dims") == 0 || n->op->kind == SD_HOST || n->n_body) return NULL;
+  if (n->n_out != 1 || !v || !v->elems || v->n_elems > 64 || !sd_dtype_is_int(v->dtype) || strcmp(n->op->name, "sard.Dims") == 0 || sd_kind_is_host(n->op->kind) || n->n_body) return NULL;
   for (uint32_t i = 0; i < v->n_elems; i++) constant &= sd_dim_is_const(m->dims, v->elems[i], &numbers[i]);
   sd_value *by;
   if (constant) {

@@ -25,7 +25,8 @@ static sard_status *add(const char *name, sd_devices *d) {
 }
 
 static const char *const ways[] = {
-    [SD_SPLIT_BATCH] = "batch", [SD_SPLIT_LAYER] = "layer", [SD_SPLIT_AUTO] = "auto"};
+    [SD_SPLIT_BATCH] = "batch", [SD_SPLIT_LAYER] = "layer", [SD_SPLIT_TENSOR] = "tensor",
+    [SD_SPLIT_AUTO] = "auto"};
 enum { WAYS = sizeof ways / sizeof *ways };
 
 const char *sd_split_name(sd_split_kind k) { return (unsigned)k < WAYS ? ways[k] : NULL; }
@@ -35,7 +36,7 @@ static sard_status *read_split(const char *text, sd_devices *d) {
   for (int i = 1; i < WAYS; i++)
     if (text && ways[i] && strcmp(text, ways[i]) == 0) d->split = (sd_split_kind)i;
   if (!text || d->split) return NULL;
-  return SD_ERR(USAGE, "split: '%s' is no way to split a model; there are: batch, layer, auto", text);
+  return SD_ERR(USAGE, "split: '%s' is no way to split a model; there are: batch, layer, tensor, auto", text);
 }
 
 sard_status *sd_devices_read(const sard_options *o, sd_devices *out) {

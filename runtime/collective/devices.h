@@ -7,6 +7,7 @@ enum { SD_DEVICES_MOST = 64, SD_MICRO_MOST = 4096 };
 typedef enum sd_split_kind {
   SD_SPLIT_BATCH = 1, // each device runs the model on a part of the batch
   SD_SPLIT_LAYER = 2, // each device has a part of the nodes; what one makes the next ones read
+  SD_SPLIT_TENSOR = 3, // each device has all nodes, and a part of their tensors; they exchange what others need
   SD_SPLIT_AUTO = 7,  // of an option only: whichever is predicted to be the fastest that fits
 } sd_split_kind;
 typedef struct sd_devices {

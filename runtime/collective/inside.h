@@ -26,6 +26,7 @@ struct sd_split {
   bool stop;
   void (*work)(sd_device *d);
   struct sd_flow *flow; // of a model in parts
+  struct sd_group **groups; // per device, where they exchange tensors; else NULL
   sd_device at[];
 };
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "runtime/base/alloc.h"
+#include "runtime/collective/group.h"
 #include "runtime/collective/inside.h"
 
 enum { PIECES_EACH = 4 }; // of the batch, for each part
@@ -61,6 +62,8 @@ sard_status *sd_flow_new(sard_session *s) {
     x->at[p].session->spare = sd_calloc(outputs, sizeof(sard_tensor *));
     if (!f->at[p].kept || !x->at[p].session->spare) return SD_ERR(NOMEM, "out of memory for %d parts", x->n);
   }
+  if (x->groups) // all parts work at the same time on the whole
+    return x->micro > 1 ? SD_ERR(USAGE, "micro-batches are of split=layer") : NULL;
   sard_status *why = sd_batch_refuse(m);
   f->cuts = !why;
   if (x->micro > 1) return why;
@@ -190,6 +193,7 @@ static sard_status *get_pieces(struct sd_flow *f, const sd_art *a, int n) {
 static sard_status *run_pieces(sard_session *s) {
   struct sd_split *x = s->split;
   x->flow->failed = false;
+  if (x->groups) sd_group_threads_reset(x->groups);
   for (int p = 0; p < x->n; p++) x->flow->at[p].done = 0;
   sd_split_work(x, x->n, run_part);
   return sd_split_error(x, x->n);

@@ -7,6 +7,7 @@
 
 #include "runtime/base/alloc.h"
 #include "runtime/base/thread.h"
+#include "runtime/collective/group.h"
 #include "runtime/collective/inside.h"
 
 static sard_status *place_parts(sard_model *m) {
@@ -32,7 +33,7 @@ sard_status *sd_split_place(sard_model *m) {
   if (!m->devices.n) return NULL;
   if (!m->devices.split)
     return SD_ERR(USAGE,
-                  "devices: several devices need a way to split the model: split=batch, layer or auto");
+                  "devices: several devices need a way to split the model: split=batch, layer, tensor or auto");
   if (m->devices.split == SD_SPLIT_AUTO) m->devices.split = SD_SPLIT_BATCH; // the compiler made no parts
   if (sd_split_in_parts(m->devices.split))
     return sd_status_field(
@@ -49,6 +50,11 @@ void sd_device_run(sd_device *d, sard_tensor *const *in, sard_tensor **out) {
   d->st = sd_session_go(d->session, in, (int)a->n_in, out, (int)a->n_out);
   d->busy_ns += sd_now_ns() - t0;
   d->runs++;
+  if (d->session->group) {
+    d->bytes_in += d->session->group->bytes;
+    d->session->group->bytes = 0;
+    if (d->st) d->session->group->fail(d->session->group);
+  }
   for (int i = 0; d->st && i < d->all->n; i++)
     if (&d->all->at[i] != d) sard_session_cancel(d->all->at[i].session);
 }
@@ -139,9 +145,14 @@ sard_status *sd_split_new(sard_session *s, const sard_options *options) {
   int64_t micro;
   SD_TRY(sd_options_int(options, "micro-batches", 1, SD_MICRO_MOST, 0, &micro));
   s->split->micro = (int)micro;
+  if (s->model->parts && list->split == SD_SPLIT_TENSOR) {
+    s->split->groups = sd_group_threads(list->n);
+    if (!s->split->groups) return SD_ERR(NOMEM, "out of memory for %d devices", list->n);
+  }
   for (int i = 0; i < list->n; i++) {
     s->split->at[i].index = i;
     SD_TRY(open_device(s, &s->split->at[i], list->cpu[i], options));
+    if (s->split->groups) s->split->at[i].session->group = s->split->groups[i];
   }
   return s->model->parts ? sd_flow_new(s) : NULL;
 }
@@ -165,6 +176,7 @@ void sd_split_free(sard_session *s) {
     sd_share_free(&d->share);
     sd_free(d->in), sd_free(d->out);
   }
+  sd_group_threads_free(x->groups);
   pthread_cond_destroy(&x->done), pthread_cond_destroy(&x->go);
   pthread_mutex_destroy(&x->lock);
   sd_free(x);

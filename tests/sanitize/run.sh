@@ -105,7 +105,9 @@ for t in runtime_pool runtime_session; do job "tsan/$t" bash -c "under_tsan $t t
 job tsan/threads bash -c "'$asan/sard' compile '${small[0]}' -o '$results/model.sard' -q && under_tsan threads docs/examples/threads.c '$results/model.sard'"
 job tsan/devices bash -c "'$asan/sard' compile '$corpus/mnist_resnet8/model.onnx' -o '$results/whole.sard' -q &&
   '$asan/sard' compile '$corpus/mnist_resnet8/model.onnx' --devices cpu:0,cpu:1,cpu:2 --split layer -o '$results/parts.sard' -q &&
-  under_tsan devices_cases tests/sanitize/devices_cases.c '$results/parts.sard' && '$tsan/devices_cases' '$results/whole.sard' cpu:0,cpu:1,cpu:2 batch"
+  '$asan/sard' compile '$corpus/mnist_resnet8/model.onnx' --devices cpu:0,cpu:1,cpu:2 --split tensor -o '$results/tensors.sard' -q &&
+  under_tsan devices_cases tests/sanitize/devices_cases.c '$results/parts.sard' && '$tsan/devices_cases' '$results/whole.sard' cpu:0,cpu:1,cpu:2 batch &&
+  '$tsan/devices_cases' '$results/tensors.sard'"
 wait
 
 # ---- hostile command lines ----

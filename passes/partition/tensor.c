@@ -1,0 +1,245 @@
+// Builds the graphs of all ranks, node by node.
+#include "passes/partition/tensor.h"
+
+#include <string.h>
+
+#include "ir/ops/xgraph.h"
+#include "passes/partition/tensor_inside.h"
+
+// ---- nodes of ranks ----
+
+// Elements of an axis of y that the rank has.
+static bool share_of(const sd_tensors *t, const sd_value *y, sd_hold h, int rank, int64_t *out) {
+  int64_t size;
+  if (!sd_dim_is_const(t->m->dims, y->dims[h.axis], &size)) return false;
+  *out = sd_tensors_begin(t, size, h.units, rank + 1) - sd_tensors_begin(t, size, h.units, rank);
+  return true;
+}
+
+// Whether each result is a part of that of the whole node.
+static bool right_dims(const sd_tensors *t, const sd_node *n, const sd_node *like, const sd_axes *x,
+                       const sd_cutting *w, int rank) {
+  for (uint32_t i = 0; i < like->n_out; i++) {
+    const sd_value *v = n->out[i], *y = like->out[i];
+    if (!y) continue;
+    if (v->dtype != y->dtype || v->rank != y->rank) return false;
+    sd_hold h = sd_cutting_result(like, x, i, w);
+    for (int d = 0; d < y->rank; d++) {
+      int64_t share, got;
+      if (d != h.axis && sd_dim_eq(t->m->dims, v->dims[d], y->dims[d]) != 1) return false;
+      if (d != h.axis) continue;
+      if (!share_of(t, y, h, rank, &share) || !sd_dim_is_const(t->m->dims, v->dims[d], &got) || got != share)
+        return false;
+    }
+  }
+  return true;
+}
+
+// Sizes of the result, as the rank has it, in the place of operand i.
+static sard_status *give_shape(const sd_tensors *t, sd_node *n, const sd_node *like, uint32_t i, sd_hold h,
+                               int rank) {
+  const sd_value *y = like->out[0];
+  sd_dim dims[SD_MAX_RANK];
+  int64_t share;
+  XG_SCOPE xg g = {.at = n};
+  memcpy(dims, y->dims, sizeof dims);
+  if (h.axis >= 0 && share_of(t, y, h, rank, &share)) dims[h.axis] = sd_dim_const(t->m->dims, share);
+  sd_value *shape = sd_xg_dims(&g, dims, y->rank);
+  if (g.st) return sd_xg_take(&g);
+  sd_node_set_input(n, i, shape);
+  return NULL;
+}
+
+static sard_status *build_part(const sd_tensors *t, const sd_node *n, const sd_axes *x, const sd_cutting *w,
+                               sd_value *const *const *in, int rank, sd_node **out) {
+  sd_graph *g = sd_tensors_graph(t, rank);
+  sd_value **v = SD_NEW_ARRAY(t->a, sd_value *, n->n_in + 1);
+  bool partial = sd_cutting_result(n, x, 0, w).partial;
+  for (uint32_t i = 0; i < n->n_in; i++)
+    if (n->in[i] && !(partial && rank > 0 && i < 32 && x->added >> i & 1)) v[i] = in[i][rank];
+  *out = sd_node_like(g, NULL, n, v, n->n_in, n->n_out);
+  for (uint32_t i = 0; i < n->n_out; i++)
+    if (n->out[i]) (*out)->out[i]->name = n->out[i]->name;
+    else
+      (*out)->out[i] = NULL;
+  for (uint32_t i = 0; i < n->n_in && i < 32; i++)
+    if (n->in[i] && x->shape >> i & 1) SD_TRY(give_shape(t, *out, n, i, sd_cutting_result(n, x, 0, w), rank));
+  return sd_node_infer(*out);
+}
+
+// What each rank has of the operands.
+static sard_status *get_operands(sd_tensors *t, const sd_node *n, const sd_axes *x, const sd_cutting *w,
+                                 sd_value *const ***out) {
+  *out = SD_NEW_ARRAY(t->a, sd_value *const *, n->n_in + 1);
+  for (uint32_t i = 0; i < n->n_in; i++) {
+    sd_hold h = x && n->in[i] ? sd_cutting_operand(n, x, i, w) : SD_HOLD_WHOLE;
+    if (n->in[i]) SD_TRY(sd_tensors_get(t, n->in[i], h, &(*out)[i]));
+  }
+  return NULL;
+}
+
+// *done: false where a rank's part would not be a part of the whole, which then no rank takes.
+static sard_status *build_cut(sd_tensors *t, sd_node *n, const sd_axes *x, const sd_cutting *w, bool *done) {
+  sd_value *const **in;
+  int built = 0;
+  sd_node **nodes = SD_NEW_ARRAY(t->a, sd_node *, t->ranks);
+  SD_TRY(get_operands(t, n, x, w, &in));
+  *done = true;
+  for (int r = 0; r < t->ranks && *done; r++, built++) {
+    sard_status *st = build_part(t, n, x, w, in, r, &nodes[r]);
+    *done = !st && right_dims(t, nodes[r], n, x, w, r);
+    sard_status_free(st);
+  }
+  for (int r = 0; !*done && r < built; r++) sd_node_remove(nodes[r]);
+  for (uint32_t i = 0; *done && i < n->n_out; i++) {
+    if (!n->out[i]) continue;
+    sd_value **at = SD_NEW_ARRAY(t->a, sd_value *, t->ranks);
+    for (int r = 0; r < t->ranks; r++) at[r] = nodes[r]->out[i];
+    sd_tensors_set(t, n->out[i], sd_cutting_result(n, x, i, w), at);
+  }
+  return NULL;
+}
+
+// ---- whole nodes ----
+
+static sard_status *copy_graph(sd_tensors *t, const sd_graph *from, sd_graph *to, int rank);
+
+// What one rank has of a value of any graph.
+static sard_status *whole_value(sd_tensors *t, sd_value *v, int rank, sd_value **out) {
+  sd_value *const *at;
+  SD_TRY(sd_tensors_get(t, v, SD_HOLD_WHOLE, &at));
+  *out = at[rank];
+  return NULL;
+}
+
+static void set_one(sd_tensors *t, const sd_value *v, sd_value *x, int rank) {
+  if (!t->held[v->id]) sd_tensors_set(t, v, SD_HOLD_WHOLE, SD_NEW_ARRAY(t->a, sd_value *, t->ranks));
+  sd_value_copy_type(x, v);
+  x->name = v->name, x->elems = v->elems, x->n_elems = v->n_elems;
+  t->held[v->id]->at[rank] = x;
+}
+
+static sard_status *copy_node(sd_tensors *t, const sd_node *n, sd_graph *g, int rank) {
+  sd_value **in = SD_NEW_ARRAY(t->a, sd_value *, n->n_in + 1);
+  for (uint32_t i = 0; i < n->n_in; i++)
+    if (n->in[i]) SD_TRY(whole_value(t, n->in[i], rank, &in[i]));
+  sd_node *x = sd_node_like(g, NULL, n, in, n->n_in, n->n_out);
+  for (uint32_t i = 0; i < n->n_out; i++)
+    if (n->out[i]) set_one(t, n->out[i], x->out[i], rank);
+    else
+      x->out[i] = NULL;
+  for (uint32_t b = 0; b < n->n_body; b++)
+    SD_TRY(copy_graph(t, n->bodies[b], sd_node_add_body(x, n->bodies[b]->name), rank));
+  return NULL;
+}
+
+static sard_status *copy_graph(sd_tensors *t, const sd_graph *from, sd_graph *to, int rank) {
+  for (uint32_t i = 0; i < from->inputs.len; i++) {
+    const sd_value *v = from->inputs.at[i];
+    sd_value *x = sd_graph_input(to, v->name, v->dtype, v->rank, v->dims);
+    x->data = v->data;
+    set_one(t, v, x, rank);
+  }
+  for (const sd_node *n = from->first; n; n = n->next) SD_TRY(copy_node(t, n, to, rank));
+  for (uint32_t i = 0; i < from->outputs.len; i++) {
+    sd_value *x;
+    SD_TRY(whole_value(t, from->outputs.at[i], rank, &x));
+    sd_graph_output(to, x);
+  }
+  return NULL;
+}
+
+// Bodies read values around them: exchanges stand in front of the node, in all ranks alike.
+static sard_status *get_captured(sd_tensors *t, const sd_graph *body) {
+  sd_value *const *at;
+  for (uint32_t i = 0; i < body->outputs.len; i++)
+    if (body->outputs.at[i]->graph == t->m->main)
+      SD_TRY(sd_tensors_get(t, body->outputs.at[i], SD_HOLD_WHOLE, &at));
+  for (const sd_node *n = body->first; n; n = n->next) {
+    for (uint32_t i = 0; i < n->n_in; i++)
+      if (n->in[i] && n->in[i]->graph == t->m->main) SD_TRY(sd_tensors_get(t, n->in[i], SD_HOLD_WHOLE, &at));
+    for (uint32_t b = 0; b < n->n_body; b++) SD_TRY(get_captured(t, n->bodies[b]));
+  }
+  return NULL;
+}
+
+static sard_status *build_whole(sd_tensors *t, sd_node *n) {
+  sd_value *const **in;
+  SD_TRY(get_operands(t, n, NULL, NULL, &in));
+  for (uint32_t b = 0; b < n->n_body; b++) SD_TRY(get_captured(t, n->bodies[b]));
+  for (int r = 0; r < t->ranks; r++) SD_TRY(copy_node(t, n, sd_tensors_graph(t, r), r));
+  return NULL;
+}
+
+// ---- all of it ----
+
+static const char *how_text(const sd_tensors *t, const sd_node *n, const sd_axes *x, const sd_cutting *w) {
+  sd_hold h = sd_cutting_result(n, x, 0, w);
+  if (h.partial) return "sums of parts";
+  return sd_arena_printf(t->m->arena, "axis %d of its result in %d parts of %llu units", h.axis, t->ranks,
+                         (unsigned long long)h.units);
+}
+
+static sard_status *visit(sd_tensors *t, sd_node *n) {
+  sd_axes x;
+  bool known = !n->n_body && sd_axes_of(n, t->a, &x), done = false, product = n->op->narrow == SD_NARROW_YES;
+  sd_cutting w = sd_tensors_choose(t, n, known ? &x : NULL);
+  if (w.letter) SD_TRY(build_cut(t, n, &x, &w, &done));
+  const char *why = !known     ? "it is not known to work independently along an axis"
+                    : w.letter ? "its parts would not be parts of its result"
+                               : "nothing is gained by parts of it";
+  if (product)
+    sd_vec_push(
+        t->m->arena, &t->r->nodes,
+        ((sd_tensor_node){n->name ? n->name : "", n->op->name, done ? how_text(t, n, &x, &w) : why, done}));
+  t->r->cut += done;
+  return done ? NULL : build_whole(t, n);
+}
+
+static void begin(sd_tensors *t, sd_parts *out) {
+  sd_module *m = t->m;
+  *out = (sd_parts){.n = (uint32_t)t->ranks, .at = SD_NEW_ARRAY(m->arena, sd_part, t->ranks)};
+  out->out = SD_NEW_ARRAY(m->arena, sd_wire, m->main->outputs.len + 1);
+  for (int r = 0; r < t->ranks; r++) out->at[r].module = sd_module_share(m);
+  for (uint32_t i = 0; i < m->main->inputs.len; i++) {
+    const sd_value *v = m->main->inputs.at[i];
+    for (int r = 0; r < t->ranks; r++) {
+      set_one(t, v, sd_graph_input(sd_tensors_graph(t, r), v->name, v->dtype, v->rank, v->dims), r);
+      sd_vec_push(m->arena, &out->at[r].in, ((sd_wire){0, i, false}));
+    }
+  }
+}
+
+static sard_status *finish(sd_tensors *t, sd_parts *out) {
+  sd_module *m = t->m;
+  for (uint32_t i = 0; i < m->main->outputs.len; i++) {
+    sd_value *const *at;
+    SD_TRY(sd_tensors_get(t, m->main->outputs.at[i], SD_HOLD_WHOLE, &at));
+    for (int r = 0; r < t->ranks; r++) sd_graph_output(sd_tensors_graph(t, r), at[r]);
+    out->out[i] = (sd_wire){1, i, false};
+  }
+  for (int r = 0; r < t->ranks; r++)
+    for (uint32_t i = 0; i < m->main->inputs.len; i++) {
+      const sd_value *v = sd_tensors_graph(t, r)->inputs.at[i];
+      out->at[r].in.at[i].sizes = !v->uses.len && !sd_value_is_output(v);
+    }
+  return NULL;
+}
+
+sard_status *sd_tensor_cut(sd_module *m, uint32_t ranks, sd_parts *out, sd_tensor_report *r) {
+  sd_arena *a = sd_arena_scratch(m->arena);
+  sd_tensors t = {.m = m, .parts = out, .a = a, .ranks = (int)ranks, .tag = 1, .r = r};
+  sard_status *st = NULL;
+  *r = (sd_tensor_report){0};
+  t.held = SD_NEW_ARRAY(a, sd_held *, m->next_id + 1);
+  t.wanted = sd_arena_array(a, m->next_id + 1, sizeof *t.wanted);
+  sd_tensors_want(&t);
+  begin(&t, out);
+  for (sd_node *n = m->main->first; n && !st; n = n->next) {
+    st = visit(&t, n);
+    if (st) st = sd_node_error(n, st);
+  }
+  if (!st) st = finish(&t, out);
+  sd_arena_free(a);
+  return st;
+}

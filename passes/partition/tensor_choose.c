@@ -1,0 +1,169 @@
+// Which letter of a node's iteration space it is best cut along.
+#include "passes/partition/tensor_inside.h"
+
+static const double BYTES_A_SECOND = 1.2e10, OPERATIONS_A_SECOND = 1e11;
+enum { TABLE_BYTES = 8 << 20 };
+
+// ---- letters ----
+
+static bool size_of(const sd_tensors *t, const sd_value *v, int d, int64_t *out) {
+  return sd_dim_is_const(t->m->dims, v->dims[d], out);
+}
+
+// The axis of a value with that letter, -1: none has it; -2: two have.
+static int axis_with(const sd_letter *letters, const sd_value *v, sd_letter l) {
+  int at = -1;
+  for (int d = 0; v && d < v->rank; d++)
+    if (letters[d] == l) at = at == -1 ? d : -2;
+  return at;
+}
+
+// Axes of the values with that letter can be cut into `units`.
+static bool divides(const sd_tensors *t, sd_value *const *v, sd_letter (*letters)[SD_MAX_RANK], uint32_t n,
+                    sd_letter l, uint64_t units) {
+  for (uint32_t i = 0; i < n; i++) {
+    int64_t size;
+    int at = v[i] ? axis_with(letters[i], v[i], l) : -1;
+    if (at == -1) continue;
+    if (at < 0 || !size_of(t, v[i], at, &size) || size < 1 || (uint64_t)size % units) return false;
+    if (sd_dtype_bits(v[i]->dtype) < 8 || v[i]->dtype == SD_STRING || v[i]->dtype == SD_OBJECT) return false;
+  }
+  return true;
+}
+
+// Each result has the letter, or is the sum over it.
+static bool results_fit(const sd_node *n, const sd_axes *x, sd_letter l) {
+  for (uint32_t i = 0; i < n->n_out; i++) {
+    if (!n->out[i]) continue;
+    if (n->out[i]->elems) return false;
+    if (axis_with(x->out[i], n->out[i], l) < 0 && (l != x->sum || n->n_out > 1)) return false;
+  }
+  return true;
+}
+
+static bool fits(const sd_tensors *t, const sd_node *n, const sd_axes *x, sd_letter l, uint64_t units) {
+  return units >= (uint64_t)t->ranks && results_fit(n, x, l) && divides(t, n->in, x->in, n->n_in, l, units) &&
+         divides(t, n->out, x->out, n->n_out, l, units);
+}
+
+static sd_hold hold_with(const sd_letter *letters, const sd_value *v, const sd_cutting *w) {
+  int at = w->letter ? axis_with(letters, v, w->letter) : -1;
+  return (sd_hold){.axis = at, .units = w->units};
+}
+
+sd_hold sd_cutting_operand(const sd_node *n, const sd_axes *x, uint32_t i, const sd_cutting *w) {
+  return hold_with(x->in[i], n->in[i], w);
+}
+
+sd_hold sd_cutting_result(const sd_node *n, const sd_axes *x, uint32_t i, const sd_cutting *w) {
+  sd_hold h = hold_with(x->out[i], n->out[i], w);
+  h.partial = w->letter && h.axis < 0;
+  return h;
+}
+
+// ---- what readers want ----
+
+// The least number of parts of an axis that the letter's other axes have, or that their readers want.
+static void want(sd_tensors *t, const sd_node *n, const sd_axes *x, sd_letter l, uint64_t *units) {
+  int64_t size;
+  for (uint32_t i = 0; i < n->n_in + n->n_out; i++) {
+    bool in = i < n->n_in;
+    const sd_value *v = in ? n->in[i] : n->out[i - n->n_in];
+    int at = v ? axis_with(in ? x->in[i] : x->out[i - n->n_in], v, l) : -1;
+    if (at < 0 || !size_of(t, v, at, &size)) continue;
+    if ((uint64_t)size < *units) *units = (uint64_t)size;
+    uint64_t more = in ? 0 : t->wanted[v->id][at];
+    if (more && more < *units) *units = more;
+  }
+}
+
+// Backward: readers stand behind what they read. What nobody can take cut is not wanted so.
+void sd_tensors_want(sd_tensors *t) {
+  for (sd_node *n = t->m->main->last; n; n = n->prev) {
+    sd_axes x;
+    if (n->n_body || !sd_axes_of(n, t->a, &x)) continue;
+    for (uint32_t i = 0; i < n->n_in; i++)
+      for (int d = 0; n->in[i] && d < n->in[i]->rank; d++) {
+        uint64_t units = UINT64_MAX, *to = &t->wanted[n->in[i]->id][d];
+        if (!x.in[i][d]) continue;
+        want(t, n, &x, x.in[i][d], &units);
+        if (units < (uint64_t)t->ranks || units == UINT64_MAX) continue;
+        if (!*to || units < *to) *to = units;
+      }
+  }
+}
+
+// ---- costs ----
+
+// Products of one element of the result: what of the second operand the result does not have.
+static double operations(const sd_tensors *t, const sd_node *n, const sd_axes *x) {
+  double each = x && x->sum ? 2 : 1;
+  for (int d = 0; x && x->sum && n->n_in > 1 && d < n->in[1]->rank; d++) {
+    int64_t size = 1;
+    sd_letter l = x->in[1][d];
+    if (!l || axis_with(x->out[0], n->out[0], l) < 0) size_of(t, n->in[1], d, &size);
+    each *= (double)size;
+  }
+  return n->out[0] ? each * sd_tensors_count(t, n->out[0]) : 0;
+}
+
+static double input_seconds(const sd_tensors *t, const sd_node *n, const sd_axes *x, const sd_cutting *w) {
+  double bytes = 0;
+  for (uint32_t i = 0; i < n->n_in; i++) {
+    sd_value *v = n->in[i];
+    if (!v || v->data) continue;
+    sd_hold h = x ? sd_cutting_operand(n, x, i, w) : SD_HOLD_WHOLE;
+    bytes += sd_tensors_moved(t, sd_tensors_hold(t, v), h, sd_tensors_bytes(t, v));
+  }
+  return bytes / BYTES_A_SECOND;
+}
+
+// Until the results are whole again.
+static double output_seconds(const sd_tensors *t, const sd_node *n, const sd_axes *x, const sd_cutting *w) {
+  double bytes = 0;
+  for (uint32_t i = 0; i < n->n_out; i++)
+    if (n->out[i])
+      bytes +=
+          sd_tensors_moved(t, sd_cutting_result(n, x, i, w), SD_HOLD_WHOLE, sd_tensors_bytes(t, n->out[i]));
+  return bytes / BYTES_A_SECOND;
+}
+
+static void consider(const sd_tensors *t, const sd_node *n, const sd_axes *x, sd_cutting w, double beside,
+                     sd_cutting *best) {
+  if (!fits(t, n, x, w.letter, w.units)) return;
+  w.seconds = beside + input_seconds(t, n, x, &w) + operations(t, n, x) / t->ranks / OPERATIONS_A_SECOND;
+  bool sum = sd_cutting_result(n, x, 0, &w).partial;
+  if (sum) w.seconds += output_seconds(t, n, x, &w);
+  if (w.seconds < best->seconds) *best = w;
+}
+
+// Letters of constants: a cut begins here. Large tables are cut whatever it takes.
+static void consider_constant(const sd_tensors *t, const sd_node *n, const sd_axes *x, uint32_t i,
+                              sd_cutting *best) {
+  bool table = n->in[i]->data->bytes >= TABLE_BYTES;
+  for (int d = 0; d < n->in[i]->rank; d++) {
+    int64_t size;
+    sd_cutting w = {.letter = x->in[i][d]};
+    int at = axis_with(x->out[0], n->out[0], w.letter);
+    if (!w.letter || at < 0 || !size_of(t, n->out[0], at, &size) || (!x->sum && !table)) continue;
+    uint64_t wanted = t->wanted[n->out[0]->id][at];
+    for (int fine = 0; fine < 2; fine++) {
+      w.units = fine || !wanted ? (uint64_t)size : wanted;
+      consider(t, n, x, w, table ? -1 : output_seconds(t, n, x, &w), best);
+    }
+  }
+}
+
+sd_cutting sd_tensors_choose(const sd_tensors *t, const sd_node *n, const sd_axes *x) {
+  sd_cutting best = {0};
+  best.seconds = input_seconds(t, n, NULL, &best) + operations(t, n, x) / OPERATIONS_A_SECOND;
+  for (uint32_t i = 0; x && i < n->n_in; i++) {
+    sd_value *v = n->in[i];
+    if (!v || v->rank < 1) continue;
+    sd_hold h = sd_tensors_hold(t, v);
+    if (h.axis >= 0 && x->in[i][h.axis])
+      consider(t, n, x, (sd_cutting){x->in[i][h.axis], h.units, 0}, 0, &best);
+    if (v->data) consider_constant(t, n, x, i, &best);
+  }
+  return best;
+}

@@ -140,7 +140,11 @@ sard_status *sd_cli_parse_within(const sd_cli *outer, const char *within, int ar
 
 sard_status *sd_cli_call(const sd_cli *outer, const char *within, int argc, char **argv, sd_cli *out) {
   SD_TRY(sd_cli_parse_within(outer, within, argc, argv, out));
-  return run_verb(out);
+  out->arena = sd_arena_scratch(outer->arena);
+  sard_status *st = run_verb(out);
+  sd_arena_free(out->arena);
+  out->arena = outer->arena;
+  return st;
 }
 
 static sard_status *act(sd_cli *c) {

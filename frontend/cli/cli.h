@@ -59,8 +59,8 @@ struct sd_cli {
 
 int sd_cli_main(int argc, char **argv, const sd_cli_program *p); // in cli.c; the exit code
 
-// A verb that another one calls: `out` is parsed from argv, shares the outer one's arena and writes no JSON file; what it
-// would have written is in out->json, to be freed. The second runs it, too.
+// A verb that another one calls: `out` is parsed from argv, in the outer one's arena, and writes no JSON file; what it
+// would have written is in out->json, to be freed. The second runs it, too, and frees what it allocated.
 sard_status *sd_cli_parse_within(const sd_cli *outer, const char *within, int argc, char **argv, sd_cli *out);
 sard_status *sd_cli_call(const sd_cli *outer, const char *within, int argc, char **argv, sd_cli *out);
 

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "runtime/base/file.h"
 #include "runtime/base/thread.h"
@@ -42,12 +43,25 @@ static sard_status *read_judge(sd_optimize *q) {
   return sd_judge_drop(j->metric, "max-drop", q->drop_text, 1, &unused);
 }
 
+// OUT is made anew by commands that read MODEL.
+static sard_status *check_out(sd_optimize *q) {
+  struct stat in, out;
+  const char *model = q->c->operands[0];
+  if (!q->out) return SD_ERR(USAGE, "-o FILE is missing: where the model goes, an .onnx or a .sard");
+  if (strcmp(q->out, "-") == 0) return SD_ERR(USAGE, "-o -: the model goes to a file, an .onnx or a .sard");
+  if (sd_files_is_artifact(model))
+    return SD_ERR(USAGE, "'%s' is compiled already: optimize the .onnx", model);
+  if (stat(model, &in) == 0 && stat(q->out, &out) == 0 && in.st_ino == out.st_ino && in.st_dev == out.st_dev)
+    return SD_ERR(USAGE, "-o %s is MODEL itself: give another file", q->out);
+  return sd_files_can_write(q->out);
+}
+
 static sard_status *read_flags(sd_optimize *q) {
   sd_cli *c = q->c;
   const char *files[] = {"svg", "html"}, *config = sd_args_get(c, "config");
   if (config) SD_TRY(sd_args_config(c, config));
   q->out = sd_args_get(c, "output");
-  if (!q->out) return SD_ERR(USAGE, "-o FILE is missing: where the model goes, an .onnx or a .sard");
+  SD_TRY(check_out(q));
   size_t n = strlen(q->out);
   q->artifact = n > 5 && strcmp(q->out + n - 5, ".sard") == 0;
   q->drop_text = sd_args_get(c, "max-drop");
@@ -55,9 +69,6 @@ static sard_status *read_flags(sd_optimize *q) {
   SD_TRY(sd_optimize_read_goal(q));
   SD_TRY(read_budget(q));
   SD_TRY(read_judge(q));
-  if (sd_files_is_artifact(c->operands[0]))
-    return SD_ERR(USAGE, "'%s' is compiled already: optimize the .onnx", c->operands[0]);
-  SD_TRY(sd_files_can_write(q->out));
   for (int i = 0; i < 2; i++)
     if (sd_args_get(c, files[i])) SD_TRY(sd_files_can_write(sd_args_get(c, files[i])));
   q->folder = sd_arena_printf(c->arena, "%s.optimize", q->out);
@@ -111,6 +122,11 @@ static sard_status *write_out(sd_optimize *q) {
   const sd_trial *t = q->chosen;
   sd_command *k;
   int n;
+  if (q->external && !q->artifact && !*t->chain.steps)
+    return sd_status_field(SD_ERR(CHECK,
+                                  "not written: the best is '%s' as it is, whose weights are in other files",
+                                  q->c->operands[0]),
+                           SARD_TEXT_HINT, "-o FILE.sard writes an artifact");
   SD_TRY(sd_optimize_commands(q, t, false, true, &k, &n));
   for (int i = 0; i < k[n - 1].n; i++) // the plan that --precision auto came to
     if (strcmp(k[n - 1].at[i], "--plan") == 0) {

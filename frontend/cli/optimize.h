@@ -59,6 +59,7 @@ typedef struct sd_optimize {
   double budget_s, used_s; // used_s: by the runs that this one goes on from
   int64_t start_ns;
   int64_t batch;           // samples in a run
+  uint64_t external;       // bytes of weights that are in other files than MODEL
   SD_VEC(sd_trial) trials; // the first is the model as it is
   const sd_trial *chosen;
   uint32_t resumed; // trials whose results are those of an earlier run

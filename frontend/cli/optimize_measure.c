@@ -11,16 +11,18 @@
 #include "runtime/model.h"
 #include "runtime/session.h"
 
-enum { ROUNDS = 15, LEAST_RUNS = 4, MOST_RUNS = 4000 };
+enum { ROUNDS = 15, LEAST_RUNS = 4, MOST_RUNS = 4000, LEAST_SAMPLES = 2 };
 static const double BURST_MS = 15, LONG_MS = 100;
 
 double sd_optimize_left(const sd_optimize *q) {
   return q->budget_s - q->used_s - (double)(sd_now_ns() - q->start_ns) * 1e-9;
 }
 
-static uint64_t bytes_of(const char *path) {
+// Of the kind of file that OUT is.
+static uint64_t size_of(const sd_optimize *q, const sd_trial *t) {
   struct stat st;
-  return path && stat(path, &st) == 0 ? (uint64_t)st.st_size : 0;
+  uint64_t more = !q->artifact && t->onnx == q->c->operands[0] ? q->external : 0;
+  return stat(q->artifact ? t->artifact : t->onnx, &st) == 0 ? (uint64_t)st.st_size + more : 0;
 }
 
 // ---- files ----
@@ -57,6 +59,11 @@ static sard_status *open_data(sd_optimize *q, const sd_cli_model *m) {
   SD_TRY(sd_judge_data(&q->judge, m));
   int64_t all = sd_data_count(q->judge.data), used = sd_max_i64(1, sd_min_i64(256, all / 5));
   q->judge.skip = all - used >= used ? used : 0;
+  if (all - q->judge.skip < LEAST_SAMPLES)
+    return SD_ERR(USAGE,
+                  "'%s' has %lld samples besides those for calibration: at least %d are needed to tell how "
+                  "sure a drop is",
+                  sd_args_get(q->c, "data"), (long long)(all - q->judge.skip), LEAST_SAMPLES);
   return NULL;
 }
 
@@ -115,10 +122,9 @@ static sard_status *race(sd_optimize *q, const sd_batch *b, sd_judged *other, cl
   return NULL;
 }
 
-static void read_clock(clock_of *k, double *p50, double *p99) {
-  qsort(k->ms, (size_t)k->n, sizeof *k->ms, by_value);
-  *p50 = (k->ms[(k->n - 1) / 2] + k->ms[k->n / 2]) / 2;
-  *p99 = k->ms[(int)ceil(0.99 * k->n) - 1];
+static double percentile(const clock_of *k, double p) {
+  int i = (int)ceil(p * k->n);
+  return k->ms[i ? i - 1 : 0];
 }
 
 static uint64_t memory_of(const sd_judged *m) { return m->m.weight_bytes + m->session->memory_size; }
@@ -128,7 +134,6 @@ static sard_status *time_it(sd_optimize *q, sd_trial *t, bool itself) {
   sd_judge *j = &q->judge;
   sd_batch b;
   clock_of *x = SD_NEW(q->c->arena, clock_of), *y = SD_NEW(q->c->arena, clock_of);
-  double base, base99;
   SD_TRY(sd_data_rewind(j->data));
   sd_cli_progress(q->c, title(q, sd_arena_printf(q->c->arena, "%s: timing", t->name)));
   sard_status *st = sd_data_next(j->data, t->batch, &b);
@@ -137,12 +142,12 @@ static sard_status *time_it(sd_optimize *q, sd_trial *t, bool itself) {
   sd_batch_free(&b);
   sd_cli_progress(q->c, NULL);
   SD_TRY(st);
-  read_clock(x, &base, &base99);
-  if (itself) t->ms50 = base, t->ms99 = base99;
-  else
-    read_clock(y, &t->ms50, &t->ms99);
+  const clock_of *of = itself ? x : y;
+  qsort(x->ms, (size_t)x->n, sizeof *x->ms, by_value), qsort(y->ms, (size_t)y->n, sizeof *y->ms, by_value);
+  t->ms50 = percentile(of, 0.5), t->ms99 = percentile(of, 0.99);
   t->batch = count;
-  t->speed = base / t->ms50;
+  t->speed =
+      percentile(x, 0.1) / percentile(of, 0.1); // fast runs are what others on the machine disturb least
   t->rate = (double)count / t->ms50 * 1e3;
   t->memory = memory_of(itself ? &j->a : &j->b);
   return NULL;
@@ -161,7 +166,7 @@ static void take_score(sd_optimize *q, sd_trial *t) {
 static sard_status *measure(sd_optimize *q, sd_trial *t) {
   SD_TRY(make(q, t));
   SD_TRY(load(q, t->artifact, t->threads, &q->judge.b));
-  t->bytes = bytes_of(q->artifact ? t->artifact : t->onnx);
+  t->bytes = size_of(q, t);
   SD_TRY(time_it(q, t, false)); // before other samples in a run take memory
   SD_TRY(sd_judge_all(&q->judge, title(q, sd_arena_printf(q->c->arena, "%s: evaluating", t->name))));
   take_score(q, t);
@@ -210,18 +215,36 @@ sard_status *sd_optimize_retime(sd_optimize *q, const sd_trial *of, int64_t thre
   return st;
 }
 
+// Weights that are in other files than MODEL.
+static sard_status *scan(sd_optimize *q) {
+  const sard_source src = {.size = sizeof src, .path = q->c->operands[0]};
+  sd_arena *a = sd_arena_scratch(q->c->arena);
+  sd_import_info info = {0};
+  sard_status *st = sd_import_scan(&src, a, &info);
+  for (uint32_t i = 0; !st && i < info.weights.len; i++)
+    if (info.weights.at[i].external) q->external += info.weights.at[i].bytes;
+  sd_arena_free(a);
+  return st;
+}
+
 sard_status *sd_optimize_begin(sd_optimize *q) {
   sd_judge *j = &q->judge;
   sd_trial *t = &q->trials.at[0];
+  SD_TRY(scan(q));
   SD_TRY(make(q, t));
   SD_TRY(load(q, t->artifact, 0, &j->a));
-  t->bytes = bytes_of(q->artifact ? t->artifact : t->onnx);
+  t->bytes = size_of(q, t);
   SD_TRY(time_it(q, t, true));
-  j->two = true; // with itself: labels that do not fit are found before chains are tried
-  SD_TRY(load(q, t->artifact, 0, &j->b));
+  // Labels that do not fit are found before chains are tried. What compares outputs needs two models: twice
+  // the same.
+  j->two = !j->metric->labels;
+  if (j->two) SD_TRY(load(q, t->artifact, 0, &j->b));
   SD_TRY(sd_judge_all(j, title(q, "the model as it is: evaluating")));
   sd_judged_free(&j->b);
+  j->two = true;
   t->value = j->metric->value(&j->a.score, -1), t->drop = t->bound = 0, t->kept = true;
+  if (!isfinite(t->value))
+    return SD_ERR(USAGE, "%s of the model as it is is no number on these samples", j->metric->name);
   t->state = SD_TRIAL_MEASURED, t->speed = 1;
   return NULL;
 }

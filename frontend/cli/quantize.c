@@ -34,9 +34,23 @@ static sard_status *read_weights(sd_quantize *q) {
   return NULL;
 }
 
+// How channels are scaled before anything is rounded.
+static sard_status *read_scaling(sd_quantize *q, bool data) {
+  SD_TRY(sd_args_number(q->c, "smooth", 0, 1, &q->alpha));
+  q->awq = q->o.clip = sd_args_given(q->c, "awq");
+  bool smooth = !isnan(q->alpha);
+  if (q->awq && smooth) return SD_ERR(USAGE, "--awq is for weights, --smooth for activations: one of them");
+  if (q->awq && q->o.bits == 8) return SD_ERR(USAGE, "--awq is for weights of 4 and 2 bits");
+  if (smooth && q->o.mode == SD_QUANT_WEIGHTS)
+    return SD_ERR(USAGE, "--smooth makes activations easier to round, and --mode weights leaves them as they are");
+  if ((q->awq || smooth) && !data)
+    return SD_ERR(USAGE, "--%s needs --data: it measures channels of activations", q->awq ? "awq" : "smooth");
+  return NULL;
+}
+
 static sard_status *read_mode(sd_quantize *q) {
   static const char *const modes[] = {"static", "dynamic", "weights"}, *const formats[] = {"qdq", "nbits"},
-                           *const acts[] = {"u8", "s8"}, *const rounding[] = {"nearest", "gptq"};
+                           *const acts[] = {"u8", "s8"}, *const rounding[] = {"nearest", "gptq", "adaptive"};
   bool data = sd_args_given(q->c, "data");
   int mode = q->o.bits < 8 ? SD_QUANT_WEIGHTS
              : data        ? SD_QUANT_STATIC
@@ -45,8 +59,8 @@ static sard_status *read_mode(sd_quantize *q) {
   SD_TRY(choice(q->c, "mode", modes, 3, &mode));
   SD_TRY(choice(q->c, "format", formats, 2, &format));
   SD_TRY(choice(q->c, "acts", acts, 2, &act));
-  SD_TRY(choice(q->c, "rounding", rounding, 2, &round));
-  q->o.mode = (sd_quant_mode)mode, q->o.format = (sd_quant_format)format, q->o.signed_acts = act, q->o.gptq = round;
+  SD_TRY(choice(q->c, "rounding", rounding, 3, &round));
+  q->o.mode = (sd_quant_mode)mode, q->o.format = (sd_quant_format)format, q->o.signed_acts = act, q->o.rounding = (sd_quant_rounding)round;
   q->o.symmetric = sd_args_given(q->c, "symmetric"), q->o.per_tensor = sd_args_given(q->c, "per-tensor"),
   q->o.reduce_range = sd_args_given(q->c, "reduce-range");
   q->correct = sd_args_given(q->c, "correct-biases");
@@ -56,8 +70,10 @@ static sard_status *read_mode(sd_quantize *q) {
   if (mode == SD_QUANT_STATIC && !data)
     return SD_ERR(USAGE, "--mode static needs --data: ranges of activations come from samples");
   if (round && (q->o.bits == 8 || mode != SD_QUANT_WEIGHTS))
-    return SD_ERR(USAGE, "--rounding gptq is for weights of 4 and 2 bits");
-  if (round && !data) return SD_ERR(USAGE, "--rounding gptq needs --data: it measures the inputs of each weight");
+    return SD_ERR(USAGE, "--rounding %s is for weights of 4 and 2 bits", rounding[round]);
+  if (round && !data)
+    return SD_ERR(USAGE, "--rounding %s needs --data: it measures the inputs of each weight", rounding[round]);
+  SD_TRY(read_scaling(q, data));
   if (q->correct && mode != SD_QUANT_STATIC) return SD_ERR(USAGE, "--correct-biases is of --mode static");
   return sd_range_method_find(sd_args_get(q->c, "method"), &q->method, &q->number);
 }
@@ -91,11 +107,7 @@ static sard_status *keep(sd_quantize *q) {
 }
 
 static sard_status *find(sd_quantize *q) {
-  struct stat st;
   uint32_t some = 0;
-  if (sd_files_is_artifact(q->c->operands[0]))
-    return SD_ERR(USAGE, "'%s' is compiled already: quantize the .onnx", q->c->operands[0]);
-  if (stat(q->c->operands[0], &st) == 0) q->size_before = (uint64_t)st.st_size;
   SD_TRY(sd_quant_find(q->c->arena, &q->src, &q->o, &q->units));
   SD_TRY(keep(q));
   for (uint32_t i = 0; i < q->units.len; i++) some += !q->units.at[i].keep;
@@ -105,6 +117,24 @@ static sard_status *find(sd_quantize *q) {
   return q->units.len ? sd_status_field(none, SARD_TEXT_HINT, "'%s' (%s): %s", q->units.at[0].name, q->units.at[0].op,
                                         q->units.at[0].why ? q->units.at[0].why : "excluded")
                       : none;
+}
+
+// The model with its channels scaled, where that is asked for, takes the place of the file.
+static sard_status *prepare(sd_quantize *q) {
+  struct stat st;
+  bool scaled = !isnan(q->alpha) || q->awq;
+  if (sd_files_is_artifact(q->c->operands[0]))
+    return SD_ERR(USAGE, "'%s' is compiled already: quantize the .onnx", q->c->operands[0]);
+  if (stat(q->c->operands[0], &st) == 0) q->size_before = (uint64_t)st.st_size;
+  SD_TRY(find(q));
+  SD_TRY(sd_model_context(q->c, &q->judge.ctx));
+  if (sd_args_given(q->c, "equalize")) {
+    SD_TRY(sd_quantize_balance(q, true));
+    SD_TRY(find(q));
+  }
+  if (!scaled) return NULL;
+  SD_TRY(sd_quantize_balance(q, false));
+  return find(q);
 }
 
 // The exit code tells why there is no model: 1 too large a drop, 9 slower.
@@ -144,8 +174,7 @@ static sard_status *measure(sd_quantize *q) {
 
 static sard_status *steps(sd_quantize *q) {
   SD_TRY(read_flags(q));
-  SD_TRY(find(q));
-  SD_TRY(sd_model_context(q->c, &q->judge.ctx));
+  SD_TRY(prepare(q));
   SD_TRY(sd_quantize_observe(q));
   if (sd_args_given(q->c, "sensitivity")) {
     SD_TRY(sd_quantize_load_float(q));
@@ -158,7 +187,7 @@ static sard_status *steps(sd_quantize *q) {
 }
 
 sard_status *sd_verb_quantize(sd_cli *c) {
-  sd_quantize q = {.c = c, .judge = {.c = c}, .src = {.size = sizeof q.src, .path = c->operands[0]}, .max_drop = NAN};
+  sd_quantize q = {.c = c, .judge = {.c = c}, .src = {.size = sizeof q.src, .path = c->operands[0]}, .max_drop = NAN, .alpha = NAN};
   sd_stop_hold(); // for good: an interrupt ends the work, what was found is reported all the same
   sard_status *st = steps(&q);
   q.interrupted = sard_status_code(st) == SARD_E_CANCELLED;

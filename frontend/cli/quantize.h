@@ -24,6 +24,9 @@ typedef struct sd_quantize {
   sd_range *ranges;
   int64_t samples; // used for calibration
   bool correct;    // biases are corrected
+  bool awq;        // channels are scaled by the error of outputs
+  double alpha;    // of SmoothQuant; NaN: none
+  uint32_t equalized, balanced, inserted; // pairs of layers; activations that are scaled, those with a Mul of their own
   // the model as it would be written
   sd_arena *made; // owns the bytes
   uint8_t *bytes;
@@ -40,8 +43,15 @@ typedef struct sd_quantize {
 // ---- quantize_calibrate.c ----
 // Runs the float model on samples and takes ranges, means and second moments of what will be integers.
 sard_status *sd_quantize_observe(sd_quantize *q);
+// Runs the model q->src on samples: sums of `t`, and ranges of each.
+sard_status *sd_quantize_look(sd_quantize *q, sd_quant_tensors *t, sd_range *ranges);
 // Ranges to scales, by the method.
 void sd_quantize_scale(sd_quantize *q);
+
+// ---- quantize_balance.c ----
+// q->src becomes a model that computes the same with channels scaled: by cross-layer equalization, or as flags say. Its
+// units have to be found anew.
+sard_status *sd_quantize_balance(sd_quantize *q, bool equalize);
 
 // ---- quantize_model.c ----
 // Writes the model in memory, units that are kept in float, and loads it as judge.b.

@@ -10,36 +10,44 @@ enum { MOST_MOMENTS = 1 << 14, STILL = 50, LEAST = 64 }; // inputs of a weight; 
 
 // What is summed beside the range of a tensor.
 typedef struct sums {
-  double *moments, *mean; // NULL: not wanted
-  uint64_t k, rows;       // inputs, along the last axis, or axis 1 of convolutions
+  double *moments, *mean;   // NULL: not wanted
+  float *largest, *typical; // magnitudes by channel
+  double *sizes;            // their sums
+  uint64_t k, rows;         // inputs, along the last axis, or axis 1 of convolutions
   bool conv;
 } sums;
 
 typedef struct observing {
   sd_quantize *q;
+  sd_quant_tensors *t;
+  sd_range *ranges; // of each
   sd_judged m;
   sums *s;
   int first;     // output of the first tensor
   int64_t still; // samples since a range grew by a hundredth
 } observing;
 
-static bool wants_moments(const sd_quantize *q, const sd_quant_tensor *t) { return q->o.gptq && !t->integer; }
-
 // Sizes of the sums, at the first batch.
 static sard_status *size_sums(observing *w, uint32_t i, const sard_tensor_desc *d) {
   sd_quantize *q = w->q;
   sums *s = &w->s[i];
+  const sd_quant_tensor *t = &w->t->at[i];
   for (uint32_t k = 0; k < q->units.len && d->rank > 2; k++)
-    if (strcmp(q->units.at[k].x, q->tensors.at[i].name) == 0) s->conv = strcmp(q->units.at[k].op, "Conv") == 0;
+    if (strcmp(q->units.at[k].x, t->name) == 0) s->conv = strcmp(q->units.at[k].op, "Conv") == 0;
   s->k = d->rank ? (uint64_t)d->dims[s->conv ? 1 : d->rank - 1] : 1;
-  if (wants_moments(q, &q->tensors.at[i])) {
+  if (t->by_moments) {
     if (s->k > MOST_MOMENTS)
       return SD_ERR(UNSUPPORTED,
-                    "GPTQ of %llu inputs ('%s') needs too much memory: use --rounding nearest, or --keep-float",
-                    (unsigned long long)s->k, q->tensors.at[i].name);
+                    "second moments of %llu inputs ('%s') need too much memory: use --rounding nearest without --awq, "
+                    "or --keep-float",
+                    (unsigned long long)s->k, t->name);
     s->moments = SD_NEW_ARRAY(q->c->arena, double, s->k * s->k);
   }
-  if (q->correct) s->mean = SD_NEW_ARRAY(q->c->arena, double, s->k + 1);
+  if (q->correct && t->integer) s->mean = SD_NEW_ARRAY(q->c->arena, double, s->k + 1);
+  if (t->by_channel) {
+    s->largest = SD_NEW_ARRAY(q->c->arena, float, s->k + 1), s->typical = SD_NEW_ARRAY(q->c->arena, float, s->k + 1);
+    s->sizes = SD_NEW_ARRAY(q->c->arena, double, s->k + 1);
+  }
   return NULL;
 }
 
@@ -49,48 +57,56 @@ static void add_moments(sums *s, const float *x, uint64_t n) {
       double *row = s->moments + i * s->k, v = x[i];
       for (uint64_t j = 0; v != 0 && j <= i; j++) row[j] += v * x[j];
     }
-  s->rows += n / s->k;
 }
 
-static void add_means(sums *s, const float *x, const sard_tensor_desc *d, uint64_t n) {
+static void add_channels(sums *s, const float *x, const sard_tensor_desc *d, uint64_t n) {
   uint64_t inner = 1;
   for (int i = 2; i < d->rank && s->conv; i++) inner *= (uint64_t)d->dims[i];
-  for (uint64_t i = 0; i < n; i++) s->mean[i / inner % s->k] += x[i];
-  s->rows += n / s->k;
+  for (uint64_t i = 0; i < n && s->mean; i++) s->mean[i / inner % s->k] += x[i];
+  for (uint64_t i = 0; i < n && s->sizes; i++) {
+    uint64_t c = i / inner % s->k;
+    float most = fabsf(x[i]);
+    s->sizes[c] += most;
+    if (most > s->largest[c]) s->largest[c] = most;
+  }
 }
 
 static sard_status *take(observing *w, uint32_t i, const sd_batch *b) {
-  sd_quantize *q = w->q;
-  sd_range *r = &q->ranges[i];
+  sd_range *r = &w->ranges[i];
+  sums *s = &w->s[i];
+  const char *name = w->t->at[i].name;
   sard_tensor_desc d;
   const float *x = sard_tensor_data(w->m.out[w->first + (int)i], &d);
   uint64_t n = 1, bad = r->bad;
   double span = r->max - r->min;
-  if (d.dtype != SARD_F32) return SD_ERR(INTERNAL, "'%s' is no f32", q->tensors.at[i].name);
+  if (d.dtype != SARD_F32) return SD_ERR(INTERNAL, "'%s' is no f32", name);
   for (int k = 0; k < d.rank; k++) n *= (uint64_t)d.dims[k];
-  if (!w->s[i].k) SD_TRY(size_sums(w, i, &d));
+  if (!s->k) SD_TRY(size_sums(w, i, &d));
   sd_range_add(r, x, n);
   if (r->bad > bad)
     return SD_ERR(USAGE,
                   "'%s' has %llu values that are NaN or infinite in samples %lld to %lld: the data, or the model, are "
                   "not fit for calibration",
-                  q->tensors.at[i].name, (unsigned long long)(r->bad - bad), (long long)b->first,
+                  name, (unsigned long long)(r->bad - bad), (long long)b->first,
                   (long long)(b->first + b->count - 1));
   if (!(r->max - r->min <= span * 1.01)) w->still = 0;
-  if (w->s[i].moments && w->s[i].k) add_moments(&w->s[i], x, n);
-  if (w->s[i].mean && w->s[i].k && d.rank) add_means(&w->s[i], x, &d, n);
+  if (!s->k) return NULL; // no elements
+  if (s->moments) add_moments(s, x, n);
+  add_channels(s, x, &d, n);
+  s->rows += n / s->k;
   return NULL;
 }
 
 static sard_status *batches(observing *w, int64_t want, bool given) {
   sd_quantize *q = w->q;
   int64_t t0 = sd_now_ns();
+  q->samples = 0;
   while (q->samples < want && (given || w->still < STILL || q->samples < LEAST)) {
     sd_batch b;
     sard_status *st = sd_data_next(q->judge.data, sd_min_i64(q->judge.batch, want - q->samples), &b);
     if (!st) st = sd_judge_run(&q->judge, &w->m, &b);
     w->still += b.count;
-    for (uint32_t i = 0; !st && i < q->tensors.len; i++) st = take(w, i, &b);
+    for (uint32_t i = 0; !st && i < w->t->len; i++) st = take(w, i, &b);
     q->samples += b.count;
     sd_batch_free(&b);
     SD_TRY(st);
@@ -100,12 +116,14 @@ static sard_status *batches(observing *w, int64_t want, bool given) {
 }
 
 static void finish(observing *w) {
-  for (uint32_t i = 0; i < w->q->tensors.len; i++) {
+  for (uint32_t i = 0; i < w->t->len; i++) {
     sums *s = &w->s[i];
+    sd_quant_tensor *t = &w->t->at[i];
     for (uint64_t k = 0; s->moments && k < s->k; k++)
       for (uint64_t j = 0; j < k; j++) s->moments[j * s->k + k] = s->moments[k * s->k + j];
     for (uint64_t k = 0; s->mean && s->rows && k < s->k; k++) s->mean[k] /= (double)s->rows;
-    w->q->tensors.at[i].moments = s->moments, w->q->tensors.at[i].mean = s->mean;
+    for (uint64_t k = 0; s->sizes && s->rows && k < s->k; k++) s->typical[k] = (float)(s->sizes[k] / (double)s->rows);
+    t->moments = s->moments, t->mean = s->mean, t->largest = s->largest, t->typical = s->typical;
   }
 }
 
@@ -114,8 +132,9 @@ static sard_status *run(observing *w) {
   int64_t all = sd_data_count(q->judge.data), want = sd_max_i64(1, sd_min_i64(256, all / 5));
   SD_TRY(sd_args_int(q->c, "samples", 1, INT64_MAX, &want));
   want = sd_min_i64(want, all);
+  SD_TRY(sd_data_rewind(q->judge.data));
   SD_TRY(sd_judge_begin(&q->judge, &w->m));
-  w->first = w->m.n_out - (int)q->tensors.len;
+  w->first = w->m.n_out - (int)w->t->len;
   sard_status *st = batches(w, want, sd_args_given(q->c, "samples"));
   sd_cli_progress(q->c, NULL);
   if (!st) finish(w);
@@ -123,25 +142,30 @@ static sard_status *run(observing *w) {
 }
 
 // The data are opened on the model as it is observed, which has the same inputs.
-sard_status *sd_quantize_observe(sd_quantize *q) {
-  observing w = {.q = q};
+sard_status *sd_quantize_look(sd_quantize *q, sd_quant_tensors *t, sd_range *ranges) {
+  observing w = {.q = q, .t = t, .ranges = ranges};
   sd_arena *a = sd_arena_scratch(q->c->arena);
   uint8_t *bytes = NULL;
   uint64_t size = 0;
+  SD_TRY(sd_quant_watch(a, &q->src, t, &bytes, &size));
+  w.s = SD_NEW_ARRAY(q->c->arena, sums, t->len + 1);
+  SD_TRY(sd_model_load_bytes(q->c, q->judge.ctx, bytes, size, &w.m.m));
+  sard_status *st = q->judge.data ? NULL : sd_judge_data(&q->judge, &w.m.m);
+  if (!st && t->len) st = run(&w);
+  sd_judged_free(&w.m);
+  sd_arena_free(a);
+  return st;
+}
+
+sard_status *sd_quantize_observe(sd_quantize *q) {
   if (!sd_args_given(q->c, "data")) return NULL;
   SD_TRY(sd_quant_place(q->c->arena, &q->src, &q->o, &q->units, &q->tensors));
-  SD_TRY(sd_quant_watch(a, &q->src, &q->tensors, &bytes, &size));
   q->ranges = SD_NEW_ARRAY(q->c->arena, sd_range, q->tensors.len + 1);
   for (uint32_t i = 0; i < q->tensors.len; i++)
     sd_range_init(&q->ranges[i], SD_NEW_ARRAY(q->c->arena, uint64_t, SD_RANGE_BINS));
-  w.s = SD_NEW_ARRAY(q->c->arena, sums, q->tensors.len + 1);
-  SD_TRY(sd_model_load_bytes(q->c, q->judge.ctx, bytes, size, &w.m.m));
-  sard_status *st = sd_judge_data(&q->judge, &w.m.m);
-  if (!st && q->tensors.len) st = run(&w);
-  sd_judged_free(&w.m);
-  sd_arena_free(a);
-  if (!st) sd_quantize_scale(q);
-  return st;
+  SD_TRY(sd_quantize_look(q, &q->tensors, q->ranges));
+  sd_quantize_scale(q);
+  return NULL;
 }
 
 void sd_quantize_scale(sd_quantize *q) {

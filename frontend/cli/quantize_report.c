@@ -51,6 +51,9 @@ static void show_summary(sd_quantize *q) {
   if (q->timed)
     sd_cli_say(c, "\ntime       %.4g ms to %.4g ms a run of %lld samples (%.2fx as fast)", q->ms_before, q->ms_after,
                (long long)q->judge.batch, q->ms_before / q->ms_after);
+  if (q->equalized) sd_cli_say(c, "\nequalized  %u pairs of layers", q->equalized);
+  if (q->balanced)
+    sd_cli_say(c, "\nscaled     channels of %u activations, %u with a Mul of their own", q->balanced, q->inserted);
   sd_cli_say(c, "\n");
 }
 
@@ -116,6 +119,7 @@ static void json_all(sd_quantize *q) {
           "\"partial\":%s",
           mode_name(q), q->o.bits, q->method->name, (long long)q->samples, (unsigned long long)q->size_before,
           (unsigned long long)(q->bytes ? q->size : 0), q->interrupted ? "true" : "false");
+  sd_strf(s, ",\"equalized\":%u,\"scaled\":%u,\"inserted\":%u", q->equalized, q->balanced, q->inserted);
   sd_strf(s, ",\"peak_rss_mb\":%.3f", sd_peak_memory_mb());
   if (q->verdict) sd_str_put(s, ",\"refused\":"), sd_str_json(s, q->verdict);
   if (q->timed) json_number(s, "ms_before", q->ms_before), json_number(s, "ms_after", q->ms_after);

@@ -2,12 +2,15 @@
 // names stay; what is added has names of its own. Nothing here runs a model: ranges of activations are given.
 #pragma once
 #include "passes/quantize/affine.h"
+#include "passes/quantize/balance.h"
 #include "runtime/base/arena.h"
 #include "runtime/base/dtype.h"
 #include "runtime/base/status.h"
 
 typedef enum sd_quant_mode { SD_QUANT_STATIC, SD_QUANT_DYNAMIC, SD_QUANT_WEIGHTS } sd_quant_mode;
 typedef enum sd_quant_format { SD_QUANT_QDQ, SD_QUANT_NBITS } sd_quant_format;
+
+typedef enum sd_quant_rounding { SD_QUANT_NEAREST, SD_QUANT_GPTQ, SD_QUANT_ADAPTIVE } sd_quant_rounding;
 
 typedef struct sd_quant_options {
   sd_quant_mode mode;
@@ -18,7 +21,8 @@ typedef struct sd_quant_options {
   bool signed_acts;       // s8 activations, zero point 0
   bool per_tensor;        // one scale for each weight
   bool reduce_range;      // weights from -64 to 63: sums of pairs fit 16 bits
-  bool gptq;
+  sd_quant_rounding rounding; // of 4 and 2 bits
+  bool clip;                  // their ranges made smaller, as far as outputs gain from it
 } sd_quant_options;
 
 // A node with a weight.
@@ -36,13 +40,16 @@ typedef struct sd_quant_unit {
 } sd_quant_unit;
 typedef SD_VEC(sd_quant_unit) sd_quant_units;
 
-// An activation whose range has to be known.
+// An activation that has to be known.
 typedef struct sd_quant_tensor {
   const char *name;
   sd_affine affine;      // set before writing
-  bool integer;          // its values become integers; else only its second moments or means are asked for
-  const double *moments; // [k][k] of rows of inputs, for GPTQ; NULL: none
+  bool integer;          // its values become integers
+  bool by_moments;       // its second moments are asked for
+  bool by_channel;       // its channels' magnitudes are
+  const double *moments; // [k][k], sums over rows of inputs; NULL: none
   const double *mean;    // of each input channel, for the correction of biases; NULL: none
+  const float *largest, *typical; // [k], largest and mean magnitude of each channel; NULL: none
 } sd_quant_tensor;
 typedef SD_VEC(sd_quant_tensor) sd_quant_tensors;
 
@@ -58,3 +65,27 @@ sard_status *sd_quant_watch(sd_arena *a, const sard_source *src, const sd_quant_
 // The quantized model as bytes. Sets what was written in each unit.
 sard_status *sd_quant_write(sd_arena *a, const sard_source *src, const sd_quant_options *o, sd_quant_units *u,
                             const sd_quant_tensors *t, uint8_t **out, uint64_t *size);
+
+// ---- before that: channels scaled against the weights that read them ----
+
+typedef struct sd_quant_balance sd_quant_balance; // a model that is opened for it
+typedef struct sd_quant_site {                    // an activation that products read
+  const char *x;
+  uint64_t k;          // channels
+  bool conv;           // on axis 1; else the last one
+  bool folded;         // the inverse goes into what makes it; else a Mul is put behind
+  bool pair;           // that is a product, too
+  bool wanted;         // a reader is quantized
+  const sd_matrix *of; // weights that read it, as the model has them now
+  uint32_t n_of;
+  float *t;            // [k], set before writing; NULL: it stays as it is
+} sd_quant_site;
+typedef SD_VEC(sd_quant_site) sd_quant_sites;
+
+// `sites` stay the balance's, all in the arena. The source has to live as long.
+sard_status *sd_quant_balance_open(sd_arena *a, const sard_source *src, const sd_quant_options *o,
+                                   const sd_quant_units *u, sd_quant_balance **out, sd_quant_sites **sites);
+// Cross-layer equalization of all pairs until nothing moves: their weights are scaled in place.
+sard_status *sd_quant_balance_equalize(sd_quant_balance *b, int *rounds);
+// The model with the sites' t, as bytes; it computes what the original does, but for rounding.
+sard_status *sd_quant_balance_write(sd_quant_balance *b, uint8_t **out, uint64_t *size);

@@ -144,8 +144,8 @@ sard_status *sd_quant_place(sd_arena *a, const sard_source *src, const sd_quant_
   for (uint32_t i = 0; i < u->len; i++) {
     bool matrix = strcmp(u->at[i].op, "MatMul") == 0 || strcmp(u->at[i].op, "Gemm") == 0, known = false;
     for (uint32_t k = 0; k < out->len; k++) known |= strcmp(out->at[k].name, u->at[i].x) == 0;
-    if (o->gptq && o->bits < 8 && matrix && !u->at[i].keep && !known)
-      sd_vec_push(a, out, ((sd_quant_tensor){.name = u->at[i].x}));
+    if ((o->rounding || o->clip) && o->bits < 8 && matrix && !u->at[i].keep && !known)
+      sd_vec_push(a, out, ((sd_quant_tensor){.name = u->at[i].x, .by_moments = true}));
   }
   return NULL;
 }

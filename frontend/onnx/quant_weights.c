@@ -13,6 +13,17 @@ static const char *made(sd_quant_writer *w, const char *base, sd_dtype t, int ra
 
 static void free_groups(void *g) { sd_groups_free(g); }
 
+enum { ROUNDS = 16 }; // of adaptive rounding
+
+// Adaptive rounding begins with what GPTQ gives, which may move weights further than to a neighbour.
+static sard_status *round_groups(const sd_quant_options *o, sd_groups *g, const float *rows, const double *moments) {
+  uint64_t steps;
+  if (!moments) return sd_groups_round(g, rows), NULL;
+  if (o->rounding == SD_QUANT_NEAREST) return sd_groups_clip(g, rows, moments);
+  SD_TRY(sd_groups_gptq(g, rows, moments));
+  return o->rounding == SD_QUANT_ADAPTIVE ? sd_groups_adapt(g, rows, moments, ROUNDS, &steps) : NULL;
+}
+
 // The weight as [rows][k] in groups.
 static sard_status *group(sd_quant_writer *w, const Onnx__NodeProto *n, sd_quant_unit *u, sd_groups **out) {
   sd_arena *a = w->p->a;
@@ -29,10 +40,8 @@ static sard_status *group(sd_quant_writer *w, const Onnx__NodeProto *n, sd_quant
   sd_groups *g = *out = SD_NEW(a, sd_groups);
   sd_arena_defer(a, free_groups, g);
   SD_TRY(sd_groups_new(u->rows, u->k, (uint64_t)w->o->group, w->o->bits, w->o->symmetric, g));
-  const sd_quant_tensor *t = w->o->gptq ? sd_quant_tensor_of(w, u->x) : NULL;
-  if (t && t->moments) SD_TRY(sd_groups_gptq(g, rows, t->moments));
-  else
-    sd_groups_round(g, rows);
+  const sd_quant_tensor *t = sd_quant_tensor_of(w, u->x);
+  SD_TRY(round_groups(w->o, g, rows, t ? t->moments : NULL));
   u->bits = w->o->bits, u->snr = sd_groups_snr(g, rows);
   uint64_t groups = g->rows * g->per_row,
            bits = u->rows * u->k * (uint64_t)g->bits + (g->symmetric ? 0 : groups * (uint64_t)g->bits);

@@ -22,4 +22,15 @@ void sd_groups_round(sd_groups *g, const float *w);
 // `h` ([k][k], sum of x x' over inputs, only read) let them. SARD_E_NOMEM. Where h is singular it is damped until it is
 // not.
 sard_status *sd_groups_gptq(sd_groups *g, const float *w, const double *h);
+// Each weight to the nearest, the range of each group in turn made smaller, down to half, where that lowers the error
+// of outputs (AWQ's clipping).
+sard_status *sd_groups_clip(sd_groups *g, const float *w, const double *h);
+// AdaRound's problem (Nagel et al. 2020), which weights go up and which down, by descent: from what `g` holds, each
+// weight in turn moves by one step where that makes the error of outputs less; `rounds` times over each row at most.
+sard_status *sd_groups_adapt(sd_groups *g, const float *w, const double *h, int rounds, uint64_t *steps);
+// The weight that its integer stands for.
+static inline float sd_groups_value(const sd_groups *g, uint64_t row, uint64_t i) {
+  uint64_t at = row * g->per_row + i / g->group;
+  return (float)((int)g->q[row * g->k + i] - (int)g->zeros[at]) * g->scales[at];
+}
 double sd_groups_snr(const sd_groups *g, const float *w);

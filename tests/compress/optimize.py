@@ -92,6 +92,8 @@ def refused():
     check("limit", code == 1 and "no chain keeps the limits" in text and "nearest is" in text and not os.path.exists(out) and not os.path.exists(out + ".optimize"), f"{code} {text[-300:]}")
     np.savez(f"{T}/plain.npz", in_x=np.zeros((4, 64), np.float32))
     np.savez(f"{T}/far.npz", in_x=np.zeros((4, 64), np.float32), y=np.full(4, 99))
+    np.savez(f"{T}/flat.npz", in_x=np.zeros((4, 64), np.float32), y=np.ones((4, 10), np.float32))
+    np.savez(f"{T}/one.npz", in_x=np.zeros((1, 64), np.float32), y=np.zeros(1, np.int64))
     np.savez(f"{T}/none.npz", in_x=np.zeros((0, 64), np.float32), y=np.zeros(0, np.int64))
     np.savez(f"{T}/wide.npz", in_x=np.zeros((4, 65), np.float32), y=np.zeros(4, np.int64))
     def config(text):
@@ -103,6 +105,10 @@ def refused():
              ("labels-far", 2, "99", [DIGITS, "--data", f"{T}/far.npz", "--metric", "top1"]),
              ("data-empty", 2, "no samples", [DIGITS, "--data", f"{T}/none.npz", "--metric", "top1"]),
              ("data-unfit", 2, "65", [DIGITS, "--data", f"{T}/wide.npz", "--metric", "top1"]),
+             ("data-few", 2, "how sure", [DIGITS, "--data", f"{T}/one.npz", "--metric", "top1"]),
+             ("out-stdout", 2, "goes to a file", [*GIVEN, "-o", "-"]),
+             ("out-model", 2, "is MODEL itself", [*GIVEN, "-o", DIGITS]),
+             ("metric-undefined", 2, "no number", [DIGITS, "--data", f"{T}/flat.npz", "--metric", "r2"]),
              ("goal", 2, "'fast' is none of", [*GIVEN, "--goal", "fast"]),
              ("goal-p99", 2, "'p99' is none of", [*GIVEN, "--goal", "p99"]),
              ("budget-word", 2, "'soon' is no time", [*GIVEN, "--budget", "soon"]),
@@ -119,8 +125,7 @@ def refused():
              ("device", 5, "cuda", [*GIVEN, "--device", "cuda:77"])]
     for name, code, says, args in cases:
         if name.startswith("config"): config('{"gaol": "size"}')
-        given = ["optimize", *args, "-o", out, "--budget", "0.3s"] if args else ["optimize", *GIVEN]
-        if name.startswith("budget"): given = given[:-2]
+        given = ["optimize", "-o", out, "--budget", "0.3s", *args] if args else ["optimize", *GIVEN]
         got, _, text = sard(*given)
         check(name, got == code and says in text and not os.path.exists(out) and not os.path.exists(out + ".optimize"), f"{got} {text[-300:]}")
     for name, says, text in [("config-value", "takes one value", '{"goal": ["size"]}'), ("config-kind", "needs a text or a number", '{"threads": true}'),

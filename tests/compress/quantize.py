@@ -48,14 +48,14 @@ def floats_left(path, ops):
     return [n.name for n in onnx.load(path).graph.node if n.op_type in ops]
 
 
-def quality(name, case, args, least, ops=()):
+def quality(name, case, args, least, ops=(), most=0.6):
     """The model is written, is near the float one (dB), and ONNX Runtime gives the same."""
     out = f"{T}/{name}.onnx"
     code, j, text = sard("quantize", case.model, "-o", out, "-q", *args)
     if code: return check(name, False, text[-300:])
     size = os.path.getsize(out) / os.path.getsize(case.model)
     code, e, text = sard("eval", out, "--data", case.data, "--metric", "psnr", "--baseline", case.model, "--limit", "64", "--batch", "64")
-    check(name, code == 0 and e["value"] >= least and size < 0.6, f"{e.get('value')} dB, size {size:.2f} {text[-300:]}")
+    check(name, code == 0 and e["value"] >= least and size < most, f"{e.get('value')} dB, size {size:.2f} {text[-300:]}")
     if not ort: return
     x = {k: v[:64] for k, v in case.x.items()}
     try: y = by_ort(out, x)
@@ -82,16 +82,65 @@ def methods(digits, lenet, resnet):
     quality("weights-i4", digits, ["--weights", "i4"], 24, ("Gemm",))
     quality("weights-i4-symmetric", digits, ["--weights", "i4", "--symmetric", "--group", "64"], 20, ("Gemm",))
     quality("weights-i2", digits, ["--weights", "i2", "--group", "16"], 6)
+    quality("weights-i4-awq", digits, ["--weights", "i4", "--awq", "--data", digits.data], 24, ("Gemm",))
+    quality("weights-i4-adaptive", digits, ["--weights", "i4", "--rounding", "adaptive", "--data", digits.data], 26, ("Gemm",))
+    quality("equalize", resnet, [*data, "--equalize", "--per-tensor", "--samples", "64"], 24, ("Conv", "Gemm"))
+    quality("smooth", digits, ["--data", digits.data, "--smooth", "0.5"], 30, ("Gemm",))
+    quality("smooth-dynamic", lenet, ["--mode", "dynamic", "--data", lenet.data, "--smooth", "0.5"], 30, ("Gemm",))
     quality("weights-i4-gptq", digits, ["--weights", "i4", "--rounding", "gptq", "--data", digits.data], 26, ("Gemm",))
 
 
-def gptq(digits):
-    """GPTQ is better than rounding to the nearest."""
-    got = []
-    for rounding in ("nearest", "gptq"):
-        code, j, text = sard("quantize", digits.model, "-o", f"{T}/g.onnx", "--weights", "i2", "--rounding", rounding, "--data", digits.data, "--metric", "cosine")
+def rounding(digits):
+    """Whatever looks at the data is better than rounding to the nearest, and gives the same bytes again."""
+    got, files = [], []
+    for args in ([], ["--awq"], ["--rounding", "gptq"], ["--rounding", "adaptive"], ["--rounding", "adaptive"]):
+        code, j, text = sard("quantize", digits.model, "-o", f"{T}/g.onnx", "--weights", "i2", *args, "--data", digits.data, "--metric", "cosine")
         got.append(j["value_after"] if code == 0 else -1)
-    check("gptq-better", got[1] > got[0] > 0, got)
+        files.append(open(f"{T}/g.onnx", "rb").read() if code == 0 else args)
+    check("rounding-better", min(got[1:]) > got[0] > 0 and got[3] > got[2], got)
+    check("rounding-same", files[3] == files[4])
+
+
+class Mlp:
+    """What equalization and smoothing are for: channels of very different size, behind a Relu and behind a norm, which one scale
+    for all cannot hold. Read by two products, one of them behind a residual sum."""
+    def __init__(self, norm):
+        from onnx import TensorProto, helper, numpy_helper
+        r = np.random.default_rng(3)
+        f = np.exp(r.uniform(-4, 4, 24)).astype(np.float32)
+        w = {"w1": r.normal(size=(16, 24)), "b1": r.normal(size=24), "w2": r.normal(size=(24, 24)), "w3": r.normal(size=(24, 8)), "w4": r.normal(size=(24, 8)),
+             "gamma": np.ones(24), "beta": r.normal(size=24)}
+        if norm: w["gamma"] *= f; w["beta"] *= f; w["w2"] /= f[:, None]; w["w4"] /= f[:, None]
+        else: w["w1"] *= f; w["b1"] *= f; w["w2"] /= f[:, None]; w["w4"] /= f[:, None]
+        n = helper.make_node
+        nodes = [n("Gemm", ["x", "w1", "b1"], ["a"], "first"), n("LayerNormalization", ["a", "gamma", "beta"], ["h"], "norm") if norm else n("Relu", ["a"], ["h"], "relu"),
+                 n("MatMul", ["h", "w2"], ["c"], "second"), n("MatMul", ["h", "w4"], ["e"], "fourth"), n("Mul", ["c", "c"], ["d"]), n("MatMul", ["d", "w3"], ["g"], "third"), n("Add", ["g", "e"], ["y"])]
+        g = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 16])], [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 8])],
+                              [numpy_helper.from_array(v.astype(np.float32), k) for k, v in w.items()])
+        self.model, self.data = f"{T}/mlp{norm:d}.onnx", f"{T}/mlp.npz"
+        open(self.model, "wb").write(helper.make_model(g, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString())
+        self.x = {"x": r.normal(size=(256, 16)).astype(np.float32)}
+        np.savez(self.data, **self.x)
+
+    def decibels(self, *args):
+        code, j, text = sard("quantize", self.model, "-o", f"{T}/mlp_q.onnx", "--data", self.data, "--keep-float", "first", *args)
+        code, e, text = (code, {}, text) if code else sard("eval", f"{T}/mlp_q.onnx", "--data", self.data, "--metric", "psnr", "--baseline", self.model)
+        if code: print(text[-500:])
+        return e.get("value", -1), j
+
+
+def channels():
+    try: relu, norm = Mlp(False), Mlp(True)
+    except ImportError: return
+    plain, _ = relu.decibels()
+    even, j = relu.decibels("--equalize")
+    check("equalize-better", even > plain + 6 > 6 and j["equalized"] == 1, (plain, even))
+    plain, _ = norm.decibels()
+    smooth, j = norm.decibels("--smooth", "0.5")
+    check("smooth-better", smooth > plain + 6 > 6 and j["scaled"] == 2 and j["inserted"] == 1, (plain, smooth, j.get("scaled")))
+    both, j = relu.decibels("--equalize", "--smooth", "0.7")
+    check("equalize-and-smooth", both > even - 2, (both, even))
+    quality("smooth-inserts", norm, ["--data", norm.data, "--smooth", "0.5"], 30, ("MatMul",), most=2)
 
 
 def report(resnet):
@@ -134,6 +183,11 @@ def bad(digits, lenet):
     ends("bad-static-no-data", 2, [*base, "--mode", "static"], "needs --data", out)
     ends("bad-i4-static", 2, [*base, *data, "--weights", "i4", "--mode", "static"], "the mode is weights", out)
     ends("bad-gptq-no-data", 2, [*base, "--weights", "i4", "--rounding", "gptq"], "needs --data", out)
+    ends("bad-awq-no-data", 2, [*base, "--weights", "i4", "--awq"], "needs --data", out)
+    ends("bad-awq-i8", 2, [*base, *data, "--mode", "weights", "--awq"], "4 and 2 bits", out)
+    ends("bad-smooth-no-data", 2, [*base, "--smooth", "0.5"], "needs --data", out)
+    ends("bad-smooth-weights", 2, [*base, *data, "--mode", "weights", "--smooth", "0.5"], "leaves them as they are", out)
+    ends("bad-smooth-number", 2, [*base, *data, "--smooth", "1.5"], "from 0 to 1", out)
     ends("bad-metric-no-data", 2, [*base, "--metric", "top1"], "needs --data", out)
     ends("bad-drop-no-metric", 2, [*base, *data, "--max-drop", "1%"], "needs --metric", out)
     ends("bad-method", 2, [*base, *data, "--method", "best"], "known: minmax", out)
@@ -181,7 +235,7 @@ def interrupt(resnet):
 
 def main():
     digits, lenet, resnet = Case("digits_mlp"), Case("mnist_lenet"), Case("mnist_resnet8")
-    methods(digits, lenet, resnet), gptq(digits), report(resnet), search(lenet), bad(digits, lenet), interrupt(resnet)
+    methods(digits, lenet, resnet), rounding(digits), channels(), report(resnet), search(lenet), bad(digits, lenet), interrupt(resnet)
     return end()
 
 

@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "passes/quantize/affine.h"
+#include "passes/quantize/balance.h"
 #include "passes/quantize/groups.h"
 #include "passes/quantize/range.h"
 #include "runtime/base/alloc.h"
@@ -160,7 +161,86 @@ static void gptq(void) {
   sd_groups_free(&g[0]), sd_groups_free(&g[1]);
 }
 
+enum { IN = 32, OUT = 8 };
+static float loud[OUT * IN];          // weights
+static double loud_moments[IN * IN]; // of inputs whose channel 5 is 50 times the others
+static float loud_x[IN];
+
+static void make_loud(void) {
+  uint64_t seed = 5;
+  for (int i = 0; i < OUT * IN; i++) loud[i] = (float)noise(&seed);
+  memset(loud_moments, 0, sizeof loud_moments), memset(loud_x, 0, sizeof loud_x);
+  for (int n = 0; n < 300; n++) {
+    double x[IN], common = noise(&seed);
+    for (int k = 0; k < IN; k++) x[k] = (common + noise(&seed)) * (k == 5 ? 50 : 1), loud_x[k] += (float)fabs(x[k]) / 300;
+    for (int i = 0; i < IN; i++)
+      for (int j = 0; j < IN; j++) loud_moments[i * IN + j] += x[i] * x[j];
+  }
+}
+
+// Error of outputs of groups whose inputs are divided by t.
+static double error_of(const sd_groups *g, const float *t) {
+  double sum = 0;
+  for (uint64_t r = 0; r < OUT; r++)
+    for (uint64_t i = 0; i < IN; i++)
+      for (uint64_t j = 0; j < IN; j++)
+        sum += (sd_groups_value(g, r, i) / t[i] - loud[r * IN + i]) * loud_moments[i * IN + j] *
+               (sd_groups_value(g, r, j) / t[j] - loud[r * IN + j]);
+  return sum;
+}
+
+// Each step of the way makes the error of outputs less.
+static void errors(void) {
+  sd_groups g;
+  float t[IN], one[IN], scaled[OUT * IN];
+  double gain, error[5];
+  uint64_t steps, more;
+  make_loud();
+  for (int i = 0; i < IN; i++) one[i] = 1;
+  sd_matrix m = {loud, OUT, IN, 1, IN, 1, 1};
+  sd_awq p = {IN, loud_x, loud_moments, &m, 1, 16, 3, false};
+  CHECK_OK(sd_groups_new(OUT, IN, 16, 3, false, &g));
+  sd_groups_round(&g, loud), error[0] = error_of(&g, one);
+  CHECK_OK(sd_groups_clip(&g, loud, loud_moments));
+  error[1] = error_of(&g, one);
+  CHECK_OK(sd_groups_gptq(&g, loud, loud_moments));
+  error[2] = error_of(&g, one);
+  CHECK_OK(sd_groups_adapt(&g, loud, loud_moments, 16, &steps));
+  error[3] = error_of(&g, one);
+  CHECK_OK(sd_groups_adapt(&g, loud, loud_moments, 16, &more));
+  CHECK(error[1] < error[0] && error[3] < error[2] && error[2] < error[0] && steps > 0 && more == 0);
+  CHECK_OK(sd_balance_awq(&p, t, &gain));
+  for (int i = 0; i < OUT * IN; i++) scaled[i] = loud[i] * t[i % IN];
+  sd_groups_round(&g, scaled), error[4] = error_of(&g, t);
+  CHECK(gain < 0.7 && near(error[4] / error[0], gain, 1e-3) && t[5] > 2 * t[4]);
+  sd_groups_free(&g);
+}
+
+// Weights as convolutions and as matrices of either order have them; two groups.
+static void matrices(void) {
+  float conv[2 * 1 * 3] = {1, -4, 2, 0.5f, 0, -0.25f}, rows[6] = {1, 2, 3, 4, 5, 6}, in[3] = {0}, out[3] = {0};
+  sd_matrix c = {conv, 2, 1, 3, 3, 3, 2}, turned = {rows, 3, 2, 1, 1, 3, 1}; // [inputs][outputs]
+  sd_matrix_input_max(&c, in), sd_matrix_output_max(&c, out);
+  CHECK(in[0] == 4 && in[1] == 0.5f && out[0] == 4 && out[1] == 0.5f);
+  sd_matrix_scale_inputs(&c, (float[]){2, 10});
+  CHECK(conv[1] == -8 && conv[3] == 5);
+  sd_matrix_scale_inputs(&turned, (float[]){1, 10}), sd_matrix_divide_outputs(&turned, (float[]){1, 2, 1});
+  CHECK(rows[0] == 1 && rows[1] == 1 && rows[3] == 40 && rows[4] == 25 && rows[5] == 60);
+}
+
+static void balance(void) {
+  const float x[4] = {16, 4, 0, 1}, w[4] = {4, 1, 3, 0};
+  float t[4];
+  sd_balance_smooth(x, w, 4, 0.5, t);
+  CHECK(near(t[0], 2, 1e-6) && near(t[1], 2, 1e-6) && t[2] == 1 && t[3] == 1); // nothing there: left alone
+  sd_balance_smooth(x, w, 4, 1, t);
+  CHECK(near(t[0], 16, 1e-5));
+  CHECK(near(sd_balance_equalize(x, w, 4, t), 1, 1e-6) && near(t[0], 2, 1e-6) && t[2] == 1);
+  sd_balance_equalize((float[]){1e30f}, (float[]){1e-30f}, 1, t);
+  CHECK(t[0] <= 1e5f);
+}
+
 int main(void) {
-  growth(), methods(), scales(), groups(), gptq();
+  growth(), methods(), scales(), groups(), gptq(), errors(), matrices(), balance();
   return check_end();
 }

@@ -80,7 +80,7 @@ static sard_status *read_flags(sd_optimize *q) {
 static sard_status *try_all(sd_optimize *q) {
   sd_trial *t;
   while ((t = sd_optimize_next(q)) != NULL) {
-    if (sd_optimize_left(q) <= 0) return q->spent = true, NULL;
+    if (sd_optimize_left(q) <= q->least_s / 2) return q->spent = true, NULL; // no other one takes much less
     SD_TRY(sd_optimize_try(q, t));
     if (t->state == SD_TRIAL_MEASURED)
       sd_cli_detail(q->c, "%s: %.2fx as fast, drop %.5g (up to %.5g)", t->name, t->speed, t->drop, t->bound);

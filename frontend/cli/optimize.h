@@ -58,6 +58,7 @@ typedef struct sd_optimize {
   double max_drop;         // in the metric's unit
   double budget_s, used_s; // used_s: by the runs that this one goes on from
   int64_t start_ns;
+  double least_s;          // what the model as it is took
   int64_t batch;           // samples in a run
   uint64_t external;       // bytes of weights that are in other files than MODEL
   SD_VEC(sd_trial) trials; // the first is the model as it is

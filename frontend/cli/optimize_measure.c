@@ -175,7 +175,7 @@ static sard_status *measure(sd_optimize *q, sd_trial *t) {
 }
 
 sard_status *sd_optimize_try(sd_optimize *q, sd_trial *t) {
-  double left = sd_optimize_left(q), share = fmax(left / 2, 1);
+  double left = sd_optimize_left(q), share = fmax(left / 2, fmin(left, fmax(1, 3 * q->least_s)));
   sd_stop_at(sd_now_ns() + (int64_t)(share * 1e9));
   sard_status *st = measure(q, t);
   sd_stop_at(0);
@@ -184,8 +184,7 @@ sard_status *sd_optimize_try(sd_optimize *q, sd_trial *t) {
   if (!st || code == SARD_E_NOMEM || (code == SARD_E_CANCELLED && sd_stop_asked())) return st;
   t->state = SD_TRIAL_FAILED;
   t->why = code == SARD_E_CANCELLED
-               ? sd_arena_printf(q->c->arena, "it took longer than %.3g s, half of the budget that was left",
-                                 share)
+               ? sd_arena_printf(q->c->arena, "it took longer than %.3g s, its share of the budget", share)
                : sd_arena_strdup(q->c->arena, sard_status_text(st, SARD_TEXT_MESSAGE));
   sard_status_free(st);
   return NULL;
@@ -246,5 +245,6 @@ sard_status *sd_optimize_begin(sd_optimize *q) {
   if (!isfinite(t->value))
     return SD_ERR(USAGE, "%s of the model as it is is no number on these samples", j->metric->name);
   t->state = SD_TRIAL_MEASURED, t->speed = 1;
+  q->least_s = (double)(sd_now_ns() - q->start_ns) * 1e-9;
   return NULL;
 }

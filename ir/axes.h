@@ -1,7 +1,8 @@
 // The iteration space of a node as letters, one for each dim of an operand or result: what partitioning needs
 // to know of an operator. A letter of a result that is one of an operand, too: element i of the result along
 // that dim needs that operand at i only, so that the node may be computed in parts. A letter of operands
-// alone is summed over or else worked across. The column is ir/ops/axes.def.
+// alone is summed over or else worked across. Dims of one letter may differ by a factor (heads of queries and of
+// keys): equal shares of them belong together. The column is ir/ops/axes.def.
 #pragma once
 #include "ir/op.h"
 

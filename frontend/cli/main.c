@@ -6,6 +6,7 @@ static const sd_cli_action actions[] = {
     {"inspect", sd_verb_inspect}, {"compare", sd_verb_compare}, {"doctor", sd_verb_doctor},
     {"eval", sd_verb_eval},       {"quantize", sd_verb_quantize}, {"prune", sd_verb_prune},       {"tune", sd_verb_tune},
     {"convert", sd_verb_convert}, {"optimize", sd_verb_optimize},
+    {"partition", sd_verb_partition},
     {"version", sd_verb_version}, {"help", sd_verb_help},       {NULL, NULL}};
 static const sd_cli_compiler compiler = {.compile = sd_tools_compile, .check = sd_tools_check};
 

@@ -14,6 +14,7 @@ sard_status *sd_verb_quantize(sd_cli *c);
 sard_status *sd_verb_prune(sd_cli *c);
 sard_status *sd_verb_convert(sd_cli *c);
 sard_status *sd_verb_optimize(sd_cli *c);
+sard_status *sd_verb_partition(sd_cli *c);
 
 // ---- tools.c ----
 sard_status *sd_tools_options(sd_cli *c, sd_driver_options *o); // of the flags -O, --target, --dim, --threads; with progress

@@ -8,13 +8,18 @@ enum { DEEPEST = 64 };
 
 typedef struct reader {
   sd_arena *a;
-  const char *at, *begin, *file;
+  const char *at, *file;
+  const char *counted; // the lines in front of it
+  int line;            // are so many, and the one there
 } reader;
 
-static sard_status *wrong(const reader *r, const char *what) {
-  int line = 1;
-  for (const char *p = r->begin; p < r->at; p++) line += *p == '\n';
-  return SD_ERR(MODEL, "%s, line %d: %s", r->file, line, what);
+static int line_of(reader *r) {
+  for (; r->counted < r->at; r->counted++) r->line += *r->counted == '\n';
+  return r->line;
+}
+
+static sard_status *wrong(reader *r, const char *what) {
+  return SD_ERR(MODEL, "%s, line %d: %s", r->file, line_of(r), what);
 }
 
 static void skip(reader *r) { r->at += strspn(r->at, " \t\r\n"); }
@@ -121,6 +126,8 @@ static sard_status *read_word(reader *r, sd_json *v) {
 
 static sard_status *read_value(reader *r, sd_json *v, int depth) {
   if (depth > DEEPEST) return wrong(r, "values are nested too deeply");
+  skip(r);
+  v->line = line_of(r);
   if (eat(r, '{')) return v->kind = SD_JSON_OBJECT, read_items(r, v, '}', depth);
   if (eat(r, '[')) return v->kind = SD_JSON_LIST, read_items(r, v, ']', depth);
   if (eat(r, '"')) return v->kind = SD_JSON_TEXT, read_text(r, &v->text);
@@ -128,7 +135,7 @@ static sard_status *read_value(reader *r, sd_json *v, int depth) {
 }
 
 sard_status *sd_json_parse(sd_arena *a, const char *text, const char *file, sd_json **out) {
-  reader r = {a, text, text, file};
+  reader r = {a, text, file, text, 1};
   *out = SD_NEW(a, sd_json);
   SD_TRY(read_value(&r, *out, 0));
   skip(&r);

@@ -14,6 +14,7 @@ typedef enum sd_json_kind {
 typedef struct sd_json {
   sd_json_kind kind;
   const char *key; // in an object
+  int line;        // where it begins
   double number;   // of numbers; 1 for true
   const char *text;
   struct sd_json *first, *next; // of lists and objects; the next one of the parent

@@ -30,7 +30,7 @@ json() { yes_if "$1" python3 -c "import json,sys; d=json.load(open(sys.argv[1]))
 # ---- help, verbs, flags ----
 code help 0 "$sard" help; says help-lists-verbs out '^  compile '
 code no-arguments 0 "$sard"
-for verb in run compile bench tune inspect compare convert doctor version help; do
+for verb in run compile bench tune inspect compare convert partition doctor version help; do
   code "help-$verb" 0 "$sard" $verb --help; says "help-$verb-flags" out '--json FILE'
 done
 code rt-help 0 "$rt" help; says rt-help-lists-run out '^  run '
@@ -71,6 +71,48 @@ code precision-plan-malformed 3 "$sard" run "$digits/model.onnx" --precision "@$
 echo '{"precision":"i8"}' >"$T/plan.json"
 code precision-plan-type 3 "$sard" run "$digits/model.onnx" --precision "@$T/plan.json"
 code precision-plan-missing 7 "$sard" run "$digits/model.onnx" --precision "@$T/none.json"
+
+# ---- sard partition ----
+ex=$root/docs/examples
+sim() { local name=$1 want=$2; shift 2; code "$name" "$want" "$sard" partition "$@" --simulate; }
+sim partition-decoder 0 "$ex/decoders/llama-2-70b.json" --devices "$ex/devices/h200x8.json" --json "$T/j"
+json partition-best "$T/j" 'd["splits"][0]["fits"] and d["splits"][0]["tensor"] == 8 and d["splits"][0]["phases"][1]["name"] == "decode"'
+json partition-order "$T/j" '[p["seconds"] for p in d["splits"] if p["fits"]] == sorted(p["seconds"] for p in d["splits"] if p["fits"])'
+json partition-shares "$T/j" 'all(abs(sum(f[k] for k in ("compute","memory","launch","exchange","wait")) - 1) < 1e-4 and f["efficiency"] <= 1.0001 for p in d["splits"] for f in p["phases"])'
+sim partition-one-split 0 "$ex/decoders/gpt-3-175b.json" --devices "$ex/devices/h200x64.json" --split tensor:8,layer:4 --json "$T/j"
+json partition-one-split-json "$T/j" '[(p["tensor"], p["layer"], p["batch"]) for p in d["splits"]] == [(8, 4, 1)]'
+sim partition-no-room 6 "$ex/decoders/gpt-3-175b.json" --devices "$ex/devices/a100x8.json" --split batch; says partition-no-room-says err 'needs 3[0-9.]+ GB .* has 85.0 GB'; says partition-no-room-hint err 'hint: devices of 3'
+sim partition-too-large 6 "$ex/decoders/gpt-3-175b.json" --devices "$ex/devices/a100x8.json" --dim batch=128; says partition-too-large-hint err 'a batch of 32 would fit'
+sim partition-model 0 "$resnet/model.onnx" --devices "$ex/devices/h200x8.json" --dim batch=64 --json "$T/j"; says partition-model-sizes out '^sizes +batch=64$'
+json partition-model-json "$T/j" 'd["batch"] == 64 and any(p["batch"] == 8 for p in d["splits"])'
+sim partition-dim 2 "$resnet/model.onnx" --devices "$ex/devices/h200x8.json" --dim rows=3; says partition-dim-says err "no input has a symbolic dim 'rows'"
+sim partition-decoder-dim 2 "$ex/decoders/llama-2-7b.json" --devices "$ex/devices/h200x8.json" --dim rows=3; says partition-decoder-dim-says err 'batch, prompt and context'
+sim partition-context 2 "$ex/decoders/llama-2-7b.json" --devices "$ex/devices/h200x8.json" --dim prompt=4096; says partition-context-says err 'prompt of 4096'
+for split in tensor:9 layer:2,layer:2 tensor: tensor:0 tensor,layer pipeline tensor:2, 'tensor:2 layer:2' batch:3000; do
+  sim "partition-split-$split" 2 "$ex/decoders/llama-2-7b.json" --devices "$ex/devices/h200x8.json" --split "$split"
+done
+code partition-simulate-missing 2 "$sard" partition "$resnet/model.onnx" --devices "$ex/devices/h200x8.json"; says partition-simulate-missing-hint err 'hint: .*--simulate'
+sim partition-devices-missing 2 "$resnet/model.onnx"; says partition-devices-missing-says err '--devices is missing'
+# spec NAME CODE REGEX SED: the device set with a line changed is refused so
+spec() { sed "$4" "$ex/devices/h200x64.json" >"$T/spec.json"; sim "partition-$1" "$2" "$resnet/model.onnx" --devices "$T/spec.json"; says "partition-$1-says" err "$3"; }
+spec spec-name 3 "spec.json, line 4: there is no 'devices\\[0\\].memmory' \\(did you mean 'memory'" 's/"memory"/"memmory"/'
+spec spec-bound 3 'line 4: devices\[0\].memory: a number from 1 to 1e\+15' 's/150e9/150e29/'
+spec spec-kind 3 'line 4: devices\[0\].count: a whole number' 's/"count": 64/"count": "64"/'
+spec spec-many 3 'count: a whole number from 1 to 1024' 's/"count": 64/"count": 1025/'
+spec spec-missing 3 'line 3: devices\[0\].launch: it is missing' 's/"launch": 3e-6,//'
+spec spec-twice 3 'line 6: .devices\[0\].count. is there twice' 's/"launch": 3e-6,/"launch": 3e-6, "count": 2,/'
+spec spec-type 3 "there is no 'devices\\[0\\].flops.bf17'" 's/bf16/bf17/'
+spec spec-levels 3 'links\[1\].devices: a multiple of 8' 's/"devices": 64/"devices": 12/'
+spec spec-levels-few 3 'line 10: links: the last level joins 16 devices' 's/"devices": 64/"devices": 16/'
+spec spec-syntax 3 'spec.json, line 4: ' 's/"count": 64,/"count": 64/'
+spec spec-nan 3 'spec.json, line 4: a value is expected' 's/150e9/NaN/'
+shape() { sed "$4" "$ex/decoders/llama-2-70b.json" >"$T/shape.json"; sim "partition-$1" "$2" "$T/shape.json" --devices "$ex/devices/h200x8.json"; says "partition-$1-says" err "$3"; }
+shape shape-heads 3 'line 3: kv_heads: 64 heads are no multiple' 's/"kv_heads": 8/"kv_heads": 7/'
+shape shape-layers 3 'layers: a whole number from 1 to 256' 's/"layers": 80/"layers": 1e9/'
+shape shape-fraction 3 'layers: a whole number' 's/"layers": 80/"layers": 2.5/'
+shape shape-type 3 "dtype: 'i4' is none of" 's/bf16/i4/'
+shape shape-name 3 'decoder: it is missing' 's/"decoder": "Llama 2 70B",//'
+shape shape-overflow 3 'head_size: heads of it are wider' 's/"heads": 64/"heads": 65536, "head_size": 65536/'
 
 # ---- several devices ----
 two="--devices cpu:0,cpu:1 --split batch"

@@ -3,7 +3,7 @@
 
     hostile.py SARD SARD_RT [NAME...]
 """
-import os, pathlib, signal, struct, subprocess, sys, tempfile
+import os, pathlib, random as random_numbers, re, signal, struct, subprocess, sys, tempfile
 
 import make_bad
 
@@ -147,6 +147,42 @@ class Tests:
         self.check("usage/model_fifo", (7,), [], self.sard, "run", self.dir / "bad/pipe")
         self.check("usage/memory_limit", (6,), [], self.sard, "run", self.dir / "art/chain.onnx", "--memory-limit=1")
 
+    def damage(self, text, random):
+        """A number at a bound, a byte changed, the rest cut, or a piece twice."""
+        numbers = ["0", "-1", "1e308", "1e-308", "-0.0", "9223372036854775807", "1e999", "NaN", "[]", "{}", "null", '"x"', "1024", "256", "1048576"]
+        at, places = random.randrange(len(text)), [m.span() for m in re.finditer(r"(?<=: )[0-9][0-9.e+-]*", text)]
+        if places and random.random() < 0.6:
+            a, b = random.choice(places)
+            return text[:a] + random.choice(numbers) + text[b:]
+        return random.choice([text[:at] + random.choice('{}[]",:\\\0\n9e-') + text[at + 1 :], text[:at], text[:at] + text[at : at + 40] + text[at:]])
+
+    def descriptions(self):
+        """Device sets and decoders of sard partition that are damaged."""
+        examples = pathlib.Path(__file__).resolve().parents[2] / "docs/examples"
+        devices, decoder = examples / "devices/h200x64.json", examples / "decoders/llama-2-7b.json"
+        good, random, bad = {"devices": devices.read_text(), "decoder": decoder.read_text()}, random_numbers.Random(8), None
+        for _ in range(60 if self.wanted("descriptions") else 0):
+            text, which = dict(good), random.choice(list(good))
+            for _ in range(random.randint(1, 3)):
+                text[which] = self.damage(text[which] or " ", random)
+            for name, content in text.items():
+                (self.dir / f"{name}.json").write_text(content)
+            split = random.choice(["tensor:8", "layer:4", "tensor:2,layer:2,batch:1", "batch"])
+            done = finish([self.sard, "partition", "decoder.json", "--devices", "devices.json", "--simulate", "--split", split], self.dir)
+            wrong = judge(done, None if done and done.returncode == 0 else (2, 3, 6), [])
+            bad = bad or (wrong and f"{wrong}\n{text[which]}")
+        if self.wanted("descriptions"):
+            self.count("descriptions", bad)
+        for name, content in {"deep": b"[" * 100000, "empty": b"", "zero": b"\0", "huge": b'{"devices":' + b" " * (1 << 20) + b"[]}",
+                              "keys": b"{" + b",".join(b'"k%d":1' % i for i in range(50000)) + b"}"}.items():
+            (self.dir / f"{name}.json").write_bytes(content)
+            self.check(f"description/devices_{name}", (3,), [], self.sard, "partition", decoder, "--devices", f"{name}.json", "--simulate")
+            self.check(f"description/decoder_{name}", (3, 4), [], self.sard, "partition", f"{name}.json", "--devices", devices, "--simulate")
+        self.check("description/fifo", (7,), [], self.sard, "partition", decoder, "--devices", "bad/pipe", "--simulate")
+        for name in ("chain_100000", "cycle"):
+            codes = None if name.startswith("chain") else (3,)
+            self.check(f"description/model_{name}", codes, [], self.sard, "partition", f"bad/{name}.onnx", "--devices", devices, "--simulate", "--split", "tensor:8,layer:4")
+
 
 def main():
     sard, rt = (pathlib.Path(p).resolve() for p in sys.argv[1:3])
@@ -161,7 +197,7 @@ def main():
                              [make_bad.tensor("w", [3, 3])])
         (folder / "art/chain.onnx").write_bytes(make_bad.model(two))
         t = Tests(sard, rt, folder, sys.argv[3:])
-        for part in (t.models, t.victim, t.artifacts, t.inputs, t.outputs, t.usage):
+        for part in (t.models, t.victim, t.artifacts, t.inputs, t.outputs, t.usage, t.descriptions):
             part()
     print(f"{t.passed} passed, {t.failed} failed")
     return t.failed > 0

@@ -27,6 +27,7 @@ static int64_t rows_of(int64_t e, int registers) {
 typedef struct sums {
   int64_t e, vectors, step; // rows, vectors, turns of an instruction
   double turns;             // of the whole sum
+  double add;               // cycles of a turn by vectors
   bool known;               // e is no guess
 } sums;
 
@@ -40,7 +41,7 @@ static double cost_of(const sums *x, int64_t n, const shape *s) {
   int64_t rest = x->e % n, part = n / (s->registers / s->copies); // whole registers of the rest, and rows by vectors
   tile += rows * s->vectors * store;
   if (s->copies == 1 && (x->known ? rest % part == 0 : part == ROWS)) left = (double)(rest / part) * tile / s->registers, rest %= part;
-  double by_vectors = 0.5 * (double)(rest * s->copies * s->vectors);
+  double by_vectors = x->add * (double)(rest * s->copies * s->vectors);
   if (rest > 0) left += x->turns * (by_vectors > LATENCY ? by_vectors : LATENCY) + store * (double)(rest * s->copies * s->vectors);
   return ((double)(x->e / n) * tile + left) * (double)sd_ceil_div(x->vectors, s->vectors);
 }
@@ -54,7 +55,7 @@ bool sd_choose_matrix(const sd_choice *c, const sd_expr *r, int u, int j, uint32
   if (!c->isa->matrix || !sd_dot_many(c->k, n, r)) return false;
   if (e < LEAST || n->axes[u]->limit || !sd_dot_rows(c->k, r, n->axes[j], n->axes[u], &turns)) return false;
   const sd_axis *second = u > 0 && u - 1 != j && !(moves >> (u - 1) & 1) && !n->axes[u - 1]->limit ? n->axes[u - 1] : NULL;
-  sums x = {e, vectors, sd_dot_step(turns), sd_access_steps(c->k->dims, r) / SD_DOT_SIDE, sd_choose_known(c, n->axes[u])};
+  sums x = {e, vectors, sd_dot_step(turns), sd_access_steps(c->k->dims, r) / (double)sd_dot_side(c->k, r), r->dtype == SD_F32 ? 2 : 0.5, sd_choose_known(c, n->axes[u])};
   int64_t length = second ? sd_choose_guess(c, second) : 1;
   for (uint32_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
     const shape *s = &shapes[i];

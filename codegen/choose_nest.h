@@ -51,7 +51,7 @@ bool sd_choose_loaded_once(const sd_choice *c, const sd_buf *b); // others would
 // Splits the axis at jpos by `factor` and points the load at the packed form.
 sard_status *sd_choose_pack(sd_choice *c, const sd_access *l, uint32_t jpos, int64_t factor);
 
-// ---- choose_matrix.c: products of 8-bit integers in matrix registers ----
+// ---- choose_matrix.c: products of 8-bit integers and of bf16 in matrix registers ----
 typedef struct sd_matrix_tile {
   int rows, vectors; // of axis u, and of the vector axis
   int copies;        // of the axis before u, 1: none

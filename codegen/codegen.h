@@ -5,14 +5,15 @@
 
 // Instruction set rows of codegen/targets.def.
 typedef struct sd_isa {
-  const char *name;     // "baseline", "avx2", "avxvnni", "avx512", "avx512vnni", "amx", "neon"
+  const char *name;     // "baseline", "avx2", "avxvnni", "avx512", "avx512vnni", "avx512bf16", "amx", "neon"
   const char *arch;     // "x86_64", "aarch64"
   const char *triple, *cpu, *features; // LLVM's
   int vector_bytes;     // 16, 32, 64
   int registers;        // vector registers
   bool masks;           // masked loads and stores are cheap
   int dot;              // products of 8-bit integers that one instruction adds to each i32 lane (1: none does)
-  bool matrix;          // matrix registers for such products
+  int pairs;            // products of bf16 that one instruction adds to each f32 lane (1: none does)
+  bool matrix;          // matrix registers for both kinds of products
 } sd_isa;
 const sd_isa *sd_isa_find(const char *name); // NULL when unknown
 const sd_isa *sd_isa_at(int index);          // NULL past the end

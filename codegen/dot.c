@@ -1,4 +1,4 @@
-// The form of sums of products of 8-bit integers, see dot.h.
+// The form of sums of products of 8-bit integers and of bf16, see dot.h.
 #include "codegen/dot.h"
 
 #include "runtime/base/alloc.h"
@@ -13,12 +13,20 @@ static const sd_expr *byte_load(const sd_expr *e) {
   return byte && !l->a[1] ? l : NULL;
 }
 
+static const sd_expr *bf16_load(const sd_expr *e) {
+  return e->op == SD_X_LOAD && e->buf->dtype == SD_BF16 && e->dtype == SD_F32 && !e->a[1] ? e : NULL;
+}
+
 static bool factors(const sd_expr *r, const sd_expr **x, const sd_expr **y) {
   const sd_expr *body = r->op == SD_X_REDUCE ? r->a[0] : NULL;
-  if (!body || r->rop != SD_R_SUM || r->dtype != SD_I32 || body->op != SD_X_MUL) return false;
-  *x = byte_load(body->a[0]), *y = byte_load(body->a[1]);
+  if (!body || r->rop != SD_R_SUM || body->op != SD_X_MUL) return false;
+  if (r->dtype == SD_I32) *x = byte_load(body->a[0]), *y = byte_load(body->a[1]);
+  else if (r->dtype == SD_F32) *x = bf16_load(body->a[0]), *y = bf16_load(body->a[1]);
+  else return false;
   return *x && *y;
 }
+
+static int64_t side_of(const sd_expr *r) { return r->dtype == SD_F32 ? 2 : 4; }
 
 static bool moves_by(sd_kernel *k, const sd_expr *load, const sd_axis *a, int64_t by) {
   sd_dim d;
@@ -29,18 +37,19 @@ static bool moves_by(sd_kernel *k, const sd_expr *load, const sd_axis *a, int64_
 static bool taken_apart(sd_kernel *k, const sd_expr *r, sd_dot *d) {
   if (r->n_axes < 2) return false;
   d->side = r->axes[r->n_axes - 1], d->turns = r->axes[r->n_axes - 2];
-  return sd_dim_is(k->dims, d->side->extent, SD_DOT_SIDE) && d->side->unroll == 0 && !d->turns->limit;
+  d->steps = side_of(r);
+  return sd_dim_is(k->dims, d->side->extent, d->steps) && d->side->unroll == 0 && !d->turns->limit;
 }
 
 static bool in_turns(sd_kernel *k, const sd_expr *load, const sd_dot *d) {
-  return moves_by(k, load, d->side, 1) && moves_by(k, load, d->turns, SD_DOT_SIDE);
+  return moves_by(k, load, d->side, 1) && moves_by(k, load, d->turns, d->steps);
 }
 
 int64_t sd_dot_side(sd_kernel *k, const sd_expr *r) {
   const sd_expr *x, *y;
   sd_dot d;
   if (!r || !factors(r, &x, &y) || !taken_apart(k, r, &d)) return 1;
-  return in_turns(k, x, &d) || in_turns(k, y, &d) ? SD_DOT_SIDE : 1;
+  return in_turns(k, x, &d) || in_turns(k, y, &d) ? d.steps : 1;
 }
 
 bool sd_dot_is(sd_kernel *k, const sd_expr *r, const sd_axis *lanes, sd_dot *out) {
@@ -49,7 +58,7 @@ bool sd_dot_is(sd_kernel *k, const sd_expr *r, const sd_axis *lanes, sd_dot *out
   bool first = !sd_x_uses_axis(x, lanes);
   out->a = first ? x : y, out->w = first ? y : x;
   if (sd_x_uses_axis(out->a, lanes) || !in_turns(k, out->a, out)) return false;
-  return moves_by(k, out->w, out->side, 1) && moves_by(k, out->w, lanes, SD_DOT_SIDE);
+  return moves_by(k, out->w, out->side, 1) && moves_by(k, out->w, lanes, out->steps);
 }
 
 int64_t sd_dot_step(int64_t turns) {
@@ -64,10 +73,11 @@ bool sd_dot_many(sd_kernel *k, const sd_nest *n, const sd_expr *r) {
   return products >= LEAST_PRODUCTS;
 }
 
-// The last turn may read what stands behind the steps of load a, and multiply it by the zeros of a packed operand.
+// The last turn may read what stands behind the steps of load a, and multiply it by the zeros of a packed operand. In floats that
+// may be what no zero makes zero.
 static bool reads_whole_turns(sd_kernel *k, const sd_expr *a, const sd_dot *d) {
   sd_dim low, high;
-  return !d->side->limit || (sd_x_bounds(k, a->a[0], &low, &high) && sd_dim_lt(k->dims, high, a->buf->count) == 1);
+  return !d->side->limit || (sd_dtype_is_int(a->buf->dtype) && sd_x_bounds(k, a->a[0], &low, &high) && sd_dim_lt(k->dims, high, a->buf->count) == 1);
 }
 
 void sd_dot_whole(sd_kernel *k, const sd_expr *r) {
@@ -91,7 +101,7 @@ void sd_dot_pack(sd_kernel *k, const sd_expr *r, sd_pack *p) {
   int64_t extent = p->extent[side], stride = p->stride[side];
   p->extent[side] = p->extent[lanes], p->stride[side] = p->stride[lanes];
   p->extent[lanes] = extent, p->stride[lanes] = stride;
-  p->steps = p->extent[p->n - 3] * SD_DOT_SIDE;
+  p->steps = p->extent[p->n - 3] * d.steps;
   if (!d.side->limit) return;
   int64_t steps;
   sd_expr *most = sd_x_subst(k, d.side->limit, d.turns, sd_x_i(k, SD_I64, 0));
@@ -108,6 +118,7 @@ static bool fits(sd_choice *c, const sd_expr *r, const sd_axis *k) {
   if (!factors(r, &x, &y) || k->limit || !sd_dim_is_const(c->k->dims, k->extent, &steps) || steps < 2) return false;
   const sd_expr *a = sd_x_uses_axis(x, lanes) ? y : x, *w = a == x ? y : x;
   if (sd_x_uses_axis(a, lanes) || !moves_by(c->k, a, k, 1)) return false;
+  if (r->dtype == SD_F32 && c->isa->matrix && steps % side_of(r)) return false; // no matrix registers: pairs are slower than f32
   for (uint32_t l = 0; l < c->loads.len; l++) {
     sd_pack p;
     if (c->loads.at[l].load == w)
@@ -128,13 +139,13 @@ static sd_expr *replaced(sd_kernel *k, sd_expr *e, void *user) {
 static sd_expr *apart(sd_kernel *k, const sd_expr *r) {
   sd_axis *axes[SD_MAX_AXES], *last = r->axes[r->n_axes - 1];
   uint32_t n = r->n_axes;
-  sd_dim side = sd_dim_const(k->dims, SD_DOT_SIDE);
+  sd_dim side = sd_dim_const(k->dims, side_of(r));
   memcpy(axes, r->axes, n * sizeof *axes);
   axes[n - 1] = sd_kernel_axis(k, sd_arena_printf(k->arena, "%s_o", last->name), sd_dim_ceildiv(k->dims, last->extent, side));
   axes[n] = sd_kernel_axis(k, sd_arena_printf(k->arena, "%s_i", last->name), side);
   axes[n]->unroll = 0;
   sd_expr *base = sd_x_mul_dim(k, sd_x_axis(k, axes[n - 1]), side);
-  if (!sd_dim_multiple_of(k->dims, last->extent, SD_DOT_SIDE))
+  if (!sd_dim_multiple_of(k->dims, last->extent, side_of(r)))
     axes[n]->limit = sd_x_bin(k, SD_X_SUB, sd_x_dim(k, last->extent), base);
   sd_expr *body = sd_x_subst(k, r->a[0], last, sd_x_bin(k, SD_X_ADD, base, sd_x_axis(k, axes[n])));
   return sd_x_reduce(k, r->rop, axes, n + 1, body);
@@ -142,7 +153,7 @@ static sd_expr *apart(sd_kernel *k, const sd_expr *r) {
 
 // Where a turn is more than one instruction, the parts of both factors take registers.
 static void spare_registers(sd_choice *c) {
-  if (c->isa->dot >= SD_DOT_SIDE) return;
+  if (c->isa->dot >= 4) return;
   sd_isa *few = sd_arena_dup(c->a, c->isa, sizeof *c->isa);
   few->registers -= 5;
   c->isa = few;
@@ -151,9 +162,10 @@ static void spare_registers(sd_choice *c) {
 sard_status *sd_dot_choose(sd_choice *c) {
   sd_kernel *k = c->k;
   bool some = false;
-  if (c->isa->dot < 2 || c->vaxis < 0 || !c->packs) return NULL;
+  if ((c->isa->dot < 2 && c->isa->pairs < 2) || c->vaxis < 0 || !c->packs) return NULL;
   for (uint32_t i = 0; i < c->reductions.len; i++) {
     const sd_expr *r = c->reductions.at[i].expr;
+    if ((r->dtype == SD_F32 ? c->isa->pairs : c->isa->dot) < 2) continue;
     if (c->reductions.at[i].parent || r->n_axes + 1 > SD_MAX_AXES || !fits(c, r, r->axes[r->n_axes - 1])) continue;
     change x = {r, apart(k, r)};
     for (uint32_t s = 0; s < c->n->stores.len; s++)

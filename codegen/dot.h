@@ -1,16 +1,20 @@
-// Sums of products of 8-bit integers in the form that processors add several of at once: the steps of the sum are taken
-// apart into turns and SD_DOT_SIDE steps side by side, and both factors have these side by side in memory.
+// Sums of products of 8-bit integers, and of bf16, in the form that processors add several of at once: the steps of the sum are
+// taken apart into turns and the steps of 32 bits side by side, and both factors have these side by side in memory. Instructions
+// for bf16 add the two products of a turn to an f32 in an order of their own and take denormals, of what they read and
+// write, as zeros.
 #pragma once
 #include "codegen/choose_nest.h"
 
-enum { SD_DOT_SIDE = 4, SD_DOT_LEAST_STEP = 4 };
+enum { SD_DOT_LEAST_STEP = 4 };
 
 typedef struct sd_dot {
-  const sd_expr *a, *w;       // loads of 8 bits: a has one element for all lanes, w side by side elements in each lane
+  const sd_expr *a, *w;       // loads of 8 bits, or of bf16: a has one element for all lanes, w side by side elements in each lane
   const sd_axis *turns, *side; // the last two axes of the sum
+  int64_t steps;               // side by side: 4 of 8 bits, 2 of bf16
 } sd_dot;
 
-// The reductions of the nest that are sums of such products, of a constant that can be packed, get that form. Loads and
+// The reductions of the nest that are sums of such products, of a constant that can be packed, get that form where the set
+// has instructions for it. Loads and
 // reductions are collected anew.
 sard_status *sd_dot_choose(sd_choice *c);
 // Is r, a reduction, in that form, with both factors in place for vectors along `lanes`?
@@ -20,9 +24,9 @@ bool sd_dot_many(sd_kernel *k, const sd_nest *n, const sd_expr *r);
 // What r needs for matrix registers besides: turns of known number, of which a step is not too short and the last can be read as a
 // whole, and rows of `a` at one distance along axis u. *turns: their number.
 bool sd_dot_rows(sd_kernel *k, const sd_expr *r, const sd_axis *lanes, const sd_axis *u, int64_t *turns);
-// The last turn of r, whose constant is packed, takes all of its steps: they are zeros there.
+// The last turn of r, whose constant is packed, takes all of its steps: they are zeros there (integers only).
 void sd_dot_whole(sd_kernel *k, const sd_expr *r);
-// SD_DOT_SIDE for one whose steps are taken apart, 1 for others (NULL too).
+// The steps side by side of one whose steps are taken apart, 1 for others (NULL too).
 int64_t sd_dot_side(sd_kernel *k, const sd_expr *r);
 // Turns that one instruction on matrix registers adds, of so many: at most 16, and all of them in whole steps. Below
 // SD_DOT_LEAST_STEP vectors are faster.

@@ -43,13 +43,18 @@ static void pack_run(packer *w, int64_t from, int64_t lanes) {
   memset(dst + (size_t)n * w->elem, 0, (size_t)(w->dst - dst) - (size_t)n * w->elem);
 }
 
-// Copies `steps` bytes for each lane, and leaves room for all that stand side by side.
+// Copies `steps` elements for each lane, and leaves room for all that stand side by side.
 static void pack_sides(packer *w, int64_t from, int64_t lanes, int64_t steps) {
   const sd_pack *p = w->p;
   int64_t lane = p->stride[p->n - 2], step = p->stride[p->n - 1];
   for (int64_t i = 0; i < lanes; i++)
-    for (int64_t s = 0; s < steps; s++) w->dst[i * p->side + s] = w->src[from + i * lane + s * step];
-  w->dst += p->factor * p->side;
+    for (int64_t s = 0; s < steps; s++) {
+      uint8_t *to = w->dst + (size_t)(i * p->side + s) * w->elem;
+      const uint8_t *at = w->src + (from + i * lane + s * step) * (int64_t)w->elem;
+      if (w->elem == 1) *to = *at;
+      else memcpy(to, at, 2);
+    }
+  w->dst += (size_t)(p->factor * p->side) * w->elem;
 }
 
 static void pack_level(packer *w, uint32_t d, int64_t from, int64_t lanes, int64_t steps) {
@@ -94,7 +99,7 @@ static uint8_t *allocate(sd_pack_room *r, uint64_t bytes) {
 sard_status *sd_pack_const(sd_pack_room *room, const sd_pack *p, const sd_const *src, const void **out, uint64_t *out_bytes) {
   int bits = sd_dtype_bits(src->dtype);
   size_t elem = bits == 2 || bits == 4 ? 1 : (size_t)bits / 8;
-  if (p->side > 1 && bits != 8) return SD_ERR(INTERNAL, "steps of %s side by side", sd_dtype_name(src->dtype));
+  if (p->side > 1 && bits * p->side != 32) return SD_ERR(INTERNAL, "steps of %s side by side", sd_dtype_name(src->dtype));
   if (elem != 1 && elem != 2 && elem != 4 && elem != 8) return SD_ERR(UNSUPPORTED, "packing of %s constants", sd_dtype_name(src->dtype));
   uint64_t count = elem;
   int64_t low = p->base, high = p->base;

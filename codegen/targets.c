@@ -7,8 +7,8 @@
 #include "runtime/cpu.h"
 
 static const sd_isa rows[] = {
-#define SD_ISA(name, arch, triple, cpu, features, bytes, registers, masks, dot, matrix)                         \
-  {name, arch, triple, cpu, features, bytes, registers, masks, dot, matrix},
+#define SD_ISA(name, arch, triple, cpu, features, bytes, registers, masks, dot, pairs, matrix)                       \
+  {name, arch, triple, cpu, features, bytes, registers, masks, dot, pairs, matrix},
 #include "codegen/targets.def"
 #undef SD_ISA
 };

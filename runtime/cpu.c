@@ -13,7 +13,8 @@
 
 // One bit of CPUID and the register state (XCR0) that it needs.
 typedef struct feature { const char *name; uint32_t leaf, sub; char reg; uint8_t bit, level; } feature;
-// level 1: part of the avx2 row, 2: of the avx512 row as well, 3: of the avxvnni row, 4: of the avx512vnni row, 5: of the amx row.
+// level 1: part of the avx2 row, 2: of the avx512 row as well, 3: of the avxvnni row, 4: of the avx512vnni row, 5: of the avx512bf16 row as well,
+// 6: of the amx row.
 static const feature features[] = {
     {"sse4.2", 1, 0, 'c', 20, 1},  {"popcnt", 1, 0, 'c', 23, 1},   {"avx", 1, 0, 'c', 28, 1},
     {"fma", 1, 0, 'c', 12, 1},     {"f16c", 1, 0, 'c', 29, 1},     {"movbe", 1, 0, 'c', 22, 1},
@@ -22,7 +23,8 @@ static const feature features[] = {
     {"avx512f", 7, 0, 'b', 16, 2}, {"avx512dq", 7, 0, 'b', 17, 2}, {"avx512cd", 7, 0, 'b', 28, 2},
     {"avx512bw", 7, 0, 'b', 30, 2}, {"avx512vl", 7, 0, 'b', 31, 2},
     {"avx_vnni", 7, 1, 'a', 4, 3}, {"avx512_vnni", 7, 0, 'c', 11, 4},
-    {"amx_tile", 7, 0, 'd', 24, 5}, {"amx_int8", 7, 0, 'd', 25, 5},
+    {"avx512_bf16", 7, 1, 'a', 5, 5},
+    {"amx_tile", 7, 0, 'd', 24, 6}, {"amx_int8", 7, 0, 'd', 25, 6}, {"amx_bf16", 7, 0, 'd', 22, 6},
 };
 
 #define LEVEL(n) (1u << (n))
@@ -58,7 +60,7 @@ static uint64_t saved_state(void) {
 // The features of all levels in the bit set.
 static bool has_levels(unsigned levels, const char **missing) {
   uint64_t need = levels & LEVEL(2) ? 0xe6 : 0x06; // XMM, YMM; opmask and ZMM halves
-  if (levels & LEVEL(5)) need |= MATRIX_STATE;
+  if (levels & LEVEL(6)) need |= MATRIX_STATE;
   *missing = "operating system support for the vector registers";
   if ((saved_state() & need) != need) return false;
   for (size_t i = 0; i < sizeof features / sizeof *features; i++) {
@@ -81,7 +83,7 @@ static void ask_for_matrix(void) {
 
 static bool has_matrix(const char **missing) {
   static pthread_once_t once = PTHREAD_ONCE_INIT;
-  if (!has_levels(LEVEL(1) | LEVEL(2) | LEVEL(4) | LEVEL(5), missing)) return false;
+  if (!has_levels(LEVEL(1) | LEVEL(2) | LEVEL(4) | LEVEL(5) | LEVEL(6), missing)) return false;
   pthread_once(&once, ask_for_matrix);
   *missing = "permission of the operating system for the matrix registers";
   return matrix_allowed;
@@ -102,6 +104,7 @@ static bool has_row(const char *isa, const char **missing) {
   if (!strcmp(isa, "avxvnni")) return has_levels(LEVEL(1) | LEVEL(3), missing);
   if (!strcmp(isa, "avx512")) return has_levels(LEVEL(1) | LEVEL(2), missing);
   if (!strcmp(isa, "avx512vnni")) return has_levels(LEVEL(1) | LEVEL(2) | LEVEL(4), missing);
+  if (!strcmp(isa, "avx512bf16")) return has_levels(LEVEL(1) | LEVEL(2) | LEVEL(4) | LEVEL(5), missing);
   if (!strcmp(isa, "amx")) return has_matrix(missing);
   return false;
 }

@@ -127,7 +127,7 @@ typedef struct sd_emit {
   unsigned md_invariant;
   sd_ll md_empty;
   LLVMTypeRef i1, i8, i16, i32, i64, f32, f64, f16, ptr;
-  bool has_fma, has_round, has_f16;
+  bool has_fma, has_round, has_f16, has_bf16; // has_bf16: f32 to bf16 is an instruction
   int lanes_full; // lanes of a vector of this kernel
   // dims read, buffers
   SD_VEC(sd_dim) dims;

@@ -1,5 +1,5 @@
-// Sums of products of 8-bit integers (codegen/dot.h): a turn adds the steps side by side, of u8 by i8 with one instruction, of
-// other pairs widened to 16 bits. Both are exact: nothing saturates.
+// Sums of products of 8-bit integers and of bf16 (codegen/dot.h): a turn adds the steps side by side, of u8 by i8 and of bf16 with
+// one instruction, of other pairs widened to 16 bits. Those of integers are exact: nothing saturates.
 #include "codegen/cpu/emit.h"
 #include "codegen/dot.h"
 
@@ -12,18 +12,19 @@ typedef struct dot {
 
 // ---- the steps of a factor as one i32, of w one for each lane ----
 
-// The first `steps` bytes of four; the rest 0.
-static sd_ll few_bytes(sd_emit *E, const sd_expr *load, int64_t steps) {
+// The first `steps` elements of those in 32 bits; the rest 0.
+static sd_ll few(sd_emit *E, const sd_expr *load, int64_t steps) {
   sd_ll v = LLVMConstNull(E->i32);
+  int64_t bits = sd_dtype_bits(load->buf->dtype);
   for (int64_t i = 0; i < steps; i++) {
-    sd_ll byte = LLVMBuildZExt(E->b, sd_emit_load_at(E, load, i, E->i8), E->i32, "");
-    v = LLVMBuildOr(E->b, v, LLVMBuildShl(E->b, byte, LLVMConstInt(E->i32, (uint64_t)(8 * i), 0), ""), "");
+    sd_ll x = LLVMBuildZExt(E->b, sd_emit_load_at(E, load, i, bits == 8 ? E->i8 : E->i16), E->i32, "");
+    v = LLVMBuildOr(E->b, v, LLVMBuildShl(E->b, x, LLVMConstInt(E->i32, (uint64_t)(bits * i), 0), ""), "");
   }
   return v;
 }
 
 static sd_ll word(sd_emit *E, const dot *x) {
-  sd_ll v = x->steps == SD_DOT_SIDE ? sd_emit_load_at(E, x->d.a, 0, E->i32) : few_bytes(E, x->d.a, x->steps);
+  sd_ll v = x->steps == x->d.steps ? sd_emit_load_at(E, x->d.a, 0, E->i32) : few(E, x->d.a, x->steps);
   return sd_emit_splat(E, v);
 }
 
@@ -47,6 +48,11 @@ static sd_ll added(sd_emit *E, sd_ll acc, sd_ll x, sd_ll y) {
 }
 
 static sd_ll at_once(sd_emit *E, sd_ll acc, sd_ll x, sd_ll y) {
+  if (LLVMGetTypeKind(LLVMGetElementType(LLVMTypeOf(acc))) == LLVMFloatTypeKind) {
+    LLVMTypeRef t = LLVMVectorType(LLVMBFloatTypeInContext(E->c), 2 * (unsigned)E->lanes_full);
+    x = LLVMBuildBitCast(E->b, x, t, ""), y = LLVMBuildBitCast(E->b, y, t, "");
+    return sd_emit_intrinsic(E, "llvm.x86.avx512bf16.dpbf16ps.512", NULL, 0, (sd_ll[]){acc, x, y}, 3);
+  }
   const char *name = E->lanes_full == 16 ? "llvm.x86.avx512.vpdpbusd.512" : "llvm.x86.avx512.vpdpbusd.256";
   return sd_emit_intrinsic(E, name, NULL, 0, (sd_ll[]){acc, x, y}, 3);
 }
@@ -61,7 +67,8 @@ typedef struct words {
 // One element of a with all of w: its halves live as short as they can, where registers are few.
 static void add_row(sd_emit *E, dot *x, const words *d) {
   uint32_t i = sd_emit_project(E, d->a_slots), rest = x->slots & ~d->a_slots;
-  bool once = E->isa->dot >= SD_DOT_SIDE && x->d.a->buf->dtype == SD_U8 && x->d.w->buf->dtype == SD_I8;
+  bool once = E->isa->dot >= 4 && x->d.a->buf->dtype == SD_U8 && x->d.w->buf->dtype == SD_I8;
+  if (x->d.a->buf->dtype == SD_BF16) once = true;
   for (int odd = 0; odd < (once ? 1 : 2); odd++) {
     sd_ll half = once ? d->a[i] : halves(E, d->a[i], x->d.a->buf->dtype, odd);
     do {
@@ -108,8 +115,8 @@ static int64_t rest_of(sd_emit *E, const sd_dot *d, int64_t *turns) {
   if (!d->side->limit || n < 1) return 0;
   const sd_expr *l = d->side->limit;
   if (l->op == SD_X_AFFINE) sd_dim_is_const(E->k->dims, l->dim, &steps);
-  steps -= SD_DOT_SIDE * (n - 1);
-  if (steps >= SD_DOT_SIDE) return 0;
+  steps -= d->steps * (n - 1);
+  if (steps >= d->steps) return 0;
   *turns = n - 1;
   return steps;
 }
@@ -117,13 +124,13 @@ static int64_t rest_of(sd_emit *E, const sd_dot *d, int64_t *turns) {
 bool sd_emit_dot(sd_emit *E, const sd_expr *r, uint32_t slots, sd_emit_carry *acc) {
   dot x = {.slots = slots, .acc = acc};
   int64_t turns;
-  if (E->isa->dot < 2 || !sd_dot_is(E->k, r, E->lane.axis, &x.d) || !sd_dim_is_const(E->k->dims, x.d.turns->extent, NULL))
+  if ((r->dtype == SD_F32 ? E->isa->pairs : E->isa->dot) < 2 || !sd_dot_is(E->k, r, E->lane.axis, &x.d) || !sd_dim_is_const(E->k->dims, x.d.turns->extent, NULL))
     return false;
   int64_t rest = rest_of(E, &x.d, &turns);
   if (turns > 0) {
     sd_emit_loop l;
     sd_emit_loop_open(E, &l, sd_emit_i64(E, 0), sd_emit_i64(E, turns - 1), 1, true, acc);
-    turn(E, &x, l.iv, SD_DOT_SIDE);
+    turn(E, &x, l.iv, x.d.steps);
     sd_emit_loop_close(E, &l);
   }
   if (rest > 0) turn(E, &x, sd_emit_i64(E, turns), rest);

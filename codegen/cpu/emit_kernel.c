@@ -254,6 +254,7 @@ static void prepare(sd_emit *E) {
   E->has_fma = !x86 || strstr(E->isa->features, "+fma");
   E->has_round = !x86 || strstr(E->isa->features, "+sse4.1");
   E->has_f16 = !x86 || strstr(E->isa->features, "+f16c");
+  E->has_bf16 = x86 && strstr(E->isa->features, "+avx512bf16");
   find_roots(E, &E->k->items);
   E->n_info = E->k->n_expr;
   E->info = SD_NEW_ARRAY(E->a, sd_emit_info, E->n_info);

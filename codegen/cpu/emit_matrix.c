@@ -1,6 +1,6 @@
-// Sums of products of 8-bit integers (codegen/dot.h) in matrix registers of 16 rows of 64 bytes (AMX): C += A * W, where A has
-// rows of the operand that is the same for all lanes, and W has for each turn, as its row, four steps of 16 lanes: the order of
-// packed panels. Sums are exact in i32, so that results are those of vectors.
+// Sums of products of 8-bit integers and of bf16 (codegen/dot.h) in matrix registers of 16 rows of 64 bytes (AMX): C += A * W,
+// where A has rows of the operand that is the same for all lanes, and W has for each turn, as its row, the steps side by side of 16
+// lanes: the order of packed panels. Sums of integers are exact in i32, so that results are those of vectors; those of bf16 are f32.
 //
 // Eight registers: four sums, two or three for A, two or one for W. What they hold of rows and bytes is configured once for a
 // call, since that takes long (codegen/dot.h): register tiles of other heights, as at the ends of axes, go by vectors.
@@ -76,6 +76,11 @@ static bool suits(sd_emit *E, const sd_emit_matrix_plan *p) {
   return p->step == q->step && p->n_rows <= q->n_rows && p->vectors <= q->vectors && !memcmp(p->rows, q->rows, p->n_rows);
 }
 
+static sd_ll bytes_of(sd_emit *E, const sd_expr *load, sd_dim elements) {
+  sd_dim size = sd_dim_const(E->k->dims, sd_dtype_bits(load->buf->dtype) / 8);
+  return sd_emit_dim(E, sd_dim_mul(E->k->dims, elements, size));
+}
+
 static bool row_slots(sd_emit *E, struct sd_emit_matrix *m) {
   uint32_t rows = sd_emit_info_of(E, m->d.a)->slots, lane = m->lane < 0 ? 0 : 1u << m->lane;
   sd_dim stride;
@@ -85,7 +90,7 @@ static bool row_slots(sd_emit *E, struct sd_emit_matrix *m) {
   uint32_t copies = sd_emit_coords(E, rows & ~(1u << m->inner));
   const sd_axis *a = axis_of_slot(E, (int)m->inner);
   if (!a || !sd_x_coef(E->k, m->d.a->a[0], a, &stride) || !heights(E->count[m->inner], copies, &m->p)) return false;
-  m->a_stride = sd_emit_dim(E, stride);
+  m->a_stride = bytes_of(E, m->d.a, stride);
   return true;
 }
 
@@ -99,7 +104,7 @@ static bool fits(sd_emit *E, struct sd_emit_matrix *m) {
   m->p.vectors = m->lane < 0 ? 1 : E->count[m->lane];
   if (m->p.step < SD_DOT_LEAST_STEP || !sd_x_coef(E->k, m->d.w->a[0], m->d.turns, &panel)) return false;
   if (!sd_dim_is_const(E->k->dims, panel, NULL) || !holds_all_lanes(E, m->d.w) || !row_slots(E, m)) return false;
-  m->w_stride = sd_emit_dim(E, panel);
+  m->w_stride = bytes_of(E, m->d.w, panel);
   return suits(E, &m->p);
 }
 
@@ -135,6 +140,7 @@ static void load_rows(sd_emit *E, const struct sd_emit_matrix *m, uint32_t i) {
 static void add(sd_emit *E, const struct sd_emit_matrix *m, uint32_t row, uint32_t v) {
   static const char *const names[2][2] = {{"llvm.x86.tdpbuud", "llvm.x86.tdpbusd"}, {"llvm.x86.tdpbsud", "llvm.x86.tdpbssd"}};
   const char *name = names[m->d.a->buf->dtype == SD_I8][m->d.w->buf->dtype == SD_I8];
+  if (m->d.a->buf->dtype == SD_BF16) name = "llvm.x86.tdpbf16ps";
   sd_ll args[] = {number(E, sum_of(E, row, v)), number(E, rows_of(row)), number(E, lanes_of(E, v))};
   sd_emit_intrinsic(E, name, NULL, 0, args, 3);
 }

@@ -114,8 +114,13 @@ static sd_ll encode(sd_emit *E, const format *f, sd_ll v) {
   return LLVMBuildTrunc(b, r, like(v, f->dtype == SD_F16 ? E->i16 : E->i8), "");
 }
 
+// The instruction makes denormals zero (dtype.c does not).
 static sd_ll f32_to_bf16(sd_emit *E, sd_ll v) {
   LLVMBuilderRef b = E->b;
+  if (E->has_bf16) {
+    sd_ll narrow = LLVMBuildFPTrunc(b, v, like(v, LLVMBFloatTypeInContext(E->c)), "");
+    return LLVMBuildBitCast(b, narrow, like(v, E->i16), "");
+  }
   LLVMTypeRef u = like(v, E->i32);
   sd_ll x = LLVMBuildBitCast(b, v, u, ""), high = LLVMBuildLShr(b, x, sd_emit_splat_i(u, 16), "");
   sd_ll odd = LLVMBuildAnd(b, high, sd_emit_splat_i(u, 1), "");

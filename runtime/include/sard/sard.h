@@ -97,7 +97,7 @@ SARD_API const char *sard_status_text(const sard_status *, int field); /* never 
 SARD_API void sard_status_free(SARD_OWN sard_status *);                /* NULL ok */
 
 /* ---- options: key/value texts; unknown keys are an error that names the nearest key ----
- * context: "threads" (0 = all this process may use), "isa" (baseline|avx2|avxvnni|avx512|avx512vnni|amx|neon|auto)
+ * context: "threads" (0 = all this process may use), "isa" (baseline|avx2|avxvnni|avx512|avx512vnni|avx512bf16|amx|neon|auto)
  * model: "opt" (0..3), "dim:NAME" (fixes a symbolic dim), "free-dims" (1: dims of the same name may differ), "target",
  *   "threads" (of the compiler), "keep-ir" (0|1), "cache" (folder of the compile cache, or "off"; without it what SARD_CACHE
  *   in the environment says, else $XDG_CACHE_HOME/sard or ~/.cache/sard), "cache-limit" (bytes), "device" (cpu, cuda, cuda:K), "fallback" (cpu: run there where the

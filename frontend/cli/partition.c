@@ -1,8 +1,121 @@
-// sard partition: how a model would be split over devices.
+// sard partition: how a model would be split over devices; those that are here, or (--simulate) not.
 #include "frontend/cli/partition.h"
 
+#include <string.h>
+
+enum { USUAL_SIZE = 128 };
+
+// Sizes that stay open are those that the cut is made for.
+static sard_status *find_costs(sd_partition *k) {
+  sd_fixed_dims dims = {0};
+  const sd_module *m = k->module;
+  for (uint32_t i = 0; i < m->main->inputs.len; i++)
+    for (int d = 0; d < m->main->inputs.at[i]->rank; d++) {
+      const sd_dimnode *n = sd_dim_get(m->dims, m->main->inputs.at[i]->dims[d]);
+      int64_t size =
+          n->op == SD_DIM_SYM && sd_dim_is_batch(n->name) ? sd_dim_batch_guess(m->dims) : USUAL_SIZE;
+      if (n->op == SD_DIM_SYM) sd_vec_push(k->c->arena, &dims, ((sd_fixed_dim){n->name, size}));
+    }
+  return sd_cost_module(k->c, k->module, &dims, &k->costs);
+}
+
+static sard_status *load(sd_partition *k) {
+  sard_source src = {.size = sizeof src, .path = k->c->operands[0]};
+  sd_driver_report report = {0};
+  if (!sd_args_given(k->c, "devices"))
+    return sd_status_field(SD_ERR(USAGE, "partition: --devices is missing"), SARD_TEXT_HINT,
+                           "--devices cpu:0,cpu:1, or --devices SPEC.json --simulate");
+  SD_TRY(sd_tools_options(k->c, &k->o));
+  if (k->o.devices.split == SD_SPLIT_TENSOR)
+    return sd_status_field(SD_ERR(UNSUPPORTED, "partition shows no split by tensors without --simulate"),
+                           SARD_TEXT_HINT, "sard compile MODEL --devices D0,D1 --split tensor --dump parts");
+  SD_TRY(sd_driver_load(&src, &k->o, &k->module));
+  k->o.stop_after = SD_PARTS_AFTER;
+  SD_TRY(sd_driver_passes(k->module, &k->o, &report, k->c->arena));
+  return find_costs(k);
+}
+
+static sard_status *choose(sd_partition *k) {
+  jmp_buf oom;
+  if (setjmp(oom)) return SD_ERR(NOMEM, "out of memory");
+  sd_arena_set_oom(k->module->arena, &oom);
+  sard_status *st = sd_driver_plan(k->module, &k->o, k->c->arena, &k->choice);
+  sd_arena_set_oom(k->module->arena, NULL);
+  return st;
+}
+
+// ---- the table ----
+
+static void say_ways(sd_partition *k) {
+  const sd_ways *w = &k->choice.ways;
+  for (uint32_t i = 0; i < w->n; i++) {
+    const char *name = w->at[i].how ? sd_split_name((sd_split_kind)w->at[i].how) : "one device";
+    sd_cli_say(k->c, "%-10s %.4g ms for %u piece%s of a batch%s%s\n", name, w->at[i].seconds * 1e3, w->pieces,
+               w->pieces == 1 ? "" : "s", w->at[i].fits ? "" : ", does not fit",
+               (sd_split_kind)w->at[i].how == k->choice.chosen ? "  <" : "");
+    sd_strf(&k->c->json, "%s{\"split\":\"%s\",\"seconds\":%.6g,\"fits\":%s}", i ? "," : ",\"ways\":[", name,
+            w->at[i].seconds, w->at[i].fits ? "true" : "false");
+  }
+  sd_strf(&k->c->json, "],\"split\":\"%s\",\"parts\":[", sd_split_name(k->choice.chosen));
+}
+
+static void say_part(sd_partition *k, int device, const sd_layer_part *p) {
+  char t[3][24];
+  double flops = 0;
+  for (uint32_t i = p->first; i < p->first + p->n && i < k->costs.n; i++) flops += k->costs.at[i].flops;
+  sd_cli_say(k->c, "cpu:%-5d %7u %12.4g %10s %10s %12s %10.4g\n", k->o.devices.cpu[device], p->n,
+             flops * 1e-6, sd_cli_bytes(p->weights, t[0]), sd_cli_bytes(p->values, t[1]),
+             sd_cli_bytes(p->bytes_in, t[2]), p->seconds * 1e3);
+  sd_strf(
+      &k->c->json,
+      "%s{\"device\":\"cpu:%d\",\"first\":%u,\"nodes\":%u,\"flops\":%.0f,\"weights\":%llu,\"values\":%llu,"
+      "\"bytes_in\":%llu,\"seconds\":%.6g}",
+      device ? "," : "", k->o.devices.cpu[device], p->first, p->n, flops, (unsigned long long)p->weights,
+      (unsigned long long)p->values, (unsigned long long)p->bytes_in, p->seconds);
+}
+
+static void say_parts(sd_partition *k) {
+  say_ways(k);
+  if (k->choice.chosen == SD_SPLIT_LAYER) {
+    sd_cli_say(k->c, "\n%-9s %7s %12s %10s %10s %12s %10s\n", "device", "nodes", "MFLOP", "weights", "values",
+               "crosses to", "about ms");
+    for (int i = 0; i < k->o.devices.n; i++) say_part(k, i, &k->choice.layer.at[i]);
+  } else
+    sd_cli_say(k->c, "\nall %d devices have the whole graph of %u nodes, and share its weights\n",
+               k->o.devices.n, k->costs.n);
+  sd_str_put(&k->c->json, "]");
+}
+
+static sard_status *draw(sd_partition *k, const char *path) {
+  sd_str s = {0};
+  if (k->choice.chosen != SD_SPLIT_LAYER)
+    return sd_status_field(
+        SD_ERR(UNSUPPORTED,
+               "--svg draws what different devices have, but split=%s gives all of them the whole graph",
+               sd_split_name(k->choice.chosen)),
+        SARD_TEXT_HINT, "--split layer");
+  sd_partition_draw(k, &s);
+  sard_status *st =
+      s.failed ? SD_ERR(NOMEM, "out of memory for the picture") : sd_files_write(path, s.p, s.len);
+  sd_str_free(&s);
+  return st;
+}
+
+static sard_status *steps(sd_partition *k) {
+  const char *svg = sd_args_get(k->c, "svg");
+  if (svg) SD_TRY(sd_files_can_write(svg));
+  if (svg && strcmp(svg, "-") == 0) k->c->out = stderr;
+  SD_TRY(load(k));
+  SD_TRY(choose(k));
+  say_parts(k);
+  return svg ? draw(k, svg) : NULL;
+}
+
 sard_status *sd_verb_partition(sd_cli *c) {
+  sd_partition k = {.c = c};
   if (sd_args_given(c, "simulate")) return sd_partition_simulate(c);
-  return sd_status_field(SD_ERR(USAGE, "partition: --simulate is missing"), SARD_TEXT_HINT,
-                         "sard partition MODEL --devices SPEC.json --simulate");
+  sard_status *st = steps(&k);
+  sd_cost_free(&k.costs);
+  sd_module_free(k.module);
+  return st;
 }

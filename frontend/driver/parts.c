@@ -28,7 +28,7 @@ static double number(sd_module *m, sd_dim d) {
   return d != SD_DIM_NONE && sd_dim_eval(m->dims, d, usual_size, m, &v) && v > 0 ? (double)v : 0;
 }
 
-static uint64_t value_bytes(void *user, const sd_value *v) {
+uint64_t sd_driver_value_bytes(void *user, const sd_value *v) {
   sd_module *m = user;
   if (v->rank < 0 || v->dtype == SD_DT_NONE) return 0;
   return (uint64_t)number(m, sd_dim_bytes(m->dims, v->dtype, sd_value_count(v)));
@@ -39,9 +39,9 @@ static uint64_t value_bytes(void *user, const sd_value *v) {
 static double operand_bytes(sd_module *m, const sd_node *n) {
   double sum = 0;
   for (uint32_t i = 0; i < n->n_in; i++)
-    if (n->in[i]) sum += n->in[i]->data ? (double)n->in[i]->data->bytes : (double)value_bytes(m, n->in[i]);
+    if (n->in[i]) sum += n->in[i]->data ? (double)n->in[i]->data->bytes : (double)sd_driver_value_bytes(m, n->in[i]);
   for (uint32_t i = 0; i < n->n_out; i++)
-    if (n->out[i]) sum += (double)value_bytes(m, n->out[i]);
+    if (n->out[i]) sum += (double)sd_driver_value_bytes(m, n->out[i]);
   return sum;
 }
 
@@ -96,7 +96,7 @@ typedef struct considering {
 
 static sard_status *cut(considering *c, uint32_t n, uint64_t memory, sd_layer_plan *out) {
   sd_layer_device *devices = SD_NEW_ARRAY(c->a, sd_layer_device, n);
-  sd_layer_costs costs = {c->seconds, value_bytes, c->m, BYTES_A_SECOND, STEP_SECONDS};
+  sd_layer_costs costs = {c->seconds, sd_driver_value_bytes, c->m, BYTES_A_SECOND, STEP_SECONDS};
   for (uint32_t i = 0; i < n; i++) devices[i] = (sd_layer_device){.speed = 1, .memory = memory};
   return sd_layer_cut(c->m, &costs, devices, n, c->a, out);
 }
@@ -167,6 +167,11 @@ static sard_status *plan(considering *c, sd_split_choice *out, sd_arena *kept) {
   if (out->chosen == SD_SPLIT_LAYER)
     out->layer = c->layer, out->layer.at = sd_arena_dup(kept, c->layer.at, c->layer.n * sizeof *c->layer.at);
   return NULL;
+}
+
+sard_status *sd_driver_plan(sd_module *m, const sd_driver_options *o, sd_arena *a, sd_split_choice *out) {
+  considering c = {.m = m, .o = o, .a = a};
+  return plan(&c, out, a);
 }
 
 sard_status *sd_driver_split(sd_module *m, const sd_driver_options *o, sd_arena *kept,

@@ -16,6 +16,12 @@
 sard_status *sd_driver_split(sd_module *m, const sd_driver_options *o, sd_arena *kept,
                              sd_split_choice *report, sd_parts *out);
 
+// The same without making them: layer.part_of is kept, in a.
+sard_status *sd_driver_plan(sd_module *m, const sd_driver_options *o, sd_arena *a, sd_split_choice *out);
+
+// Bytes of a value of `module`, with sizes that are not fixed taken for usual ones; 0 where nothing is known.
+uint64_t sd_driver_value_bytes(void *module, const sd_value *v);
+
 // The parts as text: what each gets from where, and its module.
 sard_status *sd_driver_print_parts(const sd_parts *parts, sd_str *out);
 

@@ -91,7 +91,15 @@ sim partition-context 2 "$ex/decoders/llama-2-7b.json" --devices "$ex/devices/h2
 for split in tensor:9 layer:2,layer:2 tensor: tensor:0 tensor,layer pipeline tensor:2, 'tensor:2 layer:2' batch:3000; do
   sim "partition-split-$split" 2 "$ex/decoders/llama-2-7b.json" --devices "$ex/devices/h200x8.json" --split "$split"
 done
-code partition-simulate-missing 2 "$sard" partition "$resnet/model.onnx" --devices "$ex/devices/h200x8.json"; says partition-simulate-missing-hint err 'hint: .*--simulate'
+code partition-simulate-missing 2 "$sard" partition "$resnet/model.onnx" --devices "$ex/devices/h200x8.json"
+code partition-nothing 2 "$sard" partition "$resnet/model.onnx"; says partition-nothing-hint err 'hint: .*--simulate'
+code partition-parts 0 "$sard" partition "$resnet/model.onnx" --devices cpu:0,cpu:1,cpu:3 --split layer --svg "$T/parts.svg" --json "$T/j"; says partition-parts-table out '^cpu:3 '
+json partition-parts-json "$T/j" 'd["split"] == "layer" and [p["device"] for p in d["parts"]] == ["cpu:0", "cpu:1", "cpu:3"] and d["parts"][0]["bytes_in"] == 0 < d["parts"][1]["bytes_in"] and all(p["nodes"] > 0 < p["flops"] for p in d["parts"])'
+yes_if partition-svg python3 -c "import sys, xml.dom.minidom as x; d=x.parse(sys.argv[1]); p=[e.getAttribute('class') for e in d.getElementsByTagName('path')]; assert p.count('c') >= 2 and len(d.getElementsByTagName('line')) == 2" "$T/parts.svg"
+code partition-svg-whole 4 "$sard" partition "$resnet/model.onnx" --devices cpu:0,cpu:1 --split batch --svg "$T/whole.svg"; says partition-svg-whole-hint err 'hint: --split layer'
+code partition-too-many 2 "$sard" partition "$digits/model.onnx" --devices cpu:0,cpu:1,cpu:2,cpu:3,cpu:4,cpu:5,cpu:6,cpu:7,cpu:8 --split layer
+code partition-tensor-here 4 "$sard" partition "$digits/model.onnx" --devices cpu:0,cpu:1 --split tensor; says partition-tensor-here-hint err 'hint: .*--dump parts'
+code partition-svg-nowhere 7 "$sard" partition "$digits/model.onnx" --devices cpu:0,cpu:1 --split layer --svg "$T/no/where.svg"
 sim partition-devices-missing 2 "$resnet/model.onnx"; says partition-devices-missing-says err '--devices is missing'
 # spec NAME CODE REGEX SED: the device set with a line changed is refused so
 spec() { sed "$4" "$ex/devices/h200x64.json" >"$T/spec.json"; sim "partition-$1" "$2" "$resnet/model.onnx" --devices "$T/spec.json"; says "partition-$1-says" err "$3"; }

@@ -1,4 +1,5 @@
 // Sessions: creation, the order of a run, statistics.
+#include "runtime/collective/mpi.h"
 #include "runtime/session.h"
 
 #include <string.h>
@@ -94,6 +95,11 @@ sard_status *sd_session_on(sard_model *m, const sard_options *options, sd_pool *
 
 sard_status *sard_session_new(sard_model *m, const sard_options *options, sard_session **out) {
   if (!m || !out) return SD_ERR(USAGE, "sard_session_new: model and out must not be NULL");
+  if (m->devices.mpi) {
+    SD_TRY(sd_session_on(m->parts ? m->parts[m->devices.rank] : m, options, NULL, out));
+    (*out)->group = sd_mpi_group();
+    return NULL;
+  }
   SD_TRY(sd_session_on(m, options, NULL, out));
   sard_status *st = m->devices.n ? sd_split_new(*out, options) : NULL;
   if (st) sard_session_free(*out), *out = NULL;

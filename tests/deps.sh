@@ -22,6 +22,9 @@ sard_build_deps() { sard_install gcc libc6-dev cmake ninja-build llvm-19-dev lib
 # What ImageDecoder loads when it runs.
 sard_image_deps() { sard_install libturbojpeg0 libpng16-16 libwebp7 libtiff6 libopenjp2-7; }
 
+# What devices that are processes need. Where it cannot be had they are not built, and not tested.
+sard_mpi_deps() { sard_install libopenmpi-dev openmpi-bin; }
+
 # sard_python: a python3 with numpy, installed if need be, in $python. (A python3 of the user's own may lack it.)
 sard_python() {
   for python in python3 /usr/bin/python3; do

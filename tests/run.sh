@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Every test. Installs what it needs, builds into build/, closes with "N passed, N failed". Root of the checkout or anywhere.
-#   tests/run.sh [PART...]   parts: unit golden cli compress corpus onnx cuda device sanitize lint   (all when none is named)
+#   tests/run.sh [PART...]   parts: unit golden cli compress corpus onnx cuda device mpi sanitize lint   (all when none is named)
 set -uo pipefail
 export SARD_CACHE=off # neither use nor fill the user's
 cd "$(dirname "$0")/.."
 root=$PWD
 . tests/deps.sh
-parts=${*:-lint unit golden cli compress corpus onnx cuda device sanitize}
+parts=${*:-lint unit golden cli compress corpus onnx cuda device mpi sanitize}
 results=$(mktemp -d) # a file for each test, with the numbers that it counted
 trap 'rm -rf "$results"' EXIT
 export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:allocator_may_return_null=1}
@@ -49,6 +49,7 @@ each_size() {
 
 sard_build_deps && sard_install pkg-config && sard_python || { echo "0 passed, 1 failed"; exit 1; }
 export SARD_PYTHON=$python
+if want mpi; then sard_mpi_deps || echo "there is no MPI: processes as devices are not tested"; fi
 echo "building"
 if ! sard_build build -DSARD_WERROR=ON; then echo "FAIL build"; echo "0 passed, 1 failed"; exit 1; fi
 check build true
@@ -68,6 +69,7 @@ narrow_parts() {
     for verb in eval quantize prune precision optimize; do counted compress/$verb $python tests/compress/$verb.py build/sard "$corpus"; done
   fi
   if want corpus; then counted split $python tests/corpus/split.py build/sard "$corpus"; fi
+  if want mpi; then counted mpi $python tests/mpi/cases.py build/sard "$corpus"; fi
 }
 # Those that start a job for each.
 wide_parts() {

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "runtime/collective/mpi.h"
+
 static bool progress_shown;
 
 void sd_cli_progress(sd_cli *c, const char *text) {
@@ -18,7 +20,7 @@ void sd_cli_progress(sd_cli *c, const char *text) {
 
 void sd_cli_say(sd_cli *c, const char *fmt, ...) {
   va_list ap;
-  if (c->quiet || c->within) return;
+  if (c->quiet || c->within || sd_mpi_rank()) return;
   va_start(ap, fmt);
   vfprintf(c->out, fmt, ap);
   va_end(ap);
@@ -33,7 +35,7 @@ static void to_stderr(sd_cli *c, const char *fmt, va_list ap) {
 
 void sd_cli_note(sd_cli *c, const char *fmt, ...) {
   va_list ap;
-  if (c->quiet || c->within) return;
+  if (c->quiet || c->within || sd_mpi_rank()) return;
   va_start(ap, fmt);
   to_stderr(c, fmt, ap);
   va_end(ap);
@@ -110,7 +112,7 @@ static void json_error(sd_cli *c, const sard_status *st) {
 // ---- JSON result ----
 
 static sard_status *write_json(sd_cli *c, int code) {
-  const char *path = sd_args_get(c, "json");
+  const char *path = sd_mpi_rank() ? NULL : sd_args_get(c, "json");
   if (!path) return NULL;
   sd_str s = {0};
   sd_strf(&s, "{\"schema\":1,\"verb\":\"%s\",\"version\":\"%s\",\"exit_code\":%d", c->verb->name, SARD_VERSION_TEXT,
@@ -163,7 +165,11 @@ static int finish(sd_cli *c, sard_status *st, bool parsed) {
   if (code == SARD_E_CANCELLED && sd_stop_asked()) code = 130;
   if (st && parsed) json_error(c, st);
   if (st && code == 130) fprintf(stderr, "interrupted\n");
-  else if (st)
+  else if (st && sd_mpi_rank()) { // rank 0 has the same error, or did not get so far
+    sleep(1);
+    st = sd_status_context(st, "rank %d", sd_mpi_rank());
+    print_error(c, st);
+  } else if (st)
     print_error(c, st);
   sard_status_free(st);
   if (parsed && !sd_args_given(c, "help")) {

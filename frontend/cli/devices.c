@@ -2,6 +2,7 @@
 #include "runtime/collective/split.h"
 
 #include "frontend/cli/cli.h"
+#include "runtime/collective/mpi.h"
 
 sard_status *sd_cli_check_devices(sd_cli *c) {
   static const char *const single[] = {"profile", "html"};
@@ -33,6 +34,11 @@ void sd_cli_show_devices(sd_cli *c, const sard_session *s, double wall_s) {
   char memory[24], in[24], out[24];
   int n = sd_split_devices(s);
   const char *way = sd_split_name(s->model->devices.split);
+  if (sd_mpi_group()) {
+    sd_cli_say(c, "rank 0 of %d, in %s\n", sd_mpi_group()->ranks, sd_cli_bytes(sd_mpi_group()->bytes, in));
+    sd_strf(&c->json, ",\"split\":\"tensor\",\"ranks\":%d,\"transport\":\"mpi\",\"moved_bytes\":%llu", sd_mpi_group()->ranks,
+            (unsigned long long)sd_mpi_group()->bytes);
+  }
   if (!n) return;
   sd_strf(&c->json, ",\"split\":\"%s\"", way ? way : "?");
   show_ways(c, s->model);

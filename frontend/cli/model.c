@@ -55,6 +55,8 @@ sard_status *sd_model_context(sd_cli *c, sard_context **out) {
 
 sard_status *sd_model_devices(const sd_cli *c, sard_options *o) {
   const char *devices = sd_args_get(c, "devices"), *split = sd_args_get(c, "split"), *memory = sd_args_get(c, "device-memory");
+  if (devices && strcmp(devices, "mpi") == 0 && strcmp(c->verb->name, "run") != 0)
+    return SD_ERR(USAGE, "--devices mpi is of sard run: each process compiles its own part");
   if (devices) SD_TRY(sard_options_set(o, "devices", devices));
   if (split) SD_TRY(sard_options_set(o, "split", split));
   return memory ? sard_options_set(o, "device-memory", memory) : NULL;

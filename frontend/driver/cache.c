@@ -54,6 +54,7 @@ static void put_options(sd_str *s, const sd_cache *c, const sd_isa *isa) {
   sd_strf(s, "artifact %u build %s cpu %s\n", SARD_ART_VERSION, SARD_BUILD_HASH, sd_cpu_id(cpu));
   sd_codegen_basis(isa, s);
   sd_strf(s, "opt %d keep-ir %d tf32 %d free-dims %d watch %d\n", o->opt, o->keep_ir, o->tf32, o->free_dims, o->watch);
+  if (o->devices.mpi) sd_strf(s, "rank %d of %d\n", o->devices.rank, o->devices.ranks);
   if (sd_split_in_parts(o->devices.split)) sd_strf(s, "devices %d split %d memory %llu\n", o->devices.n, o->devices.split, (unsigned long long)o->devices.memory);
   if (o->precision) sd_precision_print(o->precision, s);
   for (uint32_t i = 0; i < o->dims.len; i++)

@@ -6,6 +6,7 @@
 
 #include "codegen/cuda/device.h"
 #include "frontend/driver/parts.h"
+#include "passes/partition/parts.h"
 #include "frontend/driver/precision.h"
 #include "frontend/onnx/import.h"
 #include "runtime/base/alloc.h"
@@ -282,9 +283,14 @@ static sard_status *passes_fn(sd_module *m, const void *arg) {
   count_fusions(m, p->r, p->a);
   if (!parts) return NULL;
   bool tensors = p->o->devices.split == SD_SPLIT_TENSOR;
-  if (tensors) SD_TRY(sd_tensor_cut(m, (uint32_t)p->o->devices.n, p->parts, &p->r->tensor));
+  const sd_devices *d = &p->o->devices;
+  if (tensors) SD_TRY(sd_tensor_cut(m, (uint32_t)(d->mpi ? d->ranks : d->n), p->parts, &p->r->tensor));
   else SD_TRY(sd_driver_split(m, p->o, p->a, &p->r->split, p->parts));
   if (tensors) p->parts->how = SD_SPLIT_TENSOR;
+  if (d->mpi) { // other processes compile the other parts
+    sd_parts_take(m, p->parts, (uint32_t)d->rank);
+    return sd_passes_run(m, &po, "attention", NULL, after_pass, &h);
+  }
   if (!p->parts->n) return sd_passes_run(m, &po, "memory", NULL, after_pass, &h);
   for (uint32_t k = 0; k < p->parts->n; k++)
     SD_TRY_MSG(sd_passes_run(p->parts->at[k].module, &po, tensors ? "attention" : "memory", NULL, after_pass, &h), "in part %u", k + 1);

@@ -163,6 +163,15 @@ sard_status *sd_parts_cut(sd_module *m, const uint32_t *part_of, uint32_t n, sd_
   return st;
 }
 
+void sd_parts_take(sd_module *m, sd_parts *parts, uint32_t index) {
+  const sd_module *part = parts->at[index].module;
+  m->main = part->main, m->next_id = part->next_id;
+  m->requires = part->requires, m->otypes = part->otypes;
+  m->batch_axes = NULL, m->batch_n = 0, m->batch_why = NULL;
+  adopt(m->main, m);
+  parts->n = 0;
+}
+
 void sd_parts_bound(sd_module *m, bool *whole, sd_arena *a) {
   sd_symbols s;
   sd_symbols_find(m, a, &s);

@@ -11,5 +11,8 @@
 // no value shows it; sd_parts_bound tells before.
 sard_status *sd_parts_cut(sd_module *m, const uint32_t *part_of, uint32_t n, sd_parts *out);
 
+// Makes m its part `index`, counted from 0, of parts that have all its inputs and outputs; out->n becomes 0.
+void sd_parts_take(sd_module *m, sd_parts *parts, uint32_t index);
+
 // Sets whole[i] for each node i of the main graph where a cut behind it would be such an error.
 void sd_parts_bound(sd_module *m, bool *whole, sd_arena *a);

@@ -96,6 +96,7 @@ static sard_status *exchange(const sd_tensors *t, int rank, const char *op, cons
     sd_node_set_int(n, "unit", size / (int64_t)h.units);
   }
   *out = n->out[0];
+  if (sd_value_is_output(v)) (*out)->name = v->name;
   return sd_node_infer(n);
 }
 

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/collective/mpi.h"
+
 enum { TEXT = 64 };
 
 static sard_status *add(const char *name, sd_devices *d) {
@@ -39,6 +41,14 @@ static sard_status *read_split(const char *text, sd_devices *d) {
   return SD_ERR(USAGE, "split: '%s' is no way to split a model; there are: batch, layer, tensor, auto", text);
 }
 
+static sard_status *read_processes(const char *split, sd_devices *out) {
+  SD_TRY(read_split(split, out));
+  if (out->split && out->split != SD_SPLIT_TENSOR)
+    return SD_ERR(USAGE, "devices: processes (mpi) share a model by split=tensor");
+  out->split = SD_SPLIT_TENSOR, out->mpi = true;
+  return sd_mpi_join(&out->rank, &out->ranks);
+}
+
 sard_status *sd_devices_read(const sard_options *o, sd_devices *out) {
   const char *p = sd_options_get(o, "devices"), *split = sd_options_get(o, "split");
   *out = (sd_devices){0};
@@ -46,6 +56,7 @@ sard_status *sd_devices_read(const sard_options *o, sd_devices *out) {
   if (!p) return split ? SD_ERR(USAGE, "split: name the devices, too: devices=cpu:0,cpu:1") : NULL;
   if (sd_options_get(o, "device") && strcmp(sd_options_get(o, "device"), "cpu") != 0)
     return SD_ERR(USAGE, "give either device or devices");
+  if (strcmp(p, "mpi") == 0) return read_processes(split, out);
   for (;;) {
     char name[TEXT];
     size_t n = strcspn(p, ",");

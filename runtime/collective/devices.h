@@ -13,6 +13,8 @@ typedef enum sd_split_kind {
 typedef struct sd_devices {
   int n;                    // 0: the option is not given
   int cpu[SD_DEVICES_MOST]; // their numbers: K of cpu:K
+  bool mpi;                 // "mpi": each device is a process, this one is `rank` of `ranks`; n is 0
+  int rank, ranks;
   sd_split_kind split;      // 0: the option is not given, as a compiled model in parts says it itself
   uint64_t memory;          // option "device-memory": bytes of each, 0: no limit
 } sd_devices;

@@ -28,7 +28,16 @@ static sard_status *place_parts(sard_model *m) {
   return NULL;
 }
 
+// A part of a model in parts, or a model that was compiled for the rank.
+static sard_status *place_rank(const sard_model *m) {
+  uint32_t n = sd_art_parts(&m->art);
+  if (!n || (m->art.parts[1] == SD_SPLIT_TENSOR && n == (uint32_t)m->devices.ranks)) return NULL;
+  return SD_ERR(USAGE, "devices: the model is compiled in %u parts by split=%s, and there are %d processes", n,
+                sd_split_name((sd_split_kind)m->art.parts[1]), m->devices.ranks);
+}
+
 sard_status *sd_split_place(sard_model *m) {
+  if (m->devices.mpi) return place_rank(m);
   if (m->parts) return place_parts(m);
   if (!m->devices.n) return NULL;
   if (!m->devices.split)

@@ -1,0 +1,140 @@
+"""Models over processes: mpirun -np N sard run MODEL --devices mpi --split tensor. Numbers are those of as many threads; a rank
+that is killed or stopped at any time ends the run with an error that names it, within 10 s, and nothing is left behind.
+
+usage: mpi_cases.py SARD CORPUS [--runs N] [--seed S]   prints a line for each failure and, last, "N passed, N failed"
+"""
+import filecmp
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+WITHIN = 10  # seconds from a fault to the end of the run
+MPIRUN = ["mpirun", "--oversubscribe", "--mca", "btl", "self,vader"]  # one machine
+ENV = dict(os.environ, SARD_CACHE="off", OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
+
+
+def command(n, sard, *words):
+    return [*MPIRUN, "-np", str(n), sard, *map(str, words), "--devices", "mpi", "--split", "tensor", "--threads", "1"]
+
+
+def run(words):
+    return subprocess.run(words, capture_output=True, text=True, env=ENV, timeout=120)
+
+
+def ranks_of(pid):
+    """Processes of a run by rank."""
+    found = {}
+    try:
+        children = open(f"/proc/{pid}/task/{pid}/children").read().split()
+    except OSError:
+        return found
+    for child in children:
+        try:
+            rank = re.search(rb"OMPI_COMM_WORLD_RANK=(\d+)", open(f"/proc/{child}/environ", "rb").read())
+        except OSError:
+            continue
+        if rank:
+            found[int(rank.group(1))] = int(child)
+    return found
+
+
+def alive(pid):
+    try:
+        return open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def same_as_threads(sard, case, where, n):
+    one, many, data = os.path.join(where, "threads"), os.path.join(where, "ranks"), case + "/test_data_set_0"
+    devices = ",".join(f"cpu:{i}" for i in range(n))
+    done = run([sard, "run", case + "/model.onnx", "--devices", devices, "--split", "tensor", "--threads", "1", "--inputs", data, "--outputs", one, "-q"])
+    if done.returncode:
+        return f"threads: {done.stderr}"
+    done = run(command(n, sard, "run", case + "/model.onnx", "--inputs", data, "--expect", data, "--outputs", many))
+    if done.returncode or done.stdout.split("\n").count("PASSED") != 1:
+        return f"{n} ranks: exit {done.returncode}: {done.stdout}{done.stderr}"
+    for file in os.listdir(one):
+        if not filecmp.cmp(os.path.join(one, file), os.path.join(many, file), shallow=False):
+            return f"{n} ranks: {file} differs from that of threads"
+    return None
+
+
+def with_fault(sard, case, where, n, rng, whole):
+    """A rank is killed or stopped at a random time of a run that takes `whole` seconds."""
+    out = os.path.join(where, "fault")
+    shutil.rmtree(out, ignore_errors=True)
+    victim, how, at = rng.randrange(n), rng.choice([signal.SIGKILL, signal.SIGSTOP]), rng.uniform(0, whole)
+    p = subprocess.Popen(command(n, sard, "run", case + "/model.onnx", "--inputs", case + "/test_data_set_0", "--outputs", out),
+                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENV)
+    time.sleep(at)
+    what, ranks, struck = f"rank {victim}, {how.name} after {at:.3f} s", ranks_of(p.pid), False
+    if victim in ranks:
+        try:
+            os.kill(ranks[victim], how)
+            struck = True
+        except ProcessLookupError:
+            pass
+    start = time.monotonic()
+    try:
+        text, _ = p.communicate(timeout=WITHIN + whole)
+    except subprocess.TimeoutExpired:
+        p.kill()
+        for pid in ranks.values():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        return f"{what}: it goes on"
+    while time.monotonic() - start < WITHIN and any(alive(pid) for pid in ranks.values()):
+        time.sleep(0.05)
+    took = time.monotonic() - start
+    left = [r for r, pid in ranks.items() if alive(pid)]
+    half = [f for f in (os.listdir(out) if os.path.isdir(out) else []) if not f.endswith(".pb")]
+    if left or half:
+        return f"{what}: left behind: ranks {left}, files {half}"
+    if not struck or p.returncode == 0:  # it was at its end
+        return None
+    if took > WITHIN:
+        return f"{what}: {took:.1f} s"
+    known = re.search(rf"rank {victim}\b", text) or (how == signal.SIGSTOP and re.search("a rank does not (start|leave)", text))
+    return None if known else f"{what}: no error names it: {text}"
+
+
+def main():
+    words = sys.argv[1:]
+    value = lambda flag, other: int(words[words.index(flag) + 1]) if flag in words else other
+    sard, corpus, runs, rng = words[0], words[1], value("--runs", 4), random.Random(value("--seed", 1))
+    passed = failed = 0
+
+    def count(wrong):
+        nonlocal passed, failed
+        passed, failed = passed + (not wrong), failed + bool(wrong)
+        if wrong:
+            print(f"FAIL {wrong}")
+
+    if not shutil.which("mpirun") or not os.path.exists(os.path.join(os.path.dirname(sard), "libsard_mpi.so")):
+        print("there is no MPI\n0 passed, 0 failed")
+        return 0
+    case = os.path.join(corpus, "mnist_resnet8")
+    with tempfile.TemporaryDirectory() as where:
+        start = time.monotonic()
+        count(same_as_threads(sard, case, where, 4))
+        whole = time.monotonic() - start
+        for _ in range(runs):
+            count(with_fault(sard, case, where, 4, rng, whole))
+        done = run([sard, "run", case + "/model.onnx", "--devices", "mpi", "--split", "tensor"])
+        count(None if done.returncode == 5 and "mpirun" in done.stderr else f"without mpirun: exit {done.returncode}: {done.stderr}")
+        done = run(command(2, sard, "run", case + "/none.onnx"))
+        count(None if done.returncode == 7 and done.stderr.count("cannot open") == 1 else f"no model: exit {done.returncode}: {done.stderr}")
+    print(f"{passed} passed, {failed} failed")
+    return failed != 0
+
+
+sys.exit(main())

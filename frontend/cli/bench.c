@@ -227,6 +227,7 @@ static sard_status *report_devices(measuring *b) {
   int n = sd_split_devices(b->session);
   if (!n) return NULL;
   sd_cli_show_devices(b->c, b->session, b->wall_s); // before the first device runs the whole, which takes more memory
+  if (b->m.model->devices.split == SD_SPLIT_TENSOR) return NULL; // no part runs without the others
   sd_stop_session(b->session);
   sard_status *st = measure_alone(b);
   if (!st) st = report_overlap(b);

@@ -141,6 +141,7 @@ json tensor-devices "$T/j" 'd["split"] == "tensor" and len(d["devices"]) == 3 an
 code tensor-compile 0 "$sard" compile "$digits/model.onnx" --devices cpu:0,cpu:1 --split tensor -o "$T/t.sard"; says tensor-compile-tells out '^split +tensor: 3 of 3 products are cut, 2 exchanges'
 code tensor-alone 2 "$sard" run "$T/t.sard" --devices cpu:0,cpu:1,cpu:2; says tensor-alone-text err 'compiled in 2 parts, and 3 devices are named'
 code tensor-micro 2 "$sard" run "$T/t.sard" --micro-batches 2; says tensor-micro-text err 'micro-batches are of split=layer'
+code tensor-bench 0 "$sard" bench "$T/t.sard" --iterations 3 --json "$T/j"; json tensor-bench-devices "$T/j" '"speedup" not in d and [x["runs"] for x in d["devices"]] == [d["devices"][0]["runs"]] * 2'
 code mpi-split 2 "$sard" run "$digits/model.onnx" --devices mpi --split layer; says mpi-split-text err 'by split=tensor'
 code mpi-bench 2 "$sard" bench "$digits/model.onnx" --devices mpi --split tensor; says mpi-bench-text err 'each process compiles its own part'
 code mpi-missing 5 env SARD_MPI=/none.so "$sard" run "$digits/model.onnx" --devices mpi; says mpi-missing-text err "devices 'mpi' cannot be used"

@@ -242,10 +242,10 @@ static sard_status *report_devices(measuring *b) {
 
 static sard_status *steps(measuring *b) {
   const char *trace = sd_args_get(b->c, "trace"), *html = sd_args_get(b->c, "html");
-  SD_TRY(sd_cli_check_devices(b->c));
   if (trace) SD_TRY(sd_files_can_write(trace));
   if (html) SD_TRY(sd_files_can_write(html));
   SD_TRY(sd_model_load(b->c, &b->m));
+  SD_TRY(sd_cli_check_devices(b->c, b->m.model));
   bool profile = sd_args_given(b->c, "profile") || html;
   SD_TRY(sd_model_session(b->c, b->m.model, profile, &b->session));
   SD_TRY(sd_inputs_make(b->c, &b->m, &b->in));

@@ -164,5 +164,5 @@ sard_status *sd_verb_version(sd_cli *c);
 sard_status *sd_verb_help(sd_cli *c);
 // devices.c: what the devices of a session did, as text and JSON; nothing where it runs on one. wall_s: time of all runs.
 void sd_cli_show_devices(sd_cli *c, const sard_session *s, double wall_s);
-sard_status *sd_cli_check_devices(sd_cli *c); // SARD_E_USAGE: --devices with flags that look into one session
+sard_status *sd_cli_check_devices(sd_cli *c, const sard_model *m); // SARD_E_USAGE: flags that look into one session, where there are several
 sard_status *sd_trace_write(sd_cli *c, const sard_session *s, const char *path); // trace.c: what s->trace has, to a file

@@ -216,10 +216,10 @@ static void show_table(compiling *k) {
     if (r->code.cuda)
       sd_cli_say(c, "cuda         %s: %u different kernels, %s, %.3f s\n", r->code.cuda, r->code.cuda_kernels,
                  sd_cli_bytes(r->code.cuda_bytes, a), r->code.cuda_s);
-    if (k->sized)
+    if (k->done->parts.n == 0 && k->sized)
       sd_cli_say(c, "peak memory  %s of activations, %s of scratch per thread%s\n", sd_cli_bytes(k->arena, a),
                  sd_cli_bytes(k->scratch, b), k->symbolic ? ", for symbolic dims of size 1" : "");
-    else
+    else if (k->done->parts.n == 0)
       sd_cli_say(c, "peak memory  not known here: %s\n",
                  k->o.target ? "the code is for another machine" : "it depends on symbolic dims");
     sd_cli_say(c, "bytes        %s: code %s, weights %s, metadata %s\n", sd_cli_bytes(k->file_bytes, e),
@@ -256,7 +256,7 @@ static sard_status *steps(compiling *k) {
     if (k->output) SD_TRY(write_text(k));
   } else {
     SD_TRY(write_artifact(k));
-    size_memory(k);
+    if (!k->done->parts.n) size_memory(k); // of parts the table has what is expected
   }
   show_table(k);
   return put_json(k);

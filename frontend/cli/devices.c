@@ -4,11 +4,11 @@
 #include "frontend/cli/cli.h"
 #include "runtime/collective/mpi.h"
 
-sard_status *sd_cli_check_devices(sd_cli *c) {
+sard_status *sd_cli_check_devices(sd_cli *c, const sard_model *m) {
   static const char *const single[] = {"profile", "html"};
-  for (size_t i = 0; sd_args_given(c, "devices") && i < sizeof single / sizeof *single; i++)
+  for (size_t i = 0; m->devices.n && i < sizeof single / sizeof *single; i++)
     if (sd_args_given(c, single[i]))
-      return SD_ERR(USAGE, "--%s shows one device, and --devices names several", single[i]);
+      return SD_ERR(USAGE, "--%s shows one device, and the model runs on %d", single[i], m->devices.n);
   return NULL;
 }
 

@@ -331,6 +331,22 @@ static sard_status *draw(inspecting *k) {
 
 // ---- artifacts ----
 
+// Each part, and from where it reads.
+static void show_parts(sd_cli *c, const sard_model *m) {
+  const sard_art_wire *w = m->parts ? sd_art_wires(&m->art) : NULL;
+  char t[24];
+  for (uint32_t i = 0; m->parts && i < sd_art_parts(&m->art); i++) {
+    const sd_art *a = &m->parts[i]->art;
+    bool reads[SARD_ART_MAXPARTS + 1] = {false};
+    for (uint32_t k = 0; k < a->n_in; k++, w++) reads[w->part] |= !w->sizes;
+    sd_cli_say(c, "part %-3u %u steps, %u kernels; code %s; reads", i + 1, a->n_steps, a->n_kernels, sd_cli_bytes(a->code_size, t));
+    if (reads[0]) sd_cli_say(c, " inputs");
+    for (uint32_t k = 1; k <= i; k++)
+      if (reads[k]) sd_cli_say(c, " part %u", k);
+    sd_cli_say(c, "\n");
+  }
+}
+
 static sard_status *show_artifact(sd_cli *c, sard_model *m) {
   const sd_art *a = &m->art;
   char t[4][24];
@@ -338,9 +354,13 @@ static sard_status *show_artifact(sd_cli *c, sard_model *m) {
   uint64_t arena, scratch;
   sd_cli_say(c, "%s: artifact of Sard, format %u, compiled by %.32s for %.16s (%.16s)\n", c->operands[0],
              a->header->version, a->header->compiler, a->header->isa, a->header->arch);
-  sd_cli_say(c, "%u steps, %u kernels; code %s, weights %s, file %s\n", a->n_steps, a->n_kernels,
-             sd_cli_bytes(a->code_size, t[0]), sd_cli_bytes(a->const_size, t[1]), sd_cli_bytes(m->file_size, t[2]));
-  if (sd_model_static_memory(m, &arena, &scratch)) sd_cli_say(c, "activations %s\n", sd_cli_bytes(arena, t[3]));
+  uint32_t steps = a->n_steps, kernels = a->n_kernels;
+  uint64_t code = a->code_size;
+  for (uint32_t i = 0; m->parts && i < sd_art_parts(a); i++)
+    steps += m->parts[i]->art.n_steps, kernels += m->parts[i]->art.n_kernels, code += m->parts[i]->art.code_size;
+  sd_cli_say(c, "%u steps, %u kernels; code %s, weights %s, file %s\n", steps, kernels, sd_cli_bytes(code, t[0]), sd_cli_bytes(a->const_size, t[1]), sd_cli_bytes(m->file_size, t[2]));
+  show_parts(c, m);
+  if (!m->parts && sd_model_static_memory(m, &arena, &scratch)) sd_cli_say(c, "activations %s\n", sd_cli_bytes(arena, t[3]));
   for (int out = 0; out < 2; out++)
     for (int i = 0; i < sard_model_io_count(m, out); i++) {
       sard_tensor_desc d;

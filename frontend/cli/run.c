@@ -211,7 +211,6 @@ static sard_status *run_once(running *r) {
 
 static sard_status *steps(running *r) {
   const char *outputs = sd_args_get(r->c, "outputs"), *trace = sd_args_get(r->c, "trace");
-  SD_TRY(sd_cli_check_devices(r->c));
   if (trace) SD_TRY(sd_files_can_write(trace));
   const sd_cli_compiler *compiler = r->c->program->compiler;
   if (outputs) {

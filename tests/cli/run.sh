@@ -156,6 +156,10 @@ json layer-overlap-json "$T/j" 'd["overlap_per_s"] > 0 and d["overlap_speedup"] 
 code layer-many 2 "$sard" run "$digits/model.onnx" --devices cpu:0,cpu:1,cpu:2,cpu:3 --split layer; says layer-many-text err 'cut into 3 parts at most'
 code layer-compile 0 "$sard" compile "$digits/model.onnx" --devices cpu:0,cpu:1 --split layer -o "$T/parts.sard"
 code layer-artifact 0 "$rt" run "$T/parts.sard" --inputs "$in" --expect "$in" --devices cpu:3,cpu:1
+code layer-artifact-profile 2 "$rt" bench "$T/parts.sard" --profile
+code layer-inspect 0 "$sard" inspect "$T/parts.sard"; says layer-inspect-parts out '^part 2 +[0-9]+ steps, .* reads part 1$'
+mkdir -p "$T/layer-case" && cp -r "$digits"/test_data_set_0 "$T/layer-case/" && cp "$T/parts.sard" "$T/layer-case/model.sard"
+code layer-check 0 "$rt" check "$T/layer-case" --devices cpu:4,cpu:1
 code layer-artifact-devices 2 "$rt" run "$T/parts.sard" --devices cpu:0,cpu:1,cpu:2
 code layer-no-parts 2 "$sard" compile "$digits/model.onnx" --devices cpu:0,cpu:1 --split rows -o "$T/no.sard"
 code split-other-way 2 "$sard" run "$digits/model.onnx" --devices cpu:0,cpu:1 --split rows

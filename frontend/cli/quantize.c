@@ -49,7 +49,7 @@ static sard_status *read_scaling(sd_quantize *q, bool data) {
 }
 
 static sard_status *read_mode(sd_quantize *q) {
-  static const char *const modes[] = {"static", "dynamic", "weights"}, *const formats[] = {"qdq", "nbits"},
+  static const char *const modes[] = {"static", "dynamic", "weights"}, *const formats[] = {"qdq", "nbits", "qoperator"},
                            *const acts[] = {"u8", "s8"}, *const rounding[] = {"nearest", "gptq", "adaptive"};
   bool data = sd_args_given(q->c, "data");
   int mode = q->o.bits < 8 ? SD_QUANT_WEIGHTS
@@ -57,7 +57,7 @@ static sard_status *read_mode(sd_quantize *q) {
                            : SD_QUANT_DYNAMIC,
       format = q->o.bits < 8 ? SD_QUANT_NBITS : SD_QUANT_QDQ, act = 0, round = 0;
   SD_TRY(choice(q->c, "mode", modes, 3, &mode));
-  SD_TRY(choice(q->c, "format", formats, 2, &format));
+  SD_TRY(choice(q->c, "format", formats, 3, &format));
   SD_TRY(choice(q->c, "acts", acts, 2, &act));
   SD_TRY(choice(q->c, "rounding", rounding, 3, &round));
   q->o.mode = (sd_quant_mode)mode, q->o.format = (sd_quant_format)format, q->o.signed_acts = act, q->o.rounding = (sd_quant_rounding)round;
@@ -67,6 +67,9 @@ static sard_status *read_mode(sd_quantize *q) {
   if (mode != SD_QUANT_WEIGHTS && q->o.bits < 8)
     return SD_ERR(USAGE, "weights of %d bits: activations stay in float, so the mode is weights, not %s", q->o.bits,
                   modes[mode]);
+  if (format == SD_QUANT_QOPERATOR && mode != SD_QUANT_STATIC)
+    return SD_ERR(USAGE, "--format qoperator is of --mode static; dynamic writes operators anyway");
+  if (format == SD_QUANT_NBITS && q->o.bits == 8) return SD_ERR(USAGE, "--format nbits is for weights of 4 and 2 bits");
   if (mode == SD_QUANT_STATIC && !data)
     return SD_ERR(USAGE, "--mode static needs --data: ranges of activations come from samples");
   if (round && (q->o.bits == 8 || mode != SD_QUANT_WEIGHTS))

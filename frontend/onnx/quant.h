@@ -8,13 +8,13 @@
 #include "runtime/base/status.h"
 
 typedef enum sd_quant_mode { SD_QUANT_STATIC, SD_QUANT_DYNAMIC, SD_QUANT_WEIGHTS } sd_quant_mode;
-typedef enum sd_quant_format { SD_QUANT_QDQ, SD_QUANT_NBITS } sd_quant_format;
+typedef enum sd_quant_format { SD_QUANT_QDQ, SD_QUANT_NBITS, SD_QUANT_QOPERATOR } sd_quant_format;
 
 typedef enum sd_quant_rounding { SD_QUANT_NEAREST, SD_QUANT_GPTQ, SD_QUANT_ADAPTIVE } sd_quant_rounding;
 
 typedef struct sd_quant_options {
   sd_quant_mode mode;
-  sd_quant_format format; // of weights of 4 and 2 bits
+  sd_quant_format format; // NBITS: weights of 4 and 2 bits; QOPERATOR: static
   int bits;               // of weights: 8, 4, 2
   int64_t group;          // weights in a row that share a scale, for 4 and 2 bits
   bool symmetric;         // groups without zero points

@@ -69,6 +69,7 @@ typedef struct sd_quant_writer {
   sd_names made;                   // what was made before, by a key: names of tensors
 } sd_quant_writer;
 sard_status *sd_quant_write_static(sd_quant_writer *w);
+sard_status *sd_quant_to_operators(sd_quant_writer *w); // quant_qop.c: of what write_static made
 sard_status *sd_quant_write_dynamic(sd_quant_writer *w);
 sard_status *sd_quant_write_weights(sd_quant_writer *w);
 void sd_quant_emit(sd_quant_writer *w, Onnx__NodeProto *n);

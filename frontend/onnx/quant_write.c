@@ -177,6 +177,7 @@ sard_status *sd_quant_write(sd_arena *a, const sard_source *src, const sd_quant_
     SD_TRY(sd_quant_write_dynamic(&w));
   else
     SD_TRY(sd_quant_write_weights(&w));
+  if (o->format == SD_QUANT_QOPERATOR) SD_TRY(sd_quant_to_operators(&w));
   p.nodes.at = w.nodes.at, p.nodes.len = w.nodes.len, p.nodes.cap = w.nodes.cap;
   sd_proto_sweep(&p);
   return sd_proto_pack(&p, out, size);

@@ -66,6 +66,18 @@ def quality(name, case, args, least, ops=(), most=0.6):
     check(f"{name}-ort", code == 0 and e["value"] >= 38 and not left, f"{e.get('value')} dB from ONNX Runtime, left float {left} {text[-200:]}")
 
 
+def operators(name, case, args, least, want):
+    """Operators instead of pairs around floats: nothing but the ends is float, and the numbers are those of the other form."""
+    quality(name, case, [*args, "--format", "qoperator"], least)
+    sard("quantize", case.model, "-o", f"{T}/qdq.onnx", *args)
+    code, e, text = sard("eval", f"{T}/{name}.onnx", "--data", case.data, "--metric", "psnr", "--baseline", f"{T}/qdq.onnx", "--limit", "64", "--batch", "64")
+    check(f"{name}-same", code == 0 and e["value"] > 50, e.get("value", text[-300:]))
+    try: import onnx
+    except ImportError: return
+    ops = [n.op_type for n in onnx.load(f"{T}/{name}.onnx").graph.node]
+    check(f"{name}-ops", want <= set(ops) and not {"Conv", "Gemm", "MatMul", "Add"} & set(ops) and ops.count("DequantizeLinear") <= 1, ops)
+
+
 def methods(digits, lenet, resnet):
     data = ["--data", resnet.data]
     for method in ("minmax", "average", "percentile:99.99", "entropy", "mse"):
@@ -84,6 +96,10 @@ def methods(digits, lenet, resnet):
     quality("weights-i2", digits, ["--weights", "i2", "--group", "16"], 6)
     quality("weights-i4-awq", digits, ["--weights", "i4", "--awq", "--data", digits.data], 24, ("Gemm",))
     quality("weights-i4-adaptive", digits, ["--weights", "i4", "--rounding", "adaptive", "--data", digits.data], 26, ("Gemm",))
+    operators("qoperator-resnet", resnet, [*data, "--samples", "64"], 26, {"QLinearConv", "QLinearAdd", "QLinearGlobalAveragePool", "QGemm"})
+    operators("qoperator-lenet", lenet, ["--data", lenet.data], 30, {"QLinearConv", "MaxPool", "QGemm"})
+    operators("qoperator-digits", digits, ["--data", digits.data], 30, {"QGemm"})
+    operators("qoperator-s8", digits, ["--data", digits.data, "--acts", "s8"], 28, {"QGemm"})
     quality("equalize", resnet, [*data, "--equalize", "--per-tensor", "--samples", "64"], 24, ("Conv", "Gemm"))
     quality("smooth", digits, ["--data", digits.data, "--smooth", "0.5"], 30, ("Gemm",))
     quality("smooth-dynamic", lenet, ["--mode", "dynamic", "--data", lenet.data, "--smooth", "0.5"], 30, ("Gemm",))
@@ -183,6 +199,8 @@ def bad(digits, lenet):
     ends("bad-static-no-data", 2, [*base, "--mode", "static"], "needs --data", out)
     ends("bad-i4-static", 2, [*base, *data, "--weights", "i4", "--mode", "static"], "the mode is weights", out)
     ends("bad-gptq-no-data", 2, [*base, "--weights", "i4", "--rounding", "gptq"], "needs --data", out)
+    ends("bad-qoperator", 2, [*base, "--mode", "dynamic", "--format", "qoperator"], "of --mode static", out)
+    ends("bad-nbits", 2, [*base, *data, "--format", "nbits"], "4 and 2 bits", out)
     ends("bad-awq-no-data", 2, [*base, "--weights", "i4", "--awq"], "needs --data", out)
     ends("bad-awq-i8", 2, [*base, *data, "--mode", "weights", "--awq"], "4 and 2 bits", out)
     ends("bad-smooth-no-data", 2, [*base, "--smooth", "0.5"], "needs --data", out)

@@ -87,6 +87,7 @@ static sard_status *read_flags(sd_quantize *q) {
   if (!q->out) return SD_ERR(USAGE, "-o FILE is missing: where the quantized model goes");
   SD_TRY(sd_files_can_write(q->out));
   if (sd_args_get(c, "html")) SD_TRY(sd_files_can_write(sd_args_get(c, "html")));
+  if (sd_args_given(c, "resume")) SD_TRY(sd_files_can_write(sd_args_get(c, "resume")));
   SD_TRY(read_weights(q));
   SD_TRY(read_mode(q));
   SD_TRY(sd_judge_flags(&q->judge));

@@ -36,6 +36,8 @@ typedef struct sd_quantize {
   double max_drop; // in the metric's unit, NaN: none
   double ms_before, ms_after;
   SD_VEC(sd_quantize_layer) layers; // worst first
+  uint64_t key;      // of --resume
+  uint32_t recalled; // of the layers, those that an earlier run measured
   sd_pair_steps steps;              // where it is slower, most first; none: not asked for
   const char *verdict; // why it was refused; NULL: it was written
 } sd_quantize;
@@ -64,6 +66,11 @@ sard_status *sd_quantize_judge(sd_quantize *q);
 // ---- quantize_search.c ----
 sard_status *sd_quantize_rank(sd_quantize *q);   // fills layers
 sard_status *sd_quantize_search(sd_quantize *q); // keeps the fewest of them in float such that the drop is allowed
+
+// ---- quantize_resume.c ----
+// Layers that an earlier run with --resume measured; and writing all that are known. Nothing without the flag.
+sard_status *sd_quantize_recall(sd_quantize *q);
+sard_status *sd_quantize_remember(sd_quantize *q);
 
 // ---- quantize_report.c ----
 void sd_quantize_report(sd_quantize *q); // for people, and as members of the JSON result

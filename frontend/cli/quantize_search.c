@@ -11,20 +11,28 @@ static int worst_first(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
+static bool is_known(const sd_quantize *q, uint32_t unit) {
+  for (uint32_t i = 0; i < q->layers.len; i++)
+    if (q->layers.at[i].unit == unit) return true;
+  return false;
+}
+
 sard_status *sd_quantize_rank(sd_quantize *q) {
   if (q->layers.len) return NULL;
   bool *kept = SD_NEW_ARRAY(q->c->arena, bool, q->units.len + 1);
   uint32_t all = 0, done = 0;
   sard_status *st = NULL;
+  SD_TRY(sd_quantize_recall(q));
   for (uint32_t i = 0; i < q->units.len; i++) kept[i] = q->units.at[i].keep, all += !kept[i];
   for (uint32_t i = 0; i < q->units.len && !st; i++) {
-    if (kept[i]) continue;
+    if (kept[i] || is_known(q, i)) continue;
     for (uint32_t k = 0; k < q->units.len; k++) q->units.at[k].keep = k != i;
-    sd_judge_progress(q->c, "sensitivity", done++, all, 0);
+    sd_judge_progress(q->c, "sensitivity", q->recalled + done++, all, 0);
     double snr = 0;
     st = sd_quantize_make(q);
     if (!st) st = sd_pair_snr(&q->judge, &snr);
     if (!st) sd_vec_push(q->c->arena, &q->layers, ((sd_quantize_layer){i, snr}));
+    if (!st) st = sd_quantize_remember(q);
   }
   sd_cli_progress(q->c, NULL);
   for (uint32_t i = 0; i < q->units.len; i++) q->units.at[i].keep = kept[i];

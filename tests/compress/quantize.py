@@ -177,6 +177,33 @@ def report(resnet):
     check("same-bytes", open(out, "rb").read() == first)
 
 
+def resume(resnet):
+    """What is measured is not measured again: of half a file, after an interrupt; not of other flags."""
+    out, state = f"{T}/re.onnx", f"{T}/state"
+    args = [resnet.model, "-o", out, "--data", resnet.data, "--samples", "32", "--limit", "128", "--sensitivity", "--resume", state]
+    code, whole, text = sard("quantize", *args)
+    lines = open(state).read().splitlines(True) if code == 0 else []
+    check("resume-writes", code == 0 and len(lines) == 11 and whole["recalled"] == 0, text[-300:])
+    open(state, "w").write("".join(lines[:5]) + lines[5][:9])  # cut off in a number
+    code, j, text = sard("quantize", *args)
+    check("resume-goes-on", code == 0 and j["recalled"] == 4 and j["sensitivity"] == whole["sensitivity"] and sorted(open(state)) == sorted(lines), text[-300:])
+    code, j, text = sard("quantize", *args, "--method", "mse")
+    check("resume-other-flags", code == 0 and j["recalled"] == 0 and "begins anew" in text, text[-300:])
+    open(state, "w").write("a letter to someone")
+    ends("resume-foreign", 2, args, "nothing that sard quantize wrote")
+    check("resume-foreign-kept", open(state).read() == "a letter to someone")
+    os.remove(state)
+    known = 0
+    for delay in (0.6, 1, 1.5, 2.5, 4, 8):  # until something is known by then
+        p = subprocess.Popen([SARD, "quantize", *args, "-q"], stderr=subprocess.DEVNULL)
+        time.sleep(delay)
+        p.send_signal(signal.SIGINT)
+        code, known = p.wait(60), len(open(state).readlines()) - 1 if os.path.exists(state) else 0
+        if known > 0: break
+    again, j, text = sard("quantize", *args)
+    check("resume-interrupted", again == 0 and j["recalled"] == known > 0 and j["sensitivity"] == whole["sensitivity"], f"exit {code}, {known} known, {j.get('recalled')} {text[-300:]}")
+
+
 def search(lenet):
     """Two bits for activations there are not; a model whose one layer breaks it: its weights are blown up beyond 8 bits' reach."""
     out = f"{T}/s.onnx"
@@ -253,7 +280,7 @@ def interrupt(resnet):
 
 def main():
     digits, lenet, resnet = Case("digits_mlp"), Case("mnist_lenet"), Case("mnist_resnet8")
-    methods(digits, lenet, resnet), rounding(digits), channels(), report(resnet), search(lenet), bad(digits, lenet), interrupt(resnet)
+    methods(digits, lenet, resnet), rounding(digits), channels(), report(resnet), resume(resnet), search(lenet), bad(digits, lenet), interrupt(resnet)
     return end()
 
 

@@ -81,6 +81,19 @@ for m in digits_mlp gru_tagger_tiny bert_base_tiny mobilenet_v2_tiny resnet50_ti
   done
 done
 
+i=0
+while read -r model flags; do
+  dir=$corpus/$model
+  i=$((i + 1))
+  job "asan/quantize/$model-$i" "$asan/sard" quantize "$dir/model.onnx" -o "$results/quantized$i.onnx" --data "$dir/accuracy.npz" --limit 128 \
+    --samples 32 --must-be-faster no $flags
+done <<END
+digits_mlp --mode static --equalize --smooth 0.5 --correct-biases --metric top1 --sensitivity --html $results/quantize.html
+mnist_lenet --mode static --format qoperator --method entropy
+digits_mlp --weights i4 --awq --rounding adaptive
+mnist_lenet --mode dynamic
+END
+
 # ---- the device layer, on the driver of tests/cuda/null ----
 null=$(realpath "$asan/tests")
 on_null() { env SARD_CUDA="$null/libcuda_null.so" SARD_NVRTC="$null/libnvrtc_fake.so" "$@"; }

@@ -1,0 +1,73 @@
+// Sensitivities that were measured before: --resume FILE has a line for each node, written when it is known,
+// so that what was cut off goes on from there. They hold for the same quantized model only: its bytes are the
+// key.
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "frontend/cli/quantize.h"
+#include "runtime/base/file.h"
+#include "runtime/base/hash.h"
+
+#define FIRST "sard quantize sensitivity 1 "
+
+// Of the model with all nodes quantized that may be: weights, ranges of the data and flags are in it.
+static sard_status *key_of(sd_quantize *q, uint64_t *key) {
+  sd_arena *a = sd_arena_scratch(q->c->arena);
+  uint8_t *bytes = NULL;
+  uint64_t size = 0;
+  SD_TRY(sd_quant_write(a, &q->src, &q->o, &q->units, &q->tensors, &bytes, &size));
+  *key = sd_hash_bytes(bytes, size, q->units.len);
+  sd_arena_free(a);
+  return NULL;
+}
+
+// The lines of `text`; one that is cut off, or of no node, ends them.
+static void read_lines(sd_quantize *q, const char *text) {
+  bool *known = SD_NEW_ARRAY(q->c->arena, bool, q->units.len + 1);
+  while (*text) {
+    char *end;
+    unsigned long unit = strtoul(text, &end, 10);
+    if (end == text || *end != ' ' || unit >= q->units.len || known[unit] || q->units.at[unit].keep) return;
+    text = end + 1;
+    double snr = strtod(text, &end);
+    if (end == text || *end != '\n' || isnan(snr)) return;
+    known[unit] = true;
+    sd_vec_push(q->c->arena, &q->layers, ((sd_quantize_layer){(uint32_t)unit, snr}));
+    text = end + 1;
+  }
+}
+
+sard_status *sd_quantize_recall(sd_quantize *q) {
+  const char *path = sd_args_get(q->c, "resume");
+  sd_map map;
+  if (!path) return NULL;
+  SD_TRY(key_of(q, &q->key));
+  if (!sd_files_exists(path)) return NULL;
+  SD_TRY(sd_file_map(path, &map));
+  const char *text = sd_arena_strndup(q->c->arena, map.data ? (const char *)map.data : "", map.size);
+  sd_file_unmap(&map);
+  if (strncmp(text, FIRST, strlen(FIRST)) != 0)
+    return SD_ERR(USAGE, "--resume: '%s' is there, and nothing that sard quantize wrote", path);
+  char *end;
+  if (strtoull(text + strlen(FIRST), &end, 16) != q->key || *end != '\n') {
+    sd_cli_note(q->c, "'%s' is of another model, other data or other flags: it begins anew", path);
+    return NULL;
+  }
+  read_lines(q, end + 1);
+  q->recalled = q->layers.len;
+  return NULL;
+}
+
+sard_status *sd_quantize_remember(sd_quantize *q) {
+  const char *path = sd_args_get(q->c, "resume");
+  sd_str s = {0};
+  if (!path) return NULL;
+  sd_strf(&s, FIRST "%016llx\n", (unsigned long long)q->key);
+  for (uint32_t i = 0; i < q->layers.len; i++)
+    sd_strf(&s, "%u %.17g\n", q->layers.at[i].unit, q->layers.at[i].snr);
+  sard_status *st =
+      s.failed ? SD_ERR(NOMEM, "out of memory for '%s'", path) : sd_files_write(path, s.p, s.len);
+  sd_str_free(&s);
+  return st;
+}

@@ -12,7 +12,7 @@
 #include "runtime/base/thread.h"
 #include "runtime/collective/mpi_inside.h"
 
-enum { BEAT_MS = 200, PATIENCE = 8, PATH = 4096 };
+enum { BEAT_MS = 200, PATIENCE = 6, PATH = 4096 };
 
 static struct {
   const sd_mpi_api *api;

@@ -5,6 +5,7 @@
 
 #include "passes/edit.h"
 #include "passes/precision/precision.h"
+#include "runtime/base/half.h"
 
 #define MARGIN      4.0  // of f16's range, for samples that were not seen
 #define LEAST_TABLE 1024 // elements of a constant that is worth a cast of what is read from it
@@ -52,15 +53,22 @@ static known *facts(assigning *w, const sd_value *v) {
   return k;
 }
 
+static void narrow_numbers(sd_dtype t, const sd_const *c, uint16_t *to) {
+  for (uint64_t i = 0; i < c->count; i++) {
+    float x;
+    memcpy(&x, (const uint8_t *)c->data + i * sizeof x, sizeof x); // weights lie in files as they are
+    to[i] = t == SD_F16 ? sd_f32_to_f16(x) : sd_f32_to_bf16(x);
+  }
+}
+
 static sard_status *narrow_constant(assigning *w, sd_value *v, sd_dtype t, sd_value **out) {
   sd_value **at = t == SD_F16 ? &w->constants[v->id].f16 : &w->constants[v->id].bf16;
   sd_arena *a = v->graph->module->arena;
   uint64_t bytes;
   if (!*at) {
     if (!sd_dtype_bytes(t, v->data->count, &bytes)) return SD_ERR(NOMEM, "a constant is too large");
-    uint8_t *data = sd_arena_aligned(a, bytes + 64, 64);
-    for (uint64_t i = 0; i < v->data->count; i++)
-      sd_dtype_set_f64(t, data, i, sd_dtype_get_f64(SD_F32, v->data->data, i));
+    uint16_t *data = sd_arena_aligned(a, bytes + 64, 64);
+    narrow_numbers(t, v->data, data);
     *at = sd_value_const(v->graph, v->name, t, v->data->rank, v->data->dims, data);
     if (!*at) return SD_ERR(INTERNAL, "a narrow constant has no valid type");
     sd_const_release(v->graph->module, v->data, false);

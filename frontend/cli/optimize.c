@@ -168,14 +168,15 @@ static sard_status *finish(sd_optimize *q, sard_status *st) {
   q->partial = st != NULL;
   if (measured) {
     sd_trial *best = sd_optimize_choose(q);
-    if (!st) q->chosen = best;
+    *(st ? &q->so_far : &q->chosen) = best;
     if (!st) st = best ? write_out(q) : sd_optimize_nearest(q);
     sard_status *bad = report(q);
     if (!st) st = bad;
     else
       sard_status_free(bad);
   }
-  if (measured && q->partial && sd_stop_asked())
+  if (measured &&
+      ((q->partial && sd_stop_asked()) || sard_status_code(st) == SARD_E_IO)) // not lost with a full disk
     sd_cli_note(q->c, "the same command goes on where this one ended; results so far are in '%s'", q->folder);
   else
     sd_optimize_clean(q);

@@ -58,15 +58,15 @@ typedef struct sd_optimize {
   double max_drop;         // in the metric's unit
   double budget_s, used_s; // used_s: by the runs that this one goes on from
   int64_t start_ns;
-  double least_s;          // what the model as it is took
-  int64_t batch;           // samples in a run
-  uint64_t external;       // bytes of weights that are in other files than MODEL
-  SD_VEC(sd_trial) trials; // the first is the model as it is
-  const sd_trial *chosen;
-  uint32_t resumed; // trials whose results are those of an earlier run
-  bool partial;     // interrupted
-  bool spent;       // the budget ended before all was tried
-  char key[24];     // what the results belong to
+  double least_s;                  // what the model as it is took
+  int64_t batch;                   // samples in a run
+  uint64_t external;               // bytes of weights that are in other files than MODEL
+  SD_VEC(sd_trial) trials;         // the first is the model as it is
+  const sd_trial *chosen, *so_far; // so_far: the best, when it is interrupted
+  uint32_t resumed;                // trials whose results are those of an earlier run
+  bool partial;                    // interrupted
+  bool spent;                      // the budget ended before all was tried
+  char key[24];                    // what the results belong to
 } sd_optimize;
 
 // A command line in pieces, as main gets it.

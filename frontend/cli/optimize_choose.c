@@ -158,12 +158,13 @@ static bool dominates(const sd_optimize *q, const sd_trial *x, const sd_trial *t
   return better;
 }
 
-// Beyond noise by the goal; within it the one that loses less, then the smaller one.
+// Beyond noise by the goal; within it the one that loses less, then the smaller one. Of equals the first
+// stays, which the model as it is is.
 static bool is_better(const sd_optimize *q, const sd_trial *x, const sd_trial *t) {
   double a = sd_optimize_value(q, x, q->goal), b = sd_optimize_value(q, t, q->goal);
   if (a < b * (1 - NOISE) || b < a * (1 - NOISE)) return a < b;
   if (fabs(x->drop - t->drop) > 1e-12) return x->drop < t->drop;
-  return x->bytes != t->bytes ? x->bytes < t->bytes : a < b;
+  return x->bytes != t->bytes ? x->bytes < t->bytes : x->memory < t->memory;
 }
 
 sd_trial *sd_optimize_choose(sd_optimize *q) {

@@ -7,6 +7,7 @@
 
 #include "frontend/cli/optimize.h"
 #include "runtime/base/alloc.h"
+#include "runtime/base/file.h"
 #include "runtime/base/thread.h"
 #include "runtime/model.h"
 #include "runtime/session.h"
@@ -163,8 +164,24 @@ static void take_score(sd_optimize *q, sd_trial *t) {
   t->kept = t->bound <= q->max_drop + 1e-12;
 }
 
+// Settings that find nothing to change give the artifact that the model as it is gives.
+static sard_status *check_changed(sd_optimize *q, const sd_trial *t) {
+  sd_map x, y;
+  if (*t->chain.steps) return NULL;
+  SD_TRY(sd_file_map(q->trials.at[0].artifact, &x));
+  sard_status *st = sd_file_map(t->artifact, &y);
+  if (!st) {
+    if (x.size == y.size && memcmp(x.data, y.data, x.size) == 0)
+      st = SD_ERR(UNSUPPORTED, "it changes nothing in this model");
+    sd_file_unmap(&y);
+  }
+  sd_file_unmap(&x);
+  return st;
+}
+
 static sard_status *measure(sd_optimize *q, sd_trial *t) {
   SD_TRY(make(q, t));
+  SD_TRY(check_changed(q, t));
   SD_TRY(load(q, t->artifact, t->threads, &q->judge.b));
   t->bytes = size_of(q, t);
   SD_TRY(time_it(q, t, false)); // before other samples in a run take memory

@@ -143,8 +143,9 @@ static void json_all(sd_optimize *q) {
       number(s, "seconds", q->used_s + (double)(sd_now_ns() - q->start_ns) * 1e-9);
   sd_strf(s, ",\"peak_rss_mb\":%.3f,\"chosen\":", sd_peak_memory_mb());
   sd_str_json(s, q->chosen ? q->chosen->name : NULL);
+  if (q->so_far) sd_str_put(s, ",\"best_so_far\":"), sd_str_json(s, q->so_far->name);
   sd_str_put(s, ",\"commands\":[");
-  if (q->chosen) list_commands(q, q->chosen, &list);
+  if (q->chosen || q->so_far) list_commands(q, q->chosen ? q->chosen : q->so_far, &list);
   char *rest = NULL, *line = list.p ? strtok_r(list.p, "\n", &rest) : NULL;
   for (int i = 0; line; line = strtok_r(NULL, "\n", &rest), i++)
     sd_str_put(s, i ? "," : ""), sd_str_json(s, line);
@@ -165,6 +166,7 @@ void sd_optimize_report(sd_optimize *q) {
              (long long)q->judge.a.score.samples);
   show_table(q);
   if (q->chosen) show_chosen(q);
+  if (q->so_far) sd_cli_say(q->c, "best so far %s\n", q->so_far->name);
   show_others(q);
   json_all(q);
 }

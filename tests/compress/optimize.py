@@ -50,7 +50,7 @@ def interrupted():
     text = p.communicate(timeout=60)[0]
     j = json.load(open(f"{T}/part.json"))
     done = [t["name"] for t in j["trials"] if t["state"] == "measured"]
-    check("interrupted", p.returncode == 130 and j["partial"] and len(done) >= 3 and not j["chosen"] and not os.path.exists(out), f"{p.returncode} {text[-300:]}")
+    check("interrupted", p.returncode == 130 and j["partial"] and len(done) >= 3 and not j["chosen"] and j["best_so_far"] in done and j["commands"] and not os.path.exists(out), f"{p.returncode} {text[-300:]}")
     check("interrupted-tells", "goes on" in text and os.path.isdir(folder), text[-300:])
     code, j, text = sard(*args)
     t = chosen_of(j) if code == 0 else {}

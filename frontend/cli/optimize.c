@@ -142,9 +142,13 @@ static sard_status *write_out(sd_optimize *q) {
 static sard_status *search(sd_optimize *q) {
   sd_optimize_list(q);
   SD_TRY(sd_model_context(q->c, &q->judge.ctx));
+  SD_TRY(sd_optimize_resume(q)); // first: it may empty the folder
   SD_TRY(sd_optimize_begin(q));
   SD_TRY(sd_judge_drop(q->judge.metric, "max-drop", q->drop_text, q->trials.at[0].value, &q->max_drop));
-  SD_TRY(sd_optimize_resume(q));
+  for (uint32_t i = 1; i < q->trials.len; i++) {
+    sd_trial *t = &q->trials.at[i];
+    t->kept = t->state == SD_TRIAL_MEASURED && t->bound <= q->max_drop + 1e-12;
+  }
   SD_TRY(try_all(q));
   return try_settings(q);
 }

@@ -66,24 +66,32 @@ static void take(sd_optimize *q, const sd_json *o) {
     t->bytes = why ? 0 : (uint64_t)whole[0], t->memory = why ? 0 : (uint64_t)whole[1],
     t->batch = (int64_t)whole[2];
     t->worse = why ? 0 : (int64_t)whole[3], t->better = why ? 0 : (int64_t)whole[4];
-    t->kept = !why && t->bound <= q->max_drop + 1e-12;
     q->resumed++;
   }
 }
 
-sard_status *sd_optimize_resume(sd_optimize *q) {
+static sard_status *read_state(sd_optimize *q, sd_json **out) {
   sd_map map;
-  sd_json *all = NULL;
-  make_key(q);
+  *out = NULL;
   if (!sd_files_exists(state_file(q))) return NULL;
   SD_TRY(sd_file_map(state_file(q), &map));
   const char *text = sd_arena_strndup(q->c->arena, map.data ? (const char *)map.data : "", map.size);
   sd_file_unmap(&map);
-  sard_status *st = sd_json_parse(q->c->arena, text, state_file(q), &all);
-  const char *key = st ? NULL : sd_json_text(all, "key");
-  sard_status_free(st);
-  if (!key || strcmp(key, q->key) != 0) {
-    sd_cli_note(q->c, "'%s' is of another command, or another machine: everything is tried anew", q->folder);
+  sard_status *damaged = sd_json_parse(q->c->arena, text, state_file(q), out);
+  if (damaged) *out = NULL; // as if of another command
+  sard_status_free(damaged);
+  return NULL;
+}
+
+sard_status *sd_optimize_resume(sd_optimize *q) {
+  sd_json *all;
+  make_key(q);
+  SD_TRY(read_state(q, &all));
+  const char *key = sd_json_text(all, "key");
+  if (!key || strcmp(key, q->key) != 0) { // files of others have the same names
+    if (sd_files_exists(state_file(q)))
+      sd_cli_note(q->c, "'%s' is of another command, or another machine: everything is tried anew",
+                  q->folder);
     sd_optimize_clean(q);
     return sd_files_make_dir(q->folder);
   }

@@ -2,7 +2,7 @@
 """sard optimize: what is chosen keeps what was asked for, its command lines make the same bytes, interrupts leave a report and are
 gone on from, limits and wrong words are told. The model is loaded by ONNX Runtime where Python has it.
   optimize.py SARD CORPUS    prints "ok NAME" or "FAIL NAME: why" and, last, "N passed, N failed" """
-import json, os, shlex, signal, subprocess, sys, time
+import json, os, shlex, shutil, signal, subprocess, sys, time
 import xml.dom.minidom
 import numpy as np
 
@@ -52,6 +52,10 @@ def interrupted():
     done = [t["name"] for t in j["trials"] if t["state"] == "measured"]
     check("interrupted", p.returncode == 130 and j["partial"] and len(done) >= 3 and not j["chosen"] and j["best_so_far"] in done and j["commands"] and not os.path.exists(out), f"{p.returncode} {text[-300:]}")
     check("interrupted-tells", "goes on" in text and os.path.isdir(folder), text[-300:])
+    shutil.copytree(folder, f"{T}/e.onnx.optimize")
+    for name in os.listdir(f"{T}/e.onnx.optimize"):  # files whose command nobody knows
+        if name == "state.json": os.remove(f"{T}/e.onnx.optimize/{name}")
+        else: open(f"{T}/e.onnx.optimize/{name}", "w").write("no model")
     code, j, text = sard(*args)
     t = chosen_of(j) if code == 0 else {}
     check("resumed", code == 0 and j["resumed"] >= 2 and not os.path.exists(folder), f"{code} {text[-500:]}")
@@ -136,6 +140,7 @@ def refused():
     os.makedirs(f"{T}/d.onnx.optimize")
     with open(f"{T}/d.onnx.optimize/state.json", "w") as f: f.write('{"key": "x", "trials": [{"name": 3')
     code, j, text = sard("optimize", *GIVEN, "-o", f"{T}/d.onnx", "--budget", "0.3s")
+    check("state-missing", sard("optimize", *GIVEN, "-o", f"{T}/e.onnx", "--budget", "0.3s")[0] == 0)
     check("state-damaged", code == 0 and j["resumed"] == 0 and "tried anew" in text, f"{code} {text[-300:]}")
 
 

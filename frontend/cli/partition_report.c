@@ -42,6 +42,8 @@ static void say_model(sd_simulation *k) {
   for (uint32_t i = 0; i < f->n_sizes; i++)
     sd_cli_say(k->c, "%s%s=%lld%s", i ? " " : "sizes      ", f->sizes[i].name, (long long)f->sizes[i].value,
                i + 1 == f->n_sizes ? "\n" : "");
+  if (k->job.batch == 1 && k->module->batch_why && *k->module->batch_why)
+    sd_cli_say(k->c, "           no batch split: %s\n", k->module->batch_why);
 }
 
 static void say_machine(sd_simulation *k) {

@@ -105,7 +105,7 @@ static void put_box(drawing *d, sd_str *s, const box *b) {
   sd_cli_markup(s, op_of(at[b->first].node), 28);
   if (b->n > 1) sd_strf(s, " and %u more", b->n - 1);
   sd_strf(s, "</text><text class=\"d\" x=\"%d\" y=\"32\">", WIDE / 2);
-  sd_cli_markup(s, at[b->first].node->name, 22);
+  sd_cli_markup(s, at[b->first].node->name, 20);
   sd_strf(s, "%s%.3g MFLOP</text></g>\n", *at[b->first].node->name ? ", " : "", b->flops * 1e-6);
 }
 

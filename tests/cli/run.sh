@@ -85,6 +85,7 @@ sim partition-no-room 6 "$ex/decoders/gpt-3-175b.json" --devices "$ex/devices/a1
 sim partition-too-large 6 "$ex/decoders/gpt-3-175b.json" --devices "$ex/devices/a100x8.json" --dim batch=128; says partition-too-large-hint err 'a batch of 32 would fit'
 sim partition-model 0 "$resnet/model.onnx" --devices "$ex/devices/h200x8.json" --dim batch=64 --json "$T/j"; says partition-model-sizes out '^sizes +batch=64$'
 json partition-model-json "$T/j" 'd["batch"] == 64 and any(p["batch"] == 8 for p in d["splits"])'
+sim partition-no-batch 0 "$bert/model.onnx" --devices "$ex/devices/h200x8.json" --dim batch=8; says partition-no-batch-why out "no batch split: node '/m/Range'"
 sim partition-dim 2 "$resnet/model.onnx" --devices "$ex/devices/h200x8.json" --dim rows=3; says partition-dim-says err "no input has a symbolic dim 'rows'"
 sim partition-decoder-dim 2 "$ex/decoders/llama-2-7b.json" --devices "$ex/devices/h200x8.json" --dim rows=3; says partition-decoder-dim-says err 'batch, prompt and context'
 sim partition-context 2 "$ex/decoders/llama-2-7b.json" --devices "$ex/devices/h200x8.json" --dim prompt=4096; says partition-context-says err 'prompt of 4096'

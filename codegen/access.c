@@ -77,3 +77,15 @@ double sd_access_steps(const sd_dimtab *t, const sd_expr *r) {
   for (uint32_t i = 0; i < r->n_axes; i++) steps *= (double)sd_access_guess(t, r->axes[i]->extent);
   return steps;
 }
+
+static bool find_load(void *user, const sd_expr *e) {
+  bool *found = user;
+  *found |= e->op == SD_X_LOAD;
+  return !*found;
+}
+
+bool sd_access_read_limit(sd_kernel *k, const sd_axis *a) {
+  bool found = false;
+  if (a->limit) sd_x_walk(k, a->limit, find_load, &found);
+  return found;
+}

@@ -33,3 +33,6 @@ int sd_access_store_axis(sd_kernel *k, const sd_nest *n);
 double sd_access_steps(const sd_dimtab *t, const sd_expr *r); // of a reduction, guessed
 // Size of a dim for heuristics: its value, with 1 for symbols that are named like a batch size and 64 for others.
 int64_t sd_access_guess(const sd_dimtab *t, sd_dim d);
+
+// The number of iterations is read from memory: sums over what is left of sparse weights.
+bool sd_access_read_limit(sd_kernel *k, const sd_axis *a);

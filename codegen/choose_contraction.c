@@ -7,6 +7,8 @@
 #define TILE_BYTES 65536  // the same where each element of the vector operand is used few times
 #define FEW_TILES  16     // as many are enough for the cores of a small machine
 
+#define SPARSE_ROWS  4 // of a register tile at most, where the length of sums is read from memory
+
 #define LARGEST_ROWS 14 // of a register tile
 
 typedef struct tile {
@@ -252,12 +254,26 @@ static bool tuned_tile(const sd_choice *c, int u, int j, tile *t) {
   return true;
 }
 
+// Sums whose length is read from memory (sparse weights): made for one iteration at a time of the axes on which it
+// depends, so that the register tile is what is inside of those, as it was lowered.
+static bool choose_sparse(sd_choice *c, const sd_expr *r, int j) {
+  sd_axis *step = r->axes[r->n_axes - 1], *ua = j > 0 ? c->n->axes[j - 1] : NULL;
+  if (!sd_access_read_limit(c->k, step)) return false;
+  int64_t vectors = sd_ceil_div(sd_choose_guess(c, c->n->axes[j]), c->lanes), rows = ua ? sd_choose_guess(c, ua) : 1;
+  if (!ua || sd_x_uses_axis(step->limit, ua) || !sd_choose_known(c, ua) || rows > SPARSE_ROWS) rows = 1;
+  if (rows > 1) ua->unroll = (int32_t)rows;
+  c->n->axes[j]->vec = (int32_t)sd_min_i64(vectors, c->isa->registers / 2 / rows); // sums fill half of the registers
+  if (c->grid) sd_choose_grid_outer(c, sd_min_i64((int64_t)(sd_choose_points(c) / SD_TILE_ELEMS), SD_MAX_TILES));
+  return true;
+}
+
 sard_status *sd_choose_contraction(sd_choice *c, sd_expr *r, int j, bool *out_done) {
   sd_nest *n = c->n;
   int u = reuse_axis(c, r, j), pack = -1;
   bool reused = u >= 0;
   int64_t je = sd_choose_guess(c, n->axes[j]);
-  *out_done = false;
+  *out_done = choose_sparse(c, r, j);
+  if (*out_done) return NULL;
   if (reused && !sd_x_uses_axis(r, n->axes[u]) && vectorizable(c, r, j, c->lanes, &pack) && pack < 0) {
     schedule_shared(c, j);
     *out_done = true;

@@ -48,6 +48,13 @@ static bool put_taps(const sd_kernel *k, const sd_expr *r, sd_str *out) {
   return any;
 }
 
+static bool sparse(sd_kernel *k, const sd_reductions *all) {
+  for (uint32_t r = 0; r < all->len; r++)
+    for (uint32_t i = 0; i < all->at[r].expr->n_axes; i++)
+      if (sd_access_read_limit(k, all->at[r].expr->axes[i])) return true;
+  return false;
+}
+
 static int vectors_along(const sd_reductions *all) {
   for (uint32_t r = 0; r < all->len; r++)
     for (uint32_t i = 0; i < all->at[r].expr->n_axes; i++)
@@ -79,7 +86,7 @@ static void put_nest(const heaviest *h, int lanes, bool packed, sd_str *out) {
   if (n->sequential) return sd_str_put(out, "in order");
   for (uint32_t r = 0; r < h->reductions.len && moved && !taps; r++)
     taps = put_taps(h->k, h->reductions.at[r].expr, out);
-  if (moved) sd_strf(out, "%s%lldx%lld", taps ? ", " : "product ", (long long)rows, (long long)wide);
+  if (moved) sd_strf(out, "%s%lldx%lld", taps ? ", " : sparse(h->k, &h->reductions) ? "sparse product " : "product ", (long long)rows, (long long)wide);
   else if (vectors_along(&h->reductions))
     sd_strf(out, "rows %d", vectors_along(&h->reductions) * lanes);
   else if (h->reductions.len)

@@ -16,6 +16,7 @@ typedef struct sd_pass_target {
   bool all_attention;  // attention with selecting masks, or a result in [S, B, H, D], is one node too
   bool joint_sizes;    // equal tensors of sizes are one, also where they are far apart
   bool winograd;       // 3x3 convolutions with fewer multiplications
+  int sparse_lanes;    // f32 of a vector: weights that are mostly 0 are kept without; 0: they stay dense
   bool panels;         // products of two computed matrices read one of them in panels
   bool byte_products;  // products of dequantized bytes are computed from the bytes
   bool epilogues;      // a map rather ends the contraction that feeds it than begins what reads it

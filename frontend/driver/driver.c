@@ -233,7 +233,7 @@ static const char *group_kind(const sd_node *n) {
   if (n->n_body == 0) return NULL;
   bool contraction = false, composite = false, reduce = false, move = false;
   for (const sd_node *x = n->bodies[0]->first; x; x = x->next) {
-    contraction |= x->op->kind == SD_CONTRACT, composite |= x->op->kind == SD_COMPOSITE;
+    contraction |= x->op->kind == SD_CONTRACT || x->op->kind == SD_NESTS, composite |= x->op->kind == SD_COMPOSITE;
     reduce |= x->op->kind == SD_REDUCE, move |= x->op->kind == SD_MOVE;
   }
   return contraction ? "contraction with epilogue" : composite ? "normalization or softmax with maps" : reduce ? "reduction with maps" : move ? "moves with maps" : "elementwise";
@@ -258,6 +258,7 @@ static sd_pass_target target_of(const sd_driver_options *o) {
   sd_pass_target t = sd_pass_target_cpu();
   sard_status_free(sd_driver_target(o->target, &isa)); // an unknown one is told when code is made
   t.byte_products = t.byte_products && isa && isa->dot > 1; // else products of bytes are slower than of f32
+  t.sparse_lanes = isa && isa->vector_bytes >= 32 ? isa->vector_bytes / 4 : 0; // not measured for narrower ones
   return t;
 }
 

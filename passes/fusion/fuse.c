@@ -241,7 +241,7 @@ static bool epilogue_only(const group *g, const sd_value *v) {
 }
 
 // Rows that make their own nests and store by sd_tb_store: maps of the same shape may follow in the group.
-static bool stores_by_element(const sd_node *n) { return sd_edit_is(n, "sard.WinogradConv"); }
+static bool stores_by_element(const sd_node *n) { return sd_edit_is(n, "sard.WinogradConv") || sd_edit_is(n, "sard.SparseMatMul"); }
 
 static bool maps_only(const group *g, const sd_value *v) {
   for (uint32_t i = 0; i < g->n; i++) {

@@ -1,0 +1,231 @@
+// Products with sparse weights as nests. A tile of the grid is some rows of x times a part of the outputs: it
+// goes through the blocks of inputs, turns those of its rows, and adds what each group of outputs gets from
+// them; at the end the sums are turned back. Turned inputs stay in the first cache, the sums in the second.
+#include "ir/ops/sparse.h"
+
+#include <string.h>
+
+#include "ir/ops.h"
+#include "ir/ops/xbuild.h"
+#include "runtime/base/alloc.h"
+
+#define LARGEST_TILE  256   // rows
+#define LARGEST_PART  65536 // outputs: their numbers are u16
+#define LARGEST_GROUP 16
+#define LENGTHS       8 // bounds of sums are multiples of it
+
+// ---- the tables ----
+static sard_status *table(const sd_node *n, uint32_t operand, sd_dtype t, int rank, int64_t *dims) {
+  const sd_value *v = sd_sh_in(n, operand);
+  if (!v || !v->data || v->dtype != t || v->rank != rank)
+    return SD_SH_ERR(n, MODEL, "operand '%s' must be a constant %s of rank %d", sd_sh_operand(n, operand),
+                     sd_dtype_name(t), rank);
+  for (int i = 0; i < rank; i++) dims[i] = v->data->dims[i];
+  return NULL;
+}
+
+static sard_status *read_sizes(const sd_node *n, sd_sparse *s) {
+  int64_t value[2], index[2], start[1], order[4];
+  uint64_t all = 0;
+  SD_TRY(table(n, SD_SPARSE_VALUE, SD_F32, 2, value));
+  SD_TRY(table(n, SD_SPARSE_INDEX, SD_U8, 2, index));
+  SD_TRY(table(n, SD_SPARSE_START, SD_I32, 1, start));
+  SD_TRY(table(n, SD_SPARSE_ORDER, SD_U16, 4, order));
+  s->steps = value[0], s->parts = order[0], s->blocks = order[1], s->groups = order[2], s->group = order[3];
+  s->shared = index[1] == 1;
+  if (value[1] != s->group || index[0] != s->steps || (!s->shared && index[1] != s->group))
+    return SD_SH_ERR(n, MODEL, "the tables 'value', 'index' and 'order' do not fit together");
+  if (s->group < 1 || s->group > LARGEST_GROUP || s->groups < 1 || s->groups > LARGEST_PART / s->group ||
+      s->parts < 1 || s->steps < 1)
+    return SD_SH_ERR(n, MODEL, "%lld parts of %lld groups of %lld outputs", (long long)s->parts,
+                     (long long)s->groups, (long long)s->group);
+  s->part = s->groups * s->group;
+  if (s->blocks != (s->k + s->block - 1) / s->block)
+    return SD_SH_ERR(n, MODEL, "%lld inputs in blocks of %lld are not %lld blocks", (long long)s->k,
+                     (long long)s->block, (long long)s->blocks);
+  if (s->n > s->parts * s->part || s->n <= (s->parts - 1) * s->part)
+    return SD_SH_ERR(n, MODEL, "%lld outputs are not %lld parts of %lld", (long long)s->n,
+                     (long long)s->parts, (long long)s->part);
+  if (!sd_ck_mul((uint64_t)(s->parts * s->blocks), (uint64_t)s->groups, &all) ||
+      (uint64_t)start[0] != all + 1)
+    return SD_SH_ERR(n, MODEL, "the table 'start' must have one more than %llu elements",
+                     (unsigned long long)all);
+  return NULL;
+}
+
+static int64_t number(const sd_const *c, uint64_t i) { return sd_dtype_get_i64(c->dtype, c->data, i); }
+
+// Steps of groups follow each other and are no more than a block has inputs; outputs are those of the part.
+static sard_status *check_groups(const sd_node *n, sd_sparse *s) {
+  const sd_const *start = n->in[SD_SPARSE_START]->data, *order = n->in[SD_SPARSE_ORDER]->data;
+  int64_t from = number(start, 0);
+  if (from < 0) return SD_SH_ERR(n, MODEL, "the table 'start' begins with %lld", (long long)from);
+  for (uint64_t i = 1; i < start->count; i++) {
+    int64_t to = number(start, i);
+    if (to < from || to > s->steps || to - from > s->block)
+      return SD_SH_ERR(n, MODEL, "steps %lld to %lld of %lld in a block of %lld inputs", (long long)from,
+                       (long long)to, (long long)s->steps, (long long)s->block);
+    if (to - from > s->longest) s->longest = to - from;
+    from = to;
+  }
+  for (uint64_t i = 0; i < order->count; i++)
+    if (number(order, i) >= s->part)
+      return SD_SH_ERR(n, MODEL, "output %lld of a part of %lld", (long long)number(order, i),
+                       (long long)s->part);
+  return NULL;
+}
+
+// Inputs are those that the block has: of the last one what is left of K.
+static sard_status *check_index(const sd_node *n, const sd_sparse *s) {
+  const sd_const *start = n->in[SD_SPARSE_START]->data;
+  const uint8_t *index = n->in[SD_SPARSE_INDEX]->data->data;
+  int64_t width = s->shared ? 1 : s->group;
+  for (uint64_t i = 0; i + 1 < start->count; i++) {
+    int64_t block = (int64_t)(i / (uint64_t)s->groups) % s->blocks,
+            left = sd_min_i64(s->block, s->k - block * s->block);
+    int64_t to = number(start, i + 1) * width;
+    for (int64_t t = number(start, i) * width; t < to && left < SD_SPARSE_BLOCK; t++)
+      if (index[t] >= left)
+        return SD_SH_ERR(n, MODEL, "input %d of a block of %lld", index[t], (long long)left);
+  }
+  return NULL;
+}
+
+sard_status *sd_sparse_read(const sd_node *n, sd_sparse *s) {
+  memset(s, 0, sizeof *s);
+  SD_TRY(sd_sh_rank(n, SD_SPARSE_X, 1, SD_MAX_RANK));
+  const sd_value *x = n->in[SD_SPARSE_X];
+  s->n = sd_node_int(n, "n", 0), s->block = sd_node_int(n, "block", 0), s->rows = sd_node_int(n, "rows", 0);
+  if (!sd_dim_is_const(sd_sh_tab(n), x->dims[x->rank - 1], &s->k) || s->k < 1)
+    return SD_SH_ERR(n, MODEL, "the last dim of x must be a number");
+  if (s->n < 1 || s->block < 1 || s->block > SD_SPARSE_BLOCK || s->rows < 1 || s->rows > LARGEST_TILE)
+    return SD_SH_ERR(n, MODEL, "%lld outputs, blocks of %lld inputs, tiles of %lld rows", (long long)s->n,
+                     (long long)s->block, (long long)s->rows);
+  SD_TRY(read_sizes(n, s));
+  SD_TRY(check_groups(n, s));
+  SD_TRY(check_index(n, s));
+  if (!sd_sh_in(n, SD_SPARSE_BIAS)) return NULL;
+  SD_TRY(sd_sh_rank(n, SD_SPARSE_BIAS, 1, 1));
+  return sd_sh_same(n, n->in[SD_SPARSE_BIAS]->dims[0], sd_dim_const(sd_sh_tab(n), s->n),
+                    "the bias and the outputs", NULL);
+}
+
+sard_status *sd_shape_sparse(sd_node *n) {
+  sd_sparse s;
+  sd_dim dims[SD_MAX_RANK];
+  SD_TRY(sd_sparse_read(n, &s));
+  const sd_value *x = n->in[SD_SPARSE_X];
+  memcpy(dims, x->dims, (size_t)x->rank * sizeof *dims);
+  dims[x->rank - 1] = sd_dim_const(sd_sh_tab(n), s.n);
+  return sd_sh_set(n, 0, x->dtype, x->rank, dims);
+}
+
+// ---- the nests ----
+typedef struct sparse {
+  const sd_node *n;
+  sd_sparse s;
+  sd_expr *part, *row0; // number of the part, first row of the tile
+  sd_expr *left;        // rows from row0 on, NULL: never fewer than a tile has
+  sd_buf *x, *sums;     // [block][rows], [part][rows]
+} sparse;
+
+static sd_dim d_const(sd_tb *b, int64_t v) { return sd_dim_const(b->dims, v); }
+static sd_expr *times(sd_tb *b, sd_expr *x, int64_t v) { return sd_x_mul_dim(b->k, x, d_const(b, v)); }
+
+static sd_expr *grid(sd_tb *b, const char *name, sd_dim extent) {
+  if (sd_dim_is(b->dims, extent, 1)) return x_int(b, 0);
+  sd_axis *a = sd_kernel_axis(b->k, name, extent);
+  sd_vec_push(b->arena, &b->k->grid, a);
+  return x_axis(b, a);
+}
+
+static sd_expr *axis(sd_tb *b, sd_nest *nest, const char *name, int64_t extent, sd_expr *limit) {
+  if (extent == 1 && !limit) return x_int(b, 0);
+  sd_axis *a = sd_kernel_axis(b->k, name, d_const(b, extent));
+  a->limit = limit;
+  sd_nest_axis(nest, a);
+  return x_axis(b, a);
+}
+
+static void sparse_tile(sd_tb *b, sparse *w) {
+  const sd_value *x = w->n->in[SD_SPARSE_X];
+  sd_dim rows = sd_dim_product(b->dims, x->dims, x->rank - 1), tile = d_const(b, w->s.rows);
+  w->part = grid(b, "part", d_const(b, w->s.parts)); // outermost: neighbours read the same weights
+  w->row0 = times(b, grid(b, "tile", sd_dim_ceildiv(b->dims, rows, tile)), w->s.rows);
+  w->left = sd_dim_multiple_of(b->dims, rows, w->s.rows) ? NULL : x_sub(b, x_dim(b, rows), w->row0);
+  w->x = sd_tb_local(b, SD_F32, d_const(b, w->s.block * w->s.rows));
+  w->sums = sd_tb_local(b, SD_F32, d_const(b, w->s.part * w->s.rows));
+}
+
+static void zero_nest(sd_tb *b, const sparse *w, sd_buf *to, int64_t count) {
+  sd_nest *nest = sd_kernel_nest(b->k, NULL);
+  sd_expr *i = axis(b, nest, "i", count * w->s.rows, NULL);
+  sd_nest_store(b->k, nest, to, i, sd_x_f(b->k, SD_F32, 0), NULL);
+}
+
+// Inputs of block kb, rows of x side by side. What the last tile lacks stays 0.
+static void turn_nest(sd_tb *b, const sparse *w, sd_items *into, sd_expr *kb) {
+  sd_nest *nest = sd_kernel_nest(b->k, into);
+  int64_t most = w->s.block < w->s.k ? w->s.block : w->s.k;
+  sd_expr *first = times(b, kb, w->s.block);
+  sd_expr *k = axis(b, nest, "k", most, w->s.k % most ? x_sub(b, x_int(b, w->s.k), first) : NULL);
+  sd_expr *p = axis(b, nest, "p", w->s.rows, w->left);
+  sd_expr *from = x_add(b, x_add(b, times(b, x_add(b, w->row0, p), w->s.k), first), k);
+  sd_expr *x = sd_tb_load_linear(b, w->n, SD_SPARSE_X, from);
+  if (x) sd_nest_store(b->k, nest, w->x, x_add(b, times(b, k, w->s.rows), p), x_cast(b, SD_F32, x), NULL);
+}
+
+static void product_nest(sd_tb *b, const sparse *w, sd_items *into, sd_expr *kb) {
+  const sd_sparse *s = &w->s;
+  sd_nest *nest = sd_kernel_nest(b->k, into);
+  sd_expr *g = axis(b, nest, "g", s->groups, NULL), *u = axis(b, nest, "u", s->group, NULL),
+          *p = axis(b, nest, "p", s->rows, NULL);
+  sd_expr *group = x_add(b, times(b, x_add(b, times(b, w->part, s->blocks), kb), s->groups), g);
+  sd_expr *from = x_cast(b, SD_I64, sd_tb_load_linear(b, w->n, SD_SPARSE_START, group));
+  sd_expr *to = x_cast(b, SD_I64, sd_tb_load_linear(b, w->n, SD_SPARSE_START, x_add(b, group, x_int(b, 1))));
+  sd_expr *output =
+      x_cast(b, SD_I64, sd_tb_load_linear(b, w->n, SD_SPARSE_ORDER, x_add(b, times(b, group, s->group), u)));
+  if (!from || !to || !output) return;
+  int64_t longest = (s->longest + LENGTHS) / LENGTHS * LENGTHS; // so that layers alike share code
+  sd_axis *step = sd_tb_raxis(b, "t", d_const(b, sd_min_i64(longest, s->block)));
+  step->limit = x_sub(b, to, from);
+  sd_expr *t = x_add(b, from, x_axis(b, step)), *one = x_add(b, times(b, t, s->group), u);
+  sd_expr *input = x_cast(b, SD_I64, sd_tb_load_linear(b, w->n, SD_SPARSE_INDEX, s->shared ? t : one));
+  sd_expr *value = sd_tb_load_linear(b, w->n, SD_SPARSE_VALUE, one);
+  if (!input || !value) return;
+  sd_expr *x = sd_x_load(b->k, w->x, x_add(b, times(b, input, s->rows), p), NULL);
+  sd_expr *sum = sd_x_reduce(b->k, SD_R_SUM, &step, 1, x_mul(b, value, x)),
+          *at = x_add(b, times(b, output, s->rows), p);
+  sd_nest_store(b->k, nest, w->sums, at, x_add(b, sd_x_load(b->k, w->sums, at, NULL), sum), NULL);
+}
+
+static void output_nest(sd_tb *b, const sparse *w) {
+  const sd_value *x = w->n->in[SD_SPARSE_X], *y = w->n->out[0];
+  sd_nest *nest = sd_kernel_nest(b->k, NULL);
+  sd_expr *idx[SD_MAX_RANK], *first = times(b, w->part, w->s.part);
+  sd_expr *end = w->s.n % w->s.part ? x_sub(b, x_int(b, w->s.n), first) : NULL;
+  sd_expr *p = axis(b, nest, "p", w->s.rows, w->left), *n = axis(b, nest, "n", w->s.part, end);
+  sd_value rows = *y; // y without its last dim
+  rows.rank--;
+  sd_tb_unravel(b, &rows, x_add(b, w->row0, p), idx);
+  idx[x->rank - 1] = x_add(b, first, n);
+  sd_expr *v = sd_x_load(b->k, w->sums, x_add(b, times(b, n, w->s.rows), p), NULL);
+  if (sd_tb_has(w->n, SD_SPARSE_BIAS))
+    v = x_add(b, v, sd_tb_load(b, w->n, SD_SPARSE_BIAS, &idx[x->rank - 1]));
+  sd_tb_store(b, nest, w->n, 0, idx, v, NULL);
+}
+
+sard_status *sd_nests_sparse(sd_tb *b, const sd_node *n) {
+  sparse w = {.n = n};
+  SD_TRY(sd_sparse_read(n, &w.s));
+  sparse_tile(b, &w);
+  zero_nest(b, &w, w.sums, w.s.part);
+  if (w.left) zero_nest(b, &w, w.x, w.s.block);
+  sd_axis *blocks = w.s.blocks > 1 ? sd_kernel_axis(b->k, "kb", d_const(b, w.s.blocks)) : NULL;
+  sd_items *into = blocks ? sd_kernel_loop(b->k, NULL, blocks) : NULL;
+  sd_expr *kb = blocks ? x_axis(b, blocks) : x_int(b, 0);
+  turn_nest(b, &w, into, kb);
+  product_nest(b, &w, into, kb);
+  output_nest(b, &w);
+  return NULL; // errors of the expressions are in b->error
+}

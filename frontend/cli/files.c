@@ -26,12 +26,11 @@ bool sd_files_exists(const char *path) { return access(path, F_OK) == 0; }
 
 sard_status *sd_files_make_dir(const char *path) {
   struct stat st;
-  if (stat(path, &st) == 0) {
-    if (!S_ISDIR(st.st_mode)) return SD_ERR(IO, "'%s' is not a folder", path);
-  } else if (mkdir(path, 0777) != 0) {
-    return sd_status_errno("cannot make the folder", path);
-  }
-  return NULL;
+  if (mkdir(path, 0777) == 0) return NULL; // first: several processes may be about to make it
+  int why = errno;
+  if (stat(path, &st) == 0) return S_ISDIR(st.st_mode) ? NULL : SD_ERR(IO, "'%s' is not a folder", path);
+  errno = why;
+  return sd_status_errno("cannot make the folder", path);
 }
 
 sard_status *sd_files_can_write(const char *path) {

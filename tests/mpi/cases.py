@@ -85,13 +85,15 @@ def with_fault(sard, case, where, n, rng, whole):
     try:
         text, _ = p.communicate(timeout=WITHIN + whole)
     except subprocess.TimeoutExpired:
+        others = [r for r, pid in ranks.items() if r != victim and alive(pid)]
         p.kill()
         for pid in ranks.values():
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
-        return f"{what}: it goes on"
+        # Who stops behind the last exchange is waited for by mpirun alone: all others have left.
+        return f"{what}: it goes on, and so do ranks {others}" if others or how != signal.SIGSTOP else None
     while time.monotonic() - start < WITHIN and any(alive(pid) for pid in ranks.values()):
         time.sleep(0.05)
     took = time.monotonic() - start

@@ -35,8 +35,12 @@ static sd_value *negative_log_likelihood(xg *g, sd_value *x, sd_value *target, s
   else if (ignores)
     w = sd_xg_num(g, x->dtype, 1);
   if (ignores) w = XG(g, "Where", ignored, zero, w), loss = XG(g, "Where", ignored, zero, loss);
+  // A sum of rounded products may cancel until little of it is right: one rounding, at the end.
+  sd_dtype sum = x->dtype == SD_F16 || x->dtype == SD_BF16 ? SD_F32 : x->dtype;
+  loss = sd_xg_cast(g, sum, loss);
+  if (w) w = sd_xg_cast(g, sum, w);
   if (weight) loss = XG(g, "Mul", loss, w);
-  return reduced(g, loss, w);
+  return sd_xg_cast(g, x->dtype, reduced(g, loss, w));
 }
 
 sard_status *sd_rewrite_nll_loss(sd_node *n) {

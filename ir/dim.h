@@ -49,6 +49,8 @@ void sd_dim_set_range(sd_dimtab *t, sd_dim sym, int64_t min, int64_t max);
 void sd_dim_guess_batch(sd_dimtab *t, int64_t size);
 int64_t sd_dim_batch_guess(const sd_dimtab *t);
 bool sd_dim_is_batch(const char *symbol);
+// For sd_dim_eval, with the table as `user`: the size that estimates take a symbol for, within its range. Always true.
+bool sd_dim_usual(void *user, const char *symbol, int64_t *out);
 
 sd_dim sd_dim_add(sd_dimtab *t, sd_dim a, sd_dim b);
 sd_dim sd_dim_sub(sd_dimtab *t, sd_dim a, sd_dim b);

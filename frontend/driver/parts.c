@@ -10,22 +10,12 @@
 // FLOPS_A_BYTE: on f32, of each byte of a vector register: 4 bytes, 2 for a multiply-add, 2 pipes, about 3
 // GHz.
 static const double FLOPS_A_BYTE = 3e9, BYTES_A_SECOND = 3e10, STEP_SECONDS = 1e-6;
-enum { USUAL_SIZE = 128 };
 
 // ---- sizes ----
 
-static bool usual_size(void *user, const char *name, int64_t *out) {
-  const sd_module *m = user;
-  const sd_dimnode *s = sd_dim_get(m->dims, sd_dim_sym(m->dims, name));
-  *out = sd_dim_is_batch(name) ? sd_dim_batch_guess(m->dims) : USUAL_SIZE;
-  if (*out < s->min) *out = s->min;
-  if (*out > s->max) *out = s->max;
-  return true;
-}
-
 static double number(sd_module *m, sd_dim d) {
   int64_t v;
-  return d != SD_DIM_NONE && sd_dim_eval(m->dims, d, usual_size, m, &v) && v > 0 ? (double)v : 0;
+  return d != SD_DIM_NONE && sd_dim_eval(m->dims, d, sd_dim_usual, m->dims, &v) && v > 0 ? (double)v : 0;
 }
 
 uint64_t sd_driver_value_bytes(void *user, const sd_value *v) {

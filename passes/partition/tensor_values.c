@@ -4,25 +4,14 @@
 #include "passes/edit.h"
 #include "runtime/collective/group.h"
 
-enum { USUAL_SIZE = 128 };
-
 sd_graph *sd_tensors_graph(const sd_tensors *t, int rank) { return t->parts->at[rank].module->main; }
 
 // ---- sizes ----
 
-static bool usual_size(void *user, const char *name, int64_t *out) {
-  const sd_module *m = user;
-  const sd_dimnode *s = sd_dim_get(m->dims, sd_dim_sym(m->dims, name));
-  *out = sd_dim_is_batch(name) ? sd_dim_batch_guess(m->dims) : USUAL_SIZE;
-  if (*out < s->min) *out = s->min;
-  if (*out > s->max) *out = s->max;
-  return true;
-}
-
 double sd_tensors_count(const sd_tensors *t, const sd_value *v) {
   int64_t n;
   sd_dim count = v->rank >= 0 ? sd_value_count(v) : SD_DIM_NONE;
-  return count != SD_DIM_NONE && sd_dim_eval(t->m->dims, count, usual_size, t->m, &n) && n > 0 ? (double)n
+  return count != SD_DIM_NONE && sd_dim_eval(t->m->dims, count, sd_dim_usual, t->m->dims, &n) && n > 0 ? (double)n
                                                                                                : 0;
 }
 

@@ -105,37 +105,27 @@ def check_tensors(sard, path, where, n, least):
 def main():
     sard, corpus, only = sys.argv[1], sys.argv[2], sys.argv[3:]
     passed = failed = 0
-    for model in SPLIT + list(REFUSED):
-        path = os.path.join(corpus, model, "model.onnx")
-        if not os.path.exists(path) or (only and model not in only):
-            continue
-        with tempfile.TemporaryDirectory() as where:
-            if model in SPLIT:
-                wrong = check(sard, path, where, OTHER.get(model, []))
-            else:
-                done = run(sard, "run", path, "--devices", "cpu:0,cpu:1", "--split", "batch")
-                wrong = None if done.returncode == 4 and REFUSED[model] in done.stderr else f"exit {done.returncode}: {done.stderr}"
-        passed, failed = passed + (not wrong), failed + bool(wrong)
-        if wrong:
-            print(f"FAIL {model}: {wrong}")
-    for model, n in PARTS.items():
-        path = os.path.join(corpus, model, "model.onnx")
-        if not os.path.exists(path) or (only and model not in only):
-            continue
-        with tempfile.TemporaryDirectory() as where:
-            wrong = check_parts(sard, model, path, where, n)
-        passed, failed = passed + (not wrong), failed + bool(wrong)
-        if wrong:
-            print(f"FAIL {model}: {wrong}")
-    for model, (n, least) in TENSORS.items():
-        path = os.path.join(corpus, model, "model.onnx")
-        if not os.path.exists(path) or (only and model not in only):
-            continue
-        with tempfile.TemporaryDirectory() as where:
-            wrong = check_tensors(sard, path, where, n, least)
-        passed, failed = passed + (not wrong), failed + bool(wrong)
-        if wrong:
-            print(f"FAIL {model}: {wrong}")
+
+    def each(models, judge):
+        nonlocal passed, failed
+        for model in models:
+            path = os.path.join(corpus, model, "model.onnx")
+            if not os.path.exists(path) or (only and model not in only):
+                continue
+            with tempfile.TemporaryDirectory() as where:
+                wrong = judge(model, path, where)
+            passed, failed = passed + (not wrong), failed + bool(wrong)
+            if wrong:
+                print(f"FAIL {model}: {wrong}")
+
+    def refused(model, path, where):
+        done = run(sard, "run", path, "--devices", "cpu:0,cpu:1", "--split", "batch")
+        return None if done.returncode == 4 and REFUSED[model] in done.stderr else f"exit {done.returncode}: {done.stderr}"
+
+    each(SPLIT, lambda model, path, where: check(sard, path, where, OTHER.get(model, [])))
+    each(REFUSED, refused)
+    each(PARTS, lambda model, path, where: check_parts(sard, model, path, where, PARTS[model]))
+    each(TENSORS, lambda model, path, where: check_tensors(sard, path, where, *TENSORS[model]))
     print(f"{passed} passed, {failed} failed")
     return failed != 0
 

@@ -32,11 +32,12 @@ typedef enum sd_cuda_unit {
   SD_CUDA_BF16,
   SD_CUDA_TF32, // f32 of which the last 13 bits do not count, or do not exist
   SD_CUDA_F32,
+  SD_CUDA_BYTES, // 8-bit integers, each signed or not; sums are i32
 } sd_cuda_unit;
 
 // A factor of a product, and how its elements come into shared memory.
 typedef struct sd_cuda_factor {
-  const sd_expr *value;
+  const sd_expr *value; // of bytes: in its own type
   // A load whose elements go as they stand in memory; its offset is fixed + moving, and the steps of the sum move only the
   // latter. NULL: the value is computed.
   const sd_expr *load, *fixed, *moving;

@@ -12,9 +12,15 @@
 static bool loads(const sd_expr *e, sd_dtype t) { return e->op == SD_X_LOAD && e->buf->dtype == t; }
 static bool loads_narrow(const sd_expr *e) { return loads(e, SD_F16) || loads(e, SD_BF16); }
 
+static bool widens_bytes(const sd_expr *e) {
+  return e->op == SD_X_CAST && e->dtype == SD_I32 && (e->a[0]->dtype == SD_I8 || e->a[0]->dtype == SD_U8);
+}
+
 // False: none for these types.
 static bool choose_unit(const sd_cuda_choice *c, sd_cuda_product *p) {
   const sd_expr *x = c->out->x, *y = c->out->y;
+  p->element = 1, p->unit = SD_CUDA_BYTES;
+  if (c->out->sum->dtype == SD_I32) return widens_bytes(x) && widens_bytes(y);
   if (c->out->sum->dtype != SD_F32) return false;
   p->element = 2;
   if (loads(x, SD_F16) && loads(y, SD_F16)) return p->unit = SD_CUDA_F16, true;
@@ -24,8 +30,8 @@ static bool choose_unit(const sd_cuda_choice *c, sd_cuda_product *p) {
   return true;
 }
 
-static sd_dtype stored_type(const sd_cuda_product *p) {
-  return p->unit == SD_CUDA_F16 ? SD_F16 : p->unit == SD_CUDA_BF16 ? SD_BF16 : SD_F32;
+static sd_dtype stored_type(const sd_cuda_product *p, const sd_expr *value) {
+  return p->unit == SD_CUDA_BYTES ? value->dtype : p->unit == SD_CUDA_F16 ? SD_F16 : p->unit == SD_CUDA_BF16 ? SD_BF16 : SD_F32;
 }
 
 // ---- slices ----
@@ -90,12 +96,14 @@ static void choose_factor(sd_cuda_choice *c, const sd_cuda_product *p, const sd_
                           uint32_t n, bool along_k, sd_cuda_factor *f) {
   const sd_expr *r = c->out->sum;
   const sd_axis *const *steps = (const sd_axis *const *)r->axes;
+  bool bytes = p->unit == SD_CUDA_BYTES;
+  if (bytes) value = value->a[0], along_k = true; // four steps stand in a register
   *f = (sd_cuda_factor){.value = value, .along_k = along_k};
-  if (!loads(value, stored_type(p))) return;
+  if (!loads(value, stored_type(p, value))) return;
   split_offset(c->k, value->a[0], steps, r->n_axes, f);
   if (!pure(c->k, f->moving) || !pure(c->k, value->a[1])) return;
   int in_k = copy_along(c->k, value, steps, r->n_axes, p->element),
-      across = copy_along(c->k, value, axes, n, p->element);
+      across = bytes ? 0 : copy_along(c->k, value, axes, n, p->element);
   f->load = value;
   f->copy = in_k > across ? in_k : across;
   if (f->copy) f->along_k = in_k > across || (in_k == across && along_k);
@@ -140,17 +148,18 @@ static int blocks_of(const sd_cuda_product *p, const sd_cuda_tile *t) {
 
 static double cycles(const sd_cuda_product *p, const candidate *t, double m, double n, double batch, double steps) {
   double tiles = count_tiles(t, m, n, batch);
-  double cycle = p->unit == SD_CUDA_F32 ? 200 : p->unit == SD_CUDA_TF32 ? 600 : 1200; // products of a processor
+  // products of a processor
+  double cycle = p->unit == SD_CUDA_F32 ? 200 : p->unit == SD_CUDA_TF32 ? 600 : p->unit == SD_CUDA_BYTES ? 2400 : 1200;
   double multiply = t->t.bm * (double)t->t.bn / (cycle * t->rate / 16);
   double bring = (t->t.bm + t->t.bn) * (double)p->element / (t->t.wide ? 60 : 40); // bytes from the second cache in a cycle
   bool alone = !t->t.wide || blocks_of(p, &t->t) == 1;
   return tiles_along(tiles, PROCESSORS) * ((alone ? FIXED_CYCLES : FIXED_SHARED) + steps * (multiply > bring ? multiply : bring));
 }
 
-// Four warps at once read slices that copies bring, words along the steps only.
+// Four warps at once read slices that copies bring; all but 16-bit elements along the steps only.
 static bool can_be_wide(const sd_cuda_choice *c, const sd_cuda_product *p, const sd_cuda_tile *t) {
   bool along = p->x.along_k && p->y.along_k;
-  if (!c->options->wide || p->unit == SD_CUDA_F32 || (p->element == 4 && !along)) return false;
+  if (!c->options->wide || p->unit == SD_CUDA_F32 || (p->element != 2 && !along)) return false;
   bool whole = p->y.along_k || (t->bn & (t->bn - 1)) == 0; // threads fill rows of a slice
   return p->x.copy >= 8 && p->y.copy >= 8 && whole;
 }

@@ -107,7 +107,8 @@ static bool rule_matmul(const sd_node *n, sd_axes *x) {
   align(n, 0, y->rank, x), align(n, 1, y->rank, x);
   sd_letter k = (sd_letter)(y->rank + 1), row = (sd_letter)(y->rank - 1), column = (sd_letter)y->rank;
   x->in[0][a->rank - 2] = row, x->in[0][a->rank - 1] = k; // of size 1, too: nothing is broadcast there
-  x->in[1][b->rank - 2] = k, x->in[1][b->rank - 1] = column;
+  int tb = sd_node_int(n, "transB", 0) != 0;
+  x->in[1][b->rank - 2 + tb] = k, x->in[1][b->rank - 1 - tb] = column;
   x->sum = k;
   return true;
 }

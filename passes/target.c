@@ -18,5 +18,6 @@ sd_pass_target sd_pass_target_cuda(void) {
                           .all_attention = true,
                           .joint_sizes = true,
                           .joint_products = true,
+                          .byte_products = true,
                           .tiles = 512};
 }

@@ -6,8 +6,8 @@
 typedef struct sd_pass_target {
   bool channels_last;  // convolutions run on [N, spatial..., C]
   bool model_turns;    // what the model itself transposes from channels last counts as such
-  bool output_rows;    // their weights are [M, k..., C/group], a row for each output channel; else [k...,
-                       // C/group, M]
+  bool output_rows;    // their weights are [M, k..., C/group], a row for each output channel, and those of matrix products
+                       // [N, K]; else [k..., C/group, M], and as the model has them
   int channel_vector;  // images get zeros up to a multiple of so many channels where that is little; 0: they
                        // do not
   bool padded_copies;  // zero borders of convolutions are written to memory; else what reads them has

@@ -28,6 +28,8 @@ typedef struct product {
 } product;
 
 static int vector(const side *s) { return s->piece / s->element; }
+// Of elements in shared memory.
+static const char *word(const side *s) { return s->element == 1 ? "u8" : s->element == 2 ? "u16" : "float"; }
 static bool whole_slice(const sd_print *P, const side *s) { return s->rows * s->per_row >= P->plan->threads; }
 
 static void place_side(const sd_print *P, const sd_cuda_product *p, const sd_cuda_tile *t, side *s) {
@@ -164,7 +166,7 @@ static void print_copies(sd_print *P, const product *p, const side *s) {
 
 // The element as it stands in shared memory.
 static const char *element(sd_print *P, const side *s) {
-  return s->element == 4 ? sd_print_value(P, s->f->value) : sd_print_raw(P, s->f->value);
+  return s->element == 2 ? sd_print_raw(P, s->f->value) : sd_print_value(P, s->f->value);
 }
 
 // Elements into registers, before the slice at hand is multiplied.
@@ -196,17 +198,21 @@ static void print_puts(sd_print *P, const product *p, const side *s) {
   sd_print_open(P, "for (int i = 0; i < %d; i++)", s->turns);
   if (!whole_slice(P, s)) sd_print_open(P, "if (threadIdx.x < %d)", s->rows * s->per_row);
   sd_print_line(P, "sd_store_vector<%d>((%s *)(ring + into + %d), (%s) / %d, %spieces[i]);", vector(s),
-                s->element == 2 ? "u16" : "float", s->at, place(P, p, s), s->element, s->id);
+                word(s), s->at, place(P, p, s), s->element, s->id);
   if (!whole_slice(P, s)) sd_print_close(P);
   sd_print_close(P);
 }
 
+static const char *with(sd_print *P, const product *p) {
+  static const char *const floats[] = {[SD_CUDA_F16] = "f16", [SD_CUDA_BF16] = "bf16", [SD_CUDA_TF32] = "tf32"};
+  if (p->n->product->unit != SD_CUDA_BYTES) return floats[p->n->product->unit];
+  bool xs = p->x.f->value->dtype == SD_I8, ys = p->y.f->value->dtype == SD_I8;
+  return sd_print_text(P, "bytes<%s, %s>", xs ? "true" : "false", ys ? "true" : "false");
+}
+
 static const char *multiply(sd_print *P, const product *p) {
-  static const char *const with[] = {[SD_CUDA_F16] = "f16", [SD_CUDA_BF16] = "bf16", [SD_CUDA_TF32] = "tf32"};
-  sd_cuda_unit unit = p->n->product->unit;
-  if (p->t->wide) return sd_print_text(P, "sd_step_wide<%s, sd_with_%s, %d>", p->tile, with[unit], p->x.element);
-  if (unit == SD_CUDA_F32) return sd_print_text(P, "sd_step_f32<%s>", p->tile);
-  return sd_print_text(P, "sd_step<%s, sd_with_%s, %d>", p->tile, with[unit], p->x.element);
+  if (p->n->product->unit == SD_CUDA_F32) return sd_print_text(P, "sd_step_f32<%s>", p->tile);
+  return sd_print_text(P, "sd_step%s<%s, sd_with_%s, %d>", p->t->wide ? "_wide" : "", p->tile, with(P, p), p->x.element);
 }
 
 static void print_slices(sd_print *P, const product *p) {
@@ -228,7 +234,7 @@ static void print_slices(sd_print *P, const product *p) {
       print_copies(P, p, s);
       continue;
     }
-    sd_print_line(P, "%s %spieces[%d][%d];", s->element == 2 ? "u16" : "float", s->id, s->turns, vector(s));
+    sd_print_line(P, "%s %spieces[%d][%d];", word(s), s->id, s->turns, vector(s));
     print_loads(P, p, s);
   }
   sd_print_line(P, "sd_cp_commit();");
@@ -308,7 +314,7 @@ static void print_tile(sd_print *P, const product *p) {
   print_position(P, p, sd_print_dim(P, down), sd_print_dim(P, across));
   sd_print_bind_digits(P, n->axes, n->n_rows, "batch", p->small);
   for (int i = 0; i < 2; i++) print_kept(P, p, sides[i]);
-  sd_print_line(P, "float acc[%s::MI * %s::NI][4] = {};", p->tile, p->tile);
+  sd_print_line(P, "%s acc[%s::MI * %s::NI][4] = {};", sd_print_ctype(n->sum->dtype), p->tile, p->tile);
   if (t->wide) print_wide_slices(P, p);
   else print_slices(P, p);
   sd_print_line(P, n->product->unit == SD_CUDA_F32 ? "sd_stage_f32<%s>(acc, ring);" : "sd_stage<%s, false>(acc, ring);",

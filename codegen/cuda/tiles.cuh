@@ -40,6 +40,10 @@ struct sd_with_tf32 {
 };
 template <bool XS, bool YS> struct sd_with_bytes {
   static SD_FN void mma(int (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) { sd_mma_bytes<XS, YS>(c, a, b0, b1); }
+  template <int N, bool XK, bool YK> static SD_FN void wide(int (&c)[N / 8][4], const u8 *s, int xs, int ys, int block) {
+    static_assert(XK && YK, "bytes stand along the steps");
+    sd_wide_bytes<N, XS, YS>(c, s, xs, ys, block);
+  }
 };
 
 // Fragments for the two chunks of steps from `chunk` on. ELEMENT: bytes of one; slices across steps have 2 or 4.
@@ -101,7 +105,7 @@ SD_FN void sd_step(A (&acc)[T::MI * T::NI][4], const u8 *s, int xs, int ys) {
 }
 
 // The same with four warps at once, 16 rows each, from slices as wgmma.cuh says: under way when it returns.
-template <class T, class WITH, int ELEMENT> SD_FN void sd_step_wide(float (&acc)[T::MI * T::NI][4], const u8 *s, int xs, int ys) {
+template <class T, class WITH, int ELEMENT, class A> SD_FN void sd_step_wide(A (&acc)[T::MI * T::NI][4], const u8 *s, int xs, int ys) {
   static_assert(T::KC == 8 && T::MI == 1 && T::WN == 1 && T::WK == 1, "rows of 128 bytes, a warp has 16 rows");
   const int block = T::KC * 16 / ELEMENT * 128, up = (int)threadIdx.x / 128;
   sd_wide_begin();

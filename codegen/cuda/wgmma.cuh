@@ -27,9 +27,11 @@ SD_FN u64 sd_wide_slice(const u8 *s, int at, int block) {
   return (u64)(sd_shared_at(s, at) >> 4 & 0x3fff) | (u64)(block >> 4) << 16 | (u64)(1024 >> 4) << 32 | (u64)1 << 62;
 }
 
-#define SD_C4(i) "+f"(c[i][0]), "+f"(c[i][1]), "+f"(c[i][2]), "+f"(c[i][3])
-#define SD_C16(i) SD_C4(i), SD_C4(i + 1), SD_C4(i + 2), SD_C4(i + 3)
-#define SD_C64(i) SD_C16(i), SD_C16(i + 4), SD_C16(i + 8), SD_C16(i + 12)
+#define SD_C4(c, i) c(sums[i][0]), c(sums[i][1]), c(sums[i][2]), c(sums[i][3])
+#define SD_C16(c, i) SD_C4(c, i), SD_C4(c, i + 1), SD_C4(c, i + 2), SD_C4(c, i + 3)
+#define SD_C64(c, i) SD_C16(c, i), SD_C16(c, i + 4), SD_C16(c, i + 8), SD_C16(c, i + 12)
+#define SD_C_FLOAT(x) "+f"(x)
+#define SD_C_INT(x) "+r"(x)
 #define SD_P32 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24," \
   "%25,%26,%27,%28,%29,%30,%31"
 #define SD_P64 SD_P32 ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53," \
@@ -38,25 +40,34 @@ SD_FN u64 sd_wide_slice(const u8 *s, int at, int block) {
   "%86,%87,%88,%89,%90,%91,%92,%93,%94,%95"
 #define SD_P128 SD_P96 ",%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111,%112,%113," \
   "%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
-#define SD_WIDE_TURNS(x, y) ", %" #x ", %" #y
-#define SD_WIDE_NO_TURNS(x, y)
-#define SD_WIDE(n, rest, all, x_number, y_number, turns, ...)                                                                \
+#define SD_WIDE_TURNS(x, y) ", 1, 1, %" #x ", %" #y
+#define SD_WIDE_NO_TURNS(x, y) ", 1, 1"
+#define SD_WIDE_PLAIN(x, y)
+#define SD_WIDE(n, rest, all, x_number, y_number, more, ...)                                                                 \
   SD_VOLATILE("{.reg .pred p; setp.eq.u32 p, 0, 0; wgmma.mma_async.sync.aligned.m64n" #n rest " {" all "}, %" #x_number      \
-              ", %" #y_number ", p, 1, 1" turns ";}"                                                                         \
+              ", %" #y_number ", p" more ";}"                                                                                \
               : __VA_ARGS__ : "l"(x), "l"(y), "n"(XK ? 0 : 1), "n"(YK ? 0 : 1))
-#define SD_WIDE_ALL(rest, TURNS)                                                                                             \
+#define SD_WIDE_ALL(c, rest, MORE)                                                                                           \
   const u64 x = sd_wide_slice(s, xs, block), y = sd_wide_slice(s, ys, block);                                                \
-  if constexpr (N == 64) SD_WIDE(64, rest, SD_P32, 32, 33, TURNS(34, 35), SD_C16(0), SD_C16(4));                             \
-  else if constexpr (N == 128) SD_WIDE(128, rest, SD_P64, 64, 65, TURNS(66, 67), SD_C64(0));                                 \
-  else if constexpr (N == 192) SD_WIDE(192, rest, SD_P96, 96, 97, TURNS(98, 99), SD_C64(0), SD_C16(16), SD_C16(20));         \
-  else SD_WIDE(256, rest, SD_P128, 128, 129, TURNS(130, 131), SD_C64(0), SD_C64(16))
-#define SD_WIDE_FN(type, rest, TURNS)                                                                                     \
-  template <int N, bool XK, bool YK> SD_FN void sd_wide_##type(float (&c)[N / 8][4], const u8 *s, int xs, int ys, int block) { \
-    SD_WIDE_ALL(rest, TURNS);                                                                                                \
+  if constexpr (N == 64) SD_WIDE(64, rest, SD_P32, 32, 33, MORE(34, 35), SD_C16(c, 0), SD_C16(c, 4));                        \
+  else if constexpr (N == 128) SD_WIDE(128, rest, SD_P64, 64, 65, MORE(66, 67), SD_C64(c, 0));                               \
+  else if constexpr (N == 192) SD_WIDE(192, rest, SD_P96, 96, 97, MORE(98, 99), SD_C64(c, 0), SD_C16(c, 16), SD_C16(c, 20)); \
+  else SD_WIDE(256, rest, SD_P128, 128, 129, MORE(130, 131), SD_C64(c, 0), SD_C64(c, 16))
+#define SD_WIDE_FN(type, rest, MORE)                                                                                          \
+  template <int N, bool XK, bool YK> SD_FN void sd_wide_##type(float (&sums)[N / 8][4], const u8 *s, int xs, int ys, int block) { \
+    SD_WIDE_ALL(SD_C_FLOAT, rest, MORE);                                                                                      \
   }
 SD_WIDE_FN(f16, "k16.f32.f16.f16", SD_WIDE_TURNS)
 SD_WIDE_FN(bf16, "k16.f32.bf16.bf16", SD_WIDE_TURNS)
 SD_WIDE_FN(tf32, "k8.f32.tf32.tf32", SD_WIDE_NO_TURNS) // along the steps both
+// Of bytes, signed (XS, YS) or not; along the steps both.
+template <int N, bool XS, bool YS> SD_FN void sd_wide_bytes(int (&sums)[N / 8][4], const u8 *s, int xs, int ys, int block) {
+  constexpr bool XK = true, YK = true;
+  if constexpr (XS && YS) { SD_WIDE_ALL(SD_C_INT, "k32.s32.s8.s8", SD_WIDE_PLAIN); }
+  else if constexpr (XS) { SD_WIDE_ALL(SD_C_INT, "k32.s32.s8.u8", SD_WIDE_PLAIN); }
+  else if constexpr (YS) { SD_WIDE_ALL(SD_C_INT, "k32.s32.u8.s8", SD_WIDE_PLAIN); }
+  else { SD_WIDE_ALL(SD_C_INT, "k32.s32.u8.u8", SD_WIDE_PLAIN); }
+}
 #endif
 
 // Where chunk c of row r of a slice across the steps stands: blocks of 64 elements beside each other, ROWS rows in each.

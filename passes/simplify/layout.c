@@ -103,7 +103,7 @@ static sard_status *turn_weight(layout *l, sd_node *n, sd_value *w, int64_t orde
 static int64_t missing_channels(const layout *l, const sd_node *n, const sd_value *x, const sd_value *w, bool transposed) {
   int64_t c, v = l->target->channel_vector;
   if (v < 2 || transposed || twin_of(l, x) || x->data || !sd_dim_is_const(l->m->dims, x->dims[1], &c)) return 0;
-  if (sd_node_int(n, "group", 1) != 1 || !sd_dim_is(l->m->dims, w->dims[1], c) || !sd_dtype_is_float(x->dtype)) return 0;
+  if (sd_node_int(n, "group", 1) != 1 || !sd_dim_is(l->m->dims, w->dims[1], c) || sd_dtype_bits(x->dtype) < 8) return 0;
   int64_t more = (v - c % v) % v;
   return 3 * more <= c ? more : 0;
 }

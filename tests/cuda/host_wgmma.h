@@ -51,8 +51,8 @@ template <int SIZE> static inline unsigned host_wide_element(const unsigned char
   return x;
 }
 
-template <int N, bool XK, bool YK, int SIZE, class A, class F>
-static inline void host_wide_mma(A (&c)[N / 8][4], const unsigned char *s, int xs, int ys, int block, F value) {
+template <int N, bool XK, bool YK, int SIZE, class A, class X, class Y>
+static inline void host_wide_mma(A (&c)[N / 8][4], const unsigned char *s, int xs, int ys, int block, X x_of, Y y_of) {
   host_wide *const w = host_wide_here();
   const int lane = threadIdx.x % 32, first = threadIdx.x / 32 % 4 * 16;
   if (!w->begun) return model_complain("thread %d multiplies without a fence", (int)threadIdx.x);
@@ -64,9 +64,9 @@ static inline void host_wide_mma(A (&c)[N / 8][4], const unsigned char *s, int x
   memcpy(sums, w->sums, sizeof c);
   for (int i = 0; i < 4; i++)
     for (int k = 0; k < 32 / SIZE; k++) {
-      const A x = value(host_wide_element<SIZE>(s, xs, block, XK, first + lane / 4 + i / 2 * 8, k));
+      const A x = x_of(host_wide_element<SIZE>(s, xs, block, XK, first + lane / 4 + i / 2 * 8, k));
       for (int j = 0; j < N / 8; j++)
-        sums[j][i] += x * value(host_wide_element<SIZE>(s, ys, block, YK, j * 8 + lane % 4 * 2 + i % 2, k));
+        sums[j][i] += x * y_of(host_wide_element<SIZE>(s, ys, block, YK, j * 8 + lane % 4 * 2 + i % 2, k));
     }
   memcpy(w->sums, sums, sizeof c);
   memset(c, 0xff, sizeof c);
@@ -90,11 +90,14 @@ template <int GROUPS, int M, class A> static inline void sd_wide_wait(A (&c)[M][
 }
 
 template <int N, bool XK, bool YK> static inline void sd_wide_f16(float (&c)[N / 8][4], const unsigned char *s, int xs, int ys, int block) {
-  host_wide_mma<N, XK, YK, 2>(c, s, xs, ys, block, host_f16);
+  host_wide_mma<N, XK, YK, 2>(c, s, xs, ys, block, host_f16, host_f16);
 }
 template <int N, bool XK, bool YK> static inline void sd_wide_bf16(float (&c)[N / 8][4], const unsigned char *s, int xs, int ys, int block) {
-  host_wide_mma<N, XK, YK, 2>(c, s, xs, ys, block, host_bf16);
+  host_wide_mma<N, XK, YK, 2>(c, s, xs, ys, block, host_bf16, host_bf16);
+}
+template <int N, bool XS, bool YS> static inline void sd_wide_bytes(int (&c)[N / 8][4], const unsigned char *s, int xs, int ys, int block) {
+  host_wide_mma<N, true, true, 1>(c, s, xs, ys, block, XS ? host_s8 : host_u8, YS ? host_s8 : host_u8);
 }
 template <int N, bool XK, bool YK> static inline void sd_wide_tf32(float (&c)[N / 8][4], const unsigned char *s, int xs, int ys, int block) {
-  host_wide_mma<N, XK, YK, 4>(c, s, xs, ys, block, host_tf32);
+  host_wide_mma<N, XK, YK, 4>(c, s, xs, ys, block, host_tf32, host_tf32);
 }

@@ -1,4 +1,4 @@
-"""Models of products of matrices and of convolutions, as cases for kernel_cases: types, odd sizes, batches, transposed
+"""Models of products of matrices and of convolutions, as cases for kernel_cases: types, bytes, odd sizes, batches, transposed
 factors, operands behind the sum, sizes of zero.
 
 usage: python3 product_cases.py FOLDER [large]
@@ -71,6 +71,48 @@ def convolutions(folder, tag, dtype):
         write(folder, f"{tag}_conv_{c}_{o}_{kernel}_{stride}_{pad}_{dilation}", [conv, node("Relu", ["z"], ["r"])], {"x": x}, t, {"w": w, "b": b})
 
 
+def bytes_of(shape, signed):
+    return values(shape, np.int8 if signed else np.uint8)
+
+
+def integer_matmuls(folder):
+    for m, k, n in [(17, 40, 24), (9, 5, 13), (130, 144, 136), (16, 0, 16)]:
+        for xs, ws in ((0, 1), (1, 1), (0, 0)) if k == 40 else ((0, 1),):
+            x, w = bytes_of((m, k), xs), bytes_of((k, n), ws)
+            nodes = [node("MatMulInteger", ["x", "w"], ["z"])]
+            tag = "us"[xs] + "8" + "us"[ws] + "8"
+            write(folder, f"{tag}_{m}_{k}_{n}", nodes, {"x": x, "w": w}, TensorProto.INT32)
+            write(folder, f"{tag}_{m}_{k}_{n}_weights", nodes, {"x": x}, TensorProto.INT32, {"w": w})
+    x, w = bytes_of((3, 20, 48), 0), bytes_of((3, 48, 40), 1)
+    write(folder, "u8s8_batch", [node("MatMulInteger", ["x", "w", "zx"], ["z"])], {"x": x, "w": w}, TensorProto.INT32, {"zx": np.uint8(7)})
+
+
+def quantized(folder):
+    """QDQ models: sums of bytes, then bias, activation, residual, and bytes again."""
+    def dq(x, s, z, y, **attrs):
+        return node("DequantizeLinear", [x, s, z], [y], **attrs)
+    for zero in (0, 131):
+        for transposed in (0, 1):
+            w = bytes_of((72, 48) if transposed else (48, 72), 1)
+            consts = {"w": w, "sx": np.float32(0.02), "zx": np.uint8(zero), "sw": np.abs(values((72,), np.float32)) / 50, "zw": np.zeros(72, np.int8),
+                      "b": random.integers(-999, 999, 72).astype(np.int32), "zb": np.zeros(72, np.int32), "so": np.float32(0.3), "zo": np.uint8(9)}
+            consts["sb"] = consts["sw"] * consts["sx"]
+            nodes = [dq("x", "sx", "zx", "fx"), dq("w", "sw", "zw", "fw", axis=0 if transposed else 1), dq("b", "sb", "zb", "fb", axis=0),
+                     node("Gemm", ["fx", "fw", "fb"], ["g"], transB=transposed), node("Relu", ["g"], ["r"]), node("QuantizeLinear", ["r", "so", "zo"], ["y"])]
+            write(folder, f"qdq_gemm_{transposed}_{zero}", nodes, {"x": bytes_of((70, 48), 0)}, TensorProto.UINT8, consts)
+        for c, o, size, kernel, stride, pad in [(16, 24, 9, 3, 1, 1), (3, 16, 12, 7, 2, 3), (64, 64, 6, 3, 2, 1)] if zero else [(32, 40, 7, 1, 1, 0), (8, 16, 8, 3, 1, 1)]:
+            consts = {"w": bytes_of((o, c, kernel, kernel), 1), "sx": np.float32(0.02), "zx": np.uint8(zero), "sw": np.abs(values((o,), np.float32)) / 50,
+                      "zw": np.zeros(o, np.int8), "b": random.integers(-999, 999, o).astype(np.int32), "zb": np.zeros(o, np.int32),
+                      "so": np.float32(0.3), "zo": np.uint8(9)}
+            consts["sb"] = consts["sw"] * consts["sx"]
+            out = (size + 2 * pad - kernel) // stride + 1
+            nodes = [dq("x", "sx", "zx", "fx"), dq("w", "sw", "zw", "fw", axis=0), dq("b", "sb", "zb", "fb", axis=0),
+                     node("Conv", ["fx", "fw", "fb"], ["g"], strides=[stride] * 2, pads=[pad] * 4), dq("r", "so", "zo", "fr"), node("Add", ["g", "fr"], ["a"]),
+                     node("Relu", ["a"], ["t"]), node("QuantizeLinear", ["t", "so", "zo"], ["y"])]
+            ins = {"x": bytes_of((2, c, size, size), 0), "r": bytes_of((2, o, out, out), 0)}
+            write(folder, f"qdq_conv_{c}_{o}_{kernel}_{stride}_{zero}", nodes, ins, TensorProto.UINT8, consts)
+
+
 def main():
     folder = sys.argv[1]
     if sys.argv[2:] == ["large"]:
@@ -81,6 +123,8 @@ def main():
         matmuls(folder, tag, dtype)
         if tag != "bf16":
             convolutions(folder, tag, dtype)
+    integer_matmuls(folder)
+    quantized(folder)
 
 
 main()

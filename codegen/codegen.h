@@ -20,8 +20,11 @@ const sd_isa *sd_isa_at(int index);          // NULL past the end
 // Best row that this CPU has; SARD_ISA in the environment overrides it. Errors: unknown name, or CPU lacks it.
 sard_status *sd_isa_host(const char *wanted, const sd_isa **out); // wanted: NULL, "", "auto" or a name
 
-// Appends what code depends on beside the module and the options: the row, and the version of LLVM.
+// Appends what code depends on beside the module and the options: the row, and the version of LLVM that the build found.
 void sd_codegen_basis(const sd_isa *isa, sd_str *out);
+
+// The version of LLVM at hand, which is opened for that. Errors: UNSUPPORTED where it is not there.
+sard_status *sd_codegen_version(char out[64]);
 
 // Code of one kernel.
 typedef struct sd_machine_code {

@@ -9,10 +9,8 @@
 // each slot for which a value is asked. At most one axis is spread over vector lanes at a time. A value that does not
 // depend on it stays scalar and is broadcast where it is used.
 #pragma once
-#include <llvm-c/Core.h>
-#include <llvm-c/TargetMachine.h>
-
 #include "codegen/codegen.h"
+#include "codegen/cpu/llvm.h"
 
 #define SD_EMIT_SLOTS 16
 #define SD_EMIT_AXES  256 // axes that one kernel may use

@@ -1,15 +1,11 @@
 // LLVM behind the emitter: contexts and target machines of each thread, passes, machine code, check of the object.
-#include <llvm-c/Analysis.h>
-#include <llvm-c/Core.h>
-#include <llvm-c/Error.h>
-#include <llvm-c/Support.h>
-#include <llvm-c/Target.h>
-#include <llvm-c/Transforms/PassBuilder.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "codegen/cpu/emit.h"
+#include "llvm_library.h" // SARD_LLVM_VERSION
 #include "runtime/base/alloc.h"
 #include "runtime/code_elf.h"
 
@@ -52,6 +48,7 @@ static void start(void) {
 }
 
 static sard_status *my_cache(cache **out) {
+  SD_TRY(sd_llvm_open());
   pthread_once(&once, start);
   if (!key_ok) return SD_ERR(INTERNAL, "no thread-specific storage is left");
   cache *c = pthread_getspecific(key);
@@ -172,8 +169,14 @@ sard_status *sd_object_emit(sd_object_thread *th, const sd_isa *isa, int opt, co
 }
 
 void sd_codegen_basis(const sd_isa *isa, sd_str *out) {
-  unsigned major = 0, minor = 0, patch = 0;
+  sd_strf(out, "isa %s %s %s %s vector %d registers %d masks %d LLVM %s\n", isa->name, isa->triple, isa->cpu, isa->features,
+          isa->vector_bytes, isa->registers, isa->masks, SARD_LLVM_VERSION);
+}
+
+sard_status *sd_codegen_version(char out[64]) {
+  unsigned major, minor, patch;
+  SD_TRY(sd_llvm_open());
   LLVMGetVersion(&major, &minor, &patch);
-  sd_strf(out, "isa %s %s %s %s vector %d registers %d masks %d LLVM %u.%u.%u\n", isa->name, isa->triple, isa->cpu, isa->features,
-          isa->vector_bytes, isa->registers, isa->masks, major, minor, patch);
+  snprintf(out, 64, "%u.%u.%u", major, minor, patch);
+  return NULL;
 }

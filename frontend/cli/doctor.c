@@ -20,13 +20,10 @@ typedef struct library {
 } library;
 
 static bool llvm_version(void *handle, char out[64]) {
-  unsigned a, b, c;
-  void (*get)(unsigned *, unsigned *, unsigned *);
-  *(void **)&get = dlsym(handle, "LLVMGetVersion");
-  if (!get) return false;
-  get(&a, &b, &c);
-  snprintf(out, 64, "%u.%u.%u", a, b, c);
-  return true;
+  (void)handle;
+  sard_status *st = sd_codegen_version(out);
+  sard_status_free(st);
+  return !st;
 }
 
 static bool text_version(void *handle, const char *symbol, char out[64]) {
@@ -65,14 +62,14 @@ static bool blas_version(void *handle, char out[64]) {
 }
 
 static const library libraries[] = {
-    {"LLVM", "", "generates code (linked)", true, llvm_version},
+    {"LLVM", "", "generates code", true, llvm_version},
     {"protobuf-c", "", "reads .onnx files (linked)", true, protobuf_version},
     {"zlib", "", "reads .npz files (linked)", true, zlib_version},
-    {"CUDA driver", "libcuda.so.1", "NVIDIA devices (optional, not used yet)", false, driver_version},
-    {"NVRTC", "libnvrtc.so libnvrtc.so.13 libnvrtc.so.12", "compiles for NVIDIA devices (optional, not used yet)",
+    {"CUDA driver", "libcuda.so.1", "NVIDIA devices (optional)", false, driver_version},
+    {"NVRTC", "libnvrtc.so libnvrtc.so.13 libnvrtc.so.12", "compiles for NVIDIA devices (optional)",
      false, nvrtc_version},
     {"cuBLASLt", "libcublasLt.so libcublasLt.so.13 libcublasLt.so.12",
-     "products on NVIDIA devices (optional, not used yet)", false, blas_version},
+     "products on NVIDIA devices (optional)", false, blas_version},
 };
 
 static void *open_first(const char *files) {

@@ -446,6 +446,14 @@ code compare-isa 0 "$sard" compare "$digits/model.onnx" --a-isa baseline --b-isa
 code compare-different 1 "$sard" compare "$models/mnist_lenet/model.onnx" "$models/mnist_resnet8/model.onnx"
 code doctor 0 "$sard" doctor --json "$T/j"; says doctor-llvm out 'LLVM +[0-9]+'; json doctor-json "$T/j" "d['gflops'] > 0 and d['gbs'] > 0"
 
+# ---- LLVM is asked for where something is compiled, and only there ----
+code llvm-missing 4 env SARD_LLVM="$T/none.so" "$sard" run "$digits/model.onnx"; says llvm-missing-text err 'without LLVM'; says llvm-missing-hint err 'SARD_LLVM'
+code llvm-older 4 env SARD_LLVM=libm.so.6 "$sard" run "$digits/model.onnx"; says llvm-older-text err 'has no function LLVM'
+code llvm-artifact 0 env SARD_LLVM="$T/none.so" "$sard" run "$T/d.sard" --inputs "$in" --expect "$in"
+code llvm-cache-filled 0 "$sard" run "$digits/model.onnx" --cache "$T/started" --inputs "$in"
+code llvm-cached 0 env SARD_LLVM="$T/none.so" "$sard" run "$digits/model.onnx" --cache "$T/started" --inputs "$in" --expect "$in"
+code llvm-doctor 1 env SARD_LLVM="$T/none.so" "$sard" doctor; says llvm-doctor-text out 'LLVM +not found'
+
 # ---- what is shared is looked at once: a chain of squares has 2^40 paths ----
 squares() { # FIRST: 40 values from it on, the last being FIRST + 40
   for ((i = $1; i < $1 + 40; i++)); do echo "  %$((i + 1)) = Mul(%$i, %$i)"; done

@@ -80,6 +80,7 @@ typedef struct sd_codegen_stats {
   uint32_t cuda_kernels; // different ones
   uint64_t cuda_bytes;   // of their code for all architectures
   const char *cuda;      // compiler and architectures as text; NULL: processors only
+  SD_VEC(const sd_node *) step_nodes; // of a model in one piece: the node of each step, in the arena
 } sd_codegen_stats;
 // The artifact's bytes as pieces (large weights stay where they are); valid while `a` and the module live.
 #include "runtime/base/file.h"

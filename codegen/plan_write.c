@@ -247,7 +247,8 @@ static uint32_t step_shapes(sd_gen *g, const sd_step *s) {
   return at;
 }
 
-static sard_status *add_step(sd_gen *g, const sd_step *s, const uint32_t *kernel_of_unit) {
+static sard_status *add_step(sd_gen *g, const sd_step *s, const uint32_t *kernel_of_unit,
+                             sd_codegen_stats *stats) {
   sd_artifact *x = g->x;
   const sd_unit *u = s->kind == SARD_AS_DISPATCH ? &g->units.at[s->unit] : NULL;
   sard_art_step e = {.kind = s->kind, .kernel = u ? kernel_of_unit[s->unit] : SARD_ART_NONE, .body = s->body, .other = s->other};
@@ -261,6 +262,7 @@ static sard_status *add_step(sd_gen *g, const sd_step *s, const uint32_t *kernel
   e.name = sd_artifact_text(x, s->node->name), e.op = sd_artifact_text(x, s->node->op->name);
   e.flops = known_slot(g, s->flops), e.bytes = known_slot(g, s->bytes), e.shapes = step_shapes(g, s);
   sd_vec_push(g->a, &x->steps, e);
+  sd_vec_push(g->a, &stats->step_nodes, s->node);
   if (g->o->tuning) sd_vec_push(g->a, &g->o->tuning->steps, s->kernel);
   return NULL;
 }
@@ -340,7 +342,7 @@ sard_status *sd_gen_plan(sd_gen *g, sd_codegen_stats *stats) {
   }
   SD_TRY(add_inputs(g));
   SD_TRY(add_outputs(g, copy));
-  for (uint32_t s = 0; s < g->steps.len; s++) SD_TRY(add_step(g, &g->steps.at[s], kernel));
+  for (uint32_t s = 0; s < g->steps.len; s++) SD_TRY(add_step(g, &g->steps.at[s], kernel, stats));
   extend_lifetimes(g);
   SD_TRY(add_copies(g, copy));
   if (g->device) SD_TRY(sd_gen_cuda_plan(g, g->device, stats));

@@ -437,11 +437,12 @@ void sd_dim_guess_batch(sd_dimtab *t, int64_t size) { t->batch = size; }
 int64_t sd_dim_batch_guess(const sd_dimtab *t) { return t->batch > 0 ? t->batch : 1; }
 bool sd_dim_is_batch(const char *symbol) { return strcasestr(symbol, "batch") || !strcasecmp(symbol, "b") || !strcasecmp(symbol, "n"); }
 
+void sd_dim_guess_size(sd_dimtab *t, int64_t size) { t->usual = size; }
+
 bool sd_dim_usual(void *user, const char *symbol, int64_t *out) {
-  enum { USUAL_SIZE = 128 };
   sd_dimtab *t = user;
   const sd_dimnode *s = sd_dim_get(t, sd_dim_sym(t, symbol));
-  *out = sd_dim_is_batch(symbol) ? sd_dim_batch_guess(t) : USUAL_SIZE;
+  *out = sd_dim_is_batch(symbol) ? sd_dim_batch_guess(t) : t->usual > 0 ? t->usual : SD_DIM_USUAL;
   if (*out < s->min) *out = s->min;
   if (*out > s->max) *out = s->max;
   return true;

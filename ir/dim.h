@@ -51,6 +51,9 @@ int64_t sd_dim_batch_guess(const sd_dimtab *t);
 bool sd_dim_is_batch(const char *symbol);
 // For sd_dim_eval, with the table as `user`: the size that estimates take a symbol for, within its range. Always true.
 bool sd_dim_usual(void *user, const char *symbol, int64_t *out);
+enum { SD_DIM_USUAL = 128 };
+// Sizes but that of a batch are taken for `size` there (SD_DIM_USUAL at first).
+void sd_dim_guess_size(sd_dimtab *t, int64_t size);
 
 sd_dim sd_dim_add(sd_dimtab *t, sd_dim a, sd_dim b);
 sd_dim sd_dim_sub(sd_dimtab *t, sd_dim a, sd_dim b);

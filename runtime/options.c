@@ -139,10 +139,7 @@ sard_status *sd_options_int(const sard_options *o, const char *key, int64_t min,
   return NULL;
 }
 
-sard_status *sd_options_bytes(const sard_options *o, const char *key, uint64_t *out) {
-  const char *text = sd_options_get(o, key);
-  *out = 0;
-  if (!text) return NULL;
+sard_status *sd_options_read_bytes(const char *key, const char *text, uint64_t *out) {
   char *end;
   errno = 0;
   unsigned long long v = strtoull(text, &end, 10);
@@ -157,4 +154,10 @@ sard_status *sd_options_bytes(const sard_options *o, const char *key, uint64_t *
   }
   if (!ok || *end) return SD_ERR(USAGE, "option '%s' is '%s', it must be bytes such as 500000, 64M or 2G", key, text);
   return NULL;
+}
+
+sard_status *sd_options_bytes(const sard_options *o, const char *key, uint64_t *out) {
+  const char *text = sd_options_get(o, key);
+  *out = 0;
+  return text ? sd_options_read_bytes(key, text, out) : NULL;
 }

@@ -15,4 +15,6 @@ sard_status *sd_options_int(const sard_options *o, const char *key, int64_t min,
                             int64_t *out);
 // Bytes with an optional suffix K, M, G, T (powers of 1024), 0 when not set.
 sard_status *sd_options_bytes(const sard_options *o, const char *key, uint64_t *out);
+// The same of a text that stands in the value of `key`.
+sard_status *sd_options_read_bytes(const char *key, const char *text, uint64_t *out);
 sard_options *sd_options_clone(const sard_options *o); // NULL when memory is short or o is NULL

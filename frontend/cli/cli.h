@@ -128,7 +128,8 @@ void sd_model_unload(sd_cli_model *m);
 // A session that measures its steps if `profile`.
 sard_status *sd_model_session(const sd_cli *c, sard_model *m, bool profile, sard_session **out); // of the flags --memory-limit, --micro-batches
 sard_status *sd_model_options(sd_cli *c, sard_options *o); // puts -O, --target, --dim
-sard_status *sd_model_devices(const sd_cli *c, sard_options *o); // puts --devices, --split, --device-memory
+sard_status *sd_model_devices(const sd_cli *c,
+                              sard_options *o); // puts --devices, --split and what belongs to them
 sard_status *sd_model_cache_options(sd_cli *c, sard_options *o); // puts --cache, --cache-limit
 const char *sd_model_type(sd_cli *c, const sard_tensor_desc *d); // "f32[N,3,224,224]" in the arena
 

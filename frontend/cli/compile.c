@@ -175,7 +175,11 @@ static void show_split(compiling *k) {
     sd_cli_say(k->c, "%s %s %.3g ms%s", i ? "," : "", w->how ? sd_split_name((sd_split_kind)w->how) : "one device", w->seconds * 1e3,
                w->fits ? "" : " (does not fit)");
   }
-  sd_cli_say(k->c, "\n");
+  sd_cli_say(k->c, "\ncosts        %s%s\n",
+             s->measured ? "measured on this machine" : "estimated: ", s->measured ? "" : s->why);
+  for (uint32_t i = 1; i < s->layer.n; i++)
+    sd_cli_say(k->c, "%s%u%s", i > 1 ? "," : "cuts         ", s->layer.at[i].first,
+               i + 1 < s->layer.n ? "" : "\n");
   for (uint32_t i = 0; i < s->layer.n; i++) {
     const sd_layer_part *p = &s->layer.at[i];
     sd_cli_say(k->c, "part %-7u %u nodes, %.3g ms, weights %s, activations %s, reads %s\n", i + 1, p->n, (p->seconds + p->link) * 1e3,
@@ -186,12 +190,15 @@ static void show_split(compiling *k) {
 // Products whose tensors are cut, and those that each device computes as a whole.
 static void show_tensors(compiling *k) {
   const sd_tensor_report *t = &k->done->report.tensor;
+  const sd_split_choice *s = &k->done->report.split;
   char bytes[24];
   uint32_t cut = 0, shown = 0;
   for (uint32_t i = 0; i < t->nodes.len; i++) cut += t->nodes.at[i].cut;
-  if (k->o.devices.split != SD_SPLIT_TENSOR) return;
-  sd_cli_say(k->c, "split        tensor: %u of %u products are cut, %u exchanges, %s read by each device in a run of usual sizes\n", cut,
-             t->nodes.len, t->exchanges, sd_cli_bytes((uint64_t)t->bytes, bytes));
+  if (!k->o.devices.mpi && s->chosen != SD_SPLIT_TENSOR) return;
+  sd_cli_say(k->c,
+             "tensors      %u of %u products are cut, %u exchanges, %s read by each device in a run of usual "
+             "sizes\n",
+             cut, t->nodes.len, t->exchanges, sd_cli_bytes((uint64_t)t->bytes, bytes));
   for (uint32_t i = 0; i < t->nodes.len; i++) {
     const sd_tensor_node *n = &t->nodes.at[i];
     if (!n->cut && shown++ < SHOWN) sd_cli_say(k->c, "whole        %s (%s): %s\n", n->name, n->op, n->how);

@@ -54,12 +54,13 @@ sard_status *sd_model_context(sd_cli *c, sard_context **out) {
 }
 
 sard_status *sd_model_devices(const sd_cli *c, sard_options *o) {
-  const char *devices = sd_args_get(c, "devices"), *split = sd_args_get(c, "split"), *memory = sd_args_get(c, "device-memory");
+  static const char *const keys[] = {"devices", "split", "device-memory", "costs", "cuts"};
+  const char *devices = sd_args_get(c, "devices");
   if (devices && strcmp(devices, "mpi") == 0 && strcmp(c->verb->name, "run") != 0)
     return SD_ERR(USAGE, "--devices mpi is of sard run: each process compiles its own part");
-  if (devices) SD_TRY(sard_options_set(o, "devices", devices));
-  if (split) SD_TRY(sard_options_set(o, "split", split));
-  return memory ? sard_options_set(o, "device-memory", memory) : NULL;
+  for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+    if (sd_args_get(c, keys[i])) SD_TRY(sard_options_set(o, keys[i], sd_args_get(c, keys[i])));
+  return NULL;
 }
 
 static sard_status *set_device(sd_cli *c, sard_options *o) {

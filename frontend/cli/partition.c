@@ -3,8 +3,6 @@
 
 #include <string.h>
 
-enum { USUAL_SIZE = 128 };
-
 // Sizes that stay open are those that the cut is made for.
 static sard_status *find_costs(sd_partition *k) {
   sd_fixed_dims dims = {0};
@@ -12,51 +10,38 @@ static sard_status *find_costs(sd_partition *k) {
   for (uint32_t i = 0; i < m->main->inputs.len; i++)
     for (int d = 0; d < m->main->inputs.at[i]->rank; d++) {
       const sd_dimnode *n = sd_dim_get(m->dims, m->main->inputs.at[i]->dims[d]);
-      int64_t size =
-          n->op == SD_DIM_SYM && sd_dim_is_batch(n->name) ? sd_dim_batch_guess(m->dims) : USUAL_SIZE;
-      if (n->op == SD_DIM_SYM) sd_vec_push(k->c->arena, &dims, ((sd_fixed_dim){n->name, size}));
+      int64_t size;
+      if (n->op == SD_DIM_SYM && sd_dim_usual(m->dims, n->name, &size))
+        sd_vec_push(k->c->arena, &dims, ((sd_fixed_dim){n->name, size}));
     }
   return sd_cost_module(k->c, k->module, &dims, &k->costs);
 }
 
 static sard_status *load(sd_partition *k) {
   sard_source src = {.size = sizeof src, .path = k->c->operands[0]};
-  sd_driver_report report = {0};
   if (!sd_args_given(k->c, "devices"))
     return sd_status_field(SD_ERR(USAGE, "partition: --devices is missing"), SARD_TEXT_HINT,
                            "--devices cpu:0,cpu:1, or --devices SPEC.json --simulate");
   SD_TRY(sd_tools_options(k->c, &k->o));
-  if (k->o.devices.split == SD_SPLIT_TENSOR)
-    return sd_status_field(SD_ERR(UNSUPPORTED, "partition shows no split by tensors without --simulate"),
-                           SARD_TEXT_HINT, "sard compile MODEL --devices D0,D1 --split tensor --dump parts");
+  if (!k->o.devices.split) k->o.devices.split = SD_SPLIT_AUTO;
   SD_TRY(sd_driver_load(&src, &k->o, &k->module));
-  k->o.stop_after = SD_PARTS_AFTER;
-  SD_TRY(sd_driver_passes(k->module, &k->o, &report, k->c->arena));
+  SD_TRY(sd_driver_plan_module(k->module, &src, &k->o, &k->report, k->c->arena, &k->tensors));
   return find_costs(k);
-}
-
-static sard_status *choose(sd_partition *k) {
-  jmp_buf oom;
-  if (setjmp(oom)) return SD_ERR(NOMEM, "out of memory");
-  sd_arena_set_oom(k->module->arena, &oom);
-  sard_status *st = sd_driver_plan(k->module, &k->o, k->c->arena, &k->choice);
-  sd_arena_set_oom(k->module->arena, NULL);
-  return st;
 }
 
 // ---- the table ----
 
 static void say_ways(sd_partition *k) {
-  const sd_ways *w = &k->choice.ways;
+  const sd_ways *w = &k->report.split.ways;
   for (uint32_t i = 0; i < w->n; i++) {
     const char *name = w->at[i].how ? sd_split_name((sd_split_kind)w->at[i].how) : "one device";
     sd_cli_say(k->c, "%-10s %.4g ms for %u piece%s of a batch%s%s\n", name, w->at[i].seconds * 1e3, w->pieces,
                w->pieces == 1 ? "" : "s", w->at[i].fits ? "" : ", does not fit",
-               (sd_split_kind)w->at[i].how == k->choice.chosen ? "  <" : "");
+               (sd_split_kind)w->at[i].how == k->report.split.chosen ? "  <" : "");
     sd_strf(&k->c->json, "%s{\"split\":\"%s\",\"seconds\":%.6g,\"fits\":%s}", i ? "," : ",\"ways\":[", name,
             w->at[i].seconds, w->at[i].fits ? "true" : "false");
   }
-  sd_strf(&k->c->json, "],\"split\":\"%s\",\"parts\":[", sd_split_name(k->choice.chosen));
+  sd_strf(&k->c->json, "],\"split\":\"%s\",\"parts\":[", sd_split_name(k->report.split.chosen));
 }
 
 static void say_part(sd_partition *k, int device, const sd_layer_part *p) {
@@ -76,10 +61,10 @@ static void say_part(sd_partition *k, int device, const sd_layer_part *p) {
 
 static void say_parts(sd_partition *k) {
   say_ways(k);
-  if (k->choice.chosen == SD_SPLIT_LAYER) {
+  if (k->report.split.chosen == SD_SPLIT_LAYER) {
     sd_cli_say(k->c, "\n%-9s %7s %12s %10s %10s %12s %10s\n", "device", "nodes", "MFLOP", "weights", "values",
                "crosses to", "about ms");
-    for (int i = 0; i < k->o.devices.n; i++) say_part(k, i, &k->choice.layer.at[i]);
+    for (int i = 0; i < k->o.devices.n; i++) say_part(k, i, &k->report.split.layer.at[i]);
   } else
     sd_cli_say(k->c, "\nall %d devices have the whole graph of %u nodes, and share its weights\n",
                k->o.devices.n, k->costs.n);
@@ -88,11 +73,11 @@ static void say_parts(sd_partition *k) {
 
 static sard_status *draw(sd_partition *k, const char *path) {
   sd_str s = {0};
-  if (k->choice.chosen != SD_SPLIT_LAYER)
+  if (k->report.split.chosen != SD_SPLIT_LAYER)
     return sd_status_field(
         SD_ERR(UNSUPPORTED,
                "--svg draws what different devices have, but split=%s gives all of them the whole graph",
-               sd_split_name(k->choice.chosen)),
+               sd_split_name(k->report.split.chosen)),
         SARD_TEXT_HINT, "--split layer");
   sd_partition_draw(k, &s);
   sard_status *st =
@@ -106,7 +91,6 @@ static sard_status *steps(sd_partition *k) {
   if (svg) SD_TRY(sd_files_can_write(svg));
   if (svg && strcmp(svg, "-") == 0) k->c->out = stderr;
   SD_TRY(load(k));
-  SD_TRY(choose(k));
   say_parts(k);
   return svg ? draw(k, svg) : NULL;
 }

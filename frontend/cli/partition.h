@@ -25,7 +25,8 @@ typedef struct sd_partition {
   sd_driver_options o;
   sd_module *module; // groups are made
   sd_costs costs;
-  sd_split_choice choice;
+  sd_driver_report report;
+  sd_parts tensors; // of split tensor: the first is behind the passes that make groups
 } sd_partition;
 void sd_partition_draw(const sd_partition *k, sd_str *out); // partition_svg.c: of split layer
 

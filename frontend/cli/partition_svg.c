@@ -31,7 +31,7 @@ static void put_colour(sd_str *s, int device, int light) {
 }
 
 static void make_boxes(drawing *d) {
-  const sd_layer_plan *plan = &d->k->choice.layer;
+  const sd_layer_plan *plan = &d->k->report.split.layer;
   for (uint32_t p = 0; p < plan->n; p++) {
     uint32_t n = plan->at[p].n, boxes = n < MOST_BOXES ? n : MOST_BOXES;
     if (boxes > d->rows) d->rows = boxes;
@@ -128,7 +128,7 @@ static void put_wire(drawing *d, sd_str *s, const wire *w) {
 }
 
 static void put_head(drawing *d, sd_str *s, int p, double height) {
-  const sd_layer_part *part = &d->k->choice.layer.at[p];
+  const sd_layer_part *part = &d->k->report.split.layer.at[p];
   double x = 40 + p * (double)(WIDE + GAP), flops = 0;
   char t[2][24];
   for (uint32_t i = part->first; i < part->first + part->n; i++) flops += d->k->costs.at[i].flops;
@@ -148,7 +148,7 @@ void sd_partition_draw(const sd_partition *k, sd_str *out) {
   drawing d = {.k = k, .a = k->c->arena, .of_node = SD_NEW_ARRAY(k->c->arena, uint32_t, k->costs.n + 1)};
   make_boxes(&d);
   make_wires(&d);
-  double width = 80 + k->choice.layer.n * (double)(WIDE + GAP) - GAP,
+  double width = 80 + k->report.split.layer.n * (double)(WIDE + GAP) - GAP,
          height = HEAD + d.rows * (double)ROW + 20;
   sd_strf(out, "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %.0f %.0f\">\n", width, height);
   sd_str_put(out,
@@ -161,7 +161,7 @@ void sd_partition_draw(const sd_partition *k, sd_str *out) {
           width, height);
   sd_cli_markup(out, k->c->operands[0], 80);
   sd_strf(out, "</text>\n");
-  for (int p = 0; p < (int)k->choice.layer.n; p++) put_head(&d, out, p, height);
+  for (int p = 0; p < (int)k->report.split.layer.n; p++) put_head(&d, out, p, height);
   for (uint32_t i = 0; i < d.wires.len; i++) put_wire(&d, out, &d.wires.at[i]);
   for (uint32_t i = 0; i < d.boxes.len; i++) put_box(&d, out, &d.boxes.at[i]);
   sd_str_put(out, "</svg>\n");

@@ -48,6 +48,12 @@ struct sd_cache {
 
 // ---- what code depends on ----
 
+static void put_devices(sd_str *s, const sd_devices *d) {
+  sd_strf(s, "devices %d split %d costs %d cuts %d\n", d->n, d->split, d->costs, d->n_cuts);
+  for (int i = 0; i < d->n; i++) sd_strf(s, "memory %llu\n", (unsigned long long)d->memory[i]);
+  for (int i = 0; i < d->n_cuts; i++) sd_strf(s, "cut %u\n", d->cuts[i]);
+}
+
 static void put_options(sd_str *s, const sd_cache *c, const sd_isa *isa) {
   const sd_driver_options *o = c->o;
   char cpu[SD_CPU_ID];
@@ -55,7 +61,7 @@ static void put_options(sd_str *s, const sd_cache *c, const sd_isa *isa) {
   sd_codegen_basis(isa, s);
   sd_strf(s, "opt %d keep-ir %d tf32 %d free-dims %d watch %d\n", o->opt, o->keep_ir, o->tf32, o->free_dims, o->watch);
   if (o->devices.mpi) sd_strf(s, "rank %d of %d\n", o->devices.rank, o->devices.ranks);
-  if (sd_split_in_parts(o->devices.split)) sd_strf(s, "devices %d split %d memory %llu\n", o->devices.n, o->devices.split, (unsigned long long)o->devices.memory);
+  if (sd_split_in_parts(o->devices.split)) put_devices(s, &o->devices);
   if (o->precision) sd_precision_print(o->precision, s);
   for (uint32_t i = 0; i < o->dims.len; i++)
     sd_strf(s, "dim %s=%lld\n", o->dims.at[i].name, (long long)o->dims.at[i].value);

@@ -266,8 +266,68 @@ typedef struct pass_args {
   const sd_driver_options *o;
   sd_driver_report *r;
   sd_arena *a;
+  const sard_source *src;
   sd_parts *parts; // NULL: whatever the options say, it stays one piece
+  bool plan;       // the ways are compared, and nothing more; parts are those of a split by tensors
 } pass_args;
+
+static void count_result(const sd_module *m, const pass_args *p) {
+  p->r->nodes_out = count_nodes(m->main);
+  count_fusions(m, p->r, p->a);
+}
+
+// Other processes compile the other ranks' parts.
+static sard_status *rank_passes(sd_module *m, const pass_args *p, const sd_pass_options *po, hook_state *h) {
+  const sd_devices *d = &p->o->devices;
+  SD_TRY(sd_passes_run(m, po, p->o->from, SD_TENSORS_AFTER, after_pass, h));
+  count_result(m, p);
+  SD_TRY(sd_tensor_cut(m, (uint32_t)d->ranks, p->parts, &p->r->tensor));
+  p->parts->how = SD_SPLIT_TENSOR;
+  sd_parts_take(m, p->parts, (uint32_t)d->rank);
+  return sd_passes_run(m, po, SD_TENSORS_NEXT, NULL, after_pass, h);
+}
+
+// Up to where ways are compared. The cut by tensors is made for what it shows; m goes on for the others.
+static sard_status *passes_to_plan(sd_module *m, const pass_args *p, sd_pass_options *po, hook_state *h,
+                                   sd_parts *tensors) {
+  const sd_devices *d = &p->o->devices;
+  bool cut = d->split == SD_SPLIT_TENSOR || d->split == SD_SPLIT_AUTO;
+  sd_measured measured;
+  *tensors = (sd_parts){0};
+  SD_TRY(sd_driver_measure(m, p->src, p->o, p->a, &measured));
+  SD_TRY(sd_passes_run(m, po, p->o->from, cut ? SD_TENSORS_AFTER : SD_PARTS_AFTER, after_pass, h));
+  if (cut) {
+    SD_TRY(sd_tensor_cut(m, (uint32_t)d->n, tensors, &p->r->tensor));
+    SD_TRY(sd_passes_run(m, po, SD_TENSORS_NEXT, SD_PARTS_AFTER, after_pass, h));
+    po->precision_report = NULL; // of m it is complete
+    SD_TRY_MSG(sd_passes_run(tensors->at[0].module, po, SD_TENSORS_NEXT, SD_PARTS_AFTER, after_pass, h),
+               "in part 1");
+  }
+  count_result(m, p);
+  sd_split_job job = {m, p->o, cut ? tensors : NULL, &p->r->tensor, &measured};
+  SD_TRY(sd_driver_plan(&job, p->a, &p->r->split));
+  if (p->r->split.chosen != SD_SPLIT_TENSOR) p->r->tensor = (sd_tensor_report){0};
+  return NULL;
+}
+
+static sard_status *split_passes(sd_module *m, const pass_args *p, sd_pass_options *po, hook_state *h) {
+  sd_parts tensors;
+  SD_TRY(passes_to_plan(m, p, po, h, &tensors));
+  const sd_split_choice *split = &p->r->split;
+  bool ranks = split->chosen == SD_SPLIT_TENSOR;
+  if (p->plan || ranks) *p->parts = tensors;
+  if (p->plan) return NULL;
+  if (split->chosen == SD_SPLIT_LAYER)
+    SD_TRY(sd_parts_cut(m, split->layer.part_of, split->layer.n, p->parts));
+  p->parts->how = split->chosen;
+  if (!p->parts->n) return sd_passes_run(m, po, SD_PARTS_NEXT, NULL, after_pass, h);
+  for (uint32_t k = 0; k < p->parts->n; k++)
+    SD_TRY_MSG(sd_passes_run(p->parts->at[k].module, po, ranks && k ? SD_TENSORS_NEXT : SD_PARTS_NEXT, NULL,
+                             after_pass, h),
+               "in part %u", k + 1);
+  return dumps_parts(p->o) ? dump_parts(p->o, p->parts) : NULL;
+}
+
 static sard_status *passes_fn(sd_module *m, const void *arg) {
   const pass_args *p = arg;
   hook_state h = {p->o, p->r, p->a, 0};
@@ -278,24 +338,11 @@ static sard_status *passes_fn(sd_module *m, const void *arg) {
   if (p->o->verify) SD_TRY_MSG(sd_module_verify(m), "after import");
   if (dumps(p->o, "import")) SD_TRY(dump_module(p->o, "import", m));
   if (p->o->stop_after && strcmp(p->o->stop_after, "import") == 0) return NULL;
-  bool parts = p->parts && sd_split_in_parts(p->o->devices.split);
-  SD_TRY(sd_passes_run(m, &po, p->o->from, parts ? p->o->devices.split == SD_SPLIT_TENSOR ? SD_TENSORS_AFTER : SD_PARTS_AFTER : p->o->stop_after, after_pass, &h));
-  p->r->nodes_out = count_nodes(m->main);
-  count_fusions(m, p->r, p->a);
-  if (!parts) return NULL;
-  bool tensors = p->o->devices.split == SD_SPLIT_TENSOR;
-  const sd_devices *d = &p->o->devices;
-  if (tensors) SD_TRY(sd_tensor_cut(m, (uint32_t)(d->mpi ? d->ranks : d->n), p->parts, &p->r->tensor));
-  else SD_TRY(sd_driver_split(m, p->o, p->a, &p->r->split, p->parts));
-  if (tensors) p->parts->how = SD_SPLIT_TENSOR;
-  if (d->mpi) { // other processes compile the other parts
-    sd_parts_take(m, p->parts, (uint32_t)d->rank);
-    return sd_passes_run(m, &po, "attention", NULL, after_pass, &h);
-  }
-  if (!p->parts->n) return sd_passes_run(m, &po, "memory", NULL, after_pass, &h);
-  for (uint32_t k = 0; k < p->parts->n; k++)
-    SD_TRY_MSG(sd_passes_run(p->parts->at[k].module, &po, tensors ? "attention" : "memory", NULL, after_pass, &h), "in part %u", k + 1);
-  return dumps_parts(p->o) ? dump_parts(p->o, p->parts) : NULL;
+  if (p->parts && (p->plan || sd_split_in_parts(p->o->devices.split)))
+    return p->o->devices.mpi ? rank_passes(m, p, &po, &h) : split_passes(m, p, &po, &h);
+  SD_TRY(sd_passes_run(m, &po, p->o->from, p->o->stop_after, after_pass, &h));
+  count_result(m, p);
+  return NULL;
 }
 
 static sard_status *check_pass(const char *flag, const char *name) {
@@ -307,16 +354,22 @@ static sard_status *check_pass(const char *flag, const char *name) {
   return SD_ERR(USAGE, "%s: there is no pass '%s'%s%s%s", flag, name, near ? " (did you mean '" : "", near ? near : "", near ? "'?)" : "");
 }
 
-static sard_status *run_passes(sd_module *m, const sd_driver_options *o, sd_driver_report *r, sd_arena *a, sd_parts *parts) {
-  pass_args p = {o, r, a, parts};
+static sard_status *run_passes(sd_module *m, const pass_args *p) {
+  const sd_driver_options *o = p->o;
   SD_TRY(check_pass("--from-pass", o->from));
   SD_TRY(check_pass("--stop-after", o->stop_after));
   if (o->dump && strcmp(o->dump, "all") != 0 && !dumps_kernels(o) && !dumps_parts(o)) SD_TRY(check_pass("--dump", o->dump));
-  return guarded(m, passes_fn, &p);
+  return guarded(m, passes_fn, p);
 }
 
 sard_status *sd_driver_passes(sd_module *m, const sd_driver_options *o, sd_driver_report *r, sd_arena *a) {
-  return run_passes(m, o, r, a, NULL);
+  return run_passes(m, &(pass_args){.o = o, .r = r, .a = a});
+}
+
+sard_status *sd_driver_plan_module(sd_module *m, const sard_source *src, const sd_driver_options *o,
+                                   sd_driver_report *r, sd_arena *a, sd_parts *tensors) {
+  *tensors = (sd_parts){0};
+  return run_passes(m, &(pass_args){o, r, a, src, tensors, true});
 }
 
 // ---- everything ----
@@ -378,7 +431,8 @@ static sard_status *compile_into(const sard_source *src, const sd_driver_options
   if (o->watch) SD_TRY(guarded(c->module, watch_fn, NULL));
   sd_vec_push(c->arena, &c->report.phases, ((sd_phase){"import", (double)(sd_now_ns() - t0) * 1e-9, 0}));
   SD_TRY(progress(o, 2, "optimize"));
-  SD_TRY(run_passes(c->module, o, &c->report, c->arena, o->stop_after || o->from ? NULL : &c->parts));
+  pass_args passes = {o, &c->report, c->arena, src, o->stop_after || o->from ? NULL : &c->parts, false};
+  SD_TRY(run_passes(c->module, &passes));
   if (o->stop_after) return NULL;
   SD_TRY(progress(o, 3, "generate code"));
   sd_str kernels = {0};
@@ -421,73 +475,4 @@ void sd_compiled_free(void *compiled) {
   sd_module_free(c->module);
   sd_arena_free(c->arena);
   sd_free(c);
-}
-
-static void json_tensor(sd_str *s, const sd_tensor_report *t) {
-  sd_strf(s, ",\"tensor\":{\"cut\":%u,\"exchanges\":%u,\"bytes\":%.0f,\"nodes\":[", t->cut, t->exchanges, t->bytes);
-  for (uint32_t i = 0; i < t->nodes.len; i++) {
-    const sd_tensor_node *n = &t->nodes.at[i];
-    sd_str_put(s, i ? ",{\"name\":" : "{\"name\":"), sd_str_json(s, n->name);
-    sd_str_put(s, ",\"op\":"), sd_str_json(s, n->op);
-    sd_strf(s, ",\"cut\":%s,\"how\":", n->cut ? "true" : "false"), sd_str_json(s, n->how);
-    sd_str_put(s, "}");
-  }
-  sd_str_put(s, "]}");
-}
-
-static void json_precision(sd_str *s, const sd_precision_report *p) {
-  sd_strf(s, ",\"precision\":{\"casts\":%u,\"nodes\":[", p->casts);
-  for (uint32_t i = 0; i < p->nodes.len; i++) {
-    const sd_precision_node *n = &p->nodes.at[i];
-    sd_str_put(s, i ? ",{\"name\":" : "{\"name\":"), sd_str_json(s, n->name);
-    sd_str_put(s, ",\"op\":"), sd_str_json(s, n->op);
-    sd_strf(s, ",\"to\":\"%s\"", sd_dtype_name(n->to));
-    if (n->why) sd_str_put(s, ",\"why\":"), sd_str_json(s, n->why);
-    sd_str_put(s, "}");
-  }
-  sd_str_put(s, "]}");
-}
-
-// Predictions for each way, and the parts.
-static void json_split(sd_str *s, const sd_split_choice *c) {
-  sd_strf(s, ",\"split\":{\"chosen\":\"%s\",\"pieces\":%u,\"ways\":[", sd_split_name(c->chosen), c->ways.pieces);
-  for (uint32_t i = 0; i < c->ways.n; i++) {
-    const sd_way *w = &c->ways.at[i];
-    sd_strf(s, "%s{\"split\":\"%s\",\"fits\":%s,\"seconds\":%.9f,\"bytes\":%llu}", i ? "," : "", w->how ? sd_split_name((sd_split_kind)w->how) : "one device",
-            w->fits ? "true" : "false", w->seconds, (unsigned long long)w->bytes);
-  }
-  sd_str_put(s, "],\"parts\":[");
-  for (uint32_t i = 0; i < c->layer.n; i++) {
-    const sd_layer_part *p = &c->layer.at[i];
-    sd_strf(s, "%s{\"first\":%u,\"nodes\":%u,\"seconds\":%.9f,\"link_seconds\":%.9f,\"weight_bytes\":%llu,\"activation_bytes\":%llu,\"bytes_in\":%llu}", i ? "," : "",
-            p->first, p->n, p->seconds, p->link, (unsigned long long)p->weights, (unsigned long long)p->values, (unsigned long long)p->bytes_in);
-  }
-  sd_str_put(s, "]}");
-}
-
-char *sd_driver_report_json(const sd_driver_report *r) {
-  sd_str s = {0};
-  sd_strf(&s, "{\"schema\":1,\"isa\":"), sd_str_json(&s, r->isa);
-  sd_strf(&s, ",\"nodes_in\":%u,\"nodes_out\":%u,\"kernels\":%u,\"unique_kernels\":%u,\"code_bytes\":%llu,\"weight_bytes\":%llu,\"meta_bytes\":%llu,\"seconds\":%.6f,\"phases\":[",
-          r->nodes_in, r->nodes_out, r->code.kernels, r->code.unique_kernels, (unsigned long long)r->code.code_bytes,
-          (unsigned long long)r->code.const_bytes, (unsigned long long)r->code.meta_bytes, r->total_s);
-  for (uint32_t i = 0; i < r->phases.len; i++) {
-    sd_strf(&s, "%s{\"name\":", i ? "," : ""), sd_str_json(&s, r->phases.at[i].name);
-    sd_strf(&s, ",\"seconds\":%.6f,\"rewrites\":%u}", r->phases.at[i].seconds, r->phases.at[i].rewrites);
-  }
-  sd_str_put(&s, "]");
-  if (r->code.cuda) {
-    sd_str_put(&s, ",\"cuda\":{\"code\":"), sd_str_json(&s, r->code.cuda);
-    sd_strf(&s, ",\"kernels\":%u,\"bytes\":%llu,\"seconds\":%.6f}", r->code.cuda_kernels, (unsigned long long)r->code.cuda_bytes, r->code.cuda_s);
-  }
-  if (r->precision.nodes.len) json_precision(&s, &r->precision);
-  if (r->split.chosen) json_split(&s, &r->split);
-  if (r->tensor.nodes.len) json_tensor(&s, &r->tensor);
-  sd_str_put(&s, ",\"fusions\":{");
-  for (uint32_t i = 0; i < r->fusions.len; i++) {
-    if (i) sd_str_put(&s, ",");
-    sd_str_json(&s, r->fusions.at[i].key), sd_strf(&s, ":%s", r->fusions.at[i].value);
-  }
-  sd_str_put(&s, "}}");
-  return sd_str_take(&s);
 }

@@ -51,7 +51,9 @@ typedef struct sd_driver_options {
 typedef struct sd_split_choice {
   sd_ways ways;
   sd_split_kind chosen; // 0: nothing was compared
-  sd_layer_plan layer;  // of SD_SPLIT_LAYER, without part_of
+  sd_layer_plan layer;  // of SD_SPLIT_LAYER
+  bool measured;        // what nodes take, on this machine
+  const char *why;      // else: why it is estimated
 } sd_split_choice;
 
 typedef struct sd_phase { const char *name; double seconds; uint32_t rewrites; } sd_phase;

@@ -1,15 +1,19 @@
-// Estimates what nodes take, chooses the cut and makes the parts.
+// Finds what nodes take, measured or estimated, and compares the ways to use several devices.
 #include "frontend/driver/parts.h"
 
 #include <string.h>
 
-#include "passes/partition/parts.h"
+#include "frontend/driver/measure.h"
+#include "runtime/base/thread.h"
 
 // What a thread computes and moves in a second, and what a step costs beside that. Only the ratios matter for
 // a cut.
 // FLOPS_A_BYTE: on f32, of each byte of a vector register: 4 bytes, 2 for a multiply-add, 2 pipes, about 3
 // GHz.
 static const double FLOPS_A_BYTE = 3e9, BYTES_A_SECOND = 3e10, STEP_SECONDS = 1e-6;
+// Until all ranks are at an exchange and go on, beside its bytes: about what threads take that wait for each
+// other.
+static const double EXCHANGE_SECONDS = 5e-6;
 
 // ---- sizes ----
 
@@ -72,22 +76,91 @@ sard_status *sd_driver_seconds(sd_module *m, const sd_isa *isa, sd_arena *a, dou
   return NULL;
 }
 
+// ---- costs ----
+
+typedef struct considering {
+  const sd_split_job *job;
+  sd_module *m;
+  const sd_driver_options *o;
+  sd_arena *a, *kept;
+  double *seconds; // per node
+  double scale;    // of them to estimates
+  sd_split_choice *out;
+  sd_layer_plan one, layer;
+} considering;
+
+static double sum_of(sd_module *m, const double *seconds) {
+  double sum = 0;
+  for (const sd_node *n = m->main->first; n; n = n->next) sum += *seconds++;
+  return sum;
+}
+
+// Why nothing can be measured; NULL: it can.
+static const char *cannot_measure(const sard_source *src, const sd_driver_options *o) {
+  if (o->devices.costs == SD_COSTS_ESTIMATED) return "as it was asked for";
+  if (o->target && *o->target && strcmp(o->target, "host") != 0 && strcmp(o->target, "auto") != 0)
+    return "the code is for a target that was named";
+  if (!o->devices.costs && o->devices.n_cuts) return "the cuts are given";
+  return src ? NULL : "there is no model to run";
+}
+
+sard_status *sd_driver_measure(sd_module *m, const sard_source *src, const sd_driver_options *o, sd_arena *a,
+                               sd_measured *out) {
+  int threads = sd_cpu_count() / (o->devices.n ? o->devices.n : 1);
+  *out = (sd_measured){.why = cannot_measure(src, o)};
+  if (!out->why) SD_TRY(sd_measure_nodes(src, o, threads > 0 ? threads : 1, a, out));
+  if (out->n) sd_dim_guess_size(m->dims, out->size);
+  if (out->why && o->devices.costs == SD_COSTS_MEASURED)
+    return SD_ERR(UNSUPPORTED, "costs=measured: %s", out->why);
+  return NULL;
+}
+
+// Seconds of the nodes; what a run takes beside them those that take some have an even part of. NULL: nodes
+// are missing.
+static double *times_of(const considering *c, const sd_measured *x) {
+  uint32_t nodes = 0, i = 0, some = 0;
+  for (const sd_node *n = c->m->main->first; n; n = n->next) nodes++;
+  double *seconds = SD_NEW_ARRAY(c->a, double, nodes + 1), rest = x->run_seconds;
+  for (const sd_node *n = c->m->main->first; n; n = n->next, i++) {
+    uint32_t id = n->n_out && n->out[0] ? n->out[0]->id : x->n;
+    if (id >= x->n || x->ops[id] != n->op) return NULL;
+    seconds[i] = x->seconds[id], rest -= seconds[i], some += seconds[i] > 0;
+  }
+  while (i-- > 0)
+    if (seconds[i] > 0 && rest > 0) seconds[i] += rest / some;
+  return seconds;
+}
+
+static sard_status *find_seconds(considering *c) {
+  const sd_isa *isa;
+  const sd_measured *x = c->job->measured;
+  SD_TRY(sd_driver_target(c->o->target, &isa));
+  SD_TRY(sd_driver_seconds(c->m, isa, c->a, &c->seconds));
+  double *seconds = x->why ? NULL : times_of(c, x), estimated = sum_of(c->m, c->seconds);
+  c->scale = 1, c->out->measured = seconds != NULL;
+  c->out->why = x->why ? x->why : seconds ? NULL : "its nodes are others when it runs on one device";
+  if (!seconds) return NULL;
+  if (estimated > 0) c->scale = sum_of(c->m, seconds) / estimated;
+  c->seconds = seconds;
+  return NULL;
+}
+
 // ---- ways ----
 
 enum { PIECES_EACH = 4 }; // of a batch, for each device: what a run is predicted for
 
-typedef struct considering {
-  sd_module *m;
-  const sd_driver_options *o;
-  sd_arena *a;
-  double *seconds; // per node
-  sd_layer_plan one, layer;
-} considering;
+static sd_layer_costs costs_of(sd_module *m, const double *seconds) {
+  return (sd_layer_costs){seconds, sd_driver_value_bytes, m, BYTES_A_SECOND, STEP_SECONDS};
+}
 
-static sard_status *cut(considering *c, uint32_t n, uint64_t memory, sd_layer_plan *out) {
+// Of n devices; with their memory or without a limit.
+static sard_status *cut(considering *c, uint32_t n, const uint64_t *memory, sd_layer_plan *out) {
+  const sd_devices *d = &c->o->devices;
   sd_layer_device *devices = SD_NEW_ARRAY(c->a, sd_layer_device, n);
-  sd_layer_costs costs = {c->seconds, sd_driver_value_bytes, c->m, BYTES_A_SECOND, STEP_SECONDS};
-  for (uint32_t i = 0; i < n; i++) devices[i] = (sd_layer_device){.speed = 1, .memory = memory};
+  sd_layer_costs costs = costs_of(c->m, c->seconds);
+  for (uint32_t i = 0; i < n; i++)
+    devices[i] = (sd_layer_device){.speed = 1, .memory = memory ? memory[i] : 0};
+  if (n > 1 && d->n_cuts) return sd_layer_cut_at(c->m, &costs, devices, n, d->cuts, c->a, out);
   return sd_layer_cut(c->m, &costs, devices, n, c->a, out);
 }
 
@@ -98,81 +171,130 @@ static uint64_t most_bytes(const sd_layer_plan *p) {
   return most;
 }
 
-static void add_way(const considering *c, sd_ways *w, sd_split_kind how, double seconds, uint64_t bytes) {
-  uint64_t room = c->o->devices.memory;
+// Of the device that has least; 0: no limit.
+static uint64_t least_memory(const sd_devices *d) {
+  uint64_t least = d->memory[0];
+  for (int i = 1; i < d->n; i++)
+    if (d->memory[i] < least) least = d->memory[i];
+  return least;
+}
+
+static void add_way(considering *c, sd_split_kind how, double seconds, uint64_t bytes, uint64_t room) {
+  sd_ways *w = &c->out->ways;
   w->at[w->n++] = (sd_way){how, !room || bytes <= room, seconds, bytes};
 }
 
-// Predicts each way for a batch that keeps all devices at work, where it can be split, else for what it is.
-static sard_status *consider(considering *c, sd_split_choice *out) {
-  uint32_t n = (uint32_t)c->o->devices.n;
+// The first rank computes as much as any other: its nodes are estimated, and come nearer to what is measured
+// by the scale of the whole model.
+static sard_status *add_tensor(considering *c) {
+  const sd_tensor_report *r = c->job->tensor;
+  const sd_devices *d = &c->o->devices;
+  sd_module *m = c->job->tensors->at[0].module;
+  const sd_isa *isa;
+  double *seconds;
+  sd_layer_plan plan;
+  if (d->split == SD_SPLIT_AUTO && !r->cut) return NULL;
+  SD_TRY(sd_driver_target(c->o->target, &isa));
+  SD_TRY(sd_driver_seconds(m, isa, c->a, &seconds));
+  sd_layer_costs costs = costs_of(m, seconds);
+  SD_TRY(sd_layer_cut(m, &costs, &(sd_layer_device){.speed = 1}, 1, c->a, &plan));
+  double each = plan.sum * c->scale + r->bytes / SD_TENSOR_BYTES_A_SECOND;
+  uint64_t bytes = most_bytes(&plan), room = least_memory(d), node;
+  add_way(c, SD_SPLIT_TENSOR, each * c->out->ways.pieces + r->exchanges * EXCHANGE_SECONDS, bytes, room);
+  if (d->split != SD_SPLIT_TENSOR || !room || bytes <= room) return NULL;
+  const sd_node *n = sd_layer_largest(m, &costs, c->a, &node);
+  return SD_ERR(NOMEM,
+                "split=tensor: a device needs %llu bytes and has %llu; node '%s' (%s) alone needs %llu of "
+                "them with its "
+                "operands and results; %llu bytes on each device would be enough",
+                (unsigned long long)bytes, (unsigned long long)room, n->name, n->op->name,
+                (unsigned long long)node, (unsigned long long)bytes);
+}
+
+static bool any_fits(const sd_ways *w) {
+  for (uint32_t i = 0; i < w->n; i++)
+    if (w->at[i].fits) return true;
+  return false;
+}
+
+// Predicts the ways for a batch that keeps all devices at work, where it can be split, else for what it is.
+// Of auto all of them.
+static sard_status *consider(considering *c) {
+  const sd_devices *d = &c->o->devices;
+  uint32_t n = (uint32_t)d->n;
   bool open = c->m->batch_why && !*c->m->batch_why;
-  sd_ways *w = &out->ways;
+  sd_ways *w = &c->out->ways;
   w->pieces = open ? n * PIECES_EACH : 1;
-  SD_TRY(cut(c, 1, 0, &c->one));
-  add_way(c, w, 0, sd_layer_seconds(&c->one, w->pieces) * w->pieces, most_bytes(&c->one));
-  if (open)
-    add_way(c, w, SD_SPLIT_BATCH, sd_layer_seconds(&c->one, PIECES_EACH) * PIECES_EACH, most_bytes(&c->one));
-  sard_status *st = cut(c, n, c->o->devices.memory, &c->layer);
+  SD_TRY(cut(c, 1, NULL, &c->one));
+  add_way(c, 0, sd_layer_seconds(&c->one, w->pieces) * w->pieces, most_bytes(&c->one), d->memory[0]);
+  if (!open && d->split == SD_SPLIT_BATCH)
+    return SD_ERR(UNSUPPORTED, "the model cannot be split by its batch: %s",
+                  c->m->batch_why ? c->m->batch_why : "not known");
+  if (open && d->split != SD_SPLIT_TENSOR)
+    add_way(c, SD_SPLIT_BATCH, sd_layer_seconds(&c->one, PIECES_EACH) * PIECES_EACH, most_bytes(&c->one),
+            least_memory(d));
+  if (c->job->tensors) SD_TRY(add_tensor(c));
+  if (d->split == SD_SPLIT_TENSOR || d->split == SD_SPLIT_BATCH) return NULL;
+  sard_status *st = cut(c, n, d->memory, &c->layer);
   if (!st)
-    add_way(c, w, SD_SPLIT_LAYER, sd_layer_seconds(&c->layer, w->pieces) * w->pieces, most_bytes(&c->layer));
-  bool other = c->o->devices.split == SD_SPLIT_AUTO && (w->at[0].fits || (open && w->at[1].fits));
-  if (!other) return st;
+    add_way(c, SD_SPLIT_LAYER, sd_layer_seconds(&c->layer, w->pieces) * w->pieces, most_bytes(&c->layer), 0);
+  if (d->split != SD_SPLIT_AUTO || !any_fits(w)) return st;
   sard_status_free(st); // there is no such way
   return NULL;
 }
 
 static const char *way_name(uint32_t how) { return how ? sd_split_name((sd_split_kind)how) : "one device"; }
 
-// The fastest that fits; one device is no way to split.
-static sard_status *choose(const considering *c, sd_split_choice *r) {
+static const sd_way *fastest(const sd_ways *w, bool one, bool fits) {
   const sd_way *best = NULL;
-  const sd_ways *w = &r->ways;
-  sd_str s = {0};
-  for (uint32_t i = 0; i < w->n; i++) {
-    sd_strf(&s, "%s%s %.3g ms%s", i ? ", " : "", way_name(w->at[i].how), w->at[i].seconds * 1e3,
-            w->at[i].fits ? "" : " (does not fit)");
-    if (w->at[i].fits && (!best || w->at[i].seconds < best->seconds)) best = &w->at[i];
-  }
-  if (best) r->chosen = (sd_split_kind)best->how;
-  sard_status *st =
-      r->chosen
-          ? NULL
-          : sd_status_field(
-                SD_ERR(UNSUPPORTED,
-                       "split=auto: no split over %d devices is predicted to be faster than one: %s",
-                       c->o->devices.n, s.p ? s.p : ""),
-                SARD_TEXT_HINT, "name one to use it all the same: split=%s", way_name(w->at[w->n - 1].how));
-  sd_str_free(&s);
-  return st;
+  for (uint32_t i = 0; i < w->n; i++)
+    if ((one || w->at[i].how) && (!fits || w->at[i].fits) && (!best || w->at[i].seconds < best->seconds))
+      best = &w->at[i];
+  return best;
 }
 
-static sard_status *plan(considering *c, sd_split_choice *out, sd_arena *kept) {
-  const sd_isa *isa;
-  SD_TRY(sd_driver_target(c->o->target, &isa));
-  SD_TRY(sd_driver_seconds(c->m, isa, c->a, &c->seconds));
-  SD_TRY(consider(c, out));
+// The fastest that fits; one device is no way to split.
+static sard_status *choose(const considering *c) {
+  const sd_ways *w = &c->out->ways;
+  const sd_way *best = fastest(w, true, true), *named = fastest(w, false, true);
+  sd_str s = {0};
+  if (best && best->how) {
+    c->out->chosen = (sd_split_kind)best->how;
+    return NULL;
+  }
+  for (uint32_t i = 0; i < w->n; i++)
+    sd_strf(&s, "%s%s %.3g ms%s", i ? ", " : "", way_name(w->at[i].how), w->at[i].seconds * 1e3,
+            w->at[i].fits ? "" : " (does not fit)");
+  sard_status *st =
+      SD_ERR(UNSUPPORTED, "split=auto: no split over %d devices is predicted to be faster than one: %s",
+             c->o->devices.n, s.p ? s.p : "");
+  sd_str_free(&s);
+  if (!named) named = fastest(w, false, false);
+  return named ? sd_status_field(st, SARD_TEXT_HINT, "name one to use it all the same: split=%s",
+                                 way_name(named->how))
+               : st;
+}
+
+static sard_status *plan(considering *c) {
+  sd_split_choice *out = c->out;
+  SD_TRY(find_seconds(c));
+  SD_TRY(consider(c));
   out->chosen = c->o->devices.split;
-  if (out->chosen == SD_SPLIT_AUTO) SD_TRY(choose(c, out));
-  if (out->chosen == SD_SPLIT_LAYER)
-    out->layer = c->layer, out->layer.at = sd_arena_dup(kept, c->layer.at, c->layer.n * sizeof *c->layer.at);
+  if (out->chosen == SD_SPLIT_AUTO) SD_TRY(choose(c));
+  if (out->chosen != SD_SPLIT_LAYER) return NULL;
+  out->layer = c->layer;
+  out->layer.at = sd_arena_dup(c->kept, c->layer.at, c->layer.n * sizeof *c->layer.at);
+  out->layer.part_of =
+      sd_arena_dup(c->kept, c->layer.part_of, (c->layer.nodes + 1) * sizeof *c->layer.part_of);
   return NULL;
 }
 
-sard_status *sd_driver_plan(sd_module *m, const sd_driver_options *o, sd_arena *a, sd_split_choice *out) {
-  considering c = {.m = m, .o = o, .a = a};
-  return plan(&c, out, a);
-}
-
-sard_status *sd_driver_split(sd_module *m, const sd_driver_options *o, sd_arena *kept,
-                             sd_split_choice *report, sd_parts *out) {
-  sd_arena *a = sd_arena_scratch(m->arena);
-  considering c = {.m = m, .o = o, .a = a};
-  sard_status *st = plan(&c, report, kept);
-  if (!st && report->chosen == SD_SPLIT_LAYER) st = sd_parts_cut(m, c.layer.part_of, c.layer.n, out);
+sard_status *sd_driver_plan(const sd_split_job *job, sd_arena *kept, sd_split_choice *out) {
+  sd_arena *a = sd_arena_scratch(job->m->arena);
+  *out = (sd_split_choice){0};
+  considering c = {.job = job, .m = job->m, .o = job->options, .a = a, .kept = kept, .out = out};
+  sard_status *st = plan(&c);
   sd_arena_free(a);
-  report->layer.part_of = NULL;
-  out->how = report->chosen;
   return st;
 }
 

@@ -1,6 +1,6 @@
 // A module for several devices: what its nodes take, and its parts.
 #pragma once
-#include "frontend/driver/driver.h"
+#include "frontend/driver/measure.h"
 #include "ir/parts.h"
 #include "passes/partition/layer.h"
 
@@ -8,16 +8,34 @@
 // weights are known, and nothing is made for a machine.
 #define SD_PARTS_AFTER   "fuse"
 #define SD_TENSORS_AFTER "cse"
+#define SD_PARTS_NEXT    "memory" // the passes that follow them
+#define SD_TENSORS_NEXT  "attention"
 
-// Compares the ways to use the devices of o->devices for the module, on which the passes up to SD_PARTS_AFTER
-// have run; report has them, in part in `kept`, and which one it is. Where that is a way in parts it makes
-// them: the others passes are still to run on each. They live as long as m. SARD_E_UNSUPPORTED: split=auto,
-// and no way is predicted to be faster than one device.
-sard_status *sd_driver_split(sd_module *m, const sd_driver_options *o, sd_arena *kept,
-                             sd_split_choice *report, sd_parts *out);
+typedef struct sd_split_job {
+  sd_module *m; // behind SD_PARTS_AFTER
+  const sd_driver_options *options;
+  // Of split=tensor and auto: the parts that m was cut in behind SD_TENSORS_AFTER, the first of which is
+  // behind SD_PARTS_AFTER, too, and what was said of them; else NULL.
+  const sd_parts *tensors;
+  const sd_tensor_report *tensor;
+  const sd_measured *measured;
+} sd_split_job;
 
-// The same without making them: layer.part_of is kept, in a.
-sard_status *sd_driver_plan(sd_module *m, const sd_driver_options *o, sd_arena *a, sd_split_choice *out);
+// What the nodes of a loaded module take on this machine, in `a`, where they can be measured; sizes that are
+// open are taken for those of the measurement from then on. SARD_E_UNSUPPORTED: they cannot, and the options
+// want it.
+sard_status *sd_driver_measure(sd_module *m, const sard_source *src, const sd_driver_options *o, sd_arena *a,
+                               sd_measured *out);
+
+// Compares the ways to use the devices of the options, and chooses one where they say auto; changes nothing.
+// What *out points at is in `kept`. SARD_E_UNSUPPORTED: auto, and no way is predicted to be faster than one
+// device; SARD_E_NOMEM: what was asked for does not fit into the memory of the devices.
+sard_status *sd_driver_plan(const sd_split_job *job, sd_arena *kept, sd_split_choice *out);
+
+// Runs the passes that a plan needs and makes it, for a loaded module; neither m nor the parts of a split by
+// tensors in *tensors (n 0: not considered) are changed by the choice. All of it lives as long as m.
+sard_status *sd_driver_plan_module(sd_module *m, const sard_source *src, const sd_driver_options *o,
+                                   sd_driver_report *r, sd_arena *a, sd_parts *tensors);
 
 // Bytes of a value of `module`, with sizes that are not fixed taken for usual ones; 0 where nothing is known.
 uint64_t sd_driver_value_bytes(void *module, const sd_value *v);

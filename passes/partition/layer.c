@@ -185,18 +185,24 @@ static uint64_t least_memory(cutter *x, uint64_t most) {
   return most;
 }
 
-// Why no cut fits: the node that needs most, which no cut makes smaller, and what would be enough.
-static sard_status *no_room(cutter *x) {
-  uint64_t worst = 0, all = 0, largest = 0;
+// Of the node that needs most, which no cut makes smaller; *all: what all together need at most.
+static const sd_node *largest_node(cutter *x, uint64_t *bytes, uint64_t *all) {
   uint32_t at = 0, stamp = UINT32_MAX - SARD_ART_MAXPARTS;
-  for (uint32_t k = 0; k < x->n; k++)
-    if (x->devices[k].memory > largest) largest = x->devices[k].memory;
+  *bytes = *all = 0;
   for (uint32_t i = 0; i < x->nodes; i++) {
     uint64_t need = more_weights(x, i, --stamp) + x->live[i];
-    if (need > worst) worst = need, at = i;
-    all += need + edges(x, i, i + 1);
+    if (need > *bytes) *bytes = need, at = i;
+    *all += need + edges(x, i, i + 1);
   }
-  const sd_node *n = x->node[at];
+  return x->nodes ? x->node[at] : NULL;
+}
+
+// Why no cut fits, and what would be enough.
+static sard_status *no_room(cutter *x) {
+  uint64_t worst, all, largest = 0;
+  for (uint32_t k = 0; k < x->n; k++)
+    if (x->devices[k].memory > largest) largest = x->devices[k].memory;
+  const sd_node *n = largest_node(x, &worst, &all);
   return SD_ERR(
       NOMEM,
       "split=layer: no cut for %u devices fits into their memory, %llu bytes at most: node '%s' (%s) alone "
@@ -224,16 +230,58 @@ static void make_tables(cutter *x) {
   }
 }
 
+static void prepare(cutter *x) {
+  make_tables(x);
+  sd_parts_bound(x->m, x->whole, x->a);
+  find_bytes(x);
+}
+
 sard_status *sd_layer_cut(sd_module *m, const sd_layer_costs *c, const sd_layer_device *devices, uint32_t n,
                           sd_arena *a, sd_layer_plan *out) {
   cutter x = {.m = m, .c = c, .devices = devices, .n = n, .a = a};
-  make_tables(&x);
-  sd_parts_bound(m, x.whole, a);
-  find_bytes(&x);
+  prepare(&x);
   SD_TRY(too_many(&x));
   if (!fits(&x)) return no_room(&x);
   take_plan(&x, out);
   return NULL;
+}
+
+static sard_status *check_parts(const cutter *x, const sd_layer_plan *p) {
+  for (uint32_t k = 0; k < p->n; k++) {
+    uint64_t need = p->at[k].weights + p->at[k].values, room = x->devices[k].memory;
+    if (room && need > room)
+      return SD_ERR(NOMEM, "cuts: part %u needs %llu bytes, and its device has %llu", k + 1,
+                    (unsigned long long)need, (unsigned long long)room);
+  }
+  return NULL;
+}
+
+sard_status *sd_layer_cut_at(sd_module *m, const sd_layer_costs *c, const sd_layer_device *devices,
+                             uint32_t n, const uint32_t *cuts, sd_arena *a, sd_layer_plan *out) {
+  cutter x = {.m = m, .c = c, .devices = devices, .n = n, .a = a};
+  prepare(&x);
+  for (uint32_t k = 0; k + 1 < n; k++) {
+    if (cuts[k] >= x.nodes || cuts[k] <= (k ? cuts[k - 1] : 0))
+      return SD_ERR(USAGE, "cuts: node %u is none of 1 to %u, in rising order, at which a part can begin",
+                    cuts[k], x.nodes ? x.nodes - 1 : 0);
+    const sd_node *at = x.node[cuts[k]];
+    if (x.whole[cuts[k] - 1])
+      return SD_ERR(USAGE,
+                    "cuts: no part can begin at node %u ('%s', %s), which needs a size that only nodes in "
+                    "front of it know",
+                    cuts[k], at->name, at->op->name);
+  }
+  for (uint32_t k = 0; k < n; k++)
+    x.from[(size_t)k * (x.nodes + 1) + (k + 1 < n ? cuts[k] : x.nodes)] = k ? cuts[k - 1] : 0;
+  take_plan(&x, out);
+  return check_parts(&x, out);
+}
+
+const sd_node *sd_layer_largest(sd_module *m, const sd_layer_costs *c, sd_arena *a, uint64_t *bytes) {
+  cutter x = {.m = m, .c = c, .n = 1, .a = a};
+  uint64_t all;
+  prepare(&x);
+  return largest_node(&x, bytes, &all);
 }
 
 double sd_layer_seconds(const sd_layer_plan *p, uint32_t pieces) {

@@ -40,5 +40,11 @@ typedef struct sd_layer_plan {
 // fit.
 sard_status *sd_layer_cut(sd_module *m, const sd_layer_costs *c, const sd_layer_device *devices, uint32_t n,
                           sd_arena *a, sd_layer_plan *out);
+// The same with n - 1 cuts that are given: the nodes at which the parts behind the first begin. SARD_E_USAGE:
+// the model cannot be cut there; SARD_E_NOMEM: a part does not fit.
+sard_status *sd_layer_cut_at(sd_module *m, const sd_layer_costs *c, const sd_layer_device *devices,
+                             uint32_t n, const uint32_t *cuts, sd_arena *a, sd_layer_plan *out);
+// The node that needs most memory, with its operands and results: *bytes. NULL: there is none.
+const sd_node *sd_layer_largest(sd_module *m, const sd_layer_costs *c, sd_arena *a, uint64_t *bytes);
 // Seconds of a run in `pieces` pieces, where each takes an even share of the time.
 double sd_layer_seconds(const sd_layer_plan *p, uint32_t pieces);

@@ -5,12 +5,15 @@
 //
 // A value is whole on all ranks, cut along an axis (in units: heads, or elements), or partial: its sum over
 // all ranks is meant. In the order of the graph each node takes the way that is least of
-//   bytes that a rank reads from others / BYTES_A_SECOND + operations of a rank / OPERATIONS_A_SECOND,
+//   bytes that a rank reads from others / SD_TENSOR_BYTES_A_SECOND + operations of a rank /
+//   OPERATIONS_A_SECOND,
 // where bytes of n ranks are 2 (n-1)/n of a sum for all, (n-1)/n of parts put together or a part of a sum. A
 // cut that begins has the bytes in it that put its result together again, so that it pays for itself; what
 // follows can only gain. Constants of TABLE_BYTES and more are cut for their memory.
 #pragma once
 #include "ir/parts.h"
+
+#define SD_TENSOR_BYTES_A_SECOND 1.2e10
 
 typedef struct sd_tensor_node {
   const char *name, *op;

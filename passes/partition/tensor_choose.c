@@ -1,7 +1,7 @@
 // Which letter of a node's iteration space it is best cut along.
 #include "passes/partition/tensor_inside.h"
 
-static const double BYTES_A_SECOND = 1.2e10, OPERATIONS_A_SECOND = 1e11;
+static const double OPERATIONS_A_SECOND = 1e11;
 enum { TABLE_BYTES = 8 << 20 };
 
 // ---- letters ----
@@ -115,7 +115,7 @@ static double input_seconds(const sd_tensors *t, const sd_node *n, const sd_axes
     sd_hold h = x ? sd_cutting_operand(n, x, i, w) : SD_HOLD_WHOLE;
     bytes += sd_tensors_moved(t, sd_tensors_hold(t, v), h, sd_tensors_bytes(t, v));
   }
-  return bytes / BYTES_A_SECOND;
+  return bytes / SD_TENSOR_BYTES_A_SECOND;
 }
 
 // Until the results are whole again.
@@ -125,7 +125,7 @@ static double output_seconds(const sd_tensors *t, const sd_node *n, const sd_axe
     if (n->out[i])
       bytes +=
           sd_tensors_moved(t, sd_cutting_result(n, x, i, w), SD_HOLD_WHOLE, sd_tensors_bytes(t, n->out[i]));
-  return bytes / BYTES_A_SECOND;
+  return bytes / SD_TENSOR_BYTES_A_SECOND;
 }
 
 static void consider(const sd_tensors *t, const sd_node *n, const sd_axes *x, sd_cutting w, double beside,

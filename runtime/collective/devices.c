@@ -49,14 +49,68 @@ static sard_status *read_processes(const char *split, sd_devices *out) {
   return sd_mpi_join(&out->rank, &out->ranks);
 }
 
-sard_status *sd_devices_read(const sard_options *o, sd_devices *out) {
-  const char *p = sd_options_get(o, "devices"), *split = sd_options_get(o, "split");
-  *out = (sd_devices){0};
-  SD_TRY(sd_options_bytes(o, "device-memory", &out->memory));
-  if (!p) return split ? SD_ERR(USAGE, "split: name the devices, too: devices=cpu:0,cpu:1") : NULL;
-  if (sd_options_get(o, "device") && strcmp(sd_options_get(o, "device"), "cpu") != 0)
-    return SD_ERR(USAGE, "give either device or devices");
-  if (strcmp(p, "mpi") == 0) return read_processes(split, out);
+// The next of a list in p, which goes behind it. False: there is none, or a longer one than any that is
+// right.
+static bool next_of(const char **p, char text[TEXT]) {
+  size_t n = strcspn(*p, ",");
+  if (!**p || n >= TEXT) return false;
+  memcpy(text, *p, n), text[n] = 0;
+  *p += n + ((*p)[n] == ',' && (*p)[n + 1]);
+  return true;
+}
+
+// One number for all devices, or one for each.
+static sard_status *read_memory(const char *p, sd_devices *d) {
+  char text[TEXT];
+  const char *all = p;
+  int n = 0;
+  for (; n < SD_DEVICES_MOST && next_of(&p, text); n++)
+    SD_TRY(sd_options_read_bytes("device-memory", text, &d->memory[n]));
+  if (*p || (n != 1 && n != d->n))
+    return SD_ERR(USAGE, "device-memory: '%.40s' is neither one number nor one for each of %d devices", all,
+                  d->n);
+  for (int i = 1; n == 1 && i < SD_DEVICES_MOST; i++) d->memory[i] = d->memory[0];
+  return NULL;
+}
+
+static sard_status *read_cuts(const char *p, sd_devices *d) {
+  char text[TEXT], *end = NULL;
+  const char *all = p;
+  unsigned long before = 0, v = 0;
+  bool ok = true;
+  for (; ok && d->n_cuts < SD_DEVICES_MOST && next_of(&p, text); before = v) {
+    v = isdigit((unsigned char)*text) ? strtoul(text, &end, 10) : 0;
+    ok = v > before && v < UINT32_MAX && !*end;
+    d->cuts[d->n_cuts++] = (uint32_t)v;
+  }
+  if (!ok || *p || d->n_cuts != d->n - 1)
+    return SD_ERR(USAGE,
+                  "cuts: '%.40s' does not say where the parts behind the first of %d begin: numbers of "
+                  "nodes, each larger "
+                  "than the one before, such as 4,26",
+                  all, d->n);
+  if (d->split != SD_SPLIT_LAYER) return SD_ERR(USAGE, "cuts: they are of split=layer");
+  return NULL;
+}
+
+static sard_status *read_costs(const char *text, sd_devices *d) {
+  if (strcmp(text, "measured") == 0) d->costs = SD_COSTS_MEASURED;
+  else if (strcmp(text, "estimated") == 0)
+    d->costs = SD_COSTS_ESTIMATED;
+  else
+    return SD_ERR(USAGE, "costs: they are 'measured' or 'estimated', not '%s'", text);
+  return NULL;
+}
+
+static sard_status *read_more(const sard_options *o, sd_devices *d) {
+  const char *memory = sd_options_get(o, "device-memory"), *costs = sd_options_get(o, "costs"),
+             *cuts = sd_options_get(o, "cuts");
+  if (memory) SD_TRY(read_memory(memory, d));
+  if (costs) SD_TRY(read_costs(costs, d));
+  return cuts ? read_cuts(cuts, d) : NULL;
+}
+
+static sard_status *read_list(const char *p, sd_devices *out) {
   for (;;) {
     char name[TEXT];
     size_t n = strcspn(p, ",");
@@ -64,8 +118,19 @@ sard_status *sd_devices_read(const sard_options *o, sd_devices *out) {
       return SD_ERR(USAGE, "devices: '%.40s...' is no device; they are written cpu:0,cpu:1,...", p);
     memcpy(name, p, n), name[n] = 0;
     SD_TRY(add(name, out));
-    if (!p[n]) break;
+    if (!p[n]) return NULL;
     p += n + 1;
   }
-  return read_split(split, out);
+}
+
+sard_status *sd_devices_read(const sard_options *o, sd_devices *out) {
+  const char *p = sd_options_get(o, "devices"), *split = sd_options_get(o, "split");
+  *out = (sd_devices){0};
+  if (!p) return split ? SD_ERR(USAGE, "split: name the devices, too: devices=cpu:0,cpu:1") : NULL;
+  if (sd_options_get(o, "device") && strcmp(sd_options_get(o, "device"), "cpu") != 0)
+    return SD_ERR(USAGE, "give either device or devices");
+  if (strcmp(p, "mpi") == 0) return read_processes(split, out);
+  SD_TRY(read_list(p, out));
+  SD_TRY(read_split(split, out));
+  return read_more(o, out);
 }

@@ -10,13 +10,21 @@ typedef enum sd_split_kind {
   SD_SPLIT_TENSOR = 3, // each device has all nodes, and a part of their tensors; they exchange what others need
   SD_SPLIT_AUTO = 7,  // of an option only: whichever is predicted to be the fastest that fits
 } sd_split_kind;
+typedef enum sd_costs_kind {
+  SD_COSTS_USUAL, // measured where this machine can run the code, else estimated
+  SD_COSTS_MEASURED,
+  SD_COSTS_ESTIMATED,
+} sd_costs_kind;
 typedef struct sd_devices {
   int n;                    // 0: the option is not given
   int cpu[SD_DEVICES_MOST]; // their numbers: K of cpu:K
   bool mpi;                 // "mpi": each device is a process, this one is `rank` of `ranks`; n is 0
   int rank, ranks;
   sd_split_kind split;      // 0: the option is not given, as a compiled model in parts says it itself
-  uint64_t memory;          // option "device-memory": bytes of each, 0: no limit
+  uint64_t memory[SD_DEVICES_MOST]; // option "device-memory": bytes of each, 0: no limit
+  sd_costs_kind costs;              // option "costs"
+  int n_cuts;                       // option "cuts": n - 1 nodes, or 0
+  uint32_t cuts[SD_DEVICES_MOST];
 } sd_devices;
 
 const char *sd_split_name(sd_split_kind k); // "batch"; NULL: there is no such way

@@ -139,17 +139,31 @@ code layer-bench 0 "$sard" bench "$digits/model.onnx" --shape x:5x64 --devices c
 json layer-bench-json "$T/j" 'd["speedup"] > 0 and all(x["runs"] == 15 and x["bytes_in"] > 0 and x["bytes_out"] > 0 for x in d["devices"])'
 code tensor 0 "$sard" run "$digits/model.onnx" --inputs "$in" --expect "$in" --devices cpu:0,cpu:1,cpu:2 --split tensor --json "$T/j"; says tensor-passed out '^PASSED$'
 json tensor-devices "$T/j" 'd["split"] == "tensor" and len(d["devices"]) == 3 and all(x["bytes_in"] > 0 for x in d["devices"])'
-code tensor-compile 0 "$sard" compile "$digits/model.onnx" --devices cpu:0,cpu:1 --split tensor -o "$T/t.sard"; says tensor-compile-tells out '^split +tensor: 3 of 3 products are cut, 2 exchanges'
+code tensor-compile 0 "$sard" compile "$digits/model.onnx" --devices cpu:0,cpu:1 --split tensor -o "$T/t.sard"; says tensor-compile-tells out '^tensors +3 of 3 products are cut, 2 exchanges'; says tensor-predicts out '^split +tensor; predicted for a batch of 8: one device [0-9.]+ ms, tensor [0-9.]+ ms'; says tensor-measured out '^costs +measured on this machine'
 code tensor-alone 2 "$sard" run "$T/t.sard" --devices cpu:0,cpu:1,cpu:2; says tensor-alone-text err 'compiled in 2 parts, and 3 devices are named'
 code tensor-micro 2 "$sard" run "$T/t.sard" --micro-batches 2; says tensor-micro-text err 'micro-batches are of split=layer'
 code tensor-bench 0 "$sard" bench "$T/t.sard" --iterations 3 --json "$T/j"; json tensor-bench-devices "$T/j" '"speedup" not in d and [x["runs"] for x in d["devices"]] == [d["devices"][0]["runs"]] * 2'
 code mpi-split 2 "$sard" run "$digits/model.onnx" --devices mpi --split layer; says mpi-split-text err 'by split=tensor'
 code mpi-bench 2 "$sard" bench "$digits/model.onnx" --devices mpi --split tensor; says mpi-bench-text err 'each process compiles its own part'
 code mpi-missing 5 env SARD_MPI=/none.so "$sard" run "$digits/model.onnx" --devices mpi; says mpi-missing-text err "devices 'mpi' cannot be used"
-code auto-bench 0 "$sard" bench "$digits/model.onnx" --shape x:5x64 --devices cpu:0,cpu:1 --split auto --iterations 3 --json "$T/j"; says auto-predicts out '^split +batch; predicted for a batch of 8: one device [0-9.]+ ms, batch [0-9.]+ ms, layer [0-9.]+ ms'
-json auto-ways "$T/j" 'd["split"] == "batch" and [w["split"] for w in d["ways"]] == ["one device", "batch", "layer"]'
-code auto-slower 4 "$sard" run "$bert/model.onnx" --devices cpu:0,cpu:1 --split auto; says auto-slower-text err 'no split over 2 devices is predicted to be faster'
-code auto-layer 0 "$sard" compile "$resnet/model.onnx" --devices cpu:0,cpu:1 --split auto --device-memory 200K -o "$T/auto.sard"; says auto-layer-text out '^split +layer; .*one device [0-9.]+ ms \(does not fit\)'; says auto-layer-parts out '^part 2 '
+code auto-bench 0 "$sard" bench "$digits/model.onnx" --shape x:5x64 --devices cpu:0,cpu:1 --split auto --costs estimated --iterations 3 --json "$T/j"; says auto-predicts out '^split +batch; predicted for a batch of 8: one device [0-9.]+ ms, batch [0-9.]+ ms, tensor [0-9.]+ ms, layer [0-9.]+ ms'
+json auto-ways "$T/j" 'd["split"] == "batch" and [w["split"] for w in d["ways"]] == ["one device", "batch", "tensor", "layer"]'
+code auto-slower 4 "$sard" run "$digits/model.onnx" --dim batch=1 --devices cpu:0,cpu:1 --split auto --costs estimated; says auto-slower-text err 'no split over 2 devices is predicted to be faster'
+code auto-tensor 0 "$sard" compile "$bert/model.onnx" --devices cpu:0,cpu:1 --split auto --costs estimated --target avx2 -o "$T/t.sard"; says auto-tensor-text out '^split +tensor; '; says auto-tensor-costs out '^costs +estimated: as it was asked for$'; says auto-tensor-cut out '^tensors +17 of 17 '
+code auto-tensor-run 0 "$rt" run "$T/t.sard" --inputs "$bert/test_data_set_0" --expect "$bert/test_data_set_0"
+code tensor-room 6 "$sard" compile "$bert/model.onnx" --devices cpu:0,cpu:1 --split tensor --device-memory 100K -o "$T/no.sard"; says tensor-room-text err "a device needs [0-9]+ bytes and has 102400; node '[^']+' \([A-Za-z.]+\) alone needs [0-9]+ of them"
+code layer-uneven 0 "$sard" compile "$bert/model.onnx" --devices cpu:0,cpu:1 --split layer --device-memory 100K,10M --json "$T/j" -o "$T/no.sard"
+json layer-uneven-parts "$T/j" '(lambda p: p[0]["weight_bytes"] + p[0]["activation_bytes"] <= 102400 and p[1]["nodes"] > 30)(d["report"]["split"]["parts"])'
+code layer-cuts 0 "$sard" compile "$bert/model.onnx" --devices cpu:0,cpu:1 --split layer --cuts 3 -o "$T/parts.sard"; says layer-cuts-text out '^cuts +3$'; says layer-cuts-part out '^part 1 +3 nodes'
+code layer-cuts-run 0 "$rt" run "$T/parts.sard" --inputs "$bert/test_data_set_0" --expect "$bert/test_data_set_0"
+code layer-cuts-behind 2 "$sard" compile "$bert/model.onnx" --devices cpu:0,cpu:1 --split layer --cuts 99 -o "$T/no.sard"; says layer-cuts-behind-text err 'node 99 is none of 1 to'
+for x in 1,2 x 3, 0; do code "layer-cuts-$x" 2 "$sard" compile "$bert/model.onnx" --devices cpu:0,cpu:1 --split layer --cuts $x -o "$T/no.sard"; done
+code layer-cuts-room 6 "$sard" compile "$bert/model.onnx" --devices cpu:0,cpu:1 --split layer --cuts 3 --device-memory 300K -o "$T/no.sard"; says layer-cuts-room-text err 'part 2 needs [0-9]+ bytes, and its device has 307200'
+code tensor-cuts 2 "$sard" compile "$bert/model.onnx" --devices cpu:0,cpu:1 --split tensor --cuts 3 -o "$T/no.sard"
+code memory-three 2 "$sard" compile "$bert/model.onnx" --devices cpu:0,cpu:1 --split layer --device-memory 1M,1M,1M -o "$T/no.sard"
+code costs-which 2 "$sard" compile "$bert/model.onnx" --devices cpu:0,cpu:1 --split layer --costs guessed -o "$T/no.sard"
+code costs-elsewhere 4 "$sard" compile "$bert/model.onnx" --devices cpu:0,cpu:1 --split layer --costs measured --target avx2 -o "$T/no.sard"; says costs-elsewhere-text err 'target that was named'
+code auto-layer 0 "$sard" compile "$resnet/model.onnx" --devices cpu:0,cpu:1 --split auto --device-memory 200K --costs estimated -o "$T/auto.sard"; says auto-layer-text out '^split +layer; .*one device [0-9.]+ ms \(does not fit\)'; says auto-layer-parts out '^part 2 '
 code auto-layer-run 0 "$rt" run "$T/auto.sard" --split auto --devices cpu:0,cpu:1
 code layer-room 6 "$sard" compile "$digits/model.onnx" --devices cpu:0,cpu:1 --split layer --device-memory 4K -o "$T/no.sard"; says layer-room-text err 'alone needs [0-9]+ with its operands and results; [0-9]+ bytes on each device would be enough'
 code layer-overlap 0 "$sard" bench "$bert/model.onnx" --devices cpu:0,cpu:1 --split layer --iterations 3 --json "$T/j"; says layer-overlap-text out '^overlap '

@@ -73,7 +73,7 @@ def check_parts(sard, model, path, where, n):
     for dim in OTHER.get(model, []):
         flags += ["--dim", dim]
     devices = ",".join(f"cpu:{i}" for i in range(n))
-    for words in (["compile", path, "-o", whole], ["run", whole, *flags, "--outputs", one], ["compile", path, "--devices", devices, "--split", "layer", "-o", art],
+    for words in (["compile", path, "-o", whole], ["run", whole, *flags, "--outputs", one], ["compile", path, "--devices", devices, "--split", "layer", "--costs", "estimated", "-o", art],
                   ["run", art, *flags, "--outputs", many]):
         done = run(sard, *words)
         if done.returncode:
@@ -85,7 +85,7 @@ def check_tensors(sard, path, where, n, least):
     case, art, report, out = os.path.dirname(path), *(os.path.join(where, x) for x in ("m.sard", "report.json", "out"))
     tolerance = json.load(open(case + "/meta.json"))["tolerance"]["outputs"]
     devices = ",".join(f"cpu:{i}" for i in range(n))
-    for words in (["compile", path, "--devices", devices, "--split", "tensor", "-o", art, "--json", report],
+    for words in (["compile", path, "--devices", devices, "--split", "tensor", "--costs", "estimated", "-o", art, "--json", report],
                   ["run", art, "--threads", 1, "--inputs", case + "/test_data_set_0", "--outputs", out]):
         done = run(sard, *words)
         if done.returncode:

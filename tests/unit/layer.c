@@ -108,7 +108,30 @@ static void bounds(void) {
   cut(late, even, 1e9, same, 4, "1,1,1,1");
 }
 
+static sard_status *cut_at(const char *text, const uint32_t *cuts, uint32_t n, uint64_t memory,
+                           sd_layer_plan *p) {
+  static const double seconds[] = {1, 1, 1, 1, 1, 1};
+  sd_module *m = parse(text);
+  sd_layer_device *d = SD_NEW_ARRAY(m->arena, sd_layer_device, n);
+  sd_layer_costs c = {.seconds = seconds, .bytes = bytes_of, .link_bytes = 1e9};
+  for (uint32_t i = 0; i < n; i++) d[i] = (sd_layer_device){1, memory};
+  sard_status *st = sd_layer_cut_at(m, &c, d, n, cuts, m->arena, p);
+  CHECK(st || (p->at[1].first == cuts[0] && p->part_of[cuts[0]] == 1 && p->part_of[cuts[0] - 1] == 0));
+  sd_module_free(m);
+  return st;
+}
+
+static void given(void) {
+  sd_layer_plan p;
+  CHECK_OK(cut_at(row, (uint32_t[]){1}, 2, 0, &p));
+  CHECK_OK(cut_at(row, (uint32_t[]){2, 5}, 3, 4000, &p));
+  CHECK_ERR(cut_at(row, (uint32_t[]){6}, 2, 0, &p), USAGE, "node 6 is none of 1 to 5");
+  CHECK_ERR(cut_at(row, (uint32_t[]){3, 3}, 3, 0, &p), USAGE, "node 3 is none of");
+  CHECK_ERR(cut_at(row, (uint32_t[]){1}, 2, 300, &p), NOMEM, "part 1 needs");
+  CHECK_ERR(cut_at(late, (uint32_t[]){9}, 2, 0, &p), USAGE, "node 9");
+}
+
 int main(void) {
-  seconds(), memory(), bounds();
+  seconds(), memory(), bounds(), given();
   return check_end();
 }

@@ -17,6 +17,8 @@ void sard_model_free(sard_model *m) {
   for (uint32_t i = 0; m->parts && i < sd_art_parts(&m->art); i++) sard_model_free(m->parts[i]);
   sd_free(m->parts);
   sd_cu_program_free(m->cu);
+  for (int i = 0; m->replicas && i < m->devices.n; i++) sd_cu_program_free(m->replicas[i]);
+  sd_free(m->replicas);
   sd_free(m->fallback);
   sd_free(m->cache.folder);
   sd_free(m->cache.why);

@@ -58,6 +58,8 @@ struct sard_model {
   struct sd_cu_program *cu; // its code on a CUDA device, NULL: it runs on the processor
   char *fallback;        // why it does although a device was asked for, NULL: it was not
   sd_devices devices; // option "devices": n is 0 where it runs on one
+  struct sd_cu_program *
+      *replicas; // of a model that several devices run as a whole: its code on each, NULL on processors; else NULL
   struct sard_model **parts; // of a model in parts, which have all steps and code and share its bytes; else NULL
   const struct sard_model *whole; // of a part: the model
   sd_model_cache cache;

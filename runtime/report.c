@@ -161,12 +161,13 @@ static void put_wires(sd_str *s, const char *name, const sard_art_wire *w, uint3
 // Of a model in parts: each with the device it runs on and where its inputs come from, [part, output] or [0, input].
 static void put_parts(sd_str *s, const sard_model *m) {
   const sard_art_wire *w = m->parts ? sd_art_wires(&m->art) : NULL;
+  char name[SD_PLACE_TEXT];
   if (!m->parts) return;
   const char *split = sd_split_name((sd_split_kind)m->art.parts[1]);
   sd_strf(s, "\"split\":\"%s\",\"parts\":[", split ? split : "?");
   for (uint32_t i = 0; i < sd_art_parts(&m->art); i++) {
     sd_str_put(s, i ? ",{" : "{");
-    if (m->devices.n) sd_strf(s, "\"device\":\"cpu:%d\",", m->devices.cpu[i]);
+    if (m->devices.n) sd_strf(s, "\"device\":\"%s\",", sd_place_text(m->devices.at[i], name));
     put_body(s, m->parts[i]);
     put_wires(s, "from", w, m->parts[i]->art.n_in);
     w += m->parts[i]->art.n_in;

@@ -68,7 +68,8 @@ static bool make_tables(sard_session *s) {
   return true;
 }
 
-sard_status *sd_session_on(sard_model *m, const sard_options *options, sd_pool *pool, sard_session **out) {
+sard_status *sd_session_on(sard_model *m, const sard_options *options, sd_pool *pool, const struct sd_cu_program *cu,
+                           sard_session **out) {
   *out = NULL;
   uint64_t limit;
   int64_t profile;
@@ -84,7 +85,7 @@ sard_status *sd_session_on(sard_model *m, const sard_options *options, sd_pool *
   s->pool = pool ? pool : m->ctx->pool;
   s->workers = sd_pool_threads(s->pool);
   sard_status *st = make_tables(s) ? sd_late_init(s) : SD_ERR(NOMEM, "out of memory while making a session");
-  if (!st && m->cu) st = sd_cu_session_new(s);
+  if (!st && cu) st = sd_cu_session_new(s, cu);
   if (st) {
     sard_session_free(s);
     return st;
@@ -96,11 +97,11 @@ sard_status *sd_session_on(sard_model *m, const sard_options *options, sd_pool *
 sard_status *sard_session_new(sard_model *m, const sard_options *options, sard_session **out) {
   if (!m || !out) return SD_ERR(USAGE, "sard_session_new: model and out must not be NULL");
   if (m->devices.mpi) {
-    SD_TRY(sd_session_on(m->parts ? m->parts[m->devices.rank] : m, options, NULL, out));
+    SD_TRY(sd_session_on(m->parts ? m->parts[m->devices.rank] : m, options, NULL, NULL, out));
     (*out)->group = sd_mpi_group();
     return NULL;
   }
-  SD_TRY(sd_session_on(m, options, NULL, out));
+  SD_TRY(sd_session_on(m, options, NULL, m->cu, out));
   sard_status *st = m->devices.n ? sd_split_new(*out, options) : NULL;
   if (st) sard_session_free(*out), *out = NULL;
   return st;
@@ -264,9 +265,12 @@ sard_status *sard_session_stats(sard_session *s, char **json) {
           s->profile ? "true" : "false");
   if (s->split) put_devices(&text, s);
   if (s->cu)
-    sd_strf(&text, "\"device\":{\"memory_bytes\":%llu,\"bytes_in\":%llu,\"bytes_out\":%llu,\"launches\":%llu,\"graph_launches\":%llu},\"steps\":[",
-            (unsigned long long)(s->cu->memory_bytes + s->cu->late_scratch_bytes), (unsigned long long)s->cu->copied_in,
-            (unsigned long long)s->cu->copied_out, (unsigned long long)s->cu->launches, (unsigned long long)s->cu->graph_launches);
+    sd_strf(&text,
+            "\"device\":{\"memory_bytes\":%llu,\"bytes_in\":%llu,\"bytes_out\":%llu,\"launches\":%llu,\"graph_"
+            "launches\":%llu},\"steps\":[",
+            (unsigned long long)sd_cu_session_memory(s), (unsigned long long)s->cu->copied_in,
+            (unsigned long long)s->cu->copied_out, (unsigned long long)s->cu->launches,
+            (unsigned long long)s->cu->graph_launches);
   else
     sd_str_put(&text, "\"steps\":[");
   for (uint32_t i = 0; s->profile && i < s->model->art.n_steps; i++) put_step(&text, s, i);

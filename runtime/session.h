@@ -57,8 +57,10 @@ sard_status *sd_bind_output(sard_session *s, uint32_t i, sard_tensor *given);
 sard_status *sd_bind_late_output(sard_session *s, uint32_t i, sard_tensor *given);
 // What steps wrote as numbers becomes strings, sequences, optionals, maps; `failed`: the run did not come to its end.
 sard_status *sd_bind_finish(sard_session *s, sard_tensor *const *given, bool failed);
-// A session that runs on the threads of `pool` (NULL: those of the context), whatever devices the model has.
-sard_status *sd_session_on(sard_model *m, const sard_options *options, sd_pool *pool, sard_session **out);
+// A session that runs on the threads of `pool` (NULL: those of the context), and on the device of `cu` (the model's
+// code there; NULL: the processor runs everything), whatever devices the model has.
+sard_status *sd_session_on(sard_model *m, const sard_options *options, sd_pool *pool, const struct sd_cu_program *cu,
+                           sard_session **out);
 // A run that does not take back a request to cancel it.
 sard_status *sd_session_go(sard_session *s, sard_tensor *const *in, int n_in, sard_tensor **out, int n_out);
 uint64_t sd_session_memory(const sard_session *s); // bytes that it holds

@@ -54,14 +54,20 @@ static sard_status *choose_archs(const char *list, sd_cuda_device *d) {
              : SD_ERR(UNSUPPORTED, "NVRTC knows none of the usual architectures: name one, as in cuda:sm_90");
 }
 
-// The newest architecture that NVRTC knows and that is not above the one of the list.
+// For each architecture of the list the newest one that NVRTC knows and that is not above.
 static sard_status *lower(sd_cuda_device *d) {
-  int known[64], count = sd_nvrtc_archs(d->nvrtc, known, 64), best = 0, major, minor;
-  for (int i = 0; i < count && i < 64; i++)
-    if (known[i] <= d->archs[0] && known[i] > best) best = known[i];
+  int known[64], count = sd_nvrtc_archs(d->nvrtc, known, 64), major, minor;
+  sd_cuda_device all = *d;
   sd_nvrtc_version(d->nvrtc, &major, &minor);
-  if (!best) return SD_ERR(DEVICE, "NVRTC %d.%d compiles for no architecture up to sm_%d", major, minor, d->archs[0]);
-  d->archs[0] = best;
+  d->n_archs = 0;
+  for (int k = 0; k < all.n_archs; k++) {
+    int best = 0;
+    for (int i = 0; i < count && i < 64; i++)
+      if (known[i] <= all.archs[k] && known[i] > best) best = known[i];
+    if (!best)
+      return SD_ERR(DEVICE, "NVRTC %d.%d compiles for no architecture up to sm_%d", major, minor, all.archs[k]);
+    SD_TRY(add_arch(d, best));
+  }
   return NULL;
 }
 
@@ -80,8 +86,8 @@ sard_status *sd_cuda_device_open(sd_arena *a, const char *text, sd_cuda_device *
   if (list) SD_TRY(read_archs(upto ? upto : list, d)); // before NVRTC is looked for: a wrong text is wrong everywhere
   sd_arena_defer(a, close_device, d);
   SD_TRY(sd_nvrtc_open(&d->nvrtc));
+  d->here = upto && d->n_archs == 1;
   if (upto) SD_TRY(lower(d));
-  d->here = upto != NULL;
   SD_TRY(choose_archs(list, d));
   *out = d;
   return NULL;

@@ -7,7 +7,7 @@
 typedef struct sd_cuda_device {
   sd_nvrtc *nvrtc;                   // closed with the arena
   int n_archs, archs[SD_CUDA_ARCHS]; // ascending
-  bool here;                         // one that the caller has: no other one will run the code
+  bool here;                         // the only one that the caller has: no other one will run the code
 } sd_cuda_device;
 
 // What a program is compiled for. sm_90 is compiled as sm_90a, whose code runs on 9.0 alone, which is all that sm_90 is: it has
@@ -26,8 +26,8 @@ bool sd_cuda_device_has_only(const sd_cuda_device *d); // one of them is sm_90a
 // `text` names CUDA devices, well or not.
 bool sd_cuda_device_named(const char *text);
 // `text`: NULL or "cpu" (*out is NULL), "cuda" (the usual architectures that NVRTC knows), "cuda:sm_80,sm_90", or
-// "cuda:upto_sm_103" (the newest one that NVRTC knows and that is not above). Errors: SARD_E_USAGE for another text,
-// SARD_E_DEVICE without NVRTC, SARD_E_UNSUPPORTED for an architecture that it does not know.
+// "cuda:upto_sm_103,sm_90" (for each the newest one that NVRTC knows and that is not above). Errors: SARD_E_USAGE for
+// another text, SARD_E_DEVICE without NVRTC, SARD_E_UNSUPPORTED for an architecture that it does not know.
 sard_status *sd_cuda_device_open(sd_arena *a, const char *text, sd_cuda_device **out);
 
 // A kernel as text, which calls its function and struct sd_kernel and sd_kernel_args (SD_CUDA_SYMBOL).

@@ -35,7 +35,7 @@ static sard_status *read_flags(compiling *k) {
   SD_TRY(sd_args_int(c, "bisect", 0, INT64_MAX, &k->o.bisect));
   k->o.keep_ir = sd_args_given(c, "keep-ir");
   k->o.verify |= sd_args_given(c, "verify");
-  k->o.device = sd_args_get(c, "device");
+  sd_driver_archs(&k->o, sd_args_get(c, "device"));
   k->o.dump = sd_args_get(c, "dump");
   k->o.stop_after = sd_args_get(c, "stop-after");
   k->o.from = sd_args_get(c, "from-pass");

@@ -123,6 +123,12 @@ static sard_status *load(sd_cli *c, const char *path, sd_cli_model *m) {
 // What the model runs on, for results: an instruction set, or a device.
 static const char *place_of(sd_cli *c, const sard_model *m) {
   const char *isa = sd_arena_strndup(c->arena, m->art.header->isa, sizeof m->art.header->isa);
+  if (sd_devices_cuda(&m->devices)) {
+    sd_str s = {0};
+    char name[SD_PLACE_TEXT];
+    for (int i = 0; i < m->devices.n; i++) sd_strf(&s, "%s%s", i ? ", " : "", sd_place_text(m->devices.at[i], name));
+    return sd_arena_keep(c->arena, sd_str_take(&s));
+  }
   return m->cu ? sd_arena_printf(c->arena, "cuda:%d, %s", m->cu->device->ordinal, m->cu->device->name) : isa;
 }
 

@@ -45,18 +45,17 @@ static void say_ways(sd_partition *k) {
 }
 
 static void say_part(sd_partition *k, int device, const sd_layer_part *p) {
-  char t[3][24];
+  char t[3][24], name[SD_PLACE_TEXT];
   double flops = 0;
+  sd_place_text(k->o.devices.at[device], name);
   for (uint32_t i = p->first; i < p->first + p->n && i < k->costs.n; i++) flops += k->costs.at[i].flops;
-  sd_cli_say(k->c, "cpu:%-5d %7u %12.4g %10s %10s %12s %10.4g\n", k->o.devices.cpu[device], p->n,
-             flops * 1e-6, sd_cli_bytes(p->weights, t[0]), sd_cli_bytes(p->values, t[1]),
-             sd_cli_bytes(p->bytes_in, t[2]), p->seconds * 1e3);
-  sd_strf(
-      &k->c->json,
-      "%s{\"device\":\"cpu:%d\",\"first\":%u,\"nodes\":%u,\"flops\":%.0f,\"weights\":%llu,\"values\":%llu,"
-      "\"bytes_in\":%llu,\"seconds\":%.6g}",
-      device ? "," : "", k->o.devices.cpu[device], p->first, p->n, flops, (unsigned long long)p->weights,
-      (unsigned long long)p->values, (unsigned long long)p->bytes_in, p->seconds);
+  sd_cli_say(k->c, "%-9s %7u %12.4g %10s %10s %12s %10.4g\n", name, p->n, flops * 1e-6, sd_cli_bytes(p->weights, t[0]),
+             sd_cli_bytes(p->values, t[1]), sd_cli_bytes(p->bytes_in, t[2]), p->seconds * 1e3);
+  sd_strf(&k->c->json,
+          "%s{\"device\":\"%s\",\"first\":%u,\"nodes\":%u,\"flops\":%.0f,\"weights\":%llu,\"values\":%llu,"
+          "\"bytes_in\":%llu,\"seconds\":%.6g}",
+          device ? "," : "", name, p->first, p->n, flops, (unsigned long long)p->weights, (unsigned long long)p->values,
+          (unsigned long long)p->bytes_in, p->seconds);
 }
 
 static void say_parts(sd_partition *k) {

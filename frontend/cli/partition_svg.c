@@ -130,9 +130,10 @@ static void put_wire(drawing *d, sd_str *s, const wire *w) {
 static void put_head(drawing *d, sd_str *s, int p, double height) {
   const sd_layer_part *part = &d->k->report.split.layer.at[p];
   double x = 40 + p * (double)(WIDE + GAP), flops = 0;
-  char t[2][24];
+  char t[2][24], name[SD_PLACE_TEXT];
   for (uint32_t i = part->first; i < part->first + part->n; i++) flops += d->k->costs.at[i].flops;
-  sd_strf(s, "<text class=\"t\" x=\"%.0f\" y=\"%d\">cpu:%d</text>", x, HEAD - 48, d->k->o.devices.cpu[p]);
+  sd_strf(s, "<text class=\"t\" x=\"%.0f\" y=\"%d\">%s</text>", x, HEAD - 48,
+          sd_place_text(d->k->o.devices.at[p], name));
   sd_strf(s, "<text class=\"k\" x=\"%.0f\" y=\"%d\">%u nodes, %.4g MFLOP, weights %s</text>", x, HEAD - 30,
           part->n, flops * 1e-6, sd_cli_bytes(part->weights, t[0]));
   sd_strf(s, "<text class=\"k\" x=\"%.0f\" y=\"%d\">about %.3g ms</text>\n", x, HEAD - 14,

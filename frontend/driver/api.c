@@ -18,7 +18,7 @@ typedef struct task {
 
 static sard_status *compile_file(const task *t, sd_driver_options *o) {
   sd_compiled *c;
-  o->device = sd_options_get(t->options, "device");
+  sd_driver_archs(o, sd_options_get(t->options, "device"));
   SD_TRY(sd_driver_compile(t->src, o, &c));
   sard_status *st = sd_file_write(t->path, c->pieces, c->n_pieces);
   if (!st && t->json && !(*t->json = sd_driver_report_json(&c->report))) st = SD_ERR(NOMEM, "out of memory for the report");

@@ -43,6 +43,10 @@ sard_status *sd_driver_options_read(const sard_options *from, sd_arena *a, sd_dr
   return NULL;
 }
 
+void sd_driver_archs(sd_driver_options *o, const char *given) {
+  o->device = given ? given : sd_devices_cuda(&o->devices) ? "cuda" : NULL;
+}
+
 // ---- loading ----
 
 static bool looks_like_text(const uint8_t *p, uint64_t n) {

@@ -83,6 +83,10 @@ void sd_driver_defaults(sd_driver_options *o);
 // and plans are put into `a`.
 sard_status *sd_driver_options_read(const sard_options *from, sd_arena *a, sd_driver_options *o);
 
+// Sets o->device for code that runs elsewhere: what is given, else, where some of o->devices are GPUs, the usual
+// architectures.
+void sd_driver_archs(sd_driver_options *o, const char *given);
+
 // The instruction set of the option "target": a name, or NULL, "host" or "auto" for the best of this machine.
 sard_status *sd_driver_target(const char *target, const sd_isa **out);
 

@@ -1,22 +1,35 @@
 // Models compiled in memory, or taken from the cache, for the device that they run on.
 #include <stdio.h>
+#include <string.h>
 
 #include "frontend/driver/cache.h"
 #include "runtime/cuda/device.h"
 
-enum { TEXT = 32 };
+enum { TEXT = 1024 };
 
-// The architecture of the device that the options name, as codegen wants it; "" for the processor. Where NVRTC is
-// older than the device its PTX serves.
-static sard_status *device_text(sard_context *ctx, const sard_options *options, char *out) {
+// Adds the architecture of a device to the list in out, unless it has it.
+static sard_status *add_arch(sard_context *ctx, int ordinal, char *out) {
   const sd_cu_device *d;
+  char arch[32];
+  size_t n = strlen(out);
+  SD_TRY(sd_context_cuda(ctx, ordinal, &d));
+  snprintf(arch, sizeof arch, "sm_%d%d", d->major, d->minor);
+  if (!n) snprintf(out, TEXT, "cuda:upto_%s", arch);
+  else if (!strstr(out, arch))
+    snprintf(out + n, TEXT - n, ",%s", arch);
+  return NULL;
+}
+
+// The architectures of the devices that the options name, as codegen wants them; "" for processors. Where NVRTC is
+// older than a device its PTX serves.
+static sard_status *device_text(sard_context *ctx, const sard_options *options, const sd_driver_options *o, char *out) {
   int ordinal;
   *out = 0;
+  for (int i = 0; i < o->devices.n; i++)
+    if (o->devices.at[i].cuda) SD_TRY(add_arch(ctx, o->devices.at[i].number, out));
+  if (o->devices.n || o->devices.mpi) return NULL;
   SD_TRY(sd_cu_parse(sd_options_get(options, "device"), &ordinal));
-  if (ordinal < 0) return NULL;
-  SD_TRY(sd_context_cuda(ctx, ordinal, &d));
-  snprintf(out, TEXT, "cuda:upto_sm_%d%d", d->major, d->minor);
-  return NULL;
+  return ordinal < 0 ? NULL : add_arch(ctx, ordinal, out);
 }
 
 static sard_status *compile(sd_cache *cache, sard_context *ctx, const sard_source *src, sd_driver_options *o, char **json,
@@ -47,7 +60,7 @@ static sard_status *find_or_compile(sard_context *ctx, const sard_source *src, c
 static sard_status *open_for_device(sard_context *ctx, const sard_source *src, const sard_options *options, sd_driver_options *o,
                                     char **json, double *seconds, sard_model **out, sard_status **why) {
   char text[TEXT];
-  sard_status *st = device_text(ctx, options, text);
+  sard_status *st = device_text(ctx, options, o, text);
   if (!st) {
     o->device = *text ? text : NULL;
     st = find_or_compile(ctx, src, options, o, json, seconds, out);

@@ -2,6 +2,7 @@
 #include "runtime/collective/devices.h"
 
 #include <ctype.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,20 +10,31 @@
 
 enum { TEXT = 64 };
 
+const char *sd_place_text(sd_place p, char out[SD_PLACE_TEXT]) {
+  snprintf(out, SD_PLACE_TEXT, "%s:%d", p.cuda ? "cuda" : "cpu", p.number);
+  return out;
+}
+
+bool sd_devices_cuda(const sd_devices *d) {
+  bool any = false;
+  for (int i = 0; i < d->n; i++) any |= d->at[i].cuda;
+  return any;
+}
+
 static sard_status *add(const char *name, sd_devices *d) {
   char *end;
-  if (strncmp(name, "cuda", 4) == 0)
-    return SD_ERR(UNSUPPORTED, "devices: '%s': models are split over processors' devices (cpu:K) only", name);
-  bool number = strncmp(name, "cpu:", 4) == 0 && isdigit((unsigned char)name[4]);
-  long k = number ? strtol(name + 4, &end, 10) : 0;
-  if (!number || *end)
-    return SD_ERR(USAGE, "devices: '%s' is no device; they are written cpu:0,cpu:1,...", name);
+  bool cuda = strncmp(name, "cuda:", 5) == 0;
+  const char *digits = cuda ? name + 5 : strncmp(name, "cpu:", 4) == 0 ? name + 4 : "";
+  long k = isdigit((unsigned char)*digits) ? strtol(digits, &end, 10) : -1;
+  if (k < 0 || *end)
+    return SD_ERR(USAGE, "devices: '%s' is no device; they are written cpu:0,cpu:1,... or cuda:0,cuda:1,...", name);
   if (k >= SD_DEVICES_MOST)
-    return SD_ERR(DEVICE, "devices: there is no device %s, they are cpu:0 to cpu:%d", name,
-                  SD_DEVICES_MOST - 1);
+    return SD_ERR(DEVICE, "devices: there is no device %s, they are %.*s:0 to %.*s:%d", name, cuda ? 4 : 3, name,
+                  cuda ? 4 : 3, name, SD_DEVICES_MOST - 1);
   for (int i = 0; i < d->n; i++)
-    if (d->cpu[i] == k) return SD_ERR(USAGE, "devices: %s is named twice", name);
-  d->cpu[d->n++] = (int)k;
+    if (d->at[i].cuda == cuda && d->at[i].number == k) return SD_ERR(USAGE, "devices: %s is named twice", name);
+  if (d->n == SD_DEVICES_MOST) return SD_ERR(USAGE, "devices: more than %d are named", SD_DEVICES_MOST);
+  d->at[d->n++] = (sd_place){cuda, (int)k};
   return NULL;
 }
 
@@ -127,8 +139,11 @@ sard_status *sd_devices_read(const sard_options *o, sd_devices *out) {
   const char *p = sd_options_get(o, "devices"), *split = sd_options_get(o, "split");
   *out = (sd_devices){0};
   if (!p) return split ? SD_ERR(USAGE, "split: name the devices, too: devices=cpu:0,cpu:1") : NULL;
-  if (sd_options_get(o, "device") && strcmp(sd_options_get(o, "device"), "cpu") != 0)
-    return SD_ERR(USAGE, "give either device or devices");
+  const char *device = sd_options_get(o, "device");
+  bool archs = device && strncmp(device, "cuda:sm_", 8) == 0; // what code is for, not where it runs
+  if (device && !archs && strcmp(device, "cpu") != 0) return SD_ERR(USAGE, "give either device or devices");
+  if (sd_options_get(o, "fallback"))
+    return SD_ERR(USAGE, "fallback: it is of one device; several devices all work, or the model does not run");
   if (strcmp(p, "mpi") == 0) return read_processes(split, out);
   SD_TRY(read_list(p, out));
   SD_TRY(read_split(split, out));

@@ -15,9 +15,14 @@ typedef enum sd_costs_kind {
   SD_COSTS_MEASURED,
   SD_COSTS_ESTIMATED,
 } sd_costs_kind;
+// cpu:K or cuda:K
+typedef struct sd_place {
+  bool cuda;
+  int number;
+} sd_place;
 typedef struct sd_devices {
-  int n;                    // 0: the option is not given
-  int cpu[SD_DEVICES_MOST]; // their numbers: K of cpu:K
+  int n; // 0: the option is not given
+  sd_place at[SD_DEVICES_MOST];
   bool mpi;                 // "mpi": each device is a process, this one is `rank` of `ranks`; n is 0
   int rank, ranks;
   sd_split_kind split;      // 0: the option is not given, as a compiled model in parts says it itself
@@ -27,9 +32,11 @@ typedef struct sd_devices {
   uint32_t cuts[SD_DEVICES_MOST];
 } sd_devices;
 
+enum { SD_PLACE_TEXT = 16 };
+const char *sd_place_text(sd_place p, char out[SD_PLACE_TEXT]); // "cuda:1", in out
+bool sd_devices_cuda(const sd_devices *d);                      // one of them is a GPU
 const char *sd_split_name(sd_split_kind k); // "batch"; NULL: there is no such way
 bool sd_split_in_parts(sd_split_kind k); // the model is compiled in parts, one for each device; auto: perhaps
 // Reads the options. SARD_E_USAGE: a text that names no device, or one twice; options that exclude each
-// other. SARD_E_DEVICE: there is no such device. SARD_E_UNSUPPORTED: it is known, but models cannot be split
-// so.
+// other. SARD_E_DEVICE: there can be no such device; whether a GPU is there is asked when a model is placed.
 sard_status *sd_devices_read(const sard_options *o, sd_devices *out);

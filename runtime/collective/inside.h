@@ -5,7 +5,7 @@
 typedef struct sd_device {
   struct sd_split *all;
   int index;
-  char name[16];
+  char name[SD_PLACE_TEXT];
   sd_pool *pool;
   sard_session *session; // over the model, or over this device's part of it
   pthread_t thread;      // not of the first one: that is the caller's

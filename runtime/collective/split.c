@@ -9,6 +9,7 @@
 #include "runtime/base/thread.h"
 #include "runtime/collective/group.h"
 #include "runtime/collective/inside.h"
+#include "runtime/cuda/session.h"
 
 static sard_status *place_parts(sard_model *m) {
   const sd_art *a = &m->art;
@@ -16,7 +17,7 @@ static sard_status *place_parts(sard_model *m) {
   uint32_t n = sd_art_parts(a);
   const char *way = sd_split_name((sd_split_kind)a->parts[1]);
   if (!d->n) {
-    for (uint32_t i = 0; i < n; i++) d->cpu[i] = (int)i;
+    for (uint32_t i = 0; i < n; i++) d->at[i] = (sd_place){false, (int)i};
     d->n = (int)n, d->split = (sd_split_kind)a->parts[1];
   }
   if (d->split == SD_SPLIT_AUTO) d->split = (sd_split_kind)a->parts[1];
@@ -36,9 +37,7 @@ static sard_status *place_rank(const sard_model *m) {
                 sd_split_name((sd_split_kind)m->art.parts[1]), m->devices.ranks);
 }
 
-sard_status *sd_split_place(sard_model *m) {
-  if (m->devices.mpi) return place_rank(m);
-  if (m->parts) return place_parts(m);
+static sard_status *place_whole(sard_model *m) {
   if (!m->devices.n) return NULL;
   if (!m->devices.split)
     return SD_ERR(USAGE,
@@ -49,6 +48,33 @@ sard_status *sd_split_place(sard_model *m) {
         SD_ERR(UNSUPPORTED, "split=%s: the model is compiled as one piece", sd_split_name(m->devices.split)),
         SARD_TEXT_HINT, "compile it with --devices and --split");
   return sd_batch_refuse(m);
+}
+
+// ---- GPUs ----
+
+static sard_status *load_program(sard_model *m, sd_place p, sd_cu_program **out) {
+  const sd_cu_device *d;
+  char name[SD_PLACE_TEXT];
+  if (!p.cuda || *out) return NULL;
+  SD_TRY(sd_context_cuda(m->ctx, p.number, &d));
+  return sd_status_context(sd_cu_program_new(m, d, out), "device %s", sd_place_text(p, name));
+}
+
+// Code and weights on each GPU: all of them, or those of its part.
+static sard_status *load_programs(sard_model *m) {
+  const sd_devices *d = &m->devices;
+  if (!sd_devices_cuda(d)) return NULL;
+  if (!m->parts && !m->replicas) m->replicas = sd_calloc((size_t)d->n, sizeof *m->replicas);
+  if (!m->parts && !m->replicas) return SD_ERR(NOMEM, "out of memory while loading a model");
+  for (int i = 0; i < d->n; i++)
+    SD_TRY(load_program(m->parts ? m->parts[i] : m, d->at[i], m->parts ? &m->parts[i]->cu : &m->replicas[i]));
+  return NULL;
+}
+
+sard_status *sd_split_place(sard_model *m) {
+  if (m->devices.mpi) return place_rank(m);
+  SD_TRY(m->parts ? place_parts(m) : place_whole(m));
+  return load_programs(m);
 }
 
 // ---- threads of devices ----
@@ -129,16 +155,17 @@ static int threads_of(const sard_model *m) {
   return each > 0 ? each : 1;
 }
 
-static sard_status *open_device(sard_session *s, sd_device *d, int number, const sard_options *options) {
+static sard_status *open_device(sard_session *s, sd_device *d, const sard_options *options) {
   sard_model *m = s->model->parts ? s->model->parts[d->index] : s->model;
-  snprintf(d->name, sizeof d->name, "cpu:%d", number);
+  const sd_cu_program *cu = s->model->replicas ? s->model->replicas[d->index] : m->cu;
+  sd_place_text(s->model->devices.at[d->index], d->name);
   d->all = s->split;
   d->pool = sd_pool_new(threads_of(s->model));
   d->in = sd_calloc(m->art.n_in, sizeof *d->in);
   d->out = sd_calloc(m->art.n_out, sizeof *d->out);
   if (!d->pool || !d->in || !d->out || !sd_share_new(&m->art, &d->share))
     return SD_ERR(NOMEM, "out of memory for device %s", d->name);
-  SD_TRY(sd_session_on(m, options, d->pool, &d->session));
+  SD_TRY_MSG(sd_session_on(m, options, d->pool, cu, &d->session), "device %s", d->name);
   d->session->memory_limit /= (uint64_t)s->model->devices.n;
   return d == s->split->at ? NULL : start_thread(d);
 }
@@ -160,7 +187,7 @@ sard_status *sd_split_new(sard_session *s, const sard_options *options) {
   }
   for (int i = 0; i < list->n; i++) {
     s->split->at[i].index = i;
-    SD_TRY(open_device(s, &s->split->at[i], list->cpu[i], options));
+    SD_TRY(open_device(s, &s->split->at[i], options));
     if (s->split->groups) s->split->at[i].session->group = s->split->groups[i];
   }
   return s->model->parts ? sd_flow_new(s) : NULL;
@@ -244,7 +271,9 @@ sd_split_report sd_split_report_of(const sard_session *s, int i) {
   const sd_device *d = &s->split->at[i];
   sd_split_report r = {.threads = sd_pool_threads(d->pool),
                        .runs = d->runs,
-                       .memory_bytes = sd_session_memory(d->session) + sd_flow_bytes(s->split, i),
+                       .memory_bytes =
+                           (d->session->cu ? sd_cu_session_memory(d->session) : sd_session_memory(d->session)) +
+                           sd_flow_bytes(s->split, i),
                        .bytes_in = d->bytes_in,
                        .bytes_out = d->bytes_out,
                        .busy_ns = d->busy_ns};

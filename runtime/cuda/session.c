@@ -32,10 +32,10 @@ static void find_host_reads(sd_cu_session *c, const sd_art *a) {
     for (uint32_t k = 0; !c->program->launch[i] && k < a->steps[i].n_buf; k++) c->host_reads[a->lists[a->steps[i].bufs + k]] = true;
 }
 
-sard_status *sd_cu_session_new(sard_session *s) {
+sard_status *sd_cu_session_new(sard_session *s, const sd_cu_program *program) {
   sd_cu_session *c = s->cu = sd_calloc(1, sizeof *c);
   if (!c) return SD_ERR(NOMEM, "out of memory while making a session");
-  c->program = s->model->cu, c->device = c->program->device;
+  c->program = program, c->device = program->device;
   if (!make_tables(c, &s->model->art, s->profile)) return SD_ERR(NOMEM, "out of memory while making a session");
   find_host_reads(c, &s->model->art);
   SD_TRY(sd_cu_enter(c->device));
@@ -86,6 +86,13 @@ void sd_cu_session_free(sard_session *s) {
 sard_status *sd_cu_session_reset(sard_session *s) {
   give_back(s);
   return wait(s->cu); // what was given in the order of the stream is free then
+}
+
+uint64_t sd_cu_session_memory(const sard_session *s) {
+  const sd_cu_session *c = s->cu;
+  uint64_t sum = c->memory_bytes + c->late_scratch_bytes;
+  for (uint32_t i = 0; i < s->model->art.n_bufs; i++) sum += c->room[i];
+  return sum;
 }
 
 // ---- memory ----

@@ -47,9 +47,10 @@ typedef struct sd_cu_session {
 } sd_cu_session;
 
 // ---- session.c ----
-sard_status *sd_cu_session_new(sard_session *s);
+sard_status *sd_cu_session_new(sard_session *s, const sd_cu_program *program);
 void sd_cu_session_free(sard_session *s);
 sard_status *sd_cu_session_reset(sard_session *s); // gives device memory back
+uint64_t sd_cu_session_memory(const sard_session *s); // bytes that it holds on the device
 // Device memory for the sizes at hand; call it when they are planned.
 sard_status *sd_cu_place(sard_session *s);
 // Inputs; those that lie on the device are used there.

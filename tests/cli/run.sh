@@ -132,7 +132,7 @@ json split-bench-json "$T/j" 'd["speedup"] > 0 and all(x["runs"] == 3 for x in d
 code split-twice 2 "$sard" run "$digits/model.onnx" --devices cpu:0,cpu:0 --split batch; says split-twice-text err 'cpu:0 is named twice'
 code split-no-device 5 "$sard" run "$digits/model.onnx" --devices cpu:0,cpu:64 --split batch; says split-no-device-text err 'there is no device cpu:64'
 code split-no-name 2 "$sard" run "$digits/model.onnx" --devices cpu:0,gpu --split batch
-code split-cuda 4 "$sard" run "$digits/model.onnx" --devices cuda:0,cuda:1 --split batch
+code split-cuda 5 env SARD_CUDA=/nowhere/libcuda.so "$sard" run "$digits/model.onnx" --devices cuda:0,cuda:1 --split batch; says split-cuda-says err 'no CUDA driver: /nowhere'
 code split-no-way 2 "$sard" run "$digits/model.onnx" --devices cpu:0,cpu:1; says split-no-way-text err 'split=batch'
 code layer 0 "$sard" run "$digits/model.onnx" --inputs "$in" --expect "$in" --devices cpu:0,cpu:1 --split layer --micro-batches 3; says layer-passed out '^PASSED$'
 code layer-bench 0 "$sard" bench "$digits/model.onnx" --shape x:5x64 --devices cpu:0,cpu:1 --split layer --iterations 3 --json "$T/j"; says layer-bench-scaling out '^scaling .*one after the other'

@@ -97,14 +97,15 @@ SARD_API const char *sard_status_text(const sard_status *, int field); /* never 
 SARD_API void sard_status_free(SARD_OWN sard_status *);                /* NULL ok */
 
 /* ---- options: key/value texts; unknown keys are an error that names the nearest key ----
- * context: "threads" (0 = all this process may use), "isa" (baseline|avx2|avxvnni|avx512|avx512vnni|avx512bf16|amx|neon|auto)
- * model: "opt" (0..3), "dim:NAME" (fixes a symbolic dim), "free-dims" (1: dims of the same name may differ), "target",
- *   "threads" (of the compiler), "keep-ir" (0|1), "cache" (folder of the compile cache, or "off"; without it what SARD_CACHE
- *   in the environment says, else $XDG_CACHE_HOME/sard or ~/.cache/sard), "cache-limit" (bytes), "device" (cpu, cuda, cuda:K), "fallback" (cpu: run there where the
- *   device cannot be used; without it that is SARD_E_DEVICE), "devices" (cpu:0,cpu:1,...: several that share the work) and "split"
- *   (batch, layer or tensor: how they do; docs/devices.md)
- * session: "memory-limit" (bytes of activation memory, K/M/G suffix), "profile" (1: time per step for sard_session_stats)
- * A key that is set twice has its last value. */
+ * context: "threads" (0 = all this process may use), "isa"
+ * (baseline|avx2|avxvnni|avx512|avx512vnni|avx512bf16|amx|neon|auto) model: "opt" (0..3), "dim:NAME" (fixes a symbolic
+ * dim), "free-dims" (1: dims of the same name may differ), "target", "threads" (of the compiler), "keep-ir" (0|1),
+ * "cache" (folder of the compile cache, or "off"; without it what SARD_CACHE in the environment says, else
+ * $XDG_CACHE_HOME/sard or ~/.cache/sard), "cache-limit" (bytes), "device" (cpu, cuda, cuda:K), "fallback" (cpu: run
+ * there where the device cannot be used; without it that is SARD_E_DEVICE), "devices" (cpu:0,cpu:1,... or cuda:0,...:
+ * several that share the work) and "split" (batch, layer or tensor: how they do; docs/devices.md) session:
+ * "memory-limit" (bytes of activation memory, K/M/G suffix), "profile" (1: time per step for sard_session_stats) A key
+ * that is set twice has its last value. */
 SARD_API sard_options *sard_options_new(void); /* NULL when memory is short */
 SARD_API SARD_CHECKED sard_status *sard_options_set(sard_options *, const char *key, const char *value);
 SARD_API void sard_options_free(SARD_OWN sard_options *);

@@ -8,100 +8,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "runtime/base/dtype.h"
-#include "tests/cuda/null/ask.h"
-#include "tests/support/subject.h"
+#include "tests/cuda/null/pair.h"
 
-enum { CPU_SECONDS = 200, SECONDS = 1200, RUNS = 3, SIZES = 6, THREADS = 3, CANCELS = 5 };
-#define CLOSE 2e-2 // quantized models have steps; f16 rounds between nodes
-
-typedef struct pair {
-  subject cpu;
-  sard_model *model; // on the device
-  sard_session *session;
-  values in, want; // of the sizes chosen last
-  bool open;       // some outputs have shapes that the run decides
-  char text[500];
-} pair;
-
-static bool fails(pair *p, const char *what, sard_status *st) {
-  if (!st) return false;
-  snprintf(p->text, sizeof p->text, "%s: %s", what, sard_status_text(st, SARD_TEXT_MESSAGE));
-  sard_status_free(st);
-  return true;
-}
-
-static bool wrong(pair *p, const char *what) {
-  if (!*p->text) snprintf(p->text, sizeof p->text, "%s", what);
-  return false;
-}
-
-// ---- opening ----
-static sard_status *open_on(sard_context *ctx, const char *folder, const char *device, sard_model **out) {
-  char path[4200];
-  snprintf(path, sizeof path, "%s/model.onnx", folder);
-  sard_source src = {.size = sizeof src, .path = path};
-  sard_options *o = sard_options_new();
-  sard_status *st = sard_options_set(o, "threads", "1");
-  if (!st) st = sard_options_set(o, "device", device);
-  if (!st) st = sard_model_open(ctx, &src, o, out);
-  sard_options_free(o);
-  return st;
-}
-
-static sard_status *open_pair(pair *p) {
-  sard_options *o = sard_options_new();
-  sard_status *st = sard_options_set(o, "threads", "1");
-  if (!st) st = sard_context_new(o, &p->cpu.ctx);
-  sard_options_free(o);
-  if (st) return st;
-  sard_compiler_use(p->cpu.ctx);
-  SD_TRY(open_on(p->cpu.ctx, p->cpu.folder, "cpu", &p->cpu.model));
-  SD_TRY(sard_session_new(p->cpu.model, NULL, &p->cpu.session));
-  SD_TRY(open_on(p->cpu.ctx, p->cpu.folder, "cuda", &p->model));
-  SD_TRY(sard_session_new(p->model, NULL, &p->session));
-  return subject_read(&p->cpu);
-}
-
-static void close_pair(pair *p) {
-  values_forget(&p->in), values_forget(&p->want);
-  sard_session_free(p->session), sard_model_free(p->model);
-  subject_close(&p->cpu);
-}
-
-// Inputs of the chosen sizes and the processor's results; false where the model does not take them.
-static bool expect(pair *p) {
-  values_forget(&p->in), values_forget(&p->want);
-  sard_status *st = subject_inputs(&p->cpu, &p->in);
-  if (!st) st = sard_session_run(p->cpu.session, p->in.at, p->cpu.n_in, p->want.at, p->cpu.n_out);
-  bool ok = !st;
-  sard_status_free(st);
-  return ok;
-}
-
-static sard_status *run(pair *p, sard_session *s, values *out) {
-  return sard_session_run(s, p->in.at, p->cpu.n_in, out->at, p->cpu.n_out);
-}
-
-static bool agree(pair *p, const values *out, const char *what) {
-  for (int i = 0; i < p->cpu.n_out; i++) {
-    if (subject_same(out->at[i], p->want.at[i], CLOSE)) continue;
-    snprintf(p->text, sizeof p->text, "%s: output %d differs from that of the processor", what, i);
-    return false;
-  }
-  return true;
-}
-
-static bool runs_well(pair *p, sard_session *s, const char *what) {
-  values out = {0};
-  bool ok = !fails(p, what, run(p, s, &out)) && agree(p, &out, what);
-  values_forget(&out);
-  return ok;
-}
+enum { RUNS = 3, SIZES = 6, THREADS = 3, CANCELS = 5 };
 
 // ---- what is tried ----
 static uint64_t count_of(const sard_tensor_desc *d) {
@@ -287,7 +199,10 @@ static bool try_all(pair *p) {
     bool (*fn)(pair *p);
   } tries[] = {{"repeats", repeats}, {"sizes", other_sizes}, {"reset", resets}, {"in place", in_place}, {"on the device", stays_there},
                {"threads", in_threads}, {"cancel", cancels}, {"memory limit", limited}, {"profile", profiled}, {"repeats", repeats}};
-  if (fails(p, "opening", open_pair(p))) return false;
+  const option device[] = {{"device", "cuda"}, {NULL, NULL}};
+  if (fails(p, "opening", open_with(p, device, &p->model)) ||
+      fails(p, "opening", sard_session_new(p->model, NULL, &p->session)))
+    return false;
   subject_choose_recorded(&p->cpu);
   if (!expect(p)) return wrong(p, "the processor fails");
   for (size_t i = 0; i < sizeof tries / sizeof *tries; i++) {
@@ -298,30 +213,4 @@ static bool try_all(pair *p) {
   return true;
 }
 
-static int in_process(const char *dir, const char *name) {
-  char folder[4096];
-  int status = 0;
-  snprintf(folder, sizeof folder, "%s/%s", dir, name);
-  fflush(stdout);
-  pid_t pid = fork();
-  if (!pid) {
-    static pair p;
-    p.cpu.folder = folder;
-    setrlimit(RLIMIT_CPU, &(struct rlimit){CPU_SECONDS, CPU_SECONDS + 1});
-    alarm(SECONDS);
-    bool ok = try_all(&p);
-    if (!ok && !p.session) printf("FAIL %s: %s\n", folder, p.text);
-    close_pair(&p);
-    if (ok && (ask("live") != 0 || ask("findings") != 0)) printf("FAIL %s: something is left on the device\n", folder), ok = false;
-    fflush(stdout);
-    exit(!ok); // what looks for leaks does so now
-  }
-  if (pid < 0 || waitpid(pid, &status, 0) < 0) return BAD;
-  if (WIFSIGNALED(status)) printf("FAIL %s: signal %d\n", folder, WTERMSIG(status));
-  return WIFEXITED(status) && !WEXITSTATUS(status) ? GOOD : BAD;
-}
-
-int main(int argc, char **argv) {
-  if (argc < 2 || !getenv("SARD_CUDA")) return fprintf(stderr, "usage: SARD_CUDA=DRIVER device_cases DIR [NAME...]\n"), 2;
-  return subject_each(argv[1], argv + 2, in_process);
-}
+int main(int argc, char **argv) { return pair_main(argc, argv, try_all); }

@@ -57,6 +57,14 @@ counted onnx_cases
 build/sard compile $digits/model.onnx -o $work/threads.sard --device cuda:sm_90 -q
 for mode in deferred mixed; do counted env SARD_NULL_MODE=$mode build/tests/device_threads $work/threads.sard; done
 
+# ---- one model over several devices ----
+splits=(digits_mlp flow_handmade_tiny)
+if [ "${1:-}" = --all ]; then splits=("${there[@]}"); fi
+there=()
+for m in "${splits[@]}"; do [ -e "$corpus/$m/model.onnx" ] && there+=("$m"); done
+counted in_all build/tests/device_splits "$corpus" < <(printf '%s\n' "${there[@]}")
+counted env SARD_NULL_MODE=mixed build/tests/device_splits "$corpus" digits_mlp
+
 # ---- failures ----
 failing=("$digits/model.onnx")
 [ -e "$corpus/flow_handmade_tiny/model.onnx" ] && failing+=("$corpus/flow_handmade_tiny/model.onnx")
@@ -91,6 +99,27 @@ code old-driver 5 'too old' SARD_NULL_VERSION=11030 "${run[@]}" --device cuda
 code out-of-memory 6 'device is out of memory' SARD_NULL_MEMORY=100 "${run[@]}" --device cuda
 code launch-failure 5 '719, CUDA_ERROR_LAUNCH_FAILED' SARD_NULL_FAULT=2:719 "${run[@]}" --device cuda
 code launch-failure-fallback 5 719 SARD_NULL_FAULT=2:719 "${run[@]}" --device cuda --fallback=cpu
+two="--devices cuda:0,cuda:1 --split"
+code split 0 PASSED SARD_NULL_DEVICES=2 "${run[@]}" $two layer
+code split-no-such-device 5 'no device cuda:1: the driver finds 1' "${run[@]}" $two layer
+code split-no-driver 5 'no CUDA driver: .*nowhere' SARD_CUDA=/nowhere/libcuda.so "${run[@]}" $two batch
+code split-twice 2 'cuda:1 is named twice' "${run[@]}" --devices cuda:1,cuda:1 --split batch
+code split-number 2 "'cuda' is no device; they are written" "${run[@]}" --devices cuda,cuda:1 --split batch
+code split-beyond 5 'no device cuda:64, they are cuda:0 to cuda:63' "${run[@]}" --devices cuda:0,cuda:64 --split batch
+code split-and-device 2 'either device or devices' "${run[@]}" $two batch --device cuda
+code split-fallback 2 'fallback: it is of one device' "${run[@]}" $two batch --fallback cpu
+code split-memory 6 'device cuda:0: .*device is out of memory' SARD_NULL_DEVICES=2 SARD_NULL_MEMORY=100 "${run[@]}" $two batch
+code split-bench 0 '^cuda:1 .* busy' SARD_NULL_DEVICES=2 "$sard" bench $digits/model.onnx $two batch --shape x:4x64 --iterations 3 --warmup 1
+code split-check 0 '1 passed' SARD_NULL_DEVICES=2 "$sard" check $digits $two tensor
+code split-compile 0 'cuda +sm_75' SARD_CUDA=/nowhere "$sard" compile $digits/model.onnx -o $work/parts.sard $two layer
+parts=("$rt" run $work/parts.sard --inputs $digits/test_data_set_0 --expect $digits/test_data_set_0)
+code split-artifact 0 PASSED SARD_NULL_DEVICES=2 SARD_NVRTC=/nowhere "${parts[@]}" --devices cuda:1,cuda:0
+code split-artifact-mixed 0 PASSED SARD_NVRTC=/nowhere "${parts[@]}" --devices cpu:1,cuda:0
+code split-artifact-on-processors 0 PASSED SARD_CUDA=/nowhere "${parts[@]}"
+code split-compile-for 0 'cuda +sm_80 by' SARD_CUDA=/nowhere "$sard" compile $digits/model.onnx -o $work/parts.sard $two layer --device cuda:sm_80
+gpt=$corpus/gpt2_kv_tiny
+[ ! -e $gpt ] || code split-attention 0 PASSED SARD_NULL_DEVICES=2 "$sard" run $gpt/model.onnx --inputs $gpt/test_data_set_0 --expect $gpt/test_data_set_0 --rtol 1e-2 $two tensor
+code split-artifact-too-new 5 'device cuda:0: .*no code for .*sm_75' SARD_NULL_DEVICES=2 SARD_NULL_CC=75 "${parts[@]}" --devices cuda:0,cuda:1
 code bench 0 . "$sard" bench $digits/model.onnx --device cuda --duration 1 --warmup 1
 code compile 0 . "$sard" compile $digits/model.onnx -o $work/m.sard --device cuda:sm_75,sm_90
 code compile-plain 0 . "$sard" compile $digits/model.onnx -o $work/plain.sard

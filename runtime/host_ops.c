@@ -50,6 +50,10 @@ const sd_host_op *sd_host_find(const char *name) {
   return NULL;
 }
 
+bool sd_host_exchanges(const sd_host_op *op) {
+  return op->fn == sd_host_all_reduce || op->fn == sd_host_all_gather || op->fn == sd_host_reduce_scatter;
+}
+
 sard_status *sd_host_run(const sd_host_op *op, sd_host_call *c) {
   bool given = c->n_in >= op->min_in && c->n_param >= op->n_param && c->n_out <= op->n_out;
   for (uint32_t i = 0; i < op->min_in && given; i++) given = c->in[i].dtype != SD_DT_NONE;

@@ -97,6 +97,7 @@ sard_status *sd_session_on(sard_model *m, const sard_options *options, sd_pool *
 sard_status *sard_session_new(sard_model *m, const sard_options *options, sard_session **out) {
   if (!m || !out) return SD_ERR(USAGE, "sard_session_new: model and out must not be NULL");
   if (m->devices.mpi) {
+    SD_TRY(sd_mpi_same_plan(m->parts ? &m->parts[m->devices.rank]->art : &m->art));
     SD_TRY(sd_session_on(m->parts ? m->parts[m->devices.rank] : m, options, NULL, NULL, out));
     (*out)->group = sd_mpi_group();
     return NULL;

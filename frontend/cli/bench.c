@@ -7,6 +7,7 @@
 #include "frontend/cli/profile.h"
 #include "runtime/base/alloc.h"
 #include "runtime/base/thread.h"
+#include "runtime/collective/mpi.h"
 #include "runtime/collective/split.h"
 #include "runtime/cuda/program.h"
 #include "runtime/session.h"
@@ -129,11 +130,14 @@ static sard_status *measure(measuring *b) {
   if (b->session->times) // the profile is about the measured runs only
     memset(b->session->times, 0, sizeof *b->session->times * (b->session->profile ? b->m.model->art.n_steps : 1));
   sd_split_forget(b->session);
+  if (sd_mpi_group()) sd_mpi_group()->bytes = 0;
   int64_t t0 = sd_now_ns(), end = t0 + (int64_t)(duration * 1e9);
-  for (int64_t i = 0; i < iterations; i++) {
+  bool more = true;
+  for (int64_t i = 0; i < iterations && more; i++) {
     SD_TRY(one_run(b, &ms));
     if (!record(b, ms)) return SD_ERR(NOMEM, "out of memory for the measured times");
-    if (sd_now_ns() >= end) break;
+    more = sd_now_ns() < end;
+    SD_TRY(sd_mpi_agree(&more)); // processes make the same runs
   }
   b->wall_s = (double)(sd_now_ns() - t0) * 1e-9;
   return NULL;
@@ -166,7 +170,12 @@ static sard_status *record_trace(measuring *b) {
   b->session->profile = false;
   sard_status *st = NULL;
   double ms, sum = 0;
-  for (int i = 0; i < RUNS && sum < most_ms && !st; i++) st = one_run(b, &ms), sum += ms;
+  bool more = true;
+  for (int i = 0; i < RUNS && more && !st; i++) {
+    st = one_run(b, &ms);
+    more = (sum += ms) < most_ms;
+    if (!st) st = sd_mpi_agree(&more);
+  }
   b->session->profile = profile;
   return st;
 }
@@ -225,7 +234,7 @@ static sard_status *report_overlap(measuring *b) {
 
 static sard_status *report_devices(measuring *b) {
   int n = sd_split_devices(b->session);
-  if (!n) return NULL;
+  if (!n && !sd_mpi_group()) return NULL;
   sd_cli_show_devices(b->c, b->session, b->wall_s); // before the first device runs the whole, which takes more memory
   if (b->m.model->devices.split == SD_SPLIT_TENSOR) return NULL; // no part runs without the others
   sd_stop_session(b->session);
@@ -259,6 +268,7 @@ static sard_status *steps(measuring *b) {
   sd_stop_session(NULL);
   sd_cli_progress(b->c, NULL);
   SD_TRY(st);
+  if (sd_mpi_rank()) return NULL; // rank 0 tells
   if (b->n) {
     report(b);
     SD_TRY(report_devices(b));

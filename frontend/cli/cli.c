@@ -43,7 +43,7 @@ void sd_cli_note(sd_cli *c, const char *fmt, ...) {
 
 void sd_cli_detail(sd_cli *c, const char *fmt, ...) {
   va_list ap;
-  if (c->quiet || c->within || !c->verbose) return;
+  if (c->quiet || c->within || !c->verbose || sd_mpi_rank()) return;
   va_start(ap, fmt);
   to_stderr(c, fmt, ap);
   va_end(ap);

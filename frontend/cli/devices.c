@@ -35,7 +35,7 @@ void sd_cli_show_devices(sd_cli *c, const sard_session *s, double wall_s) {
   int n = sd_split_devices(s);
   const char *way = sd_split_name(s->model->devices.split);
   if (sd_mpi_group()) {
-    sd_cli_say(c, "rank 0 of %d, in %s\n", sd_mpi_group()->ranks, sd_cli_bytes(sd_mpi_group()->bytes, in));
+    sd_cli_say(c, "rank 0 of %d, in %s, through MPI\n", sd_mpi_group()->ranks, sd_cli_bytes(sd_mpi_group()->bytes, in));
     sd_strf(&c->json, ",\"split\":\"tensor\",\"ranks\":%d,\"transport\":\"mpi\",\"moved_bytes\":%llu", sd_mpi_group()->ranks,
             (unsigned long long)sd_mpi_group()->bytes);
   }

@@ -56,8 +56,9 @@ sard_status *sd_model_context(sd_cli *c, sard_context **out) {
 sard_status *sd_model_devices(const sd_cli *c, sard_options *o) {
   static const char *const keys[] = {"devices", "split", "device-memory", "costs", "cuts"};
   const char *devices = sd_args_get(c, "devices");
-  if (devices && strcmp(devices, "mpi") == 0 && strcmp(c->verb->name, "run") != 0)
-    return SD_ERR(USAGE, "--devices mpi is of sard run: each process compiles its own part");
+  bool runs = strcmp(c->verb->name, "compile") != 0 && strcmp(c->verb->name, "partition") != 0;
+  if (devices && strcmp(devices, "mpi") == 0 && !runs)
+    return SD_ERR(USAGE, "--devices mpi is of verbs that run a model: each process compiles its own part");
   for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
     if (sd_args_get(c, keys[i])) SD_TRY(sard_options_set(o, keys[i], sd_args_get(c, keys[i])));
   return NULL;

@@ -57,16 +57,21 @@ static sard_status *swap(sd_group *g, const messages *m) {
   return wait_for(api, requests, n);
 }
 
-static sard_status *check_same(sd_group *g, const sd_collective *c) {
-  uint64_t own[7] = {c->kind, c->dtype, (uint64_t)c->tag, c->rows, c->size, c->inner, c->unit}, all[RANKS][7];
+sard_status *sd_mpi_show(sd_group *g, const void *own, uint64_t bytes, void *all) {
   messages m = {0};
-  uint64_t bytes = g->bytes;
+  uint64_t before = g->bytes;
   for (int r = 0; r < g->ranks; r++) {
-    m.out[r] = own, m.in[r] = all[r];
-    m.out_bytes[r] = m.in_bytes[r] = sizeof own;
+    m.out[r] = own, m.in[r] = (char *)all + (uint64_t)r * bytes;
+    m.out_bytes[r] = m.in_bytes[r] = bytes;
   }
   SD_TRY(swap(g, &m));
-  g->bytes = bytes;
+  g->bytes = before;
+  return NULL;
+}
+
+static sard_status *check_same(sd_group *g, const sd_collective *c) {
+  uint64_t own[7] = {c->kind, c->dtype, (uint64_t)c->tag, c->rows, c->size, c->inner, c->unit}, all[RANKS][7];
+  SD_TRY(sd_mpi_show(g, own, sizeof own, all));
   for (int r = 0; r < g->ranks; r++)
     if (r != g->rank && memcmp(own, all[r], sizeof own) != 0)
       return SD_ERR(
@@ -75,13 +80,6 @@ static sard_status *check_same(sd_group *g, const sd_collective *c) {
           g->rank, (long long)c->tag, (unsigned long long)(c->rows * c->size * c->inner), r,
           (long long)all[r][2], (unsigned long long)(all[r][3] * all[r][4] * all[r][5]));
   return NULL;
-}
-
-sard_status *sd_mpi_meet(sd_group *g) {
-  char own = 0, all[RANKS];
-  messages m = {0};
-  for (int r = 0; r < g->ranks; r++) m.out[r] = &own, m.in[r] = &all[r], m.out_bytes[r] = m.in_bytes[r] = 1;
-  return swap(g, &m);
 }
 
 // ---- exchanges ----

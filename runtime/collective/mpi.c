@@ -9,7 +9,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "runtime/base/hash.h"
 #include "runtime/base/thread.h"
+#include "runtime/host.h"
+#include "sard/sard.h"
 #include "runtime/collective/mpi_inside.h"
 
 enum { BEAT_MS = 200, PATIENCE = 6, PATH = 4096 };
@@ -113,7 +116,8 @@ static void unguard(bool guarded, pthread_t t) {
 // rank 0 has not told of the same error by then.
 static void at_end(int code, void *user) {
   (void)user;
-  if (!code) code = sard_status_code(sd_mpi_meet(&self.group)); // beats go on until all are here
+  char last = 0, all[SD_MPI_RANKS];
+  if (!code) code = sard_status_code(sd_mpi_show(&self.group, &last, 1, all)); // beats go on until all are here
   pthread_mutex_lock(&self.lock);
   self.stop = true;
   pthread_mutex_unlock(&self.lock);
@@ -175,8 +179,58 @@ static sard_status *join(void) {
   return start_watch();
 }
 
+// ---- agreeing ----
+
+enum { TEXT = 64 };
+
+// What is shown first, so that its length is that of all versions.
+static sard_status *same_version(void) {
+  char own[TEXT] = "sard-peer " SARD_VERSION_TEXT, all[SD_MPI_RANKS][TEXT];
+  SD_TRY(sd_mpi_show(&self.group, own, TEXT, all));
+  for (int r = 0; r < self.group.ranks; r++)
+    if (r != self.group.rank && memcmp(own, all[r], TEXT) != 0)
+      return SD_ERR(DEVICE, "rank %d is '%.*s', rank %d is '%s': all have to be of one version", r, TEXT - 1, all[r],
+                    self.group.rank, own);
+  return NULL;
+}
+
+static uint64_t hash_plan(const sd_art *a) {
+  uint64_t h = sd_hash_bytes(&a->n_in, sizeof a->n_in, a->n_out);
+  for (uint32_t i = 0; i < a->n_steps; i++) {
+    const sd_host_op *op = a->steps[i].kind == SARD_AS_HOST ? sd_host_find(sd_art_text(a, a->steps[i].op)) : NULL;
+    const char *name = sd_art_text(a, a->steps[i].name);
+    if (!op || !sd_host_exchanges(op)) continue;
+    h = sd_hash_bytes(op->name, strlen(op->name), h);
+    h = sd_hash_bytes(name, strlen(name), h);
+  }
+  return h;
+}
+
+sard_status *sd_mpi_same_plan(const sd_art *a) {
+  uint64_t own = hash_plan(a), all[SD_MPI_RANKS];
+  SD_TRY(sd_mpi_show(&self.group, &own, sizeof own, all));
+  for (int r = 0; r < self.group.ranks; r++)
+    if (r != self.group.rank && all[r] != own)
+      return SD_ERR(MODEL, "rank %d has another model than rank %d, or was compiled by other options", r,
+                    self.group.rank);
+  return NULL;
+}
+
+sard_status *sd_mpi_agree(bool *yes) {
+  char own = *yes, all[SD_MPI_RANKS];
+  if (!self.api) return NULL;
+  SD_TRY(sd_mpi_show(&self.group, &own, 1, all));
+  if (self.group.rank) *yes = all[0] != 0;
+  return NULL;
+}
+
+static sard_status *begin(void) {
+  SD_TRY(join());
+  return same_version();
+}
+
 sard_status *sd_mpi_join(int *rank, int *ranks) {
-  if (!self.api) SD_TRY(join());
+  if (!self.api) SD_TRY(begin());
   *rank = self.group.rank, *ranks = self.group.ranks;
   return NULL;
 }

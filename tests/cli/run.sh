@@ -144,7 +144,7 @@ code tensor-alone 2 "$sard" run "$T/t.sard" --devices cpu:0,cpu:1,cpu:2; says te
 code tensor-micro 2 "$sard" run "$T/t.sard" --micro-batches 2; says tensor-micro-text err 'micro-batches are of split=layer'
 code tensor-bench 0 "$sard" bench "$T/t.sard" --iterations 3 --json "$T/j"; json tensor-bench-devices "$T/j" '"speedup" not in d and [x["runs"] for x in d["devices"]] == [d["devices"][0]["runs"]] * 2'
 code mpi-split 2 "$sard" run "$digits/model.onnx" --devices mpi --split layer; says mpi-split-text err 'by split=tensor'
-code mpi-bench 2 "$sard" bench "$digits/model.onnx" --devices mpi --split tensor; says mpi-bench-text err 'each process compiles its own part'
+code mpi-compile 2 "$sard" compile "$digits/model.onnx" --devices mpi --split tensor -o "$T/no.sard"; says mpi-compile-text err 'each process compiles its own part'
 code mpi-missing 5 env SARD_MPI=/none.so "$sard" run "$digits/model.onnx" --devices mpi; says mpi-missing-text err "devices 'mpi' cannot be used"
 code auto-bench 0 "$sard" bench "$digits/model.onnx" --shape x:5x64 --devices cpu:0,cpu:1 --split auto --costs estimated --iterations 3 --json "$T/j"; says auto-predicts out '^split +batch; predicted for a batch of 8: one device [0-9.]+ ms, batch [0-9.]+ ms, tensor [0-9.]+ ms, layer [0-9.]+ ms'
 json auto-ways "$T/j" 'd["split"] == "batch" and [w["split"] for w in d["ways"]] == ["one device", "batch", "tensor", "layer"]'

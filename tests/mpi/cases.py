@@ -1,9 +1,11 @@
 """Models over processes: mpirun -np N sard run MODEL --devices mpi --split tensor. Numbers are those of as many threads; a rank
-that is killed or stopped at any time ends the run with an error that names it, within 10 s, and nothing is left behind.
+that is killed or stopped at any time ends the run with an error that names it, within 10 s, and nothing is left behind. bench
+and check run the same way; ranks of another version, or with another model, are errors.
 
 usage: mpi_cases.py SARD CORPUS [--runs N] [--seed S]   prints a line for each failure and, last, "N passed, N failed"
 """
 import filecmp
+import json
 import os
 import random
 import re
@@ -109,6 +111,41 @@ def with_fault(sard, case, where, n, rng, whole):
     return None if known else f"{what}: no error names it: {text}"
 
 
+def with_verbs(sard, case):
+    """bench, whose ranks make as many runs, and check."""
+    done = run(command(2, sard, "bench", case + "/model.onnx", "--duration", 0.2, "--warmup", 1, "--json", "-"))
+    try:
+        result = json.loads(done.stdout)
+        good = result["iterations"] > 0 and result["ranks"] == 2 and result["transport"] == "mpi" and result["moved_bytes"] > 0
+    except (ValueError, KeyError):
+        good = False
+    if done.returncode or not good:
+        return f"bench: exit {done.returncode}: {done.stdout}{done.stderr}"
+    done = run(command(2, sard, "check", case))
+    if done.returncode or done.stdout.count("1 passed, 0 failed") != 1:
+        return f"check: exit {done.returncode}: {done.stdout}{done.stderr}"
+    return None
+
+
+def unlike(sard, case, where):
+    """A rank with another model, and one of another version."""
+    other = os.path.join(where, "sard")
+    with open(sard, "rb") as f:
+        program = f.read()
+    with open(other, "wb") as f:
+        f.write(re.sub(rb"(sard-peer \d+\.\d+\.)\d", rb"\g<1>x", program))
+    os.chmod(other, 0o755)
+    ENV["SARD_MPI"] = os.path.join(os.path.dirname(os.path.abspath(sard)), "libsard_mpi.so")
+    wrong = None
+    for program, model, code, says in ((sard, "digits_mlp", 3, "has another model"), (other, "mnist_resnet8", 5, "all have to be of one version")):
+        path = os.path.join(os.path.dirname(case), model, "model.onnx")
+        done = run([*command(1, sard, "run", case + "/model.onnx"), ":", *command(1, program, "run", path)[len(MPIRUN):]])
+        if done.returncode != code or says not in done.stderr:
+            wrong = f"unlike ranks: exit {done.returncode} instead of {code}: {done.stderr}"
+    del ENV["SARD_MPI"]
+    return wrong
+
+
 def main():
     words = sys.argv[1:]
     value = lambda flag, other: int(words[words.index(flag) + 1]) if flag in words else other
@@ -131,6 +168,8 @@ def main():
         whole = time.monotonic() - start
         for _ in range(runs):
             count(with_fault(sard, case, where, 4, rng, whole))
+        count(with_verbs(sard, case))
+        count(unlike(sard, case, where))
         done = run([sard, "run", case + "/model.onnx", "--devices", "mpi", "--split", "tensor"])
         count(None if done.returncode == 5 and "mpirun" in done.stderr else f"without mpirun: exit {done.returncode}: {done.stderr}")
         done = run(command(2, sard, "run", case + "/none.onnx"))

@@ -28,6 +28,8 @@ static X *add(vm v, X *a, X *b) { return sd_x_bin(v.k, SD_X_ADD, a, b); }
 static X *sub(vm v, X *a, X *b) { return sd_x_bin(v.k, SD_X_SUB, a, b); }
 static X *mul(vm v, X *a, X *b) { return sd_x_bin(v.k, SD_X_MUL, a, b); }
 static X *quo(vm v, X *a, X *b) { return sd_x_bin(v.k, SD_X_DIV, a, b); }
+// Of a formula that ends with it, where the last bit is not right anyway.
+static X *about(vm v, X *a, X *b) { return sd_x_bin(v.k, v.how == SD_VMATH_EXP ? SD_X_FLOORDIV : SD_X_DIV, a, b); }
 static X *fma_(vm v, X *a, X *b, X *z) { return sd_x_fma(v.k, a, b, z); }
 static X *min(vm v, X *a, X *b) { return sd_x_bin(v.k, SD_X_MIN, a, b); }
 static X *max(vm v, X *a, X *b) { return sd_x_bin(v.k, SD_X_MAX, a, b); }
@@ -169,7 +171,7 @@ static X *clamp(vm v, X *x, double m) { return max(v, min(v, x, c(v, m)), c(v, -
 static X *tanh_(vm v, X *x) {
   if (!v.d) {
     X *y = clamp(v, x, 9.02), *z = mul(v, y, y);
-    return clamp(v, quo(v, mul(v, y, POLY(v, z, tanh32p)), POLY(v, z, tanh32q)), 1);
+    return clamp(v, about(v, mul(v, y, POLY(v, z, tanh32p)), POLY(v, z, tanh32q)), 1);
   }
   X *a = fabs_(v, x), *z = mul(v, x, x);
   X *small = fma_(v, mul(v, x, z), POLY(v, z, tanh64), x);
@@ -181,7 +183,7 @@ static X *tanh_(vm v, X *x) {
 static X *erf_(vm v, X *x) {
   if (!v.d) {
     X *y = clamp(v, x, 3.92), *z = mul(v, y, y);
-    return clamp(v, quo(v, mul(v, y, POLY(v, z, erf32p)), POLY(v, z, erf32q)), 1);
+    return clamp(v, about(v, mul(v, y, POLY(v, z, erf32p)), POLY(v, z, erf32q)), 1);
   }
   X *a = fabs_(v, x), *z = mul(v, x, x), *b = max(v, min(v, a, c(v, 6)), c(v, 1));
   X *t = quo(v, sub(v, b, c(v, 3.75)), add(v, b, c(v, 3.75)));

@@ -8,6 +8,6 @@
 typedef enum sd_vmath {
   SD_VMATH_PLAIN,
   SD_VMATH_SCALE, // SHL of f32 operands stands for x * 2^y (y a whole number), right down to denormals and up to infinity
-  SD_VMATH_EXP,   // the target has exp of f32: it stays
+  SD_VMATH_EXP,   // the target has exp of f32: it stays; FLOORDIV of f32 operands stands for x / y within 2 units, y in [1, 2^100]
 } sd_vmath;
 sd_expr *sd_vmath_expand(sd_kernel *k, sd_expr *e, sd_vmath how);

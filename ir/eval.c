@@ -231,6 +231,16 @@ static special find_special(const sd_node *n) {
   return sd_kind_is_host(n->op->kind) ? run_host : NULL;
 }
 
+static sard_status *tell(machine *x, const sd_node *n, const sd_evalue *outs, bool kernel) {
+  sd_evalue *ins = kernel ? SD_NEW_ARRAY(x->scratch, sd_evalue, n->n_in + 1) : NULL;
+  for (uint32_t i = 0; kernel && i < n->n_in; i++) {
+    if (!n->in[i]) continue;
+    SD_TRY(concrete(x, n->in[i], &ins[i]));
+    SD_TRY(operand_data(x, n->in[i], &ins[i].data));
+  }
+  return x->hook(x->user, &(sd_eval_step){n, ins, outs, symbol_value, x});
+}
+
 static sard_status *run_node(machine *x, sd_node *n) {
   sd_evalue *outs = SD_NEW_ARRAY(x->scratch, sd_evalue, n->n_out + 1);
   special fn = find_special(n);
@@ -241,7 +251,7 @@ static sard_status *run_node(machine *x, sd_node *n) {
     for (uint32_t i = 0; i < n->n_out; i++)
       if (n->out[i]) outs[i] = x->slots[n->out[i]->id].v;
   }
-  if (x->hook) SD_TRY(x->hook(x->user, n, outs));
+  if (x->hook) SD_TRY(tell(x, n, outs, !fn));
   for (uint32_t i = 0; i < n->n_in; i++) {
     if (n->graph == x->m->main && n->in[i] && !n->in[i]->data) release(x, n->in[i]);
   }

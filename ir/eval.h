@@ -12,8 +12,15 @@ typedef struct sd_evalue {
   uint64_t bytes;
 } sd_evalue;
 
-// Called after each node with its concrete outputs (outs[i].data NULL for an output nobody uses); a status stops.
-typedef sard_status *(*sd_eval_hook)(void *user, const sd_node *n, const sd_evalue *outs);
+// A node that was just run, of the main graph or of a body.
+typedef struct sd_eval_step {
+  const sd_node *n;
+  const sd_evalue *in, *out; // data NULL: omitted, or an output nobody uses. `in` NULL: of nodes without a kernel
+  bool (*symbol)(void *symbols, const char *name, int64_t *v); // values of symbols now, as sd_dim_eval asks for them
+  void *symbols;
+} sd_eval_step;
+// Called after each node; a status stops.
+typedef sard_status *(*sd_eval_hook)(void *user, const sd_eval_step *s);
 
 // Runs the main graph. in[i] is input i of the main graph, in order; the number must match. Symbols get their values
 // from the inputs (SARD_E_USAGE where shapes or types do not fit). out[i] receives output i: its data is allocated

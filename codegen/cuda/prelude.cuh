@@ -116,6 +116,17 @@ SD_FN float sd_exp(float x) {
   return fabsf(t) < 200.0f ? fmaf(e, low * 0x1.62e43p-1f, e) : e;
 }
 
+// x / y within 2 units in the last place, y in [1, 2^100].
+SD_FN float sd_about(float x, float y) {
+#ifdef SD_HOST
+  return x * (1 / y);
+#else
+  float r;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(y));
+  return x * r;
+#endif
+}
+
 // x where 0 <= x < n; else 0, and the error is noted.
 SD_FN i64 sd_index(i64 x, i64 n, unsigned *error) {
   if ((u64)x < (u64)n) return x;

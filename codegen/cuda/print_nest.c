@@ -68,22 +68,25 @@ static void all_points(sd_print *P, const sd_cuda_nest *n, const char *first, co
   sd_print_points(P, n->axes, n->nest->n_axes, first, step);
 }
 
-static void lane_points(sd_print *P, const sd_cuda_nest *n, const char *first, const char *step) {
+// Of the only axis, whose length is not tested: what is no whole vector.
+static void left_over(sd_print *P, const sd_cuda_nest *n, const char *first, const char *step) {
   sd_dimtab *t = P->k->dims;
-  uint32_t n_axes = n->nest->n_axes;
+  if (n->nest->n_axes > 1 || sd_dim_multiple_of(t, n->plain_axis->extent, n->vec)) return;
+  sd_dim full = sd_dim_mul(t, n->axes[0]->extent, sd_dim_const(t, n->vec));
+  sd_print_plain_points(P, n, sd_print_text(P, "%s + %s", sd_print_dim(P, full), first), step);
+}
+
+static void lane_points(sd_print *P, const sd_cuda_nest *n, const char *first, const char *step) {
   if (n->n_tests) sd_print_open(P, "if (%s)", sd_print_lane_test(P, n));
   sd_print_with_lanes(P, n->lane);
-  sd_print_points(P, n->axes, n_axes, first, step);
+  sd_print_points(P, n->axes, n->nest->n_axes, first, step);
   sd_print_without_lanes(P);
-  if (n->n_tests) {
-    sd_print_close(P);
-    sd_print_open(P, "else");
-    sd_print_plain_points(P, n, first, step);
-    sd_print_close(P);
-  } else if (!sd_dim_multiple_of(t, n->plain_axis->extent, n->vec)) { // the only axis
-    sd_dim full = sd_dim_mul(t, n->axes[0]->extent, sd_dim_const(t, n->vec));
-    sd_print_plain_points(P, n, sd_print_text(P, "%s + %s", sd_print_dim(P, full), first), step);
-  }
+  left_over(P, n, first, step);
+  if (!n->n_tests) return;
+  sd_print_close(P);
+  sd_print_open(P, "else");
+  sd_print_plain_points(P, n, first, step);
+  sd_print_close(P);
 }
 
 static void serial(sd_print *P, const sd_nest *n) {

@@ -159,6 +159,8 @@ static const char *float_op(sd_print *P, const sd_expr *e, const char *const *v)
     return sd_print_text(P, "%s * %s", v[0], v[1]);
   case SD_X_DIV:
     return sd_print_text(P, "%s / %s", v[0], v[1]);
+  case SD_X_FLOORDIV: // as sd_vmath_expand makes it
+    return sd_print_text(P, "sd_about(%s, %s)", v[0], v[1]);
   case SD_X_NEG:
     return sd_print_text(P, "-%s", v[0]);
   case SD_X_FMA:

@@ -62,13 +62,14 @@ static sard_status *compare_value(checking *k, const sd_node *n, const sd_value 
   return SD_ERR(CHECK, "differs"); // stops the interpreter
 }
 
-static sard_status *after_node(void *user, const sd_node *n, const sd_evalue *outs) {
+static sard_status *after_node(void *user, const sd_eval_step *s) {
   checking *k = user;
+  const sd_node *n = s->n;
   if (sd_stop_asked()) return SD_ERR(CANCELLED, "interrupted");
   if (n->graph != k->w.module->main) return NULL; // nodes of bodies are part of their node
   for (uint32_t i = 0; i < n->n_out; i++) {
     const sd_observed *o = n->out[i] ? k->of_value[n->out[i]->id] : NULL;
-    if (o && outs[i].data && o->tensor) SD_TRY(compare_value(k, n, n->out[i], o, &outs[i]));
+    if (o && s->out[i].data && o->tensor) SD_TRY(compare_value(k, n, n->out[i], o, &s->out[i]));
   }
   if (k->checked % 16 == 0)
     sd_cli_progress(k->c, sd_arena_printf(k->c->arena, "interpreting value %d of %d ...", k->checked, k->w.n));

@@ -14,19 +14,12 @@
 #include "runtime/base/hash.h"
 #include "runtime/io/tensor_io.h"
 
-enum { MAX_TENSORS = 64, MAX_SYMBOLS = 256, MOST_BYTES = 1 << 20, SLACK = 64 };
+enum { MAX_TENSORS = 64, MOST_BYTES = 1 << 20, SLACK = 64, MOST_PASSES = 2 };
 
-typedef struct symbol {
-  const char *name;
-  int64_t value;
-} symbol;
 typedef struct run {
   gathered *g;
   sd_module *m;
-  sd_evalue *values; // by value id; data owned
-  uint32_t n_values;
-  symbol symbols[MAX_SYMBOLS];
-  uint32_t n_symbols;
+  uint8_t *passes; // by the id of a node's first output: launches of it, in bodies
   const char *folder, *file;
 } run;
 
@@ -44,35 +37,6 @@ static void *copy(const void *from, uint64_t bytes) {
   return p;
 }
 
-// ---- symbols ----
-static bool symbol_value(void *user, const char *name, int64_t *v) {
-  const run *r = user;
-  for (uint32_t i = 0; i < r->n_symbols; i++)
-    if (!strcmp(r->symbols[i].name, name)) return *v = r->symbols[i].value, true;
-  return false;
-}
-
-static void learn_dims(run *r, const sd_value *v, const sd_evalue *e) {
-  for (int d = 0; d < v->rank && d < e->rank; d++) {
-    const sd_dimnode *n = sd_dim_get(r->m->dims, v->dims[d]);
-    uint32_t i = 0;
-    if (n->op != SD_DIM_SYM) continue;
-    while (i < r->n_symbols && strcmp(r->symbols[i].name, n->name)) i++;
-    if (i == MAX_SYMBOLS) continue;
-    r->symbols[i] = (symbol){n->name, e->dims[d]};
-    if (i == r->n_symbols) r->n_symbols++;
-  }
-}
-
-static void keep_value(run *r, const sd_value *v, const sd_evalue *e) {
-  if (!v || v->id >= r->n_values) return;
-  sd_evalue *to = &r->values[v->id];
-  learn_dims(r, v, e);
-  free(to->data);
-  *to = *e;
-  to->data = e->bytes <= MOST_BYTES && (e->data || !e->bytes) ? copy(e->data, e->bytes) : NULL;
-}
-
 // ---- kernels and launches ----
 static uint32_t kernel_of(gathered *g, const sd_cuda_source *s, const char *label) {
   uint64_t h = sd_hash_bytes(s->text, strlen(s->text), 0);
@@ -84,17 +48,22 @@ static uint32_t kernel_of(gathered *g, const sd_cuda_source *s, const char *labe
   return g->n_kernels++;
 }
 
-static bool bind_buf(run *r, const sd_node *n, const sd_evalue *outs, const sd_buf *b, gathered_buf *to) {
+static bool size_of(const run *r, const sd_eval_step *s, sd_dim d, int64_t *out) {
+  return sd_dim_eval(r->m->dims, d, s->symbol, s->symbols, out);
+}
+
+static bool bind_buf(run *r, const sd_eval_step *s, const sd_buf *b, gathered_buf *to) {
   const sd_evalue *e = NULL;
   int64_t count;
   *to = (gathered_buf){.dtype = b->dtype, .out = b->kind == SD_BUF_OUT};
-  if (!sd_dim_eval(r->m->dims, b->count, symbol_value, r, &count) || count < 0) return false;
+  if (!size_of(r, s, b->count, &count) || count < 0) return false;
   to->count = (uint64_t)count;
   if (!sd_dtype_bytes(b->dtype, to->count, &to->bytes) || to->bytes > MOST_BYTES) return false;
   const void *data = b->value->data ? b->value->data->data : NULL;
-  for (uint32_t i = 0; i < n->n_out && to->out; i++)
-    if (n->out[i] == b->value) e = &outs[i];
-  if (!to->out && !data && b->value->id < r->n_values) e = &r->values[b->value->id];
+  for (uint32_t i = 0; i < s->n->n_out && to->out; i++)
+    if (s->n->out[i] == b->value) e = &s->out[i];
+  for (uint32_t i = 0; i < s->n->n_in && !to->out; i++)
+    if (s->n->in[i] == b->value) e = &s->in[i];
   if (e) data = e->data;
   if (!data && to->bytes && !to->out) return false;
   to->data = data ? copy(data, to->bytes) : NULL; // an output that nobody uses has none
@@ -108,19 +77,16 @@ static void note_inner(gathered_launch *l, const sd_buf *b) {
   if (b->kind == SD_BUF_IN && b->dtype == SD_F32 && !l->inner) l->inner = SD_F32;
 }
 
-static bool add_launch(run *r, const sd_node *n, const sd_evalue *outs, const sd_kernel *k,
-                       const sd_cuda_source *s, const char *label) {
+static bool add_launch(run *r, const sd_eval_step *at, const sd_kernel *k, const sd_cuda_source *s, const char *label) {
   gathered *g = r->g;
   gathered_launch l = {.label = strdup(label), .n_dims = (int)s->n_dims};
   l.bufs = calloc(k->bufs.len + 1, sizeof *l.bufs), l.dims = calloc(s->n_dims + 1, sizeof *l.dims);
-  bool ok = l.bufs && l.dims && sd_dim_eval(r->m->dims, s->blocks, symbol_value, r, &l.blocks) &&
-            sd_dim_eval(r->m->dims, s->scratch, symbol_value, r, &l.scratch);
-  for (uint32_t i = 0; ok && i < s->n_dims; i++)
-    ok = sd_dim_eval(r->m->dims, s->dims[i], symbol_value, r, &l.dims[i]);
+  bool ok = l.bufs && l.dims && size_of(r, at, s->blocks, &l.blocks) && size_of(r, at, s->scratch, &l.scratch);
+  for (uint32_t i = 0; ok && i < s->n_dims; i++) ok = size_of(r, at, s->dims[i], &l.dims[i]);
   for (uint32_t i = 0; ok && i < k->bufs.len; i++) {
     const sd_buf *b = k->bufs.at[i];
     note_inner(&l, b);
-    if (b->kind != SD_BUF_LOCAL) ok = bind_buf(r, n, outs, b, &l.bufs[l.n_bufs++]);
+    if (b->kind != SD_BUF_LOCAL) ok = bind_buf(r, at, b, &l.bufs[l.n_bufs++]);
   }
   if (!ok || l.scratch > MOST_BYTES) { // what was copied stays: this is a test
     g->left_out++;
@@ -132,30 +98,32 @@ static bool add_launch(run *r, const sd_node *n, const sd_evalue *outs, const sd
   return true;
 }
 
-static sard_status *after_node(void *user, const sd_node *n, const sd_evalue *outs) {
+// Of loops the first passes: the others make the same launches.
+static bool repeats(run *r, const sd_node *n) {
+  if (n->graph == r->m->main || n->n_out == 0 || !n->out[0]) return false;
+  uint8_t *passes = &r->passes[n->out[0]->id];
+  return *passes == MOST_PASSES || ++*passes == 0;
+}
+
+static sard_status *after_node(void *user, const sd_eval_step *at) {
   run *r = user;
-  for (uint32_t i = 0; i < n->n_out; i++) // sizes of outputs may be new ones
-    if (n->out[i]) learn_dims(r, n->out[i], &outs[i]);
-  if (sd_codegen_runs(n) == SD_RUNS_KERNEL) {
-    sd_arena *a = sd_arena_new();
-    sd_kernel *k;
-    sd_cuda_source s;
-    char label[400];
-    snprintf(label, sizeof label, "%.200s/%.40s %s '%.80s'",
-             strrchr(r->folder, '/') ? strrchr(r->folder, '/') + 1 : r->folder, r->file, n->op->name,
-             n->name);
-    sard_status *st = sd_cuda_node_source(a, r->m, n, "sd_kernel", &r->g->options, &k, &s);
-    if (!st) {
-      add_launch(r, n, outs, k, &s, label);
-    } else {
-      r->g->failed++;
-      printf("FAIL %s: %s\n", label, sard_status_text(st, SARD_TEXT_MESSAGE));
-      sard_status_free(st);
-    }
-    sd_arena_free(a);
+  const sd_node *n = at->n;
+  if (sd_codegen_runs(n) != SD_RUNS_KERNEL || repeats(r, n)) return NULL;
+  sd_arena *a = sd_arena_new();
+  sd_kernel *k;
+  sd_cuda_source s;
+  char label[400];
+  snprintf(label, sizeof label, "%.200s/%.40s %s '%.80s'", strrchr(r->folder, '/') ? strrchr(r->folder, '/') + 1 : r->folder, r->file, n->op->name,
+           n->name);
+  sard_status *st = sd_cuda_node_source(a, r->m, n, "sd_kernel", &r->g->options, &k, &s);
+  if (!st) {
+    add_launch(r, at, k, &s, label);
+  } else {
+    r->g->failed++;
+    printf("FAIL %s: %s\n", label, sard_status_text(st, SARD_TEXT_MESSAGE));
+    sard_status_free(st);
   }
-  for (uint32_t i = 0; i < n->n_out; i++)
-    if (n->out[i]) keep_value(r, n->out[i], &outs[i]);
+  sd_arena_free(a);
   return NULL;
 }
 
@@ -201,7 +169,6 @@ static sard_status *read_inputs(run *r, sard_context *ctx, const inputs *in, sd_
     sd_dtype_bytes(to[i].dtype, count, &to[i].bytes);
     to[i].data = copy(to[i].data, to[i].bytes);
     sard_tensor_free(t);
-    keep_value(r, v, &to[i]);
   }
   return NULL;
 }
@@ -217,15 +184,13 @@ static bool has_numbers(const sd_module *m) { // what the interpreter computes w
 
 static sard_status *interpret(run *r, sard_context *ctx, const inputs *in) {
   sd_evalue given[MAX_TENSORS] = {0}, out[MAX_TENSORS];
-  r->n_values = r->m->next_id;
-  r->values = calloc(r->n_values + 1, sizeof *r->values);
+  r->passes = calloc(r->m->next_id + 1, 1);
   sard_status *st = read_inputs(r, ctx, in, given);
   if (!st)
     st = sd_eval_module(r->m, given, r->m->main->inputs.len, out, r->m->main->outputs.len, after_node, r);
   for (uint32_t i = 0; !st && i < r->m->main->outputs.len; i++) sd_eval_free(&out[i]);
   for (uint32_t i = 0; i < r->m->main->inputs.len; i++) free(given[i].data);
-  for (uint32_t i = 0; i < r->n_values; i++) free(r->values[i].data);
-  free(r->values);
+  free(r->passes);
   return st;
 }
 

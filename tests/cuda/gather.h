@@ -34,7 +34,7 @@ typedef struct gathered {
   gathered_kernel *kernels;
   gathered_launch *launches;
   uint32_t n_kernels, n_launches;
-  uint32_t left_out; // launches that are too large or whose sizes only a loop knows
+  uint32_t left_out; // launches that are too large
   uint32_t failed;   // nodes without CUDA C
 } gathered;
 

@@ -276,7 +276,7 @@ sard_status *sd_codegen(sd_arena *a, sd_module *m, const sd_codegen_options *o, 
   uint32_t n = o->parts ? o->parts->n : 0;
   sd_artifact **x = SD_NEW_ARRAY(a, sd_artifact *, n + 1);
   SD_TRY(sd_cuda_device_open(a, o->device, &device));
-  sd_gen g = {.a = a, .m = m, .o = o, .weights = &weights, .packs = {.a = a}, .device = device};
+  sd_gen g = {.a = a, .m = m, .o = o, .weights = &weights, .packs = {.a = a, .threads = o->threads}, .device = device};
   if (n) SD_TRY(generate_parts(&g, o->parts, x, &s));
   else {
     SD_TRY(generate(&g, &s));

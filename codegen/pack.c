@@ -1,11 +1,14 @@
 // Copies a constant into its packed layout: elements of 1 to 8 bytes, or 2 and 4 of them in a byte.
 #include "codegen/pack.h"
 
+#include "codegen/crew.h"
 #include "runtime/base/alloc.h"
 #include "runtime/base/hash.h"
 
 #define FEW_BYTES  (4u << 20)  // less is allocated as it comes
 #define ROOM_BYTES (32u << 20) // at a time; what is not touched takes no memory
+#define PART_BYTES (1u << 20)  // of a constant that several threads copy, each
+#define LINE_STEPS 16          // steps of a lane that are read together
 
 uint64_t sd_pack_hash(const sd_pack *p) {
   uint64_t h = sd_hash_mix(sd_hash_mix(p->n, (uint64_t)p->base), (uint64_t)p->limit * 31 + p->outer);
@@ -20,6 +23,41 @@ typedef struct packer { const sd_pack *p; const uint8_t *src; uint8_t *dst; size
 // The source may lie at any address of a mapped file.
 #define COPY_RUN(T)                                                                                                    \
   for (int64_t i = 0; i < n; i++) memcpy(dst + i * (int64_t)sizeof(T), w->src + (from + i * stride) * (int64_t)sizeof(T), sizeof(T))
+
+// ---- lanes far apart, whose steps lie side by side: a line of each lane is read at once ----
+static bool turns(const sd_pack *p, size_t elem, sd_dtype raw) {
+  return p->side <= 1 && p->n >= 2 && p->stride[p->n - 2] == 1 && p->stride[p->n - 1] > 1 && (raw == SD_U4 ? p->factor % 2 == 0 : !raw && elem == 4);
+}
+
+static void turn_words(packer *w, int64_t from, int64_t lanes, int64_t first, int64_t count) {
+  const sd_pack *p = w->p;
+  for (int64_t i = 0; i < lanes; i++) {
+    const uint8_t *src = w->src + (size_t)(from + i * p->stride[p->n - 1] + first) * 4;
+    for (int64_t s = 0; s < count; s++) memcpy(w->dst + (size_t)((first + s) * p->factor + i) * 4, src + s * 4, 4);
+  }
+}
+
+static uint8_t code4(const packer *w, int64_t at) { return (uint8_t)(w->src[at >> 1] >> (at & 1) * 4 & 15); }
+
+static void turn_codes(packer *w, int64_t from, int64_t lanes, int64_t first, int64_t count) {
+  const sd_pack *p = w->p;
+  int64_t by = p->stride[p->n - 1];
+  for (int64_t i = 0; i < lanes; i += 2) {
+    int64_t low = p->base + from + i * by + first, high = low + by;
+    uint8_t *to = w->dst + (w->at + (uint64_t)(first * p->factor + i)) / 2;
+    for (int64_t s = 0; s < count; s++) to[s * p->factor / 2] = (uint8_t)(code4(w, low + s) | (i + 1 < lanes ? code4(w, high + s) << 4 : 0));
+  }
+}
+
+// All steps and lanes of a panel. Codes of lanes past the limit are zeros from before.
+static void pack_turned(packer *w, int64_t from, int64_t lanes) {
+  int64_t steps = w->p->extent[w->p->n - 2];
+  if (!w->raw && lanes < w->p->factor) memset(w->dst, 0, (size_t)(steps * w->p->factor) * 4);
+  for (int64_t s = 0; s < steps; s += LINE_STEPS)
+    (w->raw ? turn_codes : turn_words)(w, from, lanes, s, sd_min_i64(LINE_STEPS, steps - s));
+  w->at += (uint64_t)(steps * w->p->factor);
+  if (!w->raw) w->dst += (size_t)(steps * w->p->factor) * 4;
+}
 
 // Copies the innermost run of lanes, of which those at or past the limit become zero.
 static void pack_run(packer *w, int64_t from, int64_t lanes) {
@@ -47,8 +85,13 @@ static void pack_run(packer *w, int64_t from, int64_t lanes) {
 static void pack_sides(packer *w, int64_t from, int64_t lanes, int64_t steps) {
   const sd_pack *p = w->p;
   int64_t lane = p->stride[p->n - 2], step = p->stride[p->n - 1];
+  bool whole = step == 1 && steps == p->side; // 32 bits
   for (int64_t i = 0; i < lanes; i++)
     for (int64_t s = 0; s < steps; s++) {
+      if (whole) {
+        memcpy(w->dst + i * 4, w->src + (from + i * lane) * (int64_t)w->elem, 4);
+        break;
+      }
       uint8_t *to = w->dst + (size_t)(i * p->side + s) * w->elem;
       const uint8_t *at = w->src + (from + i * lane + s * step) * (int64_t)w->elem;
       if (w->elem == 1) *to = *at;
@@ -57,17 +100,28 @@ static void pack_sides(packer *w, int64_t from, int64_t lanes, int64_t steps) {
   w->dst += (size_t)(p->factor * p->side) * w->elem;
 }
 
+static void pack_range(packer *w, uint32_t d, int64_t lo, int64_t hi, int64_t from, int64_t lanes, int64_t steps);
+
 static void pack_level(packer *w, uint32_t d, int64_t from, int64_t lanes, int64_t steps) {
   const sd_pack *p = w->p;
   if (p->side > 1 && d == p->n - 2) {
     pack_sides(w, from, lanes, steps);
     return;
   }
+  if (d == p->n - 2 && turns(p, w->elem, w->raw)) {
+    pack_turned(w, from, lanes);
+    return;
+  }
   if (d == p->n - 1) {
     pack_run(w, from, lanes);
     return;
   }
-  for (int64_t i = 0; i < p->extent[d]; i++) {
+  pack_range(w, d, 0, p->extent[d], from, lanes, steps);
+}
+
+static void pack_range(packer *w, uint32_t d, int64_t lo, int64_t hi, int64_t from, int64_t lanes, int64_t steps) {
+  const sd_pack *p = w->p;
+  for (int64_t i = lo; i < hi; i++) {
     if (d == p->outer) lanes = sd_min_i64(p->factor, p->limit - i * p->factor);
     if (p->side > 1 && d == p->n - 3) steps = sd_min_i64(p->side, p->steps - i * p->side);
     pack_level(w, d + 1, from + i * p->stride[d], lanes, steps);
@@ -80,6 +134,42 @@ static int64_t last_of(const sd_pack *p, uint32_t d) {
   if (d == p->outer || (sides && d == p->n - 3)) return 0;
   if (d == p->n - (sides ? 2 : 1)) return p->limit - 1;
   return sides && d == p->n - 1 ? p->steps - 1 : p->extent[d] - 1;
+}
+
+// ---- several threads ----
+typedef struct parts {
+  packer w; // of the whole
+  uint32_t dim, n;
+  int64_t each, elems; // of the dim: steps of a part, elements of a step
+  uint64_t bytes;      // of the whole
+} parts;
+
+// The dim whose steps are shared out, and how many parts there are: 1 where it is not worth it.
+static parts divide(const packer *w, uint64_t bytes, int threads) {
+  parts x = {.w = *w, .n = 1, .bytes = bytes, .elems = 1};
+  const sd_pack *p = w->p;
+  while (x.dim < p->outer && p->extent[x.dim] == 1) x.dim++;
+  for (uint32_t d = x.dim + 1; d < p->n; d++) x.elems *= p->extent[d];
+  int64_t extent = p->extent[x.dim], most = sd_min_i64(sd_min_i64(extent, 2 * (int64_t)threads), (int64_t)(bytes / PART_BYTES));
+  x.each = extent;
+  if (most < 2 || x.elems % 8) return x;
+  x.each = (extent + most - 1) / most;
+  x.n = (uint32_t)((extent + x.each - 1) / x.each);
+  return x;
+}
+
+static sard_status *pack_part(void *user, uint32_t i) {
+  const parts *x = user;
+  const sd_pack *p = x->w.p;
+  packer w = x->w;
+  int64_t lo = x->each * (int64_t)i, hi = sd_min_i64(lo + x->each, p->extent[x->dim]);
+  int bits = w.raw ? sd_dtype_bits(w.raw) : (int)w.elem * 8;
+  uint64_t from = (uint64_t)(lo * x->elems) * (uint64_t)bits / 8, end = x->n == 1 ? x->bytes : (uint64_t)(hi * x->elems) * (uint64_t)bits / 8;
+  if (w.raw || p->side > 1) memset(w.dst + from, 0, end - from); // what is left out is not written
+  if (w.raw) w.at = (uint64_t)(lo * x->elems);
+  else w.dst += from;
+  pack_range(&w, x->dim, lo, hi, 0, p->factor, p->side);
+  return NULL;
 }
 
 static uint8_t *allocate(sd_pack_room *r, uint64_t bytes) {
@@ -111,9 +201,11 @@ sard_status *sd_pack_const(sd_pack_room *room, const sd_pack *p, const sd_const 
   if (count > 0 && (low < 0 || (uint64_t)high >= src->count)) return SD_ERR(INTERNAL, "packing reads outside of its constant");
   if (!sd_dtype_bytes(src->dtype, count / elem, &count)) return SD_ERR(NOMEM, "a packed constant is too large");
   uint8_t *to = allocate(room, count);
-  if (bits < 8 || p->side > 1) memset(to, 0, count); // what is left out is not written
   packer w = {p, (const uint8_t *)src->data + (bits < 8 ? 0 : (size_t)p->base * elem), to, elem, bits < 8 ? (bits == 4 ? SD_U4 : SD_U2) : SD_DT_NONE, 0};
-  if (count > 0) pack_level(&w, 0, 0, p->factor, p->side);
+  if (count > 0) {
+    parts x = divide(&w, count, room->threads);
+    SD_TRY(sd_crew_run(x.n, x.n > 1 ? room->threads : 0, 0, pack_part, &x, SD_NEW_ARRAY(room->a, sard_status *, x.n), NULL));
+  }
   *out = to, *out_bytes = count;
   return NULL;
 }

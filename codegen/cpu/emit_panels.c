@@ -167,7 +167,8 @@ static bool plan(sd_emit *E, const finder *f, sd_emit_panel *p, sd_ll *first) {
     return f->bytes >= LEAST_AHEAD;
   }
   if (!each || !share || (sd_dim_is_const(t, share, &n) && n < LEAST_SHARE)) return false;
-  p->lines = 1, p->each = sd_access_guess(t, share), p->share = sd_emit_dim(E, share);
+  // of fewer rows than copies a share is all that the tile reads
+  p->lines = 1, p->each = sd_min_i64(sd_access_guess(t, share), step), p->share = sd_emit_dim(E, share);
   *first = plus(E, sd_emit_i64(E, f->size * bytes), times(E, row, sd_emit_dim(E, each)));
   return true;
 }

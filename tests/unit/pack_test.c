@@ -8,6 +8,11 @@ static sd_pack panels(int64_t steps, int64_t cols, int64_t lanes) {
   return (sd_pack){.n = 3, .extent = {(cols + lanes - 1) / lanes, steps, lanes}, .stride = {lanes, cols, 1}, .outer = 0, .factor = lanes, .limit = cols};
 }
 
+// [cols][steps] into the same: the steps of a lane lie side by side.
+static sd_pack turned(int64_t steps, int64_t cols, int64_t lanes) {
+  return (sd_pack){.n = 3, .extent = {(cols + lanes - 1) / lanes, steps, lanes}, .stride = {lanes * steps, 1, steps}, .outer = 0, .factor = lanes, .limit = cols};
+}
+
 static sd_const matrix(sd_arena *a, sd_dtype t, int64_t steps, int64_t cols) {
   uint64_t bytes = 0;
   CHECK(sd_dtype_bytes(t, (uint64_t)(steps * cols), &bytes));
@@ -16,9 +21,9 @@ static sd_const matrix(sd_arena *a, sd_dtype t, int64_t steps, int64_t cols) {
   return (sd_const){.dtype = t, .count = (uint64_t)(steps * cols), .bytes = bytes, .data = data};
 }
 
-static const uint8_t *check_packed(sd_pack_room *room, sd_dtype t, int64_t steps, int64_t cols, int64_t lanes) {
+static const uint8_t *check_packed_as(sd_pack_room *room, sd_dtype t, int64_t steps, int64_t cols, int64_t lanes, bool turn) {
   sd_const c = matrix(room->a, t, steps, cols);
-  sd_pack p = panels(steps, cols, lanes);
+  sd_pack p = turn ? turned(steps, cols, lanes) : panels(steps, cols, lanes);
   const void *out = NULL;
   uint64_t bytes = 0, at = 0;
   int64_t wrong = 0;
@@ -27,11 +32,15 @@ static const uint8_t *check_packed(sd_pack_room *room, sd_dtype t, int64_t steps
   for (int64_t q = 0; q < p.extent[0]; q++)
     for (int64_t k = 0; k < steps; k++)
       for (int64_t l = 0; l < lanes; l++) {
-        int64_t j = q * lanes + l, want = j < cols ? (k * cols + j) % 3 + 1 : 0;
+        int64_t j = q * lanes + l, want = j < cols ? (turn ? j * steps + k : k * cols + j) % 3 + 1 : 0;
         wrong += sd_dtype_get_i64(t, out, at++) != want;
       }
   CHECK(wrong == 0);
   return out;
+}
+
+static const uint8_t *check_packed(sd_pack_room *room, sd_dtype t, int64_t steps, int64_t cols, int64_t lanes) {
+  return check_packed_as(room, t, steps, cols, lanes, false);
 }
 
 static void contents(void) {
@@ -39,6 +48,17 @@ static void contents(void) {
   sd_pack_room room = {.a = a};
   static const sd_dtype types[] = {SD_F32, SD_F64, SD_F16, SD_I8, SD_U4, SD_U2};
   for (size_t i = 0; i < sizeof types / sizeof *types; i++) check_packed(&room, types[i], 5, 37, 16), check_packed(&room, types[i], 3, 32, 16);
+  for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+    for (int64_t lanes = 15; lanes <= 16; lanes++) check_packed_as(&room, types[i], 37, 37, lanes, true);
+  sd_arena_free(a);
+}
+
+static void together(void) { // several threads
+  sd_arena *a = sd_arena_new();
+  sd_pack_room room = {.a = a, .threads = 3};
+  static const sd_dtype types[] = {SD_F32, SD_I8, SD_U4};
+  for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+    for (int turn = 0; turn < 2; turn++) check_packed_as(&room, types[i], 2100, 2111, 16, turn), check_packed_as(&room, types[i], 2101, 2104, 20, turn);
   sd_arena_free(a);
 }
 
@@ -57,6 +77,7 @@ static void many(void) {
 
 int main(void) {
   RUN(contents);
+  RUN(together);
   RUN(many);
   return check_end();
 }

@@ -44,7 +44,7 @@ static void choose_nest(sd_cuda_choice *c) {
   *o = (sd_cuda_nest){.nest = c->n, .form = SD_CUDA_POINTS};
   for (uint32_t i = 0; i < c->n->n_axes; i++) o->axes[i] = c->n->axes[i];
   if (c->n->sequential) {
-    o->form = SD_CUDA_SERIAL;
+    sd_choose_cuda_serial(c);
     return;
   }
   if (c->n->stores.len == 0) return;

@@ -11,7 +11,7 @@ typedef enum sd_cuda_form {
                    // the steps of the reductions
   SD_CUDA_TURNED, // points whose operands go through shared memory, as their elements are neighbours along another axis
   SD_CUDA_TILES,  // a block computes bm x bn results of a sum of products from slices in shared memory
-  SD_CUDA_SERIAL, // one thread, in the order of the loops
+  SD_CUDA_SERIAL, // in the order of the loops, by one thread, or by threads that store to different elements
 } sd_cuda_form;
 
 #define SD_CUDA_WARP         32
@@ -102,6 +102,9 @@ typedef struct sd_cuda_nest {
   uint32_t n_columns;
   int strip;
   const sd_axis *many;
+  // SERIAL: threads take the points of the first `n_rows` axes; or all points, and leave out those whose element is not
+  // their own. Neither: one thread.
+  bool owned;
   // TURNED: the axis along which the turned loads are contiguous, in vec * turn_outer + turn_lane; the loads in `nest`, and
   // as they are made, along that axis.
   const sd_axis *turn, *turn_outer, *turn_lane;

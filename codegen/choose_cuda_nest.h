@@ -47,6 +47,7 @@ bool sd_choose_cuda_tiles(sd_cuda_choice *c); // choose_cuda_tiles.c
 bool sd_choose_cuda_rows(sd_cuda_choice *c);  // choose_cuda_rows.c
 bool sd_choose_cuda_columns(sd_cuda_choice *c); // choose_cuda_columns.c
 bool sd_choose_cuda_turned(sd_cuda_choice *c);  // choose_cuda_turned.c
+void sd_choose_cuda_serial(sd_cuda_choice *c); // choose_cuda_serial.c: of sequential nests
 void sd_choose_cuda_points(sd_cuda_choice *c); // choose_cuda_points.c: lanes, where they fit
 
 // ---- choose_cuda_lanes.c ----

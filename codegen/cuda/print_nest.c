@@ -89,12 +89,23 @@ static void lane_points(sd_print *P, const sd_cuda_nest *n, const char *first, c
   sd_print_close(P);
 }
 
-static void serial(sd_print *P, const sd_nest *n) {
-  sd_print_open(P, "if (threadIdx.x == 0)");
-  for (uint32_t i = 0; i < n->n_axes; i++) sd_print_loop(P, n->axes[i]);
+static void serial(sd_print *P, const sd_cuda_nest *n) {
+  bool small;
+  int threads = P->plan->threads;
+  if (n->n_rows) {
+    const char *count = sd_print_count(P, n->axes, n->n_rows, &small);
+    sd_print_bind_digits(P, n->axes, n->n_rows, sd_print_range(P, "threadIdx.x", count, sd_print_text(P, "%d", threads), small), small);
+  } else if (!n->owned) {
+    sd_print_open(P, "if (threadIdx.x == 0)");
+  }
+  for (uint32_t i = n->n_rows; i < n->nest->n_axes; i++) sd_print_loop(P, n->axes[i]);
+  if (n->owned) // every thread comes to all of them
+    sd_print_open(P, "if ((u64)%s %% %d == threadIdx.x)", sd_print_value(P, n->nest->stores.at[0].offset), threads);
   sd_print_stores(P);
-  for (uint32_t i = n->n_axes; i-- > 0;) sd_print_loop_end(P, n->axes[i]);
-  sd_print_close(P);
+  if (n->owned) sd_print_close(P);
+  for (uint32_t i = n->nest->n_axes; i-- > n->n_rows;) sd_print_loop_end(P, n->axes[i]);
+  if (n->n_rows) sd_print_unbind(P, n->axes, n->n_rows);
+  if (!n->owned) sd_print_close(P);
 }
 
 static void begin(sd_print *P, const sd_cuda_nest *n) {
@@ -141,7 +152,7 @@ void sd_print_in_block(sd_print *P, const sd_cuda_nest *n) {
   sd_print_block(P);
   switch (n->form) {
   case SD_CUDA_SERIAL:
-    serial(P, n->nest);
+    serial(P, n);
     break;
   case SD_CUDA_ROWS:
     sd_print_line(P, "const unsigned lane = threadIdx.x %% %d;", n->group);

@@ -186,8 +186,21 @@ def attention(w):
         add("decode_three", t, 2, 2, 3, 264, 72)
 
 
+def scatter(w):
+    """Updates that meet: rows, columns, single elements."""
+    def ins(x, i, u, t=np.float32):
+        return {"x": numbers(x, t), "i": random.integers(0, x[0], i), "u": numbers(u, t)}
+    for op in ("none", "add", "max"):
+        w.add(f"scatter_rows_{op}", [node("ScatterND", ["x", "i", "u"], ["y"], reduction=op)], ins((20, 48), (40, 1), (40, 48)), {"y": np.float32})
+        w.add(f"scatter_columns_{op}", [node("ScatterElements", ["x", "i", "u"], ["y"], axis=0, reduction=op)], ins((9, 70), (33, 61), (33, 61)), {"y": np.float32})
+    for t in ("f32", "f16", "u8"):
+        w.add(f"scatter_elements_{t}", [node("ScatterElements", ["x", "i", "u"], ["y"], reduction="add")], ins((30,), (300,), (300,), TYPES[t]), {"y": TYPES[t]})
+    w.add("scatter_pairs", [node("ScatterND", ["x", "i", "u"], ["y"], reduction="mul")], ins((6, 6, 3), (50, 2), (50, 3)), {"y": np.float32})
+
+
 def main():
     w = Writer(sys.argv[1])
+    scatter(w)
     points(w)
     rows(w)
     turned(w)

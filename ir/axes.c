@@ -68,6 +68,19 @@ static bool rule_along(const sd_node *n, sd_axes *x) {
   return true;
 }
 
+// Windows one behind the other, where their sizes are known.
+static bool rule_split(const sd_node *n, sd_axes *x) {
+  int axis;
+  int64_t from = 0, size;
+  if (!rule_along(n, x) || !axis_of(n, 0, &axis)) return false;
+  for (uint32_t i = 0; i < n->n_out; i++, from += size) {
+    x->from[i] = from;
+    if (!n->out[i] || !sd_dim_is_const(sd_sh_tab(n), n->out[i]->dims[axis], &size)) return true;
+  }
+  x->windows = axis + 1;
+  return true;
+}
+
 static bool rule_joined(const sd_node *n, sd_axes *x) {
   int axis;
   if (!axis_of(n, 0, &axis)) return false;
@@ -113,6 +126,45 @@ static bool rule_matmul(const sd_node *n, sd_axes *x) {
   return true;
 }
 
+// Weights [N,K] or, with columns, [K,N]; scales and zero points [blocks of K,N], bias [N].
+static bool rule_bits(const sd_node *n, sd_axes *x) {
+  int last = n->in[0]->rank - 1;
+  bool columns = sd_node_int(n, "columns", 0) != 0;
+  if (last < 0 || n->in[1]->rank != 2) return false;
+  sd_letter column = (sd_letter)(last + 1), k = (sd_letter)(last + 2);
+  number(n, x), align(n, 0, last + 1, x);
+  x->in[0][last] = x->in[1][!columns] = k, x->in[1][columns] = column;
+  for (uint32_t i = 2; i < 4 && i < n->n_in; i++)
+    if (n->in[i] && n->in[i]->rank == 2) x->in[i][0] = k, x->in[i][1] = column;
+  if (n->n_in > 4 && n->in[4] && n->in[4]->rank == 1) x->in[4][0] = column;
+  x->sum = k, x->added = 1u << 4;
+  return true;
+}
+
+// Terms without an ellipsis, and a result that is written down. One of the letters that only operands have is
+// the sum.
+static bool rule_einsum(const sd_node *n, sd_axes *x) {
+  const char *p = sd_node_str(n, "equation", ""), *out = strstr(p, "->");
+  if (!out || strchr(p, '.')) return false;
+  uint32_t term = 0;
+  int d = 0;
+  for (; *p; p++) {
+    bool result = p > out;
+    sd_letter *to = result ? x->out[0] : x->in[term < n->n_in ? term : 0];
+    if (*p == ',') term++, d = 0;
+    else if (p == out)
+      p++, d = 0;
+    else if (*p != ' ') {
+      const sd_value *v = result ? n->out[0] : term < n->n_in ? n->in[term] : NULL;
+      if (!v || d >= v->rank) return false;
+      if (!is_one(n, v->dims[d])) to[d] = (sd_letter)*p;
+      if (!result && !strchr(out, *p)) x->sum = (sd_letter)*p;
+      d++;
+    }
+  }
+  return term + 1 == n->n_in;
+}
+
 static bool rule_gemm(const sd_node *n, sd_axes *x) {
   bool ta = sd_node_int(n, "transA", 0) != 0, tb = sd_node_int(n, "transB", 0) != 0;
   x->in[0][ta] = x->out[0][0] = 1, x->in[0][!ta] = x->in[1][tb] = 3, x->in[1][!tb] = x->out[0][1] = 2;
@@ -121,17 +173,23 @@ static bool rule_gemm(const sd_node *n, sd_axes *x) {
   return true;
 }
 
-// x [N,C,...], w [M,C,...], b [M]: the inner dims of x are worked across. With groups their number is an
-// attribute, and channels are not taken apart.
-static bool rule_conv(const sd_node *n, sd_axes *x) {
+// x [N,C,...], b [M], y [N,M,...]; w [M,C,...], transposed [C,M,...]: the inner dims of x are worked across.
+// Groups of channels belong together.
+static bool convolved(const sd_node *n, bool transposed, sd_axes *x) {
   if (n->in[0]->rank < 2 || n->in[1]->rank < 2) return false;
-  x->in[0][0] = x->out[0][0] = 1;
-  if (sd_node_int(n, "group", 1) != 1) return true;
-  x->in[1][0] = x->out[0][1] = 2, x->in[0][1] = x->in[1][1] = 3;
+  x->in[0][0] = x->out[0][0] = 1, x->out[0][1] = 2;
   if (n->n_in > 2 && n->in[2]) x->in[2][0] = 2;
+  if (sd_node_int(n, "group", 1) != 1) {
+    x->in[0][1] = x->in[1][0] = 2;
+    x->counted.attr = "group", x->counted.letter = 2;
+    return true;
+  }
+  x->in[1][transposed] = 2, x->in[0][1] = x->in[1][!transposed] = 3;
   x->sum = 3, x->added = 1u << 2;
   return true;
 }
+static bool rule_conv(const sd_node *n, sd_axes *x) { return convolved(n, false, x); }
+static bool rule_conv_transposed(const sd_node *n, sd_axes *x) { return convolved(n, true, x); }
 
 static bool reduced(const sd_node *n, uint32_t axes, sd_axes *x) {
   bool keep = sd_node_int(n, "keepdims", 1) != 0;
@@ -183,6 +241,21 @@ static bool rule_relinear(const sd_node *n, sd_axes *x) {
   return true;
 }
 
+// Of a Slice of one axis in steps of 1, where numbers are known.
+static void find_window(const sd_node *n, int axis, sd_axes *x) {
+  int64_t from, step = 1, all, size;
+  uint32_t count;
+  sd_dimtab *t = sd_sh_tab(n);
+  if (!sd_sh_try_ints(n, 1, &from, 1, &count) || count != 1) return;
+  if (sd_sh_in(n, 4) && (!sd_sh_try_ints(n, 4, &step, 1, &count) || count != 1)) return;
+  if (step != 1 || axis < 0 || axis >= n->in[0]->rank || !sd_dim_is_const(t, n->in[0]->dims[axis], &all) ||
+      !sd_dim_is_const(t, n->out[0]->dims[axis], &size))
+    return;
+  from = from < 0 ? (from + all > 0 ? from + all : 0) : from;
+  if (from > all - size) return; // of no elements
+  x->windows = axis + 1, x->from[0] = from;
+}
+
 static bool rule_sliced(const sd_node *n, sd_axes *x) {
   int64_t axes[SD_MAX_RANK];
   uint32_t count = 0;
@@ -196,6 +269,7 @@ static bool rule_sliced(const sd_node *n, sd_axes *x) {
   for (int64_t i = 0; !given && i < all && i < rank; i++) axes[count++] = i;
   for (uint32_t i = 0; i < count; i++)
     forget(n, (sd_letter)((axes[i] < 0 ? axes[i] + rank : axes[i]) + 1), x);
+  if (count == 1) find_window(n, (int)(axes[0] < 0 ? axes[0] + rank : axes[0]), x);
   return true;
 }
 
@@ -222,14 +296,18 @@ static bool rule_gather(const sd_node *n, sd_axes *x) {
   return true;
 }
 
-// Scales and zero points are whole: one for all, or one for each position of an axis, which is then whole,
-// too.
+// Scales and zero points: one for all, one for each position of an axis, or one for each block of one.
 static bool rule_quantize(const sd_node *n, sd_axes *x) {
-  int axis;
-  number(n, x), align(n, 0, n->in[0]->rank, x);
+  int axis, rank = n->in[0]->rank;
+  number(n, x), align(n, 0, rank, x);
   if (n->in[1]->rank == 0 || sd_value_is_single(n->in[1])) return true;
-  if (n->in[1]->rank > 1 || !axis_of(n, 1, &axis)) return false;
-  forget(n, (sd_letter)(axis + 1), x);
+  if ((n->in[1]->rank > 1 && n->in[1]->rank != rank) || !axis_of(n, 1, &axis)) return false;
+  for (uint32_t i = 1; i < n->n_in && i < 3; i++) {
+    if (!n->in[i]) continue;
+    if (n->in[i]->rank == 1) x->in[i][0] = (sd_letter)(axis + 1);
+    else
+      align(n, i, rank, x);
+  }
   return true;
 }
 
@@ -264,10 +342,21 @@ static bool rule_attention(const sd_node *n, sd_axes *x) {
   return true;
 }
 
-// X [B,...]; positions [B,S], else caches [B,S,D].
+// past, fresh [B,H,S,D], at [B], rows.
+static bool rule_cache(const sd_node *n, sd_axes *x) {
+  for (int d = 0; d < 2; d++) x->in[0][d] = x->in[1][d] = x->out[0][d] = (sd_letter)(d + 1);
+  if (n->in[2] && n->in[2]->rank == 1) x->in[2][0] = 1;
+  return n->in[0]->rank == 4 && n->in[1] && n->in[1]->rank == 4;
+}
+
+// X [B,H,S,D] or [B,S,H*D]; positions [B,S], else caches [B,S,D].
 static bool rule_rotary(const sd_node *n, sd_axes *x) {
+  int heads = n->in[0]->rank == 4 ? 1 : 2;
   if (n->in[0]->rank < 3) return false;
   x->in[0][0] = x->out[0][0] = 1;
+  bool counted = heads == 2 && sd_node_int(n, "num_heads", 0) > 0;
+  if (counted) x->counted.attr = "num_heads", x->counted.letter = 2;
+  if (counted || heads == 1) x->in[0][heads] = x->out[0][heads] = 2;
   for (uint32_t i = 1; i < n->n_in; i++)
     if (n->in[i] && n->in[i]->rank == (n->in[i]->dtype == SD_I64 ? 2 : 3)) x->in[i][0] = 1;
   return true;
@@ -321,5 +410,6 @@ bool sd_axes_of(const sd_node *n, sd_arena *a, sd_axes *out) {
   *out = (sd_axes){.sizes = row->sizes};
   out->in = sd_arena_array(a, n->n_in + 1, sizeof *out->in);
   out->out = sd_arena_array(a, n->n_out + 1, sizeof *out->out);
+  out->from = SD_NEW_ARRAY(a, int64_t, n->n_out + 1);
   return row->rule(n, out);
 }

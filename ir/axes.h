@@ -13,6 +13,12 @@ typedef struct sd_axes {
   uint32_t shape; // of these: whose contents are the dims of result 0
   sd_letter sum;  // results are sums over it of products in which each operand that has it is a factor; 0: none
   uint32_t added; // bits of operands that are added to such a sum once
+  struct {
+    const char *attr; // NULL: there is none
+    sd_letter letter;
+  } counted;     // an attribute that counts elements along a letter: a part of it has as large a part of them
+  int windows;   // results are parts of operand 0 along one axis: 1 + that; 0: they are not
+  int64_t *from; // then: the first element of each result
 } sd_axes;
 
 // The letters of n, in the arena. False: it has none, and works on whole tensors only. Types are known.

@@ -36,17 +36,28 @@ static bool right_dims(const sd_tensors *t, const sd_node *n, const sd_node *lik
 }
 
 // Sizes of the result, as the rank has it, in the place of operand i.
-static sard_status *give_shape(const sd_tensors *t, sd_node *n, const sd_node *like, uint32_t i, sd_hold h,
-                               int rank) {
+static sard_status *give_shape(const sd_tensors *t, sd_node *n, const sd_node *like, uint32_t i, int axis,
+                               int64_t share) {
   const sd_value *y = like->out[0];
   sd_dim dims[SD_MAX_RANK];
-  int64_t share;
   XG_SCOPE xg g = {.at = n};
   memcpy(dims, y->dims, sizeof dims);
-  if (h.axis >= 0 && share_of(t, y, h, rank, &share)) dims[h.axis] = sd_dim_const(t->m->dims, share);
+  if (axis >= 0) dims[axis] = sd_dim_const(t->m->dims, share);
   sd_value *shape = sd_xg_dims(&g, dims, y->rank);
   if (g.st) return sd_xg_take(&g);
   sd_node_set_input(n, i, shape);
+  return NULL;
+}
+
+sard_status *sd_tensors_fit(const sd_tensors *t, sd_node *n, const sd_node *like, const sd_axes *x, int axis,
+                            int64_t share) {
+  int64_t all;
+  for (uint32_t i = 0; i < like->n_in && i < 32; i++)
+    if (like->in[i] && x->shape >> i & 1) SD_TRY(give_shape(t, n, like, i, axis, share));
+  if (!x->counted.attr || axis < 0 || x->out[0][axis] != x->counted.letter ||
+      !sd_dim_is_const(t->m->dims, like->out[0]->dims[axis], &all))
+    return NULL;
+  sd_node_set_int(n, x->counted.attr, sd_node_int(like, x->counted.attr, 1) * share / all);
   return NULL;
 }
 
@@ -62,8 +73,10 @@ static sard_status *build_part(const sd_tensors *t, const sd_node *n, const sd_a
     if (n->out[i]) (*out)->out[i]->name = n->out[i]->name;
     else
       (*out)->out[i] = NULL;
-  for (uint32_t i = 0; i < n->n_in && i < 32; i++)
-    if (n->in[i] && x->shape >> i & 1) SD_TRY(give_shape(t, *out, n, i, sd_cutting_result(n, x, 0, w), rank));
+  sd_hold h = sd_cutting_result(n, x, 0, w);
+  int64_t share = 0;
+  if (h.axis >= 0 && !share_of(t, n->out[0], h, rank, &share)) h.axis = -1;
+  SD_TRY(sd_tensors_fit(t, *out, n, x, h.axis, share));
   return sd_node_infer(*out);
 }
 
@@ -180,18 +193,69 @@ static const char *how_text(const sd_tensors *t, const sd_node *n, const sd_axes
                          (unsigned long long)h.units);
 }
 
+// The product behind a node that takes windows out of its operand, where each result is better made by
+// itself, in `units`: the parts that readers want lie across those of the operand (heads of q, k and v, which
+// one product makes).
+static const sd_node *windows_apart(const sd_tensors *t, const sd_node *n, const sd_axes *x,
+                                    uint64_t *units) {
+  int axis = x->windows - 1;
+  const sd_node *product = NULL;
+  for (uint32_t i = 0; i < n->n_out; i++) {
+    int64_t size;
+    const sd_value *y = n->out[i];
+    if (!y) return NULL;
+    units[i] = t->wanted[y->id][axis];
+    if (units[i] < (uint64_t)t->ranks || !sd_dim_is_const(t->m->dims, y->dims[axis], &size) ||
+        (uint64_t)size % units[i])
+      return NULL;
+    for (int r = 0; r < t->ranks; r++)
+      if (!sd_tensors_can_take(t, n->in[0], axis, x->from[i] + sd_tensors_begin(t, size, units[i], r),
+                               x->from[i] + sd_tensors_begin(t, size, units[i], r + 1), &product))
+        return NULL;
+  }
+  return product;
+}
+
+static sard_status *build_windows(sd_tensors *t, sd_node *n, const sd_axes *x, const uint64_t *units,
+                                  const sd_node *product) {
+  int axis = x->windows - 1;
+  for (uint32_t i = 0; i < n->n_out; i++) {
+    sd_value **at = SD_NEW_ARRAY(t->a, sd_value *, t->ranks);
+    int64_t size = 0;
+    sd_dim_is_const(t->m->dims, n->out[i]->dims[axis], &size);
+    for (int r = 0; r < t->ranks; r++)
+      SD_TRY(sd_tensors_take(t, n->in[0], axis, x->from[i] + sd_tensors_begin(t, size, units[i], r),
+                             x->from[i] + sd_tensors_begin(t, size, units[i], r + 1), r, &at[r]));
+    sd_tensors_set(t, n->out[i], (sd_hold){.axis = axis, .units = units[i]}, at);
+  }
+  for (uint32_t i = 0; i < t->r->nodes.len; i++) {
+    sd_tensor_node *p = &t->r->nodes.at[i];
+    if (p->node != product) continue;
+    p->how = sd_arena_printf(t->m->arena, "what '%s' takes of it in %d parts each", n->name ? n->name : "",
+                             t->ranks);
+    p->cut = true;
+  }
+  t->r->cut++;
+  return NULL;
+}
+
 static sard_status *visit(sd_tensors *t, sd_node *n) {
   sd_axes x;
   bool known = !n->n_body && sd_axes_of(n, t->a, &x), done = false, product = n->op->narrow == SD_NARROW_YES;
+  uint64_t *units = SD_NEW_ARRAY(t->a, uint64_t, n->n_out + 1);
+  const sd_node *apart = known && x.windows ? windows_apart(t, n, &x, units) : NULL;
+  if (apart) return build_windows(t, n, &x, units, apart);
   sd_cutting w = sd_tensors_choose(t, n, known ? &x : NULL);
   if (w.letter) SD_TRY(build_cut(t, n, &x, &w, &done));
+  for (uint32_t i = 0; done && w.table && i < n->n_out; i++)
+    if (n->out[i]) SD_TRY(sd_tensors_settle(t, n->out[i]));
   const char *why = !known     ? "it is not known to work independently along an axis"
                     : w.letter ? "its parts would not be parts of its result"
                                : "nothing is gained by parts of it";
   if (product)
-    sd_vec_push(
-        t->m->arena, &t->r->nodes,
-        ((sd_tensor_node){n->name ? n->name : "", n->op->name, done ? how_text(t, n, &x, &w) : why, done}));
+    sd_vec_push(t->m->arena, &t->r->nodes,
+                ((sd_tensor_node){n, n->name ? n->name : "", n->op->name, done ? how_text(t, n, &x, &w) : why,
+                                  done}));
   t->r->cut += done;
   return done ? NULL : build_whole(t, n);
 }
@@ -232,6 +296,7 @@ sard_status *sd_tensor_cut(sd_module *m, uint32_t ranks, sd_parts *out, sd_tenso
   sard_status *st = NULL;
   *r = (sd_tensor_report){0};
   t.held = SD_NEW_ARRAY(a, sd_held *, m->next_id + 1);
+  t.offered = sd_arena_array(a, m->next_id + 1, sizeof *t.offered);
   t.wanted = sd_arena_array(a, m->next_id + 1, sizeof *t.wanted);
   sd_tensors_want(&t);
   begin(&t, out);

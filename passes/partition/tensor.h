@@ -9,13 +9,16 @@
 //   OPERATIONS_A_SECOND,
 // where bytes of n ranks are 2 (n-1)/n of a sum for all, (n-1)/n of parts put together or a part of a sum. A
 // cut that begins has the bytes in it that put its result together again, so that it pays for itself; what
-// follows can only gain. Constants of TABLE_BYTES and more are cut for their memory.
+// follows can only gain. Constants of TABLE_BYTES and more are cut for their memory. A node that takes
+// windows out of what a product makes (q, k and v) has them computed by themselves where the parts that
+// readers want lie across its own.
 #pragma once
 #include "ir/parts.h"
 
 #define SD_TENSOR_BYTES_A_SECOND 1.2e10
 
 typedef struct sd_tensor_node {
+  const sd_node *node; // of the module that was cut
   const char *name, *op;
   const char *how; // what of it a rank computes, or why all of it
   bool cut;

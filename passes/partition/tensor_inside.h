@@ -25,17 +25,37 @@ typedef struct sd_tensors {
   int ranks;
   int64_t tag;                     // of the next exchange
   sd_held **held;                  // by id of values: the first is how it was made
-  uint64_t (*wanted)[SD_MAX_RANK]; // by id and axis: units in which those that read the value can take it
+  uint64_t (*offered)[SD_MAX_RANK]; // by id and axis: units in which the value can be made; 0: any
+  uint64_t (*wanted)[SD_MAX_RANK];  // and in which those that read it can take it
   sd_tensor_report *r;
 } sd_tensors;
 
 sd_graph *sd_tensors_graph(const sd_tensors *t, int rank);
 // How the ranks have v to begin with: constants are whole.
 sd_hold sd_tensors_hold(const sd_tensors *t, const sd_value *v);
+// Of a node of one rank, made like `like`: where that has shapes as operands, and attributes that count
+// elements, those of `share` of its elements along an axis of result 0 (-1: all of them).
+sard_status *sd_tensors_fit(const sd_tensors *t, sd_node *n, const sd_node *like, const sd_axes *x, int axis,
+                            int64_t share);
+
+// A range of a value's elements along an axis that a rank computes from parts of constants, instead of taking
+// it out of the whole: products, and maps and moves behind them. Whether that can be, and which product is
+// part of it (NULL: it is no matter); the range, at the end of the rank's graph. Operands that it needs as a
+// whole are brought.
+bool sd_tensors_can_take(const sd_tensors *t, const sd_value *v, int axis, int64_t from, int64_t to,
+                         const sd_node **product);
+sard_status *sd_tensors_take(sd_tensors *t, sd_value *v, int axis, int64_t from, int64_t to, int rank,
+                             sd_value **out);
+
+// It is computed from constants alone, by one node.
+bool sd_tensors_is_weight(const sd_value *v);
+
 // Says what the ranks have of v; `at` is kept.
 void sd_tensors_set(sd_tensors *t, const sd_value *v, sd_hold h, sd_value **at);
 // What each rank has of v in that way, by exchanges where it has to be.
 sard_status *sd_tensors_get(sd_tensors *t, sd_value *v, sd_hold h, sd_value *const **out);
+// Brings all of v to each rank; what is held of it otherwise is taken out of that from then on.
+sard_status *sd_tensors_settle(sd_tensors *t, sd_value *v);
 // Elements of an axis of `size` that a rank has: from `begin` on.
 int64_t sd_tensors_begin(const sd_tensors *t, int64_t size, uint64_t units, int rank);
 // Bytes that a rank reads from others until what is held as `from` is held as `to`, of a tensor of `bytes`.
@@ -49,9 +69,13 @@ typedef struct sd_cutting {
   sd_letter letter; // 0: all of it by each rank
   uint64_t units;
   double seconds;
+  bool table; // for the memory of a constant: what follows is not to be cut like that
 } sd_cutting;
 
-void sd_tensors_want(sd_tensors *t); // fills t->wanted, which is there
+// The only axis of a value with that letter, -1: none has it; -2: two have.
+int sd_letter_axis(const sd_letter *letters, const sd_value *v, sd_letter l);
+
+void sd_tensors_want(sd_tensors *t); // fills t->offered and t->wanted, which are there
 // The best way for n, of whose letters nothing is known where x is NULL.
 sd_cutting sd_tensors_choose(const sd_tensors *t, const sd_node *n, const sd_axes *x);
 // How the way has operand and result i.

@@ -23,13 +23,19 @@ int64_t sd_tensors_begin(const sd_tensors *t, int64_t size, uint64_t units, int 
   return (int64_t)sd_share_begin((uint64_t)size, (uint64_t)size / units, rank, t->ranks);
 }
 
-static bool same(sd_hold a, sd_hold b) {
-  return a.axis == b.axis && a.partial == b.partial && (a.axis < 0 || a.units == b.units);
+// Of different units, too, where they end alike for all ranks.
+static bool same(const sd_tensors *t, sd_hold a, sd_hold b) {
+  if (a.axis != b.axis || a.partial != b.partial) return false;
+  for (int r = 1; a.axis >= 0 && r < t->ranks; r++)
+    if (sd_share_begin(a.units, 1, r, t->ranks) * b.units !=
+        sd_share_begin(b.units, 1, r, t->ranks) * a.units)
+      return false;
+  return true;
 }
 
 double sd_tensors_moved(const sd_tensors *t, sd_hold from, sd_hold to, double bytes) {
   double rest = bytes * (t->ranks - 1) / t->ranks;
-  if (same(from, to)) return 0;
+  if (same(t, from, to)) return 0;
   if (from.partial) return to.axis < 0 ? 2 * rest : rest;
   return from.axis < 0 ? 0 : rest;
 }
@@ -49,7 +55,7 @@ void sd_tensors_set(sd_tensors *t, const sd_value *v, sd_hold h, sd_value **at) 
 
 static sd_value *const *find(const sd_tensors *t, const sd_value *v, sd_hold h) {
   for (const sd_held *x = t->held[v->id]; x; x = x->next)
-    if (same(x->hold, h)) return x->at;
+    if (same(t, x->hold, h)) return x->at;
   return NULL;
 }
 
@@ -102,6 +108,25 @@ static sard_status *bring(sd_tensors *t, sd_value *v, sd_hold h, sd_value **at) 
   return NULL;
 }
 
+// Weights that are computed from constants (dequantized, turned): no rank needs more of those than its part.
+static bool takes_all(const sd_tensors *t, const sd_value *v, sd_hold h) {
+  int64_t size = axis_size(t, v, h.axis);
+  if (!sd_tensors_is_weight(v)) return false;
+  for (int r = 0; r < t->ranks; r++)
+    if (!sd_tensors_can_take(t, v, h.axis, sd_tensors_begin(t, size, h.units, r),
+                             sd_tensors_begin(t, size, h.units, r + 1), NULL))
+      return false;
+  return true;
+}
+
+static sard_status *take_all(sd_tensors *t, sd_value *v, sd_hold h, sd_value **at) {
+  int64_t size = axis_size(t, v, h.axis);
+  for (int r = 0; r < t->ranks; r++)
+    SD_TRY(sd_tensors_take(t, v, h.axis, sd_tensors_begin(t, size, h.units, r),
+                           sd_tensors_begin(t, size, h.units, r + 1), r, &at[r]));
+  return NULL;
+}
+
 static sard_status *make(sd_tensors *t, sd_value *v, sd_hold h, sd_value **at) {
   sd_value *const *whole;
   if (v->data && h.axis < 0) {
@@ -109,6 +134,7 @@ static sard_status *make(sd_tensors *t, sd_value *v, sd_hold h, sd_value **at) {
     return NULL;
   }
   if (h.axis < 0 || sd_tensors_hold(t, v).partial) return bring(t, v, h, at);
+  if (!v->data && takes_all(t, v, h)) return take_all(t, v, h, at);
   SD_TRY(sd_tensors_get(t, v, SD_HOLD_WHOLE, &whole));
   for (int r = 0; r < t->ranks; r++) SD_TRY(slice(t, r, v, whole[r], h, &at[r]));
   return NULL;
@@ -123,5 +149,17 @@ sard_status *sd_tensors_get(sd_tensors *t, sd_value *v, sd_hold h, sd_value *con
   SD_TRY(make(t, v, h, at));
   sd_tensors_set(t, v, h, at);
   *out = at;
+  return NULL;
+}
+
+sard_status *sd_tensors_settle(sd_tensors *t, sd_value *v) {
+  sd_value *const *at;
+  sd_held *first = t->held[v->id], *x = first;
+  SD_TRY(sd_tensors_get(t, v, SD_HOLD_WHOLE, &at));
+  while (x->at != at) x = x->next;
+  if (x == first) return NULL;
+  for (sd_held *p = first; p; p = p->next)
+    if (p->next == x) p->next = x->next;
+  x->next = first, t->held[v->id] = x;
   return NULL;
 }

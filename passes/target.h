@@ -22,7 +22,7 @@ typedef struct sd_pass_target {
   bool epilogues;      // a map rather ends the contraction that feeds it than begins what reads it
   bool strided_reads; // products and attention read parts and permutations of their operands in place; chains
                       // of views alone are no kernels
-  int tiles;          // of attention at least, else its keys are worked on in parts; 0: any number will do
+  int tiles;          // of attention at least, else its keys are worked on in parts; of reductions too; 0: any number will do
   bool apart_rows;    // rows whose distance is a multiple of 4 KiB get a distance that is none
 } sd_pass_target;
 

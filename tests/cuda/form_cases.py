@@ -110,6 +110,8 @@ def rows(w):
     w.add("rows_short_softmax", [node("Softmax", ["x"], ["y"])], {"x": numbers((16385, 30), np.float16)}, {"y": np.float16})
     w.add("rows_short_sum", [node("Cast", ["x"], ["c"], to=1), node("ReduceSum", ["c", "a"], ["y"])], {"x": numbers((16387, 40), np.uint8)}, {"y": np.float32},
           {"a": np.array([1])})
+    for op, t, shape in (("ReduceMean", "f32", (2, 65536)), ("ReduceL2", "f16", (3, 1 << 17))): # in two steps
+        w.add(f"rows_whole_{op}", [node(op, ["x"], ["y"])], {"x": numbers(shape, TYPES[t])}, {"y": TYPES[t]})
     w.add("rows_pool", [node("GlobalAveragePool", ["x"], ["y"])], {"x": numbers((2, 100, 16, 20), np.float32)}, {"y": np.float32})
     w.add("rows_instance", [node("InstanceNormalization", ["x", "s", "b"], ["y"])],
           {"x": numbers((2, 10, 16, 24), np.float32), "s": numbers((10,), np.float32), "b": numbers((10,), np.float32)}, {"y": np.float32})

@@ -278,13 +278,13 @@ static void softmax_nests(sd_tb *b, const attn *a) {
   r = rows_axis(b, a, nest);
   sd_expr *t = keys_nest_axis(b, a, nest), *at = score_at(b, a, r, t);
   sd_expr *x = x_sub(b, sd_x_load(b->k, a->scores, at, NULL), sd_x_load(b->k, a->max, r, NULL));
-  sd_nest_store(b->k, nest, a->scores, at, x_un(b, SD_X_EXP, x), NULL);
+  sd_nest_store(b->k, nest, a->scores, at, sd_x_exp_weight(b, x), NULL);
 
   nest = sd_kernel_nest(b->k, a->items);
   r = rows_axis(b, a, nest);
   sd_expr *sum = reduced_scores(b, a, r, SD_R_SUM), *one = x_num(b, sum, 1);
   sink = sd_attn_sink(b, a);
-  if (sink) sum = x_add(b, sum, x_un(b, SD_X_EXP, x_sub(b, sink, sd_x_load(b->k, a->max, r, NULL))));
+  if (sink) sum = x_add(b, sum, sd_x_exp_weight(b, x_sub(b, sink, sd_x_load(b->k, a->max, r, NULL))));
   sum = x_sel(b, x_bin(b, SD_X_EQ, sum, x_num(b, sum, 0)), one, sum);
   sd_nest_store(b->k, nest, a->sum, r, x_div(b, one, sum), NULL);
 }

@@ -42,7 +42,7 @@ static sd_expr *part(sd_tb *b, const sd_node *n, uint32_t operand, sd_axis *p, s
 static sd_expr *weighted(sd_tb *b, const sd_node *n, uint32_t operand, sd_expr *const *at, sd_expr *shift) {
   sd_axis *p = sd_tb_raxis(b, "part", n->in[ACC]->dims[0]);
   sd_expr *m = part(b, n, MAX, p, at), *x = part(b, n, operand, p, at);
-  x = x_mul(b, x, x_un(b, SD_X_EXP, x_sub(b, m, shift)));
+  x = x_mul(b, x, sd_x_exp_weight(b, x_sub(b, m, shift)));
   return x ? sd_x_reduce(b->k, SD_R_SUM, &p, 1, x) : NULL;
 }
 

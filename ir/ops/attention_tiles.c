@@ -91,7 +91,6 @@ static sd_expr *at(sd_tb *b, sd_expr *r, sd_dim columns, sd_expr *c) {
   return x_add(b, sd_x_mul_dim(b->k, r, columns), c);
 }
 static sd_expr *of(sd_tb *b, sd_buf *v, sd_expr *offset) { return sd_x_load(b->k, v, offset, NULL); }
-static sd_expr *exp_of(sd_tb *b, sd_expr *x) { return x_un(b, SD_X_EXP, x); }
 
 static sd_expr *key_index(sd_tb *b, const tiles *x, sd_expr *t) {
   return x_add(b, sd_x_mul_dim(b->k, x_add(b, x->first, x->kt), d_const(b, x->keys)), t);
@@ -140,7 +139,7 @@ static sd_expr *shift(sd_tb *b, const tiles *x, sd_expr *r) {
 }
 
 static sd_expr *rescale(sd_tb *b, const tiles *x, sd_expr *r) {
-  return exp_of(b, x_sub(b, of(b, x->max, r), shift(b, x, r)));
+  return sd_x_exp_weight(b, x_sub(b, of(b, x->max, r), shift(b, x, r)));
 }
 
 static void probabilities(sd_tb *b, tiles *x) {
@@ -152,7 +151,7 @@ static void probabilities(sd_tb *b, tiles *x) {
   r = rows_axis(b, x, nest);
   sd_axis *t = keys_axis(b, x);
   sd_nest_axis(nest, t);
-  sd_expr *place = at(b, r, d_const(b, x->keys), x_axis(b, t)), *p = exp_of(b, x_sub(b, of(b, x->score, place), shift(b, x, r)));
+  sd_expr *place = at(b, r, d_const(b, x->keys), x_axis(b, t)), *p = sd_x_exp_weight(b, x_sub(b, of(b, x->score, place), shift(b, x, r)));
   if (x->prob) sd_nest_store(b->k, nest, x->prob, place, p, NULL);
   sd_nest_store(b->k, nest, x->score, place, p, NULL);
 

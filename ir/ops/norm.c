@@ -74,7 +74,16 @@ static int over_axis(const sd_node *n, bool *over) {
   return (int)axis;
 }
 
-// exp(x - max) for the elements of `ix`.
+// Masks that are large numbers instead of -inf leave weights such as exp(-100), which are denormal in f32: products with
+// these take processors 100 times as long, and they are 2^-126 of the largest weight at most.
+sd_expr *sd_x_exp_weight(sd_tb *b, sd_expr *x) {
+  if (!x || (x->dtype != SD_F32 && x->dtype != SD_F64)) return x_un(b, SD_X_EXP, x);
+  sd_expr *low = x_num(b, x, x->dtype == SD_F64 ? -708.39 : -87.33654); // log of the smallest normal number
+  sd_expr *y = x_un(b, SD_X_EXP, x_max(b, x, low));
+  return x_sel(b, x_bin(b, SD_X_LT, x, low), x_num(b, x, 0), y);
+}
+
+// x - max for the elements of `ix`.
 static sd_expr *shifted(sd_tb *b, const sd_node *n, sd_expr *const *ix, sd_expr *max) {
   return x_sub(b, sd_tb_load(b, n, 0, ix), max);
 }
@@ -82,7 +91,7 @@ static sd_expr *shifted(sd_tb *b, const sd_node *n, sd_expr *const *ix, sd_expr 
 static sd_expr *sum_exp(sd_tb *b, const sd_node *n, sd_expr *const *idx, const bool *over, sd_expr *max) {
   rows r;
   if (!rows_make(b, n->in[0], idx, over, &r)) return NULL;
-  return x_reduce(b, SD_R_SUM, &r.red, x_un(b, SD_X_EXP, shifted(b, n, r.ix, max)));
+  return x_reduce(b, SD_R_SUM, &r.red, sd_x_exp_weight(b, shifted(b, n, r.ix, max)));
 }
 
 sd_expr *sd_pull_softmax(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *idx) {
@@ -91,7 +100,7 @@ sd_expr *sd_pull_softmax(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *cons
   over_axis(n, over);
   sd_expr *max = reduce_row(b, n, idx, over, SD_R_MAX, element_x), *sum = sum_exp(b, n, idx, over, max);
   sd_expr *scale = x_div(b, x_num(b, sum, 1), sum); // once per row
-  return x_mul(b, x_un(b, SD_X_EXP, shifted(b, n, idx, max)), scale);
+  return x_mul(b, sd_x_exp_weight(b, shifted(b, n, idx, max)), scale);
 }
 
 sd_expr *sd_pull_logsoftmax(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *idx) {

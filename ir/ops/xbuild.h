@@ -46,6 +46,9 @@ static inline sd_expr *x_lowest(sd_tb *b, sd_dtype t) {
 // x, an f32, with the precision of the narrower float type t (any other type: x as it is). ir/ops/cast.c.
 sd_expr *sd_x_round_to(sd_tb *b, sd_dtype t, sd_expr *x);
 
+// exp(x), for weights whose largest is 1: below the smallest normal number it is 0. ir/ops/norm.c.
+sd_expr *sd_x_exp_weight(sd_tb *b, sd_expr *x);
+
 // A new reduction axis of that extent pushed onto a list, as index expression; extent 1 needs no axis.
 typedef struct x_axes {
   sd_axis *at[SD_MAX_AXES];

@@ -156,6 +156,9 @@ typedef struct sd_peak { double gflops, gbs; } sd_peak;
 sd_peak sd_peak_measure(int threads); // f32 multiply-add, and reading from memory; about half a second
 
 double sd_peak_memory_mb(void); // most memory that this process had
+// What comes between the two takes so much at most, in MB; 0 where the system does not tell.
+double sd_peak_memory_begin(void);
+double sd_peak_memory_since(double begun);
 
 // ---- verbs ----
 sard_status *sd_verb_run(sd_cli *c);

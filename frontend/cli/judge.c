@@ -119,6 +119,7 @@ void sd_judged_free(sd_judged *m) {
 void sd_judge_free(sd_judge *j) {
   sd_judged_free(&j->a), sd_judged_free(&j->b);
   sd_free(j->want.at), sd_free(j->right);
+  for (uint32_t i = 0; i < j->marks.len; i++) sd_score_free(&j->marks.at[i]);
   sd_data_close(j->data);
 }
 
@@ -200,25 +201,60 @@ static sard_status *skip(sd_judge *j) {
   return NULL;
 }
 
+// ---- a drop that is too large for sure ----
+
+enum { FIRST_MARK = 64 };
+
+// Each time twice as many samples are scored: few looks, so that hardly one of them misleads.
+static bool is_mark(int64_t samples, int64_t added) {
+  int64_t mark = FIRST_MARK;
+  while (mark <= samples - added) mark *= 2;
+  return mark <= samples;
+}
+
+static sard_status *set_mark(sd_judge *j) {
+  sd_score s;
+  SD_TRY(sd_score_copy(&j->a.score, &s));
+  sd_vec_push(j->c->arena, &j->marks, s);
+  return NULL;
+}
+
+// Compares with what a had after as many samples.
+static sard_status *look(sd_judge *j, int64_t added, bool *hopeless) {
+  sd_paired p = j->paired;
+  uint32_t i = 0;
+  *hopeless = false;
+  if (!(j->give_up > 0)) return NULL;
+  if (!j->two) return is_mark(j->a.score.samples, added) ? set_mark(j) : NULL;
+  if (!is_mark(j->b.score.samples, added)) return NULL;
+  while (i < j->marks.len && j->marks.at[i].samples != j->b.score.samples) i++;
+  bool beside = j->a.score.samples == j->b.score.samples;
+  if (!beside && i == j->marks.len) return NULL;
+  sd_paired_finish(&p, beside ? &j->a.score : &j->marks.at[i], &j->b.score);
+  if (p.least > j->give_up) *hopeless = true, j->paired = p;
+  return NULL;
+}
+
 sard_status *sd_judge_all(sd_judge *j, const char *doing) {
   int64_t all = sd_min_i64(j->limit, sd_data_count(j->data) - j->skip), t0 = sd_now_ns(), shown = t0;
-  bool known = j->two && j->metric->labels && j->n_right == all;
+  bool hopeless = false, known = j->two && j->metric->labels && j->n_right == all;
   sard_status *st = skip(j);
   if (!known) sd_score_free(&j->a.score), sd_score_init(&j->a.score, j->metric), j->n_right = 0;
   sd_score_free(&j->b.score), sd_score_init(&j->b.score, j->metric);
   j->paired = (sd_paired){0};
-  for (int64_t done = 0; !st && done < all;) {
+  for (int64_t done = 0; !st && done < all && !hopeless;) {
     sd_batch b;
     st = sd_data_next(j->data, sd_min_i64(j->batch, all - done), &b);
     if (!st && b.count > all - done) b.count = all - done; // the model fixes the batch
     if (!st) st = take_batch(j, &b, known);
+    if (!st) st = look(j, b.count, &hopeless);
     done += b.count;
     sd_batch_free(&b);
     int64_t now = sd_now_ns();
     if (now - shown > 100000000) sd_judge_progress(j->c, doing, done, all, (double)(now - t0) * 1e-9), shown = now;
   }
   sd_cli_progress(j->c, NULL);
-  if (j->two && j->b.score.samples) sd_paired_finish(&j->paired, &j->a.score, &j->b.score);
+  if (j->two && j->b.score.samples && !hopeless) sd_paired_finish(&j->paired, &j->a.score, &j->b.score);
   return st;
 }
 

@@ -32,6 +32,8 @@ typedef struct sd_judge {
   // Of a: right samples. Once all are scored, and labels serve, it does not run again.
   uint8_t *right;
   int64_t n_right, room;
+  double give_up; // a drop: where b's is larger for sure, it is scored no further; 0: all samples count
+  SD_VEC(sd_score) marks; // of a, after as many samples as that is asked for
 } sd_judge;
 
 sard_status *sd_judge_flags(sd_judge *j); // metric, limits; before models are loaded
@@ -41,8 +43,8 @@ sard_status *sd_judge_begin(sd_judge *j, sd_judged *m);
 sard_status *sd_judge_data(sd_judge *j, const sd_cli_model *m);
 // Runs a model on a batch; its outputs are in m->out until the next run.
 sard_status *sd_judge_run(sd_judge *j, sd_judged *m, const sd_batch *b);
-// All samples through one model, or both: their scores begin anew. After SARD_E_CANCELLED the scores are those of the
-// samples before.
+// All samples through one model, or both: their scores begin anew. After SARD_E_CANCELLED, and where b was
+// given up, the scores are those of the samples before.
 sard_status *sd_judge_all(sd_judge *j, const char *doing);
 void sd_judged_free(sd_judged *m);
 void sd_judge_free(sd_judge *j); // models, sessions, data; not the context

@@ -139,12 +139,26 @@ static sard_status *write_out(sd_optimize *q) {
   return copy(q->artifact ? t->artifact : t->onnx, q->out);
 }
 
+// Shares of few samples: even a chain that changes none of them may drop by more.
+static void note_few(sd_optimize *q) {
+  int64_t n = q->judge.a.score.samples;
+  char text[48];
+  if (!q->judge.metric->share || sd_paired_provable(n) <= q->max_drop) return;
+  sd_cli_note(q->c,
+              "%lld samples prove no drop below %s, even where none of them differs: chains that change the "
+              "model will hardly "
+              "be chosen; --max-drop, or more samples",
+              (long long)n, sd_metric_text(q->judge.metric, sd_paired_provable(n), text));
+}
+
 static sard_status *search(sd_optimize *q) {
   sd_optimize_list(q);
   SD_TRY(sd_model_context(q->c, &q->judge.ctx));
   SD_TRY(sd_optimize_resume(q)); // first: it may empty the folder
   SD_TRY(sd_optimize_begin(q));
   SD_TRY(sd_judge_drop(q->judge.metric, "max-drop", q->drop_text, q->trials.at[0].value, &q->max_drop));
+  q->judge.give_up = q->max_drop;
+  note_few(q);
   for (uint32_t i = 1; i < q->trials.len; i++) {
     sd_trial *t = &q->trials.at[i];
     t->kept = t->state == SD_TRIAL_MEASURED && t->bound <= q->max_drop + 1e-12;

@@ -25,6 +25,8 @@ typedef struct sd_trial {
   double ms50, ms99, speed; // of a run; speed: the model as it is, in turn with it, over this one
   double rate;              // samples/s
   uint64_t bytes, memory;   // of OUT's kind of file; of weights and activations
+  double peak_mb;           // what loading and running it took of the process's memory at most; 0: not known
+  int64_t samples;          // it was given up after so many; 0: it was not
   double value, drop, bound;
   int64_t worse, better;
   bool kept, allowed,

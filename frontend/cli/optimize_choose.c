@@ -129,6 +129,10 @@ static const char *too_bad(sd_optimize *q, const sd_trial *t) {
   char x[2][48];
   const sd_metric *m = q->judge.metric;
   sd_metric_text(m, t->drop, x[0]), sd_metric_text(m, t->bound, x[1]);
+  if (t->samples)
+    return sd_arena_printf(
+        q->c->arena, "%s drops by %s over the first %lld samples, too much for the others to make up for",
+        m->name, x[0], (long long)t->samples);
   if (t->drop > q->max_drop)
     return sd_arena_printf(q->c->arena, "%s drops by %s, more than %s", m->name, x[0], q->drop_text);
   return sd_arena_printf(q->c->arena, "%s drops by %s, which may be %s: that it is at most %s is not proven",

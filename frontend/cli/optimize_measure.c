@@ -161,6 +161,7 @@ static void take_score(sd_optimize *q, sd_trial *t) {
   const sd_metric *m = j->metric;
   t->value = m->value(&j->b.score, -1), t->drop = j->paired.drop.value, t->bound = j->paired.bound;
   t->worse = j->paired.worse, t->better = j->paired.better;
+  t->samples = j->b.score.samples < sd_data_count(j->data) - j->skip ? j->b.score.samples : 0;
   t->kept = t->bound <= q->max_drop + 1e-12;
 }
 
@@ -182,9 +183,11 @@ static sard_status *check_changed(sd_optimize *q, const sd_trial *t) {
 static sard_status *measure(sd_optimize *q, sd_trial *t) {
   SD_TRY(make(q, t));
   SD_TRY(check_changed(q, t));
+  double before = sd_peak_memory_begin();
   SD_TRY(load(q, t->artifact, t->threads, &q->judge.b));
   t->bytes = size_of(q, t);
   SD_TRY(time_it(q, t, false)); // before other samples in a run take memory
+  t->peak_mb = sd_peak_memory_since(before);
   SD_TRY(sd_judge_all(&q->judge, title(q, sd_arena_printf(q->c->arena, "%s: evaluating", t->name))));
   take_score(q, t);
   t->state = SD_TRIAL_MEASURED;
@@ -248,12 +251,14 @@ sard_status *sd_optimize_begin(sd_optimize *q) {
   sd_trial *t = &q->trials.at[0];
   SD_TRY(scan(q));
   SD_TRY(make(q, t));
+  double before = sd_peak_memory_begin();
   SD_TRY(load(q, t->artifact, 0, &j->a));
   t->bytes = size_of(q, t);
   SD_TRY(time_it(q, t, true));
+  t->peak_mb = sd_peak_memory_since(before);
   // Labels that do not fit are found before chains are tried. What compares outputs needs two models: twice
   // the same.
-  j->two = !j->metric->labels;
+  j->two = !j->metric->labels, j->give_up = INFINITY;
   if (j->two) SD_TRY(load(q, t->artifact, 0, &j->b));
   SD_TRY(sd_judge_all(j, title(q, "the model as it is: evaluating")));
   sd_judged_free(&j->b);

@@ -65,17 +65,17 @@ static void list_commands(sd_optimize *q, const sd_trial *t, sd_str *s) {
 static void show_table(sd_optimize *q) {
   sd_cli *c = q->c;
   char drop[112], b[2][24];
-  sd_cli_say(c, "  %-32s %-20s %9s %9s %11s %7s %9s %9s\n", "chain", "drop (95 %: up to)", "p50 ms", "p99 ms",
-             "samples/s", "speed", "size", "memory");
+  sd_cli_say(c, "  %-32s %-20s %9s %9s %11s %7s %9s %9s %9s\n", "chain", "drop (95 %: up to)", "p50 ms",
+             "p99 ms", "samples/s", "speed", "size", "memory", "peak MB");
   for (uint32_t i = 0; i < q->trials.len; i++) {
     const sd_trial *t = &q->trials.at[i];
     if (t->state != SD_TRIAL_MEASURED) continue;
-    sd_cli_say(c, "%c %-32s %-20s %9.4g %9.4g %11.5g %6.2fx %9s %9s\n",
+    sd_cli_say(c, "%c %-32s %-20s %9.4g %9.4g %11.5g %6.2fx %9s %9s %9.4g\n",
                t == q->chosen ? '>'
                : t->front     ? '*'
                               : ' ',
                t->name, drop_text(q, t, drop), t->ms50, t->ms99, t->rate, t->speed,
-               sd_cli_bytes(t->bytes, b[0]), sd_cli_bytes(t->memory, b[1]));
+               sd_cli_bytes(t->bytes, b[0]), sd_cli_bytes(t->memory, b[1]), t->peak_mb);
   }
   sd_cli_say(c, "(> chosen, * no other one is better in all of them)\n");
 }
@@ -128,6 +128,8 @@ static void json_trial(sd_optimize *q, sd_str *s, const sd_trial *t) {
     number(s, "samples_per_s", t->rate);
     sd_strf(s, ",\"bytes\":%llu,\"memory_bytes\":%llu", (unsigned long long)t->bytes,
             (unsigned long long)t->memory);
+    number(s, "peak_mb", t->peak_mb);
+    if (t->samples) sd_strf(s, ",\"given_up_after\":%lld", (long long)t->samples);
   }
   sd_str_put(s, "}");
 }
@@ -178,11 +180,11 @@ static void html_row(sd_optimize *q, sd_str *s, const sd_trial *t) {
   sd_strf(s, "<tr%s><td>", t == q->chosen ? " style='background:#dfd'" : "");
   sd_cli_markup(s, t->name, 400);
   if (t->state == SD_TRIAL_MEASURED) {
-    sd_strf(s, "<td>%s<td>%.4g<td>%.4g<td>%.5g<td>%.2f<td>%s<td>%s<td>%s<td>", drop_text(q, t, drop), t->ms50,
-            t->ms99, t->rate, t->speed, sd_cli_bytes(t->bytes, b[0]), sd_cli_bytes(t->memory, b[1]),
-            t->front ? "yes" : "");
+    sd_strf(s, "<td>%s<td>%.4g<td>%.4g<td>%.5g<td>%.2f<td>%s<td>%s<td>%.4g<td>%s<td>", drop_text(q, t, drop),
+            t->ms50, t->ms99, t->rate, t->speed, sd_cli_bytes(t->bytes, b[0]), sd_cli_bytes(t->memory, b[1]),
+            t->peak_mb, t->front ? "yes" : "");
   } else {
-    sd_str_put(s, "<td><td><td><td><td><td><td><td><td>");
+    sd_str_put(s, "<td><td><td><td><td><td><td><td><td><td>");
   }
   sd_cli_markup(s, reason(q, t), 400);
   sd_str_put(s, "</tr>\n");
@@ -203,7 +205,7 @@ sard_status *sd_optimize_html(sd_optimize *q, const char *path) {
   sd_str_put(
       &s,
       "<table><tr><th>chain<th>drop (95 %: up to)<th>p50 ms<th>p99 ms<th>samples/s<th>speed<th>size<th>memory"
-      "<th>front<th>why</tr>\n");
+      "<th>peak MB<th>front<th>why</tr>\n");
   for (uint32_t i = 0; i < q->trials.len; i++) html_row(q, &s, &q->trials.at[i]);
   sd_str_put(&s, "</table>\n");
   if (q->chosen) {

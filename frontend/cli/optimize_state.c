@@ -53,11 +53,12 @@ static void take(sd_optimize *q, const sd_json *o) {
     t->ms50 = number(o, "p50_ms"), t->ms99 = number(o, "p99_ms"), t->speed = number(o, "speed"),
     t->rate = number(o, "samples_per_s"), t->value = number(o, "value"), t->drop = number(o, "drop"),
     t->bound = number(o, "drop_bound");
-    double whole[5] = {number(o, "bytes"), number(o, "memory_bytes"), number(o, "batch"), number(o, "worse"),
-                       number(o, "better")};
+    double whole[6] = {number(o, "bytes"), number(o, "memory_bytes"), number(o, "batch"),
+                       number(o, "worse"), number(o, "better"),       number(o, "given_up_after")};
+    t->peak_mb = number(o, "peak_mb");
     bool good = why || (t->speed > 0 && t->ms50 > 0 && isfinite(t->drop) && t->onnx && t->artifact &&
                         sd_files_exists(t->artifact) && sd_files_exists(t->onnx));
-    for (int k = 0; k < 5; k++) good &= why || (whole[k] >= 0 && whole[k] < 1e15);
+    for (int k = 0; k < 6; k++) good &= why || (whole[k] >= 0 && whole[k] < 1e15);
     if (!good) {
       t->state = SD_TRIAL_WAITS, t->why = NULL, t->batch = q->batch;
       continue;
@@ -66,6 +67,7 @@ static void take(sd_optimize *q, const sd_json *o) {
     t->bytes = why ? 0 : (uint64_t)whole[0], t->memory = why ? 0 : (uint64_t)whole[1],
     t->batch = (int64_t)whole[2];
     t->worse = why ? 0 : (int64_t)whole[3], t->better = why ? 0 : (int64_t)whole[4];
+    t->samples = why ? 0 : (int64_t)whole[5];
     q->resumed++;
   }
 }
@@ -115,10 +117,12 @@ static void put_trial(sd_str *s, const sd_trial *t) {
         sd_str_json(s, t->artifact);
     put_number(s, "p50_ms", t->ms50), put_number(s, "p99_ms", t->ms99), put_number(s, "speed", t->speed);
     put_number(s, "samples_per_s", t->rate), put_number(s, "value", t->value), put_number(s, "drop", t->drop);
-    put_number(s, "drop_bound", fmin(t->bound, 1e300));
-    sd_strf(s, ",\"bytes\":%llu,\"memory_bytes\":%llu,\"batch\":%lld,\"worse\":%lld,\"better\":%lld",
+    put_number(s, "drop_bound", fmin(t->bound, 1e300)), put_number(s, "peak_mb", t->peak_mb);
+    sd_strf(s,
+            ",\"bytes\":%llu,\"memory_bytes\":%llu,\"batch\":%lld,\"worse\":%lld,\"better\":%lld,"
+            "\"given_up_after\":%lld",
             (unsigned long long)t->bytes, (unsigned long long)t->memory, (long long)t->batch,
-            (long long)t->worse, (long long)t->better);
+            (long long)t->worse, (long long)t->better, (long long)t->samples);
   }
   sd_str_put(s, "}");
 }

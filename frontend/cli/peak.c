@@ -1,4 +1,5 @@
 // The speed this machine can reach: f32 multiply-adds in registers, and reads from memory, on a number of threads.
+#include <malloc.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -126,13 +127,33 @@ sd_peak sd_peak_measure(int threads) {
   return p;
 }
 
-// Peak resident memory. VmHWM begins anew with the program; getrusage would count what the parent had.
-double sd_peak_memory_mb(void) {
+// ---- memory ----
+
+static double most_before; // the peak is counted anew (sd_peak_memory_begin): what it was before that
+
+static double status_mb(const char *field) {
   char line[256];
   unsigned long long kb = 0;
+  size_t n = strlen(field);
   FILE *f = fopen("/proc/self/status", "r");
   while (f && fgets(line, sizeof line, f))
-    if (sscanf(line, "VmHWM: %llu", &kb) == 1) break;
+    if (strncmp(line, field, n) == 0 && sscanf(line + n, ": %llu", &kb) == 1) break;
   if (f) fclose(f);
   return (double)kb * 1024e-6;
 }
+
+// Peak resident memory. VmHWM begins anew with the program; getrusage would count what the parent had.
+double sd_peak_memory_mb(void) { return larger(most_before, status_mb("VmHWM")); }
+
+double sd_peak_memory_begin(void) {
+  double before = sd_peak_memory_mb();
+  malloc_trim(0); // memory that is free already would take what comes, unseen
+  FILE *f = fopen("/proc/self/clear_refs", "w");
+  bool anew = f && fputs("5", f) >= 0;
+  if (f) anew &= fclose(f) == 0;
+  if (!anew) return -1;
+  most_before = before;
+  return status_mb("VmRSS");
+}
+
+double sd_peak_memory_since(double begun) { return begun < 0 ? 0 : larger(0, status_mb("VmHWM") - begun); }

@@ -93,6 +93,21 @@ sard_status *sd_score_add(sd_score *s, const sd_metric_case *c) {
   return NULL;
 }
 
+sard_status *sd_score_copy(const sd_score *from, sd_score *out) {
+  *out = *from;
+  memset(out->sums, 0, sizeof out->sums), out->list = NULL, out->room = from->n_list;
+  bool good = true;
+  for (int b = 0; good && from->n_sums && b < SD_SCORE_BLOCKS; b++) {
+    good = (out->sums[b] = sd_malloc(from->n_sums * sizeof *out->sums[b])) != NULL;
+    if (good) memcpy(out->sums[b], from->sums[b], from->n_sums * sizeof *out->sums[b]);
+  }
+  if (good && from->n_list) good = (out->list = sd_malloc(from->n_list * sizeof *out->list)) != NULL;
+  if (good && from->n_list) memcpy(out->list, from->list, from->n_list * sizeof *out->list);
+  if (good) return NULL;
+  sd_score_free(out);
+  return sd_metric_short_of_memory();
+}
+
 void sd_score_free(sd_score *s) {
   for (int b = 0; b < SD_SCORE_BLOCKS; b++) sd_free(s->sums[b]);
   sd_free(s->list);

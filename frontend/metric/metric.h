@@ -49,6 +49,7 @@ void sd_score_init(sd_score *s, const sd_metric *m);
 // Adds a sample; SARD_E_USAGE where label and output do not belong together.
 sard_status *sd_score_add(sd_score *s, const sd_metric_case *c);
 void sd_score_free(sd_score *s);
+sard_status *sd_score_copy(const sd_score *from, sd_score *out); // of its own; SARD_E_NOMEM
 // For rows: at least n sums a block; NULL when memory is short. Sum k over all blocks but one.
 double *sd_score_sums(sd_score *s, uint32_t n);
 double sd_score_sum(const sd_score *s, uint32_t k, int without);
@@ -65,8 +66,11 @@ typedef struct sd_paired {
   int64_t samples, worse, better; // share metrics: right only in the first, right only in the second
   double p;                       // exact McNemar test, two-sided; NaN for others
   sd_interval drop;               // with its 95 % interval
-  double bound;                   // the drop is below it with 95 % (one-sided)
+  double bound; // the drop is below it with 95 % (one-sided): never 0 for a share, however few differ
+  double least; // the drop is above it with 99.9 %
 } sd_paired;
+// The bound where none of n samples differs: no drop below it can be proven with them.
+double sd_paired_provable(int64_t n);
 void sd_paired_add(sd_paired *p, bool first_right, bool second_right);
 void sd_paired_finish(sd_paired *p, const sd_score *first, const sd_score *second);
 // "98.4 %", "4.476", "31 dB".

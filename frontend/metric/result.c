@@ -1,11 +1,12 @@
-// Errors of metrics. Shares have Wilson's interval, and for pairs of models McNemar's counts; all others the jackknife
-// over blocks of samples.
+// Errors of metrics. Shares have Wilson's interval, and for pairs of models McNemar's counts, with exact
+// limits where these are few; all others the jackknife over blocks of samples.
 #include <math.h>
 
 #include "frontend/metric/metric.h"
 
-static const double z95 = 1.959964, z90 = 1.644854; // two-sided 95 %, one-sided 95 %
-static const double t95 = 2.039513, t90 = 1.695519; // the same of Student's distribution for 31 degrees of freedom
+static const double z95 = 1.959964, z90 = 1.644854, z998 = 3.090232; // two-sided 95 %; one-sided 95 %, 99.9 %
+static const double t95 = 2.039513, t90 = 1.695519,
+                    t998 = 3.374899; // of Student's distribution, 31 degrees of freedom
 
 static int used_blocks(const sd_score *s) { return s->samples < SD_SCORE_BLOCKS ? (int)s->samples : SD_SCORE_BLOCKS; }
 
@@ -47,17 +48,50 @@ static double mcnemar(double b, double c) {
   return fmin(1, 2 * sum);
 }
 
+// Probability of at most k of n where each has p, p not below k / n: terms fall from k on down.
+static double binomial_below(double k, double n, double p) {
+  double term = exp(lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1) + k * log(p) + (n - k) * log1p(-p)),
+         sum = 0;
+  for (; k >= 0 && term > sum * 1e-17; k--) {
+    sum += term;
+    term *= k / (n - k + 1) * (1 - p) / p;
+  }
+  return sum;
+}
+
+// Clopper and Pearson's upper limit of the share that k of n show: what makes k or less as unlikely as
+// `alpha`. Of none it is 1 - alpha^(1/n), about 3 / n for 5 %.
+static double share_below(double k, double n, double alpha) {
+  double low = k / n, high = 1;
+  for (int i = 0; i < 60 && k < n; i++) {
+    double mid = (low + high) / 2;
+    *(binomial_below(k, n, mid) > alpha ? &low : &high) = mid;
+  }
+  return high;
+}
+
+// b of n are worse, c are better: the drop is below this but with probability `alpha`. The normal
+// distribution of the difference (half a sample more, for counts are whole) knows nothing where few differ:
+// then the limit is that of the share of worse ones, exact where none is better.
+static double drop_below(double b, double c, double n, double z, double alpha) {
+  double normal = (b - c + 0.5) / n + z * sqrt(fmax(0, b + c - (b - c) * (b - c) / n)) / n;
+  return b == n ? 1 : fmax(normal, share_below(b, n, alpha) - c / n);
+}
+
+double sd_paired_provable(int64_t n) { return share_below(0, (double)n, 0.05); }
+
 void sd_paired_finish(sd_paired *p, const sd_score *first, const sd_score *second) {
-  double sign = first->metric->higher ? 1 : -1, n = (double)first->samples, error, wide = t95, one = t90;
+  double sign = first->metric->higher ? 1 : -1, n = (double)first->samples;
   p->samples = first->samples, p->p = NAN;
   p->drop.value = sign * (first->metric->value(first, -1) - second->metric->value(second, -1));
   if (first->metric->share) {
     double b = (double)p->worse, c = (double)p->better;
     p->p = mcnemar(b, c);
-    error = sqrt(fmax(0, b + c - (b - c) * (b - c) / n)) / n, wide = z95, one = z90;
-  } else {
-    error = jackknife(first, second);
+    p->drop.low = -drop_below(c, b, n, z95, 0.025), p->drop.high = drop_below(b, c, n, z95, 0.025);
+    p->bound = drop_below(b, c, n, z90, 0.05), p->least = -drop_below(c, b, n, z998, 0.001);
+    return;
   }
-  p->drop.low = p->drop.value - wide * error, p->drop.high = p->drop.value + wide * error;
-  p->bound = p->drop.value + one * error;
+  double error = jackknife(first, second);
+  p->drop.low = p->drop.value - t95 * error, p->drop.high = p->drop.value + t95 * error;
+  p->bound = p->drop.value + t90 * error, p->least = p->drop.value - t998 * error;
 }

@@ -90,6 +90,28 @@ def artifact():
     again("sard", j, out)
 
 
+def hopeless():
+    """A model whose every weight counts: chains that prune it are given up before all samples are scored, and so it is told."""
+    try: from onnx import TensorProto, helper, numpy_helper
+    except ImportError: return
+    r = np.random.default_rng(5)
+    w = {"w1": r.normal(size=(16, 48)), "w2": r.normal(size=(48, 10))}
+    g = helper.make_graph([helper.make_node("MatMul", ["x", "w1"], ["a"]), helper.make_node("Relu", ["a"], ["h"]), helper.make_node("MatMul", ["h", "w2"], ["y"])], "g",
+                          [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 16])], [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 10])],
+                          [numpy_helper.from_array(v.astype(np.float32), k) for k, v in w.items()])
+    with open(f"{T}/full.onnx", "wb") as f: f.write(helper.make_model(g, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString())
+    x = r.normal(size=(900, 16)).astype(np.float32)
+    np.savez(f"{T}/full.npz", x=x, y=(np.maximum(x @ w["w1"], 0) @ w["w2"]).argmax(1))
+    code, j, text = sard("optimize", f"{T}/full.onnx", "--data", f"{T}/full.npz", "--metric", "top1", "--max-drop", "2%", "-o", f"{T}/full_o.onnx", "--budget", "8s")
+    given = {t["name"]: t for t in j.get("trials", []) if "given_up_after" in t}
+    check("hopeless", code == 0 and "unstructured 80 %" in given and all(t["given_up_after"] in (64, 128, 256, 512) and t["drop"] > 0.02 and not t["kept"] for t in given.values()), f"{code} {given} {text[-300:]}")
+    check("hopeless-told", all("over the first" in t["reason"] for t in given.values()), given)
+    check("peak", all(t["peak_mb"] >= 0 for t in j["trials"] if t["state"] == "measured"))
+    np.savez(f"{T}/few.npz", x=x[:50], y=np.load(f"{T}/full.npz")["y"][:50])
+    code, j, text = sard("optimize", f"{T}/full.onnx", "--data", f"{T}/few.npz", "--metric", "top1", "-o", f"{T}/full_o.onnx", "--budget", "0.5s")
+    check("few-samples", code == 0 and "prove no drop below 7.22 %" in text and j["chosen"].startswith("the model as it is"), f"{code} {j.get('chosen')} {text[-500:]}")
+
+
 def refused():
     out = f"{T}/no.onnx"
     code, j, text = sard("optimize", *GIVEN, "-o", out, "--limit", "size<1kB,p99<1s", "--budget", "0.3s")
@@ -146,5 +168,6 @@ def refused():
 
 interrupted()
 artifact()
+hopeless()
 refused()
 sys.exit(end())

@@ -121,6 +121,7 @@ sard_status *sd_choose_cuda(sd_kernel *k, const sd_cuda_options *o, sd_arena *a,
     out->threads = SD_CUDA_WARP * (warps > 4 ? 4 : warps);
     return NULL;
   }
+  if ((out->scan = sd_choose_cuda_scan(k, a))) return NULL;
   choose_items(k, o ? o : &defaults, &k->items, a, out);
   if (out->whole && out->nests.len == 1 && out->nests.at[0].threads) out->threads = out->nests.at[0].threads;
   for (uint32_t i = 0; i < out->nests.len; i++) {

@@ -123,6 +123,15 @@ typedef struct sd_cuda_vector {
 sd_cuda_vector sd_cuda_vector_of(sd_kernel *k, const sd_buf *b, const sd_expr *offset, const sd_axis *lane,
                                  sd_cuda_nest *n);
 
+// A kernel that walks along an axis, y[p] = y[p - 1] op x[p].
+typedef struct sd_cuda_scan {
+  const sd_nest *nest;
+  const sd_axis *run, *column; // column: walks beside each other, in a tile of the grid; NULL: there is one
+  const sd_expr *x, *first;    // first: what a walk begins with
+  sd_rop op;
+  bool by_thread; // a thread has a walk, else a warp
+} sd_cuda_scan;
+
 typedef struct sd_cuda_plan {
   int threads; // of a block, a multiple of SD_CUDA_WARP
   int blocks;  // at once on a processor, for which the registers have to suffice
@@ -131,6 +140,7 @@ typedef struct sd_cuda_plan {
   bool whole;
   SD_VEC(sd_cuda_nest) nests; // in the order of the items, inside of loops too
   const sd_cuda_fragments *fragments; // not NULL: local buffers are rows in registers, and `nests` is empty
+  const sd_cuda_scan *scan;           // the same of a walk along an axis
 } sd_cuda_plan;
 
 typedef struct sd_cuda_options {

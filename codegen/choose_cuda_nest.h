@@ -50,6 +50,8 @@ bool sd_choose_cuda_turned(sd_cuda_choice *c);  // choose_cuda_turned.c
 void sd_choose_cuda_serial(sd_cuda_choice *c); // choose_cuda_serial.c: of sequential nests
 void sd_choose_cuda_points(sd_cuda_choice *c); // choose_cuda_points.c: lanes, where they fit
 
+const sd_cuda_scan *sd_choose_cuda_scan(sd_kernel *k, sd_arena *a); // choose_cuda_scan.c; NULL: the kernel is no walk
+
 // ---- choose_cuda_lanes.c ----
 // A free axis in two: vec * outer + lane.
 typedef struct sd_cuda_split {

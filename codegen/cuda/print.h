@@ -149,6 +149,7 @@ const char *sd_print_range(sd_print *P, const char *first, const char *count, co
 // The stores of all points of these axes from `first` on, in steps.
 void sd_print_points(sd_print *P, const sd_axis *const *axes, uint32_t n, const char *first, const char *step);
 void sd_print_tiles(sd_print *P, const sd_cuda_nest *n);
+void sd_print_scan(sd_print *P); // print_scan.c: of a tile of the grid
 void sd_print_fragments(sd_print *P); // the items of a kernel whose local buffers are rows in registers
 const char *sd_print_fragment_load(sd_print *P, const sd_buf *b); // of the row and column at hand
 int sd_print_fragment_bytes(sd_print *P);                         // of shared memory

@@ -100,6 +100,8 @@ static void print_body(sd_print *P) {
   sd_print_open(P, "for (%s tile = blockIdx.x; tile < (%s)%s; tile += gridDim.x)", t, t, tiles);
   sd_print_bind_digits(P, grid, P->k->grid.len, "tile", small);
   if (P->plan->fragments) sd_print_fragments(P);
+  else if (P->plan->scan)
+    sd_print_scan(P);
   else
     print_items(P, &P->k->items);
   sd_print_close(P);

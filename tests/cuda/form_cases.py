@@ -200,8 +200,16 @@ def scatter(w):
     w.add("scatter_pairs", [node("ScatterND", ["x", "i", "u"], ["y"], reduction="mul")], ins((6, 6, 3), (50, 2), (50, 3)), {"y": np.float32})
 
 
+def walks(w):
+    for name, t, shape, axis, attrs in (("rows", "f32", (13, 300), 1, {}), ("back", "f16", (3, 5, 131), 2, {"reverse": 1}), ("columns", "f32", (100, 600), 0, {}),
+                                        ("columns", "f16", (2, 70, 40), 1, {"exclusive": 1}), ("flat", "i64", (1000,), 0, {"exclusive": 1, "reverse": 1}),
+                                        ("flat", "f64", (33,), 0, {}), ("rows", "i32", (9, 128), 1, {})):
+        w.add(f"walk_{name}_{t}", [node("CumSum", ["x", "a"], ["y"], **attrs)], {"x": numbers(shape, TYPES[t])}, {"y": TYPES[t]}, {"a": np.array(axis)})
+
+
 def main():
     w = Writer(sys.argv[1])
+    walks(w)
     scatter(w)
     points(w)
     rows(w)

@@ -43,7 +43,7 @@ static uint32_t kernel_of(gathered *g, const sd_cuda_source *s, const char *labe
   for (uint32_t i = 0; i < g->n_kernels; i++)
     if (g->kernels[i].hash == h) return i;
   g->kernels = grow(g->kernels, g->n_kernels, sizeof *g->kernels);
-  bool waits = strstr(s->text, "__syncthreads") || strstr(s->text, "_reduce<");
+  bool waits = strstr(s->text, "__syncthreads") || strstr(s->text, "_reduce<") || strstr(s->text, "sd_scan<");
   g->kernels[g->n_kernels] = (gathered_kernel){strdup(s->text), h, !waits, s->threads, strdup(label), NULL};
   return g->n_kernels++;
 }

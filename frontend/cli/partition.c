@@ -14,7 +14,7 @@ static sard_status *find_costs(sd_partition *k) {
       if (n->op == SD_DIM_SYM && sd_dim_usual(m->dims, n->name, &size))
         sd_vec_push(k->c->arena, &dims, ((sd_fixed_dim){n->name, size}));
     }
-  return sd_cost_module(k->c, k->module, &dims, &k->costs);
+  return sd_cost_module(k->c, (sd_module *)k->shown, &dims, &k->costs);
 }
 
 static sard_status *load(sd_partition *k) {
@@ -26,6 +26,7 @@ static sard_status *load(sd_partition *k) {
   if (!k->o.devices.split) k->o.devices.split = SD_SPLIT_AUTO;
   SD_TRY(sd_driver_load(&src, &k->o, &k->module));
   SD_TRY(sd_driver_plan_module(k->module, &src, &k->o, &k->report, k->c->arena, &k->tensors));
+  k->shown = k->report.split.chosen == SD_SPLIT_TENSOR ? k->tensors.at[0].module : k->module;
   return find_costs(k);
 }
 
@@ -58,13 +59,30 @@ static void say_part(sd_partition *k, int device, const sd_layer_part *p) {
           (unsigned long long)p->bytes_in, p->seconds);
 }
 
+static void say_tensors(sd_partition *k) {
+  const sd_tensor_report *t = &k->report.tensor;
+  char bytes[24];
+  sd_cli_say(k->c,
+             "\nall %d devices have the whole graph of %u nodes, and parts of its tensors: %u nodes are cut, "
+             "%u exchanges, "
+             "%s read by each in a run\n",
+             k->o.devices.n, k->costs.n, t->cut, t->exchanges, sd_cli_bytes((uint64_t)t->bytes, bytes));
+  for (uint32_t i = 0; i < t->nodes.len; i++)
+    if (!t->nodes.at[i].cut)
+      sd_cli_say(k->c, "whole     %s (%s): %s\n", t->nodes.at[i].name, t->nodes.at[i].op, t->nodes.at[i].how);
+}
+
 static void say_parts(sd_partition *k) {
   say_ways(k);
+  sd_cli_say(k->c, "costs      %s%s\n", k->report.split.measured ? "measured on this machine" : "estimated: ",
+             k->report.split.measured ? "" : k->report.split.why);
   if (k->report.split.chosen == SD_SPLIT_LAYER) {
     sd_cli_say(k->c, "\n%-9s %7s %12s %10s %10s %12s %10s\n", "device", "nodes", "MFLOP", "weights", "values",
                "crosses to", "about ms");
     for (int i = 0; i < k->o.devices.n; i++) say_part(k, i, &k->report.split.layer.at[i]);
-  } else
+  } else if (k->report.split.chosen == SD_SPLIT_TENSOR)
+    say_tensors(k);
+  else
     sd_cli_say(k->c, "\nall %d devices have the whole graph of %u nodes, and share its weights\n",
                k->o.devices.n, k->costs.n);
   sd_str_put(&k->c->json, "]");
@@ -72,13 +90,9 @@ static void say_parts(sd_partition *k) {
 
 static sard_status *draw(sd_partition *k, const char *path) {
   sd_str s = {0};
-  if (k->report.split.chosen != SD_SPLIT_LAYER)
-    return sd_status_field(
-        SD_ERR(UNSUPPORTED,
-               "--svg draws what different devices have, but split=%s gives all of them the whole graph",
-               sd_split_name(k->report.split.chosen)),
-        SARD_TEXT_HINT, "--split layer");
-  sd_partition_draw(k, &s);
+  if (k->report.split.chosen == SD_SPLIT_LAYER) sd_partition_draw(k, &s);
+  else
+    sd_partition_draw_whole(k, &s);
   sard_status *st =
       s.failed ? SD_ERR(NOMEM, "out of memory for the picture") : sd_files_write(path, s.p, s.len);
   sd_str_free(&s);

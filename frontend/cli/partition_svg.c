@@ -5,13 +5,16 @@
 
 #include "frontend/cli/partition.h"
 
-enum { MOST_BOXES = 24, WIDE = 220, GAP = 110, TALL = 40, ROW = 56, HEAD = 110 };
+enum {
+  MOST_BOXES = SD_SVG_MOST,
+  WIDE = SD_SVG_WIDE,
+  GAP = SD_SVG_GAP,
+  TALL = SD_SVG_TALL,
+  ROW = SD_SVG_ROW,
+  HEAD = SD_SVG_HEAD
+};
 
-typedef struct box {
-  uint32_t first, n; // nodes
-  int column;
-  double x, y, flops;
-} box;
+typedef sd_svg_box box;
 typedef struct wire {
   uint32_t from, to;
   uint64_t bytes, values;
@@ -91,8 +94,8 @@ static const char *op_of(const sd_node *n) {
   return n->bodies[0]->last ? n->bodies[0]->last->op->name : n->op->name;
 }
 
-static void put_box(drawing *d, sd_str *s, const box *b) {
-  const sd_node_cost *at = d->k->costs.at;
+void sd_partition_svg_box(const sd_partition *k, sd_str *s, const sd_svg_box *b) {
+  const sd_node_cost *at = k->costs.at;
   sd_strf(s, "<g transform=\"translate(%.0f,%.0f)\"><title>", b->x, b->y);
   for (uint32_t i = b->first; i < b->first + b->n && i < b->first + 40; i++) {
     sd_cli_markup(s, op_of(at[i].node), 60), sd_str_put(s, " "), sd_cli_markup(s, at[i].node->name, 80);
@@ -102,7 +105,7 @@ static void put_box(drawing *d, sd_str *s, const box *b) {
   put_colour(s, b->column, 85);
   sd_str_put(s, "\" stroke=\""), put_colour(s, b->column, 40),
       sd_strf(s, "\"/><text class=\"l\" x=\"%d\" y=\"17\">", WIDE / 2);
-  sd_cli_markup(s, op_of(at[b->first].node), 28);
+  sd_cli_markup(s, op_of(at[b->first].node), b->n > 1 ? 16 : 28);
   if (b->n > 1) sd_strf(s, " and %u more", b->n - 1);
   sd_strf(s, "</text><text class=\"d\" x=\"%d\" y=\"32\">", WIDE / 2);
   sd_cli_markup(s, at[b->first].node->name, 20);
@@ -145,12 +148,7 @@ static void put_head(drawing *d, sd_str *s, int p, double height) {
           sd_cli_bytes(part->bytes_in, t[1]));
 }
 
-void sd_partition_draw(const sd_partition *k, sd_str *out) {
-  drawing d = {.k = k, .a = k->c->arena, .of_node = SD_NEW_ARRAY(k->c->arena, uint32_t, k->costs.n + 1)};
-  make_boxes(&d);
-  make_wires(&d);
-  double width = 80 + k->report.split.layer.n * (double)(WIDE + GAP) - GAP,
-         height = HEAD + d.rows * (double)ROW + 20;
+void sd_partition_svg_begin(const sd_partition *k, double width, double height, sd_str *out) {
   sd_strf(out, "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %.0f %.0f\">\n", width, height);
   sd_str_put(out,
              "<style>text{font-family:sans-serif;fill:#222}.l,.d{text-anchor:middle}.l{font-size:13px;font-"
@@ -162,8 +160,17 @@ void sd_partition_draw(const sd_partition *k, sd_str *out) {
           width, height);
   sd_cli_markup(out, k->c->operands[0], 80);
   sd_strf(out, "</text>\n");
+}
+
+void sd_partition_draw(const sd_partition *k, sd_str *out) {
+  drawing d = {.k = k, .a = k->c->arena, .of_node = SD_NEW_ARRAY(k->c->arena, uint32_t, k->costs.n + 1)};
+  make_boxes(&d);
+  make_wires(&d);
+  double width = 80 + k->report.split.layer.n * (double)(WIDE + GAP) - GAP,
+         height = HEAD + d.rows * (double)ROW + 20;
+  sd_partition_svg_begin(k, width, height, out);
   for (int p = 0; p < (int)k->report.split.layer.n; p++) put_head(&d, out, p, height);
   for (uint32_t i = 0; i < d.wires.len; i++) put_wire(&d, out, &d.wires.at[i]);
-  for (uint32_t i = 0; i < d.boxes.len; i++) put_box(&d, out, &d.boxes.at[i]);
+  for (uint32_t i = 0; i < d.boxes.len; i++) sd_partition_svg_box(k, out, &d.boxes.at[i]);
   sd_str_put(out, "</svg>\n");
 }

@@ -100,6 +100,7 @@ static const char *cannot_measure(const sard_source *src, const sd_driver_option
   if (o->devices.costs == SD_COSTS_ESTIMATED) return "as it was asked for";
   if (o->target && *o->target && strcmp(o->target, "host") != 0 && strcmp(o->target, "auto") != 0)
     return "the code is for a target that was named";
+  if (sd_devices_cuda(&o->devices)) return "some of the devices are GPUs";
   if (!o->devices.costs && o->devices.n_cuts) return "the cuts are given";
   if (sd_devices_cuda(&o->devices)) return "GPUs are among the devices";
   return src ? NULL : "there is no model to run";

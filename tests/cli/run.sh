@@ -97,9 +97,13 @@ code partition-nothing 2 "$sard" partition "$resnet/model.onnx"; says partition-
 code partition-parts 0 "$sard" partition "$resnet/model.onnx" --devices cpu:0,cpu:1,cpu:3 --split layer --svg "$T/parts.svg" --json "$T/j"; says partition-parts-table out '^cpu:3 '
 json partition-parts-json "$T/j" 'd["split"] == "layer" and [p["device"] for p in d["parts"]] == ["cpu:0", "cpu:1", "cpu:3"] and d["parts"][0]["bytes_in"] == 0 < d["parts"][1]["bytes_in"] and all(p["nodes"] > 0 < p["flops"] for p in d["parts"])'
 yes_if partition-svg python3 -c "import sys, xml.dom.minidom as x; d=x.parse(sys.argv[1]); p=[e.getAttribute('class') for e in d.getElementsByTagName('path')]; assert p.count('c') >= 2 and len(d.getElementsByTagName('line')) == 2" "$T/parts.svg"
-code partition-svg-whole 4 "$sard" partition "$resnet/model.onnx" --devices cpu:0,cpu:1 --split batch --svg "$T/whole.svg"; says partition-svg-whole-hint err 'hint: --split layer'
+code partition-svg-batch 0 "$sard" partition "$resnet/model.onnx" --devices cpu:0,cpu:1 --split batch --svg "$T/whole.svg"
+yes_if partition-svg-batch-boxes python3 -c "import sys, xml.dom.minidom as x; d=x.parse(sys.argv[1]); assert len(d.getElementsByTagName('g')) >= 20 and not [e for e in d.getElementsByTagName('path') if e.getAttribute('class') == 'c']" "$T/whole.svg"
 code partition-too-many 2 "$sard" partition "$digits/model.onnx" --devices cpu:0,cpu:1,cpu:2,cpu:3,cpu:4,cpu:5,cpu:6,cpu:7,cpu:8 --split layer
-code partition-tensor-here 4 "$sard" partition "$digits/model.onnx" --devices cpu:0,cpu:1 --split tensor; says partition-tensor-here-hint err 'hint: .*--dump parts'
+code partition-tensor 0 "$sard" partition "$digits/model.onnx" --devices cpu:0,cpu:1,cpu:2 --split tensor --svg "$T/tensor.svg"; says partition-tensor-says out 'nodes are cut, 2 exchanges'
+yes_if partition-svg-tensor python3 -c "import sys, xml.dom.minidom as x; d=x.parse(sys.argv[1]); assert len([e for e in d.getElementsByTagName('path') if e.getAttribute('class') == 'c']) == 2 and len(d.getElementsByTagName('g')) % 3 == 0" "$T/tensor.svg"
+code partition-auto 0 "$sard" partition "$resnet/model.onnx" --devices cpu:0,cpu:1 --costs estimated --json "$T/j"; json partition-auto-ways "$T/j" '[w["split"] for w in d["ways"]] == ["one device", "batch", "tensor", "layer"]'
+code partition-batch-not 4 "$sard" partition "$bert/model.onnx" --devices cpu:0,cpu:1 --split batch; says partition-batch-not-why err "node '/m/Range'"
 code partition-svg-nowhere 7 "$sard" partition "$digits/model.onnx" --devices cpu:0,cpu:1 --split layer --svg "$T/no/where.svg"
 sim partition-devices-missing 2 "$resnet/model.onnx"; says partition-devices-missing-says err '--devices is missing'
 # spec NAME CODE REGEX SED: the device set with a line changed is refused so

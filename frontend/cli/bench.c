@@ -117,6 +117,27 @@ static sard_status *move_to_device(measuring *b) {
   return NULL;
 }
 
+// ---- sessions: of each device that shares the work, else the one ----
+
+static int session_count(const measuring *b) {
+  return sd_split_devices(b->session) ? sd_split_devices(b->session) : 1;
+}
+
+static sard_session *session_at(const measuring *b, int i) {
+  return sd_split_devices(b->session) ? sd_split_session(b->session, i) : b->session;
+}
+
+static void forget_times(measuring *b) {
+  for (int i = 0; i < session_count(b); i++) {
+    sard_session *s = session_at(b, i);
+    if (s->profile && s->times) memset(s->times, 0, sizeof *s->times * s->model->art.n_steps);
+  }
+}
+
+static void set_profile(measuring *b, bool on) {
+  for (int i = 0; i < session_count(b); i++) session_at(b, i)->profile = on;
+}
+
 // ---- measuring ----
 
 static sard_status *measure(measuring *b) {
@@ -127,8 +148,7 @@ static sard_status *measure(measuring *b) {
   SD_TRY(sd_args_number(b->c, "duration", 0, 86400, &duration));
   if (iterations != INT64_MAX && !sd_args_given(b->c, "duration")) duration = 86400;
   for (int64_t i = 0; i < warmup; i++) SD_TRY(one_run(b, &ms));
-  if (b->session->times) // the profile is about the measured runs only
-    memset(b->session->times, 0, sizeof *b->session->times * (b->session->profile ? b->m.model->art.n_steps : 1));
+  forget_times(b); // the profile is about the measured runs only
   sd_split_forget(b->session);
   if (sd_mpi_group()) sd_mpi_group()->bytes = 0;
   int64_t t0 = sd_now_ns(), end = t0 + (int64_t)(duration * 1e9);
@@ -167,7 +187,7 @@ static sard_status *record_trace(measuring *b) {
   const double most_ms = 2000;
   bool profile = b->session->profile;
   SD_TRY(sd_trace_start(b->session));
-  b->session->profile = false;
+  set_profile(b, false);
   sard_status *st = NULL;
   double ms, sum = 0;
   bool more = true;
@@ -176,8 +196,23 @@ static sard_status *record_trace(measuring *b) {
     more = (sum += ms) < most_ms;
     if (!st) st = sd_mpi_agree(&more);
   }
-  b->session->profile = profile;
+  set_profile(b, profile);
   return st;
+}
+
+static sard_status *show_profiles(measuring *b) {
+  double run_ms = b->wall_s * 1e3 / (double)(b->n ? b->n : 1);
+  bool split = sd_split_devices(b->session) > 0;
+  if (!split) return sd_profile_show(b->c, b->session, &b->m, b->n, run_ms);
+  for (int i = 0; i < session_count(b); i++) {
+    sd_split_report r = sd_split_report_of(b->session, i);
+    sd_cli_say(b->c, "\n%s", r.device);
+    sd_strf(&b->c->json, "%s{\"device\":\"%s\"", i ? "," : ",\"profiles\":[", r.device);
+    SD_TRY(sd_profile_show(b->c, session_at(b, i), &b->m, b->n, run_ms));
+    sd_str_put(&b->c->json, "}");
+  }
+  sd_str_put(&b->c->json, "]");
+  return NULL;
 }
 
 // ---- result ----
@@ -271,11 +306,10 @@ static sard_status *steps(measuring *b) {
   if (sd_mpi_rank()) return NULL; // rank 0 tells
   if (b->n) {
     report(b);
+    if (profile) SD_TRY(show_profiles(b)); // before devices run alone
     SD_TRY(report_devices(b));
   }
-  if (trace) SD_TRY(sd_trace_write(b->c, b->session, trace));
-  if (!b->session->profile) return NULL;
-  return sd_profile_show(b->c, b->session, &b->m, b->n, b->wall_s * 1e3 / (double)(b->n ? b->n : 1));
+  return trace ? sd_trace_write(b->c, b->session, trace) : NULL;
 }
 
 sard_status *sd_verb_bench(sd_cli *c) {

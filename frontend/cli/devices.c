@@ -5,11 +5,10 @@
 #include "runtime/collective/mpi.h"
 
 sard_status *sd_cli_check_devices(sd_cli *c, const sard_model *m) {
-  static const char *const single[] = {"profile", "html"};
-  for (size_t i = 0; m->devices.n && i < sizeof single / sizeof *single; i++)
-    if (sd_args_given(c, single[i]))
-      return SD_ERR(USAGE, "--%s shows one device, and the model runs on %d", single[i], m->devices.n);
-  return NULL;
+  if (!m->devices.n || !sd_args_given(c, "html")) return NULL;
+  return sd_status_field(SD_ERR(USAGE, "--html shows one device, and the model runs on %d", m->devices.n),
+                         SARD_TEXT_HINT,
+                         "--profile has a table for each of them, and --json FILE their numbers");
 }
 
 // What the compiler expected of each way.

@@ -175,7 +175,9 @@ json layer-overlap-json "$T/j" 'd["overlap_per_s"] > 0 and d["overlap_speedup"] 
 code layer-many 2 "$sard" run "$digits/model.onnx" --devices cpu:0,cpu:1,cpu:2,cpu:3 --split layer; says layer-many-text err 'cut into 3 parts at most'
 code layer-compile 0 "$sard" compile "$digits/model.onnx" --devices cpu:0,cpu:1 --split layer -o "$T/parts.sard"
 code layer-artifact 0 "$rt" run "$T/parts.sard" --inputs "$in" --expect "$in" --devices cpu:3,cpu:1
-code layer-artifact-profile 2 "$rt" bench "$T/parts.sard" --profile
+code layer-artifact-profile 0 "$rt" bench "$T/parts.sard" --profile --iterations 3 --json "$T/j"; says layer-artifact-profile-says out '^cpu:1$'
+json layer-artifact-profile-json "$T/j" '[p["device"] for p in d["profiles"]] == ["cpu:0", "cpu:1"] and all(k["time_us"] > 0 for p in d["profiles"] for k in p["kernels"])'
+code layer-artifact-html 2 "$rt" bench "$T/parts.sard" --html "$T/page.html"; says layer-artifact-html-hint err 'hint: --profile has a table for each'
 code layer-inspect 0 "$sard" inspect "$T/parts.sard"; says layer-inspect-parts out '^part 2 +[0-9]+ steps, .* reads part 1$'
 mkdir -p "$T/layer-case" && cp -r "$digits"/test_data_set_0 "$T/layer-case/" && cp "$T/parts.sard" "$T/layer-case/model.sard"
 code layer-check 0 "$rt" check "$T/layer-case" --devices cpu:4,cpu:1
@@ -183,7 +185,8 @@ code layer-artifact-devices 2 "$rt" run "$T/parts.sard" --devices cpu:0,cpu:1,cp
 code layer-no-parts 2 "$sard" compile "$digits/model.onnx" --devices cpu:0,cpu:1 --split rows -o "$T/no.sard"
 code split-other-way 2 "$sard" run "$digits/model.onnx" --devices cpu:0,cpu:1 --split rows
 code split-alone 2 "$sard" run "$digits/model.onnx" --split batch
-code split-profile 2 "$sard" bench "$digits/model.onnx" $two --profile
+code split-profile 0 "$sard" bench "$digits/model.onnx" --shape x:6x64 $two --profile --iterations 3 --trace "$T/t"; says split-profile-says out '^cpu:1$'
+code tensor-profile 0 "$sard" bench "$digits/model.onnx" --shape x:6x64 --devices cpu:0,cpu:1 --split tensor --costs estimated --profile --iterations 3; says tensor-profile-exchange out ' sard.All[GR]'
 code split-trace 0 "$sard" run "$digits/model.onnx" --shape x:6x64 $two --trace "$T/t"
 json split-trace-rows "$T/t" '{e["pid"]: e["args"]["name"] for e in d["traceEvents"] if e["name"] == "process_name"} == {1: "cpu:0", 2: "cpu:1"} and {e["pid"] for e in d["traceEvents"] if e["ph"] == "X"} == {1, 2}'
 code layer-trace 0 "$sard" bench "$digits/model.onnx" --shape x:6x64 --devices cpu:0,cpu:1 --split layer --iterations 1 --trace "$T/t"

@@ -252,7 +252,8 @@ static bool output_is_late(const sard_session *s, uint32_t i) {
 // The tensor kept for output i, where it is one like that.
 static bool take_spare(sard_session *s, uint32_t i, const sard_tensor_desc *d) {
   sard_tensor *t = s->spare ? s->spare[i] : NULL;
-  if (!t || d->dtype == SARD_STRING || t->desc.dtype != d->dtype || t->desc.rank != d->rank || memcmp(t->desc.dims, d->dims, (size_t)d->rank * sizeof *d->dims))
+  if (!t || d->dtype == SARD_STRING || t->desc.dtype != d->dtype || t->desc.rank != d->rank ||
+      t->desc.device != d->device || memcmp(t->desc.dims, d->dims, (size_t)d->rank * sizeof *d->dims))
     return false;
   s->made[i] = t, s->spare[i] = NULL;
   return true;
@@ -265,6 +266,7 @@ static sard_status *make_output(sard_session *s, uint32_t i) {
   sard_tensor_desc d = {.size = sizeof d, .dtype = io->kind ? SARD_U64 : (int32_t)io->dtype, .rank = (int32_t)io->rank};
   for (uint32_t k = 0; k < io->rank; k++) d.dims[k] = s->dim[a->lists[io->dims + k]];
   d.name = sd_art_text(a, io->name);
+  if (s->stay && s->stay[i] && !output_is_late(s, i)) d.device = SARD_CUDA, d.device_id = s->cu->device->ordinal;
   if (!io->kind && take_spare(s, i, &d)) return NULL;
   return sard_tensor_new(s->model->ctx, &d, &s->made[i]);
 }

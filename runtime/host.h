@@ -69,7 +69,7 @@ int64_t sd_host_defined(sd_dtype t, const void *data, uint64_t i, int64_t sign);
 bool sd_host_fraction(double v, int64_t *p, int64_t *q);
 
 const sd_host_op *sd_host_find(const char *name); // NULL when there is none
-bool sd_host_exchanges(const sd_host_op *op);     // tensors with other devices of the group
+bool sd_host_exchanges(const sd_host_op *op);     // tensors with other devices of the group; NULL ok
 // Checks the numbers of the call against the row, and runs it.
 sard_status *sd_host_run(const sd_host_op *op, sd_host_call *c);
 // For host functions: runs fn on all tiles, on the threads of the run. Tiles may depend on shapes and data only.

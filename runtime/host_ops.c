@@ -51,7 +51,7 @@ const sd_host_op *sd_host_find(const char *name) {
 }
 
 bool sd_host_exchanges(const sd_host_op *op) {
-  return op->fn == sd_host_all_reduce || op->fn == sd_host_all_gather || op->fn == sd_host_reduce_scatter;
+  return op && (op->fn == sd_host_all_reduce || op->fn == sd_host_all_gather || op->fn == sd_host_reduce_scatter);
 }
 
 sard_status *sd_host_run(const sd_host_op *op, sd_host_call *c) {

@@ -22,8 +22,8 @@ void sard_session_free(sard_session *s) {
   sd_split_free(s);
   drop_kept(s);
   for (uint32_t i = 0; s->spare && i < s->model->art.n_out; i++) sard_tensor_free(s->spare[i]);
-  void *tables[] = {s->spare, s->sym,      s->new_sym,  s->dim, s->offset, s->items, s->work,
-                    s->step_buf, s->step_dim, s->buf, s->made,   s->times, s->buf_at, s->dim_at, s->kept};
+  void *tables[] = {s->spare,    s->stay,     s->sym, s->new_sym, s->dim,   s->offset, s->items,  s->work,
+                    s->step_buf, s->step_dim, s->buf, s->made,    s->times, s->buf_at, s->dim_at, s->kept};
   for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) sd_free(tables[i]);
   for (uint32_t i = 0; s->taken && i < s->model->art.n_in; i++) sd_free_aligned(s->taken[i]);
   sd_free(s->taken);

@@ -45,6 +45,7 @@ struct sard_session {
   uint64_t runs, plans;
   sd_step_time *times;
   struct sd_trace *trace; // NULL: none is recorded
+  bool *stay;             // per output: where the session makes it, it lies on its GPU; NULL: on the host
   struct sd_group *group; // of devices that it exchanges tensors with; NULL: there is none
   struct sd_split *split; // over several devices, each with a session of its own; NULL: it runs by itself
   struct sd_cu_session *cu; // its part on a CUDA device, NULL: the processor runs everything

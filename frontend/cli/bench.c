@@ -278,8 +278,9 @@ static sard_status *report_devices(measuring *b) {
   sd_stop_session(NULL);
   SD_TRY(st);
   double speedup = b->alone_ms / median(b->ms, b->n);
-  sd_cli_say(b->c, "scaling    %.2fx of %s (median %.4g ms), efficiency %.0f %%, through shared memory\n", speedup,
-             b->m.model->parts ? "the parts one after the other" : "the first device alone", b->alone_ms, 100 * speedup / n);
+  sd_cli_say(b->c, "scaling    %.2fx of %s (median %.4g ms), efficiency %.0f %%, through %s\n", speedup,
+             b->m.model->parts ? "the parts one after the other" : "the first device alone", b->alone_ms,
+             100 * speedup / n, sd_split_transport(b->session, NULL));
   sd_strf(&b->c->json, ",\"alone_ms\":%.6f,\"speedup\":%.4f,\"efficiency\":%.4f", b->alone_ms, speedup, speedup / n);
   return NULL;
 }

@@ -56,5 +56,11 @@ void sd_cli_show_devices(sd_cli *c, const sard_session *s, double wall_s) {
             (double)r.busy_ns * 1e-6, (unsigned long long)r.memory_bytes, (unsigned long long)r.bytes_in,
             (unsigned long long)r.bytes_out);
   }
-  sd_strf(&c->json, "],\"transport\":\"shared memory\",\"moved_bytes\":%llu", (unsigned long long)moved);
+  const char *why, *transport = sd_split_transport(s, &why);
+  sd_strf(&c->json, "],\"transport\":\"%s\",\"moved_bytes\":%llu", transport, (unsigned long long)moved);
+  if (!sd_devices_cuda(&s->model->devices)) return;
+  sd_cli_say(c, "transport  %s; from GPU to GPU %s%s%s\n", transport, sd_cli_bytes(sd_split_peer_bytes(s), in),
+             why ? "; " : "", why ? why : "");
+  sd_strf(&c->json, ",\"peer_bytes\":%llu", (unsigned long long)sd_split_peer_bytes(s));
+  if (why) sd_str_put(&c->json, ",\"not_nccl\":"), sd_str_json(&c->json, why);
 }

@@ -27,10 +27,14 @@ typedef struct sd_group sd_group;
 struct sd_group {
   int rank, ranks;
   uint64_t bytes; // that this rank has read from others
+  bool on_device; // takes tensors where the rank's session on a GPU has them (runtime/cuda/group.h)
   // Returns when the rank's `out` is complete and its `in` is not read any more. SARD_E_CANCELLED: another
   // rank has failed, which the message names.
   sard_status *(*run)(sd_group *g, const sd_collective *c);
   void (*fail)(sd_group *g); // this rank will make no more calls: those who wait for it get an error
+  // Of all ranks, when none is in a call; NULL: of processes. `reset`: before each run, also after a failure.
+  sard_status *(*reset)(sd_group **groups);
+  void (*free)(sd_group **groups);
 };
 
 // Where the share of a rank begins in an axis of `size` elements that is cut between units: evenly, but for
@@ -46,7 +50,5 @@ bool sd_group_sums(sd_dtype t);
 // once.
 void sd_group_sum(sd_dtype t, const void *const *in, int ranks, uint64_t count, void *out);
 
-// Ranks that are threads of this process. NULL: no memory. Freed as a whole, when no rank is in a call.
+// Ranks that are threads of this process. NULL: no memory. Freed as a whole, by `free`.
 sd_group **sd_group_threads(int ranks);
-void sd_group_threads_free(sd_group **groups);  // NULL ok
-void sd_group_threads_reset(sd_group **groups); // after a failure, when no rank is in a call

@@ -34,6 +34,8 @@ struct sd_split {
 void sd_split_work(struct sd_split *s, int n, void (*work)(sd_device *d));
 // Runs the device's session. One that fails cancels the others.
 void sd_device_run(sd_device *d, sard_tensor *const *in, sard_tensor **out);
+// d->st is set: lets those go that wait for the device, and cancels the others.
+void sd_device_failed(sd_device *d);
 // The most telling error of the first n devices, and forgets all: one that is not the cancelling of the
 // others.
 sard_status *sd_split_error(struct sd_split *s, int n);
@@ -47,6 +49,10 @@ void sd_flow_free(struct sd_split *s);                   // before the sessions 
 void sd_flow_drop(struct sd_split *s);                   // what parts keep for others, from run to run
 uint64_t sd_flow_bytes(const struct sd_split *s, int p); // of these
 // times: 0, or the batch is not cut and goes through so many times, one run behind the other.
+// Tensors that one GPU takes from another's memory: whether there are some, whether there are no others.
+bool sd_flow_stays(const struct sd_split *s, bool all);
+uint64_t sd_flow_peer_bytes(const struct sd_split *s); // of these
+void sd_flow_forget(struct sd_split *s);               // that count begins anew
 bool sd_flow_cuts(const struct sd_split *s); // the batch can be
 sard_status *sd_run_parts(sard_session *s, sard_tensor *const *in, int n_in, sard_tensor **out, int n_out,
                           int times);

@@ -199,7 +199,7 @@ static uint64_t hash_plan(const sd_art *a) {
   for (uint32_t i = 0; i < a->n_steps; i++) {
     const sd_host_op *op = a->steps[i].kind == SARD_AS_HOST ? sd_host_find(sd_art_text(a, a->steps[i].op)) : NULL;
     const char *name = sd_art_text(a, a->steps[i].name);
-    if (!op || !sd_host_exchanges(op)) continue;
+    if (!sd_host_exchanges(op)) continue;
     h = sd_hash_bytes(op->name, strlen(op->name), h);
     h = sd_hash_bytes(name, strlen(name), h);
   }

@@ -7,6 +7,7 @@
 #include "runtime/base/alloc.h"
 #include "runtime/collective/group.h"
 #include "runtime/collective/inside.h"
+#include "runtime/cuda/peer.h"
 
 enum { PIECES_EACH = 4 }; // of the batch, for each part
 
@@ -17,6 +18,10 @@ typedef struct part_flow {
   sard_tensor **kept;         // per slot, then output
   bool read_by[SARD_ART_MAXPARTS];
   int done; // pieces that it has worked on
+  // of GPUs: what it gets of others is copied to its own memory
+  bool stays, ahead;    // some of its outputs stay there; all, and it need not wait for the end of a piece
+  sard_tensor **local;  // per input: the copy
+  void **made, **taken; // events, per piece modulo `ring`: outputs are written, inputs are copied
 } part_flow;
 
 struct sd_flow {
@@ -24,6 +29,8 @@ struct sd_flow {
   int n, room; // pieces of the run at hand; shares there are
   bool cuts;   // by the batch
   bool failed;
+  int ring; // more than pieces that any part is ahead of another
+  uint64_t peer_bytes;
   part_flow at[];
 };
 
@@ -48,6 +55,107 @@ static sard_status *flow_part(struct sd_flow *f, const sard_model *m, int p, con
   return NULL;
 }
 
+// ---- GPUs ----
+
+// Which outputs of part p its readers can copy from its memory: those that no processor and no GPU out of reach reads.
+static sard_status *find_stays(const struct sd_split *x, int p) {
+  struct sd_flow *f = x->flow;
+  sard_session *own = x->at[p].session;
+  const sd_art *a = &own->model->art;
+  own->stay = sd_calloc(a->n_out, sizeof *own->stay);
+  if (!own->stay) return SD_ERR(NOMEM, "out of memory for part %d", p + 1);
+  for (uint32_t i = 0; i < a->n_out; i++)
+    own->stay[i] = own->cu && f->at[p].output[i] == SARD_ART_NONE && a->io[a->n_in + i].dtype != SARD_STRING &&
+                   !a->io[a->n_in + i].kind;
+  for (int q = p + 1; q < x->n; q++) {
+    const sard_session *reader = x->at[q].session;
+    bool reached = false;
+    if (own->cu && reader->cu && f->at[p].read_by[q])
+      SD_TRY(sd_cu_reach(reader->cu->device, own->cu->device, &reached));
+    for (uint32_t i = 0; i < reader->model->art.n_in && !reached; i++)
+      if (f->at[q].wires[i].part == (uint32_t)p + 1) own->stay[f->at[q].wires[i].at] = false;
+  }
+  f->at[p].ahead = own->cu != NULL;
+  for (uint32_t i = 0; i < a->n_out; i++) f->at[p].ahead &= own->stay[i], f->at[p].stays |= own->stay[i];
+  return NULL;
+}
+
+static sard_status *flow_devices(const struct sd_split *x) {
+  struct sd_flow *f = x->flow;
+  for (int p = 0; p < x->n; p++)
+    if (f->at[p].slots >= f->ring) f->ring = f->at[p].slots + 1;
+  for (int p = 0; p < x->n; p++) {
+    part_flow *at = &f->at[p];
+    at->local = sd_calloc(x->at[p].session->model->art.n_in, sizeof *at->local);
+    at->made = sd_calloc((size_t)f->ring, sizeof *at->made), at->taken = sd_calloc((size_t)f->ring, sizeof *at->taken);
+    if (!at->local || !at->made || !at->taken) return SD_ERR(NOMEM, "out of memory for part %d", p + 1);
+    SD_TRY_MSG(find_stays(x, p), "device %s", x->at[p].name);
+  }
+  return NULL;
+}
+
+// The tensor of another GPU as one of the device's own, for input i; where only its shape is read, without its
+// contents.
+static sard_status *bring(sd_device *d, uint32_t i, int j) {
+  struct sd_flow *f = d->all->flow;
+  part_flow *x = &f->at[d->index];
+  sard_tensor *from = d->in[i], **to = &x->local[i];
+  bool fits = *to && (*to)->desc.dtype == from->desc.dtype && (*to)->desc.rank == from->desc.rank &&
+              !memcmp((*to)->desc.dims, from->desc.dims, sizeof from->desc.dims);
+  if (!fits) {
+    sard_tensor_desc desc = from->desc;
+    desc.device_id = d->session->cu->device->ordinal;
+    if (*to) SD_TRY(sd_cu_wait(d->session));
+    sard_tensor_free(*to), *to = NULL;
+    SD_TRY(sard_tensor_new(d->session->model->ctx, &desc, to));
+  }
+  d->in[i] = *to;
+  if (x->wires[i].sizes) return NULL;
+  SD_TRY(sd_cu_after(d->session, f->at[x->wires[i].part - 1].made[j % f->ring]));
+  pthread_mutex_lock(&d->all->lock);
+  f->peer_bytes += from->bytes;
+  pthread_mutex_unlock(&d->all->lock);
+  return sd_cu_bring(d->session, from, *to);
+}
+
+static sard_status *bring_all(sd_device *d, int j) {
+  const struct sd_flow *f = d->all->flow;
+  bool any = false;
+  for (uint32_t i = 0; i < d->session->model->art.n_in; i++) {
+    if (!f->at[d->index].wires[i].part || !d->in[i]->place) continue;
+    SD_TRY(bring(d, i, j));
+    any = true;
+  }
+  return any ? sd_cu_mark(d->session, &f->at[d->index].taken[j % f->ring]) : NULL;
+}
+
+// Outputs of piece j go where those of an earlier one were, which all readers have to have copied.
+static sard_status *wait_for_readers(sd_device *d, int j) {
+  struct sd_flow *f = d->all->flow;
+  const part_flow *x = &f->at[d->index];
+  for (int q = d->index + 1; q < d->all->n && j >= x->slots; q++)
+    if (x->read_by[q]) SD_TRY(sd_cu_after(d->session, f->at[q].taken[(j - x->slots) % f->ring]));
+  return NULL;
+}
+
+uint64_t sd_flow_peer_bytes(const struct sd_split *s) { return s->flow ? s->flow->peer_bytes : 0; }
+
+void sd_flow_forget(struct sd_split *s) {
+  if (s->flow) s->flow->peer_bytes = 0;
+}
+
+bool sd_flow_stays(const struct sd_split *s, bool all) {
+  bool any = false, every = s->flow != NULL;
+  for (int p = 0; s->flow && p < s->n; p++)
+    for (uint32_t i = 0; i < s->at[p].session->model->art.n_out; i++) {
+      if (s->flow->at[p].output[i] != SARD_ART_NONE) continue;
+      any |= s->at[p].session->stay[i], every &= s->at[p].session->stay[i];
+    }
+  return all ? any && every : any;
+}
+
+// ---- making ----
+
 sard_status *sd_flow_new(sard_session *s) {
   const sard_model *m = s->model;
   struct sd_split *x = s->split;
@@ -62,6 +170,7 @@ sard_status *sd_flow_new(sard_session *s) {
     x->at[p].session->spare = sd_calloc(outputs, sizeof(sard_tensor *));
     if (!f->at[p].kept || !x->at[p].session->spare) return SD_ERR(NOMEM, "out of memory for %d parts", x->n);
   }
+  SD_TRY(flow_devices(x));
   if (x->groups) // all parts work at the same time on the whole
     return x->micro > 1 ? SD_ERR(USAGE, "micro-batches are of split=layer") : NULL;
   sard_status *why = sd_batch_refuse(m);
@@ -78,6 +187,8 @@ void sd_flow_drop(struct sd_split *s) {
     for (size_t i = 0; i < slots * n; i++)
       sard_tensor_free(s->flow->at[p].kept[i]), s->flow->at[p].kept[i] = NULL;
     for (size_t i = 0; i < n; i++) sard_tensor_free(of->spare[i]), of->spare[i] = NULL;
+    for (uint32_t i = 0; of && s->flow->at[p].local && i < of->model->art.n_in; i++)
+      sard_tensor_free(s->flow->at[p].local[i]), s->flow->at[p].local[i] = NULL;
   }
 }
 
@@ -93,7 +204,13 @@ void sd_flow_free(struct sd_split *s) {
   struct sd_flow *f = s->flow;
   if (!f) return;
   sd_flow_drop(s);
-  for (int p = 0; p < s->n; p++) sd_free(f->at[p].output), sd_free(f->at[p].kept);
+  for (int p = 0; p < s->n; p++) {
+    part_flow *x = &f->at[p];
+    for (int i = 0; x->made && x->taken && i < f->ring; i++)
+      if (x->made[i] || x->taken[i])
+        sd_cu_forget(s->at[p].session, &x->made[i]), sd_cu_forget(s->at[p].session, &x->taken[i]);
+    sd_free(x->output), sd_free(x->kept), sd_free(x->local), sd_free(x->made), sd_free(x->taken);
+  }
   for (int i = 0; i < f->room; i++) sd_share_free(&f->pieces[i]);
   sd_free(f->pieces);
   sd_free(f);
@@ -138,6 +255,25 @@ static sard_tensor **place(struct sd_flow *f, int p, uint32_t n, uint32_t i, int
                                        : &x->kept[(uint32_t)(j % x->slots) * n + i];
 }
 
+// Runs the session; on a GPU between copies of what it reads and a mark behind what it writes.
+static void run_between(sd_device *d, int j) {
+  struct sd_flow *f = d->all->flow;
+  part_flow *x = &f->at[d->index];
+  if (d->session->cu) {
+    d->session->cu->ahead = x->ahead && j + 1 < f->n;
+    d->st = wait_for_readers(d, j);
+    if (!d->st) d->st = bring_all(d, j);
+    if (d->st) {
+      sd_device_failed(d);
+      return;
+    }
+  }
+  sd_device_run(d, d->in, d->out);
+  if (d->st || !x->stays) return;
+  d->st = sd_cu_mark(d->session, &x->made[j % f->ring]);
+  if (d->st) sd_device_failed(d);
+}
+
 static void work_on(sd_device *d, int j) {
   struct sd_split *s = d->all;
   struct sd_flow *f = s->flow;
@@ -149,11 +285,15 @@ static void work_on(sd_device *d, int j) {
   }
   for (uint32_t i = 0; i < a->n_out; i++) {
     sard_tensor **to = place(f, d->index, a->n_out, i, j);
-    if (x->output[i] == SARD_ART_NONE)
-      sard_tensor_free(*to), *to = NULL; // of an earlier piece, which all have read
+    if (x->output[i] == SARD_ART_NONE) { // of an earlier piece, which all have read: its memory serves again
+      sard_tensor **spare = &d->session->spare[i];
+      if (*spare && d->session->cu) sard_status_free(sd_cu_wait(d->session));
+      sard_tensor_free(*spare);
+      *spare = *to, *to = NULL;
+    }
     d->out[i] = *to;
   }
-  sd_device_run(d, d->in, d->out);
+  run_between(d, j);
   for (uint32_t i = 0; i < a->n_out && !d->st; i++) {
     *place(f, d->index, a->n_out, i, j) = d->out[i];
     d->bytes_out += d->out[i]->bytes;
@@ -171,6 +311,11 @@ static void run_part(sd_device *d) {
     pthread_cond_broadcast(&s->go);
     pthread_mutex_unlock(&s->lock);
   }
+  if (!d->session->cu || !d->session->cu->running) return;
+  sard_status *st = sd_cu_settle(d->session); // the run has failed elsewhere: nothing may go on behind it
+  if (d->st) sard_status_free(st);
+  else
+    d->st = st;
 }
 
 // ---- a run ----
@@ -193,7 +338,7 @@ static sard_status *get_pieces(struct sd_flow *f, const sd_art *a, int n) {
 static sard_status *run_pieces(sard_session *s) {
   struct sd_split *x = s->split;
   x->flow->failed = false;
-  if (x->groups) sd_group_threads_reset(x->groups);
+  if (x->groups) SD_TRY(x->groups[0]->reset(x->groups));
   for (int p = 0; p < x->n; p++) x->flow->at[p].done = 0;
   sd_split_work(x, x->n, run_part);
   return sd_split_error(x, x->n);

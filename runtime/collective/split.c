@@ -9,6 +9,7 @@
 #include "runtime/base/thread.h"
 #include "runtime/collective/group.h"
 #include "runtime/collective/inside.h"
+#include "runtime/cuda/group.h"
 #include "runtime/cuda/session.h"
 
 static sard_status *place_parts(sard_model *m) {
@@ -79,6 +80,12 @@ sard_status *sd_split_place(sard_model *m) {
 
 // ---- threads of devices ----
 
+void sd_device_failed(sd_device *d) {
+  if (d->session->group) d->session->group->fail(d->session->group);
+  for (int i = 0; i < d->all->n; i++)
+    if (&d->all->at[i] != d) sard_session_cancel(d->all->at[i].session);
+}
+
 void sd_device_run(sd_device *d, sard_tensor *const *in, sard_tensor **out) {
   const sd_art *a = &d->session->model->art;
   int64_t t0 = sd_now_ns();
@@ -88,10 +95,8 @@ void sd_device_run(sd_device *d, sard_tensor *const *in, sard_tensor **out) {
   if (d->session->group) {
     d->bytes_in += d->session->group->bytes;
     d->session->group->bytes = 0;
-    if (d->st) d->session->group->fail(d->session->group);
   }
-  for (int i = 0; d->st && i < d->all->n; i++)
-    if (&d->all->at[i] != d) sard_session_cancel(d->all->at[i].session);
+  if (d->st) sd_device_failed(d);
 }
 
 sard_status *sd_split_error(struct sd_split *s, int n) {
@@ -170,6 +175,19 @@ static sard_status *open_device(sard_session *s, sd_device *d, const sard_option
   return d == s->split->at ? NULL : start_thread(d);
 }
 
+// GPUs exchange tensors where they are; with processors among them all meet on the host.
+static sard_status *join_groups(struct sd_split *x) {
+  sard_session *ranks[SD_DEVICES_MOST];
+  bool all = true;
+  for (int i = 0; i < x->n; i++) ranks[i] = x->at[i].session, all &= ranks[i]->cu != NULL;
+  if (all && x->n > 1) SD_TRY(sd_cu_groups_new(ranks, x->n, &x->groups));
+  else
+    x->groups = sd_group_threads(x->n);
+  if (!x->groups) return SD_ERR(NOMEM, "out of memory for %d devices", x->n);
+  for (int i = 0; i < x->n; i++) ranks[i]->group = x->groups[i];
+  return NULL;
+}
+
 sard_status *sd_split_new(sard_session *s, const sard_options *options) {
   const sd_devices *list = &s->model->devices;
   s->split = sd_calloc(1, sizeof *s->split + (size_t)list->n * sizeof *s->split->at);
@@ -181,15 +199,11 @@ sard_status *sd_split_new(sard_session *s, const sard_options *options) {
   int64_t micro;
   SD_TRY(sd_options_int(options, "micro-batches", 1, SD_MICRO_MOST, 0, &micro));
   s->split->micro = (int)micro;
-  if (s->model->parts && list->split == SD_SPLIT_TENSOR) {
-    s->split->groups = sd_group_threads(list->n);
-    if (!s->split->groups) return SD_ERR(NOMEM, "out of memory for %d devices", list->n);
-  }
   for (int i = 0; i < list->n; i++) {
     s->split->at[i].index = i;
     SD_TRY(open_device(s, &s->split->at[i], options));
-    if (s->split->groups) s->split->at[i].session->group = s->split->groups[i];
   }
+  if (s->model->parts && list->split == SD_SPLIT_TENSOR) SD_TRY(join_groups(s->split));
   return s->model->parts ? sd_flow_new(s) : NULL;
 }
 
@@ -205,14 +219,15 @@ void sd_split_free(sard_session *s) {
     if (d->started) pthread_join(d->thread, NULL);
   }
   sd_flow_free(x);
+  if (x->groups) x->groups[0]->free(x->groups);
   for (int i = 0; i < x->n; i++) {
     sd_device *d = &x->at[i];
+    if (d->session) d->session->group = NULL;
     sard_session_free(d->session);
     sd_pool_free(d->pool);
     sd_share_free(&d->share);
     sd_free(d->in), sd_free(d->out);
   }
-  sd_group_threads_free(x->groups);
   pthread_cond_destroy(&x->done), pthread_cond_destroy(&x->go);
   pthread_mutex_destroy(&x->lock);
   sd_free(x);
@@ -263,6 +278,25 @@ sard_status *sd_split_repeat(sard_session *s, sard_tensor *const *in, int n_in, 
 
 // ---- what they did ----
 
+const char *sd_split_transport(const sard_session *s, const char **why) {
+  const struct sd_split *x = s->split;
+  if (why) *why = NULL;
+  if (!sd_devices_cuda(&s->model->devices)) return "shared memory";
+  if (x->groups && !x->groups[0]->on_device) return "pinned memory";
+  if (x->groups && why) *why = sd_cu_group_why(x->groups[0]);
+  if (x->groups) return sd_cu_group_transport(x->groups[0]);
+  return sd_flow_stays(x, true)    ? "peer-to-peer"
+         : sd_flow_stays(x, false) ? "peer-to-peer, pinned memory"
+                                   : "pinned memory";
+}
+
+uint64_t sd_split_peer_bytes(const sard_session *s) {
+  uint64_t sum = sd_flow_peer_bytes(s->split);
+  for (int i = 0; s->split->groups && s->split->groups[0]->on_device && i < s->split->n; i++)
+    sum += sd_cu_group_peer_bytes(s->split->groups[i]);
+  return sum;
+}
+
 int sd_split_devices(const sard_session *s) { return s->split ? s->split->n : 0; }
 
 sard_session *sd_split_session(const sard_session *s, int i) { return s->split->at[i].session; }
@@ -286,4 +320,7 @@ void sd_split_forget(sard_session *s) {
     sd_device *d = &s->split->at[i];
     d->busy_ns = 0, d->runs = d->bytes_in = d->bytes_out = 0;
   }
+  if (s->split) sd_flow_forget(s->split);
+  for (int i = 0; s->split && s->split->groups && s->split->groups[0]->on_device && i < s->split->n; i++)
+    sd_cu_group_forget(s->split->groups[i]);
 }

@@ -32,6 +32,10 @@ typedef struct sd_split_report {
       bytes_out; // memory: of activations; in, out: of inputs and outputs of its part
   int64_t busy_ns;
 } sd_split_report;
+// What crosses between the devices goes through: "shared memory" of processors, "pinned memory" of the host,
+// "peer-to-peer", NCCL. *why (NULL ok): why not by NCCL, where that is asked; NULL.
+const char *sd_split_transport(const sard_session *s, const char **why);
+uint64_t sd_split_peer_bytes(const sard_session *s); // from the memory of one GPU to another's
 int sd_split_devices(const sard_session *s); // 0: the session is not split
 sd_split_report sd_split_report_of(const sard_session *s, int i);
 sard_session *sd_split_session(const sard_session *s, int i); // of device i

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "runtime/base/status.h"
+#include "runtime/cuda/rows.h"
 
 typedef struct sd_cu_api {
 #define SD_CU(field, name, version, arguments) int(*field) arguments;
@@ -14,7 +15,14 @@ typedef struct sd_cu_api {
 } sd_cu_api;
 
 // Results of the driver that are told apart; the numbers are those of cuda.h.
-enum { SD_CU_OUT_OF_MEMORY = 2, SD_CU_NO_BINARY = 209, SD_CU_BAD_PTX = 218, SD_CU_OLD_PTX = 222, SD_CU_NOT_READY = 600 };
+enum {
+  SD_CU_OUT_OF_MEMORY = 2,
+  SD_CU_NO_BINARY = 209,
+  SD_CU_BAD_PTX = 218,
+  SD_CU_OLD_PTX = 222,
+  SD_CU_NOT_READY = 600,
+  SD_CU_PEER_ALREADY = 704
+};
 
 // The driver of this process: the library that SARD_CUDA names, else libcuda.so.1, initialized. It stays loaded. May be
 // called by several threads. SARD_E_DEVICE tells what was looked for and found.

@@ -20,13 +20,14 @@ static sard_status *open_stages(sd_cu_session *c) {
 }
 
 // The source may change when this returns.
-static sard_status *write_staged(sd_cu_session *c, uint64_t to, const uint8_t *from, uint64_t bytes) {
+static sard_status *write_staged(const sard_session *s, uint64_t to, const uint8_t *from, uint64_t bytes) {
+  sd_cu_session *c = s->cu;
   const sd_cu_api *f = c->device->api;
   SD_TRY(open_stages(c));
   while (bytes) {
     uint32_t i = c->next_stage++ % SD_CU_STAGES;
     uint64_t n = bytes < STAGE ? bytes : STAGE;
-    SD_TRY(check(c, f->event_wait(c->staged[i]), "copying to the device"));
+    SD_TRY(sd_cu_wait_event(s, c->staged[i], "copying to the device"));
     memcpy(c->stage[i], from, n);
     SD_TRY(check(c, f->to_device(to, c->stage[i], n, c->stream), "copying to the device"));
     SD_TRY(check(c, f->event_record(c->staged[i], c->stream), "copying to the device"));
@@ -36,7 +37,8 @@ static sard_status *write_staged(sd_cu_session *c, uint64_t to, const uint8_t *f
 }
 
 // Complete on return. The copy of one piece runs while the piece before is taken out.
-static sard_status *read_staged(sd_cu_session *c, uint8_t *to, uint64_t from, uint64_t bytes) {
+static sard_status *read_staged(const sard_session *s, uint8_t *to, uint64_t from, uint64_t bytes) {
+  sd_cu_session *c = s->cu;
   const sd_cu_api *f = c->device->api;
   uint64_t asked = 0, taken = 0;
   SD_TRY(open_stages(c));
@@ -51,7 +53,7 @@ static sard_status *read_staged(sd_cu_session *c, uint8_t *to, uint64_t from, ui
     }
     uint32_t i = first++ % SD_CU_STAGES;
     uint64_t n = bytes - taken < STAGE ? bytes - taken : STAGE;
-    SD_TRY(check(c, f->event_wait(c->staged[i]), "copying from the device"));
+    SD_TRY(sd_cu_wait_event(s, c->staged[i], "copying from the device"));
     memcpy(to + taken, c->stage[i], n);
     taken += n;
   }
@@ -75,7 +77,7 @@ sard_status *sd_cu_to_host(sard_session *s, uint32_t buf) {
   if (c->valid[buf] != SD_CU_DEVICE) return NULL;
   if (is_late(s, buf) && n > c->room[buf]) n = c->room[buf];
   if (n && !s->buf[buf]) return SD_ERR(INTERNAL, "buffer %u has no memory on the host", buf);
-  SD_TRY(read_staged(c, s->buf[buf], c->at[buf], n));
+  SD_TRY(read_staged(s, s->buf[buf], c->at[buf], n));
   c->copied_out += n;
   c->valid[buf] |= SD_CU_HOST;
   return NULL;
@@ -87,7 +89,7 @@ sard_status *sd_cu_to_device(sard_session *s, uint32_t buf) {
   if (c->valid[buf] != SD_CU_HOST) return NULL;
   uint64_t n = sd_late_room(s, buf);
   if (n && !c->at[buf]) return SD_ERR(INTERNAL, "buffer %u has no memory on the device", buf);
-  SD_TRY(write_staged(c, c->at[buf], s->buf[buf], n));
+  SD_TRY(write_staged(s, c->at[buf], s->buf[buf], n));
   c->copied_in += n;
   c->valid[buf] |= SD_CU_DEVICE;
   return NULL;

@@ -1,5 +1,6 @@
 // Steps on the device.
 #include "runtime/base/alloc.h"
+#include "runtime/collective/group.h"
 #include "runtime/cuda/session.h"
 #include "runtime/execute.h"
 
@@ -150,6 +151,11 @@ static sard_status *copy_there(sard_session *s, uint32_t i, bool *done) {
 static sard_status *prepare_host(sard_session *s, uint32_t i) {
   const sd_art *a = &s->model->art;
   const sard_art_step *t = &a->steps[i];
+  if (s->group && s->group->on_device && t->kind == SARD_AS_HOST &&
+      sd_host_exchanges(sd_host_find(sd_art_text(a, t->op)))) {
+    s->cu->exchange = i;
+    return NULL;
+  }
   for (uint32_t k = 0; k < t->n_buf; k++) {
     uint32_t b = a->lists[t->bufs + k];
     if (!writes(a, t, k) || t->kind == SARD_AS_DISPATCH) SD_TRY(sd_cu_to_host(s, b));

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "runtime/base/alloc.h"
+#include "runtime/cuda/group.h"
 #include "runtime/execute.h"
 
 enum { ALIGN = 256, SLACK = 64 };
@@ -42,7 +43,17 @@ sard_status *sd_cu_session_new(sard_session *s, const sd_cu_program *program) {
   return sd_cu_check(c->device->api, c->device->api->stream_new(&c->stream, 1, 0), "making a stream"); // 1: beside the null stream
 }
 
-static sard_status *wait(sd_cu_session *c) { return sd_cu_check(c->device->api, c->device->api->stream_wait(c->stream), "running on the device"); }
+sard_status *sd_cu_wait(const sard_session *s) {
+  const sd_cu_api *f = s->cu->device->api;
+  if (sd_cu_group_waits(s)) return sd_cu_group_poll(s, NULL, "running on the device");
+  return sd_cu_check(f, f->stream_wait(s->cu->stream), "running on the device");
+}
+
+sard_status *sd_cu_wait_event(const sard_session *s, void *event, const char *what) {
+  const sd_cu_api *f = s->cu->device->api;
+  if (sd_cu_group_waits(s)) return sd_cu_group_poll(s, event, what);
+  return sd_cu_check(f, f->event_wait(event), what);
+}
 
 static void free_events(const sd_cu_session *c, void **events, uint32_t n) {
   for (uint32_t i = 0; events && i < n; i++)
@@ -85,7 +96,7 @@ void sd_cu_session_free(sard_session *s) {
 
 sard_status *sd_cu_session_reset(sard_session *s) {
   give_back(s);
-  return wait(s->cu); // what was given in the order of the stream is free then
+  return sd_cu_wait(s); // what was given in the order of the stream is free then
 }
 
 uint64_t sd_cu_session_memory(const sard_session *s) {
@@ -206,6 +217,7 @@ sard_status *sd_cu_begin(sard_session *s) {
   c->generation += moved;
   c->copied_in = c->copied_out = c->launches = 0;
   SD_TRY(sd_cu_enter(c->device));
+  if (c->running) return NULL;
   return sd_cu_check(c->device->api, c->device->api->fill(c->errors, 0, 4ull * a->n_steps + 4, c->stream), "starting a run");
 }
 
@@ -226,15 +238,25 @@ static sard_status *give_results(sard_session *s) {
   sd_cu_session *c = s->cu;
   const sd_art *a = &s->model->art;
   for (uint32_t i = 0; i < a->n_out; i++) SD_TRY(give_output(s, a->io[a->n_in + i].buf));
-  if (a->n_cuda)
+  c->running = c->ahead;
+  return c->ahead ? NULL : sd_cu_end(s);
+}
+
+sard_status *sd_cu_end(sard_session *s) {
+  sd_cu_session *c = s->cu;
+  const sd_art *a = &s->model->art;
+  c->running = false;
+  if (a->n_cuda && c->errors)
     SD_TRY(sd_cu_check(c->device->api, c->device->api->to_host(c->error_words, c->errors, 4ull * a->n_steps, c->stream), "ending a run"));
-  SD_TRY(wait(c));
+  SD_TRY(sd_cu_wait(s));
   sd_cu_take_times(s);
   return check_errors(s);
 }
 
 sard_status *sd_cu_finish(sard_session *s, sard_status *st) {
   if (!st) return give_results(s);
-  sard_status_free(wait(s->cu)); // nothing may run on when the caller frees its tensors; the first error is the one to tell
+  s->cu->running = false;
+  sard_status_free(
+      sd_cu_wait(s)); // nothing may run on when the caller frees its tensors; the first error is the one to tell
   return st;
 }

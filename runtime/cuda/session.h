@@ -36,6 +36,9 @@ typedef struct sd_cu_session {
   uint8_t *stage[SD_CU_STAGES];  // pinned
   void *staged[SD_CU_STAGES];    // events: the copy from or to the stage is complete
   uint32_t next_stage;
+  bool ahead;        // a run ends when all is queued; sd_cu_end waits, and tells errors of kernels
+  bool running;      // the words of errors are those of runs that did not wait
+  uint32_t exchange; // step that exchanges tensors, while it does
   // graphs
   sd_cu_graph *graphs;           // per step
   uint64_t generation, *bound;   // `bound`: per buffer of input or output: address of the run before
@@ -60,6 +63,10 @@ sard_status *sd_cu_bind(sard_session *s, uint32_t buf, const sard_tensor *t);
 sard_status *sd_cu_begin(sard_session *s);
 // Outputs to where they belong, errors of kernels. `st`: of the run so far; it is returned when it is not NULL.
 sard_status *sd_cu_finish(sard_session *s, sard_status *st);
+sard_status *sd_cu_end(sard_session *s); // waits for all runs; errors of their kernels
+// As the driver's waits for a stream and for an event, but for as long only as all ranks of the session's group go on.
+sard_status *sd_cu_wait(const sard_session *s);
+sard_status *sd_cu_wait_event(const sard_session *s, void *event, const char *what);
 
 // ---- copy.c ----
 sard_status *sd_cu_to_host(sard_session *s, uint32_t buf);   // unless its contents are there

@@ -53,7 +53,7 @@ static void sums_in_order(int n) {
     CHECK_OK(r[k].st);
     CHECK(memcmp(out[k], want, sizeof want) == 0);
   }
-  sd_group_threads_free(g);
+  g[0]->free(g);
 }
 
 static void others_learn_of_failures(int n) {
@@ -65,14 +65,14 @@ static void others_learn_of_failures(int n) {
   run_all(r, n);
   for (int k = 0; k < n; k++)
     if (k != 1) CHECK_ERR(r[k].st, CANCELLED, "device 2 of ");
-  sd_group_threads_reset(g);
+  CHECK_OK(g[0]->reset(g));
   for (int k = 0; k < n; k++) r[k].st = NULL, r[k].fails = false, r[k].c.tag = 0;
   run_all(r, n);
   for (int k = 0; k < n; k++) CHECK_OK(r[k].st);
   for (int k = 0; k < n; k++) r[k].st = NULL, r[k].c.tag = k == n - 1;
   run_all(r, n);
   for (int k = 0; k < n; k++) CHECK_ERR(r[k].st, MODEL, "device 1 is at exchange");
-  sd_group_threads_free(g);
+  g[0]->free(g);
 }
 
 // ---- graphs ----
@@ -131,7 +131,7 @@ static void graphs_in_lock_step(int n) {
     sd_eval_free(&r[k].out[0]), sd_eval_free(&r[k].out[1]);
     sd_module_free(r[k].m);
   }
-  sd_group_threads_free(g);
+  g[0]->free(g);
 }
 
 static void alone(void) {

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 typedef void (*any_fn)(void);
@@ -71,6 +72,7 @@ static void read_settings(void) {
                              .mode = *mode == 'e'   ? EAGER
                                      : *mode == 'm' ? MIXED
                                                     : DEFERRED,
+                             .peer = atoi(text_of("SARD_NULL_PEER", "1")),
                              .memory = strtoull(text_of("SARD_NULL_MEMORY", "8589934592"), NULL, 0)};
   if (null_set.devices > MAX_DEVICES) null_set.devices = MAX_DEVICES;
   random_state = strtoull(text_of("SARD_NULL_SEED", "1"), NULL, 0);
@@ -201,6 +203,12 @@ int null_leave(int result) {
   return result;
 }
 
+void null_pause(void) {
+  pthread_mutex_unlock(&lock);
+  nanosleep(&(struct timespec){0, 200000}, NULL);
+  pthread_mutex_lock(&lock);
+}
+
 __attribute__((visibility("default"))) int cuGetProcAddress_v2(const char *symbol, void **out, int version,
                                                                uint64_t flags, int *status) {
   (void)flags;
@@ -279,9 +287,12 @@ int null_error_name(int code, const char **out) {
                {214, "CUDA_ERROR_ECC_UNCORRECTABLE"},
                {218, "CUDA_ERROR_INVALID_PTX"},
                {222, "CUDA_ERROR_UNSUPPORTED_PTX_VERSION"},
+               {217, "CUDA_ERROR_PEER_ACCESS_UNSUPPORTED"},
                {400, "CUDA_ERROR_INVALID_HANDLE"},
                {600, "CUDA_ERROR_NOT_READY"},
                {700, "CUDA_ERROR_ILLEGAL_ADDRESS"},
+               {702, "CUDA_ERROR_LAUNCH_TIMEOUT"},
+               {704, "CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED"},
                {715, "CUDA_ERROR_ILLEGAL_INSTRUCTION"},
                {719, "CUDA_ERROR_LAUNCH_FAILED"},
                {803, "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH"},
@@ -364,12 +375,16 @@ int null_context_release(int device) {
   return null_leave(rc ? rc : held ? OK : INVALID_CONTEXT);
 }
 
+int null_context_device(const void *c) {
+  const context *at = c;
+  bool is = at >= contexts && at < contexts + MAX_DEVICES && at->retained;
+  if (!is) null_finding("%p is no context, or a released one", c);
+  return is ? (int)(at - contexts) : -1;
+}
+
 int null_context_set(void *c) {
   int rc = null_enter(N_context_set, STARTED, NULL, "%p", c);
-  context *to = c;
-  bool is = !to || (to >= contexts && to < contexts + MAX_DEVICES && to->retained);
-  if (!is) null_finding("%p is no context, or a released one", c);
-  else if (!rc)
-    current = to;
+  bool is = !c || null_context_device(c) >= 0;
+  if (is && !rc) current = c;
   return null_leave(rc ? rc : is ? OK : INVALID_CONTEXT);
 }

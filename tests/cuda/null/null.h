@@ -10,6 +10,7 @@
 // Environment, read when the library is loaded and by null_ask("reset"):
 //   SARD_NULL_DEVICES=1  SARD_NULL_CC=90  SARD_NULL_MEMORY=bytes of each device  SARD_NULL_VERSION=13000
 //   SARD_NULL_MODE=deferred|eager|mixed  SARD_NULL_SEED=1
+//   SARD_NULL_PEER=1                   devices have access to each other; 0: none
 //   SARD_NULL_FAIL=cuMemAlloc:3:2,...  the third call gives error 2; a sticky one stays until the process ends
 //   SARD_NULL_FAULT=5:719              the fifth launch that is done fails then; what the caller does next tells it
 //   SARD_NULL_MISSING=name             an entry that the driver does not know
@@ -49,6 +50,7 @@ enum null_result { // numbers of cuda.h
 };
 
 // ---- driver.c: entries, settings, findings ----
+#include "runtime/cuda/rows.h"
 #define SD_CU(field, name, version, arguments) int null_##field arguments;
 #include "runtime/cuda/api.def"
 #undef SD_CU
@@ -62,7 +64,7 @@ typedef enum null_entry {
 enum { MAX_DEVICES = 8 };
 enum null_mode { DEFERRED, EAGER, MIXED };
 typedef struct null_settings {
-  int devices, cc, version;
+  int devices, cc, version, peer;
   enum null_mode mode;
   uint64_t memory;
   long fault_at;
@@ -76,11 +78,13 @@ enum { ANY = 0, STARTED = 1, IN_CONTEXT = 2, NOT_IN_CAPTURE = 4 };
 __attribute__((format(printf, 4, 5))) int null_enter(null_entry e, unsigned needs, const void *stream, const char *fmt,
                                                      ...);
 int null_leave(int result); // returns it
+void null_pause(void);      // other threads have a turn in the midst of a call
 __attribute__((format(printf, 1, 2))) void null_finding(const char *fmt, ...);
 int null_device(void);       // of the thread's context, -1: none
 int *null_error(int device); // error of the device that stays, 0: none
 bool null_sticky(int code);
 unsigned null_random(unsigned n); // 0..n-1
+int null_context_device(const void *context); // -1 and a finding: it is none, or released
 
 // Handles: objects are kept to the end, so that the use of a destroyed one is found.
 typedef enum null_kind { STREAM = 1, EVENT, MODULE, FUNCTION, GRAPH, EXEC } null_kind;
@@ -125,7 +129,8 @@ void memory_open(bool open); // device memory can be touched
 int memory_live(int device, bool tell);
 
 // ---- work.c: streams, events, the work queued ----
-typedef enum null_work_kind { TO_DEVICE, TO_HOST, COPY, FILL, LAUNCH, RECORD, BEGIN, END } null_work_kind; // the last two: of memory
+// PEER: a copy whose ends may lie on other devices than the stream. AFTER: an event. BEGIN, END: of memory.
+typedef enum null_work_kind { TO_DEVICE, TO_HOST, COPY, FILL, PEER, LAUNCH, RECORD, AFTER, BEGIN, END } null_work_kind;
 typedef struct null_event null_event;
 typedef struct null_function null_function;
 typedef struct null_work {
@@ -137,12 +142,20 @@ typedef struct null_work {
   void *words; // of a launch: its parameters, owned
   uint64_t word_bytes;
   null_event *event;
+  uint32_t after;                      // AFTER: the work that it waits for
+  uint64_t rows, to_pitch, from_pitch; // PEER: rows of `bytes`
   struct null_work *next;
 } null_work;
+// The work `id` of a stream waits for `after` of another one.
+typedef struct null_edge {
+  uint32_t id, after;
+} null_edge;
 typedef struct null_stream {
   null_object object;
   null_work *first, **end;
   uint32_t *issued, n_issued; // work that the host has not waited for
+  null_edge *edges;
+  uint32_t n_edges, seen_edges; // seen: those whose work the host has waited for
   struct null_graph *capture; // NULL: none
   bool broken;                // the capture
   int mode;
@@ -161,6 +174,9 @@ void work_finish(void);                                            // all of it
 void work_forget(int device);                                      // after an error of the device
 null_stream *work_capture_of_thread(void);
 long work_launches(bool forget);
+
+// ---- peer.c ----
+int work_check_rows(const null_work *w, const char *what); // of PEER, as memory_check
 
 // ---- graph.c ----
 typedef struct null_graph {

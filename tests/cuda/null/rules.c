@@ -148,6 +148,58 @@ static bool stale_event(things *t) {
   return f->event_elapsed(&ms, x, x) != 0 && f->event_free(x) == 0;
 }
 
+// ---- several streams and devices ----
+// Two streams add to b and read it; an event orders them, or not.
+static bool in_turns(things *t, bool ordered) {
+  void *x = NULL;
+  begin(t);
+  fill_pinned(t, 0);
+  launch_add(t, t->stream, t->a, t->b, 64, 0);
+  f->event_new(&x, 2), f->event_record(x, t->stream);
+  if (ordered) f->stream_after(t->other, x, 0);
+  launch_add(t, t->other, t->b, t->a, 64, 0);
+  f->to_host(t->pinned, t->b, BYTES, t->other);
+  while (f->stream_query(t->other) == SD_CU_NOT_READY) {
+  }
+  bool ok = !ordered || is_all(t->pinned, 4);
+  return f->stream_wait(t->stream) == 0 && f->event_free(x) == 0 && ok;
+}
+static bool right_turns(things *t) { return in_turns(t, true); }
+static bool no_turns(things *t) { return in_turns(t, false); }
+
+// From the memory of device 0 to that of device 1, and back in rows of half the length.
+static bool over_there(things *t, bool enabled) {
+  void *there = NULL, *stream = NULL, *x = NULL;
+  uint64_t c = 0;
+  int can = 0;
+  begin(t);
+  f->context_retain(&there, 1), f->context_set(there);
+  f->alloc(&c, BYTES), f->stream_new(&stream, 1, 0), f->event_new(&x, 2);
+  f->copy_peer(c, there, t->b, context, BYTES, stream);
+  f->event_record(x, stream);
+  f->context_set(context);
+  f->peer_can(&can, 0, 1);
+  if (enabled) f->peer_enable(there, 0);
+  f->stream_after(t->stream, x, 0);
+  sd_cu_rows rows = {.from_type = SD_CU_UNIFIED,
+                     .from = c,
+                     .from_pitch = BYTES / 2,
+                     .to_type = SD_CU_UNIFIED,
+                     .to = t->a,
+                     .to_pitch = BYTES / 2,
+                     .width = BYTES / 4,
+                     .height = 2};
+  bool copied = f->copy_rows(&rows, t->stream) == 0;
+  f->to_host(t->pinned, t->a, BYTES, t->stream);
+  bool ok = f->stream_wait(t->stream) == 0 && can && copied == enabled && (!enabled || t->pinned[COUNT / 2] == 2);
+  f->context_set(there);
+  ok = f->event_free(x) == 0 && f->stream_free(stream) == 0 && f->free(c) == 0 && ok;
+  f->context_set(context);
+  return f->context_release(1) == 0 && ok;
+}
+static bool out_of_reach(things *t) { return over_there(t, false); }
+static bool right_peers(things *t) { return over_there(t, true); }
+
 // ---- memory ----
 static bool free_in_flight(things *t) {
   launch_add(t, t->stream, t->b, t->a, 64, 0);
@@ -334,6 +386,10 @@ static const rule rules[] = {{"right", right, false},
                              {"right_streams", right_streams, false},
                              {"right_events", right_events, false},
                              {"right_ordered", right_ordered, false},
+                             {"right_turns", right_turns, false},
+                             {"no_turns", no_turns, true},
+                             {"out_of_reach", out_of_reach, true},
+                             {"right_peers", right_peers, false},
                              {"no_wait", no_wait, false},
                              {"source_changes", source_changes, true},
                              {"two_streams", two_streams, true},
@@ -419,7 +475,7 @@ static bool is_out_of_reach(void) {
 int main(int argc, char **argv) {
   int passed = 0, failed = 0;
   if (argc < 2) return fprintf(stderr, "usage: rules LIBRARY\n"), 2;
-  setenv("SARD_CUDA", argv[1], 1);
+  setenv("SARD_CUDA", argv[1], 1), setenv("SARD_NULL_DEVICES", "2", 1);
   sard_status *st = sd_cu_api_open(&f);
   void *library = dlopen(argv[1], RTLD_NOW);
   union {

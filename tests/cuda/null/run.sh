@@ -100,6 +100,10 @@ code out-of-memory 6 'device is out of memory' SARD_NULL_MEMORY=100 "${run[@]}" 
 code launch-failure 5 '719, CUDA_ERROR_LAUNCH_FAILED' SARD_NULL_FAULT=2:719 "${run[@]}" --device cuda
 code launch-failure-fallback 5 719 SARD_NULL_FAULT=2:719 "${run[@]}" --device cuda --fallback=cpu
 two="--devices cuda:0,cuda:1 --split"
+code split-peers 0 'transport  peer-to-peer; from GPU to GPU [1-9]' SARD_NULL_DEVICES=3 "$sard" run $digits/model.onnx --shape x:20x64 --devices cuda:0,cuda:2,cuda:1 --split layer --micro-batches 20
+code split-no-peers 0 'transport  pinned memory; from GPU to GPU 0 B' SARD_NULL_DEVICES=2 SARD_NULL_PEER=0 "${run[@]}" $two layer
+code split-some-peers 0 'transport  pinned memory;' SARD_NULL_DEVICES=2 "${run[@]}" --devices cuda:0,cpu:0 --split layer
+code split-tensor-peers 0 'transport  peer-to-peer' SARD_NULL_DEVICES=2 "${run[@]}" $two tensor
 code split 0 PASSED SARD_NULL_DEVICES=2 "${run[@]}" $two layer
 code split-no-such-device 5 'no device cuda:1: the driver finds 1' "${run[@]}" $two layer
 code split-no-driver 5 'no CUDA driver: .*nowhere' SARD_CUDA=/nowhere/libcuda.so "${run[@]}" $two batch

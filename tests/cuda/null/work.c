@@ -7,7 +7,7 @@
 #include <time.h>
 
 #define UNREAD 0xa5 // what the destination of a copy holds until the copy is done
-enum { MAX_STREAMS = 4096, TIMED_OFF = 2, NON_BLOCKING = 1 };
+enum { MAX_STREAMS = 4096, TIMED_OFF = 2, NON_BLOCKING = 1, PATIENCE_MS = 20000, TIMED_OUT = 702 };
 
 struct null_event {
   null_object object;
@@ -23,6 +23,7 @@ static uint32_t n_streams = MAX_DEVICES;
 // By id of the work: stream, and the id that was next when the host had waited for it (0: it has not).
 static const null_stream **work_stream;
 static uint32_t *work_waited, n_work = 1;
+static bool *work_done; // or forgotten
 static long launches;
 null_now work_now;
 
@@ -62,6 +63,7 @@ static uint64_t hash(const void *p, uint64_t bytes) {
 }
 
 static void free_work(null_work *w) { // memory goes also when the device has failed
+  work_done[w->id] = true;
   if (w->kind == END) memory_end(w->to);
   free(w->words);
   free(w);
@@ -79,15 +81,43 @@ static void note_issued(null_stream *s, uint32_t id) {
   if ((id & (id - 1)) == 0) { // a power of two: room up to the next one
     work_stream = realloc(work_stream, 2 * (size_t)id * sizeof *work_stream);
     work_waited = realloc(work_waited, 2 * (size_t)id * sizeof *work_waited);
+    work_done = realloc(work_done, 2 * (size_t)id * sizeof *work_done);
   }
-  if (!s->issued || !work_stream || !work_waited) abort();
+  if (!s->issued || !work_stream || !work_waited || !work_done) abort();
   s->issued[s->n_issued++] = id;
-  work_stream[id] = s, work_waited[id] = 0;
+  work_stream[id] = s, work_waited[id] = 0, work_done[id] = false;
+}
+
+static void note_edge(null_stream *s, uint32_t id, uint32_t after) {
+  if ((s->n_edges & (s->n_edges + 1)) == 0) s->edges = realloc(s->edges, (2 * s->n_edges + 2) * sizeof *s->edges);
+  if (!s->edges) abort();
+  s->edges[s->n_edges++] = (null_edge){id, after};
+}
+
+// Along the events that the stream of `after` has waited for; seen: streams, up to where they have been looked at.
+static bool reaches(uint32_t before, uint32_t after, uint32_t *seen) {
+  const null_stream *s = work_stream[after];
+  if (s == work_stream[before]) return before <= after;
+  for (uint32_t i = 0; i < n_streams; i++) {
+    if (streams[i] != s) continue;
+    if (seen[i] >= after) return false;
+    seen[i] = after;
+  }
+  for (uint32_t i = s->n_edges; i-- > 0;)
+    if (s->edges[i].id <= after && reaches(before, s->edges[i].after, seen)) return true;
+  return false;
 }
 
 bool work_ordered(uint32_t before, uint32_t after) {
+  static uint32_t last[2], seen[MAX_STREAMS];
+  static bool was;
   if (before == 0 || before == after || work_stream[before] == work_stream[after]) return true;
-  return work_waited[before] && work_waited[before] <= after;
+  if (work_waited[before] && work_waited[before] <= after) return true;
+  if (!work_stream[after]->n_edges) return false;
+  if (last[0] == before && last[1] == after) return was; // of the piece beside it
+  memset(seen, 0, n_streams * sizeof *seen);
+  last[0] = before, last[1] = after;
+  return was = reaches(before, after, seen);
 }
 
 // The host has waited for the work up to `last`.
@@ -98,6 +128,10 @@ static void note_waited(null_stream *s, uint32_t last) {
     else
       s->issued[kept++] = s->issued[i];
   s->n_issued = kept;
+  while (s->seen_edges < s->n_edges && s->edges[s->seen_edges].id <= last) {
+    uint32_t after = s->edges[s->seen_edges++].after;
+    note_waited((null_stream *)work_stream[after], after); // is done, too
+  }
 }
 
 // ---- doing it ----
@@ -115,6 +149,14 @@ static void do_copy(const null_work *w) {
   memmove((void *)w->to, (void *)w->from, w->bytes);
 }
 
+static void do_rows(const null_work *w) {
+  for (uint64_t i = 0; i < w->rows; i++) {
+    uint64_t to = w->to + i * w->to_pitch, from = w->from + i * w->from_pitch;
+    memory_touch(from, w->bytes, false), memory_touch(to, w->bytes, true);
+    memmove((void *)to, (void *)from, w->bytes);
+  }
+}
+
 static void do_launch(const null_work *w) {
   if (++launches == null_set.fault_at) {
     fault(w, null_set.fault_code, NULL);
@@ -126,7 +168,8 @@ static void do_launch(const null_work *w) {
 
 static bool still_there(const null_work *w) { // what was freed while the work waited is a finding already
   int d = work_now.stream->object.device;
-  if (w->kind == LAUNCH || w->kind == RECORD) return true;
+  if (w->kind == LAUNCH || w->kind == RECORD || w->kind == AFTER) return true;
+  if (w->kind == PEER) return work_check_rows(w, "work") == OK;
   return memory_check(w->to, w->bytes, w->kind == TO_HOST ? -1 : d, "work") == OK &&
          (w->kind >= BEGIN || w->kind == FILL || memory_check(w->from, w->bytes, w->kind == TO_DEVICE ? -1 : d, "work") == OK);
 }
@@ -136,13 +179,15 @@ static void do_work(null_stream *s) {
   work_now = (null_now){w->id, s};
   if (w->kind == RECORD) {
     if (w->event->id == w->id) w->event->done = true, clock_gettime(CLOCK_MONOTONIC, &w->event->time);
-  } else if (*null_error(s->object.device) == OK && still_there(w)) {
+  } else if (w->kind != AFTER && *null_error(s->object.device) == OK && still_there(w)) {
     memory_open(true);
     if (w->kind == LAUNCH) do_launch(w);
     else if (w->kind == BEGIN || w->kind == END)
       memory_touch(w->to, w->bytes, true);
     else if (w->kind == FILL)
       memory_touch(w->to, w->bytes, true), memset((void *)w->to, (int)w->value, w->bytes);
+    else if (w->kind == PEER)
+      do_rows(w);
     else
       do_copy(w);
     memory_open(false);
@@ -150,21 +195,39 @@ static void do_work(null_stream *s) {
   free_work(w);
 }
 
-// One piece of any stream that has some.
-static void do_any(void) {
+static bool is_ready(const null_stream *s) {
+  return s && s->first && (s->first->kind != AFTER || work_done[s->first->after]);
+}
+
+// One piece of any stream that has some. False: there is none that can be done.
+static bool do_any(void) {
   uint32_t n = 0;
-  for (uint32_t i = 0; i < n_streams; i++) n += streams[i] && streams[i]->first;
+  for (uint32_t i = 0; i < n_streams; i++) n += is_ready(streams[i]);
   uint32_t chosen = null_random(n ? n : 1);
   for (uint32_t i = 0; i < n_streams; i++)
-    if (streams[i] && streams[i]->first && chosen-- == 0) {
-      do_work(streams[i]);
-      return;
-    }
+    if (is_ready(streams[i]) && chosen-- == 0) return do_work(streams[i]), true;
+  return false;
+}
+
+// What the host waits for gets nearer, by work or by other threads; a GPU would wait for ever.
+static void get_on(null_stream *s) {
+  static int paused;
+  if (do_any()) {
+    paused = 0;
+    return;
+  }
+  if (++paused * 2 < PATIENCE_MS * 10) {
+    null_pause();
+    return;
+  }
+  null_finding("stream %u waits for work that is never done", s->object.number);
+  *null_error(s->object.device) = TIMED_OUT, paused = 0;
+  while (s->first) free_work(take_first(s));
 }
 
 void work_finish(void) {
   for (uint32_t i = 0; i < n_streams; i++) {
-    while (streams[i] && streams[i]->first) do_any();
+    while (streams[i] && streams[i]->first) get_on(streams[i]);
     if (streams[i]) note_waited(streams[i], n_work);
   }
 }
@@ -176,6 +239,7 @@ void work_forget(int device) {
 
 static bool touches(const null_work *w, uint64_t at, uint64_t bytes) {
   const uint64_t *words = w->words;
+  if (w->kind == AFTER) return false;
   if ((w->to && w->to - at < bytes) || (w->from && w->from - at < bytes)) return true;
   for (uint64_t i = 0; i < w->word_bytes / 8; i++)
     if (words[i] - at < bytes) return true;
@@ -207,14 +271,17 @@ static void queue(null_stream *s, null_work w) {
   w.hash = w.kind == TO_DEVICE && !is_copied(TO_HOST, w.from, w.bytes) ? hash((void *)w.from, w.bytes) : 0;
   if (w.kind == TO_HOST && !is_copied(TO_DEVICE, w.to, w.bytes)) memset((void *)w.to, UNREAD, w.bytes);
   if (w.kind == RECORD) w.event->id = w.id, w.event->stream = s, w.event->done = false;
+  if (w.kind == AFTER) note_edge(s, w.id, w.after);
   *to = w;
   *s->end = to, s->end = &to->next;
   note_issued(s, w.id);
-  if (null_set.mode == EAGER) do_work(s);
+  while (null_set.mode == EAGER && do_any()) {
+  }
   if (null_set.mode == MIXED && null_random(2)) do_any();
 }
 
 static void add_to_capture(null_stream *s, null_work w) {
+  if (w.kind == AFTER) null_finding("stream %u captures a wait for an event outside of the capture", s->object.number);
   const void *host = w.kind == TO_DEVICE ? (void *)w.from : w.kind == TO_HOST ? (void *)w.to : NULL;
   if (host && !memory_is_pinned(host, w.bytes)) {
     null_finding("stream %u captures a copy of pageable memory", s->object.number);
@@ -269,9 +336,30 @@ static int wait_for(null_stream *s) {
     s->broken = true;
     return CAPTURE_UNSUPPORTED;
   }
-  while (s->first) do_any();
+  while (s->first) get_on(s);
   note_waited(s, n_work);
   return *null_error(s->object.device);
+}
+
+// Work gets on while the host asks.
+int null_stream_query(void *stream) {
+  int rc = null_enter(N_stream_query, IN_CONTEXT | NOT_IN_CAPTURE, stream, " ");
+  null_stream *s = rc ? NULL : stream_of(stream);
+  if (rc || !s) return null_leave(rc ? rc : INVALID_HANDLE);
+  if (s->first && !do_any()) null_pause();
+  if (s->first && *null_error(s->object.device) == OK) return null_leave(NOT_READY);
+  if (!s->first) note_waited(s, n_work);
+  return null_leave(*null_error(s->object.device));
+}
+
+// The event may be of another device. One that is not recorded is waited for by nobody.
+int null_stream_after(void *stream, void *event, unsigned flags) {
+  int rc = null_enter(N_stream_after, IN_CONTEXT, stream, "event, %u", flags);
+  null_event *e = rc ? NULL : null_object_find(event, EVENT);
+  if (!rc && !e) rc = INVALID_HANDLE;
+  if (!rc && e->captured) null_finding("a stream waits for an event of a capture");
+  if (!rc && e->id) rc = work_add(stream, (null_work){.kind = AFTER, .after = e->id});
+  return null_leave(rc);
 }
 
 int null_stream_wait(void *stream) {
@@ -302,6 +390,9 @@ int null_event_new(void **out, unsigned flags) {
 int null_event_record(void *event, void *stream) {
   int rc = null_enter(N_event_record, IN_CONTEXT, stream, "event");
   null_event *e = rc ? NULL : null_object_find(event, EVENT);
+  if (e && e->object.device != null_device())
+    null_finding("event %u of device %d is recorded in the context of device %d", e->object.number, e->object.device,
+                 null_device());
   if (!rc) rc = e ? work_add(stream, (null_work){.kind = RECORD, .event = e}) : INVALID_HANDLE;
   return null_leave(rc);
 }
@@ -310,7 +401,7 @@ int null_event_wait(void *event) {
   int rc = null_enter(N_event_wait, IN_CONTEXT | NOT_IN_CAPTURE, NULL, "event");
   null_event *e = rc ? NULL : null_object_find(event, EVENT);
   if (rc || !e) return null_leave(rc ? rc : INVALID_HANDLE);
-  while (e->id && !e->done && *null_error(e->object.device) == OK) do_any();
+  while (e->id && !e->done && *null_error(e->object.device) == OK) get_on((null_stream *)e->stream);
   if (e->id) note_waited((null_stream *)e->stream, e->id);
   return null_leave(*null_error(e->object.device));
 }

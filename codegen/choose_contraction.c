@@ -262,7 +262,7 @@ static bool choose_sparse(sd_choice *c, const sd_expr *r, int j) {
   int64_t vectors = sd_ceil_div(sd_choose_guess(c, c->n->axes[j]), c->lanes), rows = ua ? sd_choose_guess(c, ua) : 1;
   if (!ua || sd_x_uses_axis(step->limit, ua) || !sd_choose_known(c, ua) || rows > SPARSE_ROWS) rows = 1;
   if (rows > 1) ua->unroll = (int32_t)rows;
-  c->n->axes[j]->vec = (int32_t)sd_min_i64(vectors, c->isa->registers / 2 / rows); // sums fill half of the registers
+  c->n->axes[j]->vec = (int32_t)sd_min_i64(vectors, (c->isa->registers - 2) / rows); // and one for a weight
   if (c->grid) sd_choose_grid_outer(c, sd_min_i64((int64_t)(sd_choose_points(c) / SD_TILE_ELEMS), SD_MAX_TILES));
   return true;
 }

@@ -1,6 +1,20 @@
 // The facts of each kind of machine.
 #include "passes/target.h"
 
+#include <stddef.h>
+#include <string.h>
+
+const sd_sparse_rates *sd_sparse_rates_of(const char *isa) {
+  static const sd_sparse_rates rates[] = {
+#define SD_SPARSE_RATES(...) {__VA_ARGS__},
+#include "passes/sparse_rates.def"
+#undef SD_SPARSE_RATES
+  };
+  for (size_t i = 0; i < sizeof rates / sizeof *rates; i++)
+    if (strcmp(rates[i].isa, isa) == 0) return &rates[i];
+  return NULL;
+}
+
 sd_pass_target sd_pass_target_cpu(void) {
   return (sd_pass_target){
       .channels_last = true, .padded_copies = true, .winograd = true, .panels = true, .byte_products = true, .apart_rows = true};

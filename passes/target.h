@@ -3,6 +3,14 @@
 #pragma once
 #include <stdbool.h>
 
+// Rates of an instruction set (passes/sparse_rates.def): products of a cycle.
+typedef struct sd_sparse_rates {
+  const char *isa;
+  int lanes;
+  double dense, own, shared;
+} sd_sparse_rates;
+const sd_sparse_rates *sd_sparse_rates_of(const char *isa); // NULL: not measured
+
 typedef struct sd_pass_target {
   bool channels_last;  // convolutions run on [N, spatial..., C]
   bool model_turns;    // what the model itself transposes from channels last counts as such
@@ -16,7 +24,7 @@ typedef struct sd_pass_target {
   bool all_attention;  // attention with selecting masks, or a result in [S, B, H, D], is one node too
   bool joint_sizes;    // equal tensors of sizes are one, also where they are far apart
   bool winograd;       // 3x3 convolutions with fewer multiplications
-  int sparse_lanes;    // f32 of a vector: weights that are mostly 0 are kept without; 0: they stay dense
+  const sd_sparse_rates *sparse; // weights that are mostly 0 are kept without, where these gain; NULL: they stay dense
   bool panels;         // products of two computed matrices read one of them in panels
   bool byte_products;  // products of dequantized bytes are computed from the bytes
   bool epilogues;      // a map rather ends the contraction that feeds it than begins what reads it

@@ -12,6 +12,7 @@
 #define LARGEST_TILE  256   // rows
 #define LARGEST_PART  65536 // outputs: their numbers are u16
 #define LARGEST_GROUP 16
+#define FEW           4 // of a tile's rows: one in so many
 #define LENGTHS       8 // bounds of sums are multiples of it
 
 // ---- the tables ----
@@ -43,6 +44,8 @@ static sard_status *read_sizes(const sd_node *n, sd_sparse *s) {
   if (s->blocks != (s->k + s->block - 1) / s->block)
     return SD_SH_ERR(n, MODEL, "%lld inputs in blocks of %lld are not %lld blocks", (long long)s->k,
                      (long long)s->block, (long long)s->blocks);
+  if (s->inside && s->blocks > 1)
+    return SD_SH_ERR(n, MODEL, "tiles go through all parts of one block of inputs, not of %lld", (long long)s->blocks);
   if (s->n > s->parts * s->part || s->n <= (s->parts - 1) * s->part)
     return SD_SH_ERR(n, MODEL, "%lld outputs are not %lld parts of %lld", (long long)s->n,
                      (long long)s->parts, (long long)s->part);
@@ -54,6 +57,20 @@ static sard_status *read_sizes(const sd_node *n, sd_sparse *s) {
 }
 
 static int64_t number(const sd_const *c, uint64_t i) { return sd_dtype_get_i64(c->dtype, c->data, i); }
+
+// Each block of a part has each of its outputs once: none is left without a sum, and none is added to by two
+// groups.
+static sard_status *check_order(const sd_node *n, const sd_sparse *s, const sd_const *order) {
+  uint64_t seen[LARGEST_PART / 64];
+  for (uint64_t i = 0; i < order->count; i++) {
+    int64_t output = number(order, i);
+    if (i % (uint64_t)s->part == 0) memset(seen, 0, sizeof seen);
+    if (output >= s->part || seen[output / 64] >> output % 64 & 1)
+      return SD_SH_ERR(n, MODEL, "output %lld of a part of %lld, or twice", (long long)output, (long long)s->part);
+    seen[output / 64] |= 1ull << output % 64;
+  }
+  return NULL;
+}
 
 // Steps of groups follow each other and are no more than a block has inputs; outputs are those of the part.
 static sard_status *check_groups(const sd_node *n, sd_sparse *s) {
@@ -68,11 +85,7 @@ static sard_status *check_groups(const sd_node *n, sd_sparse *s) {
     if (to - from > s->longest) s->longest = to - from;
     from = to;
   }
-  for (uint64_t i = 0; i < order->count; i++)
-    if (number(order, i) >= s->part)
-      return SD_SH_ERR(n, MODEL, "output %lld of a part of %lld", (long long)number(order, i),
-                       (long long)s->part);
-  return NULL;
+  return check_order(n, s, order);
 }
 
 // Inputs are those that the block has: of the last one what is left of K.
@@ -96,6 +109,7 @@ sard_status *sd_sparse_read(const sd_node *n, sd_sparse *s) {
   SD_TRY(sd_sh_rank(n, SD_SPARSE_X, 1, SD_MAX_RANK));
   const sd_value *x = n->in[SD_SPARSE_X];
   s->n = sd_node_int(n, "n", 0), s->block = sd_node_int(n, "block", 0), s->rows = sd_node_int(n, "rows", 0);
+  s->inside = sd_node_int(n, "inside", 0);
   if (!sd_dim_is_const(sd_sh_tab(n), x->dims[x->rank - 1], &s->k) || s->k < 1)
     return SD_SH_ERR(n, MODEL, "the last dim of x must be a number");
   if (s->n < 1 || s->block < 1 || s->block > SD_SPARSE_BLOCK || s->rows < 1 || s->rows > LARGEST_TILE)
@@ -104,6 +118,7 @@ sard_status *sd_sparse_read(const sd_node *n, sd_sparse *s) {
   SD_TRY(read_sizes(n, s));
   SD_TRY(check_groups(n, s));
   SD_TRY(check_index(n, s));
+
   if (!sd_sh_in(n, SD_SPARSE_BIAS)) return NULL;
   SD_TRY(sd_sh_rank(n, SD_SPARSE_BIAS, 1, 1));
   return sd_sh_same(n, n->in[SD_SPARSE_BIAS]->dims[0], sd_dim_const(sd_sh_tab(n), s->n),
@@ -126,6 +141,7 @@ typedef struct sparse {
   sd_sparse s;
   sd_expr *part, *row0; // number of the part, first row of the tile
   sd_expr *left;        // rows from row0 on, NULL: never fewer than a tile has
+  sd_expr *few;         // the same where a tile may have so few that vectors beyond them cost more than they save
   sd_buf *x, *sums;     // [block][rows], [part][rows]
 } sparse;
 
@@ -147,39 +163,47 @@ static sd_expr *axis(sd_tb *b, sd_nest *nest, const char *name, int64_t extent, 
   return x_axis(b, a);
 }
 
+// Tiles with a quarter of their rows at most, as of one token, go through these only.
+static sd_expr *few_rows(sd_tb *b, const sparse *w, sd_dim rows) {
+  int64_t count, most = w->s.rows / FEW;
+  if (!w->left || (sd_dim_is_const(b->dims, rows, &count) && count % w->s.rows > most)) return NULL;
+  return x_sel(b, x_bin(b, SD_X_LE, w->left, x_int(b, most)), w->left, x_int(b, w->s.rows));
+}
+
 static void sparse_tile(sd_tb *b, sparse *w) {
   const sd_value *x = w->n->in[SD_SPARSE_X];
   sd_dim rows = sd_dim_product(b->dims, x->dims, x->rank - 1), tile = d_const(b, w->s.rows);
-  w->part = grid(b, "part", d_const(b, w->s.parts)); // outermost: neighbours read the same weights
+  w->part = w->s.inside ? x_int(b, 0) : grid(b, "part", d_const(b, w->s.parts)); // neighbours read one part
   w->row0 = times(b, grid(b, "tile", sd_dim_ceildiv(b->dims, rows, tile)), w->s.rows);
   w->left = sd_dim_multiple_of(b->dims, rows, w->s.rows) ? NULL : x_sub(b, x_dim(b, rows), w->row0);
+  w->few = few_rows(b, w, rows);
   w->x = sd_tb_local(b, SD_F32, d_const(b, w->s.block * w->s.rows));
   w->sums = sd_tb_local(b, SD_F32, d_const(b, w->s.part * w->s.rows));
 }
 
-static void zero_nest(sd_tb *b, const sparse *w, sd_buf *to, int64_t count) {
+static void zero_nest(sd_tb *b, sd_buf *to, int64_t count) {
   sd_nest *nest = sd_kernel_nest(b->k, NULL);
-  sd_expr *i = axis(b, nest, "i", count * w->s.rows, NULL);
-  sd_nest_store(b->k, nest, to, i, sd_x_f(b->k, SD_F32, 0), NULL);
+  sd_nest_store(b->k, nest, to, axis(b, nest, "i", count, NULL), sd_x_f(b->k, SD_F32, 0), NULL);
 }
 
 // Inputs of block kb, rows of x side by side. What the last tile lacks stays 0.
 static void turn_nest(sd_tb *b, const sparse *w, sd_items *into, sd_expr *kb) {
   sd_nest *nest = sd_kernel_nest(b->k, into);
   int64_t most = w->s.block < w->s.k ? w->s.block : w->s.k;
-  sd_expr *first = times(b, kb, w->s.block);
-  sd_expr *k = axis(b, nest, "k", most, w->s.k % most ? x_sub(b, x_int(b, w->s.k), first) : NULL);
+  sd_expr *first = times(b, kb, w->s.block), *limit = into && w->s.k % most ? x_sub(b, x_int(b, w->s.k), first) : NULL;
+  sd_expr *k = axis(b, nest, "k", most, limit);
   sd_expr *p = axis(b, nest, "p", w->s.rows, w->left);
   sd_expr *from = x_add(b, x_add(b, times(b, x_add(b, w->row0, p), w->s.k), first), k);
   sd_expr *x = sd_tb_load_linear(b, w->n, SD_SPARSE_X, from);
   if (x) sd_nest_store(b->k, nest, w->x, x_add(b, times(b, k, w->s.rows), p), x_cast(b, SD_F32, x), NULL);
 }
 
-static void product_nest(sd_tb *b, const sparse *w, sd_items *into, sd_expr *kb) {
+// Each block has every output of the part once, so that the first one needs no sums to add to.
+static void product_nest(sd_tb *b, const sparse *w, sd_items *into, sd_expr *kb, bool first) {
   const sd_sparse *s = &w->s;
   sd_nest *nest = sd_kernel_nest(b->k, into);
   sd_expr *g = axis(b, nest, "g", s->groups, NULL), *u = axis(b, nest, "u", s->group, NULL),
-          *p = axis(b, nest, "p", s->rows, NULL);
+          *p = axis(b, nest, "p", s->rows, w->few);
   sd_expr *group = x_add(b, times(b, x_add(b, times(b, w->part, s->blocks), kb), s->groups), g);
   sd_expr *from = x_cast(b, SD_I64, sd_tb_load_linear(b, w->n, SD_SPARSE_START, group));
   sd_expr *to = x_cast(b, SD_I64, sd_tb_load_linear(b, w->n, SD_SPARSE_START, x_add(b, group, x_int(b, 1))));
@@ -196,12 +220,13 @@ static void product_nest(sd_tb *b, const sparse *w, sd_items *into, sd_expr *kb)
   sd_expr *x = sd_x_load(b->k, w->x, x_add(b, times(b, input, s->rows), p), NULL);
   sd_expr *sum = sd_x_reduce(b->k, SD_R_SUM, &step, 1, x_mul(b, value, x)),
           *at = x_add(b, times(b, output, s->rows), p);
-  sd_nest_store(b->k, nest, w->sums, at, x_add(b, sd_x_load(b->k, w->sums, at, NULL), sum), NULL);
+  if (!first) sum = x_add(b, sd_x_load(b->k, w->sums, at, NULL), sum);
+  sd_nest_store(b->k, nest, w->sums, at, sum, NULL);
 }
 
-static void output_nest(sd_tb *b, const sparse *w) {
+static void output_nest(sd_tb *b, const sparse *w, sd_items *into) {
   const sd_value *x = w->n->in[SD_SPARSE_X], *y = w->n->out[0];
-  sd_nest *nest = sd_kernel_nest(b->k, NULL);
+  sd_nest *nest = sd_kernel_nest(b->k, into);
   sd_expr *idx[SD_MAX_RANK], *first = times(b, w->part, w->s.part);
   sd_expr *end = w->s.n % w->s.part ? x_sub(b, x_int(b, w->s.n), first) : NULL;
   sd_expr *p = axis(b, nest, "p", w->s.rows, w->left), *n = axis(b, nest, "n", w->s.part, end);
@@ -219,13 +244,21 @@ sard_status *sd_nests_sparse(sd_tb *b, const sd_node *n) {
   sparse w = {.n = n};
   SD_TRY(sd_sparse_read(n, &w.s));
   sparse_tile(b, &w);
-  zero_nest(b, &w, w.sums, w.s.part);
-  if (w.left) zero_nest(b, &w, w.x, w.s.block);
-  sd_axis *blocks = w.s.blocks > 1 ? sd_kernel_axis(b->k, "kb", d_const(b, w.s.blocks)) : NULL;
-  sd_items *into = blocks ? sd_kernel_loop(b->k, NULL, blocks) : NULL;
-  sd_expr *kb = blocks ? x_axis(b, blocks) : x_int(b, 0);
-  turn_nest(b, &w, into, kb);
-  product_nest(b, &w, into, kb);
-  output_nest(b, &w);
+  if (w.left) zero_nest(b, w.x, w.s.block * w.s.rows);
+  sd_items *into = NULL; // parts, one behind the other with the same turned inputs
+  turn_nest(b, &w, NULL, x_int(b, 0));
+  if (w.s.inside && w.s.parts > 1) {
+    sd_axis *parts = sd_kernel_axis(b->k, "part", d_const(b, w.s.parts));
+    into = sd_kernel_loop(b->k, NULL, parts), w.part = x_axis(b, parts);
+  }
+  product_nest(b, &w, into, x_int(b, 0), true);
+  if (w.s.blocks > 1) {
+    sd_axis *rest = sd_kernel_axis(b->k, "kb", d_const(b, w.s.blocks - 1));
+    sd_items *blocks = sd_kernel_loop(b->k, NULL, rest);
+    sd_expr *kb = x_add(b, x_axis(b, rest), x_int(b, 1));
+    turn_nest(b, &w, blocks, kb);
+    product_nest(b, &w, blocks, kb, false);
+  }
+  output_nest(b, &w, into);
   return NULL; // errors of the expressions are in b->error
 }

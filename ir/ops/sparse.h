@@ -24,6 +24,7 @@ typedef struct sd_sparse {
   int64_t part;           // groups * group: outputs of a part, with those that only fill up the last one
   int64_t steps, longest; // in all; of a group
   bool shared;            // one input for all outputs of a group
+  bool inside;            // a tile of the grid goes through all parts with the inputs that it turned once
 } sd_sparse;
 // Reads and checks a sard.SparseMatMul: whatever the tables say, a kernel stays inside of its buffers.
 sard_status *sd_sparse_read(const sd_node *n, sd_sparse *out);

@@ -28,32 +28,30 @@ static int64_t count_each(const sd_sparse_weight *w, int64_t step, int64_t most)
 }
 
 // Some elements first: weights that are dense are not read for this, they may lie in a file.
-static bool few(const sd_sparse_weight *w, int64_t most) {
+bool sd_sparse_few(const sd_sparse_weight *w, int64_t most) {
   int64_t step = w->k * w->n / SAMPLE | 1;
   double share = (double)most / ((double)w->k * (double)w->n);
   int64_t some = (int64_t)((share + (1 - share) / 2) * (double)(w->k * w->n / step + 1));
   return count_each(w, step, some) <= some && count_each(w, 1, most) <= most;
 }
 
-bool sd_sparse_count(const sd_sparse_weight *w, int64_t block, int64_t most, sd_arena *a,
-                     sd_sparse_counts *c) {
-  int64_t quads = ceil_div(w->n, SD_SPARSE_SHARE);
-  if (!few(w, most)) return false;
-  *c = (sd_sparse_counts){.block = block, .blocks = ceil_div(w->k, block)};
-  c->own = SD_NEW_ARRAY(a, uint16_t, (size_t)(c->blocks * w->n));
-  c->shared = SD_NEW_ARRAY(a, uint16_t, (size_t)(c->blocks * quads));
+sd_sparse_counts sd_sparse_count(const sd_sparse_weight *w, int64_t block, sd_arena *a) {
+  int64_t quads = ceil_div(w->n, SD_SPARSE_SHARE), blocks = ceil_div(w->k, block);
+  sd_sparse_counts c = {.block = block, .blocks = blocks};
+  c.own = SD_NEW_ARRAY(a, uint16_t, (size_t)(blocks * w->n));
+  c.shared = SD_NEW_ARRAY(a, uint16_t, (size_t)(blocks * quads));
   for (int64_t k = 0; k < w->k; k++) {
-    uint16_t *own = c->own + k / block * w->n, *shared = c->shared + k / block * quads;
+    uint16_t *own = c.own + k / block * w->n, *shared = c.shared + k / block * quads;
     for (int64_t q = 0; q < quads; q++) {
       bool any = false;
       for (int64_t n = q * SD_SPARSE_SHARE; n < sd_min_i64(w->n, (q + 1) * SD_SPARSE_SHARE); n++) {
         bool one = weight(w, k, n) != 0;
-        own[n] = (uint16_t)(own[n] + one), c->nonzeros += one, any |= one;
+        own[n] = (uint16_t)(own[n] + one), c.nonzeros += one, any |= one;
       }
       shared[q] = (uint16_t)(shared[q] + any);
     }
   }
-  return true;
+  return c;
 }
 
 // ---- groups ----

@@ -18,9 +18,10 @@ typedef struct sd_sparse_counts {
 #define SD_SPARSE_OWN   2 // outputs of a group, each with inputs of its own
 #define SD_SPARSE_SHARE 4 // the same where they share them
 
-// Counts, in `a`. false: more than `most` are not 0, nothing is counted.
-bool sd_sparse_count(const sd_sparse_weight *w, int64_t block, int64_t most, sd_arena *a,
-                     sd_sparse_counts *out);
+// Are no more than `most` not 0? Looks at some of a dense weight only.
+bool sd_sparse_few(const sd_sparse_weight *w, int64_t most);
+// Counts, in `a`.
+sd_sparse_counts sd_sparse_count(const sd_sparse_weight *w, int64_t block, sd_arena *a);
 // Steps that all groups take when the outputs stand in parts of `part`.
 int64_t sd_sparse_steps(const sd_sparse_weight *w, const sd_sparse_counts *c, int64_t part, bool shared,
                         sd_arena *a);

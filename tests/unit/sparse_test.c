@@ -219,6 +219,17 @@ static void any_images(void) {
   compare(&(layer){.kind = CONV, .images = 3, .rows = 85, .k = 300, .n = 64, .density = 0.1, .dynamic = true});
 }
 
+static void many_rows(void) { // tiles go through all parts
+  compare(&(layer){.images = 1, .rows = 1100, .k = 64, .n = 90, .density = 0.2, .residual = true});
+}
+static void seven_vectors(void) { // 7 vectors of 16 and of 8 rows divide them
+  compare(&(layer){.kind = CONV, .images = 1, .rows = 224, .k = 256, .n = 200, .density = 0.2, .after = "Relu"});
+}
+static void few_rows(void) { // a symbol, of which one vector is left
+  compare(&(layer){.images = 3, .rows = 1, .k = 300, .n = 90, .density = 0.1, .dynamic = true});
+  compare(&(layer){.images = 3, .rows = 23, .k = 300, .n = 90, .density = 0.1, .dynamic = true});
+}
+
 int main(void) {
   RUN(whole);
   RUN(rests);
@@ -230,5 +241,8 @@ int main(void) {
   RUN(conv_blocks);
   RUN(any_rows);
   RUN(any_images);
+  RUN(many_rows);
+  RUN(seven_vectors);
+  RUN(few_rows);
   return check_end();
 }

@@ -342,8 +342,11 @@ static sard_status *passes_fn(sd_module *m, const void *arg) {
   if (p->o->verify) SD_TRY_MSG(sd_module_verify(m), "after import");
   if (dumps(p->o, "import")) SD_TRY(dump_module(p->o, "import", m));
   if (p->o->stop_after && strcmp(p->o->stop_after, "import") == 0) return NULL;
-  if (p->parts && (p->plan || sd_split_in_parts(p->o->devices.split)))
-    return p->o->devices.mpi ? rank_passes(m, p, &po, &h) : split_passes(m, p, &po, &h);
+  const sd_devices *d = &p->o->devices;
+  bool bounded =
+      d->split == SD_SPLIT_BATCH && sd_devices_least_memory(d) > 0; // whether it fits is known by a plan
+  if (p->parts && (p->plan || bounded || sd_split_in_parts(d->split)))
+    return d->mpi ? rank_passes(m, p, &po, &h) : split_passes(m, p, &po, &h);
   SD_TRY(sd_passes_run(m, &po, p->o->from, p->o->stop_after, after_pass, &h));
   count_result(m, p);
   return NULL;

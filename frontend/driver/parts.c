@@ -100,6 +100,7 @@ static const char *cannot_measure(const sard_source *src, const sd_driver_option
   if (o->devices.costs == SD_COSTS_ESTIMATED) return "as it was asked for";
   if (o->target && *o->target && strcmp(o->target, "host") != 0 && strcmp(o->target, "auto") != 0)
     return "the code is for a target that was named";
+  if (o->devices.split == SD_SPLIT_BATCH && !o->devices.costs) return "all devices have the same nodes";
   if (sd_devices_cuda(&o->devices)) return "some of the devices are GPUs";
   if (!o->devices.costs && o->devices.n_cuts) return "the cuts are given";
   if (sd_devices_cuda(&o->devices)) return "GPUs are among the devices";
@@ -173,17 +174,22 @@ static uint64_t most_bytes(const sd_layer_plan *p) {
   return most;
 }
 
-// Of the device that has least; 0: no limit.
-static uint64_t least_memory(const sd_devices *d) {
-  uint64_t least = d->memory[0];
-  for (int i = 1; i < d->n; i++)
-    if (d->memory[i] < least) least = d->memory[i];
-  return least;
-}
-
 static void add_way(considering *c, sd_split_kind how, double seconds, uint64_t bytes, uint64_t room) {
   sd_ways *w = &c->out->ways;
   w->at[w->n++] = (sd_way){how, !room || bytes <= room, seconds, bytes};
+}
+
+// Of a way in which all devices have the same nodes, those of m.
+static sard_status *check_room(considering *c, sd_module *m, const sd_layer_costs *costs, uint64_t bytes) {
+  uint64_t room = sd_devices_least_memory(&c->o->devices), node;
+  if (!room || bytes <= room) return NULL;
+  const sd_node *n = sd_layer_largest(m, costs, c->a, &node);
+  return SD_ERR(
+      NOMEM,
+      "split=%s: a device needs %llu bytes and has %llu; node '%s' (%s) alone needs %llu of them with its "
+      "operands and results; %llu bytes on each device would be enough",
+      sd_split_name(c->o->devices.split), (unsigned long long)bytes, (unsigned long long)room,
+      n ? n->name : "", n ? n->op->name : "", (unsigned long long)node, (unsigned long long)bytes);
 }
 
 // The first rank computes as much as any other: its nodes are estimated, and come nearer to what is measured
@@ -201,16 +207,9 @@ static sard_status *add_tensor(considering *c) {
   sd_layer_costs costs = costs_of(m, seconds);
   SD_TRY(sd_layer_cut(m, &costs, &(sd_layer_device){.speed = 1}, 1, c->a, &plan));
   double each = plan.sum * c->scale + r->bytes / SD_TENSOR_BYTES_A_SECOND;
-  uint64_t bytes = most_bytes(&plan), room = least_memory(d), node;
+  uint64_t bytes = most_bytes(&plan), room = sd_devices_least_memory(d);
   add_way(c, SD_SPLIT_TENSOR, each * c->out->ways.pieces + r->exchanges * EXCHANGE_SECONDS, bytes, room);
-  if (d->split != SD_SPLIT_TENSOR || !room || bytes <= room) return NULL;
-  const sd_node *n = sd_layer_largest(m, &costs, c->a, &node);
-  return SD_ERR(NOMEM,
-                "split=tensor: a device needs %llu bytes and has %llu; node '%s' (%s) alone needs %llu of "
-                "them with its "
-                "operands and results; %llu bytes on each device would be enough",
-                (unsigned long long)bytes, (unsigned long long)room, n->name, n->op->name,
-                (unsigned long long)node, (unsigned long long)bytes);
+  return d->split == SD_SPLIT_TENSOR ? check_room(c, m, &costs, bytes) : NULL;
 }
 
 static bool any_fits(const sd_ways *w) {
@@ -234,9 +233,13 @@ static sard_status *consider(considering *c) {
                   c->m->batch_why ? c->m->batch_why : "not known");
   if (open && d->split != SD_SPLIT_TENSOR)
     add_way(c, SD_SPLIT_BATCH, sd_layer_seconds(&c->one, PIECES_EACH) * PIECES_EACH, most_bytes(&c->one),
-            least_memory(d));
+            sd_devices_least_memory(d));
   if (c->job->tensors) SD_TRY(add_tensor(c));
-  if (d->split == SD_SPLIT_TENSOR || d->split == SD_SPLIT_BATCH) return NULL;
+  if (d->split == SD_SPLIT_TENSOR) return NULL;
+  if (d->split == SD_SPLIT_BATCH) {
+    sd_layer_costs costs = costs_of(c->m, c->seconds);
+    return check_room(c, c->m, &costs, most_bytes(&c->one));
+  }
   sard_status *st = cut(c, n, d->memory, &c->layer);
   if (!st)
     add_way(c, SD_SPLIT_LAYER, sd_layer_seconds(&c->layer, w->pieces) * w->pieces, most_bytes(&c->layer), 0);

@@ -43,6 +43,13 @@ static const char *const ways[] = {
     [SD_SPLIT_AUTO] = "auto"};
 enum { WAYS = sizeof ways / sizeof *ways };
 
+uint64_t sd_devices_least_memory(const sd_devices *d) {
+  uint64_t least = d->memory[0];
+  for (int i = 1; i < d->n; i++)
+    if (d->memory[i] < least) least = d->memory[i];
+  return least;
+}
+
 const char *sd_split_name(sd_split_kind k) { return (unsigned)k < WAYS ? ways[k] : NULL; }
 bool sd_split_in_parts(sd_split_kind k) { return k > SD_SPLIT_BATCH; }
 

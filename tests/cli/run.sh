@@ -156,6 +156,14 @@ code auto-slower 4 "$sard" run "$digits/model.onnx" --dim batch=1 --devices cpu:
 code auto-tensor 0 "$sard" compile "$bert/model.onnx" --devices cpu:0,cpu:1 --split auto --costs estimated --target avx2 -o "$T/t.sard"; says auto-tensor-text out '^split +tensor; '; says auto-tensor-costs out '^costs +estimated: as it was asked for$'; says auto-tensor-cut out '^tensors +17 of 17 '
 code auto-tensor-run 0 "$rt" run "$T/t.sard" --inputs "$bert/test_data_set_0" --expect "$bert/test_data_set_0"
 code tensor-room 6 "$sard" compile "$bert/model.onnx" --devices cpu:0,cpu:1 --split tensor --device-memory 100K -o "$T/no.sard"; says tensor-room-text err "a device needs [0-9]+ bytes and has 102400; node '[^']+' \([A-Za-z.]+\) alone needs [0-9]+ of them"
+code batch-room 6 "$sard" run "$digits/model.onnx" $two --device-memory 1K; says batch-room-text err "split=batch: a device needs [0-9]+ bytes and has 1024; node '[^']+' "
+code batch-fits 0 "$sard" run "$digits/model.onnx" --inputs "$in" --expect "$in" $two --device-memory 100K
+for s in batch layer tensor auto; do
+  code "$s-twice" 2 "$sard" run "$digits/model.onnx" --devices cpu:1,cpu:1 --split $s
+  code "$s-empty" 2 "$sard" run "$digits/model.onnx" --devices cpu:0,,cpu:1 --split $s
+  code "$s-none" 5 "$sard" run "$digits/model.onnx" --devices cpu:0,cpu:99 --split $s
+  code "$s-room" 6 "$sard" run "$digits/model.onnx" --devices cpu:0,cpu:1 --split $s --device-memory 1K --costs estimated; says "$s-room-node" err "node '[^']+' .*would be enough"
+done
 code layer-uneven 0 "$sard" compile "$bert/model.onnx" --devices cpu:0,cpu:1 --split layer --device-memory 100K,10M --json "$T/j" -o "$T/no.sard"
 json layer-uneven-parts "$T/j" '(lambda p: p[0]["weight_bytes"] + p[0]["activation_bytes"] <= 102400 and p[1]["nodes"] > 30)(d["report"]["split"]["parts"])'
 code layer-cuts 0 "$sard" compile "$bert/model.onnx" --devices cpu:0,cpu:1 --split layer --cuts 3 -o "$T/parts.sard"; says layer-cuts-text out '^cuts +3$'; says layer-cuts-part out '^part 1 +3 nodes'

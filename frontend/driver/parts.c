@@ -103,7 +103,6 @@ static const char *cannot_measure(const sard_source *src, const sd_driver_option
   if (o->devices.split == SD_SPLIT_BATCH && !o->devices.costs) return "all devices have the same nodes";
   if (sd_devices_cuda(&o->devices)) return "some of the devices are GPUs";
   if (!o->devices.costs && o->devices.n_cuts) return "the cuts are given";
-  if (sd_devices_cuda(&o->devices)) return "GPUs are among the devices";
   return src ? NULL : "there is no model to run";
 }
 

@@ -294,9 +294,9 @@ static void work_on(sd_device *d, int j) {
     d->out[i] = *to;
   }
   run_between(d, j);
-  for (uint32_t i = 0; i < a->n_out && !d->st; i++) {
-    *place(f, d->index, a->n_out, i, j) = d->out[i];
-    d->bytes_out += d->out[i]->bytes;
+  for (uint32_t i = 0; i < a->n_out; i++) {
+    *place(f, d->index, a->n_out, i, j) = d->out[i]; // as before where the run failed
+    if (!d->st) d->bytes_out += d->out[i]->bytes;
   }
 }
 

@@ -57,8 +57,9 @@ static sard_status *load_program(sard_model *m, sd_place p, sd_cu_program **out)
   const sd_cu_device *d;
   char name[SD_PLACE_TEXT];
   if (!p.cuda || *out) return NULL;
-  SD_TRY(sd_context_cuda(m->ctx, p.number, &d));
-  return sd_status_context(sd_cu_program_new(m, d, out), "device %s", sd_place_text(p, name));
+  sd_place_text(p, name);
+  SD_TRY_MSG(sd_context_cuda(m->ctx, p.number, &d), "device %s", name);
+  return sd_status_context(sd_cu_program_new(m, d, out), "device %s", name);
 }
 
 // Code and weights on each GPU: all of them, or those of its part.

@@ -1,23 +1,24 @@
-// Failures of the driver and of NVRTC, one at a time: for every entry of the driver the k-th call of a whole life (context,
-// model, sessions, runs) fails, for k = 1, 2, ... until a life does not come so far; launches that fail while they run; old,
-// missing and broken drivers. Each failure is an error that names what happened, or none where the call only tells a time or
-// gives something back; nothing is left on the device; the next life is a good one.
+// Failures of the driver and of NVRTC, one at a time: for every entry of the driver the k-th call of a whole life
+// (context, model, sessions, runs) fails, for k = 1, 2, ... until a life does not come so far; launches that fail while
+// they run; old, missing and broken drivers. Each failure is an error that names what happened, or none where the call
+// only tells a time or gives something back; nothing is left on the device; the next life is a good one.
 //
-// usage: device_failures MODEL.onnx [ENTRY]   SARD_CUDA and SARD_NVRTC name the null driver and the fake NVRTC; ENTRY: only the calls of
-// entries with that in their names
-// Last line: N passed, N failed, of failures tried.
+// usage: device_failures MODEL.onnx [ENTRY [DEVICES SPLIT]]   SARD_CUDA and SARD_NVRTC name the null driver and the
+// fake NVRTC; ENTRY: only the calls of entries with that in their names; DEVICES: a life is one over several, of which
+// one fails, and the error names it Last line: N passed, N failed, of failures tried.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "runtime/base/status.h"
 #include "sard/sard_compile.h"
 #include "tests/cuda/null/ask.h"
 
-enum { MOST_IO = 16, RUNS = 3, MOST_CALLS = 400 };
+enum { MOST_IO = 16, RUNS = 3, MOST_CALLS = 400, WITHIN = 10, PIECES = 5 };
 
-static const char *model_path, *artifact;
+static const char *model_path, *artifact, *devices, *split; // devices: NULL for one
 static int passed, failed;
 
 // ---- a life ----
@@ -32,7 +33,8 @@ typedef struct life {
 static sard_status *open_model(life *l, const char *path, const char *device, const char *fallback) {
   sard_source src = {.size = sizeof src, .path = path};
   sard_options *o = sard_options_new();
-  sard_status *st = sard_options_set(o, "device", device);
+  sard_status *st = sard_options_set(o, devices ? "devices" : "device", devices ? devices : device);
+  if (!st && devices) st = sard_options_set(o, "split", split);
   if (!st) st = sard_options_set(o, "threads", "1");
   if (!st && fallback) st = sard_options_set(o, "fallback", fallback);
   if (!st) st = sard_model_open(l->ctx, &src, o, &l->model);
@@ -46,7 +48,8 @@ static sard_status *make_inputs(life *l) {
     sard_tensor_desc d = {.size = sizeof d};
     size_t count = 1;
     SD_TRY(sard_model_io(l->model, 0, i, &d));
-    for (int k = 0; k < d.rank; k++) d.dims[k] = d.dims[k] < 0 ? 2 : d.dims[k], count *= (size_t)d.dims[k];
+    for (int k = 0; k < d.rank; k++)
+      d.dims[k] = d.dims[k] < 0 ? devices ? PIECES : 2 : d.dims[k], count *= (size_t)d.dims[k];
     SD_TRY(sard_tensor_new(l->ctx, &d, &l->in[i]));
     float *p = sard_tensor_data(l->in[i], NULL);
     for (size_t k = 0; k < count && d.dtype == SARD_F32; k++) p[k] = (float)(k % 7) * 0.25f;
@@ -77,7 +80,7 @@ static sard_status *live_with(const char *path, const char *fallback) {
   if (!st) st = open_model(&l, path, "cuda", fallback);
   if (!st) st = make_inputs(&l);
   if (!st) st = run_all(&l, false);
-  if (!st) {
+  if (!st && !devices) {
     sard_session_free(l.session), l.session = NULL;
     st = run_all(&l, true);
   }
@@ -91,22 +94,32 @@ static void tell(bool ok, const char *what, const char *why) {
   if (!ok) printf("FAIL %s: %s\n", what, why);
 }
 
+static struct timespec begun;
+
 static void clear(void) {
+  clock_gettime(CLOCK_MONOTONIC, &begun);
   static const char *const names[] = {"SARD_NULL_FAIL", "SARD_NULL_FAULT", "SARD_NULL_MEMORY", "SARD_NULL_VERSION", "SARD_NULL_MISSING",
                                       "SARD_NULL_DEVICES", "SARD_NULL_CC", "SARD_FAKE_NVRTC_FAIL", "SARD_FAKE_NVRTC_VERSION",
                                       "SARD_FAKE_NVRTC_ARCHS"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++) unsetenv(names[i]);
+  if (devices) setenv("SARD_NULL_DEVICES", "2", 1);
   ask("reset"), ask("findings");
 }
 
 // Judges the end of a life in which something failed. `silent`: that it failed need not show.
 static void judge(const char *what, sard_status *st, bool silent, int code, const char *says) {
   char why[600] = "";
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
   int got = sard_status_code(st);
   const char *text = sard_status_text(st, SARD_TEXT_MESSAGE);
   if (!st && !silent) snprintf(why, sizeof why, "no error");
   else if (st && got != code) snprintf(why, sizeof why, "code %d instead of %d: %s", got, code, text);
   else if (st && !strstr(text, says)) snprintf(why, sizeof why, "the message does not say '%s': %s", says, text);
+  else if (st && devices && !strstr(text, "device cuda:") && !strstr(text, "on cuda:"))
+    snprintf(why, sizeof why, "the message names no device: %s", text);
+  else if (now.tv_sec - begun.tv_sec > WITHIN)
+    snprintf(why, sizeof why, "%ld s", (long)(now.tv_sec - begun.tv_sec));
   else if (ask("live") != 0) snprintf(why, sizeof why, "%ld objects are left on the device (%s)", ask("live"), text);
   else if (ask("findings") != 0) snprintf(why, sizeof why, "a finding of the driver (%s)", text);
   tell(!*why, what, why);
@@ -291,6 +304,8 @@ static sard_status *compile_artifact(void) {
   sard_source src = {.size = sizeof src, .path = model_path};
   sard_options *o = sard_options_new();
   sard_status *st = sard_options_set(o, "device", "cuda:sm_75,sm_90");
+  if (!st && devices) st = sard_options_set(o, "devices", devices);
+  if (!st && devices) st = sard_options_set(o, "split", split);
   if (!st) st = sard_compile_file(&src, o, artifact, NULL);
   sard_options_free(o);
   return st;
@@ -303,21 +318,27 @@ static void each_entry(const char *part) {
 #undef SD_CU
   };
   for (size_t i = 0; i < sizeof entries / sizeof *entries; i++) {
-    if (!strstr(entries[i], part)) continue;
+    // Behind the one call that fails memory would be freed in the context of the other device.
+    bool elsewhere = devices && !strcmp(entries[i], "cuCtxSetCurrent");
+    if (!strstr(entries[i], part) || elsewhere) continue;
     each_call(entries[i], 1), each_call(entries[i], 999);
     if (strstr(entries[i], "Alloc") || strstr(entries[i], "Create") || strstr(entries[i], "Instantiate")) each_call(entries[i], 2);
   }
 }
 
-static void each_failure(void) {
+static void each_fault(void) {
   static const int faults[] = {719, 700, 715, 214, 999};
+  for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) each_launch(faults[i]);
+}
+
+static void each_failure(void) {
   each_start(early, sizeof early / sizeof *early);
   each_start(late, sizeof late / sizeof *late);
   other_image();
   each_never();
   good_life("starting");
   each_entry("");
-  for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) each_launch(faults[i]);
+  each_fault();
   lost_for_good();
   each_limit();
 }
@@ -325,13 +346,19 @@ static void each_failure(void) {
 int main(int argc, char **argv) {
   char path[] = "/tmp/sard-device-XXXXXX";
   int file = mkstemp(path);
-  if (argc < 2 || argc > 3 || file < 0 || ask("reset") < 0) return fprintf(stderr, "usage: SARD_CUDA=DRIVER SARD_NVRTC=LIBRARY device_failures MODEL.onnx [ENTRY]\n"), 2;
+  if (argc < 2 || argc == 4 || argc > 5 || file < 0 || ask("reset") < 0)
+    return fprintf(stderr,
+                   "usage: SARD_CUDA=DRIVER SARD_NVRTC=LIBRARY device_failures MODEL.onnx [ENTRY [DEVICES SPLIT]]\n"),
+           2;
   close(file);
   model_path = argv[1], artifact = path;
+  if (argc == 5) devices = argv[3], split = argv[4];
   sard_status *st = compile_artifact();
   if (st) return printf("FAIL %s\n0 passed, 1 failed\n", sard_status_text(st, SARD_TEXT_MESSAGE)), 1;
-  if (argc == 3) each_entry(argv[2]);
-  else each_failure();
+  if (argc == 2) each_failure();
+  else
+    each_entry(argv[2]);
+  if (devices) each_fault();
   unlink(path);
   printf("%d passed, %d failed\n", passed, failed);
   return failed != 0;

@@ -70,6 +70,12 @@ failing=("$digits/model.onnx")
 [ -e "$corpus/flow_handmade_tiny/model.onnx" ] && failing+=("$corpus/flow_handmade_tiny/model.onnx")
 counted in_all build/tests/device_failures < <(printf '%s\n' "${failing[@]}")
 counted build/tests/device_failures tests/cuda/null/growing.sard-ir Async # sizes that the run decides, and that grow
+# of two devices one: memory, launches, copies from device to device, waits, the device itself
+for pair in "batch cuMemAlloc" "layer cuMemcpy" "tensor cuStreamWait"; do
+  what=${pair#* }
+  if [ "${1:-}" = --all ]; then what=cu; fi
+  counted build/tests/device_failures $digits/model.onnx $what cuda:0,cuda:1 ${pair% *}
+done
 
 # ---- the command line ----
 # code NAME N REGEX [NAME=VALUE...] COMMAND...: ends with N, and what it writes matches

@@ -24,10 +24,11 @@ static sard_status *choice(sd_cli *c, const char *flag, const char *const *words
 }
 
 static sard_status *read_weights(sd_quantize *q) {
-  static const char *const words[] = {"i8", "i4", "i2"};
+  static const char *const words[] = {"i8", "i4", "i2", "f8e4m3fn", "f8e5m2"};
   int at = 0;
-  SD_TRY(choice(q->c, "weights", words, 3, &at));
-  q->o.bits = at == 0 ? 8 : at == 1 ? 4 : 2;
+  SD_TRY(choice(q->c, "weights", words, 5, &at));
+  q->o.bits = at == 1 ? 4 : at == 2 ? 2 : 8;
+  q->o.type = at < 3 ? SD_I8 : sd_dtype_parse(words[at]);
   q->o.group = 32;
   SD_TRY(sd_args_int(q->c, "group", 16, 1 << 20, &q->o.group));
   if (q->o.group & (q->o.group - 1)) return SD_ERR(USAGE, "--group: %lld is no power of two", (long long)q->o.group);
@@ -48,13 +49,29 @@ static sard_status *read_scaling(sd_quantize *q, bool data) {
   return NULL;
 }
 
+// What float8 has not.
+static sard_status *check_float8(const sd_quantize *q) {
+  static const char *const flags[] = {"acts", "reduce-range"};
+  const char *name = sd_dtype_name(q->o.type);
+  if (q->o.type == SD_I8) return NULL;
+  if (q->o.mode == SD_QUANT_DYNAMIC)
+    return SD_ERR(USAGE, "--weights %s: --mode dynamic is for integers; static needs --data, weights none",
+                  name);
+  if (q->o.format != SD_QUANT_QDQ) return SD_ERR(USAGE, "--weights %s is written as --format qdq only", name);
+  for (int i = 0; i < 2; i++)
+    if (sd_args_given(q->c, flags[i]))
+      return SD_ERR(USAGE, "--%s is for integers, not for %s", flags[i], name);
+  return NULL;
+}
+
 static sard_status *read_mode(sd_quantize *q) {
   static const char *const modes[] = {"static", "dynamic", "weights"}, *const formats[] = {"qdq", "nbits", "qoperator"},
                            *const acts[] = {"u8", "s8"}, *const rounding[] = {"nearest", "gptq", "adaptive"};
   bool data = sd_args_given(q->c, "data");
-  int mode = q->o.bits < 8 ? SD_QUANT_WEIGHTS
-             : data        ? SD_QUANT_STATIC
-                           : SD_QUANT_DYNAMIC,
+  int mode = q->o.bits < 8        ? SD_QUANT_WEIGHTS
+             : data               ? SD_QUANT_STATIC
+             : q->o.type != SD_I8 ? SD_QUANT_WEIGHTS
+                                  : SD_QUANT_DYNAMIC,
       format = q->o.bits < 8 ? SD_QUANT_NBITS : SD_QUANT_QDQ, act = 0, round = 0;
   SD_TRY(choice(q->c, "mode", modes, 3, &mode));
   SD_TRY(choice(q->c, "format", formats, 3, &format));
@@ -76,6 +93,7 @@ static sard_status *read_mode(sd_quantize *q) {
     return SD_ERR(USAGE, "--rounding %s is for weights of 4 and 2 bits", rounding[round]);
   if (round && !data)
     return SD_ERR(USAGE, "--rounding %s needs --data: it measures the inputs of each weight", rounding[round]);
+  SD_TRY(check_float8(q));
   SD_TRY(read_scaling(q, data));
   if (q->correct && mode != SD_QUANT_STATIC) return SD_ERR(USAGE, "--correct-biases is of --mode static");
   return sd_range_method_find(sd_args_get(q->c, "method"), &q->method, &q->number);
@@ -151,7 +169,8 @@ static sard_status *decide(sd_quantize *q) {
     return SD_ERR(CHECK, "not written: %s", q->verdict);
   }
   // What makes models smaller only has to be asked.
-  if (!q->timed || (faster ? strcmp(faster, "no") == 0 : q->o.mode == SD_QUANT_WEIGHTS)) return NULL;
+  bool smaller = q->o.mode == SD_QUANT_WEIGHTS || q->o.type != SD_I8;
+  if (!q->timed || (faster ? strcmp(faster, "no") == 0 : smaller)) return NULL;
   if (faster && strcmp(faster, "yes") != 0) SD_TRY(sd_args_number(c, "must-be-faster", 0.01, 100, &least));
   if (q->ms_before >= least * (1 - NOISE) * q->ms_after) return NULL;
   SD_TRY(sd_pair_profile(&q->judge, &q->steps));

@@ -47,6 +47,8 @@ typedef struct sd_quantize {
 sard_status *sd_quantize_observe(sd_quantize *q);
 // Runs the model q->src on samples: sums of `t`, and ranges of each.
 sard_status *sd_quantize_look(sd_quantize *q, sd_quant_tensors *t, sd_range *ranges);
+// The numbers that activations reach, before their scale.
+void sd_quantize_reach(const sd_quantize *q, int32_t *least, int32_t *most);
 // Ranges to scales, by the method.
 void sd_quantize_scale(sd_quantize *q);
 

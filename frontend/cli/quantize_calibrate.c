@@ -168,12 +168,18 @@ sard_status *sd_quantize_observe(sd_quantize *q) {
   return NULL;
 }
 
+void sd_quantize_reach(const sd_quantize *q, int32_t *least, int32_t *most) {
+  *least = q->o.signed_acts ? -128 : 0, *most = q->o.signed_acts ? 127 : 255;
+  if (q->o.type != SD_I8) *most = sd_affine_most(q->o.type), *least = -*most;
+}
+
 void sd_quantize_scale(sd_quantize *q) {
   for (uint32_t i = 0; i < q->tensors.len; i++) {
     double lo = 0, hi = 0;
     if (!q->tensors.at[i].integer || !q->ranges[i].count) continue;
     q->method->find(&q->ranges[i], q->number, &lo, &hi);
-    q->tensors.at[i].affine =
-        q->o.signed_acts ? sd_affine_of(lo, hi, -128, 127, true) : sd_affine_of(lo, hi, 0, 255, false);
+    int32_t least, most;
+    sd_quantize_reach(q, &least, &most);
+    q->tensors.at[i].affine = sd_affine_of(lo, hi, least, most, least < 0);
   }
 }

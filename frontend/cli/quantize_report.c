@@ -10,6 +10,13 @@ static const char *mode_name(const sd_quantize *q) {
   return q->o.mode == SD_QUANT_STATIC ? "static" : q->o.mode == SD_QUANT_DYNAMIC ? "dynamic" : "weights";
 }
 
+static const char *type_name(const sd_quantize *q) {
+  return q->o.type != SD_I8 ? sd_dtype_name(q->o.type)
+         : q->o.bits == 8   ? "8-bit"
+         : q->o.bits == 4   ? "4-bit"
+                            : "2-bit";
+}
+
 static const sd_quantize_layer *layer_of(const sd_quantize *q, uint32_t unit) {
   for (uint32_t i = 0; i < q->layers.len; i++)
     if (q->layers.at[i].unit == unit) return &q->layers.at[i];
@@ -25,7 +32,8 @@ static int tensor_of(const sd_quantize *q, const char *name) {
 // Range that the integers of a tensor cover.
 static void covered(const sd_quantize *q, int i, double *lo, double *hi) {
   const sd_affine *a = &q->tensors.at[i].affine;
-  int least = q->o.signed_acts ? -128 : 0, most = q->o.signed_acts ? 127 : 255;
+  int32_t least, most;
+  sd_quantize_reach(q, &least, &most);
   *lo = (double)(least - a->zero) * a->scale, *hi = (double)(most - a->zero) * a->scale;
 }
 
@@ -40,7 +48,7 @@ static uint32_t count(const sd_quantize *q, bool keep) {
 static void show_summary(sd_quantize *q) {
   sd_cli *c = q->c;
   char a[24], b[24];
-  sd_cli_say(c, "quantized  %s, %d-bit weights, %u of %u nodes", mode_name(q), q->o.bits, count(q, false),
+  sd_cli_say(c, "quantized  %s, %s weights, %u of %u nodes", mode_name(q), type_name(q), count(q, false),
              q->units.len);
   if (q->samples)
     sd_cli_say(c, ", %s over %lld samples", q->o.mode == SD_QUANT_STATIC ? q->method->name : "second moments",
@@ -115,10 +123,12 @@ static void json_layer(sd_quantize *q, sd_str *s, uint32_t i) {
 static void json_all(sd_quantize *q) {
   sd_str *s = &q->c->json;
   sd_strf(s,
-          ",\"mode\":\"%s\",\"bits\":%d,\"method\":\"%s\",\"samples\":%lld,\"size_before\":%llu,\"size_after\":%llu,"
+          ",\"mode\":\"%s\",\"bits\":%d,\"weights\":\"%s\",\"method\":\"%s\",\"samples\":%lld,\"size_"
+          "before\":%llu,\"size_after\":%llu,"
           "\"partial\":%s",
-          mode_name(q), q->o.bits, q->method->name, (long long)q->samples, (unsigned long long)q->size_before,
-          (unsigned long long)(q->bytes ? q->size : 0), q->interrupted ? "true" : "false");
+          mode_name(q), q->o.bits, type_name(q), q->method->name, (long long)q->samples,
+          (unsigned long long)q->size_before, (unsigned long long)(q->bytes ? q->size : 0),
+          q->interrupted ? "true" : "false");
   sd_strf(s, ",\"equalized\":%u,\"scaled\":%u,\"inserted\":%u", q->equalized, q->balanced, q->inserted);
   sd_strf(s, ",\"peak_rss_mb\":%.3f", sd_peak_memory_mb());
   if (q->verdict) sd_str_put(s, ",\"refused\":"), sd_str_json(s, q->verdict);
@@ -207,8 +217,8 @@ sard_status *sd_quantize_html(sd_quantize *q, const char *path) {
       "<!doctype html><meta charset='utf-8'><title>sard quantize</title><style>body{font:14px sans-serif;margin:2em}"
       "td,th{padding:2px 8px;text-align:left;border-bottom:1px solid #ddd}table{border-collapse:collapse}</style><h1>");
   sd_cli_markup(&s, q->c->operands[0], 400);
-  sd_strf(&s, "</h1><p>%s, %d-bit weights, %u of %u nodes, %lld samples", mode_name(q), q->o.bits, count(q, false),
-          q->units.len, (long long)q->samples);
+  sd_strf(&s, "</h1><p>%s, %s weights, %u of %u nodes, %lld samples", mode_name(q), type_name(q),
+          count(q, false), q->units.len, (long long)q->samples);
   if (q->bytes) sd_strf(&s, "<br>size %s to %s", sd_cli_bytes(q->size_before, a), sd_cli_bytes(q->size, b));
   if (q->timed) sd_strf(&s, "<br>%.4g ms to %.4g ms a run", q->ms_before, q->ms_after);
   if (q->judged)

@@ -16,6 +16,7 @@ typedef struct sd_quant_options {
   sd_quant_mode mode;
   sd_quant_format format; // NBITS: weights of 4 and 2 bits; QOPERATOR: static
   int bits;               // of weights: 8, 4, 2
+  sd_dtype type;          // of weights of 8 bits: SD_I8, or a float8, which activations of STATIC have, too
   int64_t group;          // weights in a row that share a scale, for 4 and 2 bits
   bool symmetric;         // groups without zero points
   bool signed_acts;       // s8 activations, zero point 0

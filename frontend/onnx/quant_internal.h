@@ -28,6 +28,7 @@ sd_quant_unit *sd_quant_unit_of(const sd_quant_units *u, uint32_t *next, const O
                                 const sd_quant_options *o);
 const char *sd_quant_node_name(sd_arena *a, const Onnx__NodeProto *n, uint32_t index);
 bool sd_quant_takes(const sd_quant_op *op, const sd_quant_options *o); // whether the mode looks at this role
+sd_dtype sd_quant_act_type(const sd_quant_options *o);                 // of activations in static models
 // Axis of a weight along which its scales go.
 int sd_quant_axis(const Onnx__NodeProto *n, int rank);
 // The weight [outer][channels][inner] of a node.
@@ -82,7 +83,8 @@ typedef struct sd_quant_made {
   uint64_t channels;
   double snr;
   sd_weight from;
-  const int8_t *values;
+  sd_dtype type;
+  const int8_t *values; // of the type, a byte each
 } sd_quant_made;
 sard_status *sd_quant_make_weight(sd_quant_writer *w, const Onnx__NodeProto *n, const char *name, const float *least,
                                   const sd_quant_made **out);

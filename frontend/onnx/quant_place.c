@@ -65,8 +65,10 @@ static void force(sd_places *s, sd_flow *y) {
   if (!f->pinned) f->quantized = f->forced = true;
 }
 
-static void place_product(sd_places *s, Onnx__NodeProto *n, uint32_t index, const sd_quant_unit *u) {
-  bool conv = sd_proto_is(n, "", "Conv");
+// Kernels of integers give integers; of float8 there are none.
+static void place_product(sd_places *s, Onnx__NodeProto *n, uint32_t index, const sd_quant_unit *u,
+                          bool integers) {
+  bool conv = integers && sd_proto_is(n, "", "Conv");
   s->integer[index] = !u->keep;
   if (u->keep) return;
   flow_of(s, u->x)->quantized = true;
@@ -115,7 +117,7 @@ sard_status *sd_quant_places(sd_proto *p, const sd_quant_options *o, const sd_qu
     const sd_quant_op *op = sd_quant_op_of(n);
     const sd_quant_unit *unit = sd_quant_unit_of(u, &next, n, o);
     if (!op || n->n_output == 0 || n->n_input == 0) continue;
-    if (unit && op->role == SD_ROLE_PRODUCT) place_product(s, n, i, unit);
+    if (unit && op->role == SD_ROLE_PRODUCT) place_product(s, n, i, unit, o->type == SD_I8);
     else if (!unit && op->role != SD_ROLE_PRODUCT && op->role != SD_ROLE_TABLE && op->role != SD_ROLE_STATES)
       place_other(s, n, i, op);
   }

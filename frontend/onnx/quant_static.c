@@ -27,11 +27,11 @@ static sard_status *scale_of(writing *g, const sd_flow *f, const scale_names **o
   *affine = t->affine, *out = names;
   if (names) return NULL;
   *out = names = SD_NEW(p->a, scale_names);
-  uint8_t zero = (uint8_t)(int8_t)t->affine.zero;
-  if (!g->w->o->signed_acts) zero = (uint8_t)t->affine.zero;
+  sd_dtype type = sd_quant_act_type(g->w->o);
+  uint8_t zero =
+      type == SD_U8 ? (uint8_t)t->affine.zero : (uint8_t)(int8_t)t->affine.zero; // of float8 it is 0
   names->scale = sd_proto_scalar(p, sd_arena_printf(p->a, "%s_scale", root->name), SD_F32, &t->affine.scale);
-  names->zero = sd_proto_scalar(p, sd_arena_printf(p->a, "%s_zero_point", root->name),
-                                g->w->o->signed_acts ? SD_I8 : SD_U8, &zero);
+  names->zero = sd_proto_scalar(p, sd_arena_printf(p->a, "%s_zero_point", root->name), type, &zero);
   sd_names_add(&g->scales, root->name, names);
   return NULL;
 }
@@ -82,7 +82,7 @@ static double shift_of(const sd_quant_made *m, const sd_quant_tensor *t, const O
                                                               : w->outer > 1 ? o
                                                                              : i;
       if (conv && groups > 1) x += c / (w->channels / (uint64_t)groups) * (uint64_t)dims[1];
-      sum += (w->at[at] - (double)m->values[at] * m->scales[c]) * t->mean[x];
+      sum += (w->at[at] - sd_dtype_get_f64(m->type, m->values, at) * m->scales[c]) * t->mean[x];
     }
   return sum;
 }
@@ -99,10 +99,14 @@ static sard_status *read_bias(writing *g, const char *name, uint64_t channels, f
   return NULL;
 }
 
+// Beside float8 a bias stays float: there are no integers to sum.
 static const char *emit_bias(writing *g, const Onnx__NodeProto *n, const char *name, const float *bias,
                              const float *scales, uint64_t channels, float sx) {
   sd_proto *p = g->w->p;
   int64_t dims = (int64_t)channels;
+  if (g->w->o->type != SD_I8)
+    return sd_proto_tensor(p, sd_arena_printf(p->a, "%s_corrected", *name ? name : n->output[0]), SD_F32, 1,
+                           &dims, bias);
   int32_t *q = SD_NEW_ARRAY(p->a, int32_t, channels);
   float *s = SD_NEW_ARRAY(p->a, float, channels);
   for (uint64_t c = 0; c < channels; c++) {
@@ -143,9 +147,10 @@ static sard_status *product(writing *g, Onnx__NodeProto *n, sd_quant_unit *u) {
   bool correct = t && t->mean && op->bias >= 0 && groups > 0 && u->rows % (uint64_t)groups == 0;
   SD_TRY(scale_of(g, x, &s, &affine));
   uint64_t channels = u->rows;
-  if (*bias || correct) {
+  bool integers = g->w->o->type == SD_I8;
+  if ((*bias && integers) || correct) {
     SD_TRY(read_bias(g, bias, channels, &values));
-    if (!g->w->o->per_tensor) least = least_scales(g, values, channels, affine.scale);
+    if (!g->w->o->per_tensor && integers) least = least_scales(g, values, channels, affine.scale);
   }
   SD_TRY(sd_quant_make_weight(g->w, n, u->weight, least, &m));
   for (uint64_t c = 0; correct && !g->w->o->per_tensor && c < channels; c++)
@@ -157,6 +162,25 @@ static sard_status *product(writing *g, Onnx__NodeProto *n, sd_quant_unit *u) {
 }
 
 // ---- the graph ----
+
+// ONNX Runtime 1.32 takes a Relu in front of QuantizeLinear for one that the range makes superfluous, of
+// float8, too, where it is not, and refuses a Clip there: it does not know Max and Min for the same.
+static void plain_limits(writing *g, Onnx__NodeProto *n) {
+  sd_proto *p = g->w->p;
+  static const float zero = 0;
+  const char *least = sd_quant_operand(n, 1), *most = sd_quant_operand(n, 2), *y = n->output[0],
+             *x = n->input[0];
+  if (sd_proto_is(n, "", "Relu"))
+    least = sd_proto_scalar(p, sd_arena_printf(p->a, "%s_zero", y), SD_F32, &zero);
+  const char *between = *least && *most ? sd_proto_name(p, sd_arena_printf(p->a, "%s_limited", y)) : y;
+  if (!*least && !*most) return sd_quant_emit(g->w, n);
+  if (*least)
+    sd_quant_emit(g->w, sd_proto_node(p, sd_arena_printf(p->a, "%s_Max", y), "", "Max",
+                                      (const char *[]){x, least}, 2, between));
+  if (*most)
+    sd_quant_emit(g->w, sd_proto_node(p, sd_arena_printf(p->a, "%s_Min", y), "", "Min",
+                                      (const char *[]){*least ? between : x, most}, 2, y));
+}
 
 static sard_status *inputs(writing *g) {
   for (uint32_t i = 0; i < g->s.order.len; i++)
@@ -186,7 +210,10 @@ sard_status *sd_quant_write_static(sd_quant_writer *w) {
       if (f && f->quantized && f->q && (f->forced || (g.s.integer[i] && !strcmp(f->name, u ? u->x : f->name))))
         SD_TRY(dequantize(&g, f, &n->input[k]));
     }
-    sd_quant_emit(w, n);
+    sd_flow *y = n->n_output ? sd_names_get(&g.s.flows, n->output[0]) : NULL;
+    if (op && op->role == SD_ROLE_CLIP && w->o->type != SD_I8 && y && y->quantized) plain_limits(&g, n);
+    else
+      sd_quant_emit(w, n);
     for (size_t k = 0; k < n->n_output; k++) SD_TRY(quantize(&g, sd_names_get(&g.s.flows, n->output[k])));
   }
   return NULL;

@@ -3,9 +3,10 @@
 #include <string.h>
 
 #include "frontend/onnx/quant_internal.h"
+#include "frontend/onnx/raise.h"
 #include "runtime/base/alloc.h"
 
-enum { LEAST_TABLE = 4096, LEAST_OPSET = 11 }; // elements of a table that is worth it
+enum { LEAST_TABLE = 4096 }; // elements of a table that is worth it
 
 static const sd_quant_op ops[] = {
 #define SD_QUANT_OP(op, role, x, weight, bias) {#op, SD_ROLE_##role, x, weight, bias},
@@ -71,16 +72,26 @@ static bool is_integer_op(const Onnx__NodeProto *n) {
   return false;
 }
 
+// Where ONNX has what is written: DynamicQuantizeLinear, scales for each channel, float8, blocks of 4 bits
+// and of 2.
+static int64_t opset_of(const sd_quant_options *o) {
+  if (o->mode == SD_QUANT_DYNAMIC) return 11;
+  if (o->bits < 8 && o->format == SD_QUANT_QDQ) return o->bits == 4 ? 21 : 25;
+  return o->type == SD_I8 ? 13 : 19;
+}
+
+sd_dtype sd_quant_act_type(const sd_quant_options *o) {
+  return o->type != SD_I8 ? o->type : o->signed_acts ? SD_I8 : SD_U8;
+}
+
 sard_status *sd_quant_open(sd_arena *a, const sard_source *src, const sd_quant_options *o, sd_proto *p) {
   SD_TRY(sd_proto_open(a, src, p));
   for (uint32_t i = 0; i < p->nodes.len; i++)
     if (is_integer_op(p->nodes.at[i]))
       return SD_ERR(UNSUPPORTED, "the model is quantized already: node '%s' is %s",
                     sd_quant_node_name(a, p->nodes.at[i], i), p->nodes.at[i]->op_type);
-  if (p->opset >= LEAST_OPSET) return o->mode == SD_QUANT_DYNAMIC ? NULL : sd_quant_fold(p);
-  return sd_status_field(
-      SD_ERR(UNSUPPORTED, "the model is of opset %lld, quantization needs %d", (long long)p->opset, LEAST_OPSET),
-      SARD_TEXT_HINT, "convert it with onnx.version_converter, or export it again with a newer opset");
+  SD_TRY(sd_proto_raise(p, src, opset_of(o)));
+  return o->mode == SD_QUANT_DYNAMIC ? NULL : sd_quant_fold(p);
 }
 
 // Why a node cannot be quantized; NULL: it can be.

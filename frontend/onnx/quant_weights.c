@@ -142,12 +142,6 @@ static sard_status *bytes(sd_quant_writer *w, Onnx__NodeProto *n, sd_quant_unit 
 
 sard_status *sd_quant_write_weights(sd_quant_writer *w) {
   uint32_t next = 0;
-  int64_t need = w->o->bits == 4 ? 21 : 25;
-  if (w->o->bits < 8 && w->o->format == SD_QUANT_QDQ && w->p->opset < need)
-    return sd_status_field(SD_ERR(UNSUPPORTED,
-                                  "%d-bit blocks of DequantizeLinear need opset %lld, the model is of %lld", w->o->bits,
-                                  (long long)need, (long long)w->p->opset),
-                           SARD_TEXT_HINT, "--format nbits writes MatMulNBits, which needs none");
   for (uint32_t i = 0; i < w->p->nodes.len; i++) {
     Onnx__NodeProto *n = w->p->nodes.at[i];
     const sd_quant_op *op = sd_quant_op_of(n);

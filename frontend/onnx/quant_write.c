@@ -4,8 +4,6 @@
 #include "frontend/onnx/quant_internal.h"
 #include "runtime/base/alloc.h"
 
-enum { CHANNEL_OPSET = 13 }; // scales for each channel, beside com.microsoft
-
 void sd_quant_emit(sd_quant_writer *w, Onnx__NodeProto *n) { sd_vec_push(w->p->a, &w->nodes, n); }
 
 const sd_quant_tensor *sd_quant_tensor_of(const sd_quant_writer *w, const char *name) {
@@ -29,22 +27,30 @@ sard_status *sd_quant_make_weight(sd_quant_writer *w, const Onnx__NodeProto *n, 
   sd_weight from;
   SD_TRY(sd_quant_weight(w->p, n, name, w->o->per_tensor, &from, &c));
   int axis = sd_quant_axis(n, c->rank);
-  const char *key = sd_arena_printf(a, "%s\x1f%d", name, axis);
+  bool table = sd_quant_op_of(n)->role == SD_ROLE_TABLE; // Gather has no float8
+  sd_dtype type = table ? SD_I8 : w->o->type;
+  const char *key = sd_arena_printf(a, "%s\x1f%d %s", name, axis, sd_dtype_name(type));
   *out = sd_names_get(&w->made, key);
   if (*out && !binds(least, (*out)->scales, from.channels)) return NULL;
   sd_quant_made *m = SD_NEW(a, sd_quant_made);
   float *scales = SD_NEW_ARRAY(a, float, from.channels);
   int8_t *q = sd_arena_alloc(a, c->count + 1);
-  int32_t most = w->o->reduce_range ? 63 : 127;
+  int32_t most = w->o->reduce_range ? 63 : sd_affine_most(type);
   int64_t channels = (int64_t)from.channels;
   sd_weight_scales(&from, most, least, scales);
-  sd_weight_round(&from, scales, -most - (w->o->reduce_range ? 1 : 0), most, q);
-  *m = (sd_quant_made){
-      .scales = scales, .channels = from.channels, .snr = sd_weight_snr(&from, scales, q), .from = from, .values = q};
-  m->q = sd_proto_tensor(w->p, sd_arena_printf(a, "%s_quantized", name), SD_I8, c->rank, c->dims, q);
+  if (type == SD_I8) sd_weight_round(&from, scales, -most - (w->o->reduce_range ? 1 : 0), most, q);
+  else
+    sd_weight_round_float(&from, scales, type, q);
+  *m = (sd_quant_made){.scales = scales,
+                       .channels = from.channels,
+                       .snr = sd_weight_snr(&from, scales, type, q),
+                       .from = from,
+                       .type = type,
+                       .values = q};
+  m->q = sd_proto_tensor(w->p, sd_arena_printf(a, "%s_quantized", name), type, c->rank, c->dims, q);
   bool scalar = w->o->per_tensor;
   m->scale = sd_proto_tensor(w->p, sd_arena_printf(a, "%s_scale", name), SD_F32, scalar ? 0 : 1, &channels, scales);
-  m->zero = sd_proto_tensor(w->p, sd_arena_printf(a, "%s_zero_point", name), SD_I8, scalar ? 0 : 1, &channels,
+  m->zero = sd_proto_tensor(w->p, sd_arena_printf(a, "%s_zero_point", name), type, scalar ? 0 : 1, &channels,
                             sd_arena_alloc(a, (uint64_t)channels + 1));
   sd_names_set(&w->made, key, m);
   *out = m;
@@ -89,80 +95,6 @@ sard_status *sd_quant_emit_table(sd_quant_writer *w, Onnx__NodeProto *n, sd_quan
   return NULL;
 }
 
-// ---- older models ----
-
-// Forms that changed between opset 11 and 13: axes became operands.
-static const struct {
-  const char *op, *attr;
-  int at;
-} moved[] = {{"Squeeze", "axes", 1}, {"Unsqueeze", "axes", 1}, {"ReduceSum", "axes", 1}, {"Split", "split", 1}};
-
-static void drop_attr(Onnx__NodeProto *n, const char *attr) {
-  for (size_t i = 0; i < n->n_attribute; i++)
-    if (strcmp(n->attribute[i]->name, attr) == 0) n->attribute[i--] = n->attribute[--n->n_attribute];
-}
-
-static void move_attr(sd_proto *p, Onnx__NodeProto *n, const char *attr) {
-  for (size_t i = 0; i < n->n_attribute; i++) {
-    Onnx__AttributeProto *a = n->attribute[i];
-    if (strcmp(a->name, attr) != 0) continue;
-    int64_t count = (int64_t)a->n_ints;
-    const char **in = SD_NEW_ARRAY(p->a, const char *, n->n_input + 1);
-    for (size_t k = 0; k < n->n_input; k++) in[k] = n->input[k];
-    in[n->n_input++] = sd_proto_tensor(p, sd_arena_printf(p->a, "%s_%s", n->output[0], attr), SD_I64, 1, &count,
-                                       sd_arena_dup(p->a, a->ints, a->n_ints * sizeof *a->ints));
-    n->input = (char **)in;
-    n->attribute[i] = n->attribute[--n->n_attribute];
-    return;
-  }
-}
-
-static int rank_of(const sd_module *m, const char *name) {
-  for (const sd_node *n = m->main->first; n; n = n->next)
-    for (uint32_t i = 0; i < n->n_out; i++)
-      if (n->out[i] && n->out[i]->name && strcmp(n->out[i]->name, name) == 0) return n->out[i]->rank;
-  return -1;
-}
-
-// Softmax of opset 12 flattens what is behind its axis: the same only where that is the last one. The importer knows
-// the ranks.
-static sard_status *check_softmax(sd_proto *p, const sard_source *src) {
-  sd_module *m = NULL;
-  sard_status *st = NULL;
-  for (uint32_t i = 0; i < p->nodes.len && !st; i++) {
-    Onnx__NodeProto *n = p->nodes.at[i];
-    bool soft = sd_proto_is(n, "", "Softmax") || sd_proto_is(n, "", "LogSoftmax") || sd_proto_is(n, "", "Hardmax");
-    int64_t axis = sd_proto_get_int(n, "axis", 1);
-    if (!soft) continue;
-    if (axis != -1 && !m) st = sd_import_onnx(src, &m);
-    if (!st && axis != -1 && axis != rank_of(m, n->output[0]) - 1)
-      st = SD_ERR(UNSUPPORTED,
-                  "the model is of opset %lld, and axis %lld of '%s' is not its last: convert it to opset 13 first",
-                  (long long)p->opset, (long long)axis, sd_quant_node_name(p->a, n, i));
-    else if (!st)
-      sd_proto_int(p, n, "axis", -1);
-  }
-  sd_module_free(m);
-  return st;
-}
-
-static sard_status *raise_opset(sd_proto *p, const sard_source *src) {
-  if (p->opset >= CHANNEL_OPSET) return NULL;
-  SD_TRY(check_softmax(p, src));
-  for (uint32_t i = 0; i < p->nodes.len; i++) {
-    Onnx__NodeProto *n = p->nodes.at[i];
-    for (size_t k = 0; k < n->n_attribute; k++)
-      if (n->attribute[k]->g)
-        return SD_ERR(UNSUPPORTED, "the model is of opset %lld and has branches or loops: convert it to opset 13 first",
-                      (long long)p->opset);
-    if (sd_proto_is(n, "", "Dropout")) drop_attr(n, "ratio"); // of training; an operand since 12
-    for (size_t k = 0; k < sizeof moved / sizeof *moved; k++)
-      if (sd_proto_is(n, "", moved[k].op)) move_attr(p, n, moved[k].attr);
-  }
-  sd_proto_opset(p, "", CHANNEL_OPSET);
-  return NULL;
-}
-
 sard_status *sd_quant_write(sd_arena *a, const sard_source *src, const sd_quant_options *o, sd_quant_units *u,
                             const sd_quant_tensors *t, uint8_t **out, uint64_t *size) {
   sd_proto p;
@@ -171,7 +103,6 @@ sard_status *sd_quant_write(sd_arena *a, const sard_source *src, const sd_quant_
   sd_names_init(&w.made, a);
   for (uint32_t i = 0; i < u->len; i++)
     u->at[i].bits = 0, u->at[i].snr = 200, u->at[i].bytes_after = u->at[i].bytes_before;
-  if (o->mode != SD_QUANT_DYNAMIC) SD_TRY(raise_opset(&p, src));
   if (o->mode == SD_QUANT_STATIC) SD_TRY(sd_quant_write_static(&w));
   else if (o->mode == SD_QUANT_DYNAMIC)
     SD_TRY(sd_quant_write_dynamic(&w));

@@ -34,18 +34,28 @@ void sd_weight_round(const sd_weight *w, const float *scales, int32_t least, int
         q[k] = (int8_t)fminf(fmaxf(nearbyintf(w->at[k] / scales[c]), (float)least), (float)most);
 }
 
+int32_t sd_affine_most(sd_dtype t) { return t == SD_F8E4M3FN ? 448 : t == SD_F8E5M2 ? 57344 : 127; }
+
+void sd_weight_round_float(const sd_weight *w, const float *scales, sd_dtype t, void *q) {
+  float most = (float)sd_affine_most(t);
+  for (uint64_t o = 0, k = 0; o < w->outer; o++)
+    for (uint64_t c = 0; c < w->channels; c++)
+      for (uint64_t i = 0; i < w->inner; i++, k++)
+        sd_dtype_set_f64(t, q, k, fminf(fmaxf(w->at[k] / scales[c], -most), most));
+}
+
 double sd_decibels(double signal, double noise) {
   if (noise <= 0) return 200;
   if (signal <= 0) return 0;
   return fmin(10 * log10(signal / noise), 200);
 }
 
-double sd_weight_snr(const sd_weight *w, const float *scales, const int8_t *q) {
+double sd_weight_snr(const sd_weight *w, const float *scales, sd_dtype t, const void *q) {
   double signal = 0, noise = 0;
   for (uint64_t o = 0, k = 0; o < w->outer; o++)
     for (uint64_t c = 0; c < w->channels; c++)
       for (uint64_t i = 0; i < w->inner; i++, k++) {
-        double e = w->at[k] - (double)q[k] * scales[c];
+        double e = w->at[k] - sd_dtype_get_f64(t, q, k) * scales[c];
         signal += (double)w->at[k] * w->at[k], noise += e * e;
       }
   return sd_decibels(signal, noise);

@@ -3,6 +3,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "runtime/base/dtype.h"
+
 typedef struct sd_affine {
   float scale;
   int32_t zero;
@@ -23,7 +25,11 @@ typedef struct sd_weight {
 void sd_weight_scales(const sd_weight *w, int32_t most, const float *least, float *scales);
 // Rounds to the nearest; q has the order of w.
 void sd_weight_round(const sd_weight *w, const float *scales, int32_t least, int32_t most, int8_t *q);
-// Signal to noise in decibels of w against q * scale.
-double sd_weight_snr(const sd_weight *w, const float *scales, const int8_t *q);
+// The same to the nearest float8 of type t.
+void sd_weight_round_float(const sd_weight *w, const float *scales, sd_dtype t, void *q);
+// The largest number that weights of the type reach: 127 of s8, 448 and 57344 of float8.
+int32_t sd_affine_most(sd_dtype t);
+// Signal to noise in decibels of w against q * scale, q of type t.
+double sd_weight_snr(const sd_weight *w, const float *scales, sd_dtype t, const void *q);
 // 10 log10 of the two, at most 200.
 double sd_decibels(double signal, double noise);

@@ -96,6 +96,7 @@ def methods(digits, lenet, resnet):
     quality("weights-i2", digits, ["--weights", "i2", "--group", "16"], 6)
     quality("weights-i4-awq", digits, ["--weights", "i4", "--awq", "--data", digits.data], 24, ("Gemm",))
     quality("weights-i4-adaptive", digits, ["--weights", "i4", "--rounding", "adaptive", "--data", digits.data], 26, ("Gemm",))
+    quality("weights-i4-blocks", digits, ["--weights", "i4", "--format", "qdq"], 24)
     operators("qoperator-resnet", resnet, [*data, "--samples", "64"], 26, {"QLinearConv", "QLinearAdd", "QLinearGlobalAveragePool", "QGemm"})
     operators("qoperator-lenet", lenet, ["--data", lenet.data], 30, {"QLinearConv", "MaxPool", "QGemm"})
     operators("qoperator-digits", digits, ["--data", digits.data], 30, {"QGemm"})
@@ -104,6 +105,53 @@ def methods(digits, lenet, resnet):
     quality("smooth", digits, ["--data", digits.data, "--smooth", "0.5"], 30, ("Gemm",))
     quality("smooth-dynamic", lenet, ["--mode", "dynamic", "--data", lenet.data, "--smooth", "0.5"], 30, ("Gemm",))
     quality("weights-i4-gptq", digits, ["--weights", "i4", "--rounding", "gptq", "--data", digits.data], 26, ("Gemm",))
+
+
+def float8(digits, lenet, resnet):
+    """e4m3fn has three bits behind the point, e5m2 two: 6 dB less. No kernel multiplies them, so what is checked is that numbers agree."""
+    for kind, least in (("f8e4m3fn", 26), ("f8e5m2", 20)):
+        quality(f"weights-{kind}", lenet, ["--weights", kind], least)
+        quality(f"static-{kind}", resnet, ["--data", resnet.data, "--weights", kind, "--samples", "32", "--correct-biases"], least - 4)
+    quality("static-float8-per-tensor", digits, ["--data", digits.data, "--weights", "f8e4m3fn", "--per-tensor"], 22)
+    code, j, text = sard("quantize", digits.model, "-o", f"{T}/f8.onnx", "--data", digits.data, "--weights", "f8e4m3fn", "--sensitivity")
+    check("float8-report", code == 0 and j["weights"] == "f8e4m3fn" and all(20 < l["weight_snr"] < 45 and l["zero"] == 0 for l in j["layers"]) and len(j["sensitivity"]) == len(j["layers"]), text[-300:])
+    try: import onnx
+    except ImportError: return
+    m = onnx.load(f"{T}/f8.onnx")
+    onnx.checker.check_model(m)
+    types = {onnx.TensorProto.DataType.Name(i.data_type) for i in m.graph.initializer if i.name.endswith("_zero_point")}
+    check("float8-file", types == {"FLOAT8E4M3FN"} and m.opset_import[0].version >= 19 and m.ir_version >= 9, types)
+
+
+def raised():
+    """Forms of opset 9 are written in those that scales for each channel, float8 and blocks of 4 bits need, or it is said which cannot be."""
+    try: from onnx import TensorProto, checker, helper, load, numpy_helper
+    except ImportError: return
+    r, n = np.random.default_rng(4), helper.make_node
+    def save(name, nodes):
+        w = {"w": r.normal(size=(16, 32)), "v": r.normal(size=(32, 8))}
+        g = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 16])], [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 1, 2])],
+                              [numpy_helper.from_array(v.astype(np.float32), k) for k, v in w.items()])
+        with open(f"{T}/{name}.onnx", "wb") as f: f.write(helper.make_model(g, opset_imports=[helper.make_opsetid("", 9)], ir_version=4).SerializeToString())
+        return f"{T}/{name}.onnx"
+    old = save("old", [n("MatMul", ["x", "w"], ["a"]), n("Dropout", ["a"], ["b"], ratio=0.3), n("Clip", ["b"], ["c"], min=-1.5, max=2.0), n("MatMul", ["c", "v"], ["d"]),
+                       n("Split", ["d"], ["e", "f"], axis=1), n("Mul", ["e", "f"], ["h"]), n("Unsqueeze", ["h"], ["i"], axes=[1]), n("Slice", ["i"], ["k"], axes=[2], starts=[0], ends=[3]),
+                       n("Softmax", ["k"], ["l"], axis=2), n("ReduceSum", ["l"], ["m"], axes=[2], keepdims=1), n("TopK", ["l"], ["o", "_"], k=2), n("Add", ["m", "o"], ["y"])])
+    x = {"x": r.normal(size=(64, 16)).astype(np.float32)}
+    np.savez(f"{T}/old.npz", **x)
+    for name, args, opset in (("static", ["--data", f"{T}/old.npz"], 13), ("float8", ["--weights", "f8e4m3fn"], 19), ("float8-static", ["--data", f"{T}/old.npz", "--weights", "f8e4m3fn"], 19), ("blocks", ["--weights", "i4", "--format", "qdq", "--group", "16"], 21)):
+        out = f"{T}/raised.onnx"
+        code, j, text = sard("quantize", old, "-o", out, *args)
+        code, e, more = sard("eval", out, "--data", f"{T}/old.npz", "--metric", "psnr", "--baseline", old)
+        m = load(out) if code == 0 else None
+        if m: checker.check_model(m)
+        check(f"raised-{name}", m and m.opset_import[0].version == opset and e["value"] > 18, f"{e.get('value')} {text[-300:]}{more[-300:]}")
+        if not ort or not m: continue
+        np.savez(f"{T}/ort.npz", **x, y=by_ort(out, x))
+        code, e, text = sard("eval", out, "--data", f"{T}/ort.npz", "--metric", "psnr")
+        check(f"raised-{name}-ort", code == 0 and e["value"] > 38, f"{e.get('value')} {text[-300:]}")
+    cannot = save("cannot", [n("MatMul", ["x", "w"], ["a"], "first"), n("Softmax", ["a"], ["b"], "flat", axis=0), n("MatMul", ["b", "v"], ["y"])])
+    ends("raised-cannot", 4, [cannot, "-o", f"{T}/raised2.onnx", "--weights", "f8e5m2"], "of opset 9 and has to be of 19, where one Softmax cannot say what 'flat' does", f"{T}/raised2.onnx")
 
 
 def rounding(digits):
@@ -242,7 +290,11 @@ def bad(digits, lenet):
     ends("bad-all-kept", 4, [*base, *data, "--keep-float", "*"], "nothing can be quantized", out)
     ends("bad-nothing", 4, [f"{CORPUS}/skl_cancer_gbdt/model.onnx" if os.path.isdir(f"{CORPUS}/skl_cancer_gbdt") else digits.model, "-o", out, "--ops", "GRU"], "nothing can be quantized", out)
     ends("bad-no-model", 7, [f"{T}/none.onnx", "-o", out], "", out)
-    ends("bad-format-opset", 4, [*base, "--weights", "i4", "--format", "qdq"], "--format nbits", out)
+    ends("bad-float8-acts", 2, [*base, *data, "--weights", "f8e5m2", "--acts", "s8"], "--acts is for integers", out)
+    ends("bad-float8-dynamic", 2, [*base, "--weights", "f8e5m2", "--mode", "dynamic"], "dynamic is for integers", out)
+    ends("bad-float8-format", 2, [*base, *data, "--weights", "f8e5m2", "--format", "qoperator"], "--format qdq only", out)
+    ends("bad-float8-range", 2, [*base, *data, "--weights", "f8e4m3fn", "--reduce-range"], "--reduce-range is for integers", out)
+    ends("bad-weights", 2, [*base, "--weights", "float8"], "none of i8, i4, i2, f8e4m3fn, f8e5m2", out)
     j = ends("bad-slower", 9, [*base, *data, "--must-be-faster", "100"], "not written", out)
     check("bad-slower-layers", j["slower"] and all(k["ms_after"] + k["ms_before"] > 0 for k in j["slower"]) and j["refused"])
     x = next(iter(digits.x.items()))
@@ -280,7 +332,7 @@ def interrupt(resnet):
 
 def main():
     digits, lenet, resnet = Case("digits_mlp"), Case("mnist_lenet"), Case("mnist_resnet8")
-    methods(digits, lenet, resnet), rounding(digits), channels(), report(resnet), resume(resnet), search(lenet), bad(digits, lenet), interrupt(resnet)
+    methods(digits, lenet, resnet), float8(digits, lenet, resnet), raised(), rounding(digits), channels(), report(resnet), resume(resnet), search(lenet), bad(digits, lenet), interrupt(resnet)
     return end()
 
 

@@ -102,7 +102,7 @@ static void scales(void) {
   CHECK(s[0] == 0.1f);
   sd_weight_round(&v, s, -128, 127, q);
   CHECK(q[0] == 10 && q[1] == -20 && q[3] == 127 && q[7] == -127 && q[2] == 0); // 0.5 of 1.004 rounds to 0
-  CHECK(sd_weight_snr(&v, s, q) > 40);
+  CHECK(sd_weight_snr(&v, s, SD_I8, q) > 40);
 }
 
 // Groups: what a group can hold exactly comes back exactly; zero is a value.

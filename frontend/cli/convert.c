@@ -19,6 +19,7 @@ typedef struct converting {
   sd_precision p;
   sd_precision_report nodes;
   const char *out;
+  int64_t opset; // the model was raised to it; 0: it was not
 } converting;
 
 // ---- flags ----
@@ -69,6 +70,8 @@ static void show(converting *k) {
   uint32_t shown = 0, more = 0;
   sd_cli_say(c, "converted  %u of %u nodes to %s, weights of %u more\n", narrow_nodes(k), k->nodes.nodes.len,
              sd_dtype_name(k->p.to), k->nodes.weights);
+  if (k->opset)
+    sd_cli_say(c, "opset      raised to %lld, which has more operators of that type\n", (long long)k->opset);
   sd_cli_say(c, "size       %s to %s (%.2f)\n", sd_cli_bytes(k->size_before, a), sd_cli_bytes(k->size, b),
              (double)k->size / (double)(k->size_before ? k->size_before : 1));
   for (uint32_t i = 0; i < k->nodes.nodes.len; i++) {
@@ -84,9 +87,11 @@ static void show(converting *k) {
 
 static void put_json(converting *k) {
   sd_str *s = &k->c->json;
-  sd_strf(s, ",\"to\":\"%s\",\"size_before\":%llu,\"size_after\":%llu,\"weights_only\":%u,\"nodes\":[",
-          sd_dtype_name(k->p.to), (unsigned long long)k->size_before, (unsigned long long)k->size,
-          k->nodes.weights);
+  sd_strf(s,
+          ",\"to\":\"%s\",\"raised_to\":%lld,\"size_before\":%llu,\"size_after\":%llu,\"weights_only\":%u,"
+          "\"nodes\":[",
+          sd_dtype_name(k->p.to), (long long)k->opset, (unsigned long long)k->size_before,
+          (unsigned long long)k->size, k->nodes.weights);
   for (uint32_t i = 0; i < k->nodes.nodes.len; i++) {
     const sd_precision_node *n = &k->nodes.nodes.at[i];
     sd_str_put(s, i ? ",{\"name\":" : "{\"name\":"), sd_str_json(s, n->name);
@@ -131,9 +136,18 @@ static sard_status *compare(converting *k) {
   return NULL;
 }
 
+// Where bf16 needs a later opset than the model's.
+static sard_status *raise_opset(converting *k) {
+  const char *why;
+  SD_TRY(sd_convert_raise(k->c->arena, &k->src, k->p.to, &k->opset, &why));
+  if (why) sd_cli_note(k->c, "%s: more of it stays f32 than would have to", why);
+  return NULL;
+}
+
 static sard_status *steps(converting *k) {
   struct stat st;
   SD_TRY(read_flags(k));
+  SD_TRY(raise_opset(k));
   if (stat(k->c->operands[0], &st) == 0) k->size_before = (uint64_t)st.st_size;
   SD_TRY(sd_model_context(k->c, &k->judge.ctx));
   SD_TRY(sd_convert_limits(k->c->arena, &k->src, &k->p));

@@ -4,7 +4,7 @@
 #include <fnmatch.h>
 #include <string.h>
 
-#include "frontend/onnx/proto.h"
+#include "frontend/onnx/raise.h"
 #include "passes/pass.h"
 
 enum {
@@ -41,6 +41,38 @@ static int64_t since(const Onnx__NodeProto *n, sd_dtype t) {
 static bool narrows(const Onnx__NodeProto *n) {
   const sd_op *op = *n->domain && strcmp(n->domain, "ai.onnx") != 0 ? NULL : sd_op_find(n->op_type);
   return op && op->narrow != SD_NARROW_NO;
+}
+
+enum { LAST_RAISE = 22 }; // the last opset in which many operators got bf16
+
+// Not every runtime knows the newest opsets: only as far as it matters.
+static int64_t wanted_opset(const sd_proto *e, sd_dtype to) {
+  int64_t most = 0;
+  for (uint32_t i = 0; i < e->nodes.len; i++) {
+    int64_t from = since(e->nodes.at[i], to);
+    if (narrows(e->nodes.at[i]) && from > most && from <= LAST_RAISE) most = from;
+  }
+  return most;
+}
+
+sard_status *sd_convert_raise(sd_arena *a, sard_source *src, sd_dtype to, int64_t *opset, const char **why) {
+  sd_proto e;
+  uint8_t *bytes;
+  uint64_t size;
+  *opset = 0, *why = NULL;
+  SD_TRY(sd_proto_open(a, src, &e));
+  int64_t want = wanted_opset(&e, to);
+  if (want <= e.opset) return NULL;
+  sard_status *st = sd_proto_raise(&e, src, want);
+  if (sard_status_code(st) == SARD_E_UNSUPPORTED) {
+    *why = sd_arena_strdup(a, sard_status_text(st, SARD_TEXT_MESSAGE));
+    return sard_status_free(st), NULL;
+  }
+  SD_TRY(st);
+  SD_TRY(sd_proto_pack(&e, &bytes, &size));
+  *src = (sard_source){.size = sizeof *src, .data = bytes, .bytes = size};
+  *opset = want;
+  return NULL;
 }
 
 sard_status *sd_convert_limits(sd_arena *a, const sard_source *src, sd_precision *p) {

@@ -3,6 +3,10 @@
 #pragma once
 #include "passes/precision/precision.h"
 
+// Where nodes could be of type `to` from a later opset on: *src becomes the model raised to it, in `a`, and
+// *opset says to which. 0: it stays as it is. One that cannot be raised does, too, and *why tells what is in
+// the way (NULL: nothing).
+sard_status *sd_convert_raise(sd_arena *a, sard_source *src, sd_dtype to, int64_t *opset, const char **why);
 // Adds a choice of F32 to `p` for each node that ONNX has no form of p->to for.
 sard_status *sd_convert_limits(sd_arena *a, const sard_source *src, sd_precision *p);
 // The same for nodes of the main graph whose name is `pattern` or matches it; *found: how many did.

@@ -8,6 +8,7 @@
 #include "codegen/dot.h"
 #include "codegen/groups.h"
 #include "codegen/stash.h"
+#include "codegen/words.h"
 #include "runtime/base/alloc.h"
 
 #define MANY_STORES 8
@@ -128,13 +129,19 @@ static void shared_inside(sd_choice *c) {
   if (v) c->vaxis = sd_choose_axis_position(n, v);
 }
 
+void sd_choose_collect(sd_choice *c) {
+  c->loads.len = c->reductions.len = 0;
+  sd_access_collect(c->k, c->n, c->a, &c->loads, &c->reductions);
+}
+
 static sard_status *schedule_nest(sd_choice *c) {
   sd_nest *n = c->n;
   bool done = false;
-  sd_access_collect(c->k, n, c->a, &c->loads, &c->reductions);
+  sd_choose_collect(c);
   c->vaxis = sd_access_store_axis(c->k, n);
   if (n->sequential || n->stores.len == 0) return NULL;
   SD_TRY(sd_dot_choose(c));
+  SD_TRY(sd_words_choose(c));
   for (uint32_t i = 0; i < c->reductions.len && c->vaxis >= 0 && !done; i++) {
     sd_expr *r = c->reductions.at[i].expr;
     if (!c->reductions.at[i].parent && sd_x_uses_axis(r, n->axes[c->vaxis]))

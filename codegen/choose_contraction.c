@@ -26,7 +26,7 @@ static tile choose_tile(const sd_isa *isa, int64_t e, bool e_known, bool even, i
     return (tile){1, nv < 8 ? (int)nv : 8};
   }
   if (!e_known && e < 48) e = 48;
-  for (int nv = 1; nv <= 8; nv++) {
+  for (int nv = !e_known && make && jv > 1 ? 2 : 1; nv <= 8; nv++) { // there may be one row only: a sum waits for the one before
     int room = isa->registers - nv - 1;
     int mr_max = room / nv;
     if (mr_max < 1) break;

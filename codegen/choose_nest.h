@@ -30,6 +30,9 @@ static inline bool sd_choose_known(const sd_choice *c, const sd_axis *a) {
 }
 static inline int64_t sd_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+// ---- choose.c ----
+void sd_choose_collect(sd_choice *c); // loads and reductions anew, after a rewrite
+
 // ---- choose_grid.c ----
 double sd_choose_points(const sd_choice *c);      // of the nest
 double sd_choose_reduce_work(const sd_choice *c); // steps of all reductions of a point
@@ -48,7 +51,7 @@ int sd_choose_axis_position(const sd_nest *n, const sd_axis *a); // -1 when it i
 // Fills `p` for a constant load whose offset is affine with constant coefficients in the given axes only.
 bool sd_choose_pack_plan(sd_choice *c, const sd_access *l, uint32_t jpos, int64_t factor, sd_pack *p);
 bool sd_choose_loaded_once(const sd_choice *c, const sd_buf *b); // others would find it in the packed order
-// Splits the axis at jpos by `factor` and points the load at the packed form.
+// Splits the axis at jpos by `factor` and points the load at the packed form, and those of other constants beside it in the sum.
 sard_status *sd_choose_pack(sd_choice *c, const sd_access *l, uint32_t jpos, int64_t factor);
 
 // ---- choose_matrix.c: products of 8-bit integers and of bf16 in matrix registers ----

@@ -1,12 +1,17 @@
 // Packing of constant operands: which loads can be packed, and the loads of the packed form.
 #include "codegen/choose_nest.h"
 #include "codegen/dot.h"
+#include "codegen/words.h"
 #include "runtime/base/alloc.h"
 
 // Axes on which the operand may depend besides j: those of the grid and the free ones of the nest.
 static const sd_axis *pack_axis(const sd_choice *c, uint32_t i) {
   uint32_t grid = c->k->grid.len;
   return i < grid ? c->k->grid.at[i] : i - grid < c->n->n_axes ? c->n->axes[i - grid] : NULL;
+}
+
+static bool stands_still(sd_kernel *k, const sd_access *l, uint32_t i) {
+  return sd_access_stride(k, l->load->a[0], l->reduce->axes[i]) == SD_STRIDE_ZERO;
 }
 
 bool sd_choose_pack_plan(sd_choice *c, const sd_access *l, uint32_t jpos, int64_t factor, sd_pack *p) {
@@ -17,7 +22,8 @@ bool sd_choose_pack_plan(sd_choice *c, const sd_access *l, uint32_t jpos, int64_
   sd_dim d;
   sd_expr *rest = l->load->a[0];
   memset(p, 0, sizeof *p);
-  p->side = sd_dot_side(c->k, l->reduce);
+  int64_t word = sd_words_side(k, l->reduce, l->load);
+  p->side = word > 1 ? word : sd_dot_side(k, l->reduce);
   if (!c->packs || !l->load->buf->invariant || !l->reduce || l->load->a[1] || !l->load->buf->value ||
       !l->load->buf->value->data)
     return false;
@@ -37,13 +43,15 @@ bool sd_choose_pack_plan(sd_choice *c, const sd_access *l, uint32_t jpos, int64_
   p->outer = p->n;
   p->stride[p->n] = jc * factor, p->extent[p->n++] = sd_ceil_div(jext, factor);
   for (uint32_t i = 0; i < l->reduce->n_axes; i++) {
+    if (stands_still(k, l, i)) continue;
     if (!sd_x_coef(k, offset, l->reduce->axes[i], &d) || !sd_dim_is_const(k->dims, d, &v)) return false;
     p->stride[p->n] = v;
     if (!sd_dim_is_const(k->dims, l->reduce->axes[i]->extent, &p->extent[p->n++])) return false;
     rest = sd_x_subst(k, rest, l->reduce->axes[i], sd_x_i(k, SD_I64, 0));
   }
   p->stride[p->n] = jc, p->extent[p->n++] = factor;
-  if (p->side > 1) sd_dot_pack(k, l->reduce, p);
+  if (word > 1) sd_words_pack(p);
+  else if (p->side > 1) sd_dot_pack(k, l->reduce, p);
   rest = sd_x_subst(k, rest, j, sd_x_i(k, SD_I64, 0));
   if (!sd_x_const_value(rest, NULL, &p->base)) return false; // depends on something else
   p->factor = factor, p->limit = jext, p->buf = l->load->buf;
@@ -68,12 +76,14 @@ bool sd_choose_loaded_once(const sd_choice *c, const sd_buf *b) {
 
 typedef struct repack {
   const sd_expr *load;
-  sd_expr *offset;
+  sd_expr *packed;
 } repack;
 static sd_expr *repack_load(sd_kernel *k, sd_expr *e, void *user) {
   repack *r = user;
-  if (e->op == SD_X_LOAD && e->buf == r->load->buf) return sd_x_load(k, e->buf, r->offset, NULL);
-  return e;
+  (void)k;
+  if (e->op == SD_X_LOAD && e->buf == r->load->buf && e != r->packed) return r->packed;
+  if (e->op != SD_X_CAST || e->a[0] != r->packed || e->a[0]->op != SD_X_CAST) return e;
+  return sd_x_cast(k, e->dtype, e->a[0]->a[0]); // of an element of a word, which is small
 }
 
 // After the split of axis j into (jo, ji): points the load at the packed form.
@@ -81,8 +91,10 @@ static sard_status *pack_apply(sd_choice *c, const sd_access *l, const sd_pack *
                                sd_expr *const *free_axes) {
   sd_kernel *k = c->k;
   sd_expr *offset = sd_x_i(k, SD_I64, 0);
-  uint32_t d = 0, f = 0;
-  for (; d < p->n; d++) {
+  sd_axis *last = l->reduce->axes[l->reduce->n_axes - 1];
+  bool words = sd_words_side(k, l->reduce, l->load) > 1;
+  uint32_t d = 0, f = 0, n = p->n - words, reduced = 0;
+  for (; d < n; d++) {
     sd_expr *x;
     if (d < p->outer) x = free_axes[f++];
     else if (d == p->outer)
@@ -90,16 +102,18 @@ static sard_status *pack_apply(sd_choice *c, const sd_access *l, const sd_pack *
     else if (d == p->n - (p->side > 1 ? 2 : 1))
       x = sd_x_axis(k, ji);
     else if (d == p->n - 1)
-      x = sd_x_axis(k, l->reduce->axes[l->reduce->n_axes - 1]);
-    else
-      x = sd_x_axis(k, l->reduce->axes[d - p->outer - 1]);
+      x = sd_x_axis(k, last);
+    else {
+      while (stands_still(k, l, reduced)) reduced++;
+      x = sd_x_axis(k, l->reduce->axes[reduced++]);
+    }
     offset = sd_x_bin(k, SD_X_ADD, sd_x_mul_dim(k, offset, sd_dim_const(k->dims, p->extent[d])), x);
   }
   int64_t count = 1;
-  for (d = 0; d < p->n; d++)
+  for (d = 0; d < n; d++)
     if (!sd_ck_mul_i64(count, p->extent[d], &count))
       return SD_ERR(NOMEM, "packed operand of %s is too large", k->name);
-  repack r = {l->load, offset};
+  repack r = {l->load, words ? sd_words_element(k, l->load, offset, last) : sd_x_load(k, p->buf, offset, NULL)};
   for (uint32_t i = 0; i < c->n->stores.len; i++) {
     sd_store *s = &c->n->stores.at[i];
     s->value = sd_x_rewrite(k, s->value, repack_load, &r);
@@ -109,18 +123,34 @@ static sard_status *pack_apply(sd_choice *c, const sd_access *l, const sd_pack *
   return NULL;
 }
 
-sard_status *sd_choose_pack(sd_choice *c, const sd_access *load, uint32_t jpos, int64_t factor) {
-  sd_nest *n = c->n;
-  sd_access l = *load; // the split may move the list
+typedef struct packing {
+  sd_access load;
   sd_pack p;
   sd_expr *free_axes[SD_PACK_DIMS];
-  const sd_axis *x;
-  uint32_t nf = 0;
-  if (!sd_choose_pack_plan(c, &l, jpos, factor, &p))
-    return SD_ERR(INTERNAL, "packing of %s failed", c->k->name);
-  for (uint32_t i = 0; (x = pack_axis(c, i)); i++)
-    if (x != n->axes[jpos] && sd_access_stride(c->k, l.load->a[0], x) != SD_STRIDE_ZERO)
-      free_axes[nf++] = sd_x_axis(c->k, (sd_axis *)x);
+} packing;
+
+// Before the split of the axis at jpos.
+static bool plan_packing(sd_choice *c, const sd_access *load, uint32_t jpos, int64_t factor, packing *x) {
+  const sd_axis *a;
+  uint32_t n = 0;
+  x->load = *load;
+  if (!sd_choose_pack_plan(c, load, jpos, factor, &x->p)) return false;
+  for (uint32_t i = 0; (a = pack_axis(c, i)); i++)
+    if (a != c->n->axes[jpos] && sd_access_stride(c->k, load->load->a[0], a) != SD_STRIDE_ZERO) x->free_axes[n++] = sd_x_axis(c->k, (sd_axis *)a);
+  return true;
+}
+
+sard_status *sd_choose_pack(sd_choice *c, const sd_access *load, uint32_t jpos, int64_t factor) {
+  sd_nest *n = c->n;
+  packing *x = SD_NEW_ARRAY(c->a, packing, c->loads.len + 1);
+  uint32_t count = 1;
+  if (!plan_packing(c, load, jpos, factor, &x[0])) return SD_ERR(INTERNAL, "packing of %s failed", c->k->name);
+  for (uint32_t l = 0; l < c->loads.len; l++) { // scales: what is read beside a panel is near it
+    const sd_access *o = &c->loads.at[l];
+    if (o->load == load->load || o->reduce != load->reduce || !sd_x_uses_axis(o->load, n->axes[jpos])) continue;
+    if (sd_choose_loaded_once(c, o->load->buf) && plan_packing(c, o, jpos, factor, &x[count])) count++;
+  }
   SD_TRY(sd_nest_split(c->k, n, jpos, factor));
-  return pack_apply(c, &l, &p, n->axes[jpos], n->axes[jpos + 1], free_axes);
+  for (uint32_t i = 0; i < count; i++) SD_TRY(pack_apply(c, &x[i].load, &x[i].p, n->axes[jpos], n->axes[jpos + 1], x[i].free_axes));
+  return NULL;
 }

@@ -136,45 +136,44 @@ static sd_expr *replaced(sd_kernel *k, sd_expr *e, void *user) {
 }
 
 // r with its last axis taken apart.
-static sd_expr *apart(sd_kernel *k, const sd_expr *r) {
+static sd_expr *apart(sd_kernel *k, const sd_expr *r, int64_t steps) {
   sd_axis *axes[SD_MAX_AXES], *last = r->axes[r->n_axes - 1];
   uint32_t n = r->n_axes;
-  sd_dim side = sd_dim_const(k->dims, side_of(r));
+  sd_dim side = sd_dim_const(k->dims, steps);
   memcpy(axes, r->axes, n * sizeof *axes);
   axes[n - 1] = sd_kernel_axis(k, sd_arena_printf(k->arena, "%s_o", last->name), sd_dim_ceildiv(k->dims, last->extent, side));
   axes[n] = sd_kernel_axis(k, sd_arena_printf(k->arena, "%s_i", last->name), side);
   axes[n]->unroll = 0;
   sd_expr *base = sd_x_mul_dim(k, sd_x_axis(k, axes[n - 1]), side);
-  if (!sd_dim_multiple_of(k->dims, last->extent, side_of(r)))
+  if (!sd_dim_multiple_of(k->dims, last->extent, steps))
     axes[n]->limit = sd_x_bin(k, SD_X_SUB, sd_x_dim(k, last->extent), base);
   sd_expr *body = sd_x_subst(k, r->a[0], last, sd_x_bin(k, SD_X_ADD, base, sd_x_axis(k, axes[n])));
   return sd_x_reduce(k, r->rop, axes, n + 1, body);
 }
 
-// Where a turn is more than one instruction, the parts of both factors take registers.
-static void spare_registers(sd_choice *c) {
-  if (c->isa->dot >= 4) return;
+void sd_dot_take_apart(sd_choice *c, const sd_expr *r, int64_t steps) {
+  change x = {r, apart(c->k, r, steps)};
+  for (uint32_t s = 0; s < c->n->stores.len; s++)
+    c->n->stores.at[s].value = sd_x_rewrite(c->k, c->n->stores.at[s].value, replaced, &x);
+}
+
+void sd_dot_spare_registers(sd_choice *c) {
   sd_isa *few = sd_arena_dup(c->a, c->isa, sizeof *c->isa);
   few->registers -= 5;
   c->isa = few;
 }
 
 sard_status *sd_dot_choose(sd_choice *c) {
-  sd_kernel *k = c->k;
   bool some = false;
   if ((c->isa->dot < 2 && c->isa->pairs < 2) || c->vaxis < 0 || !c->packs) return NULL;
   for (uint32_t i = 0; i < c->reductions.len; i++) {
     const sd_expr *r = c->reductions.at[i].expr;
     if ((r->dtype == SD_F32 ? c->isa->pairs : c->isa->dot) < 2) continue;
     if (c->reductions.at[i].parent || r->n_axes + 1 > SD_MAX_AXES || !fits(c, r, r->axes[r->n_axes - 1])) continue;
-    change x = {r, apart(k, r)};
-    for (uint32_t s = 0; s < c->n->stores.len; s++)
-      c->n->stores.at[s].value = sd_x_rewrite(k, c->n->stores.at[s].value, replaced, &x);
+    sd_dot_take_apart(c, r, side_of(r));
     some = true;
   }
-  if (!some) return NULL;
-  spare_registers(c);
-  c->loads.len = c->reductions.len = 0;
-  sd_access_collect(k, c->n, c->a, &c->loads, &c->reductions);
+  if (some && c->isa->dot < 4) sd_dot_spare_registers(c); // a turn is more than one instruction
+  if (some) sd_choose_collect(c);
   return NULL;
 }

@@ -102,8 +102,26 @@ static void pack_sides(packer *w, int64_t from, int64_t lanes, int64_t steps) {
 
 static void pack_range(packer *w, uint32_t d, int64_t lo, int64_t hi, int64_t from, int64_t lanes, int64_t steps);
 
+// The same of codes: a word for each lane, all steps of which are there.
+static void pack_words(packer *w, int64_t from, int64_t lanes) {
+  const sd_pack *p = w->p;
+  int64_t lane = p->stride[p->n - 2], step = p->stride[p->n - 1], bits = 32 / p->side;
+  for (int64_t i = 0; i < lanes; i++) {
+    int64_t at = p->base + from + i * lane;
+    uint8_t *to = w->dst + (w->at + (uint64_t)(i * p->side)) * (uint64_t)bits / 8;
+    if (step == 1 && at * bits % 8 == 0) memcpy(to, w->src + at * bits / 8, 4);
+    else
+      for (int64_t s = 0; s < p->side; s++) sd_dtype_set_i64(w->raw, to, (uint64_t)s, sd_dtype_get_i64(w->raw, w->src, (uint64_t)(at + s * step)));
+  }
+  w->at += (uint64_t)(p->factor * p->side);
+}
+
 static void pack_level(packer *w, uint32_t d, int64_t from, int64_t lanes, int64_t steps) {
   const sd_pack *p = w->p;
+  if (p->side > 1 && d == p->n - 2 && w->raw) {
+    pack_words(w, from, lanes);
+    return;
+  }
   if (p->side > 1 && d == p->n - 2) {
     pack_sides(w, from, lanes, steps);
     return;

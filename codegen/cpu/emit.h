@@ -197,8 +197,9 @@ typedef struct sd_emit_panel {
   sd_ll p, share;      // what the first step asks for; bytes from step to step
   int64_t each, lines; // these bytes, as far as they are known; lines of each step
 } sd_emit_panel;
-// Before the innermost loop of a reduction: is the next panel of a packed operand to be asked for in it?
-bool sd_emit_panel_open(sd_emit *E, const sd_expr *reduce, sd_emit_panel *p);
+// Before the loop over axis `loop` of a reduction: is it the innermost one along which a packed operand moves, and is the next panel
+// of that to be asked for in it?
+bool sd_emit_panel_open(sd_emit *E, const sd_expr *reduce, uint32_t loop, sd_emit_panel *p);
 void sd_emit_panel_steps(sd_emit_panel *p, int64_t steps); // a loop asks for so many steps at once
 void sd_emit_panel_ask(sd_emit *E, const sd_emit_panel *p, sd_ll step); // in that step of the loop
 

@@ -129,7 +129,10 @@ bool sd_emit_dot(sd_emit *E, const sd_expr *r, uint32_t slots, sd_emit_carry *ac
   int64_t rest = rest_of(E, &x.d, &turns);
   if (turns > 0) {
     sd_emit_loop l;
+    sd_emit_panel panel;
+    bool ahead = sd_emit_panel_open(E, r, r->n_axes - 2, &panel);
     sd_emit_loop_open(E, &l, sd_emit_i64(E, 0), sd_emit_i64(E, turns - 1), 1, true, acc);
+    if (ahead) sd_emit_panel_ask(E, &panel, l.iv);
     turn(E, &x, l.iv, x.d.steps);
     sd_emit_loop_close(E, &l);
   }

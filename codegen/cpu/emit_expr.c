@@ -99,6 +99,18 @@ static sd_ll stored_sum(sd_emit *E, const sd_expr *e) {
   return LLVMBuildLoad2(E->b, t, LLVMBuildGEP2(E->b, t, E->info[e->id].sums, &at, 1, ""), "");
 }
 
+// The low 4 bits of a vector as numbers: looked up, in one instruction, which sees no other bits.
+static sd_ll looked_up(sd_emit *E, const sd_expr *e, bool lanes) {
+  const sd_expr *x = e->a[0];
+  int64_t mask;
+  if (!lanes || E->lanes_full != 16 || e->dtype != SD_F32 || x->op != SD_X_AND || x->dtype != SD_I32) return NULL;
+  if (!sd_x_const_value(x->a[1], NULL, &mask) || mask != 15) return NULL;
+  sd_ll table[16];
+  for (int i = 0; i < 16; i++) table[i] = LLVMConstReal(E->f32, i);
+  sd_ll args[] = {LLVMConstVector(table, 16), sd_emit_value_lanes(E, x->a[0], true)};
+  return sd_emit_intrinsic(E, "llvm.x86.avx512.permvar.sf.512", NULL, 0, args, 2);
+}
+
 static sd_ll compute(sd_emit *E, const sd_expr *e, bool lanes) {
   sd_ll v[3];
   switch (e->op) {
@@ -116,6 +128,8 @@ static sd_ll compute(sd_emit *E, const sd_expr *e, bool lanes) {
       v[0] = sd_emit_clipped_quotient(E, e->a[0]->a[0], lanes);
       return sd_emit_round_to_i32(E, v[0] ? v[0] : sd_emit_value_lanes(E, e->a[0]->a[0], lanes));
     }
+    v[0] = looked_up(E, e, lanes);
+    if (v[0]) return v[0];
     break;
   case SD_X_AND: // a part that is assumed falls away
     if (e->dtype == SD_BOOL && sd_emit_true(E, e->a[0])) return sd_emit_value_lanes(E, e->a[1], lanes);

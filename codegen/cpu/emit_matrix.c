@@ -169,7 +169,7 @@ bool sd_emit_matrix_add(sd_emit *E, const sd_expr *r) {
   sd_emit_loop l;
   if (!m || m->r != r) return false;
   sd_emit_panel panel;
-  bool ahead = sd_emit_panel_open(E, r, &panel);
+  bool ahead = sd_emit_panel_open(E, r, r->n_axes - 2, &panel);
   if (ahead) sd_emit_panel_steps(&panel, m->p.step);
   sd_emit_loop_open(E, &l, sd_emit_i64(E, 0), sd_emit_i64(E, m->turns - m->p.step), m->p.step, true, NULL);
   if (ahead) sd_emit_panel_ask(E, &panel, l.iv);

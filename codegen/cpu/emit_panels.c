@@ -35,16 +35,19 @@ static bool sum_of_axes(const sd_emit *E, const sd_expr *offset) {
 }
 
 // ---- the operand that is read in panels ----
-// Axes of the reduction that are loops; steps side by side (codegen/dot.h) are none.
-static uint32_t loops_of(const sd_emit *E, const sd_expr *reduce) {
-  return reduce->n_axes - (sd_dot_side(E->k, reduce) > 1);
+// Axes of the reduction that are loops; steps side by side (codegen/dot.h) are none, nor those of a word (codegen/words.h), for
+// which the operand stands still.
+static uint32_t loops_of(const sd_emit *E, const sd_expr *reduce, const sd_expr *offset) {
+  const sd_axis *last = reduce->axes[reduce->n_axes - 1];
+  bool word = reduce->n_axes > 1 && last->unroll == 0 && coefficient(E, offset, last) == 0;
+  return reduce->n_axes - (word || sd_dot_side(E->k, reduce) > 1);
 }
 
 // Elements that the reduction reads straight through; 0 where it does not.
 static int64_t panel_size(const sd_emit *E, const sd_expr *reduce, const sd_expr *offset) {
   int64_t side = sd_dot_side(E->k, reduce), size = (int64_t)E->lane.axis->vec * E->lanes_full * side, n;
   if (coefficient(E, offset, E->lane.axis) != side) return 0;
-  for (uint32_t i = loops_of(E, reduce); i-- > 0;) {
+  for (uint32_t i = loops_of(E, reduce, offset); i-- > 0;) {
     const sd_axis *a = reduce->axes[i];
     if (a->limit || !sd_dim_is_const(E->k->dims, a->extent, &n)) return 0;
     if ((n > 1 && coefficient(E, offset, a) != size) || !sd_ck_mul_i64(size, n, &size)) return 0;
@@ -56,6 +59,7 @@ typedef struct finder {
   const sd_emit *E;
   const sd_expr *reduce, *load;
   int64_t size, bytes; // elements of a panel, bytes of all
+  bool words;          // of elements below a byte (codegen/words.h)
 } finder;
 
 static bool find(void *user, const sd_expr *e) {
@@ -66,7 +70,7 @@ static bool find(void *user, const sd_expr *e) {
   if (!e->buf->invariant || e->a[1] || bytes == 0 || !sum_of_axes(f->E, e->a[0])) return false;
   if (!sd_dim_is_const(f->E->k->dims, e->buf->count, &count) || count < LEAST_WEIGHTS / bytes) return false;
   f->size = panel_size(f->E, f->reduce, e->a[0]);
-  if (f->size) f->load = e, f->bytes = count * bytes;
+  if (f->size) f->load = e, f->bytes = count * bytes, f->words = loops_of(f->E, f->reduce, e->a[0]) < f->reduce->n_axes && sd_dot_side(f->E->k, f->reduce) == 1;
   return false;
 }
 
@@ -140,9 +144,9 @@ static sd_ll panel_begin(sd_emit *E, const finder *f) {
 }
 
 // Steps of the reduction before the innermost loop that is about to begin.
-static sd_ll steps_done(sd_emit *E, const sd_expr *reduce) {
+static sd_ll steps_done(sd_emit *E, const sd_expr *reduce, const sd_expr *offset) {
   sd_ll n = sd_emit_i64(E, 0);
-  for (uint32_t i = 0; i + 1 < loops_of(E, reduce); i++)
+  for (uint32_t i = 0; i + 1 < loops_of(E, reduce, offset); i++)
     n = times(E, plus(E, n, point_of(E, reduce->axes[i])), sd_emit_dim(E, reduce->axes[i + 1]->extent));
   return n;
 }
@@ -164,7 +168,7 @@ static bool plan(sd_emit *E, const finder *f, sd_emit_panel *p, sd_ll *first) {
          share = sd_dim_ceildiv(t, sd_dim_const(t, step * copies), rows);
   if (sd_dim_is_const(t, rows, &n) ? n <= copies : copies == 1) {
     p->lines = step < LINE ? 1 : step / LINE, p->each = step, p->share = sd_emit_i64(E, step), *first = sd_emit_i64(E, AHEAD);
-    return f->bytes >= LEAST_AHEAD;
+    return f->words || f->bytes >= LEAST_AHEAD; // a word takes longer than to ask for it
   }
   if (!each || !share || (sd_dim_is_const(t, share, &n) && n < LEAST_SHARE)) return false;
   // of fewer rows than copies a share is all that the tile reads
@@ -173,14 +177,14 @@ static bool plan(sd_emit *E, const finder *f, sd_emit_panel *p, sd_ll *first) {
   return true;
 }
 
-bool sd_emit_panel_open(sd_emit *E, const sd_expr *reduce, sd_emit_panel *p) {
-  finder f = {E, reduce, NULL, 0, 0};
+bool sd_emit_panel_open(sd_emit *E, const sd_expr *reduce, uint32_t loop, sd_emit_panel *p) {
+  finder f = {.E = E, .reduce = reduce};
   sd_ll first;
   if (!E->lane.axis || E->nest->sequential) return false;
   sd_x_walk(E->k, reduce->a[0], find, &f);
-  if (!f.load || !plan(E, &f, p, &first)) return false;
+  if (!f.load || loops_of(E, reduce, f.load->a[0]) != loop + 1 || !plan(E, &f, p, &first)) return false;
   sd_ll at = times(E, panel_begin(E, &f), sd_emit_i64(E, sd_dtype_bits(f.load->buf->dtype) / 8));
-  at = plus(E, plus(E, at, first), times(E, steps_done(E, reduce), p->share));
+  at = plus(E, plus(E, at, first), times(E, steps_done(E, reduce, f.load->a[0]), p->share));
   p->p = LLVMBuildGEP2(E->b, E->i8, E->buf_v[f.load->buf->id], &at, 1, "");
   return true;
 }

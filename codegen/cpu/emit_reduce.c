@@ -232,7 +232,7 @@ static void loop(sd_emit *E, reduction *R, uint32_t i, sd_ll lo, sd_ll last, int
   sd_emit_loop l;
   const sd_axis *a = R->e->axes[i];
   sd_emit_panel panel;
-  bool ahead = step == 1 && i + 1 == R->e->n_axes && sd_emit_panel_open(E, R->e, &panel);
+  bool ahead = step == 1 && i + 2 >= R->e->n_axes && sd_emit_panel_open(E, R->e, i, &panel);
   sd_emit_loop_open(E, &l, lo, last, step, sure, &R->acc);
   if (ahead) sd_emit_panel_ask(E, &panel, l.iv);
   if (step > 1) {

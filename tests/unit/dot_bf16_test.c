@@ -6,9 +6,8 @@
 #include "codegen/codegen.h"
 #include "runtime/base/alloc.h"
 #include "runtime/base/dtype.h"
-#include "sard/sard.h"
-#include "sard/sard_compile.h"
 #include "tests/unit/emit_run.h"
+#include "tests/unit/isa_run.h"
 #include "tests/unit/test.h"
 
 typedef struct product {
@@ -110,28 +109,18 @@ static int64_t count_wrong(const product *p, const float *x, const float *w, con
 // -1 where it could not run.
 static int64_t wrong(const product *p, const char *isa, const char *opt) {
   float *x = numbers(1, x_count(p), p->fractions), *w = numbers(2, w_count(p), p->fractions);
-  sard_options *co = sard_options_new(), *mo = sard_options_new();
-  sard_context *ctx = NULL;
-  sard_model *m = NULL;
-  sard_session *s = NULL;
+  isa_run r;
   sard_tensor *in = NULL, *out = NULL;
   sd_str text = {0};
   for (int64_t r = 0; p->nan && r < p->rows; r += 2) x[r * p->steps] = NAN;
   graph_text(p, w, &text);
-  sard_source src = {.size = sizeof src, .data = text.p, .bytes = strlen(text.p)};
-  CHECK_OK(sard_options_set(co, "threads", "1"));
-  CHECK_OK(sard_options_set(co, "isa", isa));
-  CHECK_OK(sard_options_set(mo, "opt", opt));
-  CHECK_OK(sard_context_new(co, &ctx));
-  sard_compiler_use(ctx);
-  sard_status *st = sard_compile(ctx, &src, mo, &m, NULL);
-  if (!st) st = sard_session_new(m, NULL, &s);
-  if (!st) in = tensor(ctx, p, x), st = sard_session_run(s, &in, 1, &out, 1);
+  sard_status *st = isa_open(&r, text.p, isa, opt);
+  if (!st) in = tensor(r.ctx, p, x), st = sard_session_run(r.s, &in, 1, &out, 1);
   if (st) printf("%s\n", sard_status_text(st, 0));
   int64_t bad = st ? -1 : count_wrong(p, x, w, sard_tensor_data(out, NULL));
   sard_status_free(st);
-  sard_tensor_free(in), sard_tensor_free(out), sard_session_free(s), sard_model_free(m), sard_context_free(ctx);
-  sard_options_free(co), sard_options_free(mo), sd_str_free(&text), sd_free_aligned(x), sd_free_aligned(w);
+  sard_tensor_free(in), sard_tensor_free(out), isa_close(&r);
+  sd_str_free(&text), sd_free_aligned(x), sd_free_aligned(w);
   return bad;
 }
 

@@ -3,9 +3,8 @@
 // they are made for.
 #include "codegen/codegen.h"
 #include "runtime/base/alloc.h"
-#include "sard/sard.h"
-#include "sard/sard_compile.h"
 #include "tests/unit/emit_run.h"
+#include "tests/unit/isa_run.h"
 #include "tests/unit/test.h"
 
 enum { NONE = -1000 };
@@ -96,30 +95,20 @@ static sard_tensor *tensor(sard_context *ctx, const product *p, const int *x) {
 // Numbers of the result that are not as defined; -1 where it could not run.
 static int64_t wrong(const product *p, const char *isa, const char *opt) {
   int *x = numbers(1, x_count(p), p->x_signed, p->extreme), *w = numbers(2, w_count(p), p->w_signed, p->extreme);
-  sard_options *co = sard_options_new(), *mo = sard_options_new();
-  sard_context *ctx = NULL;
-  sard_model *m = NULL;
-  sard_session *s = NULL;
+  isa_run r;
   sard_tensor *in = NULL, *out = NULL;
   sd_str text = {0};
   int64_t bad = -1;
   graph_text(p, w, &text);
-  sard_source src = {.size = sizeof src, .data = text.p, .bytes = strlen(text.p)};
-  CHECK_OK(sard_options_set(co, "threads", "1"));
-  CHECK_OK(sard_options_set(co, "isa", isa));
-  CHECK_OK(sard_options_set(mo, "opt", opt));
-  CHECK_OK(sard_context_new(co, &ctx));
-  sard_compiler_use(ctx);
-  sard_status *st = sard_compile(ctx, &src, mo, &m, NULL);
-  if (!st) st = sard_session_new(m, NULL, &s);
-  if (!st) in = tensor(ctx, p, x), st = sard_session_run(s, &in, 1, &out, 1);
+  sard_status *st = isa_open(&r, text.p, isa, opt);
+  if (!st) in = tensor(r.ctx, p, x), st = sard_session_run(r.s, &in, 1, &out, 1);
   if (st) printf("%s\n", sard_status_text(st, 0));
   else bad = 0;
   sard_status_free(st);
   const int32_t *y = out ? sard_tensor_data(out, NULL) : NULL;
   for (int64_t i = 0; y && i < y_count(p); i++) bad += y[i] != (int32_t)sum_of(p, x, w, i);
-  sard_tensor_free(in), sard_tensor_free(out), sard_session_free(s), sard_model_free(m), sard_context_free(ctx);
-  sard_options_free(co), sard_options_free(mo), sd_str_free(&text), sd_free_aligned(x), sd_free_aligned(w);
+  sard_tensor_free(in), sard_tensor_free(out), isa_close(&r);
+  sd_str_free(&text), sd_free_aligned(x), sd_free_aligned(w);
   return bad;
 }
 

@@ -1,0 +1,73 @@
+// The form of sums over constants of 2 and 4 bits, see words.h.
+#include "codegen/words.h"
+
+#include "codegen/dot.h"
+#include "runtime/base/alloc.h"
+
+static int64_t per_word(sd_dtype t) {
+  int bits = sd_dtype_bits(t);
+  return sd_dtype_is_int(t) && (bits == 2 || bits == 4) ? 32 / bits : 1;
+}
+
+int64_t sd_words_side(sd_kernel *k, const sd_expr *r, const sd_expr *load) {
+  if (!r || load->op != SD_X_LOAD) return 1;
+  int64_t per = per_word(load->buf->dtype);
+  const sd_axis *side = r->axes[r->n_axes - 1];
+  sd_dim d;
+  bool apart = per > 1 && r->n_axes > 1 && side->unroll == 0 && sd_dim_is(k->dims, side->extent, per) && !side->limit;
+  return apart && sd_x_coef(k, load->a[0], side, &d) && !sd_dim_is(k->dims, d, 0) ? per : 1;
+}
+
+void sd_words_pack(sd_pack *p) {
+  uint32_t lanes = p->n - 1, side = p->n - 2;
+  int64_t extent = p->extent[side], stride = p->stride[side];
+  p->extent[side] = p->extent[lanes], p->stride[side] = p->stride[lanes];
+  p->extent[lanes] = extent, p->stride[lanes] = stride;
+  p->steps = p->extent[p->n - 3] * extent;
+}
+
+sd_expr *sd_words_element(sd_kernel *k, const sd_expr *load, sd_expr *offset, sd_axis *side) {
+  sd_dtype t = load->buf->dtype, compute = load->dtype;
+  int bits = sd_dtype_bits(t);
+  load->buf->dtype = SD_I32;
+  sd_expr *word = sd_x_load(k, load->buf, offset, NULL), *at = sd_x_cast(k, SD_I32, sd_x_mul_dim(k, sd_x_axis(k, side), sd_dim_const(k->dims, bits)));
+  if (sd_dtype_kind_of(t) != SD_DK_I)
+    return sd_x_cast(k, compute, sd_x_bin(k, SD_X_AND, sd_x_bin(k, SD_X_SHR, word, at), sd_x_i(k, SD_I32, (1 << bits) - 1)));
+  sd_expr *left = sd_x_bin(k, SD_X_SUB, sd_x_i(k, SD_I32, 32 - bits), at); // the sign goes to the top
+  return sd_x_cast(k, compute, sd_x_bin(k, SD_X_SHR, sd_x_bin(k, SD_X_SHL, word, left), sd_x_i(k, SD_I32, 32 - bits)));
+}
+
+// ---- choosing ----
+
+// Steps of a word that r reads along its last axis, 1: none.
+static int64_t fits(sd_choice *c, const sd_expr *r) {
+  const sd_axis *k = r->axes[r->n_axes - 1];
+  int64_t steps, per = 1;
+  if (k->limit || !sd_dim_is_const(c->k->dims, k->extent, &steps)) return 1;
+  for (uint32_t l = 0; l < c->loads.len; l++) {
+    const sd_access *x = &c->loads.at[l];
+    int64_t n = x->reduce == r ? per_word(x->load->buf->dtype) : 1;
+    sd_pack p;
+    if (n == 1 || steps <= n || steps % n || !sd_x_uses_axis(x->load, c->n->axes[c->vaxis]) || !sd_x_uses_axis(x->load, k)) continue;
+    if (per > 1 || !sd_choose_loaded_once(c, x->load->buf) || !sd_choose_pack_plan(c, x, (uint32_t)c->vaxis, c->lanes, &p)) return 1;
+    per = n;
+  }
+  return per;
+}
+
+sard_status *sd_words_choose(sd_choice *c) {
+  bool some = false;
+  if (c->vaxis < 0 || !c->packs) return NULL;
+  for (uint32_t i = 0; i < c->reductions.len; i++) {
+    const sd_expr *r = c->reductions.at[i].expr;
+    if (c->reductions.at[i].parent || r->n_axes + 1 > SD_MAX_AXES || r->dtype != SD_F32) continue;
+    int64_t per = fits(c, r);
+    if (per == 1) continue;
+    sd_dot_take_apart(c, r, per);
+    some = true;
+  }
+  if (!some) return NULL;
+  sd_dot_spare_registers(c);
+  sd_choose_collect(c);
+  return NULL;
+}

@@ -69,7 +69,7 @@ def shapes_of(py, model, data):
     code = ("import onnx, sys\nfrom onnx import numpy_helper\n"
             "g = onnx.load(sys.argv[1], load_external_data=False).graph\ninit = {i.name for i in g.initializer}\nd = {}\nk = 0\n"
             "for i in g.input:\n    if i.name in init: continue\n    t = onnx.TensorProto(); t.ParseFromString(open(f'{sys.argv[2]}/input_{k}.pb', 'rb').read()); k += 1\n"
-            "    for a, b in zip(i.type.tensor_type.shape.dim, t.dims):\n        if a.dim_param: d[a.dim_param] = b\n"
+            "    for axis, (a, b) in enumerate(zip(i.type.tensor_type.shape.dim, t.dims)):\n        if a.dim_param: d[f'{i.name}_d{axis}' if a.dim_param == '?' else a.dim_param] = b\n"
             "print(' '.join(f'{a}={b}' for a, b in d.items()))")
     out = subprocess.run([py, "-c", code, model, data], capture_output=True, text=True, check=True).stdout
     return [x for d in out.split() for x in ("--dim", d)]

@@ -11,6 +11,7 @@
 #include "codegen/words.h"
 #include "runtime/base/alloc.h"
 
+#define LEAST_GROUP 4 // fewer lanes of a vector are not worth it
 #define MANY_STORES 8
 
 // Reductions that do not move with the vector axis run along a contiguous reduction axis in vectors.
@@ -175,7 +176,7 @@ static sard_status *schedule_items(sd_kernel *k, sd_items *items, const sd_isa *
       SD_TRY(schedule_items(k, items->at[i].body, isa, false, a, packs, tuned));
       continue;
     }
-    SD_TRY(sd_split_groups(k, items->at[i].nest, a));
+    SD_TRY(sd_split_groups(k, items->at[i].nest, LEAST_GROUP, a));
     sd_choice c = {.k = k,
                    .n = items->at[i].nest,
                    .isa = isa,

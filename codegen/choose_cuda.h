@@ -63,6 +63,7 @@ typedef struct sd_cuda_product {
   int n_tiles;
   int64_t many;
   int blocks; // of a processor at once: what registers are to suffice for
+  bool many_products; // there are axes of both factors
 } sd_cuda_product;
 
 typedef struct sd_cuda_nest {

@@ -141,7 +141,8 @@ static int sums(const sd_cuda_tile *t) { return t->bm * t->bn / (t->wm * t->wn *
 static int blocks_of(const sd_cuda_product *p, const sd_cuda_tile *t) {
   bool long_copies = p->x.copy == 16 && p->y.copy == 16;
   // places in an image need registers of their own
-  if (t->wide && sums(t) > 32 && ((p->x.load && p->x.load->a[1]) || (p->y.load && p->y.load->a[1]))) return 1;
+  bool places = (p->x.load && p->x.load->a[1]) || (p->y.load && p->y.load->a[1]);
+  if (places && sums(t) > (t->wide ? 32 : 16) && (t->wide || (p->many_products && p->unit == SD_CUDA_F32))) return 1;
   if (t->wide) return sums(t) <= 64 && long_copies ? 2 : 1;
   return sums(t) <= 16 || long_copies ? 2 : 1;
 }
@@ -219,6 +220,7 @@ const sd_cuda_product *sd_choose_cuda_product(sd_cuda_choice *c, double m, doubl
   sd_cuda_nest *o = c->out;
   sd_cuda_product *p = SD_NEW(c->a, sd_cuda_product);
   if (!choose_unit(c, p)) return NULL;
+  p->many_products = o->n_rows > 0;
   const sd_axis *const *am = o->axes + o->n_rows, *const *an = am + o->n_m;
   choose_factor(c, p, o->x, am, o->n_m, o->x_along_k, &p->x);
   choose_factor(c, p, o->y, an, c->n->n_axes - o->n_rows - o->n_m, o->y_along_k, &p->y);

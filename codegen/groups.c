@@ -4,8 +4,6 @@
 
 #include "codegen/access.h"
 
-#define MIN_GROUP 4 // fewer lanes of a vector are not worth it
-
 typedef struct finder {
   const sd_axis *axis;
   int64_t by; // the only divisor, 0 = none yet, -1 = several
@@ -21,7 +19,7 @@ static bool find_quotient(void *user, const sd_expr *e) {
 }
 
 // The axis of contiguous stores, where operands of a reduction are read at a quotient of it; -1 = it is not.
-static int grouped_axis(sd_kernel *k, const sd_nest *n, sd_arena *a, int64_t *by) {
+static int grouped_axis(sd_kernel *k, const sd_nest *n, int64_t least, sd_arena *a, int64_t *by) {
   sd_accesses loads = {0};
   sd_reductions sums = {0};
   int64_t extent;
@@ -32,12 +30,12 @@ static int grouped_axis(sd_kernel *k, const sd_nest *n, sd_arena *a, int64_t *by
   for (uint32_t l = 0; l < loads.len; l++)
     if (loads.at[l].reduce) sd_x_walk(k, loads.at[l].load->a[0], find_quotient, &f);
   *by = f.by;
-  return f.by >= MIN_GROUP && extent % f.by == 0 && extent > f.by ? i : -1;
+  return f.by >= least && extent % f.by == 0 && extent > f.by ? i : -1;
 }
 
-sard_status *sd_split_groups(sd_kernel *k, sd_nest *n, sd_arena *a) {
+sard_status *sd_split_groups(sd_kernel *k, sd_nest *n, int64_t least, sd_arena *a) {
   int64_t by;
   if (n->sequential || !n->stores.len || n->n_axes >= SD_MAX_AXES) return NULL;
-  int axis = grouped_axis(k, n, a, &by);
+  int axis = grouped_axis(k, n, least, a, &by);
   return axis < 0 ? NULL : sd_nest_split(k, n, (uint32_t)axis, by);
 }

@@ -1,7 +1,16 @@
 // CUDA C of graph nodes: lowered, simplified, printed.
 #include "codegen/cuda/cuda.h"
+#include "codegen/groups.h"
 
 #include "cuda_prelude.h" // made of prelude.cuh by the build
+
+#define LEAST_GROUP 16 // channels that make a product worth its tiles
+
+static sard_status *split_groups(sd_kernel *k, sd_arena *a) {
+  for (uint32_t i = 0; i < k->items.len; i++)
+    if (k->items.at[i].nest) SD_TRY(sd_split_groups(k, k->items.at[i].nest, LEAST_GROUP, a));
+  return NULL;
+}
 
 sard_status *sd_cuda_node_source(sd_arena *a, sd_module *m, const sd_node *n, const char *symbol,
                                  const sd_cuda_options *o, sd_kernel **out_kernel, sd_cuda_source *out) {
@@ -9,7 +18,10 @@ sard_status *sd_cuda_node_source(sd_arena *a, sd_module *m, const sd_node *n, co
   sd_kernel *k;
   SD_TRY(sd_lower_tiled(a, m, n, &tile, &k));
   k->name = symbol;
-  if (!sd_choose_cuda_fragments(k, a)) sd_kernel_simplify(k); // which merges rows and columns
+  if (!sd_choose_cuda_fragments(k, a)) {
+    sd_kernel_simplify(k); // which merges rows and columns
+    SD_TRY(split_groups(k, a));
+  }
   if (out_kernel) *out_kernel = k;
   return sd_node_error(n, sd_emit_cuda(k, symbol, o, a, out));
 }

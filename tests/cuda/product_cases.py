@@ -71,6 +71,14 @@ def convolutions(folder, tag, dtype):
         write(folder, f"{tag}_conv_{c}_{o}_{kernel}_{stride}_{pad}_{dilation}", [conv, node("Relu", ["z"], ["r"])], {"x": x}, t, {"w": w, "b": b})
 
 
+def grouped(folder, tag, dtype):
+    t = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    for c, o, group, kernel in ((32, 48, 2, 3), (48, 64, 4, 1), (16, 16, 4, 3)):
+        x, w, b = values((2, c, 7, 6), dtype), values((o, c // group, kernel, kernel), dtype), values((o,), dtype)
+        conv = node("Conv", ["x", "w", "b"], ["z"], pads=[kernel // 2] * 4, group=group)
+        write(folder, f"{tag}_group_{c}_{o}_{group}_{kernel}", [conv, node("Relu", ["z"], ["r"])], {"x": x}, t, {"w": w, "b": b})
+
+
 def bytes_of(shape, signed):
     return values(shape, np.int8 if signed else np.uint8)
 
@@ -123,6 +131,7 @@ def main():
         matmuls(folder, tag, dtype)
         if tag != "bf16":
             convolutions(folder, tag, dtype)
+            grouped(folder, tag, dtype)
     integer_matmuls(folder)
     quantized(folder)
 

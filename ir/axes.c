@@ -226,6 +226,18 @@ static bool rule_transpose(const sd_node *n, sd_axes *x) {
   return true;
 }
 
+// Dims from e on of the result whose product is dim d of the operand.
+static void find_digits(const sd_node *n, int d, int e, sd_axes *x) {
+  int64_t all, size, product = 1;
+  const sd_value *y = n->out[0];
+  if (!sd_dim_is_const(sd_sh_tab(n), n->in[0]->dims[d], &all)) return;
+  int end = e;
+  while (end < y->rank && product < all && sd_dim_is_const(sd_sh_tab(n), y->dims[end], &size) && size > 0 &&
+         !__builtin_mul_overflow(product, size, &product))
+    end++;
+  for (int i = e; product == all && i < end && end > e + 1; i++) x->digit[i] = (uint8_t)(d + 1);
+}
+
 // The same elements in the same order: dims with the same number of elements in front of them, where neither
 // is 1.
 static bool rule_relinear(const sd_node *n, sd_axes *x) {
@@ -238,6 +250,9 @@ static bool rule_relinear(const sd_node *n, sd_axes *x) {
       if (sd_dim_eq(t, front, other) != 1 || is_one(n, a->dims[d]) || is_one(n, y->dims[e])) continue;
       if (!x->in[0][d] && !x->out[0][e]) x->in[0][d] = x->out[0][e] = (sd_letter)(d + 1);
     }
+  for (int d = 0; d < a->rank; d++)
+    for (int e = 0; e < y->rank; e++)
+      if (x->in[0][d] && x->in[0][d] == x->out[0][e]) find_digits(n, d, e, x);
   return true;
 }
 
@@ -293,6 +308,11 @@ static bool rule_gather(const sd_node *n, sd_axes *x) {
   for (int d = 0; d < a->rank; d++)
     if (d != axis) x->in[0][d] = (sd_letter)((d < axis ? d : d - 1 + at->rank) + 1);
   for (int d = 0; d < at->rank; d++) x->in[1][d] = (sd_letter)(axis + d + 1);
+  int64_t index, size;
+  uint32_t count;
+  if (at->rank || !sd_sh_try_ints(n, 1, &index, 1, &count) || count != 1) return true;
+  if (!sd_dim_is_const(sd_sh_tab(n), a->dims[axis], &size) || index < -size || index >= size) return true;
+  x->windows = axis + 1, x->dropped = true, x->from[0] = index < 0 ? index + size : index;
   return true;
 }
 
@@ -411,5 +431,6 @@ bool sd_axes_of(const sd_node *n, sd_arena *a, sd_axes *out) {
   out->in = sd_arena_array(a, n->n_in + 1, sizeof *out->in);
   out->out = sd_arena_array(a, n->n_out + 1, sizeof *out->out);
   out->from = SD_NEW_ARRAY(a, int64_t, n->n_out + 1);
+  out->digit = SD_NEW_ARRAY(a, uint8_t, SD_MAX_RANK);
   return row->rule(n, out);
 }

@@ -19,6 +19,9 @@ typedef struct sd_axes {
   } counted;     // an attribute that counts elements along a letter: a part of it has as large a part of them
   int windows;   // results are parts of operand 0 along one axis: 1 + that; 0: they are not
   int64_t *from; // then: the first element of each result
+  bool dropped;  // each is of one element there, and has no such axis
+  uint8_t *digit; // of a Reshape, by dims of result 0: 1 + the dim of operand 0 that this and neighbours are
+                  // made of
 } sd_axes;
 
 // The letters of n, in the arena. False: it has none, and works on whole tensors only. Types are known.

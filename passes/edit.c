@@ -52,6 +52,10 @@ sard_status *sd_edit_reshape(sd_graph *g, sd_node *before, sd_value *x, const in
   return sd_edit_apply(g, before, "Reshape", (sd_value *[]){x, sd_value_const_i64(g, dims, rank)}, 2, out);
 }
 
+sard_status *sd_edit_drop_axis(sd_graph *g, sd_node *before, sd_value *x, int64_t axis, sd_value **out) {
+  return sd_edit_apply(g, before, "Squeeze", (sd_value *[]){x, sd_value_const_i64(g, &axis, 1)}, 2, out);
+}
+
 sard_status *sd_edit_slice(sd_graph *g, sd_node *before, sd_value *x, int64_t axis, int64_t from, int64_t to, sd_value **out) {
   sd_value *in[4] = {x, sd_value_const_i64(g, &from, 1), sd_value_const_i64(g, &to, 1), sd_value_const_i64(g, &axis, 1)};
   return sd_edit_apply(g, before, "Slice", in, 4, out);

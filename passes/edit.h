@@ -10,6 +10,8 @@ sard_status *sd_edit_apply(sd_graph *g, sd_node *before, const char *op, sd_valu
 // The first output of n, a constant that takes its place where all operands are constant (n has one output then).
 sard_status *sd_edit_fold(sd_node *n, sd_value **out);
 sard_status *sd_edit_transpose(sd_graph *g, sd_node *before, sd_value *x, const int64_t *perm, uint32_t rank, sd_value **out);
+// x without an axis, which is of one element.
+sard_status *sd_edit_drop_axis(sd_graph *g, sd_node *before, sd_value *x, int64_t axis, sd_value **out);
 sard_status *sd_edit_reshape(sd_graph *g, sd_node *before, sd_value *x, const int64_t *dims, int rank, sd_value **out);
 // Elements [from, to) of an axis.
 sard_status *sd_edit_slice(sd_graph *g, sd_node *before, sd_value *x, int64_t axis, int64_t from, int64_t to, sd_value **out);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "ir/ops/xgraph.h"
+#include "passes/edit.h"
 #include "passes/partition/tensor_inside.h"
 
 // ---- nodes of ranks ----
@@ -35,29 +36,31 @@ static bool right_dims(const sd_tensors *t, const sd_node *n, const sd_node *lik
   return true;
 }
 
-// Sizes of the result, as the rank has it, in the place of operand i.
-static sard_status *give_shape(const sd_tensors *t, sd_node *n, const sd_node *like, uint32_t i, int axis,
-                               int64_t share) {
+// Sizes of the part of the result in the place of operand i.
+static sard_status *give_shape(const sd_tensors *t, sd_node *n, const sd_node *like, uint32_t i,
+                               const sd_box *part) {
   const sd_value *y = like->out[0];
   sd_dim dims[SD_MAX_RANK];
   XG_SCOPE xg g = {.at = n};
   memcpy(dims, y->dims, sizeof dims);
-  if (axis >= 0) dims[axis] = sd_dim_const(t->m->dims, share);
+  for (int d = 0; d < y->rank; d++)
+    if (part->cut[d]) dims[d] = sd_dim_const(t->m->dims, part->to[d] - part->from[d]);
   sd_value *shape = sd_xg_dims(&g, dims, y->rank);
   if (g.st) return sd_xg_take(&g);
   sd_node_set_input(n, i, shape);
   return NULL;
 }
 
-sard_status *sd_tensors_fit(const sd_tensors *t, sd_node *n, const sd_node *like, const sd_axes *x, int axis,
-                            int64_t share) {
+sard_status *sd_tensors_fit(const sd_tensors *t, sd_node *n, const sd_node *like, const sd_axes *x,
+                            const sd_box *part) {
   int64_t all;
   for (uint32_t i = 0; i < like->n_in && i < 32; i++)
-    if (like->in[i] && x->shape >> i & 1) SD_TRY(give_shape(t, n, like, i, axis, share));
-  if (!x->counted.attr || axis < 0 || x->out[0][axis] != x->counted.letter ||
-      !sd_dim_is_const(t->m->dims, like->out[0]->dims[axis], &all))
-    return NULL;
-  sd_node_set_int(n, x->counted.attr, sd_node_int(like, x->counted.attr, 1) * share / all);
+    if (like->in[i] && x->shape >> i & 1) SD_TRY(give_shape(t, n, like, i, part));
+  for (int d = 0; x->counted.attr && d < like->out[0]->rank; d++)
+    if (part->cut[d] && x->out[0][d] == x->counted.letter &&
+        sd_dim_is_const(t->m->dims, like->out[0]->dims[d], &all))
+      sd_node_set_int(n, x->counted.attr,
+                      sd_node_int(like, x->counted.attr, 1) * (part->to[d] - part->from[d]) / all);
   return NULL;
 }
 
@@ -74,9 +77,9 @@ static sard_status *build_part(const sd_tensors *t, const sd_node *n, const sd_a
     else
       (*out)->out[i] = NULL;
   sd_hold h = sd_cutting_result(n, x, 0, w);
-  int64_t share = 0;
-  if (h.axis >= 0 && !share_of(t, n->out[0], h, rank, &share)) h.axis = -1;
-  SD_TRY(sd_tensors_fit(t, *out, n, x, h.axis, share));
+  sd_box part = {0};
+  if (h.axis >= 0 && share_of(t, n->out[0], h, rank, &part.to[h.axis])) part.cut[h.axis] = true;
+  SD_TRY(sd_tensors_fit(t, *out, n, x, &part));
   return sd_node_infer(*out);
 }
 
@@ -193,41 +196,83 @@ static const char *how_text(const sd_tensors *t, const sd_node *n, const sd_axes
                          (unsigned long long)h.units);
 }
 
-// The product behind a node that takes windows out of its operand, where each result is better made by
-// itself, in `units`: the parts that readers want lie across those of the operand (heads of q, k and v, which
-// one product makes).
-static const sd_node *windows_apart(const sd_tensors *t, const sd_node *n, const sd_axes *x,
-                                    uint64_t *units) {
-  int axis = x->windows - 1;
+// ---- windows ----
+
+// How a window is computed by itself: cut along an axis of the result, which is `in` of the operand.
+typedef struct apart {
+  int axis, in;
+  uint64_t units;
+} apart;
+
+// The part of the operand that is rank r's part of window i.
+static sd_box window_part(const sd_tensors *t, const sd_node *n, const sd_axes *x, uint32_t i, const apart *a,
+                          int r) {
+  const sd_value *y = n->out[i];
+  int window = x->windows - 1;
+  int64_t size = 1;
+  sd_box b = {0};
+  if (!x->dropped) sd_dim_is_const(t->m->dims, y->dims[window], &size);
+  b.cut[window] = true, b.from[window] = x->from[i], b.to[window] = x->from[i] + size;
+  sd_dim_is_const(t->m->dims, y->dims[a->axis], &size);
+  b.cut[a->in] = true;
+  int64_t from = a->in == window ? x->from[i] : 0;
+  b.from[a->in] = from + sd_tensors_begin(t, size, a->units, r);
+  b.to[a->in] = from + sd_tensors_begin(t, size, a->units, r + 1);
+  return b;
+}
+
+// Whether the parts that readers want of a window along that axis lie across those of the operand (heads of
+// q, k and v, which one product makes), and can be computed by themselves.
+static bool is_apart(const sd_tensors *t, const sd_node *n, const sd_axes *x, uint32_t i, apart *a,
+                     const sd_node **product) {
+  int64_t size;
+  int window = x->windows - 1;
+  const sd_value *y = n->out[i];
+  a->in = a->axis + (x->dropped && a->axis >= window), a->units = t->wanted[y->id][a->axis];
+  if (a->units < (uint64_t)t->ranks || !sd_dim_is_const(t->m->dims, y->dims[a->axis], &size) ||
+      (uint64_t)size % a->units)
+    return false;
+  if (a->in != window && sd_tensors_hold(t, n->in[0]).axis == a->in) return false; // they are its parts
+  for (int r = 0; r < t->ranks; r++) {
+    sd_box b = window_part(t, n, x, i, a, r);
+    if (!sd_tensors_can_take(t, n->in[0], &b, product)) return false;
+  }
+  return true;
+}
+
+// The product behind a node that takes windows out of its operand, where each is better made by itself; NULL:
+// it is not.
+static const sd_node *windows_apart(const sd_tensors *t, const sd_node *n, const sd_axes *x, apart *a) {
   const sd_node *product = NULL;
   for (uint32_t i = 0; i < n->n_out; i++) {
-    int64_t size;
-    const sd_value *y = n->out[i];
-    if (!y) return NULL;
-    units[i] = t->wanted[y->id][axis];
-    if (units[i] < (uint64_t)t->ranks || !sd_dim_is_const(t->m->dims, y->dims[axis], &size) ||
-        (uint64_t)size % units[i])
-      return NULL;
-    for (int r = 0; r < t->ranks; r++)
-      if (!sd_tensors_can_take(t, n->in[0], axis, x->from[i] + sd_tensors_begin(t, size, units[i], r),
-                               x->from[i] + sd_tensors_begin(t, size, units[i], r + 1), &product))
-        return NULL;
+    int window = x->windows - 1;
+    bool found = false;
+    if (!n->out[i]) return NULL;
+    a[i].axis = window;
+    if (!x->dropped) found = is_apart(t, n, x, i, &a[i], &product);
+    for (int d = 0; d < n->out[i]->rank && !found; d++) {
+      a[i].axis = d;
+      if (x->dropped || d != window) found = is_apart(t, n, x, i, &a[i], &product);
+    }
+    if (!found) return NULL;
   }
   return product;
 }
 
-static sard_status *build_windows(sd_tensors *t, sd_node *n, const sd_axes *x, const uint64_t *units,
-                                  const sd_node *product) {
-  int axis = x->windows - 1;
-  for (uint32_t i = 0; i < n->n_out; i++) {
-    sd_value **at = SD_NEW_ARRAY(t->a, sd_value *, t->ranks);
-    int64_t size = 0;
-    sd_dim_is_const(t->m->dims, n->out[i]->dims[axis], &size);
-    for (int r = 0; r < t->ranks; r++)
-      SD_TRY(sd_tensors_take(t, n->in[0], axis, x->from[i] + sd_tensors_begin(t, size, units[i], r),
-                             x->from[i] + sd_tensors_begin(t, size, units[i], r + 1), r, &at[r]));
-    sd_tensors_set(t, n->out[i], (sd_hold){.axis = axis, .units = units[i]}, at);
+static sard_status *build_window(sd_tensors *t, sd_node *n, const sd_axes *x, uint32_t i, const apart *a) {
+  sd_value **at = SD_NEW_ARRAY(t->a, sd_value *, t->ranks);
+  for (int r = 0; r < t->ranks; r++) {
+    sd_box b = window_part(t, n, x, i, a, r);
+    SD_TRY(sd_tensors_take(t, n->in[0], &b, r, &at[r]));
+    if (x->dropped) SD_TRY(sd_edit_drop_axis(sd_tensors_graph(t, r), NULL, at[r], x->windows - 1, &at[r]));
   }
+  sd_tensors_set(t, n->out[i], (sd_hold){.axis = a->axis, .units = a->units}, at);
+  return NULL;
+}
+
+static sard_status *build_windows(sd_tensors *t, sd_node *n, const sd_axes *x, const apart *a,
+                                  const sd_node *product) {
+  for (uint32_t i = 0; i < n->n_out; i++) SD_TRY(build_window(t, n, x, i, &a[i]));
   for (uint32_t i = 0; i < t->r->nodes.len; i++) {
     sd_tensor_node *p = &t->r->nodes.at[i];
     if (p->node != product) continue;
@@ -242,9 +287,9 @@ static sard_status *build_windows(sd_tensors *t, sd_node *n, const sd_axes *x, c
 static sard_status *visit(sd_tensors *t, sd_node *n) {
   sd_axes x;
   bool known = !n->n_body && sd_axes_of(n, t->a, &x), done = false, product = n->op->narrow == SD_NARROW_YES;
-  uint64_t *units = SD_NEW_ARRAY(t->a, uint64_t, n->n_out + 1);
-  const sd_node *apart = known && x.windows ? windows_apart(t, n, &x, units) : NULL;
-  if (apart) return build_windows(t, n, &x, units, apart);
+  apart *a = SD_NEW_ARRAY(t->a, apart, n->n_out + 1);
+  const sd_node *of = known && x.windows ? windows_apart(t, n, &x, a) : NULL;
+  if (of) return build_windows(t, n, &x, a, of);
   sd_cutting w = sd_tensors_choose(t, n, known ? &x : NULL);
   if (w.letter) SD_TRY(build_cut(t, n, &x, &w, &done));
   for (uint32_t i = 0; done && w.table && i < n->n_out; i++)

@@ -33,19 +33,22 @@ typedef struct sd_tensors {
 sd_graph *sd_tensors_graph(const sd_tensors *t, int rank);
 // How the ranks have v to begin with: constants are whole.
 sd_hold sd_tensors_hold(const sd_tensors *t, const sd_value *v);
-// Of a node of one rank, made like `like`: where that has shapes as operands, and attributes that count
-// elements, those of `share` of its elements along an axis of result 0 (-1: all of them).
-sard_status *sd_tensors_fit(const sd_tensors *t, sd_node *n, const sd_node *like, const sd_axes *x, int axis,
-                            int64_t share);
+// A part of a value: ranges of its elements along the axes that are cut.
+typedef struct sd_box {
+  bool cut[SD_MAX_RANK];
+  int64_t from[SD_MAX_RANK], to[SD_MAX_RANK];
+} sd_box;
 
-// A range of a value's elements along an axis that a rank computes from parts of constants, instead of taking
-// it out of the whole: products, and maps and moves behind them. Whether that can be, and which product is
-// part of it (NULL: it is no matter); the range, at the end of the rank's graph. Operands that it needs as a
-// whole are brought.
-bool sd_tensors_can_take(const sd_tensors *t, const sd_value *v, int axis, int64_t from, int64_t to,
-                         const sd_node **product);
-sard_status *sd_tensors_take(sd_tensors *t, sd_value *v, int axis, int64_t from, int64_t to, int rank,
-                             sd_value **out);
+// Of a node of one rank, made like `like`: where that has shapes as operands, and attributes that count
+// elements, those of the part of result 0.
+sard_status *sd_tensors_fit(const sd_tensors *t, sd_node *n, const sd_node *like, const sd_axes *x,
+                            const sd_box *part);
+
+// A part of a value that a rank computes from parts of constants, instead of taking it out of the whole:
+// products, and maps and moves behind them. Whether that can be, and which product is part of it (NULL: it is
+// no matter); the part, at the end of the rank's graph. Operands that it needs as a whole are brought.
+bool sd_tensors_can_take(const sd_tensors *t, const sd_value *v, const sd_box *part, const sd_node **product);
+sard_status *sd_tensors_take(sd_tensors *t, sd_value *v, const sd_box *part, int rank, sd_value **out);
 
 // It is computed from constants alone, by one node.
 bool sd_tensors_is_weight(const sd_value *v);

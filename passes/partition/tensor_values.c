@@ -108,22 +108,30 @@ static sard_status *bring(sd_tensors *t, sd_value *v, sd_hold h, sd_value **at) 
   return NULL;
 }
 
+static sd_box part_of(const sd_tensors *t, const sd_value *v, sd_hold h, int rank) {
+  int64_t size = axis_size(t, v, h.axis);
+  sd_box b = {0};
+  b.cut[h.axis] = true;
+  b.from[h.axis] = sd_tensors_begin(t, size, h.units, rank),
+  b.to[h.axis] = sd_tensors_begin(t, size, h.units, rank + 1);
+  return b;
+}
+
 // Weights that are computed from constants (dequantized, turned): no rank needs more of those than its part.
 static bool takes_all(const sd_tensors *t, const sd_value *v, sd_hold h) {
-  int64_t size = axis_size(t, v, h.axis);
   if (!sd_tensors_is_weight(v)) return false;
-  for (int r = 0; r < t->ranks; r++)
-    if (!sd_tensors_can_take(t, v, h.axis, sd_tensors_begin(t, size, h.units, r),
-                             sd_tensors_begin(t, size, h.units, r + 1), NULL))
-      return false;
+  for (int r = 0; r < t->ranks; r++) {
+    sd_box b = part_of(t, v, h, r);
+    if (!sd_tensors_can_take(t, v, &b, NULL)) return false;
+  }
   return true;
 }
 
 static sard_status *take_all(sd_tensors *t, sd_value *v, sd_hold h, sd_value **at) {
-  int64_t size = axis_size(t, v, h.axis);
-  for (int r = 0; r < t->ranks; r++)
-    SD_TRY(sd_tensors_take(t, v, h.axis, sd_tensors_begin(t, size, h.units, r),
-                           sd_tensors_begin(t, size, h.units, r + 1), r, &at[r]));
+  for (int r = 0; r < t->ranks; r++) {
+    sd_box b = part_of(t, v, h, r);
+    SD_TRY(sd_tensors_take(t, v, &b, r, &at[r]));
+  }
   return NULL;
 }
 

@@ -27,7 +27,7 @@ PARTS = {"mnist_resnet8": 2, "resnet50_qdq_tiny": 3, "unet_tiny": 4, "gpt2_kv_ti
 TENSORS = {"gpt2_kv_tiny": (4, 13), "llama_op23_tiny": (3, 15), "llama_moe_tiny": (2, 11), "bert_base_tiny": (3, 17), "bert_base_dynq_tiny": (2, 17),
            "whisper_decoder_tiny": (4, 29), "mnist_resnet8_qdq": (3, 8), "densenet121_tiny": (2, 19), "austen_charlstm": (2, 3),
            "loop_decode_tiny": (2, 0), "fasterrcnn_tiny": (2, 7), "text_source": (2, 17), "unet_tiny": (4, 12), "gpt2_tiny": (2, 13), "llama_q4_tiny": (2, 19),
-           "llama_gqa_contrib_tiny": (2, 17), "bert_base_ortfused_tiny": (4, 11), "mobilenet_v2_tiny": (3, 7)}
+           "llama_gqa_contrib_tiny": (2, 17), "swin_t_tiny": (2, 23), "bert_base_ortfused_tiny": (4, 11), "mobilenet_v2_tiny": (3, 7)}
 
 
 def run(sard, *words):

@@ -2,9 +2,11 @@
 # Tests and benchmarks on a real GPU, which need neither a compiler nor CUDA's toolkit there.
 #   tests/gpu.sh --pack DIR [PART...]   where there is no GPU: compiles everything into DIR (at most 60 MiB)
 #   DIR/gpu.sh [PART...]                where there is one: runs it; the last line is "N passed, N failed"
-# Parts: cases (ONNX's backend cases), corpus (the models of the corpus), bench (docs/performance-gpu.md).
+# Parts: cases (ONNX's backend cases), forms (cases for the forms of kernels, whose outputs are those of the processor where they are
+# packed; only where it is named, as it fills a folder of its own), corpus (the models of the corpus), bench
+# (docs/performance-gpu.md, single operators of tests/gpu/rows.py among it).
 # bench takes models from the folder SARD_BENCH_MODELS: NAME_TYPE.onnx, NAME one of resnet50, vit_b_16, bert_base, gpt2, gpt2kv, TYPE f32,
-# f16 or bf16 (tests/gpu/half.py makes the latter of the first). SARD_BENCH_ARCHS: of their code, sm_90 when not set.
+# f16, bf16 (tests/gpu/half.py makes the latter of the first) or i8 (QDQ, without a peer). SARD_BENCH_ARCHS: of their code, sm_90 when not set.
 # SARD_GPU_ARCHS: architectures of the other code, sm_80,sm_90 when not set; PTX of the first serves others.
 set -uo pipefail
 from=$PWD
@@ -29,7 +31,7 @@ pack_case() {
   if [ -e "$from/meta.json" ]; then
     python3 -c 'import json, sys; t = json.load(open(sys.argv[1]))["tolerance"]; print(t["rtol"], t["atol"])' "$from/meta.json" >"$to/tolerance"
   fi
-  if [ -e "$from/case.txt" ]; then read -r line <"$from/case.txt" && echo "$line" | cut -d' ' -f1,2 >"$to/tolerance"; fi
+  if [ -e "$from/tolerance" ]; then cp "$from/tolerance" "$to/"; elif [ -e "$from/case.txt" ]; then read -r line <"$from/case.txt" && echo "$line" | cut -d' ' -f1,2 >"$to/tolerance"; fi
 }
 
 # pack_list PART < lines "FROM NAME"
@@ -47,6 +49,25 @@ pack_cases() {
   for c in "$root"/build/onnx-cases/*/; do echo "$c $(basename "$c")"; done | pack_list cases
 }
 
+# Their outputs by the code for processors, and what the types of their floats round.
+answer_form() {
+  local case=$1
+  "$root/build/sard" run "$case/model.onnx" --inputs "$case/test_data_set_0" --outputs "$case/test_data_set_0" -q || { rm -rf "$case"; return; }
+  case $case in *bf16*) echo 0.04 0.04 ;; *f16*) echo 0.01 0.01 ;; *) echo 1e-4 1e-4 ;; esac >"$case/tolerance"
+}
+
+pack_forms() {
+  (cd "$root" && . tests/deps.sh && . tests/onnx/cases.sh) || return 1
+  local cases=$work/forms.cases
+  rm -rf "$cases" && mkdir -p "$cases"
+  for script in form_cases product_cases; do "$root/build/onnx-venv/bin/python" "$root/tests/cuda/$script.py" "$cases" || return 1; done
+  "$root/build/onnx-venv/bin/python" "$root/tests/cuda/product_cases.py" "$cases" large || return 1
+  export -f answer_form
+  export root
+  ls -d "$cases"/* | xargs -P "$(nproc)" -I{} bash -c 'answer_form "$1"' _ {}
+  for c in "$cases"/*/; do echo "$c $(basename "$c")"; done | pack_list forms
+}
+
 pack_corpus() {
   local corpus=${SARD_CORPUS:-$root/../shared/corpus}
   [ -d "$corpus" ] || corpus=$root/models/corpus
@@ -62,8 +83,9 @@ pack_corpus() {
 # Their weights stay here but for a sample of each.
 pack_bench() {
   local from=${SARD_BENCH_MODELS:?a folder of NAME_TYPE.onnx} m name flags
-  rm -rf "$work/bench" && mkdir -p "$work/bench"
-  for m in "$from"/*_*.onnx; do
+  rm -rf "$work/bench" "$work/rows" && mkdir -p "$work/bench"
+  (cd "$root" && . tests/deps.sh && . tests/onnx/cases.sh) && "$root/build/onnx-venv/bin/python" "$root/tests/gpu/rows.py" "$work/rows"
+  for m in "$from"/*_*.onnx "$work"/rows/*.onnx; do
     name=$(basename "$m" .onnx)
     case $name in
       bert_base_* | gpt2_*) flags="--dim seq=128" ;;
@@ -118,7 +140,7 @@ run_bench() {
 
 run() {
   device=${SARD_DEVICE:-cuda}
-  for part in ${@:-cases corpus bench}; do
+  for part in ${@:-forms cases corpus bench}; do
     if [ ! -e "$here/$part.tar.xz" ]; then continue; fi
     if [ "$part" = bench ]; then run_bench; else run_check "$part"; fi
   done

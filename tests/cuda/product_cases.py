@@ -2,7 +2,7 @@
 factors, operands behind the sum, sizes of zero.
 
 usage: python3 product_cases.py FOLDER [large]
-large: one that four warps multiply at once on sm_90a, and no other. Writes each case as tests/onnx/make_cases.py does, with model.onnx of known sizes and model_symbolic.onnx.
+large: those that four warps multiply at once on sm_90a, and no others. Writes each case as tests/onnx/make_cases.py does, with model.onnx of known sizes and model_symbolic.onnx.
 """
 import os
 import sys
@@ -126,6 +126,8 @@ def main():
     if sys.argv[2:] == ["large"]:
         x, y = values((512, 256), np.float16), values((256, 512), np.float16)
         write(folder, "large", [node("MatMul", ["x", "y"], ["z"])], {"x": x, "y": y}, TensorProto.FLOAT16)
+        x, y = bytes_of((1024, 512), 0), bytes_of((512, 1024), 1)
+        write(folder, "large_bytes", [node("MatMulInteger", ["x", "y"], ["z"])], {"x": x}, TensorProto.INT32, {"y": y})
         return
     for tag, dtype in TYPES.items():
         matmuls(folder, tag, dtype)

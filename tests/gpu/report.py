@@ -15,7 +15,9 @@ import time
 BATCHES = (1, 8, 64)
 SYMBOLS = {"bert_base": {"seq": 128}, "gpt2": {"seq": 128}, "gpt2kv": {"seq": 1, "past": 512}}
 TITLES = {"resnet50": "ResNet-50", "vit_b_16": "ViT-B/16", "bert_base": "BERT-base, 128 tokens", "gpt2": "GPT-2 prefill, 128 tokens",
-          "gpt2kv": "GPT-2 decode, 512 past"}
+          "gpt2kv": "GPT-2 decode, 512 past", "row_product": "product 4096 x 1024 x 4096", "row_head": "product 1024 x 256 x 50257",
+          "row_groups": "3x3 convolution, 32 groups of 32, 16 x 14 x 14", "row_gelu": "product 8192 x 768 x 3072 and GELU",
+          "row_sum": "sum of 8192 x 8192", "row_walk": "CumSum of 8192 x 4096", "row_scatter": "ScatterND, 4096 rows of 768 added to 1000"}
 
 
 # ---- Sard ----
@@ -36,7 +38,26 @@ def bench(folder, name, batch, seconds=1.0, profile=False, device="cuda"):
 
 
 # ---- PyTorch ----
+def torch_row(kind, torch):
+    """What tests/gpu/rows.py has, as a module."""
+    functions = {"sum": lambda x: x.sum(), "walk": lambda x: x.cumsum(1)}
+    sides = {"product": (1024, 4096), "head": (256, 50257), "gelu": (768, 3072)}
+    name = kind[4:]
+    if name == "groups":
+        return torch.nn.Conv2d(1024, 1024, 3, padding=1, groups=32, bias=False)
+    if name in sides:
+        product = torch.nn.Linear(*sides[name], bias=False)
+        return torch.nn.Sequential(product, torch.nn.GELU()) if name == "gelu" else product
+
+    class Row(torch.nn.Module):
+        def forward(self, *args):
+            return functions[name](*args)
+    return Row()
+
+
 def torch_model(kind, torch):
+    if kind.startswith("row_"):
+        return torch_row(kind, torch)
     if kind == "resnet50":
         from torchvision.models import resnet50
         return resnet50(weights=None)
@@ -50,6 +71,10 @@ def torch_model(kind, torch):
 
 
 def torch_inputs(kind, batch, dtype, torch):
+    rows = {"row_product": (4096, 1024), "row_head": (1024, 256), "row_gelu": (8192, 768), "row_groups": (16, 1024, 14, 14), "row_sum": (8192, 8192),
+            "row_walk": (8192, 4096)}
+    if kind in rows:
+        return {"args": (torch.randn(*rows[kind], device="cuda", dtype=dtype),)}
     if kind in ("resnet50", "vit_b_16"):
         x = torch.randn(batch, 3, 224, 224, device="cuda", dtype=dtype)
         return {"args": (x.to(memory_format=torch.channels_last) if kind == "resnet50" else x,)}
@@ -127,7 +152,7 @@ def measure(folder, args):
     start = time.time()
     for name in names:
         kind, _, typ = name.rpartition("_")
-        for batch in BATCHES:
+        for batch in BATCHES if not kind.startswith("row_") else (None,):
             if time.time() - start > args.budget:
                 break
             r = bench(folder, name, batch)
@@ -160,7 +185,7 @@ def write(rows, found, path):
         for r in rows:
             peers = [r[k] for k in ("torch", "compile") if r.get(k)]
             ratio = f"{min(peers) / r['sard']:.2f}x" if peers and r["sard"] else "-"
-            f.write(f"| {TITLES.get(r['model'], r['model'])} | {r['type']} | {r['batch']} | {number(r['sard'])} | {number(r.get('compile'))} | "
+            f.write(f"| {TITLES.get(r['model'], r['model'])} | {r['type']} | {r['batch'] or '-'} | {number(r['sard'])} | {number(r.get('compile'))} | "
                     f"{number(r.get('torch'))} | {ratio} |\n")
 
 

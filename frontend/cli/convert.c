@@ -148,7 +148,9 @@ static sard_status *steps(converting *k) {
   struct stat st;
   SD_TRY(read_flags(k));
   SD_TRY(raise_opset(k));
-  if (stat(k->c->operands[0], &st) == 0) k->size_before = (uint64_t)st.st_size;
+  uint64_t external;
+  SD_TRY(sd_tools_external(k->c, k->c->operands[0], &external));
+  if (stat(k->c->operands[0], &st) == 0) k->size_before = (uint64_t)st.st_size + external;
   SD_TRY(sd_model_context(k->c, &k->judge.ctx));
   SD_TRY(sd_convert_limits(k->c->arena, &k->src, &k->p));
   SD_TRY(open_data(k));
@@ -163,7 +165,7 @@ static sard_status *steps(converting *k) {
   SD_TRY(compare(k));
   if (sd_stop_asked()) return SD_ERR(CANCELLED, "interrupted");
   sd_stop_hold();
-  sard_status *written = sd_files_write(k->out, (const char *)k->bytes, k->size);
+  sard_status *written = sd_tools_write_model(k->c, k->out, k->bytes, k->size);
   sd_stop_release();
   return written;
 }

@@ -136,6 +136,9 @@ static sard_status *write_out(sd_optimize *q) {
       for (int p = 0; p < shown[m - 1].n; p++)
         if (shown[m - 1].at[p][0] == '@') SD_TRY(copy(k[n - 1].at[i + 1], shown[m - 1].at[p] + 1));
     }
+  if (!q->artifact && sd_files_exists(sd_arena_printf(q->c->arena, "%s.data", t->onnx)))
+    return sd_status_field(SD_ERR(UNSUPPORTED, "not written: the best is larger than 2 GB"), SARD_TEXT_HINT,
+                           "its command lines make it, with the weights in another file; or -o FILE.sard");
   return copy(q->artifact ? t->artifact : t->onnx, q->out);
 }
 

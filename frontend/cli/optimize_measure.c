@@ -234,22 +234,10 @@ sard_status *sd_optimize_retime(sd_optimize *q, const sd_trial *of, int64_t thre
   return st;
 }
 
-// Weights that are in other files than MODEL.
-static sard_status *scan(sd_optimize *q) {
-  const sard_source src = {.size = sizeof src, .path = q->c->operands[0]};
-  sd_arena *a = sd_arena_scratch(q->c->arena);
-  sd_import_info info = {0};
-  sard_status *st = sd_import_scan(&src, a, &info);
-  for (uint32_t i = 0; !st && i < info.weights.len; i++)
-    if (info.weights.at[i].external) q->external += info.weights.at[i].bytes;
-  sd_arena_free(a);
-  return st;
-}
-
 sard_status *sd_optimize_begin(sd_optimize *q) {
   sd_judge *j = &q->judge;
   sd_trial *t = &q->trials.at[0];
-  SD_TRY(scan(q));
+  SD_TRY(sd_tools_external(q->c, q->c->operands[0], &q->external));
   SD_TRY(make(q, t));
   double before = sd_peak_memory_begin();
   SD_TRY(load(q, t->artifact, 0, &j->a));

@@ -147,8 +147,10 @@ static sard_status *prepare(sd_quantize *q) {
   bool scaled = !isnan(q->alpha) || q->awq;
   if (sd_files_is_artifact(q->c->operands[0]))
     return SD_ERR(USAGE, "'%s' is compiled already: quantize the .onnx", q->c->operands[0]);
-  if (stat(q->c->operands[0], &st) == 0) q->size_before = (uint64_t)st.st_size;
+  uint64_t external;
   SD_TRY(find(q));
+  SD_TRY(sd_tools_external(q->c, q->c->operands[0], &external));
+  if (stat(q->c->operands[0], &st) == 0) q->size_before = (uint64_t)st.st_size + external;
   SD_TRY(sd_model_context(q->c, &q->judge.ctx));
   if (sd_args_given(q->c, "equalize")) {
     SD_TRY(sd_quantize_balance(q, true));
@@ -206,7 +208,7 @@ static sard_status *steps(sd_quantize *q) {
   SD_TRY(measure(q));
   SD_TRY(decide(q));
   if (sd_stop_asked()) return SD_ERR(CANCELLED, "interrupted");
-  return sd_files_write(q->out, (const char *)q->bytes, q->size);
+  return sd_tools_write_model(q->c, q->out, q->bytes, q->size);
 }
 
 sard_status *sd_verb_quantize(sd_cli *c) {

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "frontend/cli/tools.h"
+#include "frontend/onnx/proto_write.h"
 #include "runtime/base/alloc.h"
 #include "runtime/model.h"
 
@@ -55,4 +56,29 @@ sard_status *sd_tools_compile(sd_cli *c, sard_context *ctx, const sard_source *s
   asking a = {c, ctx};
   d.more_ranks = (sd_import_shapes){.rank = rank_of_file, .user = &a};
   return sd_driver_open(ctx, src, o, &d, NULL, out_seconds, out);
+}
+
+sard_status *sd_tools_write_model(sd_cli *c, const char *path, const uint8_t *bytes, uint64_t size) {
+  bool apart = sd_args_given(c, "external-data");
+  if (strcmp(path, "-") == 0) {
+    if (apart || size > INT32_MAX)
+      return SD_ERR(USAGE, "-o -: a model with its weights in another file goes to a file");
+    return sd_files_write(path, (const char *)bytes, size);
+  }
+  sd_stop_hold();
+  sard_status *st = sd_proto_write(bytes, size, path, apart);
+  sd_stop_release();
+  return st;
+}
+
+sard_status *sd_tools_external(sd_cli *c, const char *path, uint64_t *bytes) {
+  const sard_source src = {.size = sizeof src, .path = path};
+  sd_arena *a = sd_arena_scratch(c->arena);
+  sd_import_info info = {0};
+  sard_status *st = sd_import_scan(&src, a, &info);
+  *bytes = 0;
+  for (uint32_t i = 0; !st && i < info.weights.len; i++)
+    if (info.weights.at[i].external) *bytes += info.weights.at[i].bytes;
+  sd_arena_free(a);
+  return st;
 }

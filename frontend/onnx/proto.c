@@ -237,7 +237,7 @@ static sard_status *restore(sd_proto *e, Onnx__TensorProto *p) {
     p->raw_data = (ProtobufCBinaryData){s->size, (uint8_t *)s->data}; // packed floats are the same bytes
     p->lifted = 0;
   }
-  if (p->n_external_data == 0 || p->data_location != 1) return NULL;
+  if (p->n_external_data == 0 || p->data_location != 1 || e->outside) return NULL;
   sd_const *c = NULL;
   SD_TRY(sd_proto_const(e, p, &c));
   p->raw_data = (ProtobufCBinaryData){c->bytes, (uint8_t *)c->data};
@@ -279,7 +279,7 @@ sard_status *sd_proto_pack(sd_proto *e, uint8_t **out, uint64_t *out_size) {
     for (size_t k = 0; k < e->model->functions[i]->n_node; k++)
       SD_TRY(restore_node(e, e->model->functions[i]->node[k], 0));
   size_t n = onnx__model_proto__get_packed_size(e->model);
-  if (n > INT32_MAX) return SD_ERR(UNSUPPORTED, "the result is larger than 2 GB, which a model in one file cannot be");
+  if (n > UINT32_MAX) return SD_ERR(UNSUPPORTED, "the result is larger than 4 GB");
   *out = sd_arena_alloc(e->a, n + 1);
   *out_size = onnx__model_proto__pack(e->model, *out);
   return NULL;

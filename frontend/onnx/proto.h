@@ -17,11 +17,12 @@ typedef struct sd_proto {
   SD_VEC(Onnx__NodeProto *) nodes; // of the main graph; written back by sd_proto_pack
   SD_VEC(Onnx__TensorProto *) initializers;
   SD_VEC(Onnx__ValueInfoProto *) outputs;
+  bool outside; // tensors whose data are in another file are packed as that
 } sd_proto;
 
 // Opens the model. The source has to live as long as the edit.
 sard_status *sd_proto_open(sd_arena *a, const sard_source *src, sd_proto *out);
-// The model as bytes, in the arena. SARD_E_UNSUPPORTED beyond 2 GB.
+// The model as bytes, in the arena. SARD_E_UNSUPPORTED beyond 4 GB, where lengths of messages end.
 sard_status *sd_proto_pack(sd_proto *e, uint8_t **out, uint64_t *out_size);
 
 // A constant by the name of its value, through Identity nodes; NULL: it is none.

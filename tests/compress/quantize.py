@@ -266,6 +266,33 @@ def search(lenet):
     check("max-drop-lists", code == 1 or not kept or len(j["sensitivity"]) > 0, kept)
 
 
+def apart(lenet):
+    """Weights in another file: the same numbers in ONNX Runtime and here, quantized and converted; such a model is input, too."""
+    out, one = f"{T}/apart.onnx", f"{T}/one.onnx"
+    for name, verb in (("weights", ["quantize", lenet.model, "--mode", "weights"]), ("f16", ["convert", lenet.model, "--to", "f16"])):
+        sard(*verb, "-o", one)
+        code, j, text = sard(*verb, "-o", out, "--external-data")
+        sizes = [os.path.getsize(f) if os.path.exists(f) else 0 for f in (one, out, out + ".data")]
+        check(f"apart-{name}", code == 0 and sizes[1] < 40000 < sizes[2] and abs(sizes[1] + sizes[2] - sizes[0]) < 4000, f"{sizes} {text[-300:]}")
+        code, e, text = sard("eval", out, "--data", lenet.data, "--metric", "mse", "--baseline", one, "--limit", "64")
+        check(f"apart-{name}-same", code == 0 and e["value"] == 0, text[-300:])
+        if ort: check(f"apart-{name}-ort", np.array_equal(by_ort(out, {k: v[:64] for k, v in lenet.x.items()}), by_ort(one, {k: v[:64] for k, v in lenet.x.items()})))
+    sard("convert", lenet.model, "--to", "bf16", "-o", out, "--external-data")
+    ends("apart-stdout", 2, [lenet.model, "--mode", "weights", "--external-data", "-o", "-"], "goes to a file")
+    try: import onnx
+    except ImportError: return
+    m = onnx.load(lenet.model)
+    onnx.save(m, f"{T}/in.onnx", save_as_external_data=True, location="in.weights", size_threshold=64)
+    code, j, text = sard("quantize", f"{T}/in.onnx", "--mode", "weights", "-o", f"{T}/again.onnx")
+    before = j.get("size_before", 0)
+    sard("quantize", lenet.model, "--mode", "weights", "-o", one)
+    code, e, text = sard("eval", f"{T}/again.onnx", "--data", lenet.data, "--metric", "mse", "--baseline", one, "--limit", "64")
+    check("apart-input", code == 0 and e["value"] == 0 and abs(before - os.path.getsize(lenet.model)) < 4000, text[-300:])
+    if os.path.exists("/dev/full"):
+        code, j, text = sard("quantize", lenet.model, "--mode", "weights", "-o", "/dev/full")
+        check("full-disk", code == 7 and "No space left" in text, f"{code} {text[-200:]}")
+
+
 def bad(digits, lenet):
     out = f"{T}/bad.onnx"
     base = [digits.model, "-o", out]
@@ -332,7 +359,7 @@ def interrupt(resnet):
 
 def main():
     digits, lenet, resnet = Case("digits_mlp"), Case("mnist_lenet"), Case("mnist_resnet8")
-    methods(digits, lenet, resnet), float8(digits, lenet, resnet), raised(), rounding(digits), channels(), report(resnet), resume(resnet), search(lenet), bad(digits, lenet), interrupt(resnet)
+    methods(digits, lenet, resnet), float8(digits, lenet, resnet), raised(), rounding(digits), channels(), report(resnet), resume(resnet), search(lenet), apart(lenet), bad(digits, lenet), interrupt(resnet)
     return end()
 
 

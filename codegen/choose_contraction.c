@@ -254,15 +254,44 @@ static bool tuned_tile(const sd_choice *c, int u, int j, tile *t) {
   return true;
 }
 
+// Lanes are the outputs of a block of sparse weights: rows share what is read of these. Where rows of images are short, a register
+// tile takes several.
+static void choose_sparse_rows(sd_choice *c, const sd_expr *r, int j) {
+  sd_nest *n = c->n;
+  int64_t vectors = sd_ceil_div(sd_choose_guess(c, n->axes[j]), c->lanes);
+  int64_t spare = c->isa->dot >= 4 ? 2 : 5, most = (c->isa->registers - spare) / vectors - 1; // and an element of x
+  int u = reuse_axis(c, r, j);
+  n->axes[j]->vec = (int32_t)vectors;
+  if (u < 0) return;
+  if (most > LARGEST_ROWS) most = LARGEST_ROWS;
+  if (most < 1) most = 1;
+  int64_t e = sd_choose_guess(c, n->axes[u]), rows = e <= most ? e : sd_ceil_div(e, sd_ceil_div(e, most)), copies = most / rows;
+  if (!sd_choose_known(c, n->axes[u])) rows = most, copies = 1;
+  n->axes[u]->unroll = (int32_t)rows;
+  if (u > 0 && copies > 1 && sd_choose_known(c, n->axes[u - 1]))
+    n->axes[u - 1]->unroll = (int32_t)sd_min_i64(copies, sd_choose_guess(c, n->axes[u - 1]));
+}
+
+static const sd_axis *read_limit(const sd_choice *c, const sd_expr *r) {
+  for (uint32_t i = 0; i < r->n_axes; i++)
+    if (sd_access_read_limit(c->k, r->axes[i])) return r->axes[i];
+  return NULL;
+}
+
 // Sums whose length is read from memory (sparse weights): made for one iteration at a time of the axes on which it
-// depends, so that the register tile is what is inside of those, as it was lowered.
+// depends, so that the register tile is what is inside of those, as it was lowered, or rows that do not move with it.
 static bool choose_sparse(sd_choice *c, const sd_expr *r, int j) {
-  sd_axis *step = r->axes[r->n_axes - 1], *ua = j > 0 ? c->n->axes[j - 1] : NULL;
-  if (!sd_access_read_limit(c->k, step)) return false;
-  int64_t vectors = sd_ceil_div(sd_choose_guess(c, c->n->axes[j]), c->lanes), rows = ua ? sd_choose_guess(c, ua) : 1;
-  if (!ua || sd_x_uses_axis(step->limit, ua) || !sd_choose_known(c, ua) || rows > SPARSE_ROWS) rows = 1;
-  if (rows > 1) ua->unroll = (int32_t)rows;
-  c->n->axes[j]->vec = (int32_t)sd_min_i64(vectors, (c->isa->registers - 2) / rows); // and one for a weight
+  const sd_axis *step = read_limit(c, r);
+  sd_axis *ua = j > 0 ? c->n->axes[j - 1] : NULL;
+  if (!step) return false;
+  sd_dot d;
+  if (sd_dot_is(c->k, r, c->n->axes[j], &d)) choose_sparse_rows(c, r, j);
+  else {
+    int64_t vectors = sd_ceil_div(sd_choose_guess(c, c->n->axes[j]), c->lanes), rows = ua ? sd_choose_guess(c, ua) : 1;
+    if (!ua || sd_x_uses_axis(step->limit, ua) || !sd_choose_known(c, ua) || rows > SPARSE_ROWS) rows = 1;
+    if (rows > 1) ua->unroll = (int32_t)rows;
+    c->n->axes[j]->vec = (int32_t)sd_min_i64(vectors, (c->isa->registers - 2) / rows); // and one for a weight
+  }
   if (c->grid) sd_choose_grid_outer(c, sd_min_i64((int64_t)(sd_choose_points(c) / SD_TILE_ELEMS), SD_MAX_TILES));
   return true;
 }

@@ -38,7 +38,7 @@ static bool taken_apart(sd_kernel *k, const sd_expr *r, sd_dot *d) {
   if (r->n_axes < 2) return false;
   d->side = r->axes[r->n_axes - 1], d->turns = r->axes[r->n_axes - 2];
   d->steps = side_of(r);
-  return sd_dim_is(k->dims, d->side->extent, d->steps) && d->side->unroll == 0 && !d->turns->limit;
+  return sd_dim_is(k->dims, d->side->extent, d->steps) && d->side->unroll == 0;
 }
 
 static bool in_turns(sd_kernel *k, const sd_expr *load, const sd_dot *d) {
@@ -57,7 +57,8 @@ bool sd_dot_is(sd_kernel *k, const sd_expr *r, const sd_axis *lanes, sd_dot *out
   if (!lanes || !factors(r, &x, &y) || !taken_apart(k, r, out)) return false;
   bool first = !sd_x_uses_axis(x, lanes);
   out->a = first ? x : y, out->w = first ? y : x;
-  if (sd_x_uses_axis(out->a, lanes) || !in_turns(k, out->a, out)) return false;
+  bool placed = sd_access_read_limit(k, out->turns) && moves_by(k, out->a, out->side, 1); // where, says a table
+  if (sd_x_uses_axis(out->a, lanes) || !(placed || (!out->turns->limit && in_turns(k, out->a, out)))) return false;
   return moves_by(k, out->w, out->side, 1) && moves_by(k, out->w, lanes, out->steps);
 }
 
@@ -89,7 +90,7 @@ bool sd_dot_rows(sd_kernel *k, const sd_expr *r, const sd_axis *lanes, const sd_
   const sd_expr *x, *y;
   sd_dot d;
   sd_dim by;
-  if (!factors(r, &x, &y) || !taken_apart(k, r, &d) || !sd_dim_is_const(k->dims, d.turns->extent, turns)) return false;
+  if (!factors(r, &x, &y) || !taken_apart(k, r, &d) || d.turns->limit || !sd_dim_is_const(k->dims, d.turns->extent, turns)) return false;
   const sd_expr *a = sd_x_uses_axis(x, lanes) ? y : x;
   return sd_dot_step(*turns) >= SD_DOT_LEAST_STEP && in_turns(k, a, &d) && sd_x_coef(k, a->a[0], u, &by) && reads_whole_turns(k, a, &d);
 }

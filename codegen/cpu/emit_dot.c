@@ -127,11 +127,13 @@ bool sd_emit_dot(sd_emit *E, const sd_expr *r, uint32_t slots, sd_emit_carry *ac
   if ((r->dtype == SD_F32 ? E->isa->pairs : E->isa->dot) < 2 || !sd_dot_is(E->k, r, E->lane.axis, &x.d) || !sd_dim_is_const(E->k->dims, x.d.turns->extent, NULL))
     return false;
   int64_t rest = rest_of(E, &x.d, &turns);
+  bool known = !x.d.turns->limit;
   if (turns > 0) {
     sd_emit_loop l;
     sd_emit_panel panel;
-    bool ahead = sd_emit_panel_open(E, r, r->n_axes - 2, &panel);
-    sd_emit_loop_open(E, &l, sd_emit_i64(E, 0), sd_emit_i64(E, turns - 1), 1, true, acc);
+    bool ahead = known && sd_emit_panel_open(E, r, r->n_axes - 2, &panel);
+    sd_ll last = known ? sd_emit_i64(E, turns - 1) : LLVMBuildSub(E->b, sd_emit_axis_end(E, x.d.turns), sd_emit_i64(E, 1), "");
+    sd_emit_loop_open(E, &l, sd_emit_i64(E, 0), last, 1, known, acc);
     if (ahead) sd_emit_panel_ask(E, &panel, l.iv);
     turn(E, &x, l.iv, x.d.steps);
     sd_emit_loop_close(E, &l);

@@ -241,7 +241,10 @@ static bool epilogue_only(const group *g, const sd_value *v) {
 }
 
 // Rows that make their own nests and store by sd_tb_store: maps of the same shape may follow in the group.
-static bool stores_by_element(const sd_node *n) { return sd_edit_is(n, "sard.WinogradConv") || sd_edit_is(n, "sard.SparseMatMul"); }
+static bool stores_by_element(const sd_node *n) {
+  static const char *const ops[] = {"sard.WinogradConv", "sard.SparseMatMul", "sard.SparseBlocks", NULL};
+  return sd_edit_one_of(n, ops);
+}
 
 static bool maps_only(const group *g, const sd_value *v) {
   for (uint32_t i = 0; i < g->n; i++) {

@@ -2,6 +2,7 @@
 // from measured kernels says that it is faster by a margin: MatMul, Gemm, and convolutions of 1x1 with
 // channels last. What is not sure stays dense.
 #include "passes/edit.h"
+#include "passes/simplify/sparse_bytes.h"
 #include "passes/simplify/sparse_choose.h"
 #include "runtime/base/alloc.h"
 
@@ -115,7 +116,8 @@ static sard_status *in_graph(sd_graph *g, void *user) {
     bool done = false;
     next = n->next;
     if (s->o->bisect >= 0 && s->r->rewrites >= s->o->bisect) return NULL;
-    sard_status *st = rewrite(n, s->o->target.sparse, s->scratch, &done);
+    sard_status *st = sd_sparse_bytes(n, s->o->target.sparse, &done);
+    if (!st && !done) st = rewrite(n, s->o->target.sparse, s->scratch, &done);
     if (st) return sd_node_error(n, st);
     s->r->rewrites += done;
   }

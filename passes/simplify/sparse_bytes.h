@@ -1,0 +1,7 @@
+// Products of bytes with constant weights of which most blocks are 0, as sard.SparseBlocks.
+#pragma once
+#include "ir/graph.h"
+#include "passes/target.h"
+
+// Replaces n, a sard.MatMul8 or a sard.Conv8 with channels last, where that gains; *done: it was.
+sard_status *sd_sparse_bytes(sd_node *n, const sd_sparse_rates *r, bool *done);

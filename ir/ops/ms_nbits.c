@@ -1,7 +1,8 @@
 // MatMulNBits: a matrix product whose weights are blocks of 2, 4 or 8 bits along K, widened inside the sum.
 //
 // Constant weights become a tensor of the type of the bits, which the order of bytes already is, with the
-// scales of a block side by side for all rows: sard.MatMulBits, whose loads a register tile can read. Others
+// scales of a block side by side for all rows: sard.MatMulBits, whose loads a register tile can read. Columns that are in groups
+// of their own are brought into the order of these. Others
 // are taken out of bytes one by one: sard.MatMulBytes.
 #include "ir/ops.h"
 #include "ir/ops/xbuild.h"
@@ -225,6 +226,39 @@ static sd_value *omitted(xg *g, int64_t N) {
   return sd_xg_expand(g, bias ? sd_xg_cast(g, a->dtype, bias) : sd_xg_num(g, a->dtype, 0), dims, a->rank);
 }
 
+// ---- columns in groups of their own (g_idx) ----
+// Columns in the order of their groups, which then are blocks; NULL where these are not known or no blocks.
+static int64_t *columns_by_group(xg *g, const nbits *p, const sd_value *group) {
+  if (!group->data || p->K % p->block || p->K > INT32_MAX) return NULL;
+  int64_t *order = SD_NEW_ARRAY(g->at->graph->module->arena, int64_t, p->K), *end = SD_NEW_ARRAY(g->at->graph->module->arena, int64_t, p->blocks);
+  for (int64_t k = 0; k < p->K; k++) {
+    int64_t b = sd_dtype_get_i64(group->dtype, group->data->data, (uint64_t)k);
+    if (b < 0 || b >= p->blocks || end[b] == p->block) return NULL;
+    order[b * p->block + end[b]++] = k;
+  }
+  return order;
+}
+
+static bool in_order(const int64_t *order, int64_t n) {
+  for (int64_t i = 0; i < n; i++)
+    if (order[i] != i) return false;
+  return true;
+}
+
+static uint8_t code_at(const uint8_t *v, int64_t i, int64_t bits) { return (uint8_t)(v[i * bits / 8] >> i * bits % 8 & ((1 << bits) - 1)); }
+
+// Weights with their columns in that order.
+static sd_value *reordered(xg *g, const nbits *p, const sd_value *w, const int64_t *order) {
+  const uint8_t *from = w->data->data;
+  uint8_t *to = SD_NEW_ARRAY(g->at->graph->module->arena, uint8_t, p->N * p->blocks * p->bytes);
+  for (int64_t i = 0; i < p->N; i++)
+    for (int64_t k = 0; k < p->K; k++) {
+      int64_t at = i * p->K + k;
+      to[at * p->bits / 8] |= (uint8_t)(code_at(from, i * p->K + order[k], p->bits) << at * p->bits % 8);
+    }
+  return sd_value_const(g->at->graph, w->name, SD_U8, 3, (int64_t[]){p->N, p->blocks, p->bytes}, to);
+}
+
 static bool empty(const sd_node *n, const sd_value *v) {
   for (int i = 0; i < v->rank; i++)
     if (sd_dim_is(sd_sh_tab(n), v->dims[i], 0)) return true;
@@ -243,8 +277,14 @@ sard_status *sd_rewrite_ms_nbits(sd_node *n) {
     return sd_xg_finish(&g, &y, 1);
   }
   SD_TRY(nbits_read(n, &p));
-  const sd_const *w = n->in[B]->data;
-  if (!w || sd_xg_in(&g, GROUP) || K % p.block) {
+  sd_value *group = sd_xg_in(&g, GROUP), *a = n->in[A], *w = n->in[B];
+  int64_t *order = group && w->data ? columns_by_group(&g, &p, group) : NULL;
+  if (order && !in_order(order, K)) {
+    a = XG(&g, sd_xg_fmt(&g, "Gather axis=%d", a->rank - 1), a, sd_xg_ints(&g, order, (int)K));
+    w = reordered(&g, &p, w, order);
+  }
+  if (!w || !a) return sd_xg_finish(&g, &a, 1);
+  if (!w->data || (group && !order) || K % p.block) {
     sd_value *in[6] = {n->in[A],          n->in[B], n->in[SCALES], sd_xg_in(&g, ZEROS), sd_xg_in(&g, GROUP),
                        sd_xg_in(&g, BIAS)};
     y = sd_xg_op(&g,
@@ -254,7 +294,7 @@ sard_status *sd_rewrite_ms_nbits(sd_node *n) {
     return sd_xg_finish(&g, &y, 1);
   }
   const char *spec = sd_xg_fmt(&g, "sard.MatMulBits block_size=%lld zero=%d", (long long)p.block, 1 << (p.bits - 1));
-  y = XG(&g, spec, n->in[A], as_bits(&g, n->in[B], &p, p.N, p.K),
+  y = XG(&g, spec, a, as_bits(&g, w, &p, p.N, p.K),
          turned(&g, n->in[SCALES], p.N, p.blocks, p.blocks), zeros_turned(&g, &p, sd_xg_in(&g, ZEROS)),
          sd_xg_in(&g, BIAS));
   return sd_xg_finish(&g, &y, 1);

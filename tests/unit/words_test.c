@@ -98,6 +98,45 @@ static void types(void) {
     for (int zeros = 0; zeros < 2; zeros++) all_isas((product){64, 48, 32, all[i], zeros, false});
 }
 
+// MatMulNBits whose columns are in groups of their own: those of equal size are put in order, others are taken one by one.
+static void check_groups(int64_t shift, bool equal) {
+  enum { K = 64, N = 20, ROWS = 2 };
+  uint8_t *w = codes(3, K * N, SD_U4);
+  sd_str text = {0};
+  const sd_isa *host;
+  isa_run r;
+  sd_strf(&text, "module ir=8 opset=22\ngraph \"g\" (%%0 \"x\": f32[2,64]) {\n  %%1 = const u8[20,2,16] hex<");
+  hex(&text, w, K * N / 2);
+  sd_strf(&text, "  %%2 = const f32[40] dense<1");
+  for (int i = 1; i < 2 * N; i++) sd_strf(&text, ", %g", i % 3 ? 0.5 : 2.0);
+  sd_strf(&text, ">\n  %%3 = const i32[64] dense<%d", 0);
+  for (int64_t k = 1; k < K; k++) sd_strf(&text, ", %d", equal ? (int)(k * shift % K / 32) : k % 3 == 1);
+  sd_strf(&text, ">\n  %%4 = com.microsoft.MatMulNBits(%%0, %%1, %%2, _, %%3) {K=64, N=20}\n  return %%4\n}\n");
+  CHECK_OK(sd_isa_host(NULL, &host));
+  CHECK_OK(isa_open(&r, text.p, host->name, "3"));
+  sard_tensor_desc d = {.size = sizeof d, .dtype = SD_F32, .rank = 2, .dims = {ROWS, K}};
+  sard_tensor *in = NULL, *out = NULL;
+  CHECK_OK(sard_tensor_new(r.ctx, &d, &in));
+  for (int i = 0; i < ROWS * K; i++) ((float *)sard_tensor_data(in, NULL))[i] = (float)x_of(i / K, i % K);
+  CHECK_OK(sard_session_run(r.s, &in, 1, &out, 1));
+  const float *y = out ? sard_tensor_data(out, NULL) : NULL;
+  for (int i = 0; y && i < ROWS * N; i++) {
+    double sum = 0;
+    for (int64_t k = 0; k < K; k++) {
+      int64_t at = i % N * 2 + (equal ? k * shift % K / 32 : k % 3 == 1);
+      sum += x_of(i / N, k) * ((double)sd_dtype_get_i64(SD_U4, w, (uint64_t)(i % N * K + k)) - 8) * (at == 0 ? 1 : at % 3 ? 0.5 : 2);
+    }
+    CHECK(y[i] == (float)sum);
+  }
+  sard_tensor_free(in), sard_tensor_free(out), isa_close(&r), sd_str_free(&text), sd_free_aligned(w);
+}
+
+static void groups(void) {
+  check_groups(1, true);
+  check_groups(5, true);
+  check_groups(0, false);
+}
+
 static void sizes(void) {
   all_isas((product){96, 21, 16, SD_U4, true, false});
   all_isas((product){64, 100, 64, SD_U4, false, true});
@@ -108,5 +147,6 @@ static void sizes(void) {
 int main(void) {
   RUN(types);
   RUN(sizes);
+  RUN(groups);
   return check_end();
 }

@@ -1,10 +1,17 @@
 #include "runtime/cuda/group.h"
 
+#include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "runtime/base/alloc.h"
+#include "runtime/base/thread.h"
 #include "runtime/collective/meeting.h"
+#include "runtime/cuda/nccl.h"
 #include "runtime/cuda/peer.h"
+
+#define START_NS (30 * INT64_C(1000000000)) // that communicators may take to start
+#define ABORT_NS (5 * INT64_C(1000000000))  // that work may take to end when its communicator is aborted
 
 typedef struct shared shared;
 typedef struct member {
@@ -14,12 +21,15 @@ typedef struct member {
   uint64_t from;       // address of what it shows
   uint64_t peer_bytes; // part of group.bytes
   void *ready, *taken; // events: that is written; others' parts are read
+  void *comm;          // NULL: without NCCL, or aborted
 } member;
 
 struct shared {
   sd_meeting *m;
   sd_group **host, **list; // ranks on the host; these
   bool reach;              // all GPUs reach each other
+  const sd_nccl_api *nccl; // NULL: it is not there, for the reason of why
+  char why[SD_NCCL_WHY], transport[64];
   member at[];
 };
 
@@ -72,6 +82,100 @@ static sard_status *gather(member *x, const sd_collective *c, uint64_t to) {
   return NULL;
 }
 
+// ---- by NCCL ----
+
+static void wait_a_little(void) { nanosleep(&(struct timespec){0, 20000}, NULL); }
+
+static void abort_comm(member *x) {
+  if (!x->comm) return;
+  x->s->cu->device->api->context_set(x->s->cu->device->context);
+  x->all->nccl->abort(x->comm);
+  x->comm = NULL;
+}
+
+// Calls begin and go on by themselves: returns when this one is queued.
+static sard_status *begun(member *x, int code, const char *call, int64_t deadline) {
+  const sd_nccl_api *f = x->all->nccl;
+  int state = code;
+  while (state == SD_NCCL_IN_PROGRESS) {
+    if (f->async_error(x->comm, &state) != 0 || state != SD_NCCL_IN_PROGRESS) break;
+    SD_TRY(sd_meeting_failed(x->all->m));
+    if (sd_now_ns() > deadline) return SD_ERR(DEVICE, "%s does not come to its end", call);
+    wait_a_little();
+  }
+  return sd_nccl_check(f, state, call);
+}
+
+// All communicators anew. Their calls belong together, so that one thread can make them.
+static sard_status *start_comms(shared *all) {
+  const sd_nccl_api *f = all->nccl;
+  sd_nccl_id id;
+  int n = all->at[0].group.ranks, code = 0, last = -1;
+  for (int r = 0; r < n; r++) abort_comm(&all->at[r]);
+  SD_TRY(sd_nccl_check(f, f->unique_id(&id), "ncclGetUniqueId"));
+  SD_TRY(sd_nccl_check(f, f->group_start(), "ncclGroupStart"));
+  for (int r = 0; r < n && (!code || code == SD_NCCL_IN_PROGRESS); r++) {
+    sd_nccl_config config = SD_NCCL_CONFIG;
+    sard_status_free(sd_cu_enter(all->at[r].s->cu->device)); // else what follows fails
+    code = f->init(&all->at[r].comm, n, id, r, &config), last = r;
+  }
+  int ended = f->group_end();
+  sard_status *st = sd_nccl_check(f, code, "ncclCommInitRankConfig");
+  if (!st) st = sd_nccl_check(f, ended, "ncclGroupEnd");
+  int64_t deadline = sd_now_ns() + START_NS;
+  for (int r = 0; r < n && !st; r++)
+    st = begun(&all->at[r], SD_NCCL_IN_PROGRESS, "ncclCommInitRankConfig", deadline), last = r;
+  return sd_status_context(st, "device cuda:%d", all->at[last].s->cu->device->ordinal);
+}
+
+// Parts lie one behind the other, and are of one size.
+static bool is_even(const sd_collective *c, int ranks) {
+  return c->kind == SD_ALL_REDUCE ||
+         (c->rows == 1 && c->unit && c->size % c->unit == 0 && c->size / c->unit % (uint64_t)ranks == 0);
+}
+
+static sard_status *queue_call(member *x, const sd_collective *c, uint64_t to) {
+  const sd_nccl_api *f = x->all->nccl;
+  uint64_t count = c->rows * c->size * c->inner, part = count / (uint64_t)x->group.ranks;
+  const void *in = (const void *)(uintptr_t)x->from;
+  void *out = (void *)(uintptr_t)to, *stream = x->s->cu->stream;
+  int type = sd_nccl_type(c->dtype);
+  int64_t deadline = sd_now_ns() + START_NS;
+  SD_TRY(sd_cu_enter(x->s->cu->device));
+  if (c->kind == SD_ALL_REDUCE)
+    return begun(x, f->all_reduce(in, out, count, type, SD_NCCL_SUM, x->comm, stream), "ncclAllReduce", deadline);
+  if (c->kind == SD_ALL_GATHER)
+    return begun(x, f->all_gather(in, out, part, type, x->comm, stream), "ncclAllGather", deadline);
+  return begun(x, f->reduce_scatter(in, out, part, type, SD_NCCL_SUM, x->comm, stream), "ncclReduceScatter", deadline);
+}
+
+// A rank that cannot queue its call says so before others wait for it on their devices.
+static sard_status *by_nccl(member *x, const sd_collective *c, uint64_t to) {
+  SD_TRY(sd_meeting_show(x->all->m, x->group.rank, c));
+  if (c->rows && c->size && c->inner) SD_TRY(queue_call(x, c, to));
+  return sd_meeting_meet(x->all->m);
+}
+
+bool sd_cu_group_waits(const sard_session *s) { return s->group && s->group->on_device && of(s->group)->all->nccl; }
+
+sard_status *sd_cu_group_poll(const sard_session *s, void *event, const char *what) {
+  member *x = of(s->group);
+  const sd_cu_api *f = s->cu->device->api;
+  int code, state = 0;
+  for (int64_t end = 0;;) {
+    code = event ? f->event_query(event) : f->stream_query(s->cu->stream);
+    if (code != SD_CU_NOT_READY) return sd_cu_check(f, code, what);
+    sard_status *failed = sd_meeting_failed(x->all->m);
+    if (!failed && x->comm && x->all->nccl->async_error(x->comm, &state) == 0 && state)
+      failed = sd_nccl_check(x->all->nccl, state, "ncclCommGetAsyncError");
+    if (failed) abort_comm(x);
+    if (failed && !end) end = sd_now_ns() + ABORT_NS;
+    if (failed && sd_now_ns() > end) return failed;
+    sard_status_free(failed);
+    wait_a_little();
+  }
+}
+
 // ---- exchanges ----
 
 static sard_status *over_host(member *x, const sd_collective *c, uint32_t in, uint32_t out) {
@@ -90,16 +194,23 @@ static sard_status *run(sd_group *g, const sd_collective *c) {
   const sd_art *a = &x->s->model->art;
   const sard_art_step *t = &a->steps[cu->exchange];
   uint32_t in = a->lists[t->bufs], out = a->lists[t->bufs + 1];
-  if (!x->all->reach || c->kind != SD_ALL_GATHER) return over_host(x, c, in, out);
+  bool nccl = x->all->nccl && sd_nccl_type(c->dtype) >= 0 && is_even(c, g->ranks);
+  if (!nccl && (!x->all->reach || c->kind != SD_ALL_GATHER)) return over_host(x, c, in, out);
   SD_TRY(sd_cu_to_device(x->s, in));
   cu->valid[out] = 0;
   SD_TRY(sd_cu_to_device(x->s, out)); // its memory
   x->from = cu->at[in];
-  SD_TRY(gather(x, c, cu->at[out]));
+  SD_TRY(nccl ? by_nccl(x, c, cu->at[out]) : gather(x, c, cu->at[out]));
   cu->valid[out] = SD_CU_DEVICE;
-  uint64_t each = (uint64_t)sd_dtype_bits(c->dtype) / 8 * c->inner * c->rows,
-           own = sd_share_begin(c->size, c->unit, g->rank + 1, g->ranks) -
-                 sd_share_begin(c->size, c->unit, g->rank, g->ranks);
+  uint64_t each = (uint64_t)sd_dtype_bits(c->dtype) / 8 * c->inner * c->rows;
+  if (c->kind != SD_ALL_GATHER) { // as a ring does it
+    uint64_t bytes =
+        c->size * each / (uint64_t)g->ranks * (uint64_t)(g->ranks - 1) * (c->kind == SD_ALL_REDUCE ? 2 : 1);
+    g->bytes += bytes, x->peer_bytes += bytes;
+    return NULL;
+  }
+  uint64_t own =
+      sd_share_begin(c->size, c->unit, g->rank + 1, g->ranks) - sd_share_begin(c->size, c->unit, g->rank, g->ranks);
   g->bytes += (c->size - own) * each, x->peer_bytes += (c->size - own) * each;
   return NULL;
 }
@@ -114,13 +225,17 @@ static void fail(sd_group *g) {
 
 static sard_status *reset(sd_group **groups) {
   shared *all = of(groups[0])->all;
+  bool aborted = false;
   sd_meeting_reset(all->m);
+  for (int r = 0; all->nccl && r < all->at[0].group.ranks; r++) aborted |= !all->at[r].comm;
+  if (aborted) SD_TRY(start_comms(all));
   return all->host[0]->reset(all->host);
 }
 
 static void free_all(sd_group **groups) {
   shared *all = of(groups[0])->all;
   for (int r = 0; r < all->at[0].group.ranks; r++) {
+    abort_comm(&all->at[r]);
     sd_cu_forget(all->at[r].s, &all->at[r].ready);
     sd_cu_forget(all->at[r].s, &all->at[r].taken);
   }
@@ -137,6 +252,16 @@ static sard_status *find_reach(shared *all, int n) {
       SD_TRY_MSG(sd_cu_reach(all->at[r].s->cu->device, all->at[q].s->cu->device, &all->reach), "device cuda:%d",
                  all->at[r].s->cu->device->ordinal);
   return NULL;
+}
+
+static sard_status *find_ways(shared *all, int n) {
+  if (!all->m || !all->host) return SD_ERR(NOMEM, "out of memory for %d devices", n);
+  SD_TRY(find_reach(all, n));
+  all->nccl = sd_nccl_open(all->why);
+  if (!all->nccl) return NULL;
+  int v = all->nccl->version;
+  snprintf(all->transport, sizeof all->transport, "NCCL %d.%d.%d", v / 10000, v / 100 % 100, v % 100);
+  return start_comms(all);
 }
 
 sard_status *sd_cu_groups_new(sard_session *const *ranks, int n, sd_group ***out) {
@@ -156,7 +281,7 @@ sard_status *sd_cu_groups_new(sard_session *const *ranks, int n, sd_group ***out
     list[r] = &all->at[r].group;
   }
   all->m = sd_meeting_new(n), all->host = sd_group_threads(n);
-  sard_status *st = all->m && all->host ? find_reach(all, n) : SD_ERR(NOMEM, "out of memory for %d devices", n);
+  sard_status *st = find_ways(all, n);
   if (st) free_all(list);
   else
     *out = list;
@@ -166,12 +291,10 @@ sard_status *sd_cu_groups_new(sard_session *const *ranks, int n, sd_group ***out
 // ---- what they are ----
 
 const char *sd_cu_group_transport(const sd_group *g) {
-  return of(g)->all->reach ? "peer-to-peer, sums through pinned memory" : "pinned memory";
+  const shared *all = of(g)->all;
+  if (all->nccl) return all->transport;
+  return all->reach ? "peer-to-peer, sums through pinned memory" : "pinned memory";
 }
-const char *sd_cu_group_why(const sd_group *g) { return (void)g, NULL; }
+const char *sd_cu_group_why(const sd_group *g) { return of(g)->all->nccl ? NULL : of(g)->all->why; }
 uint64_t sd_cu_group_peer_bytes(const sd_group *g) { return of(g)->peer_bytes; }
 void sd_cu_group_forget(sd_group *g) { of(g)->peer_bytes = 0; }
-bool sd_cu_group_waits(const sard_session *s) { return (void)s, false; }
-sard_status *sd_cu_group_poll(const sard_session *s, void *event, const char *what) {
-  return (void)s, (void)event, (void)what, NULL;
-}

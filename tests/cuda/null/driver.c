@@ -203,6 +203,8 @@ int null_leave(int result) {
   return result;
 }
 
+void null_lock(bool on) { on ? pthread_mutex_lock(&lock) : pthread_mutex_unlock(&lock); }
+
 void null_pause(void) {
   pthread_mutex_unlock(&lock);
   nanosleep(&(struct timespec){0, 200000}, NULL);

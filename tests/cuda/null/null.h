@@ -78,6 +78,7 @@ enum { ANY = 0, STARTED = 1, IN_CONTEXT = 2, NOT_IN_CAPTURE = 4 };
 __attribute__((format(printf, 4, 5))) int null_enter(null_entry e, unsigned needs, const void *stream, const char *fmt,
                                                      ...);
 int null_leave(int result); // returns it
+void null_lock(bool on);    // of all calls, for those that are none of the driver's
 void null_pause(void);      // other threads have a turn in the midst of a call
 __attribute__((format(printf, 1, 2))) void null_finding(const char *fmt, ...);
 int null_device(void);       // of the thread's context, -1: none
@@ -129,8 +130,34 @@ void memory_open(bool open); // device memory can be touched
 int memory_live(int device, bool tell);
 
 // ---- work.c: streams, events, the work queued ----
-// PEER: a copy whose ends may lie on other devices than the stream. AFTER: an event. BEGIN, END: of memory.
-typedef enum null_work_kind { TO_DEVICE, TO_HOST, COPY, FILL, PEER, LAUNCH, RECORD, AFTER, BEGIN, END } null_work_kind;
+// TOGETHER: of a collective, done when all its ranks have come to it. PEER: a copy whose ends may lie on other devices
+// than the stream. AFTER: an event. BEGIN, END: of memory.
+typedef enum null_work_kind {
+  TO_DEVICE,
+  TO_HOST,
+  COPY,
+  FILL,
+  PEER,
+  TOGETHER,
+  LAUNCH,
+  RECORD,
+  AFTER,
+  BEGIN,
+  END
+} null_work_kind;
+// For the stand-in of NCCL: the part of a rank in a collective, which is queued in its stream.
+typedef struct null_collective {
+  const void *of; // one for all ranks
+  long number;    // of its calls
+  int rank, ranks;
+  uint64_t in_bytes, out_bytes;
+  // All ranks' inputs -> their outputs, in host memory.
+  void (*compute)(int ranks, const void *const *in, void *const *out, const struct null_collective *c);
+  int type;
+  uint64_t count;
+} null_collective;
+int null_collect(const null_collective *c, uint64_t from, uint64_t to, void *stream); // *c stays there to the end
+void null_collect_drop(const void *of, int rank);                                     // what is queued of it
 typedef struct null_event null_event;
 typedef struct null_function null_function;
 typedef struct null_work {
@@ -144,6 +171,7 @@ typedef struct null_work {
   null_event *event;
   uint32_t after;                      // AFTER: the work that it waits for
   uint64_t rows, to_pitch, from_pitch; // PEER: rows of `bytes`
+  const struct null_collective *together; // TOGETHER
   struct null_work *next;
 } null_work;
 // The work `id` of a stream waits for `after` of another one.
@@ -177,7 +205,6 @@ long work_launches(bool forget);
 
 // ---- peer.c ----
 int work_check_rows(const null_work *w, const char *what); // of PEER, as memory_check
-
 // ---- graph.c ----
 typedef struct null_graph {
   null_object object;

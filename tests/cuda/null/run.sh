@@ -10,6 +10,8 @@ root=$PWD
 . tests/onnx/cases.sh
 sard_install g++ || { echo "0 passed, 1 failed"; exit 1; }
 export SARD_CUDA=$root/build/tests/libcuda_null.so SARD_NVRTC=$root/build/tests/libnvrtc_fake.so
+export SARD_NCCL=/nowhere/libnccl.so.2 # where it is not asked for
+nccl=SARD_NCCL=$root/build/tests/libnccl_null.so
 corpus=${SARD_CORPUS:-../shared/corpus}
 [ -d "$corpus" ] || corpus=models/corpus
 digits=models/corpus/digits_mlp
@@ -109,6 +111,17 @@ two="--devices cuda:0,cuda:1 --split"
 code split-peers 0 'transport  peer-to-peer; from GPU to GPU [1-9]' SARD_NULL_DEVICES=3 "$sard" run $digits/model.onnx --shape x:20x64 --devices cuda:0,cuda:2,cuda:1 --split layer --micro-batches 20
 code split-no-peers 0 'transport  pinned memory; from GPU to GPU 0 B' SARD_NULL_DEVICES=2 SARD_NULL_PEER=0 "${run[@]}" $two layer
 code split-some-peers 0 'transport  pinned memory;' SARD_NULL_DEVICES=2 "${run[@]}" --devices cuda:0,cpu:0 --split layer
+many=("$sard" run $digits/model.onnx --shape x:6x64 --devices cuda:0,cuda:2,cuda:1 --split tensor)
+code split-nccl 0 'transport  NCCL 2.28.9; from GPU to GPU [1-9]' SARD_NULL_DEVICES=3 $nccl SARD_NULL_NCCL_COUNTS=$work/counts "${many[@]}"
+code split-nccl-called 0 '^ncclAll(Reduce|Gather) [36]' cat $work/counts
+code split-nccl-right 0 PASSED SARD_NULL_DEVICES=2 $nccl "${run[@]}" $two tensor
+code split-nccl-missing 0 'sums through pinned memory; .*NCCL was not found: /nowhere' SARD_NULL_DEVICES=2 "${run[@]}" $two tensor
+code split-nccl-old 0 'NCCL is version 21200, at least 21400' SARD_NULL_DEVICES=2 $nccl SARD_NULL_NCCL_VERSION=21200 "${run[@]}" $two tensor
+code split-nccl-init 5 'device cuda:1: ncclCommInitRankConfig: .*\(2\)' SARD_NULL_DEVICES=2 $nccl SARD_NULL_NCCL_FAIL=ncclCommInitRankConfig:2:2 "${run[@]}" $two tensor
+for k in 1 2; do
+  code split-nccl-fails-$k 5 'device cuda:[01]: .*ncclAll[A-Za-z]+: .*\(1\)' SARD_NULL_DEVICES=2 $nccl SARD_NULL_NCCL_FAIL=ncclAllReduce:$k:1,ncclAllGather:$k:1 timeout 10 "${run[@]}" $two tensor
+  code split-nccl-lost-$k 5 'device cuda:[01]: .*719' SARD_NULL_DEVICES=2 $nccl SARD_NULL_FAULT=$k:719 timeout 10 "${run[@]}" $two tensor
+done
 code split-tensor-peers 0 'transport  peer-to-peer' SARD_NULL_DEVICES=2 "${run[@]}" $two tensor
 code split 0 PASSED SARD_NULL_DEVICES=2 "${run[@]}" $two layer
 code split-no-such-device 5 'no device cuda:1: the driver finds 1' "${run[@]}" $two layer

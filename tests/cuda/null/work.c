@@ -168,18 +168,52 @@ static void do_launch(const null_work *w) {
 
 static bool still_there(const null_work *w) { // what was freed while the work waited is a finding already
   int d = work_now.stream->object.device;
-  if (w->kind == LAUNCH || w->kind == RECORD || w->kind == AFTER) return true;
+  if (w->kind == LAUNCH || w->kind == RECORD || w->kind == AFTER || w->kind == TOGETHER) return true;
   if (w->kind == PEER) return work_check_rows(w, "work") == OK;
   return memory_check(w->to, w->bytes, w->kind == TO_HOST ? -1 : d, "work") == OK &&
          (w->kind >= BEGIN || w->kind == FILL || memory_check(w->from, w->bytes, w->kind == TO_DEVICE ? -1 : d, "work") == OK);
 }
 
+// The streams whose next work is of the same call; their number.
+static int together(const null_work *w, null_stream **out) {
+  int n = 0;
+  for (uint32_t i = 0; i < n_streams; i++) {
+    const null_work *x = streams[i] ? streams[i]->first : NULL;
+    if (x && x->kind == TOGETHER && x->together->of == w->together->of && x->together->number == w->together->number)
+      out[n++] = streams[i];
+  }
+  return n;
+}
+
+static void do_together(const null_work *first) {
+  null_stream *all[MAX_DEVICES];
+  const void *in[MAX_DEVICES];
+  void *out[MAX_DEVICES];
+  int n = together(first, all);
+  null_work *of[MAX_DEVICES];
+  memory_open(true);
+  for (int i = 0; i < n; i++) {
+    null_work *w = take_first(all[i]);
+    int r = w->together->rank;
+    of[r] = w, work_now = (null_now){w->id, all[i]};
+    memory_touch(w->from, w->together->in_bytes, false), memory_touch(w->to, w->together->out_bytes, true);
+    in[r] = (void *)w->from, out[r] = (void *)w->to;
+  }
+  of[0]->together->compute(n, in, out, of[0]->together);
+  memory_open(false);
+  for (int i = 0; i < n; i++) free_work(of[i]);
+}
+
 static void do_work(null_stream *s) {
+  if (s->first->kind == TOGETHER && *null_error(s->object.device) == OK) {
+    do_together(s->first);
+    return;
+  }
   null_work *w = take_first(s);
   work_now = (null_now){w->id, s};
   if (w->kind == RECORD) {
     if (w->event->id == w->id) w->event->done = true, clock_gettime(CLOCK_MONOTONIC, &w->event->time);
-  } else if (w->kind != AFTER && *null_error(s->object.device) == OK && still_there(w)) {
+  } else if (w->kind != AFTER && w->kind != TOGETHER && *null_error(s->object.device) == OK && still_there(w)) {
     memory_open(true);
     if (w->kind == LAUNCH) do_launch(w);
     else if (w->kind == BEGIN || w->kind == END)
@@ -196,6 +230,9 @@ static void do_work(null_stream *s) {
 }
 
 static bool is_ready(const null_stream *s) {
+  null_stream *all[MAX_DEVICES];
+  if (s && s->first && s->first->kind == TOGETHER && *null_error(s->object.device) == OK)
+    return together(s->first, all) == s->first->together->ranks;
   return s && s->first && (s->first->kind != AFTER || work_done[s->first->after]);
 }
 
@@ -317,6 +354,35 @@ int work_repeat(void *stream, const null_work *w) {
   return work_add(stream, copy);
 }
 
+__attribute__((visibility("default"))) int null_collect(const null_collective *c, uint64_t from, uint64_t to,
+                                                        void *stream) {
+  null_lock(true);
+  int rc = null_device() < 0 ? INVALID_CONTEXT : *null_error(null_device());
+  if (!rc) rc = memory_check(from, c->in_bytes, null_device(), "a collective");
+  if (!rc) rc = memory_check(to, c->out_bytes, null_device(), "a collective");
+  if (!rc)
+    rc = work_add(stream, (null_work){.kind = TOGETHER, .from = from, .to = to, .bytes = c->out_bytes, .together = c});
+  null_lock(false);
+  return rc;
+}
+
+__attribute__((visibility("default"))) void null_collect_drop(const void *of, int rank) {
+  null_lock(true);
+  for (uint32_t i = 0; i < n_streams; i++) {
+    null_work **at = streams[i] ? &streams[i]->first : NULL, *w;
+    while (at && (w = *at) != NULL) {
+      if (w->kind != TOGETHER || w->together->of != of || w->together->rank != rank) {
+        at = &w->next;
+        continue;
+      }
+      *at = w->next;
+      if (!w->next) streams[i]->end = at;
+      free_work(w);
+    }
+  }
+  null_lock(false);
+}
+
 // ---- streams ----
 int null_stream_new(void **out, unsigned flags, int priority) {
   int rc = null_enter(N_stream_new, IN_CONTEXT, NULL, "%u, %d", flags, priority);
@@ -403,6 +469,16 @@ int null_event_wait(void *event) {
   if (rc || !e) return null_leave(rc ? rc : INVALID_HANDLE);
   while (e->id && !e->done && *null_error(e->object.device) == OK) get_on((null_stream *)e->stream);
   if (e->id) note_waited((null_stream *)e->stream, e->id);
+  return null_leave(*null_error(e->object.device));
+}
+
+int null_event_query(void *event) {
+  int rc = null_enter(N_event_query, IN_CONTEXT | NOT_IN_CAPTURE, NULL, "event");
+  null_event *e = rc ? NULL : null_object_find(event, EVENT);
+  if (rc || !e) return null_leave(rc ? rc : INVALID_HANDLE);
+  if (e->id && !e->done && !do_any()) null_pause();
+  if (e->id && !e->done && *null_error(e->object.device) == OK) return null_leave(NOT_READY);
+  if (e->id && e->done) note_waited((null_stream *)e->stream, e->id);
   return null_leave(*null_error(e->object.device));
 }
 

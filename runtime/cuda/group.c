@@ -89,7 +89,7 @@ static void wait_a_little(void) { nanosleep(&(struct timespec){0, 20000}, NULL);
 static void abort_comm(member *x) {
   if (!x->comm) return;
   x->s->cu->device->api->context_set(x->s->cu->device->context);
-  x->all->nccl->abort(x->comm);
+  x->all->nccl->drop(x->comm);
   x->comm = NULL;
 }
 
@@ -164,6 +164,7 @@ sard_status *sd_cu_group_poll(const sard_session *s, void *event, const char *wh
   int code, state = 0;
   for (int64_t end = 0;;) {
     code = event ? f->event_query(event) : f->stream_query(s->cu->stream);
+    if (code != 0 && code != SD_CU_NOT_READY) abort_comm(x); // nobody waits for what is queued any more
     if (code != SD_CU_NOT_READY) return sd_cu_check(f, code, what);
     sard_status *failed = sd_meeting_failed(x->all->m);
     if (!failed && x->comm && x->all->nccl->async_error(x->comm, &state) == 0 && state)

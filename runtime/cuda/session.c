@@ -254,7 +254,9 @@ sard_status *sd_cu_end(sard_session *s) {
 }
 
 sard_status *sd_cu_finish(sard_session *s, sard_status *st) {
-  if (!st) return give_results(s);
+  if (!st) st = give_results(s);
+  if (!st) return NULL;
+  if (s->group && s->group->on_device) s->group->fail(s->group); // before anything waits for ranks that wait for this one
   s->cu->running = false;
   sard_status_free(
       sd_cu_wait(s)); // nothing may run on when the caller frees its tensors; the first error is the one to tell

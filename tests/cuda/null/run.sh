@@ -78,6 +78,7 @@ for pair in "batch cuMemAlloc" "layer cuMemcpy" "tensor cuStreamWait"; do
   if [ "${1:-}" = --all ]; then what=cu; fi
   counted build/tests/device_failures $digits/model.onnx $what cuda:0,cuda:1 ${pair% *}
 done
+counted env $nccl build/tests/device_failures $digits/model.onnx cuStreamQuery cuda:0,cuda:1 tensor
 
 # ---- the command line ----
 # code NAME N REGEX [NAME=VALUE...] COMMAND...: ends with N, and what it writes matches

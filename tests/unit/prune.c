@@ -1,4 +1,5 @@
 // Patterns, masks, and least squares over what is kept.
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -80,6 +81,9 @@ static void fitting(void) {
   memcpy(w, wanted, sizeof w); // what is gone already costs SparseGPT nothing
   CHECK(!sd_layer_sparsegpt(&l, &p, 0, false));
   for (int j = 0; j < ROWS * K; j++) CHECK(fabs(w[j] - wanted[j]) < 1e-5);
+  for (int j = 0; j < ROWS * K; j++) b[j] *= 1e-40, w[j] *= 1e-40F; // what is wanted is denormal
+  CHECK(!sd_layer_refit(&l, &p, NULL));
+  for (int j = 0; j < ROWS * K; j++) CHECK(w[j] == 0 || fabsf(w[j]) >= FLT_MIN);
 }
 
 int main(void) {

@@ -8,6 +8,7 @@
 #include "codegen/dot.h"
 #include "codegen/groups.h"
 #include "codegen/stash.h"
+#include "codegen/triple.h"
 #include "codegen/words.h"
 #include "runtime/base/alloc.h"
 
@@ -194,5 +195,6 @@ static sard_status *schedule_items(sd_kernel *k, sd_items *items, const sd_isa *
 sard_status *sd_choose(sd_kernel *k, const sd_isa *isa, int opt, sd_arena *a, sd_packs *packs, const sd_tuned *tuned) {
   if (opt <= 0) return NULL;
   SD_TRY(sd_stash(k, isa->vector_bytes / 4, a));
+  if (packs && !tuned) SD_TRY(sd_triple(k, isa, a, packs)); // what was measured are other tiles
   return schedule_items(k, &k->items, isa, k->items.len == 1, a, packs, tuned);
 }

@@ -94,7 +94,9 @@ static int count_made(sd_kernel *k, const sd_expr *r, const sd_axis *j, const sd
 
 // Loads in `r` that move with the vector axis must be contiguous or packable constants.
 static bool vectorizable(sd_choice *c, const sd_expr *r, int j, int64_t factor, int *out_pack) {
+  sd_dot d;
   *out_pack = -1;
+  if (sd_dot_parts(c->k, r) > 1) return sd_dot_is(c->k, r, c->n->axes[j], &d); // made in that order
   for (uint32_t l = 0; l < c->loads.len; l++) {
     const sd_access *x = &c->loads.at[l];
     if (x->reduce != r) continue;

@@ -24,17 +24,34 @@ static int64_t rows_of(int64_t e, int registers) {
   return most;
 }
 
+// The same where the last tile takes rows of the one before again: tiles of nearly one height.
+static int64_t rows_of_parts(int64_t e, int registers) {
+  int64_t tiles = sd_ceil_div(e, ROWS * registers);
+  return sd_ceil_div(sd_ceil_div(e, tiles), registers) * registers;
+}
+
 typedef struct sums {
   int64_t e, vectors, step; // rows, vectors, turns of an instruction
   double turns;             // of the whole sum
   double add;               // cycles of a turn by vectors
   bool known;               // e is no guess
+  bool parts;               // of f32 in three bf16
 } sums;
+
+// Of parts: six products, three loads of each factor, which come from the second cache, and what has no register of its own again.
+static double cost_of_parts(const sums *x, int64_t n, const shape *s) {
+  double rows = (double)n, height = rows / s->registers, steps = x->turns / (double)x->step;
+  double add = 6 * s->registers * s->vectors * (10 + 6 * height / ROWS);
+  double loads = rows * (s->registers > 3 ? 5.1 : 4.1) + ROWS * s->vectors * (s->vectors > 2 ? 5.1 : 3.6);
+  double tile = ((add > loads ? add : loads) + 0.25 * (add > loads ? loads : add)) * steps + 8 * rows * s->vectors;
+  return (double)sd_ceil_div(x->e, n) * tile * (double)sd_ceil_div(x->vectors, s->vectors);
+}
 
 // Time for all rows and vectors, in cycles. Panels that are larger than the first cache come from the second one; stores of
 // parts of a line take longer.
 static double cost_of(const sums *x, int64_t n, const shape *s) {
   double rows = (double)(n * s->copies), height = rows / s->registers, steps = x->turns / (double)x->step;
+  if (x->parts) return cost_of_parts(x, n, s);
   double line = x->turns * LINE * s->vectors <= NEAR ? 0.5 : 1, store = s->vectors == 1 ? 9 : s->vectors == 4 ? 6 : 7;
   double add = s->registers * s->vectors * (10 + 6 * height / ROWS), loads = 0.5 * rows + line * ROWS * s->vectors;
   double tile = ((add > loads ? add : loads) + 0.25 * (add > loads ? loads : add)) * steps, left = 0;
@@ -55,14 +72,15 @@ bool sd_choose_matrix(const sd_choice *c, const sd_expr *r, int u, int j, uint32
   if (!c->isa->matrix || !sd_dot_many(c->k, n, r)) return false;
   if (e < LEAST || n->axes[u]->limit || !sd_dot_rows(c->k, r, n->axes[j], n->axes[u], &turns)) return false;
   const sd_axis *second = u > 0 && u - 1 != j && !(moves >> (u - 1) & 1) && !n->axes[u - 1]->limit ? n->axes[u - 1] : NULL;
-  sums x = {e, vectors, sd_dot_step(turns), sd_access_steps(c->k->dims, r) / (double)sd_dot_side(c->k, r), r->dtype == SD_F32 ? 2 : 0.5, sd_choose_known(c, n->axes[u])};
+  sums x = {e, vectors, sd_dot_step(turns), sd_access_steps(c->k->dims, r) / (double)sd_dot_side(c->k, r), r->dtype == SD_F32 ? 2 : 0.5, sd_choose_known(c, n->axes[u]),
+            sd_dot_parts(c->k, r) > 1};
   int64_t length = second ? sd_choose_guess(c, second) : 1;
   for (uint32_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
     const shape *s = &shapes[i];
     if (s->vectors > vectors || s->copies > length) continue;
-    if (s->copies > 1 && (e > ROWS || !sd_choose_known(c, n->axes[u]))) continue;
+    if (s->copies > 1 && (x.parts || e > ROWS || !sd_choose_known(c, n->axes[u]))) continue;
     if (s->copies == 1 && s->registers > sd_ceil_div(e, ROWS)) continue;
-    int64_t rows = s->copies > 1 ? e : rows_of(e, s->registers);
+    int64_t rows = s->copies > 1 ? e : x.parts ? rows_of_parts(e, s->registers) : rows_of(e, s->registers);
     double cost = cost_of(&x, rows, s) * (double)sd_ceil_div(length, s->copies);
     if (cost >= best * 0.999) continue;
     best = cost;

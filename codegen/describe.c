@@ -2,6 +2,7 @@
 #include "codegen/describe.h"
 
 #include "codegen/access.h"
+#include "codegen/dot.h"
 
 typedef struct heaviest {
   sd_kernel *k;
@@ -93,6 +94,11 @@ static void put_nest(const heaviest *h, int lanes, bool packed, sd_str *out) {
     sd_strf(out, "sums %lldx%lld", (long long)rows, (long long)(wide ? wide : 1));
   else
     sd_strf(out, "map %lld", (long long)(wide ? wide : 1) * rows);
+  for (uint32_t r = 0; r < h->reductions.len; r++)
+    if (sd_dot_parts(h->k, h->reductions.at[r].expr) > 1) {
+      sd_str_put(out, ", f32 in 3 bf16");
+      break;
+    }
   if (packed) sd_str_put(out, ", packed");
   put_blocks(h->k, n, out);
 }

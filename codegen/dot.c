@@ -17,13 +17,41 @@ static const sd_expr *bf16_load(const sd_expr *e) {
   return e->op == SD_X_LOAD && e->buf->dtype == SD_BF16 && e->dtype == SD_F32 && !e->a[1] ? e : NULL;
 }
 
-static bool factors(const sd_expr *r, const sd_expr **x, const sd_expr **y) {
+typedef struct factor { const sd_expr *load[SD_DOT_PARTS]; int parts; } factor;
+
+static int64_t place_of(const sd_kernel *k, const sd_expr *load) {
+  int64_t v = 0;
+  const sd_expr *o = load->a[0];
+  return o->op == SD_X_AFFINE && o->dim && sd_dim_is_const(k->dims, o->dim, &v) ? v : 0;
+}
+
+// x + (y + z), three loads of a buffer that holds the parts of each number in order. Sums do not keep the order of their operands.
+static bool whole(const sd_kernel *k, const sd_expr *e, factor *f) {
+  if (e->op != SD_X_ADD) return false;
+  bool last = e->a[1]->op == SD_X_ADD;
+  const sd_expr *small = e->a[last];
+  if (small->op != SD_X_ADD) return false;
+  const sd_expr *l[SD_DOT_PARTS] = {bf16_load(e->a[!last]), bf16_load(small->a[0]), bf16_load(small->a[1])};
+  if (!l[0] || !l[1] || !l[2] || l[0]->buf != l[1]->buf || l[0]->buf != l[2]->buf) return false;
+  bool turned = place_of(k, l[1]) > place_of(k, l[2]);
+  *f = (factor){{l[0], l[1 + turned], l[2 - turned]}, SD_DOT_PARTS};
+  return place_of(k, l[0]) < place_of(k, f->load[1]);
+}
+
+static bool factor_of(const sd_kernel *k, const sd_expr *e, factor *f) {
+  *f = (factor){{bf16_load(e)}, 1};
+  return f->load[0] || whole(k, e, f);
+}
+
+static bool factors(const sd_kernel *k, const sd_expr *r, factor *x, factor *y) {
   const sd_expr *body = r->op == SD_X_REDUCE ? r->a[0] : NULL;
   if (!body || r->rop != SD_R_SUM || body->op != SD_X_MUL) return false;
-  if (r->dtype == SD_I32) *x = byte_load(body->a[0]), *y = byte_load(body->a[1]);
-  else if (r->dtype == SD_F32) *x = bf16_load(body->a[0]), *y = bf16_load(body->a[1]);
-  else return false;
-  return *x && *y;
+  if (r->dtype == SD_I32) {
+    *x = (factor){{byte_load(body->a[0])}, 1}, *y = (factor){{byte_load(body->a[1])}, 1};
+    return x->load[0] && y->load[0];
+  }
+  if (r->dtype != SD_F32) return false;
+  return factor_of(k, body->a[0], x) && factor_of(k, body->a[1], y) && x->parts == y->parts;
 }
 
 static int64_t side_of(const sd_expr *r) { return r->dtype == SD_F32 ? 2 : 4; }
@@ -46,20 +74,27 @@ static bool in_turns(sd_kernel *k, const sd_expr *load, const sd_dot *d) {
 }
 
 int64_t sd_dot_side(sd_kernel *k, const sd_expr *r) {
-  const sd_expr *x, *y;
+  factor x, y;
   sd_dot d;
-  if (!r || !factors(r, &x, &y) || !taken_apart(k, r, &d)) return 1;
-  return in_turns(k, x, &d) || in_turns(k, y, &d) ? d.steps : 1;
+  if (!r || !factors(k, r, &x, &y) || !taken_apart(k, r, &d)) return 1;
+  return in_turns(k, x.load[0], &d) || in_turns(k, y.load[0], &d) ? d.steps : 1;
+}
+
+int sd_dot_parts(sd_kernel *k, const sd_expr *r) {
+  factor x, y;
+  return r && factors(k, r, &x, &y) ? x.parts : 1;
 }
 
 bool sd_dot_is(sd_kernel *k, const sd_expr *r, const sd_axis *lanes, sd_dot *out) {
-  const sd_expr *x, *y;
-  if (!lanes || !factors(r, &x, &y) || !taken_apart(k, r, out)) return false;
-  bool first = !sd_x_uses_axis(x, lanes);
-  out->a = first ? x : y, out->w = first ? y : x;
-  bool placed = sd_access_read_limit(k, out->turns) && moves_by(k, out->a, out->side, 1); // where, says a table
-  if (sd_x_uses_axis(out->a, lanes) || !(placed || (!out->turns->limit && in_turns(k, out->a, out)))) return false;
-  return moves_by(k, out->w, out->side, 1) && moves_by(k, out->w, lanes, out->steps);
+  factor x, y;
+  if (!lanes || !factors(k, r, &x, &y) || !taken_apart(k, r, out)) return false;
+  bool first = !sd_x_uses_axis(x.load[0], lanes);
+  const factor *a = first ? &x : &y, *w = first ? &y : &x;
+  out->parts = x.parts;
+  memcpy(out->a, a->load, sizeof out->a), memcpy(out->w, w->load, sizeof out->w);
+  bool placed = sd_access_read_limit(k, out->turns) && moves_by(k, out->a[0], out->side, 1); // where, says a table
+  if (sd_x_uses_axis(out->a[0], lanes) || !(placed || (!out->turns->limit && in_turns(k, out->a[0], out)))) return false;
+  return moves_by(k, out->w[0], out->side, 1) && moves_by(k, out->w[0], lanes, out->steps);
 }
 
 int64_t sd_dot_step(int64_t turns) {
@@ -87,11 +122,11 @@ void sd_dot_whole(sd_kernel *k, const sd_expr *r) {
 }
 
 bool sd_dot_rows(sd_kernel *k, const sd_expr *r, const sd_axis *lanes, const sd_axis *u, int64_t *turns) {
-  const sd_expr *x, *y;
+  factor x, y;
   sd_dot d;
   sd_dim by;
-  if (!factors(r, &x, &y) || !taken_apart(k, r, &d) || d.turns->limit || !sd_dim_is_const(k->dims, d.turns->extent, turns)) return false;
-  const sd_expr *a = sd_x_uses_axis(x, lanes) ? y : x;
+  if (!factors(k, r, &x, &y) || !taken_apart(k, r, &d) || d.turns->limit || !sd_dim_is_const(k->dims, d.turns->extent, turns)) return false;
+  const sd_expr *a = sd_x_uses_axis(x.load[0], lanes) ? y.load[0] : x.load[0];
   return sd_dot_step(*turns) >= SD_DOT_LEAST_STEP && in_turns(k, a, &d) && sd_x_coef(k, a->a[0], u, &by) && reads_whole_turns(k, a, &d);
 }
 
@@ -113,11 +148,12 @@ void sd_dot_pack(sd_kernel *k, const sd_expr *r, sd_pack *p) {
 
 // The loads of r, of which w moves with the lanes, stands alone and can be packed, and a has its steps in a row.
 static bool fits(sd_choice *c, const sd_expr *r, const sd_axis *k) {
-  const sd_expr *x, *y;
+  factor x, y;
   int64_t steps;
   const sd_axis *lanes = c->n->axes[c->vaxis];
-  if (!factors(r, &x, &y) || k->limit || !sd_dim_is_const(c->k->dims, k->extent, &steps) || steps < 2) return false;
-  const sd_expr *a = sd_x_uses_axis(x, lanes) ? y : x, *w = a == x ? y : x;
+  if (!factors(c->k, r, &x, &y) || k->limit || !sd_dim_is_const(c->k->dims, k->extent, &steps) || steps < 2) return false;
+  bool second = sd_x_uses_axis(x.load[0], lanes);
+  const sd_expr *a = second ? y.load[0] : x.load[0], *w = second ? x.load[0] : y.load[0];
   if (sd_x_uses_axis(a, lanes) || !moves_by(c->k, a, k, 1)) return false;
   if (r->dtype == SD_F32 && c->isa->matrix && steps % side_of(r)) return false; // no matrix registers: pairs are slower than f32
   for (uint32_t l = 0; l < c->loads.len; l++) {

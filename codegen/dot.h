@@ -2,13 +2,19 @@
 // taken apart into turns and the steps of 32 bits side by side, and both factors have these side by side in memory. Instructions
 // for bf16 add the two products of a turn to an f32 in an order of their own and take denormals, of what they read and
 // write, as zeros.
+//
+// Factors of f32 may be three bf16 each, whose sum they are (codegen/triple.h): sum(a.. : (a1 + (a2 + a3)) * (w1 + (w2 + w3))).
+// That is what vectors compute; matrix registers add the six largest of the nine products.
 #pragma once
 #include "codegen/choose_nest.h"
 
-enum { SD_DOT_LEAST_STEP = 4 };
+enum { SD_DOT_LEAST_STEP = 4, SD_DOT_PARTS = 3 };
 
 typedef struct sd_dot {
-  const sd_expr *a, *w;       // loads of 8 bits, or of bf16: a has one element for all lanes, w side by side elements in each lane
+  // Loads of 8 bits, or of bf16: a has one element for all lanes, w side by side elements in each lane. One each, or the parts, largest
+  // first.
+  const sd_expr *a[SD_DOT_PARTS], *w[SD_DOT_PARTS];
+  int parts; // 1, 3
   const sd_axis *turns, *side; // the last two axes of the sum
   int64_t steps;               // side by side: 4 of 8 bits, 2 of bf16
 } sd_dot;
@@ -30,6 +36,8 @@ bool sd_dot_many(sd_kernel *k, const sd_nest *n, const sd_expr *r);
 bool sd_dot_rows(sd_kernel *k, const sd_expr *r, const sd_axis *lanes, const sd_axis *u, int64_t *turns);
 // The last turn of r, whose constant is packed, takes all of its steps: they are zeros there (integers only).
 void sd_dot_whole(sd_kernel *k, const sd_expr *r);
+// Parts of the factors of r: 1, 3.
+int sd_dot_parts(sd_kernel *k, const sd_expr *r);
 // The steps side by side of one whose steps are taken apart, 1 for others (NULL too).
 int64_t sd_dot_side(sd_kernel *k, const sd_expr *r);
 // Turns that one instruction on matrix registers adds, of so many: at most 16, and all of them in whole steps. Below

@@ -201,7 +201,8 @@ typedef struct sd_emit_panel {
 // of that to be asked for in it?
 bool sd_emit_panel_open(sd_emit *E, const sd_expr *reduce, uint32_t loop, sd_emit_panel *p);
 void sd_emit_panel_steps(sd_emit_panel *p, int64_t steps); // a loop asks for so many steps at once
-void sd_emit_panel_ask(sd_emit *E, const sd_emit_panel *p, sd_ll step); // in that step of the loop
+// In that step of the loop: lines `from` to `to` of its p->lines.
+void sd_emit_panel_ask(sd_emit *E, const sd_emit_panel *p, sd_ll step, int64_t from, int64_t to);
 
 // ---- emit_nest.c ----
 void sd_emit_nest(sd_emit *E, const struct sd_emit_nestroots *n);
@@ -209,6 +210,11 @@ bool sd_emit_limits(sd_emit *E, const sd_axis *a); // limits of other axes depen
 
 // ---- emit_roll.c ----
 bool sd_emit_rolled(sd_emit *E, void (*body)(sd_emit *E)); // false: nothing was done
+// A loop over the copies of an axis that has a slot, one at a time: what it has in between is code for one copy.
+typedef struct sd_emit_rows sd_emit_rows;
+sd_emit_rows *sd_emit_rows_open(sd_emit *E, const sd_axis *axis);
+sd_ll sd_emit_rows_at(const sd_emit_rows *r); // the copy
+void sd_emit_rows_close(sd_emit *E, sd_emit_rows *r);
 
 // ---- emit_expr.c ----
 LLVMTypeRef sd_emit_type(sd_emit *E, sd_dtype t);               // register type of a compute type
@@ -259,6 +265,7 @@ void sd_emit_packed_store(sd_emit *E, const sd_emit_root *r, sd_ll codes, sd_ll 
 
 // ---- emit_reduce.c ----
 void sd_emit_reduce(sd_emit *E, const sd_expr *e); // all coordinates; results are kept
+void sd_emit_reduce_at(sd_emit *E, const sd_expr *e, sd_ll *out); // the same by vectors; results go to `out`, by coordinate
 
 // ---- emit_dot.c ----
 // The loops over the last two axes of reduction r, where they are of the form of codegen/dot.h for the lanes at hand; acc: the
@@ -278,6 +285,10 @@ void sd_emit_matrix_close(sd_emit *E);                 // the sums are in memory
 void sd_emit_matrix_forget(sd_emit *E);                // the register tile is done
 void sd_emit_matrix_begin(sd_emit *E);                 // configures the registers, before the body of the function
 void sd_emit_matrix_end(sd_emit *E);                   // before it returns
+
+// ---- emit_again.c ----
+// The sums of r, which stand in memory, along `row` and the lanes: where one is not finite, all are made again by vectors.
+void sd_emit_again(sd_emit *E, const sd_expr *r, const sd_axis *row, uint32_t slots);
 
 // ---- object.c: LLVM objects of this thread ----
 // What a call owns is kept here, so that it is freed at the next one when memory was short in between.

@@ -1,5 +1,6 @@
 // Sums of products of 8-bit integers and of bf16 (codegen/dot.h): a turn adds the steps side by side, of u8 by i8 and of bf16 with
-// one instruction, of other pairs widened to 16 bits. Those of integers are exact: nothing saturates.
+// one instruction, of other pairs widened to 16 bits. Those of integers are exact: nothing saturates. Of factors in three parts these are
+// added up, and f32 multiplied.
 #include "codegen/cpu/emit.h"
 #include "codegen/dot.h"
 
@@ -24,8 +25,26 @@ static sd_ll few(sd_emit *E, const sd_expr *load, int64_t steps) {
 }
 
 static sd_ll word(sd_emit *E, const dot *x) {
-  sd_ll v = x->steps == x->d.steps ? sd_emit_load_at(E, x->d.a, 0, E->i32) : few(E, x->d.a, x->steps);
+  sd_ll v = x->steps == x->d.steps ? sd_emit_load_at(E, x->d.a[0], 0, E->i32) : few(E, x->d.a[0], x->steps);
   return sd_emit_splat(E, v);
+}
+
+// The f32 of the even or the odd steps whose parts are two bf16 in each of three words.
+static sd_ll whole(sd_emit *E, const sd_ll *word, bool odd) {
+  sd_ll part[SD_DOT_PARTS];
+  for (int i = 0; i < SD_DOT_PARTS; i++) {
+    LLVMTypeRef t = LLVMTypeOf(word[i]);
+    bool lanes = LLVMGetTypeKind(t) == LLVMVectorTypeKind;
+    sd_ll v = odd ? LLVMBuildAnd(E->b, word[i], sd_emit_splat_i(t, (int64_t)0xffff0000), "") : LLVMBuildShl(E->b, word[i], sd_emit_splat_i(t, 16), "");
+    part[i] = LLVMBuildBitCast(E->b, v, sd_emit_vtype(E, E->f32, lanes), "");
+  }
+  return LLVMBuildFAdd(E->b, part[0], LLVMBuildFAdd(E->b, part[1], part[2], ""), "");
+}
+
+static sd_ll whole_at(sd_emit *E, const sd_expr *const *load, LLVMTypeRef t, bool odd) {
+  sd_ll word[SD_DOT_PARTS];
+  for (int i = 0; i < SD_DOT_PARTS; i++) word[i] = sd_emit_load_at(E, load[i], 0, t);
+  return whole(E, word, odd);
 }
 
 // ---- one turn ----
@@ -61,20 +80,32 @@ static sd_ll at_once(sd_emit *E, sd_ll acc, sd_ll x, sd_ll y) {
 typedef struct words {
   uint32_t a_slots, w_slots;
   sd_ll *a, *w;
-  sd_ll *even, *odd; // halves of w
+  sd_ll *even, *odd; // halves of w; its even and odd steps
 } words;
+
+// The element of a at hand with all of w, of factors in parts.
+static void add_whole(sd_emit *E, dot *x, const words *d) {
+  uint32_t rest = x->slots & ~d->a_slots;
+  for (int odd = 0; odd < 2; odd++) {
+    sd_ll a = sd_emit_splat(E, whole_at(E, x->d.a, E->i32, odd));
+    do {
+      sd_ll *acc = &x->acc->v[sd_emit_project(E, x->slots)];
+      *acc = sd_emit_fma(E, a, (odd ? d->odd : d->even)[sd_emit_project(E, d->w_slots)], *acc);
+    } while (sd_emit_next(E, rest));
+  }
+}
 
 // One element of a with all of w: its halves live as short as they can, where registers are few.
 static void add_row(sd_emit *E, dot *x, const words *d) {
   uint32_t i = sd_emit_project(E, d->a_slots), rest = x->slots & ~d->a_slots;
-  bool once = E->isa->dot >= 4 && x->d.a->buf->dtype == SD_U8 && x->d.w->buf->dtype == SD_I8;
-  if (x->d.a->buf->dtype == SD_BF16) once = true;
+  bool once = E->isa->dot >= 4 && x->d.a[0]->buf->dtype == SD_U8 && x->d.w[0]->buf->dtype == SD_I8;
+  if (x->d.a[0]->buf->dtype == SD_BF16) once = true;
   for (int odd = 0; odd < (once ? 1 : 2); odd++) {
-    sd_ll half = once ? d->a[i] : halves(E, d->a[i], x->d.a->buf->dtype, odd);
+    sd_ll half = once ? d->a[i] : halves(E, d->a[i], x->d.a[0]->buf->dtype, odd);
     do {
       uint32_t j = sd_emit_project(E, d->w_slots);
       sd_ll *acc = &x->acc->v[sd_emit_project(E, x->slots)], *part = odd ? d->odd : d->even;
-      if (!once && !part[j]) part[j] = halves(E, d->w[j], x->d.w->buf->dtype, odd);
+      if (!once && !part[j]) part[j] = halves(E, d->w[j], x->d.w[0]->buf->dtype, odd);
       *acc = once ? at_once(E, *acc, half, d->w[j]) : added(E, *acc, half, part[j]);
     } while (sd_emit_next(E, rest));
   }
@@ -87,18 +118,19 @@ static void turn(sd_emit *E, dot *x, sd_ll base, int64_t steps) {
   sd_emit_bind_point(E, x->d.turns, base, 0);
   sd_emit_bind_point(E, x->d.side, NULL, 0);
   x->steps = steps;
-  words d = {sd_emit_info_of(E, x->d.a)->slots, sd_emit_info_of(E, x->d.w)->slots, NULL, NULL, NULL, NULL};
+  words d = {sd_emit_info_of(E, x->d.a[0])->slots, sd_emit_info_of(E, x->d.w[0])->slots, NULL, NULL, NULL, NULL};
   d.a = cells(E, d.a_slots), d.w = cells(E, d.w_slots), d.even = cells(E, d.w_slots), d.odd = cells(E, d.w_slots);
   LLVMTypeRef t = LLVMVectorType(E->i32, (unsigned)E->lanes_full);
   for (uint32_t s = x->slots; s; s &= s - 1) E->at[__builtin_ctz(s)] = 0;
   do {
     uint32_t j = sd_emit_project(E, d.w_slots);
-    if (!d.w[j]) d.w[j] = sd_emit_load_at(E, x->d.w, 0, t);
+    if (x->d.parts > 1 && !d.even[j]) d.even[j] = whole_at(E, x->d.w, t, false), d.odd[j] = whole_at(E, x->d.w, t, true);
+    else if (x->d.parts == 1 && !d.w[j]) d.w[j] = sd_emit_load_at(E, x->d.w[0], 0, t);
   } while (sd_emit_next(E, x->slots & ~(d.a_slots & ~d.w_slots)));
   do {
     uint32_t i = sd_emit_project(E, d.a_slots);
-    if (!d.a[i]) d.a[i] = word(E, x);
-    add_row(E, x, &d);
+    if (x->d.parts == 1 && !d.a[i]) d.a[i] = word(E, x);
+    (x->d.parts > 1 ? add_whole : add_row)(E, x, &d);
   } while (sd_emit_next(E, x->slots & d.a_slots));
   sd_emit_unbind(E, x->d.side);
   sd_emit_unbind(E, x->d.turns);
@@ -134,7 +166,7 @@ bool sd_emit_dot(sd_emit *E, const sd_expr *r, uint32_t slots, sd_emit_carry *ac
     bool ahead = known && sd_emit_panel_open(E, r, r->n_axes - 2, &panel);
     sd_ll last = known ? sd_emit_i64(E, turns - 1) : LLVMBuildSub(E->b, sd_emit_axis_end(E, x.d.turns), sd_emit_i64(E, 1), "");
     sd_emit_loop_open(E, &l, sd_emit_i64(E, 0), last, 1, known, acc);
-    if (ahead) sd_emit_panel_ask(E, &panel, l.iv);
+    if (ahead) sd_emit_panel_ask(E, &panel, l.iv, 0, panel.lines);
     turn(E, &x, l.iv, x.d.steps);
     sd_emit_loop_close(E, &l);
   }

@@ -5,6 +5,9 @@
 // Eight registers: four sums, two or three for A, two or one for W. What they hold of rows and bytes is configured once for a
 // call, since that takes long (codegen/dot.h): register tiles of other heights, as at the ends of axes, go by vectors.
 // The sums are stored to the stack and read there by what follows (emit_roll.c).
+//
+// Factors of f32 in three bf16 each (codegen/triple.h): six of the nine products, the small ones first. Where a sum is no finite number,
+// as with infinities, all sums of the tile are made again by vectors (emit_again.c).
 #include <string.h>
 
 #include "codegen/cpu/emit.h"
@@ -19,6 +22,9 @@ struct sd_emit_matrix {
   int lane;              // slot of the lanes, -1: one vector
   int64_t turns;
   sd_ll a_stride, w_stride; // bytes
+  uint32_t before;          // rows in front of those at hand that the registers hold besides
+  const sd_expr *held[8];   // what the registers of factors hold of this step
+  uint32_t held_at[8];
 };
 
 // ---- registers ----
@@ -81,16 +87,29 @@ static sd_ll bytes_of(sd_emit *E, const sd_expr *load, sd_dim elements) {
   return sd_emit_dim(E, sd_dim_mul(E->k->dims, elements, size));
 }
 
+// Registers of the heights of the plan take the rows at the end of an axis, and those in front of them once more, where there are some.
+static void rows_before(sd_emit *E, struct sd_emit_matrix *m, const sd_axis *a) {
+  const sd_emit_matrix_plan *q = &E->matrix_plan;
+  const sd_emit_bind *b = sd_emit_bind_of(E, a);
+  uint32_t rows = 0, n = 0, count = E->count[m->inner];
+  int64_t first = b->add, base = 0;
+  while (n < q->n_rows && rows < count) rows += q->rows[n++];
+  if (rows <= count || (b->base && !sd_emit_const(b->base, &base)) || first + base < rows - count) return;
+  m->before = rows - count, m->p.n_rows = n;
+  memcpy(m->p.rows, q->rows, sizeof m->p.rows);
+}
+
 static bool row_slots(sd_emit *E, struct sd_emit_matrix *m) {
-  uint32_t rows = sd_emit_info_of(E, m->d.a)->slots, lane = m->lane < 0 ? 0 : 1u << m->lane;
+  uint32_t rows = sd_emit_info_of(E, m->d.a[0])->slots, lane = m->lane < 0 ? 0 : 1u << m->lane;
   sd_dim stride;
-  if (!rows || sd_emit_info_of(E, m->d.w)->slots != lane || m->slots != (rows | lane)) return false;
+  if (!rows || sd_emit_info_of(E, m->d.w[0])->slots != lane || m->slots != (rows | lane)) return false;
   if (lane && lane < rows) return false;
   m->inner = 31 - (uint32_t)__builtin_clz(rows);
   uint32_t copies = sd_emit_coords(E, rows & ~(1u << m->inner));
   const sd_axis *a = axis_of_slot(E, (int)m->inner);
-  if (!a || !sd_x_coef(E->k, m->d.a->a[0], a, &stride) || !heights(E->count[m->inner], copies, &m->p)) return false;
-  m->a_stride = bytes_of(E, m->d.a, stride);
+  if (!a || !sd_x_coef(E->k, m->d.a[0]->a[0], a, &stride) || !heights(E->count[m->inner], copies, &m->p)) return false;
+  if (m->d.parts > 1 && copies == 1) rows_before(E, m, a);
+  m->a_stride = bytes_of(E, m->d.a[0], stride);
   return true;
 }
 
@@ -102,9 +121,9 @@ static bool fits(sd_emit *E, struct sd_emit_matrix *m) {
   m->p.step = sd_dot_step(m->turns);
   m->lane = sd_emit_bind_of(E, E->lane.axis)->slot;
   m->p.vectors = m->lane < 0 ? 1 : E->count[m->lane];
-  if (m->p.step < SD_DOT_LEAST_STEP || !sd_x_coef(E->k, m->d.w->a[0], m->d.turns, &panel)) return false;
-  if (!sd_dim_is_const(E->k->dims, panel, NULL) || !holds_all_lanes(E, m->d.w) || !row_slots(E, m)) return false;
-  m->w_stride = bytes_of(E, m->d.w, panel);
+  if (m->p.step < SD_DOT_LEAST_STEP || !sd_x_coef(E->k, m->d.w[0]->a[0], m->d.turns, &panel)) return false;
+  if (!sd_dim_is_const(E->k->dims, panel, NULL) || !holds_all_lanes(E, m->d.w[m->d.parts - 1]) || !row_slots(E, m)) return false;
+  m->w_stride = bytes_of(E, m->d.w[0], panel);
   return suits(E, &m->p);
 }
 
@@ -124,7 +143,7 @@ bool sd_emit_matrix_open(sd_emit *E, const sd_expr *r, uint32_t slots) {
 
 // The coordinate of the first row of register `i`.
 static void at_row(sd_emit *E, const struct sd_emit_matrix *m, uint32_t i) {
-  uint32_t outer = sd_emit_info_of(E, m->d.a)->slots & ~(1u << m->inner);
+  uint32_t outer = sd_emit_info_of(E, m->d.a[0])->slots & ~(1u << m->inner);
   for (uint32_t s = m->slots; s; s &= s - 1) E->at[__builtin_ctz(s)] = 0;
   for (uint32_t j = 0; j < i; j++) {
     if (outer) sd_emit_next(E, outer);
@@ -132,31 +151,59 @@ static void at_row(sd_emit *E, const struct sd_emit_matrix *m, uint32_t i) {
   }
 }
 
-static void load_rows(sd_emit *E, const struct sd_emit_matrix *m, uint32_t i) {
-  at_row(E, m, i);
-  move(E, "llvm.x86.tileloadd64", rows_of(i), sd_emit_address(E, m->d.a), m->a_stride);
+// Rows side by side are at one distance.
+static void load_rows(sd_emit *E, const struct sd_emit_matrix *m, const sd_expr *load, uint32_t i) {
+  int64_t rows = -(int64_t)m->before;
+  at_row(E, m, m->before ? 0 : i);
+  sd_ll p = sd_emit_address(E, load);
+  for (uint32_t j = 0; m->before && j < i; j++) rows += m->p.rows[j];
+  if (m->before) {
+    sd_ll bytes = LLVMBuildMul(E->b, m->a_stride, sd_emit_i64(E, rows), "");
+    p = LLVMBuildGEP2(E->b, E->i8, p, &bytes, 1, "");
+  }
+  move(E, "llvm.x86.tileloadd64", rows_of(i), p, m->a_stride);
 }
 
 static void add(sd_emit *E, const struct sd_emit_matrix *m, uint32_t row, uint32_t v) {
   static const char *const names[2][2] = {{"llvm.x86.tdpbuud", "llvm.x86.tdpbusd"}, {"llvm.x86.tdpbsud", "llvm.x86.tdpbssd"}};
-  const char *name = names[m->d.a->buf->dtype == SD_I8][m->d.w->buf->dtype == SD_I8];
-  if (m->d.a->buf->dtype == SD_BF16) name = "llvm.x86.tdpbf16ps";
+  const char *name = names[m->d.a[0]->buf->dtype == SD_I8][m->d.w[0]->buf->dtype == SD_I8];
+  if (m->d.a[0]->buf->dtype == SD_BF16) name = "llvm.x86.tdpbf16ps";
   sd_ll args[] = {number(E, sum_of(E, row, v)), number(E, rows_of(row)), number(E, lanes_of(E, v))};
   sd_emit_intrinsic(E, name, NULL, 0, args, 3);
 }
 
-static void step(sd_emit *E, const struct sd_emit_matrix *m, sd_ll turn) {
-  sd_emit_scope_open(E);
-  sd_emit_bind_point(E, m->d.turns, turn, 0);
-  sd_emit_bind_point(E, m->d.side, NULL, 0);
+// Does the register have the rows or lanes `at` of a load? It will.
+static bool holds(struct sd_emit_matrix *m, unsigned reg, const sd_expr *load, uint32_t at) {
+  if (m->held[reg] == load && m->held_at[reg] == at) return true;
+  m->held[reg] = load, m->held_at[reg] = at;
+  return false;
+}
+
+static void products(sd_emit *E, struct sd_emit_matrix *m, const sd_expr *a, const sd_expr *w) {
   for (uint32_t v = 0; v < m->p.vectors; v++) {
     at_row(E, m, 0);
     if (m->lane >= 0) E->at[m->lane] = v;
-    move(E, "llvm.x86.tileloadd64", lanes_of(E, v), sd_emit_address(E, m->d.w), m->w_stride);
+    if (!holds(m, lanes_of(E, v), w, v)) move(E, "llvm.x86.tileloadd64", lanes_of(E, v), sd_emit_address(E, w), m->w_stride);
     for (uint32_t i = 0; i < m->p.n_rows; i++) {
-      if (v == 0) load_rows(E, m, i);
+      if (!holds(m, rows_of(i), a, i)) load_rows(E, m, a, i);
       add(E, m, i, v);
     }
+  }
+}
+
+// Parts of a and of w: neighbours in this order share one of them.
+static const uint8_t pairs[][2] = {{0, 2}, {0, 1}, {1, 1}, {1, 0}, {2, 0}, {0, 0}};
+
+// What is asked for is spread over the products.
+static void step(sd_emit *E, struct sd_emit_matrix *m, sd_ll turn, const sd_emit_panel *ahead) {
+  sd_emit_scope_open(E);
+  sd_emit_bind_point(E, m->d.turns, turn, 0);
+  sd_emit_bind_point(E, m->d.side, NULL, 0);
+  memset(m->held, 0, sizeof m->held);
+  uint32_t n = m->d.parts > 1 ? sizeof pairs / sizeof *pairs : 1;
+  for (uint32_t i = 0; i < n; i++) {
+    if (ahead) sd_emit_panel_ask(E, ahead, turn, ahead->lines * i / n, ahead->lines * (i + 1) / n);
+    products(E, m, m->d.a[n > 1 ? pairs[i][0] : 0], m->d.w[n > 1 ? pairs[i][1] : 0]);
   }
   at_row(E, m, 0);
   sd_emit_unbind(E, m->d.side);
@@ -165,15 +212,14 @@ static void step(sd_emit *E, const struct sd_emit_matrix *m, sd_ll turn) {
 }
 
 bool sd_emit_matrix_add(sd_emit *E, const sd_expr *r) {
-  const struct sd_emit_matrix *m = E->matrix;
+  struct sd_emit_matrix *m = E->matrix;
   sd_emit_loop l;
   if (!m || m->r != r) return false;
   sd_emit_panel panel;
   bool ahead = sd_emit_panel_open(E, r, r->n_axes - 2, &panel);
   if (ahead) sd_emit_panel_steps(&panel, m->p.step);
   sd_emit_loop_open(E, &l, sd_emit_i64(E, 0), sd_emit_i64(E, m->turns - m->p.step), m->p.step, true, NULL);
-  if (ahead) sd_emit_panel_ask(E, &panel, l.iv);
-  step(E, m, l.iv);
+  step(E, m, l.iv, ahead ? &panel : NULL);
   sd_emit_loop_close(E, &l);
   return true;
 }
@@ -182,17 +228,18 @@ void sd_emit_matrix_close(sd_emit *E) {
   const struct sd_emit_matrix *m = E->matrix;
   sd_emit_info *x = sd_emit_info_of(E, m->r);
   LLVMTypeRef t = LLVMVectorType(E->i32, (unsigned)E->lanes_full);
-  uint32_t n = sd_emit_coords(E, m->slots), row = 0;
-  sd_ll sums = LLVMBuildArrayAlloca(E->entry, t, LLVMConstInt(E->i32, n, 0), "");
+  uint32_t n = sd_emit_coords(E, m->slots) + m->before * m->p.vectors, row = 0;
+  sd_ll sums = LLVMBuildArrayAlloca(E->entry, t, LLVMConstInt(E->i32, n, 0), ""), skipped = sd_emit_i64(E, m->before * m->p.vectors);
   LLVMSetAlignment(sums, 64);
   for (uint32_t i = 0; i < m->p.n_rows; row += m->p.rows[i++])
     for (uint32_t v = 0; v < m->p.vectors; v++) {
       sd_ll at = sd_emit_i64(E, row * m->p.vectors + v), stride = sd_emit_i64(E, 64 * m->p.vectors);
       move(E, "llvm.x86.tilestored64", sum_of(E, i, v), LLVMBuildGEP2(E->b, t, sums, &at, 1, ""), stride);
     }
-  x->sums = sums;
+  x->sums = m->before ? LLVMBuildGEP2(E->b, t, sums, &skipped, 1, "") : sums;
   sd_vec_push(E->a, &E->in_memory, x);
   E->matrix = NULL;
+  if (m->d.parts > 1) sd_emit_again(E, m->r, axis_of_slot(E, (int)m->inner), m->slots);
 }
 
 void sd_emit_matrix_forget(sd_emit *E) {

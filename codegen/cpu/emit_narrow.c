@@ -196,6 +196,17 @@ static sd_ll constant_code(sd_emit *E, sd_dtype t, const sd_expr *e, bool lanes)
   return sd_emit_splat_i(sd_emit_vtype(E, m, lanes), (int64_t)code);
 }
 
+// The upper halves of f32 whose lower ones are made zero: a bf16 as it is, denormals too. NULL for others.
+static sd_ll upper_half(sd_emit *E, const sd_expr *e, bool lanes) {
+  int64_t low;
+  if (e->op != SD_X_BITS || e->dtype != SD_F32 || e->a[0]->op != SD_X_AND || e->a[0]->dtype != SD_U32) return NULL;
+  const sd_expr *and = e->a[0];
+  bool zero = (sd_x_const_value(and->a[1], NULL, &low) || sd_x_const_value(and->a[0], NULL, &low)) && !(low & 0xffff);
+  if (!zero) return NULL;
+  sd_ll v = sd_emit_value_lanes(E, and, lanes);
+  return LLVMBuildTrunc(E->b, LLVMBuildLShr(E->b, v, sd_emit_splat_i(LLVMTypeOf(v), 16), ""), like(v, E->i16), "");
+}
+
 sd_ll sd_emit_stored_form(sd_emit *E, const sd_expr *e, sd_dtype t, bool lanes, int depth) {
   if (!sd_dtype_is_float(t) || sd_dtype_bits(t) > 16 || depth > 8 || sd_emit_info_of(E, e)->rw) return NULL;
   if (e->op == SD_X_CONST) return constant_code(E, t, e, lanes);
@@ -203,6 +214,7 @@ sd_ll sd_emit_stored_form(sd_emit *E, const sd_expr *e, sd_dtype t, bool lanes, 
     sd_ll v = sd_emit_load_stored(E, e);
     return lanes && !sd_emit_info_of(E, e)->lanes ? sd_emit_splat(E, v) : v;
   }
+  if (t == SD_BF16 && e->op == SD_X_BITS) return upper_half(E, e, lanes);
   if (e->op != SD_X_SEL) return NULL;
   if (sd_emit_true(E, e->a[0])) return sd_emit_stored_form(E, e->a[1], t, lanes, depth + 1);
   sd_ll x = sd_emit_stored_form(E, e->a[1], t, lanes, depth + 1),

@@ -59,6 +59,7 @@ typedef struct finder {
   const sd_emit *E;
   const sd_expr *reduce, *load;
   int64_t size, bytes; // elements of a panel, bytes of all
+  int64_t parts;       // of an element, one behind the other in the panel
   bool words;          // of elements below a byte (codegen/words.h)
 } finder;
 
@@ -69,7 +70,7 @@ static bool find(void *user, const sd_expr *e) {
   int bytes = sd_dtype_bits(e->buf->dtype) / 8;
   if (!e->buf->invariant || e->a[1] || bytes == 0 || !sum_of_axes(f->E, e->a[0])) return false;
   if (!sd_dim_is_const(f->E->k->dims, e->buf->count, &count) || count < LEAST_WEIGHTS / bytes) return false;
-  f->size = panel_size(f->E, f->reduce, e->a[0]);
+  f->size = panel_size(f->E, f->reduce, e->a[0]) * f->parts;
   if (f->size) f->load = e, f->bytes = count * bytes, f->words = loops_of(f->E, f->reduce, e->a[0]) < f->reduce->n_axes && sd_dot_side(f->E->k, f->reduce) == 1;
   return false;
 }
@@ -160,13 +161,14 @@ static uint32_t copies_of_rows(sd_emit *E) {
 // rows.
 static bool plan(sd_emit *E, const finder *f, sd_emit_panel *p, sd_ll *first) {
   sd_dimtab *t = E->k->dims;
-  int64_t bytes = sd_dtype_bits(f->load->buf->dtype) / 8, step = E->lane.axis->vec * E->lanes_full * sd_dot_side(E->k, f->reduce) * bytes,
+  int64_t bytes = sd_dtype_bits(f->load->buf->dtype) / 8, step = E->lane.axis->vec * E->lanes_full * sd_dot_side(E->k, f->reduce) * bytes * f->parts,
           copies = copies_of_rows(E), n;
   sd_ll row;
   sd_dim rows = count_rows(E, first_row_axis(E, f->load->a[0]), &row);
   sd_dim each = sd_dim_floordiv(t, sd_dim_const(t, f->size * bytes), rows),
          share = sd_dim_ceildiv(t, sd_dim_const(t, step * copies), rows);
   if (sd_dim_is_const(t, rows, &n) ? n <= copies : copies == 1) {
+    if (f->parts > 1) return false; // several streams
     p->lines = step < LINE ? 1 : step / LINE, p->each = step, p->share = sd_emit_i64(E, step), *first = sd_emit_i64(E, AHEAD);
     return f->words || f->bytes >= LEAST_AHEAD; // a word takes longer than to ask for it
   }
@@ -178,10 +180,12 @@ static bool plan(sd_emit *E, const finder *f, sd_emit_panel *p, sd_ll *first) {
 }
 
 bool sd_emit_panel_open(sd_emit *E, const sd_expr *reduce, uint32_t loop, sd_emit_panel *p) {
-  finder f = {.E = E, .reduce = reduce};
+  finder f = {.E = E, .reduce = reduce, .parts = sd_dot_parts(E->k, reduce)};
   sd_ll first;
+  sd_dot d;
   if (!E->lane.axis || E->nest->sequential) return false;
   sd_x_walk(E->k, reduce->a[0], find, &f);
+  if (f.load && f.parts > 1 && sd_dot_is(E->k, reduce, E->lane.axis, &d)) f.load = d.w[0];
   if (!f.load || loops_of(E, reduce, f.load->a[0]) != loop + 1 || !plan(E, &f, p, &first)) return false;
   sd_ll at = times(E, panel_begin(E, &f), sd_emit_i64(E, sd_dtype_bits(f.load->buf->dtype) / 8));
   at = plus(E, plus(E, at, first), times(E, steps_done(E, reduce, f.load->a[0]), p->share));
@@ -191,9 +195,9 @@ bool sd_emit_panel_open(sd_emit *E, const sd_expr *reduce, uint32_t loop, sd_emi
 
 void sd_emit_panel_steps(sd_emit_panel *p, int64_t steps) { p->lines = (p->each * steps + LINE - 1) / LINE; }
 
-void sd_emit_panel_ask(sd_emit *E, const sd_emit_panel *p, sd_ll step) {
+void sd_emit_panel_ask(sd_emit *E, const sd_emit_panel *p, sd_ll step, int64_t from, int64_t to) {
   sd_ll near = LLVMConstInt(E->i32, 2, 0); // the second cache
-  for (int64_t i = 0; i < p->lines; i++) {
+  for (int64_t i = from; i < to; i++) {
     sd_ll at = plus(E, times(E, step, p->share), sd_emit_i64(E, i * LINE));
     sd_ll args[] = {LLVMBuildGEP2(E->b, E->i8, p->p, &at, 1, ""), LLVMConstInt(E->i32, 0, 0), near,
                     LLVMConstInt(E->i32, 1, 0)};

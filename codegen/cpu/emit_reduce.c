@@ -234,7 +234,7 @@ static void loop(sd_emit *E, reduction *R, uint32_t i, sd_ll lo, sd_ll last, int
   sd_emit_panel panel;
   bool ahead = step == 1 && i + 2 >= R->e->n_axes && sd_emit_panel_open(E, R->e, i, &panel);
   sd_emit_loop_open(E, &l, lo, last, step, sure, &R->acc);
-  if (ahead) sd_emit_panel_ask(E, &panel, l.iv);
+  if (ahead) sd_emit_panel_ask(E, &panel, l.iv, 0, panel.lines);
   if (step > 1) {
     sd_emit_bind_base(E, a, l.iv);
     sd_emit_hoist(E, R->body);
@@ -352,6 +352,17 @@ static sd_ll horizontal(sd_emit *E, const reduction *R, const sd_ll *acc) {
     v = combine(E, R->e, v, high);
   }
   return LLVMBuildExtractElement(E->b, v, LLVMConstInt(E->i32, 0, 0), "");
+}
+
+void sd_emit_reduce_at(sd_emit *E, const sd_expr *e, sd_ll *out) {
+  reduction R = {.e = e, .body = e->a[0], .slots = sd_emit_info_of(E, e)->slots, .wide = 1};
+  uint32_t saved[SD_EMIT_SLOTS];
+  memcpy(saved, E->at, sizeof saved);
+  sd_emit_carry_init(E, &R.acc, sd_emit_coords(E, R.slots));
+  for (uint32_t i = 0; i < R.acc.n; i++) R.acc.v[i] = identity(E, e, true);
+  over_axes(E, &R, 0);
+  memcpy(out, R.acc.v, R.acc.n * sizeof *out);
+  memcpy(E->at, saved, sizeof saved);
 }
 
 void sd_emit_reduce(sd_emit *E, const sd_expr *e) {

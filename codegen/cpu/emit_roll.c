@@ -14,8 +14,6 @@ typedef struct roll {
   uint32_t bit;  // of its slot
   uint32_t cost; // expressions that differ along it
   SD_VEC(spilled) sums;
-  stash *cells;  // by expression id
-  SD_VEC(stash_addr) addrs;
 } roll;
 
 // Counts what depends on the slot and finds the sums it starts from.
@@ -97,8 +95,18 @@ static void fetch(sd_emit *E, const roll *r, const spilled *s, sd_ll row) {
   while (sd_emit_next(E, slots));
 }
 
+// ---- loops over copies ----
+struct sd_emit_rows {
+  const sd_axis *axis;
+  sd_emit_bind old;
+  uint32_t count;
+  sd_emit_loop l;
+  stash *cells; // by expression id
+  SD_VEC(stash_addr) addrs;
+};
+
 // Hides what was remembered for single copies of the axis, since the loop has another meaning of its coordinate.
-static void hide(sd_emit *E, roll *r) {
+static void hide(sd_emit *E, sd_emit_rows *r) {
   r->cells = SD_NEW_ARRAY(E->a, stash, E->n_info);
   int no = sd_emit_axis_no(E, r->axis);
   for (uint32_t i = 0; i < E->n_info; i++) {
@@ -114,31 +122,43 @@ static void hide(sd_emit *E, roll *r) {
   }
 }
 
-static void show(sd_emit *E, roll *r) {
+static void show(sd_emit *E, sd_emit_rows *r) {
   int no = sd_emit_axis_no(E, r->axis);
   for (uint32_t i = 0; i < E->n_info; i++)
     if (E->info[i].set_done && E->info[i].set.w[no / 64] >> no % 64 & 1) E->info[i].cell = r->cells[i].cell, E->info[i].n = r->cells[i].n;
   for (uint32_t i = 0; i < r->addrs.len; i++) r->addrs.at[i].ad->top = r->addrs.at[i].top;
 }
 
+sd_emit_rows *sd_emit_rows_open(sd_emit *E, const sd_axis *axis) {
+  sd_emit_rows *r = SD_NEW(E->a, sd_emit_rows);
+  r->axis = axis, r->old = *sd_emit_bind_of(E, axis);
+  uint32_t *count = &E->count[r->old.slot];
+  r->count = *count;
+  hide(E, r);
+  sd_emit_loop_open(E, &r->l, sd_emit_i64(E, 0), sd_emit_i64(E, *count - 1), 1, true, NULL);
+  sd_ll x = r->old.base ? LLVMBuildAdd(E->b, r->old.base, r->l.iv, "") : r->l.iv;
+  sd_emit_bind_point(E, axis, x, 0);
+  *count = 1;
+  return r;
+}
+
+sd_ll sd_emit_rows_at(const sd_emit_rows *r) { return r->l.iv; }
+
+void sd_emit_rows_close(sd_emit *E, sd_emit_rows *r) {
+  sd_emit_loop_close(E, &r->l);
+  *sd_emit_bind_of(E, r->axis) = r->old;
+  E->epoch++;
+  E->count[r->old.slot] = r->count;
+  show(E, r);
+}
+
 bool sd_emit_rolled(sd_emit *E, void (*body)(sd_emit *E)) {
   roll r = {.axis = NULL};
   if (E->nest->sequential || !choose(E, &r)) return false;
   for (uint32_t i = 0; i < r.sums.len; i++) spill(E, &r, &r.sums.at[i]);
-  sd_emit_bind *bind = sd_emit_bind_of(E, r.axis), old = *bind;
-  uint32_t slot = (uint32_t)old.slot, count = E->count[slot];
-  hide(E, &r);
-  sd_emit_loop l;
-  sd_emit_loop_open(E, &l, sd_emit_i64(E, 0), sd_emit_i64(E, count - 1), 1, true, NULL);
-  sd_ll x = old.base ? LLVMBuildAdd(E->b, old.base, l.iv, "") : l.iv;
-  sd_emit_bind_point(E, r.axis, x, 0);
-  E->count[slot] = 1;
-  for (uint32_t i = 0; i < r.sums.len; i++) fetch(E, &r, &r.sums.at[i], l.iv);
+  sd_emit_rows *rows = sd_emit_rows_open(E, r.axis);
+  for (uint32_t i = 0; i < r.sums.len; i++) fetch(E, &r, &r.sums.at[i], sd_emit_rows_at(rows));
   body(E);
-  sd_emit_loop_close(E, &l);
-  *bind = old;
-  E->epoch++;
-  E->count[slot] = count;
-  show(E, &r);
+  sd_emit_rows_close(E, rows);
   return true;
 }

@@ -10,8 +10,9 @@ static const sd_axis *pack_axis(const sd_choice *c, uint32_t i) {
   return i < grid ? c->k->grid.at[i] : i - grid < c->n->n_axes ? c->n->axes[i - grid] : NULL;
 }
 
-static bool stands_still(sd_kernel *k, const sd_access *l, uint32_t i) {
-  return sd_access_stride(k, l->load->a[0], l->reduce->axes[i]) == SD_STRIDE_ZERO;
+// Whether the packed form has no dim for axis i of the reduction; that of dot products has all, since it turns the last two.
+static bool left_out(sd_kernel *k, const sd_access *l, uint32_t i) {
+  return sd_dot_side(k, l->reduce) == 1 && sd_access_stride(k, l->load->a[0], l->reduce->axes[i]) == SD_STRIDE_ZERO;
 }
 
 bool sd_choose_pack_plan(sd_choice *c, const sd_access *l, uint32_t jpos, int64_t factor, sd_pack *p) {
@@ -43,7 +44,7 @@ bool sd_choose_pack_plan(sd_choice *c, const sd_access *l, uint32_t jpos, int64_
   p->outer = p->n;
   p->stride[p->n] = jc * factor, p->extent[p->n++] = sd_ceil_div(jext, factor);
   for (uint32_t i = 0; i < l->reduce->n_axes; i++) {
-    if (stands_still(k, l, i)) continue;
+    if (left_out(k, l, i)) continue;
     if (!sd_x_coef(k, offset, l->reduce->axes[i], &d) || !sd_dim_is_const(k->dims, d, &v)) return false;
     p->stride[p->n] = v;
     if (!sd_dim_is_const(k->dims, l->reduce->axes[i]->extent, &p->extent[p->n++])) return false;
@@ -104,7 +105,7 @@ static sard_status *pack_apply(sd_choice *c, const sd_access *l, const sd_pack *
     else if (d == p->n - 1)
       x = sd_x_axis(k, last);
     else {
-      while (stands_still(k, l, reduced)) reduced++;
+      while (left_out(k, l, reduced)) reduced++;
       x = sd_x_axis(k, l->reduce->axes[reduced++]);
     }
     offset = sd_x_bin(k, SD_X_ADD, sd_x_mul_dim(k, offset, sd_dim_const(k->dims, p->extent[d])), x);

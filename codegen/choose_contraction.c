@@ -15,10 +15,15 @@ typedef struct tile {
   int mr, nv;
 } tile;
 
+// A turn of products of bytes in pairs of 16 bits: two products and two sums for each row and vector, the halves of a row in two
+// operations, of a vector in three. Of these run three at a time, of multiply-adds of f32 two.
+static double halves_time(double rows, double vectors) { return (4 * rows * vectors + 2 * rows + 3 * vectors) * 2 / 3; }
+
 // Least time of covering E x J (vectors): multiply-adds against loads against the latency of the
 // accumulators. `even`: the axis may end early anywhere, so that only sizes that divide it leave no rows
-// over. `make`: operations that make a vector of the operand that moves with J, once for all rows of a tile.
-static tile choose_tile(const sd_isa *isa, int64_t e, bool e_known, bool even, int64_t jv, int make) {
+// over. `make`: operations that make a vector of the operand that moves with J, once for all rows of a tile. `halves`: products of
+// bytes whose words are taken apart into pairs of 16 bits.
+static tile choose_tile(const sd_isa *isa, int64_t e, bool e_known, bool even, int64_t jv, int make, bool halves) {
   tile best = {1, 1};
   double best_cost = 1e300;
   if (e == 1 && e_known) { // the speed of memory: several panels, so that every core reads its part
@@ -27,7 +32,7 @@ static tile choose_tile(const sd_isa *isa, int64_t e, bool e_known, bool even, i
   }
   if (!e_known && e < 48) e = 48;
   for (int nv = !e_known && make && jv > 1 ? 2 : 1; nv <= 8; nv++) { // there may be one row only: a sum waits for the one before
-    int room = isa->registers - nv - 1;
+    int room = isa->registers - nv - 1 + (halves && isa->vector_bytes == 32 ? 2 : 0); // the halves of a vector may wait in memory
     int mr_max = room / nv;
     if (mr_max < 1) break;
     if (isa->registers == 32 && nv == 2) mr_max = 14; // 14 divides the usual image sizes
@@ -43,6 +48,7 @@ static tile choose_tile(const sd_isa *isa, int64_t e, bool e_known, bool even, i
       double m = part ? (double)rest : mr, times = part ? (rest > 0) : (double)full;
       double fma = m * nv, loads = m + nv, latency = 7;
       double t = (fma > 0.8 * loads ? fma : 0.8 * loads) + make * nv;
+      if (halves) t = halves_time(m, nv), latency = 0; // additions of integers wait for one cycle
       cost += times * (double)cols * ((t > latency ? t : latency) + 0.15 * loads);
     }
     cost *= 1 + 0.01 * nv; // prefer tall tiles among equals: less weight traffic
@@ -228,7 +234,9 @@ static tile reuse_tile(const sd_choice *c, const sd_expr *r, int u, int j, int64
   const sd_axis *ua = c->n->axes[u], *ja = c->n->axes[j];
   int make = count_made(c->k, r, ja, ua) - 1; // one conversion comes with the load
   int64_t vectors = sd_ceil_div(sd_choose_guess(c, ja), c->lanes);
-  return choose_tile(c->isa, rows, sd_choose_known(c, ua), ua->limit != NULL, vectors, make > 0 ? make : 0);
+  // of 64 bytes two run at a time as well, and all tiles take the same time
+  bool halves = r->dtype == SD_I32 && c->isa->dot < 4 && c->isa->vector_bytes < 64 && sd_dot_side(c->k, r) > 1;
+  return choose_tile(c->isa, rows, sd_choose_known(c, ua), ua->limit != NULL, vectors, make > 0 ? make : 0, halves);
 }
 
 // Rows of small images are too short for a register tile: it takes several of them, so that the vector operand is read less

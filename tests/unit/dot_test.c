@@ -130,6 +130,8 @@ static void sizes(void) {
   all_isas((product){.rows = 1, .steps = 67, .columns = 100, .w_signed = true, .zx = NONE, .zw = NONE});
   all_isas((product){.rows = 37, .steps = 130, .columns = 67, .w_signed = true, .zx = NONE, .zw = NONE});
   all_isas((product){.rows = 29, .steps = 64, .columns = 3, .w_signed = true, .zx = NONE, .zw = NONE});
+  for (int64_t rows = 7; rows <= 28; rows *= 2) // rows and lanes over
+    all_isas((product){.rows = rows, .steps = 35, .columns = 18 + rows, .w_signed = true, .zx = NONE, .zw = NONE, .extreme = rows == 14});
 }
 
 // Whole turns in steps of one instruction on matrix registers, of one register of rows to five, heights that differ, rows over.

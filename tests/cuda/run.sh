@@ -86,6 +86,6 @@ if [ $# -eq 0 ]; then
 fi
 counted build/tests/test_kernel_cases -n $turns -f model.onnx:3 -j "$(nproc)" "${models[@]}" $cases "${@:-test_}"
 grep -E '^NVRTC|^no NVRTC' $work/log.txt
-[ $# -gt 0 ] || counted build/tests/test_kernel_cases -n "${forms[@]}" -j "$(nproc)" $work/forms test_
+[ $# -gt 0 ] || counted build/tests/test_kernel_cases -n $turns "${forms[@]}" -j "$(nproc)" $work/forms test_
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

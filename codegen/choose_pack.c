@@ -11,8 +11,17 @@ static const sd_axis *pack_axis(const sd_choice *c, uint32_t i) {
 }
 
 // Whether the packed form has no dim for axis i of the reduction; that of dot products has all, since it turns the last two.
-static bool left_out(sd_kernel *k, const sd_access *l, uint32_t i) {
-  return sd_dot_side(k, l->reduce) == 1 && sd_access_stride(k, l->load->a[0], l->reduce->axes[i]) == SD_STRIDE_ZERO;
+static bool left_out(sd_kernel *k, const sd_access *l, uint32_t i, bool dot) {
+  return !dot && sd_access_stride(k, l->load->a[0], l->reduce->axes[i]) == SD_STRIDE_ZERO;
+}
+
+// The steps that stand side by side go behind the lanes.
+static void turn(sd_pack *p) {
+  uint32_t lanes = p->n - 1, side = p->n - 2;
+  int64_t extent = p->extent[side], stride = p->stride[side];
+  p->extent[side] = p->extent[lanes], p->stride[side] = p->stride[lanes];
+  p->extent[lanes] = extent, p->stride[lanes] = stride;
+  p->steps = p->extent[p->n - 3] * p->side;
 }
 
 bool sd_choose_pack_plan(sd_choice *c, const sd_access *l, uint32_t jpos, int64_t factor, sd_pack *p) {
@@ -25,6 +34,7 @@ bool sd_choose_pack_plan(sd_choice *c, const sd_access *l, uint32_t jpos, int64_
   memset(p, 0, sizeof *p);
   int64_t word = sd_words_side(k, l->reduce, l->load);
   p->side = word > 1 ? word : sd_dot_side(k, l->reduce);
+  bool dot = word == 1 && p->side > 1;
   if (!c->packs || !l->load->buf->invariant || !l->reduce || l->load->a[1] || !l->load->buf->value ||
       !l->load->buf->value->data)
     return false;
@@ -44,15 +54,15 @@ bool sd_choose_pack_plan(sd_choice *c, const sd_access *l, uint32_t jpos, int64_
   p->outer = p->n;
   p->stride[p->n] = jc * factor, p->extent[p->n++] = sd_ceil_div(jext, factor);
   for (uint32_t i = 0; i < l->reduce->n_axes; i++) {
-    if (left_out(k, l, i)) continue;
+    if (left_out(k, l, i, dot)) continue;
     if (!sd_x_coef(k, offset, l->reduce->axes[i], &d) || !sd_dim_is_const(k->dims, d, &v)) return false;
     p->stride[p->n] = v;
     if (!sd_dim_is_const(k->dims, l->reduce->axes[i]->extent, &p->extent[p->n++])) return false;
     rest = sd_x_subst(k, rest, l->reduce->axes[i], sd_x_i(k, SD_I64, 0));
   }
   p->stride[p->n] = jc, p->extent[p->n++] = factor;
-  if (word > 1) sd_words_pack(p);
-  else if (p->side > 1) sd_dot_pack(k, l->reduce, p);
+  if (p->side > 1) turn(p);
+  if (dot) sd_dot_limit(k, l->reduce, p);
   rest = sd_x_subst(k, rest, j, sd_x_i(k, SD_I64, 0));
   if (!sd_x_const_value(rest, NULL, &p->base)) return false; // depends on something else
   p->factor = factor, p->limit = jext, p->buf = l->load->buf;
@@ -93,7 +103,7 @@ static sard_status *pack_apply(sd_choice *c, const sd_access *l, const sd_pack *
   sd_kernel *k = c->k;
   sd_expr *offset = sd_x_i(k, SD_I64, 0);
   sd_axis *last = l->reduce->axes[l->reduce->n_axes - 1];
-  bool words = sd_words_side(k, l->reduce, l->load) > 1;
+  bool words = sd_words_side(k, l->reduce, l->load) > 1, dot = !words && p->side > 1;
   uint32_t d = 0, f = 0, n = p->n - words, reduced = 0;
   for (; d < n; d++) {
     sd_expr *x;
@@ -105,7 +115,7 @@ static sard_status *pack_apply(sd_choice *c, const sd_access *l, const sd_pack *
     else if (d == p->n - 1)
       x = sd_x_axis(k, last);
     else {
-      while (left_out(k, l, reduced)) reduced++;
+      while (left_out(k, l, reduced, dot)) reduced++;
       x = sd_x_axis(k, l->reduce->axes[reduced++]);
     }
     offset = sd_x_bin(k, SD_X_ADD, sd_x_mul_dim(k, offset, sd_dim_const(k->dims, p->extent[d])), x);

@@ -130,15 +130,9 @@ bool sd_dot_rows(sd_kernel *k, const sd_expr *r, const sd_axis *lanes, const sd_
   return sd_dot_step(*turns) >= SD_DOT_LEAST_STEP && in_turns(k, a, &d) && sd_x_coef(k, a->a[0], u, &by) && reads_whole_turns(k, a, &d);
 }
 
-void sd_dot_pack(sd_kernel *k, const sd_expr *r, sd_pack *p) {
+void sd_dot_limit(sd_kernel *k, const sd_expr *r, sd_pack *p) {
   sd_dot d;
-  if (!taken_apart(k, r, &d)) return;
-  uint32_t lanes = p->n - 1, side = p->n - 2;
-  int64_t extent = p->extent[side], stride = p->stride[side];
-  p->extent[side] = p->extent[lanes], p->stride[side] = p->stride[lanes];
-  p->extent[lanes] = extent, p->stride[lanes] = stride;
-  p->steps = p->extent[p->n - 3] * d.steps;
-  if (!d.side->limit) return;
+  if (!taken_apart(k, r, &d) || !d.side->limit) return;
   int64_t steps;
   sd_expr *most = sd_x_subst(k, d.side->limit, d.turns, sd_x_i(k, SD_I64, 0));
   if (sd_x_const_value(most, NULL, &steps) && steps < p->steps) p->steps = steps;

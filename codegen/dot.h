@@ -43,5 +43,5 @@ int64_t sd_dot_side(sd_kernel *k, const sd_expr *r);
 // Turns that one instruction on matrix registers adds, of so many: at most 16, and all of them in whole steps. Below
 // SD_DOT_LEAST_STEP vectors are faster.
 int64_t sd_dot_step(int64_t turns);
-// Puts the steps side by side behind the lanes, of which dim n-1 of p is the axis, and sets where the steps end.
-void sd_dot_pack(sd_kernel *k, const sd_expr *r, sd_pack *p);
+// Sets where the steps of p end, the packed form of a factor of r, when that is before its last turn does.
+void sd_dot_limit(sd_kernel *k, const sd_expr *r, sd_pack *p);

@@ -18,14 +18,6 @@ int64_t sd_words_side(sd_kernel *k, const sd_expr *r, const sd_expr *load) {
   return apart && sd_x_coef(k, load->a[0], side, &d) && !sd_dim_is(k->dims, d, 0) ? per : 1;
 }
 
-void sd_words_pack(sd_pack *p) {
-  uint32_t lanes = p->n - 1, side = p->n - 2;
-  int64_t extent = p->extent[side], stride = p->stride[side];
-  p->extent[side] = p->extent[lanes], p->stride[side] = p->stride[lanes];
-  p->extent[lanes] = extent, p->stride[lanes] = stride;
-  p->steps = p->extent[p->n - 3] * extent;
-}
-
 sd_expr *sd_words_element(sd_kernel *k, const sd_expr *load, sd_expr *offset, sd_axis *side) {
   sd_dtype t = load->buf->dtype, compute = load->dtype;
   int bits = sd_dtype_bits(t);

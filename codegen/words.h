@@ -7,7 +7,5 @@
 sard_status *sd_words_choose(sd_choice *c);
 // Steps side by side in a word of `load`, where its reduction r has that form; 1 for others.
 int64_t sd_words_side(sd_kernel *k, const sd_expr *r, const sd_expr *load);
-// Puts them behind the lanes, of which dim n-1 of p is the axis.
-void sd_words_pack(sd_pack *p);
 // The element of `load` at step `side` of the word at `offset`; its buffer becomes one of words.
 sd_expr *sd_words_element(sd_kernel *k, const sd_expr *load, sd_expr *offset, sd_axis *side);

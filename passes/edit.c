@@ -11,6 +11,13 @@ bool sd_edit_one_of(const sd_node *n, const char *const *ops) {
   return false;
 }
 
+bool sd_edit_all_are(const sd_node *n, const char *attr, int64_t v) {
+  const sd_attr *a = sd_node_attr(n, attr);
+  for (uint32_t i = 0; a && a->kind == SD_ATTR_INTS && i < a->n; i++)
+    if (a->ints[i] != v) return false;
+  return true;
+}
+
 bool sd_edit_renames(const sd_node *n) {
   static const char *const ops[] = {"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", NULL};
   return sd_edit_one_of(n, ops);

@@ -92,14 +92,7 @@ static void put_json(converting *k) {
           "\"nodes\":[",
           sd_dtype_name(k->p.to), (long long)k->opset, (unsigned long long)k->size_before,
           (unsigned long long)k->size, k->nodes.weights);
-  for (uint32_t i = 0; i < k->nodes.nodes.len; i++) {
-    const sd_precision_node *n = &k->nodes.nodes.at[i];
-    sd_str_put(s, i ? ",{\"name\":" : "{\"name\":"), sd_str_json(s, n->name);
-    sd_str_put(s, ",\"op\":"), sd_str_json(s, n->op);
-    sd_strf(s, ",\"to\":\"%s\"", sd_dtype_name(n->to));
-    if (n->why) sd_str_put(s, ",\"why\":"), sd_str_json(s, n->why);
-    sd_str_put(s, "}");
-  }
+  sd_driver_precision_json(&k->nodes, s);
   sd_str_put(s, "]");
 }
 

@@ -44,6 +44,8 @@ typedef struct sd_svg_box {
   int column;
   double x, y, flops;
 } sd_svg_box;
+// Left edge of a device's column.
+static inline double sd_svg_column(int device) { return 40 + device * (double)(SD_SVG_WIDE + SD_SVG_GAP); }
 void sd_partition_draw(const sd_partition *k, sd_str *out); // partition_svg.c: devices with different nodes
 void sd_partition_draw_whole(const sd_partition *k,
                              sd_str *out); // partition_svg_whole.c: all have the whole graph

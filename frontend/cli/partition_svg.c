@@ -5,16 +5,6 @@
 
 #include "frontend/cli/partition.h"
 
-enum {
-  MOST_BOXES = SD_SVG_MOST,
-  WIDE = SD_SVG_WIDE,
-  GAP = SD_SVG_GAP,
-  TALL = SD_SVG_TALL,
-  ROW = SD_SVG_ROW,
-  HEAD = SD_SVG_HEAD
-};
-
-typedef sd_svg_box box;
 typedef struct wire {
   uint32_t from, to;
   uint64_t bytes, values;
@@ -22,7 +12,7 @@ typedef struct wire {
 typedef struct drawing {
   const sd_partition *k;
   sd_arena *a;
-  SD_VEC(box) boxes;
+  SD_VEC(sd_svg_box) boxes;
   SD_VEC(wire) wires;
   uint32_t *of_node; // box of each node
   uint32_t rows;
@@ -36,15 +26,15 @@ static void put_colour(sd_str *s, int device, int light) {
 static void make_boxes(drawing *d) {
   const sd_layer_plan *plan = &d->k->report.split.layer;
   for (uint32_t p = 0; p < plan->n; p++) {
-    uint32_t n = plan->at[p].n, boxes = n < MOST_BOXES ? n : MOST_BOXES;
+    uint32_t n = plan->at[p].n, boxes = n < SD_SVG_MOST ? n : SD_SVG_MOST;
     if (boxes > d->rows) d->rows = boxes;
     for (uint32_t b = 0; b < boxes; b++) {
       uint32_t first = (uint32_t)((uint64_t)n * b / boxes), end = (uint32_t)((uint64_t)n * (b + 1) / boxes);
-      box x = {plan->at[p].first + first,
+      sd_svg_box x = {plan->at[p].first + first,
                end - first,
                (int)p,
-               40 + p * (double)(WIDE + GAP),
-               HEAD + b * (double)ROW,
+               sd_svg_column((int)p),
+               SD_SVG_HEAD + b * (double)SD_SVG_ROW,
                0};
       for (uint32_t i = x.first; i < x.first + x.n; i++)
         x.flops += d->k->costs.at[i].flops, d->of_node[i] = d->boxes.len;
@@ -101,50 +91,50 @@ void sd_partition_svg_box(const sd_partition *k, sd_str *s, const sd_svg_box *b)
     sd_cli_markup(s, op_of(at[i].node), 60), sd_str_put(s, " "), sd_cli_markup(s, at[i].node->name, 80);
     sd_strf(s, " %.4g MFLOP\n", at[i].flops * 1e-6);
   }
-  sd_strf(s, "</title><rect width=\"%d\" height=\"%d\" rx=\"4\" fill=\"", WIDE, TALL);
+  sd_strf(s, "</title><rect width=\"%d\" height=\"%d\" rx=\"4\" fill=\"", SD_SVG_WIDE, SD_SVG_TALL);
   put_colour(s, b->column, 85);
   sd_str_put(s, "\" stroke=\""), put_colour(s, b->column, 40),
-      sd_strf(s, "\"/><text class=\"l\" x=\"%d\" y=\"17\">", WIDE / 2);
+      sd_strf(s, "\"/><text class=\"l\" x=\"%d\" y=\"17\">", SD_SVG_WIDE / 2);
   sd_cli_markup(s, op_of(at[b->first].node), b->n > 1 ? 16 : 28);
   if (b->n > 1) sd_strf(s, " and %u more", b->n - 1);
-  sd_strf(s, "</text><text class=\"d\" x=\"%d\" y=\"32\">", WIDE / 2);
+  sd_strf(s, "</text><text class=\"d\" x=\"%d\" y=\"32\">", SD_SVG_WIDE / 2);
   sd_cli_markup(s, at[b->first].node->name, 20);
   sd_strf(s, "%s%.3g MFLOP</text></g>\n", *at[b->first].node->name ? ", " : "", b->flops * 1e-6);
 }
 
 static void put_wire(drawing *d, sd_str *s, const wire *w) {
-  const box *a = &d->boxes.at[w->from], *b = &d->boxes.at[w->to];
+  const sd_svg_box *a = &d->boxes.at[w->from], *b = &d->boxes.at[w->to];
   char t[24];
   if (a->column == b->column) {
-    double bow = w->to == w->from + 1 ? 0 : 26, x = a->x + (bow > 0 ? 0 : WIDE / 2);
-    double y0 = a->y + (bow > 0 ? TALL / 2 : TALL), y1 = b->y + (bow > 0 ? TALL / 2 : 0);
+    double bow = w->to == w->from + 1 ? 0 : 26, x = a->x + (bow > 0 ? 0 : SD_SVG_WIDE / 2);
+    double y0 = a->y + (bow > 0 ? SD_SVG_TALL / 2 : SD_SVG_TALL), y1 = b->y + (bow > 0 ? SD_SVG_TALL / 2 : 0);
     sd_strf(s, "<path d=\"M%.0f %.0fC%.0f %.0f %.0f %.0f %.0f %.0f\"><title>%s</title></path>\n", x, y0,
             x - bow, y0, x - bow, y1, x, y1, sd_cli_bytes(w->bytes, t));
     return;
   }
-  double x0 = a->x + WIDE, y0 = a->y + TALL / 2, x1 = b->x, y1 = b->y + TALL / 2;
+  double x0 = a->x + SD_SVG_WIDE, y0 = a->y + SD_SVG_TALL / 2, x1 = b->x, y1 = b->y + SD_SVG_TALL / 2;
   sd_strf(s,
           "<path class=\"c\" d=\"M%.0f %.0fC%.0f %.0f %.0f %.0f %.0f %.0f\"><title>%llu value%s, "
           "%s</title></path>\n",
-          x0, y0, x0 + GAP / 2, y0, x1 - GAP / 2, y1, x1, y1, (unsigned long long)w->values,
+          x0, y0, x0 + SD_SVG_GAP / 2, y0, x1 - SD_SVG_GAP / 2, y1, x1, y1, (unsigned long long)w->values,
           w->values == 1 ? "" : "s", sd_cli_bytes(w->bytes, t));
 }
 
 static void put_head(drawing *d, sd_str *s, int p, double height) {
   const sd_layer_part *part = &d->k->report.split.layer.at[p];
-  double x = 40 + p * (double)(WIDE + GAP), flops = 0;
+  double x = sd_svg_column(p), flops = 0;
   char t[2][24], name[SD_PLACE_TEXT];
   for (uint32_t i = part->first; i < part->first + part->n; i++) flops += d->k->costs.at[i].flops;
-  sd_strf(s, "<text class=\"t\" x=\"%.0f\" y=\"%d\">%s</text>", x, HEAD - 48,
+  sd_strf(s, "<text class=\"t\" x=\"%.0f\" y=\"%d\">%s</text>", x, SD_SVG_HEAD - 48,
           sd_place_text(d->k->o.devices.at[p], name));
-  sd_strf(s, "<text class=\"k\" x=\"%.0f\" y=\"%d\">%u nodes, %.4g MFLOP, weights %s</text>", x, HEAD - 30,
+  sd_strf(s, "<text class=\"k\" x=\"%.0f\" y=\"%d\">%u nodes, %.4g MFLOP, weights %s</text>", x, SD_SVG_HEAD - 30,
           part->n, flops * 1e-6, sd_cli_bytes(part->weights, t[0]));
-  sd_strf(s, "<text class=\"k\" x=\"%.0f\" y=\"%d\">about %.3g ms</text>\n", x, HEAD - 14,
+  sd_strf(s, "<text class=\"k\" x=\"%.0f\" y=\"%d\">about %.3g ms</text>\n", x, SD_SVG_HEAD - 14,
           part->seconds * 1e3);
   if (p == 0) return;
-  double cut = x - GAP / 2.0;
-  sd_strf(s, "<line x1=\"%.0f\" x2=\"%.0f\" y1=\"%d\" y2=\"%.0f\"/>", cut, cut, HEAD - 40, height - 20);
-  sd_strf(s, "<text class=\"d\" x=\"%.0f\" y=\"%d\">%s</text>\n", cut, HEAD - 48,
+  double cut = x - SD_SVG_GAP / 2.0;
+  sd_strf(s, "<line x1=\"%.0f\" x2=\"%.0f\" y1=\"%d\" y2=\"%.0f\"/>", cut, cut, SD_SVG_HEAD - 40, height - 20);
+  sd_strf(s, "<text class=\"d\" x=\"%.0f\" y=\"%d\">%s</text>\n", cut, SD_SVG_HEAD - 48,
           sd_cli_bytes(part->bytes_in, t[1]));
 }
 
@@ -166,8 +156,8 @@ void sd_partition_draw(const sd_partition *k, sd_str *out) {
   drawing d = {.k = k, .a = k->c->arena, .of_node = SD_NEW_ARRAY(k->c->arena, uint32_t, k->costs.n + 1)};
   make_boxes(&d);
   make_wires(&d);
-  double width = 80 + k->report.split.layer.n * (double)(WIDE + GAP) - GAP,
-         height = HEAD + d.rows * (double)ROW + 20;
+  double width = sd_svg_column((int)k->report.split.layer.n) - SD_SVG_GAP + 40,
+         height = SD_SVG_HEAD + d.rows * (double)SD_SVG_ROW + 20;
   sd_partition_svg_begin(k, width, height, out);
   for (int p = 0; p < (int)k->report.split.layer.n; p++) put_head(&d, out, p, height);
   for (uint32_t i = 0; i < d.wires.len; i++) put_wire(&d, out, &d.wires.at[i]);

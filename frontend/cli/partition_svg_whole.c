@@ -39,13 +39,11 @@ static void make_rows(const sd_partition *k, rows *out) {
   }
 }
 
-static double column_x(int p) { return 40 + p * (double)(SD_SVG_WIDE + SD_SVG_GAP); }
-
 static void put_head(const sd_partition *k, sd_str *s, int p) {
   const sd_split_choice *split = &k->report.split;
   const sd_way *way = NULL;
   char bytes[24], name[SD_PLACE_TEXT];
-  double x = column_x(p);
+  double x = sd_svg_column(p);
   for (uint32_t i = 0; i < split->ways.n; i++)
     if (split->ways.at[i].how == (uint32_t)split->chosen) way = &split->ways.at[i];
   sd_strf(s, "<text class=\"t\" x=\"%.0f\" y=\"%d\">%s</text>", x, SD_SVG_HEAD - 48,
@@ -62,14 +60,14 @@ static void put_exchange(const sd_partition *k, sd_str *s, const row *r, double 
   int last = k->o.devices.n - 1;
   double at = y + (SD_SVG_TALL + SD_SVG_ROW) / 2.0;
   const char *op = strchr(r->op, '.') ? strchr(r->op, '.') + 1 : r->op;
-  sd_strf(s, "<path class=\"c\" d=\"M%.0f %.0fL%.0f %.0f\"><title>", column_x(0), at,
-          column_x(last) + SD_SVG_WIDE, at);
+  sd_strf(s, "<path class=\"c\" d=\"M%.0f %.0fL%.0f %.0f\"><title>", sd_svg_column(0), at,
+          sd_svg_column(last) + SD_SVG_WIDE, at);
   if (r->exchanges > 1) sd_strf(s, "%u exchanges", r->exchanges);
   else
     sd_cli_markup(s, op, 40);
   sd_strf(s, ", %s</title></path>", sd_cli_bytes(r->bytes, bytes));
   for (int p = 0; p < last; p++) {
-    sd_strf(s, "<text class=\"d\" x=\"%.0f\" y=\"%.0f\">", column_x(p) + SD_SVG_WIDE + SD_SVG_GAP / 2.0,
+    sd_strf(s, "<text class=\"d\" x=\"%.0f\" y=\"%.0f\">", sd_svg_column(p) + SD_SVG_WIDE + SD_SVG_GAP / 2.0,
             at - 4);
     sd_cli_markup(s, op, 20), sd_strf(s, " %s</text>", bytes);
   }
@@ -79,7 +77,7 @@ static void put_exchange(const sd_partition *k, sd_str *s, const row *r, double 
 static void put_row(const sd_partition *k, sd_str *s, const row *r, uint32_t i, bool last) {
   double y = SD_SVG_HEAD + i * (double)SD_SVG_ROW;
   for (int p = 0; p < k->o.devices.n; p++) {
-    sd_svg_box b = {r->first, r->n, p, column_x(p), y, r->flops};
+    sd_svg_box b = {r->first, r->n, p, sd_svg_column(p), y, r->flops};
     double x = b.x + SD_SVG_WIDE / 2;
     if (!last) sd_strf(s, "<path d=\"M%.0f %.0fL%.0f %.0f\"/>", x, y + SD_SVG_TALL, x, y + SD_SVG_ROW);
     sd_partition_svg_box(k, s, &b);
@@ -91,7 +89,7 @@ void sd_partition_draw_whole(const sd_partition *k, sd_str *out) {
   rows all = {0};
   int n = k->o.devices.n;
   make_rows(k, &all);
-  sd_partition_svg_begin(k, column_x(n) - SD_SVG_GAP + 40, SD_SVG_HEAD + all.len * (double)SD_SVG_ROW + 20,
+  sd_partition_svg_begin(k, sd_svg_column(n) - SD_SVG_GAP + 40, SD_SVG_HEAD + all.len * (double)SD_SVG_ROW + 20,
                          out);
   for (int p = 0; p < n; p++) put_head(k, out, p);
   for (uint32_t i = 0; i < all.len; i++) put_row(k, out, &all.at[i], i, i + 1 == all.len);

@@ -103,3 +103,5 @@ sard_status *sd_driver_open(sard_context *ctx, const sard_source *src, const sar
                             char **json, double *seconds, sard_model **out);
 // The report as JSON text, owned by the caller (sd_free); NULL when memory is short.
 char *sd_driver_report_json(const sd_driver_report *r);
+// Its nodes, as the members of a JSON array.
+void sd_driver_precision_json(const sd_precision_report *p, sd_str *out);

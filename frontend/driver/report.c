@@ -13,8 +13,7 @@ static void json_tensor(sd_str *s, const sd_tensor_report *t) {
   sd_str_put(s, "]}");
 }
 
-static void json_precision(sd_str *s, const sd_precision_report *p) {
-  sd_strf(s, ",\"precision\":{\"casts\":%u,\"nodes\":[", p->casts);
+void sd_driver_precision_json(const sd_precision_report *p, sd_str *s) {
   for (uint32_t i = 0; i < p->nodes.len; i++) {
     const sd_precision_node *n = &p->nodes.at[i];
     sd_str_put(s, i ? ",{\"name\":" : "{\"name\":"), sd_str_json(s, n->name);
@@ -23,6 +22,11 @@ static void json_precision(sd_str *s, const sd_precision_report *p) {
     if (n->why) sd_str_put(s, ",\"why\":"), sd_str_json(s, n->why);
     sd_str_put(s, "}");
   }
+}
+
+static void json_precision(sd_str *s, const sd_precision_report *p) {
+  sd_strf(s, ",\"precision\":{\"casts\":%u,\"nodes\":[", p->casts);
+  sd_driver_precision_json(p, s);
   sd_str_put(s, "]}");
 }
 

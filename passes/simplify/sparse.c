@@ -16,13 +16,6 @@ typedef struct product {
 } product;
 
 // ---- what is one ----
-static bool all_are(const sd_node *n, const char *attr, int64_t v) { // or absent
-  const sd_attr *a = sd_node_attr(n, attr);
-  for (uint32_t i = 0; a && a->kind == SD_ATTR_INTS && i < a->n; i++)
-    if (a->ints[i] != v) return false;
-  return true;
-}
-
 static bool matmul(const sd_node *n, product *p) {
   const sd_value *w = n->in[1];
   if (!sd_edit_is(n, "MatMul") || !w->data || w->rank != 2 || n->in[0]->rank < 2) return false;
@@ -49,7 +42,7 @@ static bool conv(const sd_node *n, product *p) {
     return false;
   for (int i = 0; i + 2 < w->rank; i++)
     if (w->data->dims[i] != 1) return false;
-  if (!all_are(n, "strides", 1) || !all_are(n, "pads", 0)) return false;
+  if (!sd_edit_all_are(n, "strides", 1) || !sd_edit_all_are(n, "pads", 0)) return false;
   int64_t ic = w->data->dims[w->rank - 2], oc = w->data->dims[w->rank - 1];
   p->w = (sd_sparse_weight){w->data->data, ic, oc, oc, 1};
   p->bias = n->n_in > 2 ? n->in[2] : NULL;

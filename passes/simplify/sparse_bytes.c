@@ -31,13 +31,6 @@ static int64_t count_steps(const weight *w) {
   return steps;
 }
 
-static bool all_are(const sd_node *n, const char *attr, int64_t v) { // or absent
-  const sd_attr *a = sd_node_attr(n, attr);
-  for (uint32_t i = 0; a && a->kind == SD_ATTR_INTS && i < a->n; i++)
-    if (a->ints[i] != v) return false;
-  return true;
-}
-
 static int64_t int_at(const sd_node *n, const char *attr, int i) { // of default 1
   const sd_attr *a = sd_node_attr(n, attr);
   return a && a->kind == SD_ATTR_INTS && (uint32_t)i < a->n ? a->ints[i] : 1;
@@ -54,7 +47,7 @@ static bool fits(const sd_node *n, weight *w) {
   if (w->n % SD_SPARSE_WIDE || w->c % SD_SPARSE_SIDE || w->n == 0 || w->c == 0) return false;
   if (!sd_dim_is(n->graph->module->dims, x->dims[x->rank - 1], w->c)) return false;
   if (!conv) return c->rank == 2 && x->rank >= 2;
-  if (sd_node_int(n, "channels_last", 0) != 1 || sd_node_int(n, "group", 1) != 1 || !all_are(n, "pads", 0)) return false;
+  if (sd_node_int(n, "channels_last", 0) != 1 || sd_node_int(n, "group", 1) != 1 || !sd_edit_all_are(n, "pads", 0)) return false;
   if (strcmp(sd_node_str(n, "auto_pad", "NOTSET"), "NOTSET") != 0 || c->rank != x->rank) return false;
   for (int i = 0; i + 2 < c->rank; i++) {
     w->taps *= c->dims[i];

@@ -7,13 +7,6 @@
 #define LEAST_CHANNELS 8
 #define LEAST_GAIN     0.9 // of the estimates, which think of models that do not fit the caches
 
-static bool all_are(const sd_node *n, const char *attr, int64_t v) { // or absent
-  const sd_attr *a = sd_node_attr(n, attr);
-  for (uint32_t i = 0; a && a->kind == SD_ATTR_INTS && i < a->n; i++)
-    if (a->ints[i] != v) return false;
-  return true;
-}
-
 static bool fits(const sd_node *n, sd_winograd_shape *s) {
   const sd_value *x, *w, *y = n->out[0];
   sd_dimtab *t = n->graph->module->dims;
@@ -22,7 +15,7 @@ static bool fits(const sd_node *n, sd_winograd_shape *s) {
   x = n->in[0], w = n->in[1];
   if (!w->data || w->dtype != SD_F32 || w->data->dtype != SD_F32 || w->rank != 4 || x->rank != 4 || x->data) return false;
   if (!sd_dim_is(t, w->dims[0], 3) || !sd_dim_is(t, w->dims[1], 3)) return false;
-  if (!all_are(n, "strides", 1) || !all_are(n, "dilations", 1) || !all_are(n, "pads", 0)) return false;
+  if (!sd_edit_all_are(n, "strides", 1) || !sd_edit_all_are(n, "dilations", 1) || !sd_edit_all_are(n, "pads", 0)) return false;
   const char *pad = sd_node_str(n, "auto_pad", "NOTSET");
   if (strcmp(pad, "NOTSET") != 0 && strcmp(pad, "VALID") != 0) return false;
   if (!sd_dim_is_const(t, w->dims[2], &ic) || !sd_dim_is_const(t, w->dims[3], &oc)) return false;

@@ -113,6 +113,7 @@ typedef struct nodes {
   const sd_pass_options *o;
   sd_pass_report *r;
   sard_status *(*fn)(sd_node *n, bool *done);
+  sard_status *(*of_target)(sd_node *n, const sd_pass_target *t, bool *done); // instead
 } nodes;
 
 static sard_status *each_node(sd_graph *g, void *user) {
@@ -121,7 +122,7 @@ static sard_status *each_node(sd_graph *g, void *user) {
     bool done = false;
     next = n->next;
     if (x->o->bisect >= 0 && x->r->rewrites >= x->o->bisect) return NULL;
-    sard_status *st = x->fn(n, &done);
+    sard_status *st = x->fn ? x->fn(n, &done) : x->of_target(n, &x->o->target, &done);
     if (st) return sd_node_error(n, st);
     x->r->rewrites += done;
   }
@@ -129,6 +130,12 @@ static sard_status *each_node(sd_graph *g, void *user) {
 }
 
 sard_status *sd_edit_nodes(sd_module *m, const sd_pass_options *o, sd_pass_report *r, sard_status *(*fn)(sd_node *n, bool *done)) {
-  nodes x = {o, r, fn};
+  nodes x = {o, r, fn, NULL};
+  return sd_edit_graphs(m, each_node, &x);
+}
+
+sard_status *sd_edit_nodes_for(sd_module *m, const sd_pass_options *o, sd_pass_report *r,
+                               sard_status *(*fn)(sd_node *n, const sd_pass_target *t, bool *done)) {
+  nodes x = {o, r, NULL, fn};
   return sd_edit_graphs(m, each_node, &x);
 }

@@ -23,5 +23,8 @@ bool sd_edit_ints(const sd_node *n, uint32_t operand, int64_t *out, uint32_t cap
 // Calls fn for each node of each graph of sd_edit_graphs until options stop it. fn may remove the node; `done`: it rewrote it,
 // which is counted. Errors name the node.
 sard_status *sd_edit_nodes(sd_module *m, const sd_pass_options *o, sd_pass_report *r, sard_status *(*fn)(sd_node *n, bool *done));
+// The same for what depends on the machine.
+sard_status *sd_edit_nodes_for(sd_module *m, const sd_pass_options *o, sd_pass_report *r,
+                               sard_status *(*fn)(sd_node *n, const sd_pass_target *t, bool *done));
 // Calls fn for each graph whose nodes run one by one, bodies first: the main graph and all bodies but fused groups.
 sard_status *sd_edit_graphs(sd_module *m, sard_status *(*fn)(sd_graph *g, void *user), void *user);

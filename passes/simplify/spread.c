@@ -62,31 +62,17 @@ static sard_status *split(sd_node *n, int64_t parts) {
   return NULL;
 }
 
-typedef struct spread {
-  const sd_pass_options *o;
-  sd_pass_report *r;
-} spread;
-
-static sard_status *spread_graph(sd_graph *g, void *user) {
-  const spread *x = user;
-  for (sd_node *n = g->first, *next; n; n = next) {
-    shape s;
-    next = n->next;
-    if (x->o->bisect >= 0 && x->r->rewrites >= x->o->bisect) return NULL;
-    bool scores = n->n_out > 1 && n->out[1];
-    if (!sd_edit_is(n, "sard.Attention") || scores || (n->n_in > SINK && n->in[SINK]) || !read_shape(n, &s)) continue;
-    sd_dtype t = n->in[Q]->dtype;
-    int64_t parts = parts_of(&s, x->o->target.tiles);
-    if (parts < 2 || (t != SD_F32 && t != SD_F16 && t != SD_BF16)) continue;
-    sard_status *st = split(n, parts);
-    if (st) return sd_node_error(n, st);
-    x->r->rewrites++;
-  }
-  return NULL;
+static sard_status *rewrite(sd_node *n, const sd_pass_target *target, bool *done) {
+  shape s;
+  bool scores = n->n_out > 1 && n->out[1];
+  if (!sd_edit_is(n, "sard.Attention") || scores || (n->n_in > SINK && n->in[SINK]) || !read_shape(n, &s)) return NULL;
+  sd_dtype t = n->in[Q]->dtype;
+  int64_t parts = parts_of(&s, target->tiles);
+  *done = parts >= 2 && (t == SD_F32 || t == SD_F16 || t == SD_BF16);
+  return *done ? split(n, parts) : NULL;
 }
 
 sard_status *sd_pass_spread(sd_module *m, const sd_pass_options *o, sd_arena *scratch, sd_pass_report *r) {
   (void)scratch;
-  spread x = {o, r};
-  return o->target.tiles ? sd_edit_graphs(m, spread_graph, &x) : NULL;
+  return o->target.tiles ? sd_edit_nodes_for(m, o, r, rewrite) : NULL;
 }

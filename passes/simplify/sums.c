@@ -76,33 +76,19 @@ static sard_status *split(sd_node *n, const steps *s, int first, sd_dim each, in
   return sd_xg_finish(&g, &y, 1);
 }
 
-typedef struct sums {
-  const sd_pass_options *o;
-  sd_pass_report *r;
-} sums;
-
-static sard_status *split_graph(sd_graph *graph, void *user) {
-  const sums *s = user;
-  sd_dimtab *t = graph->module->dims;
-  for (sd_node *n = graph->first, *next; n; n = next) {
-    const steps *of = steps_of(n);
-    next = n->next;
-    if (s->o->bisect >= 0 && s->r->rewrites >= s->o->bisect) return NULL;
-    int first = of && n->in[0]->rank > 0 && n->in[0]->rank < SD_MAX_RANK ? first_reduced(n) : -1;
-    if (first < 0 || !fits_type(n, n->in[0]->dtype)) continue;
-    sd_dim results = sd_dim_product(t, n->in[0]->dims, first),
-           each = sd_dim_product(t, n->in[0]->dims + first, n->in[0]->rank - first);
-    int64_t parts = each == SD_DIM_NONE || results == SD_DIM_NONE ? 0 : parts_of(t, results, each, s->o->target.tiles);
-    if (parts < FEWEST_PARTS) continue;
-    sard_status *st = split(n, of, first, each, parts);
-    if (st) return sd_node_error(n, st);
-    s->r->rewrites++;
-  }
-  return NULL;
+static sard_status *rewrite(sd_node *n, const sd_pass_target *target, bool *done) {
+  const steps *of = steps_of(n);
+  sd_dimtab *t = n->graph->module->dims;
+  int first = of && n->in[0]->rank > 0 && n->in[0]->rank < SD_MAX_RANK ? first_reduced(n) : -1;
+  if (first < 0 || !fits_type(n, n->in[0]->dtype)) return NULL;
+  sd_dim results = sd_dim_product(t, n->in[0]->dims, first),
+         each = sd_dim_product(t, n->in[0]->dims + first, n->in[0]->rank - first);
+  int64_t parts = each == SD_DIM_NONE || results == SD_DIM_NONE ? 0 : parts_of(t, results, each, target->tiles);
+  *done = parts >= FEWEST_PARTS;
+  return *done ? split(n, of, first, each, parts) : NULL;
 }
 
 sard_status *sd_pass_sums(sd_module *m, const sd_pass_options *o, sd_arena *scratch, sd_pass_report *r) {
   (void)scratch;
-  sums s = {o, r};
-  return o->target.tiles ? sd_edit_graphs(m, split_graph, &s) : NULL;
+  return o->target.tiles ? sd_edit_nodes_for(m, o, r, rewrite) : NULL;
 }

@@ -48,6 +48,13 @@ static const struct { const char *text; sd_kind kind; sd_narrow narrow; bool com
     {"REWRITEP", SD_REWRITE, SD_NARROW_YES, false},
 };
 
+static const struct { const char *text; sd_kind kind; sd_trait trait; } traits[] = {
+    {"RENAMES", SD_MOVE, SD_RENAMES},   {"PERMUTES", SD_MOVE, SD_PERMUTES},    {"REGROUPS", SD_MOVE, SD_REGROUPS},
+    {"CUTS", SD_MOVE, SD_CUTS},         {"REPEATS", SD_MOVE, SD_REPEATS},      {"JOINS", SD_MOVE, SD_JOINS},
+    {"LOOKS_UP", SD_MOVE, SD_LOOKS_UP}, {"TAKES_ANY", SD_NESTS, SD_TAKES_ANY}, {"FOLLOWED", SD_NESTS, SD_FOLLOWED},
+    {"WINDOWS", SD_NESTS, SD_WINDOWS},  {"RENAMES", SD_MAP, SD_RENAMES},
+};
+
 typedef struct table {
   sd_arena *arena;
   sd_op ops[ROW_COUNT + 1];
@@ -207,6 +214,26 @@ static const sd_attrdecl *read_attrs(reader *r, uint8_t *out_n) {
   return v.at;
 }
 
+// KIND, or KIND | TRAIT ...
+static void read_kind_column(reader *r, sd_op *op) {
+  const char *name = word(r);
+  bool found = false;
+  for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+    if (strcmp(kinds[i].text, name) == 0) {
+      op->kind = kinds[i].kind, op->narrow = kinds[i].narrow, op->commutative = kinds[i].commutative;
+      found = true;
+    }
+  if (!found) complain(r, "unknown kind");
+  while (!r->failed && eat(r, "|")) {
+    name = word(r);
+    found = false;
+    for (size_t i = 0; i < sizeof traits / sizeof *traits; i++)
+      if (strcmp(traits[i].text, name) == 0 && traits[i].kind == op->kind) op->traits |= traits[i].trait, found = true;
+    if (!found) complain(r, "no trait of this kind");
+  }
+  if (*r->p) complain(r, "unexpected text");
+}
+
 static void read_row(const row *src, sd_op *op) {
   reader r = {src->sig, src, false};
   *op = (sd_op){.name = src->name, .index = (uint16_t)(src - rows), .shape = src->shape, .pull = src->pull,
@@ -219,16 +246,8 @@ static void read_row(const row *src, sd_op *op) {
   r.p = src->attrs;
   op->attrs = read_attrs(&r, &op->n_attr);
   if (*r.p) complain(&r, "unexpected text");
-  bool found = false;
-  for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-    if (strcmp(kinds[i].text, src->kind) == 0) {
-      op->kind = kinds[i].kind;
-      op->narrow = kinds[i].narrow;
-      op->commutative = kinds[i].commutative;
-      found = true;
-    }
   r.p = src->kind;
-  if (!found) complain(&r, "unknown kind");
+  read_kind_column(&r, op);
   if (op->text && op->kind != SD_MAP) complain(&r, "a TEXT body needs kind MAP");
   if (op->text && !r.failed) op->map = sd_text_parse(tab.arena, op, op->text, &tab.errors);
 }

@@ -21,6 +21,22 @@ typedef enum sd_kind {
 // A function of the runtime computes it.
 static inline bool sd_kind_is_host(sd_kind k) { return k == SD_HOST || k == SD_COMM; }
 
+// What passes may count on, beside the kind; words of the column KIND.
+typedef enum sd_trait {
+  // MOVE: how the elements of the output lie in the first operand
+  SD_RENAMES = 1,    // in the same order
+  SD_PERMUTES = 2,   // each once, axes in another order
+  SD_REGROUPS = 4,   // each once, axes split, in another order, and merged
+  SD_CUTS = 8,       // a part of them, at fixed distances
+  SD_REPEATS = 16,   // at fixed distances, some of them 0
+  SD_JOINS = 32,     // several operands, or one and its border: an operand may be computed where it will lie
+  SD_LOOKS_UP = 64,  // where the second operand says
+  // NESTS
+  SD_TAKES_ANY = 128, // reads operands one element at a time: they may be expressions
+  SD_FOLLOWED = 256,  // stores by sd_tb_store: maps of the same shape may be in its kernel
+  SD_WINDOWS = 512,   // operands and results may lie in a part of another value's memory
+} sd_trait;
+
 // What becomes of a node of f32 where floats may be narrower (passes/precision).
 typedef enum sd_narrow {
   SD_NARROW_NO,     // it stays: sums, norms, functions that make errors larger, what has no narrow form
@@ -47,6 +63,7 @@ struct sd_op {
   uint16_t index;   // position in the table
   sd_kind kind;
   sd_narrow narrow;
+  uint16_t traits; // sd_trait, or-ed
   bool commutative;     // in its first two operands
   bool infers;          // the shape function sets the types of the outputs (false: shape `none`)
   uint8_t n_in, n_out, n_attr; // declared
@@ -59,6 +76,8 @@ struct sd_op {
   const char *text;      // MAP with TEXT body: expression over operand and attribute names
   const void *map;       // parsed form of `text`
 };
+
+static inline bool sd_op_has(const sd_op *op, unsigned any) { return (op->traits & any) != 0; }
 
 // The rows, read from ops.def at the first call (thread-safe). A malformed row is reported by sd_ops_check.
 const sd_op *sd_op_find(const char *name); // NULL when there is none

@@ -18,11 +18,6 @@ bool sd_edit_all_are(const sd_node *n, const char *attr, int64_t v) {
   return true;
 }
 
-bool sd_edit_renames(const sd_node *n) {
-  static const char *const ops[] = {"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", NULL};
-  return sd_edit_one_of(n, ops);
-}
-
 sard_status *sd_edit_fold(sd_node *n, sd_value **out) {
   sd_module *m = n->graph->module;
   const sd_const *c = NULL;

@@ -5,7 +5,6 @@
 bool sd_edit_is(const sd_node *n, const char *op); // n may be NULL
 bool sd_edit_one_of(const sd_node *n, const char *const *ops); // ends with NULL
 bool sd_edit_all_are(const sd_node *n, const char *attr, int64_t v); // numbers of a list, which may be absent
-bool sd_edit_renames(const sd_node *n); // the same elements in the same order: Reshape and its like, Identity
 // Builds op(in...) before `before`, evaluates it at once where all operands are constant; *out is its first output.
 sard_status *sd_edit_apply(sd_graph *g, sd_node *before, const char *op, sd_value *const *in, uint32_t n_in, sd_value **out);
 // The first output of n, a constant that takes its place where all operands are constant (n has one output then).

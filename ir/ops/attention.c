@@ -391,19 +391,9 @@ sard_status *sd_shape_attention(sd_node *n) {
   return sd_sh_set(n, 3, n->in[0]->dtype, 4, (sd_dim[]){a.B, a.H, a.S, a.T});
 }
 
-static sard_status *make(sd_node *at, const char *name, sd_value *const *in, uint32_t n_in, uint32_t n_out,
-                         sd_node **out) {
-  const sd_op *op = sd_op_find(name);
-  if (!op) return SD_SH_ERR(at, UNSUPPORTED, "the operator %s, which it needs, is not known", name);
-  *out = sd_node_new(at->graph, at, op, in, n_in, n_out);
-  (*out)->name = at->name;
-  (*out)->onnx_index = at->onnx_index;
-  return NULL;
-}
-
 static sard_status *reshape(sd_node *at, sd_value *v, const int64_t *shape, int rank, sd_value **out) {
   sd_node *r;
-  SD_TRY(make(at, "Reshape", (sd_value *[]){v, sd_value_const_i64(at->graph, shape, rank)}, 2, 1, &r));
+  SD_TRY(sd_sh_node(at, "Reshape", (sd_value *[]){v, sd_value_const_i64(at->graph, shape, rank)}, 2, 1, &r));
   SD_TRY(sd_node_infer(r));
   *out = r->out[0];
   return NULL;
@@ -423,18 +413,18 @@ static sard_status *with_past(sd_node *n, uint32_t operand, uint32_t past, uint3
   bool wanted = present < n->n_out && n->out[present];
   if (!sd_sh_in(n, past) && !wanted) return NULL;
   if (*layout) {
-    SD_TRY(make(n, "Transpose", io, 1, 1, &x));
+    SD_TRY(sd_sh_node(n, "Transpose", io, 1, 1, &x));
     sd_node_set_ints(x, "perm", (int64_t[]){0, 2, 1, 3}, 4);
     SD_TRY(sd_node_infer(x));
     *io = x->out[0], *layout = 0;
   }
   if (sd_sh_in(n, past)) {
-    SD_TRY(make(n, "Concat", (sd_value *[]){n->in[past], *io}, 2, 1, &x));
+    SD_TRY(sd_sh_node(n, "Concat", (sd_value *[]){n->in[past], *io}, 2, 1, &x));
     sd_node_set_int(x, "axis", 2);
     SD_TRY(sd_node_infer(x));
     *io = x->out[0];
   } else if (*io == n->in[operand]) { // an output that is an operand
-    SD_TRY(make(n, "Identity", io, 1, 1, &x));
+    SD_TRY(sd_sh_node(n, "Identity", io, 1, 1, &x));
     SD_TRY(sd_node_infer(x));
     *io = x->out[0];
   }
@@ -472,7 +462,7 @@ sard_status *sd_rewrite_attention(sd_node *n) {
   SD_TRY(with_past(n, 2, PAST_V, 2, &v, &layout[2]));
   bool scores = n->n_out > 3 && n->out[3];
   sd_value *in[6] = {q, k, v, sd_sh_in(n, MASK), sd_sh_in(n, NONPAD), sd_sh_in(n, PAST_K)};
-  SD_TRY(make(n, "sard.Attention", in, 6, scores ? 2 : 1, &x));
+  SD_TRY(sd_sh_node(n, "sard.Attention", in, 6, scores ? 2 : 1, &x));
   attention_attrs(x, n, layout);
   SD_TRY(sd_node_infer(x));
   y = x->out[0];

@@ -18,16 +18,6 @@ sard_status *sd_shape_fused(sd_node *n) {
 }
 
 // ---- com.microsoft.FusedConv, FusedGemm: the plain operator, then the activation ----
-static sard_status *new_node(sd_node *at, const char *name, sd_value *const *in, uint32_t n_in,
-                             sd_node **out) {
-  const sd_op *op = sd_op_find(name);
-  if (!op) return SD_SH_ERR(at, UNSUPPORTED, "the operator %s, which it needs, is not known", name);
-  *out = sd_node_new(at->graph, at, op, in, n_in, 1);
-  (*out)->name = at->name;
-  (*out)->onnx_index = at->onnx_index;
-  return NULL;
-}
-
 // Copies the attributes that both rows have.
 static void copy_attrs(sd_node *to, const sd_node *from) {
   for (uint32_t i = 0; i < from->op->n_attr; i++) {
@@ -65,7 +55,7 @@ static sard_status *activate(sd_node *n, sd_value *x, sd_node **out) {
     in[2] = sd_value_const_f32(n->graph, p[1]);
     n_in = 3;
   }
-  SD_TRY(new_node(n, name, in, n_in, out));
+  SD_TRY(sd_sh_node(n, name, in, n_in, 1, out));
   if (count > 0) set_float(*out, "alpha", p[0]);
   if (count > 1) set_float(*out, "beta", p[1]);
   return sd_node_infer(*out);
@@ -74,11 +64,11 @@ static sard_status *activate(sd_node *n, sd_value *x, sd_node **out) {
 sard_status *sd_rewrite_ms_fused(sd_node *n) {
   bool conv = strstr(n->op->name, "Conv") != NULL;
   sd_node *y = NULL, *z = NULL;
-  SD_TRY(new_node(n, conv ? "Conv" : "Gemm", n->in, n->n_in < 3 ? n->n_in : 3, &y));
+  SD_TRY(sd_sh_node(n, conv ? "Conv" : "Gemm", n->in, n->n_in < 3 ? n->n_in : 3, 1, &y));
   copy_attrs(y, n);
   SD_TRY(sd_node_infer(y));
   if (conv && sd_sh_in(n, 3)) { // residual, added before the activation
-    SD_TRY(new_node(n, "Add", (sd_value *[]){y->out[0], n->in[3]}, 2, &z));
+    SD_TRY(sd_sh_node(n, "Add", (sd_value *[]){y->out[0], n->in[3]}, 2, 1, &z));
     SD_TRY(sd_node_infer(z));
     y = z;
   }

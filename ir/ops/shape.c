@@ -161,6 +161,15 @@ bool sd_sh_floats(const sd_node *n, uint32_t operand, double *out, uint32_t cap,
   return true;
 }
 
+sard_status *sd_sh_node(sd_node *at, const char *name, sd_value *const *in, uint32_t n_in, uint32_t n_out,
+                        sd_node **out) {
+  const sd_op *op = sd_op_find(name);
+  if (!op) return SD_SH_ERR(at, UNSUPPORTED, "the operator %s, which it needs, is not known", name);
+  *out = sd_node_new(at->graph, at, op, in, n_in, n_out);
+  (*out)->name = at->name, (*out)->onnx_index = at->onnx_index;
+  return NULL;
+}
+
 // ---- outputs ----
 sard_status *sd_sh_set(sd_node *n, uint32_t out, sd_dtype t, int rank, const sd_dim *dims) {
   if (out >= n->n_out || !n->out[out]) return NULL;

@@ -79,16 +79,10 @@ sd_node *sd_xg_node(xg *g, const char *spec, sd_value *const *in, uint32_t n_in,
   if (g->st) return NULL;
   size_t len = strcspn(spec, " ");
   const char *name = sd_arena_strndup(g->at->graph->module->arena, spec, len);
-  const sd_op *op = sd_op_find(name);
-  if (!op)
-    return sd_xg_fail(g,
-                      SD_SH_ERR(g->at, UNSUPPORTED, "the operator %s, which it needs, is not known", name)),
-           NULL;
   while (n_in && !in[n_in - 1]) n_in--;
-  sd_node *n = sd_node_new(g->at->graph, g->at, op, in, n_in, n_out);
-  n->name = g->at->name;
-  n->onnx_index = g->at->onnx_index;
-  sard_status *st = NULL;
+  sd_node *n = NULL;
+  sard_status *st = sd_sh_node(g->at, name, in, n_in, n_out, &n);
+  if (st) return sd_xg_fail(g, st), NULL;
   if (!set_attrs(n, spec + len)) st = SD_SH_ERR(g->at, INTERNAL, "bad attributes in '%s'", spec);
   if (!st) st = sd_node_infer(n);
   if (!st) return n;

@@ -33,20 +33,17 @@ static int member_index(const group *g, const sd_node *n) {
 // Same shape, or differing only by dims of 1.
 static bool same_count(const sd_value *a, const sd_value *b) { return sd_value_count(a) == sd_value_count(b); }
 
-// Moves that permute or rename elements: every element is asked for exactly as often as the result.
-static bool bijective_move(const sd_node *n) {
-  static const char *const names[] = {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity", "DepthToSpace", "SpaceToDepth", NULL};
-  return sd_edit_one_of(n, names);
-}
+// Every element is asked for exactly as often as the result.
+static bool bijective_move(const sd_node *n) { return sd_op_has(n->op, SD_RENAMES | SD_PERMUTES | SD_REGROUPS); }
 
 // Moves whose index map is affine: free to read through.
-static bool affine_move(const sd_node *n) {
-  static const char *const names[] = {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Slice", "Split", "Expand", "sard.At", NULL};
-  return sd_edit_one_of(n, names);
-}
+static bool affine_move(const sd_node *n) { return sd_op_has(n->op, SD_RENAMES | SD_PERMUTES | SD_CUTS | SD_REPEATS); }
 
 // Reshape after a permutation needs division: leave the permutation to a kernel of its own.
-static bool transposes(const sd_node *n) { return sd_edit_is(n, "Transpose") || sd_edit_is(n, "DepthToSpace") || sd_edit_is(n, "SpaceToDepth"); }
+static bool transposes(const sd_node *n) { return sd_op_has(n->op, SD_PERMUTES | SD_REGROUPS); }
+
+// Its operands are computed in its memory (passes/memory).
+static bool joins(const sd_node *n) { return sd_op_has(n->op, SD_JOINS); }
 
 static bool costly_map(const sd_node *n) {
   static const char *const slow[] = {"exp(", "log(", "pow(", "erf(", "tanh(", "sin(", "cos(", "tan(", "sinh(", "cosh(", "asin(", "acos(", "atan(", NULL};
@@ -59,7 +56,7 @@ static bool costly_map(const sd_node *n) {
 // The last axis stays last (or there is only one axis).
 static bool keeps_last_axis(const sd_node *n) {
   const sd_attr *perm = sd_node_attr(n, "perm");
-  if (!sd_edit_is(n, "Transpose")) return true;
+  if (!sd_op_has(n->op, SD_PERMUTES)) return true;
   return perm && perm->kind == SD_ATTR_INTS && perm->n > 0 && perm->ints[perm->n - 1] == (int64_t)perm->n - 1;
 }
 
@@ -93,7 +90,7 @@ static demand demand_of(const sd_node *c, demand d, const sd_value *v) {
       return ROWS;
     return MANY;
   }
-  case SD_MOVE: return bijective_move(c) || sd_edit_is(c, "Slice") || sd_edit_is(c, "Split") || sd_edit_is(c, "sard.At") || sd_edit_is(c, "Pad") || sd_edit_is(c, "Concat") ? d : MANY;
+  case SD_MOVE: return bijective_move(c) || sd_op_has(c->op, SD_CUTS | SD_JOINS) ? d : MANY;
   case SD_REDUCE: return d;
   case SD_COMPOSITE: return d <= FEW && v == c->in[0] ? FEW : MANY;
   default: return MANY;
@@ -125,7 +122,7 @@ static bool looked_up(const group *g, const sd_value *v) {
     const sd_node *c = v->uses.at[i].node;
     int at = member_index(g, c);
     if (at < 0) return false;
-    bool table = sd_edit_is(c, "Gather") ? v->uses.at[i].operand == 0 : c->op->kind == SD_MAP && g->lookup[at];
+    bool table = sd_op_has(c->op, SD_LOOKS_UP) ? v->uses.at[i].operand == 0 : c->op->kind == SD_MAP && g->lookup[at];
     if (!table) return false;
   }
   return true;
@@ -137,14 +134,11 @@ static bool feeds_contraction(const group *g, const sd_value *v) {
   return false;
 }
 
-// Rows that make their own nests and read operands one element at a time: whatever expression that is.
-static bool reads_by_element(const sd_node *n) { return sd_edit_is(n, "sard.Attention"); }
-
 // Elements one after the other: of a convolution along the channels, of products along one of the last two axes.
 static bool unit_stride(const sd_value *v, const sd_strided *s, const sd_node *reader, uint32_t operand) {
   sd_dimtab *t = v->graph->module->dims;
   bool product = sd_edit_is(reader, "MatMul") || sd_edit_is(reader, "Gemm") || sd_edit_is(reader, "Einsum");
-  if (sd_edit_is(reader, "sard.Attention") && operand > 2) return true; // what is added to scores
+  if (sd_op_has(reader->op, SD_TAKES_ANY) && operand > 2) return true; // what is added to scores
   if (s->rank < 1) return false;
   if (sd_dim_is(t, s->stride[s->rank - 1], 1)) return true;
   return product && s->rank > 1 && sd_dim_is(t, s->stride[s->rank - 2], 1);
@@ -155,8 +149,8 @@ static bool strided_readers(const group *g, const sd_value *v, const sd_strided 
   for (uint32_t i = 0; i < v->uses.len; i++) {
     const sd_use *u = &v->uses.at[i];
     if (member_index(g, u->node) < 0 || depth > MAX_MEMBERS) return false;
-    if (sd_edit_is(u->node, "Concat")) continue;
-    if (u->node->op->kind == SD_CONTRACT || reads_by_element(u->node)) {
+    if (joins(u->node)) continue;
+    if (u->node->op->kind == SD_CONTRACT || sd_op_has(u->node->op, SD_TAKES_ANY)) {
       if (!unit_stride(v, s, u->node, u->operand)) return false;
       continue;
     }
@@ -208,7 +202,7 @@ static bool is_factor(const group *g, const sd_value *v) {
 static bool readable_operand(const group *g, const sd_node *p) {
   const sd_value *v = p->out[0];
   if (g->target->strided_reads) return strided_operand(g, p);
-  if (!affine_move(p) || sd_edit_is(p, "Split")) return false;
+  if (!affine_move(p)) return false;
   if (sd_edit_is(p, "Reshape") && p->in[0]->def && transposes(p->in[0]->def)) return false;
   for (uint32_t i = 0; i < v->uses.len; i++) {
     const sd_use *u = &v->uses.at[i];
@@ -240,12 +234,6 @@ static bool epilogue_only(const group *g, const sd_value *v) {
   return true;
 }
 
-// Rows that make their own nests and store by sd_tb_store: maps of the same shape may follow in the group.
-static bool stores_by_element(const sd_node *n) {
-  static const char *const ops[] = {"sard.WinogradConv", "sard.SparseMatMul", "sard.SparseBlocks", NULL};
-  return sd_edit_one_of(n, ops);
-}
-
 static bool maps_only(const group *g, const sd_value *v) {
   for (uint32_t i = 0; i < g->n; i++) {
     const sd_value *y = g->members[i]->out[0];
@@ -260,7 +248,7 @@ static turn turned_after(const group *g, const sd_value *v) {
     const sd_node *c = v->uses.at[i].node;
     int at = member_index(g, c);
     if (at < 0) continue;
-    turn mine = !transposes(c) ? STRAIGHT : sd_edit_is(c, "Transpose") && keeps_last_axis(c) ? ROWS_STAY : TURNED;
+    turn mine = !transposes(c) ? STRAIGHT : sd_op_has(c->op, SD_PERMUTES) && keeps_last_axis(c) ? ROWS_STAY : TURNED;
     if (g->turned[at] > mine) mine = g->turned[at];
     if (mine > most) most = mine;
   }
@@ -304,7 +292,7 @@ static bool better_behind(const group *g, const sd_node *p, demand d) {
 
 // A Pad of what no kernel computes, before nothing but a permutation: one copy instead of two.
 static bool widens_input(const group *g, const sd_node *p) {
-  return g->target->strided_reads && p->in[0] && !p->in[0]->def && g->n == 1 && sd_edit_is(g->members[0], "Transpose");
+  return g->target->strided_reads && p->in[0] && !p->in[0]->def && g->n == 1 && sd_op_has(g->members[0]->op, SD_PERMUTES);
 }
 
 // Bytes that a convolution of single channels reads as f32: each load serves few products, and a fourth of the memory is read.
@@ -325,30 +313,28 @@ static bool may_join(const group *g, const sd_node *p) {
   demand d = worst_demand(g, v);
   switch (p->op->kind) {
   case SD_MAP:
-    if (better_behind(g, p, d) || sd_edit_is(g->members[0], "Concat")) return false;
+    if (better_behind(g, p, d) || joins(g->members[0])) return false;
     if (is_factor(g, v)) return sd_edit_packed_weight(p) || widened_channels(g, p);
     if (looked_up(g, v)) return !costly_map(p);
     return d == ONCE || ((d == FEW || d == ROWS) && !costly_map(p)) || (d == ROWS && !g->contraction);
   case SD_MOVE:
     if (is_factor(g, v)) return readable_operand(g, p);
-    if (sd_edit_is(p, "Pad") && widens_input(g, p)) return d == ONCE;
-    if (sd_edit_is(p, "Concat") || sd_edit_is(p, "Pad") || sd_edit_is(p, "Resize") || sd_edit_is(p, "GridSample")) return false;
-    if (sd_edit_is(g->members[0], "Concat") && g->target->strided_reads) return strided_operand(g, p);
-    if (sd_edit_is(g->members[0], "Concat") || sd_edit_is(g->members[0], "Pad")) return affine_move(p) && !sd_edit_is(p, "Reshape");
+    if (joins(p)) return d == ONCE && sd_edit_is(p, "Pad") && widens_input(g, p);
+    if (joins(g->members[0])) return strided_operand(g, p);
     if (transposes(p) && !keeps_last_axis(p)) return d == ONCE && !g->contraction && !g->composite;
     return affine_move(p) || d == ONCE || d == FEW;
-  case SD_REDUCE: return (d == ONCE && same_count(v, g->members[0]->out[0])) || (d <= ROWS && reduces_trailing(p) && !g->contraction && !sd_edit_is(p, "ArgMax") && !sd_edit_is(p, "ArgMin"));
+  case SD_REDUCE: return (d == ONCE && same_count(v, g->members[0]->out[0])) || (d <= ROWS && reduces_trailing(p) && !g->contraction);
   case SD_COMPOSITE: return d == ONCE && !g->contraction && !g->composite && same_count(v, g->members[0]->out[0]) && !rows_permuted(g, p);
   case SD_CONTRACT: return d == ONCE && !g->contraction && !g->composite && epilogue_only(g, v);
-  case SD_NESTS: return stores_by_element(p) && d == ONCE && !g->contraction && !g->composite && maps_only(g, v);
+  case SD_NESTS: return sd_op_has(p->op, SD_FOLLOWED) && d == ONCE && !g->contraction && !g->composite && maps_only(g, v);
   default: return false;
   }
 }
 
 static bool can_root(const sd_node *n, const sd_pass_target *t) {
   if (n->n_out != 1 || n->n_body) return false;
-  if (t->strided_reads && (reads_by_element(n) || only_copies(n))) return true;
-  if (sd_edit_is(n, "Concat") || sd_edit_is(n, "Pad")) return false; // their operands are computed in place (passes/memory)
+  if (t->strided_reads && (sd_op_has(n->op, SD_TAKES_ANY) || only_copies(n))) return true;
+  if (joins(n)) return false;
   return n->op->kind <= SD_COMPOSITE;
 }
 
@@ -367,7 +353,7 @@ static void grow(group *g) {
   for (bool changed = true; changed;) {
     changed = false;
     for (uint32_t i = 0; i < g->n && !changed; i++) {
-      if (g->members[i]->op->kind == SD_MOVE && (sd_edit_is(g->members[i], "Concat") || sd_edit_is(g->members[i], "Pad")) && i > 0) continue;
+      if (joins(g->members[i]) && i > 0) continue;
       for (uint32_t k = g->members[i]->n_in; k-- > 0 && !changed;) {
         sd_node *p = g->members[i]->in[k] ? g->members[i]->in[k]->def : NULL;
         if (!p || p->graph != g->members[0]->graph || member_index(g, p) >= 0 || p->n_body) continue;
@@ -388,7 +374,7 @@ static void grow(group *g) {
 // All members rename elements: passes/memory makes views of them.
 static bool only_views(const group *g) {
   for (uint32_t i = 0; i < g->n; i++)
-    if (!sd_edit_renames(g->members[i]) && !sd_edit_is(g->members[i], "sard.Dims")) return false;
+    if (!sd_op_has(g->members[i]->op, SD_RENAMES) && !sd_edit_is(g->members[i], "sard.Dims")) return false;
   return true;
 }
 

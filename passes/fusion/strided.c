@@ -118,17 +118,22 @@ static bool expand(const sd_node *n, sd_strided *s) {
   return true;
 }
 
-bool sd_strided_kind(const sd_node *n) {
-  static const char *const names[] = {"Transpose", "Slice", "Gather", "Expand", NULL};
-  return n->n_out == 1 && n->n_in && n->in[0] && (sd_edit_renames(n) || sd_edit_one_of(n, names));
+static bool rename_axes(const sd_node *n, sd_strided *s) { return reshape(n->out[0], s); }
+
+typedef bool (*move_fn)(const sd_node *n, sd_strided *s);
+
+static move_fn move_of(const sd_node *n) {
+  static const struct { const char *op; move_fn fn; } moves[] = {
+      {"Transpose", transpose}, {"Slice", slice}, {"Gather", gather}, {"Expand", expand}};
+  for (size_t i = 0; i < sizeof moves / sizeof *moves; i++)
+    if (sd_edit_is(n, moves[i].op)) return moves[i].fn;
+  return sd_op_has(n->op, SD_RENAMES) ? rename_axes : NULL;
 }
+
+bool sd_strided_kind(const sd_node *n) { return n->n_out == 1 && n->n_in && n->in[0] && move_of(n); }
 
 bool sd_strided_move(const sd_node *n, sd_strided *s) {
   if (!sd_strided_kind(n) || n->in[0]->rank < 0 || n->out[0]->rank < 0 || s->rank != n->in[0]->rank)
     return false;
-  if (sd_edit_is(n, "Transpose")) return transpose(n, s);
-  if (sd_edit_is(n, "Slice")) return slice(n, s);
-  if (sd_edit_is(n, "Gather")) return gather(n, s);
-  if (sd_edit_is(n, "Expand")) return expand(n, s);
-  return reshape(n->out[0], s);
+  return move_of(n)(n, s);
 }

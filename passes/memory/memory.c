@@ -4,8 +4,7 @@
 // ---- windows: parts of a concatenation and the inside of a padded value are computed where they will lie ----
 
 static bool reads_by_offset(const sd_node *n) {
-  return n->op->kind <= SD_COMPOSITE || strcmp(n->op->name, "sard.Fused") == 0 || strcmp(n->op->name, "sard.Attention") == 0 ||
-         strcmp(n->op->name, "sard.WinogradConv") == 0;
+  return n->op->kind <= SD_COMPOSITE || sd_edit_is(n, "sard.Fused") || sd_op_has(n->op, SD_WINDOWS);
 }
 
 typedef struct viewed { bool *at; } viewed; // by value id: has a view
@@ -342,7 +341,7 @@ static sard_status *compute_in_place(sd_graph *g, void *user) {
 static sard_status *share(sd_graph *g, void *user) {
   memory *x = user;
   for (sd_node *n = g->first; n; n = n->next) {
-    if (sd_edit_renames(n) && n->out[0] && n->in[0] && n->in[0]->dtype == n->out[0]->dtype) {
+    if (sd_op_has(n->op, SD_RENAMES) && n->out[0] && n->in[0] && n->in[0]->dtype == n->out[0]->dtype) {
       n->out[0]->storage = n->in[0], n->out[0]->view = true;
       x->views.at[n->in[0]->id] = true;
       x->r->rewrites++;

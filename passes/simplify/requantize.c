@@ -45,9 +45,9 @@ static void remove_unused(sd_node *n) {
 
 // Each element of the result is an element of operand 0, or the largest of some.
 static bool moves(const sd_node *n) {
-  static const char *const ops[] = {"MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Identity", "Gather",
-                                    "Expand", "Tile", "DepthToSpace", "SpaceToDepth", "GlobalMaxPool", NULL};
-  if (!sd_edit_one_of(n, ops)) return false;
+  static const char *const others[] = {"MaxPool", "GlobalMaxPool", "Tile", NULL};
+  unsigned traits = SD_RENAMES | SD_PERMUTES | SD_REGROUPS | SD_CUTS | SD_REPEATS | SD_LOOKS_UP;
+  if (!sd_op_has(n->op, traits) && !sd_edit_one_of(n, others)) return false;
   for (uint32_t i = 1; i < n->n_out; i++)
     if (n->out[i]) return false;
   return true;

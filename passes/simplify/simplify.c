@@ -9,7 +9,6 @@ static bool same_type(const sd_value *a, const sd_value *b) {
 // ---- nodes that give their operand ----
 
 static bool is_identity(const sd_node *n) {
-  static const char *const shape_only[] = {"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Expand", "Cast", "Identity", "Tile", NULL};
   if (n->n_in == 0 || !n->in[0] || !n->out[0]) return false;
   for (uint32_t i = 1; i < n->n_out; i++)
     if (n->out[i] && (n->out[i]->uses.len || sd_value_is_output(n->out[i]))) return false;
@@ -22,9 +21,8 @@ static bool is_identity(const sd_node *n) {
       if (p->ints[i] != i) return false;
     return true;
   }
-  for (int i = 0; shape_only[i]; i++)
-    if (sd_edit_is(n, shape_only[i])) return same_type(n->in[0], n->out[0]);
-  return false;
+  bool shape_only = sd_op_has(n->op, SD_RENAMES | SD_REPEATS) || sd_edit_is(n, "Cast") || sd_edit_is(n, "Tile");
+  return shape_only && same_type(n->in[0], n->out[0]);
 }
 
 static bool drop_identity(sd_node *n) {

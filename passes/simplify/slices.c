@@ -3,9 +3,9 @@
 #include "passes/edit.h"
 
 static bool takes_moves(const sd_node *n) {
-  if (sd_edit_is(n, "Concat") || sd_edit_is(n, "Pad"))
+  if (sd_op_has(n->op, SD_JOINS))
     return false; // their operands are computed in their memory
-  return n->op->kind <= SD_COMPOSITE || sd_edit_is(n, "sard.Attention");
+  return n->op->kind <= SD_COMPOSITE || sd_op_has(n->op, SD_TAKES_ANY);
 }
 
 // Sizes of the parts as numbers, and that all that read them take moves in.

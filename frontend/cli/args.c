@@ -251,6 +251,25 @@ sard_status *sd_args_number(const sd_cli *c, const char *flag, double min, doubl
   return NULL;
 }
 
+// The words are those of the flag's row: "static|dynamic|weights".
+sard_status *sd_args_choice(const sd_cli *c, const char *flag, int *out) {
+  const char *given = sd_args_get(c, flag), *word = NULL;
+  if (!given) return NULL;
+  for (size_t i = 0; i < FLAGS && !word; i++)
+    if (names_flag(&flags[i], flag) && sd_args_flag_of(&flags[i], c->verb->name)) word = flags[i].arg;
+  const char *all = word;
+  sd_str known = {0};
+  for (int i = 0; word; i++) {
+    size_t n = strcspn(word, "|");
+    if (strlen(given) == n && memcmp(given, word, n) == 0) return *out = i, NULL;
+    word = word[n] ? word + n + 1 : NULL;
+  }
+  for (const char *p = all; p && *p; p++) sd_str_put(&known, *p == '|' ? ", " : (char[2]){*p, 0});
+  sard_status *st = SD_ERR(USAGE, "--%s: '%s' is none of %s", flag, given, known.p ? known.p : "");
+  sd_str_free(&known);
+  return st;
+}
+
 sard_status *sd_args_split(sd_cli *c, const char *flag, const char *value, char sep, const char **name,
                            const char **rest) {
   const char *at = sep == ':' ? strrchr(value, ':') : strchr(value, sep);

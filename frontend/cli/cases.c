@@ -103,8 +103,20 @@ static sard_status *run_set(checking *k, one_case *o, const char *set) {
   return st;
 }
 
+// What is measured for --precision auto stands between the cases as text only.
+static sard_status *settle(checking *k, const char *path) {
+  sd_str json = k->c->json;
+  if (!k->c->program->compiler) return NULL;
+  k->c->json = (sd_str){0}, k->c->precision = NULL;
+  sard_status *st = k->c->program->compiler->settle(k->c, path);
+  sd_str_free(&k->c->json);
+  k->c->json = json;
+  return st;
+}
+
 static sard_status *run_sets(checking *k, one_case *o) {
   int n = 0;
+  SD_TRY(settle(k, model_of(k, o->dir)));
   SD_TRY(sd_model_load_in(k->c, k->ctx, model_of(k, o->dir), &o->m));
   SD_TRY(sard_session_new(o->m.model, NULL, &o->session));
   for (; !o->wrong; n++) {

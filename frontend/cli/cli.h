@@ -29,6 +29,8 @@ typedef struct sd_cli_compiler {
   // Compiles with a report of the driver's seconds.
   sard_status *(*compile)(sd_cli *c, sard_context *ctx, const sard_source *src, const sard_options *o, sard_model **out,
                           double *out_seconds);
+  // Settles --precision, where that takes measuring, into c->precision for the model of that path.
+  sard_status *(*settle)(sd_cli *c, const char *model);
 } sd_cli_compiler;
 
 typedef struct sd_cli_program {
@@ -73,6 +75,8 @@ bool sd_args_given(const sd_cli *c, const char *flag);
 const char *sd_args_next(const sd_cli *c, const char *flag, uint32_t *at);
 sard_status *sd_args_int(const sd_cli *c, const char *flag, int64_t min, int64_t max, int64_t *out); // absent: unchanged
 sard_status *sd_args_number(const sd_cli *c, const char *flag, double min, double max, double *out); // absent: unchanged
+// The place of the given word, or of the default, among those of the flag's argument; absent: unchanged.
+sard_status *sd_args_choice(const sd_cli *c, const char *flag, int *out);
 // "NAME=REST" split at the first '=' (or `sep`); both parts not empty.
 sard_status *sd_args_split(sd_cli *c, const char *flag, const char *value, char sep, const char **name, const char **rest);
 // Adds flags of a JSON file in front of those given, which overrule them (config.c).

@@ -30,7 +30,7 @@ static sard_status *take_dump(void *user, const char *pass, const char *text) {
 
 static sard_status *read_flags(compiling *k) {
   sd_cli *c = k->c;
-  SD_TRY(sd_precision_settle(c));
+  SD_TRY(sd_precision_settle(c, c->n_operands ? c->operands[0] : NULL));
   SD_TRY(sd_tools_options(c, &k->o));
   SD_TRY(sd_args_int(c, "bisect", 0, INT64_MAX, &k->o.bisect));
   k->o.keep_ir = sd_args_given(c, "keep-ir");
@@ -56,6 +56,7 @@ static sard_status *check_flags(compiling *k) {
   if (!k->output && !k->o.dump && !k->o.stop_after)
     return sd_status_field(SD_ERR(USAGE, "compile: -o FILE is missing"), SARD_TEXT_HINT, "sard compile %s -o FILE",
                            k->path);
+  if (k->output && k->c->n_operands) SD_TRY(sd_change_out(k->c, k->output));
   if (k->output) SD_TRY(sd_files_can_write(k->output));
   if (dir) {
     SD_TRY(sd_files_make_dir(dir));

@@ -19,7 +19,8 @@ typedef struct converting {
   sd_precision p;
   sd_precision_report nodes;
   const char *out;
-  int64_t opset; // the model was raised to it; 0: it was not
+  bool narrow_io; // --keep-io-types no
+  int64_t opset;  // the model was raised to it; 0: it was not
 } converting;
 
 // ---- flags ----
@@ -41,17 +42,14 @@ static sard_status *read_flags(converting *k) {
   sd_cli *c = k->c;
   const char *to = sd_args_get(c, "to"), *given;
   uint32_t at = 0;
-  k->out = sd_args_get(c, "output");
-  if (!k->out) return SD_ERR(USAGE, "-o FILE is missing: where the converted model goes");
+  int keeps = 0;
+  SD_TRY(sd_change_flags(c, "converted model", &k->out));
+  SD_TRY(sd_judge_flags(&k->judge));
+  SD_TRY(sd_args_choice(c, "keep-io-types", &keeps));
+  k->narrow_io = keeps == 1;
   if (!to) return SD_ERR(USAGE, "--to is missing: f16 or bf16");
   k->p.to = sd_dtype_parse(to);
   if (k->p.to != SD_F16 && k->p.to != SD_BF16) return SD_ERR(USAGE, "--to: '%s' is neither f16 nor bf16", to);
-  SD_TRY(sd_files_can_write(k->out));
-  if (sd_files_is_artifact(c->operands[0]))
-    return SD_ERR(USAGE, "'%s' is compiled already: convert the .onnx", c->operands[0]);
-  SD_TRY(sd_judge_flags(&k->judge));
-  if (k->judge.metric && !sd_args_given(c, "data")) return SD_ERR(USAGE, "--metric needs --data");
-  if (sd_args_given(c, "max-drop") && !k->judge.metric) return SD_ERR(USAGE, "--max-drop needs --metric");
   while ((given = sd_args_next(c, "keep-float", &at)) != NULL) SD_TRY(keep(k, given));
   return NULL;
 }
@@ -103,8 +101,9 @@ static sard_status *open_data(converting *k) {
   SD_TRY(sd_model_load_in(k->c, k->judge.ctx, k->c->operands[0], &k->judge.a.m));
   SD_TRY(sd_judge_data(&k->judge, &k->judge.a.m));
   SD_TRY(sd_judge_begin(&k->judge, &k->judge.a));
+  SD_TRY(sd_judge_labels(&k->judge, &k->judge.a));
   k->judge.two = true;
-  return k->p.to == SD_F16 ? sd_precision_calibrate(&k->judge, &k->p) : NULL;
+  return k->p.to == SD_F16 ? sd_precision_calibrate(&k->judge, k->c->operands[0], &k->p) : NULL;
 }
 
 static sard_status *compare(converting *k) {
@@ -137,6 +136,16 @@ static sard_status *raise_opset(converting *k) {
   return NULL;
 }
 
+// After the comparison, as the data are those of inputs of f32: what is computed is the same, as casts stand at both ends.
+static sard_status *narrow_io(converting *k) {
+  sd_precision_report again = {0};
+  uint32_t n = 0;
+  SD_TRY(sd_convert_write(k->c->arena, &k->src, &k->p, &again, &n, &k->bytes, &k->size));
+  sd_cli_say(k->c, "types      %u inputs and outputs are %s, too\n", n, sd_dtype_name(k->p.to));
+  sd_strf(&k->c->json, ",\"io_narrow\":%u", n);
+  return NULL;
+}
+
 static sard_status *steps(converting *k) {
   struct stat st;
   SD_TRY(read_flags(k));
@@ -147,7 +156,7 @@ static sard_status *steps(converting *k) {
   SD_TRY(sd_model_context(k->c, &k->judge.ctx));
   SD_TRY(sd_convert_limits(k->c->arena, &k->src, &k->p));
   SD_TRY(open_data(k));
-  SD_TRY(sd_convert_write(k->c->arena, &k->src, &k->p, &k->nodes, &k->bytes, &k->size));
+  SD_TRY(sd_convert_write(k->c->arena, &k->src, &k->p, &k->nodes, NULL, &k->bytes, &k->size));
   if (narrow_nodes(k) + k->nodes.weights == 0) {
     const sd_precision_node *n = k->nodes.nodes.len ? &k->nodes.nodes.at[0] : NULL;
     sard_status *none = SD_ERR(UNSUPPORTED, "no node of f32 can be %s", sd_dtype_name(k->p.to));
@@ -156,6 +165,7 @@ static sard_status *steps(converting *k) {
   show(k);
   put_json(k);
   SD_TRY(compare(k));
+  if (k->narrow_io) SD_TRY(narrow_io(k));
   if (sd_stop_asked()) return SD_ERR(CANCELLED, "interrupted");
   sd_stop_hold();
   sard_status *written = sd_tools_write_model(k->c, k->out, k->bytes, k->size);

@@ -88,10 +88,12 @@ static sard_status *show(sd_judge *j) {
 }
 
 static sard_status *steps(sd_judge *j) {
+  bool automatic = strcmp(sd_args_get(j->c, "precision"), "auto") == 0; // which --max-drop is of, then
   SD_TRY(sd_judge_flags(j));
   if (!j->metric) return SD_ERR(USAGE, "--metric is missing (one of %s)", sd_metric_names(j->c->arena));
-  if (sd_args_given(j->c, "max-drop") && !sd_args_given(j->c, "baseline"))
+  if (sd_args_given(j->c, "max-drop") && !sd_args_given(j->c, "baseline") && !automatic)
     return SD_ERR(USAGE, "--max-drop needs --baseline MODEL");
+  SD_TRY(sd_precision_settle(j->c, j->c->operands[0]));
   SD_TRY(sd_model_context(j->c, &j->ctx));
   SD_TRY(open_all(j));
   sard_status *st = sd_judge_all(j, "evaluating");

@@ -8,10 +8,14 @@
 #include "runtime/base/alloc.h"
 #include "runtime/base/thread.h"
 
+enum { MOST_LABELS = 4096 }; // that are looked at together
+
 sard_status *sd_judge_flags(sd_judge *j) {
-  const char *metric = sd_args_get(j->c, "metric");
+  const char *metric = sd_args_get(j->c, "metric"), *drop = sd_args_get(j->c, "max-drop");
+  double unused;
   j->limit = INT64_MAX, j->batch = 16, j->ignore = -1;
   if (metric) SD_TRY(sd_metric_find(metric, &j->metric));
+  if (metric && drop) SD_TRY(sd_judge_drop(j->metric, "max-drop", drop, 1, &unused)); // its form
   SD_TRY(sd_args_int(j->c, "limit", 1, INT64_MAX, &j->limit));
   SD_TRY(sd_args_int(j->c, "batch", 1, 1 << 20, &j->batch));
   SD_TRY(sd_args_int(j->c, "skip", 0, INT64_MAX, &j->skip));
@@ -189,16 +193,52 @@ void sd_judge_progress(sd_cli *c, const char *doing, int64_t done, int64_t of, d
                                      seconds > 0 ? (double)done / seconds : 0));
 }
 
-static sard_status *skip(sd_judge *j) {
-  SD_TRY(sd_data_rewind(j->data));
-  for (int64_t done = 0; done < j->skip;) {
+sard_status *sd_judge_leave(sd_judge *j, int64_t n) {
+  for (int64_t done = 0; done < n;) {
     sd_batch b;
-    sard_status *st = sd_data_next(j->data, sd_min_i64(j->batch, j->skip - done), &b);
+    sard_status *st = sd_data_next(j->data, sd_min_i64(j->batch, n - done), &b);
     done += b.count;
     sd_batch_free(&b);
     SD_TRY(st);
   }
   return NULL;
+}
+
+static sard_status *fit_all(sd_judge *j, sd_score *s, const sd_sample *out) {
+  int64_t all = sd_data_count(j->data), end = j->limit < all - j->skip ? j->skip + j->limit : all;
+  sard_status *st = NULL;
+  for (int64_t done = 0; !st && done < end;) {
+    sd_batch b;
+    st = sd_data_next(j->data, sd_min_i64(MOST_LABELS, end - done), &b);
+    for (int64_t i = 0; !st && i < b.count; i++) {
+      st = sd_sample_take(b.label, i, &j->want);
+      if (!st) st = sd_score_add(s, &(sd_metric_case){out, &j->want, j->ignore, b.first + i});
+    }
+    done += b.count;
+    sd_batch_free(&b);
+  }
+  return st;
+}
+
+sard_status *sd_judge_labels(sd_judge *j, sd_judged *m) {
+  sd_batch b;
+  sd_score s;
+  if (j->fits || !j->metric || !j->metric->labels) return NULL;
+  SD_TRY(sd_data_rewind(j->data));
+  sard_status *st = sd_data_next(j->data, j->batch, &b);
+  if (!st) st = sd_judge_run(j, m, &b);
+  if (!st) st = sd_sample_take(m->out[j->output], b.whole ? -1 : 0, &m->sample);
+  sd_batch_free(&b);
+  SD_TRY(st);
+  sd_score_init(&s, j->metric);
+  st = sd_data_labels(j->data, true);
+  if (!st) st = fit_all(j, &s, &m->sample);
+  sd_score_free(&s);
+  sard_status *back = sd_data_labels(j->data, false);
+  j->fits = !st && !back;
+  if (!st) return back;
+  sard_status_free(back);
+  return st;
 }
 
 // ---- a drop that is too large for sure ----
@@ -238,7 +278,8 @@ static sard_status *look(sd_judge *j, int64_t added, bool *hopeless) {
 sard_status *sd_judge_all(sd_judge *j, const char *doing) {
   int64_t all = sd_min_i64(j->limit, sd_data_count(j->data) - j->skip), t0 = sd_now_ns(), shown = t0;
   bool hopeless = false, known = j->two && j->metric->labels && j->n_right == all;
-  sard_status *st = skip(j);
+  sard_status *st = sd_data_rewind(j->data);
+  if (!st) st = sd_judge_leave(j, j->skip);
   if (!known) sd_score_free(&j->a.score), sd_score_init(&j->a.score, j->metric), j->n_right = 0;
   sd_score_free(&j->b.score), sd_score_init(&j->b.score, j->metric);
   j->paired = (sd_paired){0};

@@ -29,6 +29,7 @@ typedef struct sd_judge {
   sd_paired paired;
   int64_t limit, batch, ignore, skip; // skip: samples before the first that counts
   int output;
+  bool fits; // labels were looked at
   // Of a: right samples. Once all are scored, and labels serve, it does not run again.
   uint8_t *right;
   int64_t n_right, room;
@@ -41,11 +42,15 @@ sard_status *sd_judge_flags(sd_judge *j); // metric, limits; before models are l
 sard_status *sd_judge_begin(sd_judge *j, sd_judged *m);
 // Opens the data for the inputs of a model.
 sard_status *sd_judge_data(sd_judge *j, const sd_cli_model *m);
+// Labels that no output of `m`, j's model on the data, fits are an error, before hours are spent: all of them beside
+// the outputs of the first batch. Once; nothing where the metric needs none.
+sard_status *sd_judge_labels(sd_judge *j, sd_judged *m);
 // Runs a model on a batch; its outputs are in m->out until the next run.
 sard_status *sd_judge_run(sd_judge *j, sd_judged *m, const sd_batch *b);
 // All samples through one model, or both: their scores begin anew. After SARD_E_CANCELLED, and where b was
 // given up, the scores are those of the samples before.
 sard_status *sd_judge_all(sd_judge *j, const char *doing);
+sard_status *sd_judge_leave(sd_judge *j, int64_t n); // goes on behind the next n samples
 void sd_judged_free(sd_judged *m);
 void sd_judge_free(sd_judge *j); // models, sessions, data; not the context
 // A drop as users write it: "0.5%" are points of a share, else a part of the baseline's value; "0.005" is the metric's
@@ -53,5 +58,5 @@ void sd_judge_free(sd_judge *j); // models, sessions, data; not the context
 sard_status *sd_judge_drop(const sd_metric *m, const char *flag, const char *text, double baseline, double *out);
 // A line that shows how far it is, on terminals.
 void sd_judge_progress(sd_cli *c, const char *doing, int64_t done, int64_t of, double seconds);
-// Adds the range of every f32 value of the model (the verb's operand) on some samples. precision.c
-sard_status *sd_precision_calibrate(sd_judge *j, sd_precision *out);
+// Adds the range of every f32 value of the model of that path on some samples. precision.c
+sard_status *sd_precision_calibrate(sd_judge *j, const char *model, sd_precision *out);

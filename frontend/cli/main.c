@@ -8,7 +8,7 @@ static const sd_cli_action actions[] = {
     {"convert", sd_verb_convert}, {"optimize", sd_verb_optimize},
     {"partition", sd_verb_partition},
     {"version", sd_verb_version}, {"help", sd_verb_help},       {NULL, NULL}};
-static const sd_cli_compiler compiler = {.compile = sd_tools_compile, .check = sd_tools_check};
+static const sd_cli_compiler compiler = {.compile = sd_tools_compile, .check = sd_tools_check, .settle = sd_precision_settle};
 
 int main(int argc, char **argv) {
   return sd_cli_main(argc, argv, &(sd_cli_program){"sard", SD_CLI_SARD, actions, &compiler});

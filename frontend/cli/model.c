@@ -166,6 +166,7 @@ sard_status *sd_model_load(sd_cli *c, sd_cli_model *m) {
         sd_cli_note(c, "%s has no effect on a model that is compiled already", i ? "--target" : "-O");
     }
   }
+  if (c->program->compiler) SD_TRY(c->program->compiler->settle(c, path));
   SD_TRY(sd_model_context(c, &ctx));
   sard_status *st = sd_model_load_in(c, ctx, path, m);
   if (st) sd_model_unload(m);

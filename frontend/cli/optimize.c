@@ -4,7 +4,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "runtime/base/file.h"
 #include "runtime/base/thread.h"
@@ -44,33 +43,24 @@ static sard_status *read_judge(sd_optimize *q) {
 }
 
 // OUT is made anew by commands that read MODEL.
-static sard_status *check_out(sd_optimize *q) {
-  struct stat in, out;
-  const char *model = q->c->operands[0];
-  if (!q->out) return SD_ERR(USAGE, "-o FILE is missing: where the model goes, an .onnx or a .sard");
+static sard_status *read_out(sd_optimize *q) {
+  SD_TRY(sd_change_flags(q->c, "model", &q->out));
   if (strcmp(q->out, "-") == 0) return SD_ERR(USAGE, "-o -: the model goes to a file, an .onnx or a .sard");
-  if (sd_files_is_artifact(model))
-    return SD_ERR(USAGE, "'%s' is compiled already: optimize the .onnx", model);
-  if (stat(model, &in) == 0 && stat(q->out, &out) == 0 && in.st_ino == out.st_ino && in.st_dev == out.st_dev)
-    return SD_ERR(USAGE, "-o %s is MODEL itself: give another file", q->out);
-  return sd_files_can_write(q->out);
+  size_t n = strlen(q->out);
+  q->artifact = n > 5 && strcmp(q->out + n - 5, ".sard") == 0;
+  return NULL;
 }
 
 static sard_status *read_flags(sd_optimize *q) {
   sd_cli *c = q->c;
-  const char *files[] = {"svg", "html"}, *config = sd_args_get(c, "config");
+  const char *config = sd_args_get(c, "config");
   if (config) SD_TRY(sd_args_config(c, config));
-  q->out = sd_args_get(c, "output");
-  SD_TRY(check_out(q));
-  size_t n = strlen(q->out);
-  q->artifact = n > 5 && strcmp(q->out + n - 5, ".sard") == 0;
+  SD_TRY(read_out(q));
   q->drop_text = sd_args_get(c, "max-drop");
   SD_TRY(read_metric(q));
   SD_TRY(sd_optimize_read_goal(q));
   SD_TRY(read_budget(q));
   SD_TRY(read_judge(q));
-  for (int i = 0; i < 2; i++)
-    if (sd_args_get(c, files[i])) SD_TRY(sd_files_can_write(sd_args_get(c, files[i])));
   q->folder = sd_arena_printf(c->arena, "%s.optimize", q->out);
   return sd_files_make_dir(q->folder);
 }
@@ -146,11 +136,11 @@ static sard_status *write_out(sd_optimize *q) {
 static void note_few(sd_optimize *q) {
   int64_t n = q->judge.a.score.samples;
   char text[48];
-  if (!q->judge.metric->share || sd_paired_provable(n) <= q->max_drop) return;
+  if (!q->judge.metric->share || q->by_estimate || sd_paired_provable(n) <= q->max_drop) return;
   sd_cli_note(q->c,
               "%lld samples prove no drop below %s, even where none of them differs: chains that change the "
               "model will hardly "
-              "be chosen; --max-drop, or more samples",
+              "be chosen; more samples, a larger --max-drop, or --drop-by estimate",
               (long long)n, sd_metric_text(q->judge.metric, sd_paired_provable(n), text));
 }
 
@@ -164,7 +154,7 @@ static sard_status *search(sd_optimize *q) {
   note_few(q);
   for (uint32_t i = 1; i < q->trials.len; i++) {
     sd_trial *t = &q->trials.at[i];
-    t->kept = t->state == SD_TRIAL_MEASURED && t->bound <= q->max_drop + 1e-12;
+    t->kept = t->state == SD_TRIAL_MEASURED && sd_optimize_keeps(q, t);
   }
   SD_TRY(try_all(q));
   return try_settings(q);

@@ -30,7 +30,7 @@ typedef struct sd_trial {
   double value, drop, bound;
   int64_t worse, better;
   bool kept, allowed,
-      front; // keeps --max-drop for sure; keeps all limits; no other one is better in all that counts
+      front; // keeps --max-drop; keeps all limits; no other one is better in all that counts
 } sd_trial;
 
 // What --goal and --limit speak of.
@@ -57,6 +57,7 @@ typedef struct sd_optimize {
   sd_measure goal;
   SD_VEC(sd_limit) limits;
   const char *drop_text;
+  bool by_estimate;        // --drop-by
   double max_drop;         // in the metric's unit
   double budget_s, used_s; // used_s: by the runs that this one goes on from
   int64_t start_ns;
@@ -99,7 +100,8 @@ sard_status *sd_optimize_retime(sd_optimize *q, const sd_trial *of, int64_t thre
 double sd_optimize_left(const sd_optimize *q); // seconds of the budget
 
 // ---- optimize_choose.c ----
-sard_status *sd_optimize_read_goal(sd_optimize *q);                              // --goal, --limit
+sard_status *sd_optimize_read_goal(sd_optimize *q); // --goal, --limit, --drop-by
+bool sd_optimize_keeps(const sd_optimize *q, const sd_trial *t); // a measured one: the drop, by --drop-by
 double sd_optimize_value(const sd_optimize *q, const sd_trial *t, sd_measure m); // such that less is better
 // kept, allowed, front, why of all; the best of those that are allowed, NULL: none.
 sd_trial *sd_optimize_choose(sd_optimize *q);

@@ -9,11 +9,10 @@
 
 static const struct {
   const char *name, *unit; // unit: as limits are written
-  bool goal, more;         // more is better
-} measures[SD_MEASURES] = {
-    [SD_LATENCY] = {"latency", "10ms", true, false},        [SD_P99] = {"p99", "10ms", false, false},
-    [SD_THROUGHPUT] = {"throughput", "1000/s", true, true}, [SD_SIZE] = {"size", "2MB", true, false},
-    [SD_MEMORY] = {"memory", "2MB", true, false},           [SD_DROP] = {"drop", "1%", false, false}};
+  bool more;               // is better
+} measures[SD_MEASURES] = {[SD_LATENCY] = {"latency", "10ms", false},       [SD_P99] = {"p99", "10ms", false},
+                           [SD_THROUGHPUT] = {"throughput", "1000/s", true}, [SD_SIZE] = {"size", "2MB", false},
+                           [SD_MEMORY] = {"memory", "2MB", false},          [SD_DROP] = {"drop", "1%", false}};
 
 // ---- words ----
 
@@ -69,12 +68,13 @@ static sard_status *add_limit(sd_optimize *q, const char *text) {
 }
 
 sard_status *sd_optimize_read_goal(sd_optimize *q) {
-  const char *goal = sd_args_get(q->c, "goal"), *given;
+  const char *given;
   uint32_t at = 0;
-  for (q->goal = 0; q->goal < SD_MEASURES; q->goal++)
-    if (measures[q->goal].goal && strcmp(goal, measures[q->goal].name) == 0) break;
-  if (q->goal == SD_MEASURES)
-    return SD_ERR(USAGE, "--goal: '%s' is none of latency, throughput, size, memory", goal);
+  int by = 0, unused = 0;
+  SD_TRY(sd_args_choice(q->c, "goal", &unused));
+  SD_TRY(sd_args_choice(q->c, "drop-by", &by));
+  q->by_estimate = by == 1;
+  for (q->goal = 0; strcmp(sd_args_get(q->c, "goal"), measures[q->goal].name) != 0;) q->goal++;
   while ((given = sd_args_next(q->c, "limit", &at)) != NULL) {
     char *list = sd_arena_strdup(q->c->arena, given), *rest = NULL;
     if (!*list) return SD_ERR(USAGE, "--limit is empty");
@@ -140,6 +140,10 @@ static const char *too_bad(sd_optimize *q, const sd_trial *t) {
 }
 
 // ---- the choice ----
+
+bool sd_optimize_keeps(const sd_optimize *q, const sd_trial *t) {
+  return !t->samples && (q->by_estimate ? t->drop : t->bound) <= q->max_drop + 1e-12;
+}
 
 static bool judge_one(sd_optimize *q, sd_trial *t) {
   if (t->state != SD_TRIAL_MEASURED) return false;

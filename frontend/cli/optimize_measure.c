@@ -162,7 +162,7 @@ static void take_score(sd_optimize *q, sd_trial *t) {
   t->value = m->value(&j->b.score, -1), t->drop = j->paired.drop.value, t->bound = j->paired.bound;
   t->worse = j->paired.worse, t->better = j->paired.better;
   t->samples = j->b.score.samples < sd_data_count(j->data) - j->skip ? j->b.score.samples : 0;
-  t->kept = t->bound <= q->max_drop + 1e-12;
+  t->kept = sd_optimize_keeps(q, t);
 }
 
 // Settings that find nothing to change give the artifact that the model as it is gives.

@@ -16,7 +16,7 @@ static const char *state_file(sd_optimize *q) { return sd_files_path(q->c, q->fo
 
 // Files, flags and machine: results of others do not count.
 static void make_key(sd_optimize *q) {
-  static const char *const apart[] = {"budget", "json", "html", "svg", "quiet", "verbose", "goal", "limit"};
+  static const char *const apart[] = {"budget", "json", "html", "svg", "quiet", "verbose", "goal", "limit", "drop-by"};
   sd_str s = {0};
   char cpu[SD_CPU_ID];
   const char *const files[] = {q->c->operands[0], sd_args_get(q->c, "data")};

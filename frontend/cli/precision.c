@@ -1,4 +1,4 @@
-// sard compile --precision with --data: nodes that overflow are found on samples, and auto takes the fastest
+// --precision with --data: nodes that overflow are found on samples, and auto takes the fastest
 // assignment of types that is measured here and is no worse than allowed.
 #include "frontend/driver/precision.h"
 
@@ -23,6 +23,7 @@ typedef struct trial {
 
 typedef struct settling {
   sd_cli *c;
+  const char *model;
   sd_judge judge;   // a: the float model, b: a trial
   sd_module *named; // as imported: what nodes there are
   sd_precision calibrated;
@@ -60,11 +61,11 @@ static sard_status *note_all(sd_judge *j, const sd_judged *m, sd_precision *p) {
   return NULL;
 }
 
-sard_status *sd_precision_calibrate(sd_judge *j, sd_precision *out) {
+sard_status *sd_precision_calibrate(sd_judge *j, const char *model, sd_precision *out) {
   sd_judged m = {0};
   int64_t want = sd_min_i64(SAMPLES, sd_data_count(j->data));
   j->c->watch = true;
-  sard_status *st = sd_model_load_in(j->c, j->ctx, j->c->operands[0], &m.m);
+  sard_status *st = sd_model_load_in(j->c, j->ctx, model, &m.m);
   j->c->watch = false;
   if (!st) st = sd_judge_begin(j, &m);
   if (!st) st = sd_data_rewind(j->data);
@@ -85,7 +86,7 @@ static sard_status *fix_plan(settling *w, sd_precision *p) {
   sd_arena *a = w->c->arena;
   sd_driver_options o;
   sd_compiled *done = NULL;
-  sard_source src = {.size = sizeof src, .path = w->c->operands[0]};
+  sard_source src = {.size = sizeof src, .path = w->model};
   w->c->precision = "f32";
   SD_TRY(sd_tools_options(w->c, &o));
   o.precision = p, o.stop_after = "precision";
@@ -116,7 +117,7 @@ static sard_status *print_plan(settling *w, const sd_precision *p, const char **
 
 static sard_status *load(settling *w, const char *precision, sd_judged *m) {
   w->c->precision = precision;
-  SD_TRY(sd_model_load_in(w->c, w->judge.ctx, w->c->operands[0], &m->m));
+  SD_TRY(sd_model_load_in(w->c, w->judge.ctx, w->model, &m->m));
   return sd_judge_begin(&w->judge, m);
 }
 
@@ -229,15 +230,15 @@ static sard_status *settle(settling *w, const char *asked) {
   SD_TRY(sd_model_context(c, &j->ctx));
   c->precision = "f32";
   sd_driver_options o;
-  sard_source src = {.size = sizeof src, .path = c->operands[0]};
+  sard_source src = {.size = sizeof src, .path = w->model};
   SD_TRY(sd_tools_options(c, &o));
   SD_TRY(sd_driver_load(&src, &o, &w->named));
   sd_cli_model m = {0};
-  SD_TRY(sd_model_load_in(c, j->ctx, c->operands[0], &m));
+  SD_TRY(sd_model_load_in(c, j->ctx, w->model, &m));
   sard_status *st = sd_judge_data(j, &m);
   sard_model_free(m.model);
   SD_TRY(st);
-  SD_TRY(sd_precision_calibrate(j, &w->calibrated));
+  SD_TRY(sd_precision_calibrate(j, w->model, &w->calibrated));
   sd_precision p = {.to = SD_F32};
   if (automatic) {
     SD_TRY(search(w));
@@ -253,16 +254,15 @@ static sard_status *settle(settling *w, const char *asked) {
   return plan ? sd_files_write(plan, c->precision, strlen(c->precision)) : NULL;
 }
 
-sard_status *sd_precision_settle(sd_cli *c) {
+sard_status *sd_precision_settle(sd_cli *c, const char *model) {
   const char *asked = sd_args_get(c, "precision");
-  bool data = sd_args_given(c, "data");
-  if (!asked || (!data && strcmp(asked, "auto") != 0)) {
+  bool data = sd_args_given(c, "data"), automatic = asked && strcmp(asked, "auto") == 0;
+  bool judges = strcmp(c->verb->name, "eval") == 0; // its data are for that, too
+  if (!asked || (!automatic && (!data || judges)))
     return sd_args_given(c, "plan") ? SD_ERR(USAGE, "--plan needs --precision and --data") : NULL;
-  }
   if (!data) return SD_ERR(USAGE, "--precision auto needs --data and --metric: it measures on samples");
-  if (!c->n_operands || sd_files_is_artifact(c->operands[0]))
-    return SD_ERR(USAGE, "--precision with --data needs a MODEL");
-  settling w = {.c = c, .judge = {.c = c}};
+  if (!model || sd_files_is_artifact(model)) return SD_ERR(USAGE, "--precision with --data needs a MODEL");
+  settling w = {.c = c, .model = model, .judge = {.c = c}};
   sard_status *st = settle(&w, asked);
   sd_judge_free(&w.judge);
   sd_module_free(w.named);

@@ -7,53 +7,31 @@
 
 #include "frontend/cli/pick.h"
 
-static sard_status *word(sd_cli *c, const char *flag, const char *const *words, int n, int *out) {
-  const char *given = sd_args_get(c, flag);
-  sd_str known = {0};
-  for (int i = 0; given && i < n; i++) {
-    if (strcmp(words[i], given) == 0) return sd_str_free(&known), *out = i, NULL;
-    sd_strf(&known, "%s%s", i ? ", " : "", words[i]);
-  }
-  sard_status *st =
-      given ? SD_ERR(USAGE, "--%s: '%s' is none of %s", flag, given, known.p ? known.p : "") : NULL;
-  sd_str_free(&known);
-  return st;
-}
-
 static sard_status *read_method(sd_prune *q) {
-  static const char *const criteria[] = {"magnitude", "wanda", "sparsegpt", "taylor"},
-                           *const scopes[] = {"layer", "global"}, *const refits[] = {"lsq", "none"};
   bool data = sd_args_given(q->c, "data");
   int criterion = data ? SD_WANDA : SD_MAGNITUDE, scope = 1, refit = 0;
-  SD_TRY(word(q->c, "criterion", criteria, 4, &criterion));
-  SD_TRY(word(q->c, "scope", scopes, 2, &scope));
-  SD_TRY(word(q->c, "reconstruct", refits, 2, &refit));
+  SD_TRY(sd_args_choice(q->c, "criterion", &criterion));
+  SD_TRY(sd_args_choice(q->c, "scope", &scope));
+  SD_TRY(sd_args_choice(q->c, "reconstruct", &refit));
   q->criterion = (sd_criterion)criterion, q->global = scope == 1, q->refit = data && refit == 0, q->steps = 1;
   if (criterion == SD_SPARSEGPT && sd_pattern_removes(q->pattern.kind))
     return SD_ERR(USAGE, "--criterion sparsegpt is of single weights: %s goes by magnitude or wanda",
                   q->pattern_text);
   if (criterion != SD_MAGNITUDE && !data)
-    return SD_ERR(USAGE, "--criterion %s needs --data: it looks at what samples give", criteria[criterion]);
+    return SD_ERR(USAGE, "--criterion %s needs --data: it looks at what samples give", sd_args_get(q->c, "criterion"));
   if (!data && sd_args_given(q->c, "reconstruct") && refit == 0)
     return SD_ERR(USAGE, "--reconstruct lsq needs --data: weights are fitted to what samples give");
   return sd_args_int(q->c, "schedule", 1, 100, &q->steps);
 }
 
 static sard_status *read_flags(sd_prune *q) {
-  sd_cli *c = q->c;
-  q->out = sd_args_get(c, "output");
-  q->pattern_text = sd_args_get(c, "pattern");
-  if (!q->out) return SD_ERR(USAGE, "-o FILE is missing: where the pruned model goes");
+  SD_TRY(sd_change_flags(q->c, "pruned model", &q->out));
+  SD_TRY(sd_judge_flags(&q->judge));
+  q->pattern_text = sd_args_get(q->c, "pattern");
   if (!q->pattern_text)
     return SD_ERR(USAGE, "--pattern is missing, such as unstructured:0.3, 2:4 or block16x1:0.5");
   SD_TRY(sd_pattern_read(q->pattern_text, &q->pattern));
-  SD_TRY(sd_files_can_write(q->out));
-  if (sd_args_get(c, "html")) SD_TRY(sd_files_can_write(sd_args_get(c, "html")));
-  SD_TRY(read_method(q));
-  SD_TRY(sd_judge_flags(&q->judge));
-  if (q->judge.metric && !sd_args_given(c, "data")) return SD_ERR(USAGE, "--metric needs --data");
-  if (sd_args_given(c, "max-drop") && !q->judge.metric) return SD_ERR(USAGE, "--max-drop needs --metric");
-  return NULL;
+  return read_method(q);
 }
 
 // By --exclude, --ops and the pattern.
@@ -81,8 +59,6 @@ static sard_status *keep(sd_prune *q) {
 static sard_status *find(sd_prune *q) {
   struct stat st;
   uint32_t some = 0;
-  if (sd_files_is_artifact(q->c->operands[0]))
-    return SD_ERR(USAGE, "'%s' is compiled already: prune the .onnx", q->c->operands[0]);
   if (stat(q->c->operands[0], &st) == 0) q->size_before = (uint64_t)st.st_size;
   SD_TRY(sd_prune_find(q->c->arena, &q->src, &q->units, &q->parameters));
   SD_TRY(keep(q));
@@ -114,6 +90,7 @@ static sard_status *open(sd_prune *q) {
   SD_TRY(sd_judge_data(&q->judge, &q->judge.a.m));
   q->judge.two = true;
   SD_TRY(sd_judge_begin(&q->judge, &q->judge.a));
+  SD_TRY(sd_judge_labels(&q->judge, &q->judge.a));
   return sd_prune_samples(q);
 }
 
@@ -138,10 +115,7 @@ static sard_status *steps(sd_prune *q) {
   SD_TRY(open(q));
   if (q->criterion == SD_TAYLOR) SD_TRY(sd_prune_taylor(q));
   SD_TRY(sd_prune_all(q, NULL));
-  if (sd_args_given(q->c, "sensitivity")) {
-    if (!q->judge.data) return SD_ERR(USAGE, "--sensitivity needs --data");
-    SD_TRY(sd_prune_rank(q));
-  }
+  if (sd_args_given(q->c, "sensitivity")) SD_TRY(sd_prune_rank(q));
   SD_TRY(measure(q));
   if (q->judged && !isnan(q->max_drop) && !(q->judge.paired.drop.value <= q->max_drop + 1e-12)) {
     q->verdict = "the drop is larger than --max-drop allows";

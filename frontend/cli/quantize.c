@@ -11,24 +11,11 @@
 
 // ---- flags ----
 
-static sard_status *choice(sd_cli *c, const char *flag, const char *const *words, int n, int *out) {
-  const char *given = sd_args_get(c, flag);
-  sd_str known = {0};
-  for (int i = 0; given && i < n; i++) {
-    if (strcmp(words[i], given) == 0) return sd_str_free(&known), *out = i, NULL;
-    sd_strf(&known, "%s%s", i ? ", " : "", words[i]);
-  }
-  sard_status *st = given ? SD_ERR(USAGE, "--%s: '%s' is none of %s", flag, given, known.p ? known.p : "") : NULL;
-  sd_str_free(&known);
-  return st;
-}
-
 static sard_status *read_weights(sd_quantize *q) {
-  static const char *const words[] = {"i8", "i4", "i2", "f8e4m3fn", "f8e5m2"};
   int at = 0;
-  SD_TRY(choice(q->c, "weights", words, 5, &at));
+  SD_TRY(sd_args_choice(q->c, "weights", &at));
   q->o.bits = at == 1 ? 4 : at == 2 ? 2 : 8;
-  q->o.type = at < 3 ? SD_I8 : sd_dtype_parse(words[at]);
+  q->o.type = at < 3 ? SD_I8 : sd_dtype_parse(sd_args_get(q->c, "weights"));
   q->o.group = 32;
   SD_TRY(sd_args_int(q->c, "group", 16, 1 << 20, &q->o.group));
   if (q->o.group & (q->o.group - 1)) return SD_ERR(USAGE, "--group: %lld is no power of two", (long long)q->o.group);
@@ -36,7 +23,7 @@ static sard_status *read_weights(sd_quantize *q) {
 }
 
 // How channels are scaled before anything is rounded.
-static sard_status *read_scaling(sd_quantize *q, bool data) {
+static sard_status *read_scaling(sd_quantize *q) {
   SD_TRY(sd_args_number(q->c, "smooth", 0, 1, &q->alpha));
   q->awq = q->o.clip = sd_args_given(q->c, "awq");
   bool smooth = !isnan(q->alpha);
@@ -44,8 +31,6 @@ static sard_status *read_scaling(sd_quantize *q, bool data) {
   if (q->awq && q->o.bits == 8) return SD_ERR(USAGE, "--awq is for weights of 4 and 2 bits");
   if (smooth && q->o.mode == SD_QUANT_WEIGHTS)
     return SD_ERR(USAGE, "--smooth makes activations easier to round, and --mode weights leaves them as they are");
-  if ((q->awq || smooth) && !data)
-    return SD_ERR(USAGE, "--%s needs --data: it measures channels of activations", q->awq ? "awq" : "smooth");
   return NULL;
 }
 
@@ -65,53 +50,44 @@ static sard_status *check_float8(const sd_quantize *q) {
 }
 
 static sard_status *read_mode(sd_quantize *q) {
-  static const char *const modes[] = {"static", "dynamic", "weights"}, *const formats[] = {"qdq", "nbits", "qoperator"},
-                           *const acts[] = {"u8", "s8"}, *const rounding[] = {"nearest", "gptq", "adaptive"};
   bool data = sd_args_given(q->c, "data");
   int mode = q->o.bits < 8        ? SD_QUANT_WEIGHTS
              : data               ? SD_QUANT_STATIC
              : q->o.type != SD_I8 ? SD_QUANT_WEIGHTS
                                   : SD_QUANT_DYNAMIC,
       format = q->o.bits < 8 ? SD_QUANT_NBITS : SD_QUANT_QDQ, act = 0, round = 0;
-  SD_TRY(choice(q->c, "mode", modes, 3, &mode));
-  SD_TRY(choice(q->c, "format", formats, 3, &format));
-  SD_TRY(choice(q->c, "acts", acts, 2, &act));
-  SD_TRY(choice(q->c, "rounding", rounding, 3, &round));
+  SD_TRY(sd_args_choice(q->c, "mode", &mode));
+  SD_TRY(sd_args_choice(q->c, "format", &format));
+  SD_TRY(sd_args_choice(q->c, "acts", &act));
+  SD_TRY(sd_args_choice(q->c, "rounding", &round));
+  const char *rounding = sd_args_get(q->c, "rounding");
   q->o.mode = (sd_quant_mode)mode, q->o.format = (sd_quant_format)format, q->o.signed_acts = act, q->o.rounding = (sd_quant_rounding)round;
   q->o.symmetric = sd_args_given(q->c, "symmetric"), q->o.per_tensor = sd_args_given(q->c, "per-tensor"),
   q->o.reduce_range = sd_args_given(q->c, "reduce-range");
   q->correct = sd_args_given(q->c, "correct-biases");
   if (mode != SD_QUANT_WEIGHTS && q->o.bits < 8)
     return SD_ERR(USAGE, "weights of %d bits: activations stay in float, so the mode is weights, not %s", q->o.bits,
-                  modes[mode]);
+                  sd_args_get(q->c, "mode"));
   if (format == SD_QUANT_QOPERATOR && mode != SD_QUANT_STATIC)
     return SD_ERR(USAGE, "--format qoperator is of --mode static; dynamic writes operators anyway");
   if (format == SD_QUANT_NBITS && q->o.bits == 8) return SD_ERR(USAGE, "--format nbits is for weights of 4 and 2 bits");
   if (mode == SD_QUANT_STATIC && !data)
     return SD_ERR(USAGE, "--mode static needs --data: ranges of activations come from samples");
   if (round && (q->o.bits == 8 || mode != SD_QUANT_WEIGHTS))
-    return SD_ERR(USAGE, "--rounding %s is for weights of 4 and 2 bits", rounding[round]);
+    return SD_ERR(USAGE, "--rounding %s is for weights of 4 and 2 bits", rounding);
   if (round && !data)
-    return SD_ERR(USAGE, "--rounding %s needs --data: it measures the inputs of each weight", rounding[round]);
+    return SD_ERR(USAGE, "--rounding %s needs --data: it measures the inputs of each weight", rounding);
   SD_TRY(check_float8(q));
-  SD_TRY(read_scaling(q, data));
+  SD_TRY(read_scaling(q));
   if (q->correct && mode != SD_QUANT_STATIC) return SD_ERR(USAGE, "--correct-biases is of --mode static");
   return sd_range_method_find(sd_args_get(q->c, "method"), &q->method, &q->number);
 }
 
 static sard_status *read_flags(sd_quantize *q) {
-  sd_cli *c = q->c;
-  q->out = sd_args_get(c, "output");
-  if (!q->out) return SD_ERR(USAGE, "-o FILE is missing: where the quantized model goes");
-  SD_TRY(sd_files_can_write(q->out));
-  if (sd_args_get(c, "html")) SD_TRY(sd_files_can_write(sd_args_get(c, "html")));
-  if (sd_args_given(c, "resume")) SD_TRY(sd_files_can_write(sd_args_get(c, "resume")));
-  SD_TRY(read_weights(q));
-  SD_TRY(read_mode(q));
+  SD_TRY(sd_change_flags(q->c, "quantized model", &q->out));
   SD_TRY(sd_judge_flags(&q->judge));
-  if (q->judge.metric && !sd_args_given(c, "data")) return SD_ERR(USAGE, "--metric needs --data");
-  if (sd_args_given(c, "max-drop") && !q->judge.metric) return SD_ERR(USAGE, "--max-drop needs --metric");
-  return NULL;
+  SD_TRY(read_weights(q));
+  return read_mode(q);
 }
 
 // ---- steps ----
@@ -145,8 +121,6 @@ static sard_status *find(sd_quantize *q) {
 static sard_status *prepare(sd_quantize *q) {
   struct stat st;
   bool scaled = !isnan(q->alpha) || q->awq;
-  if (sd_files_is_artifact(q->c->operands[0]))
-    return SD_ERR(USAGE, "'%s' is compiled already: quantize the .onnx", q->c->operands[0]);
   uint64_t external;
   SD_TRY(find(q));
   SD_TRY(sd_tools_external(q->c, q->c->operands[0], &external));
@@ -223,6 +197,11 @@ sard_status *sd_verb_quantize(sd_cli *c) {
     if (!st) st = bad;
     else
       sard_status_free(bad);
+  }
+  if (q.interrupted && !q.bytes && q.samples) {
+    sd_strf(&c->json, ",\"partial\":true,\"samples\":%lld", (long long)q.samples);
+    sd_cli_note(c, "interrupted after %lld samples of the calibration: %s", (long long)q.samples,
+                sd_args_given(c, "resume") ? "the same command goes on from there" : "with --resume FILE the same command goes on from there");
   }
   sd_judge_free(&q.judge);
   sard_context_free(q.judge.ctx);

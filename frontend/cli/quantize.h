@@ -4,6 +4,7 @@
 #include "frontend/cli/tools.h"
 #include "frontend/onnx/quant.h"
 #include "passes/quantize/range.h"
+#include "runtime/base/file.h"
 
 typedef struct sd_quantize_layer { // sensitivity of a unit
   uint32_t unit;
@@ -38,6 +39,8 @@ typedef struct sd_quantize {
   SD_VEC(sd_quantize_layer) layers; // worst first
   uint64_t key;      // of --resume
   uint32_t recalled; // of the layers, those that an earlier run measured
+  int passes;        // over samples so far
+  int64_t calibrated; // samples of the last one whose sums an earlier run made
   sd_pair_steps steps;              // where it is slower, most first; none: not asked for
   const char *verdict; // why it was refused; NULL: it was written
 } sd_quantize;
@@ -73,6 +76,15 @@ sard_status *sd_quantize_search(sd_quantize *q); // keeps the fewest of them in 
 // Layers that an earlier run with --resume measured; and writing all that are known. Nothing without the flag.
 sard_status *sd_quantize_recall(sd_quantize *q);
 sard_status *sd_quantize_remember(sd_quantize *q);
+
+// The same of a pass over samples, in a file beside that one: its pieces, which are those of the key. *found: they are read.
+typedef struct sd_quantize_pass {
+  int number; // from 1 on: channels may be looked at before ranges are
+  uint64_t key;
+} sd_quantize_pass;
+void sd_quantize_pass_begin(sd_quantize *q, const void *model, uint64_t size, sd_quantize_pass *p); // of the model that runs
+sard_status *sd_quantize_pass_read(sd_quantize *q, const sd_quantize_pass *p, const sd_piece *at, size_t n, bool *found);
+sard_status *sd_quantize_pass_write(sd_quantize *q, const sd_quantize_pass *p, const sd_piece *at, size_t n);
 
 // ---- quantize_report.c ----
 void sd_quantize_report(sd_quantize *q); // for people, and as members of the JSON result

@@ -1,5 +1,6 @@
 // Calibration: the float model with what will become integers as outputs, run on samples.
 #include <math.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "frontend/cli/quantize.h"
@@ -7,6 +8,7 @@
 #include "runtime/base/thread.h"
 
 enum { MOST_MOMENTS = 1 << 14, STILL = 50, LEAST = 64 }; // inputs of a weight; samples without news, samples at least
+static const int64_t SAVE_NS = 30000000000;              // between two writes of what --resume goes on from
 
 // What is summed beside the range of a tensor.
 typedef struct sums {
@@ -17,8 +19,14 @@ typedef struct sums {
   bool conv;
 } sums;
 
+typedef struct reached { // how far it is
+  int64_t samples, still;
+} reached;
+
 typedef struct observing {
   sd_quantize *q;
+  sd_quantize_pass pass;
+  int64_t saved_ns;
   sd_quant_tensors *t;
   sd_range *ranges; // of each
   sd_judged m;
@@ -97,18 +105,68 @@ static sard_status *take(observing *w, uint32_t i, const sd_batch *b) {
   return NULL;
 }
 
+// ---- what an earlier run summed ----
+
+typedef SD_VEC(sd_piece) pieces;
+
+static void put(observing *w, pieces *p, const void *at, uint64_t size) {
+  if (at) sd_vec_push(w->q->c->arena, p, ((sd_piece){at, size}));
+}
+
+static void list_sums(observing *w, reached *r, pieces *p) {
+  put(w, p, r, sizeof *r);
+  for (uint32_t i = 0; i < w->t->len; i++) {
+    sums *s = &w->s[i];
+    put(w, p, &w->ranges[i], offsetof(sd_range, bins));
+    put(w, p, w->ranges[i].bins, SD_RANGE_BINS * sizeof *w->ranges[i].bins);
+    put(w, p, &s->rows, sizeof s->rows);
+    put(w, p, s->moments, s->k * s->k * sizeof *s->moments), put(w, p, s->mean, s->k * sizeof *s->mean);
+    put(w, p, s->largest, s->k * sizeof *s->largest), put(w, p, s->sizes, s->k * sizeof *s->sizes);
+  }
+}
+
+static sard_status *save(observing *w) {
+  reached r = {w->q->samples, w->still};
+  pieces p = {0};
+  if (!sd_args_given(w->q->c, "resume")) return NULL;
+  list_sums(w, &r, &p);
+  w->saved_ns = sd_now_ns();
+  return sd_quantize_pass_write(w->q, &w->pass, p.at, p.len);
+}
+
+// Behind the first batch, which tells the sizes of the sums: theirs take its place, and the samples that they have are left out.
+static sard_status *recall(observing *w, int64_t want) {
+  sd_quantize *q = w->q;
+  reached r = {q->samples, w->still};
+  pieces p = {0};
+  bool found;
+  int64_t first = q->samples;
+  if (!sd_args_given(q->c, "resume")) return NULL;
+  list_sums(w, &r, &p);
+  SD_TRY(sd_quantize_pass_read(q, &w->pass, p.at, p.len, &found));
+  if (!found) return NULL;
+  if (r.samples > want || r.samples < first)
+    return SD_ERR(USAGE, "--resume: what is there is of %lld samples, and %lld are wanted: give another file",
+                  (long long)r.samples, (long long)want);
+  q->calibrated = r.samples, q->samples = r.samples, w->still = r.still;
+  return sd_judge_leave(&q->judge, r.samples - first);
+}
+
 static sard_status *batches(observing *w, int64_t want, bool given) {
   sd_quantize *q = w->q;
   int64_t t0 = sd_now_ns();
-  q->samples = 0;
+  q->samples = q->calibrated = 0, w->saved_ns = t0;
   while (q->samples < want && (given || w->still < STILL || q->samples < LEAST)) {
     sd_batch b;
     sard_status *st = sd_data_next(q->judge.data, sd_min_i64(q->judge.batch, want - q->samples), &b);
     if (!st) st = sd_judge_run(&q->judge, &w->m, &b);
     w->still += b.count;
     for (uint32_t i = 0; !st && i < w->t->len; i++) st = take(w, i, &b);
-    q->samples += b.count;
+    bool begins = q->samples == 0;
+    if (!st) q->samples += b.count;
     sd_batch_free(&b);
+    if (!st && begins) st = recall(w, want);
+    if (!st && sd_now_ns() - w->saved_ns > SAVE_NS) st = save(w);
     SD_TRY(st);
     sd_judge_progress(q->c, "calibrating", q->samples, want, (double)(sd_now_ns() - t0) * 1e-9);
   }
@@ -133,10 +191,15 @@ static sard_status *run(observing *w) {
   SD_TRY(sd_args_int(q->c, "samples", 1, INT64_MAX, &want));
   want = sd_min_i64(want, all);
   SD_TRY(sd_data_rewind(q->judge.data));
-  SD_TRY(sd_judge_begin(&q->judge, &w->m));
   w->first = w->m.n_out - (int)w->t->len;
   sard_status *st = batches(w, want, sd_args_given(q->c, "samples"));
   sd_cli_progress(q->c, NULL);
+  if ((!st && q->samples > q->calibrated) || (sard_status_code(st) == SARD_E_CANCELLED && q->samples)) {
+    sard_status *bad = save(w);
+    if (!st) st = bad;
+    else
+      sard_status_free(bad);
+  }
   if (!st) finish(w);
   return st;
 }
@@ -148,9 +211,12 @@ sard_status *sd_quantize_look(sd_quantize *q, sd_quant_tensors *t, sd_range *ran
   uint8_t *bytes = NULL;
   uint64_t size = 0;
   SD_TRY(sd_quant_watch(a, &q->src, t, &bytes, &size));
+  sd_quantize_pass_begin(q, bytes, size, &w.pass);
   w.s = SD_NEW_ARRAY(q->c->arena, sums, t->len + 1);
   SD_TRY(sd_model_load_bytes(q->c, q->judge.ctx, bytes, size, &w.m.m));
   sard_status *st = q->judge.data ? NULL : sd_judge_data(&q->judge, &w.m.m);
+  if (!st) st = sd_judge_begin(&q->judge, &w.m);
+  if (!st) st = sd_judge_labels(&q->judge, &w.m);
   if (!st && t->len) st = run(&w);
   sd_judged_free(&w.m);
   sd_arena_free(a);

@@ -141,7 +141,7 @@ static void json_all(sd_quantize *q) {
         sd_str_json(s, k->op);
     json_number(s, "ms_before", k->ms_before), json_number(s, "ms_after", k->ms_after), sd_str_put(s, "}");
   }
-  sd_strf(s, "],\"recalled\":%u,\"sensitivity\":[", q->recalled);
+  sd_strf(s, "],\"calibrated\":%lld,\"recalled\":%u,\"sensitivity\":[", (long long)q->calibrated, q->recalled);
   for (uint32_t i = 0; i < q->layers.len; i++) {
     const sd_quant_unit *u = &q->units.at[q->layers.at[i].unit];
     sd_str_put(s, i ? ",{\"name\":" : "{\"name\":"), sd_str_json(s, u->name);

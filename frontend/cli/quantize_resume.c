@@ -1,9 +1,10 @@
-// Sensitivities that were measured before: --resume FILE has a line for each node, written when it is known,
-// so that what was cut off goes on from there. They hold for the same quantized model only: its bytes are the
-// key.
+// What was measured before. Sensitivities: --resume FILE has a line for each node, written when it is known, so that
+// what was cut off goes on from there; they hold for the same quantized model only: its bytes are the key. Sums of a
+// calibration: FILE.ranges, written now and then and when it ends; the model that runs and the file of samples are the key.
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "frontend/cli/quantize.h"
 #include "runtime/base/file.h"
@@ -69,5 +70,70 @@ sard_status *sd_quantize_remember(sd_quantize *q) {
   sard_status *st =
       s.failed ? SD_ERR(NOMEM, "out of memory for '%s'", path) : sd_files_write(path, s.p, s.len);
   sd_str_free(&s);
+  return st;
+}
+
+// ---- sums of a calibration ----
+
+typedef struct head {
+  char word[16];
+  uint64_t key, bytes;
+} head;
+static const head first = {.word = "sard quantize 1"};
+
+void sd_quantize_pass_begin(sd_quantize *q, const void *model, uint64_t size, sd_quantize_pass *p) {
+  static const char *const flags[] = {"data", "preprocess", "batch", "correct-biases"};
+  struct stat st = {0};
+  *p = (sd_quantize_pass){.number = ++q->passes};
+  if (!sd_args_given(q->c, "resume")) return;
+  p->key = sd_hash_bytes(model, size, (uint64_t)p->number);
+  for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
+    const char *text = sd_args_get(q->c, flags[i]);
+    if (text) p->key = sd_hash_bytes(text, strlen(text), p->key);
+  }
+  if (stat(sd_args_get(q->c, "data"), &st) != 0) return;
+  const int64_t file[] = {st.st_size, st.st_mtim.tv_sec, st.st_mtim.tv_nsec};
+  p->key = sd_hash_bytes(file, sizeof file, p->key);
+}
+
+static const char *pass_file(sd_quantize *q, const sd_quantize_pass *p) {
+  const char *path = sd_args_get(q->c, "resume");
+  return p->number == 1 ? sd_arena_printf(q->c->arena, "%s.ranges", path)
+                        : sd_arena_printf(q->c->arena, "%s.ranges%d", path, p->number);
+}
+
+static uint64_t bytes_of(const sd_piece *at, size_t n) {
+  uint64_t bytes = 0;
+  for (size_t i = 0; i < n; i++) bytes += at[i].size;
+  return bytes;
+}
+
+sard_status *sd_quantize_pass_read(sd_quantize *q, const sd_quantize_pass *p, const sd_piece *at, size_t n, bool *found) {
+  const char *path = sd_args_given(q->c, "resume") ? pass_file(q, p) : NULL;
+  sd_map map;
+  *found = false;
+  if (!path || !sd_files_exists(path)) return NULL;
+  SD_TRY(sd_file_map(path, &map));
+  const head *h = (const head *)map.data;
+  bool ours = map.size >= sizeof *h && memcmp(h->word, first.word, sizeof h->word) == 0;
+  *found = ours && h->key == p->key && h->bytes == bytes_of(at, n) && map.size - sizeof *h == h->bytes;
+  const uint8_t *from = map.data + sizeof *h;
+  for (size_t i = 0; *found && i < n; from += at[i++].size) memcpy((void *)(uintptr_t)at[i].data, from, at[i].size);
+  sd_file_unmap(&map);
+  if (!ours) return SD_ERR(USAGE, "--resume: '%s' is there, and nothing that sard quantize wrote", path);
+  if (!*found) sd_cli_note(q->c, "'%s' is of another model, other data or other flags: it begins anew", path);
+  return NULL;
+}
+
+sard_status *sd_quantize_pass_write(sd_quantize *q, const sd_quantize_pass *p, const sd_piece *at, size_t n) {
+  if (!sd_args_given(q->c, "resume")) return NULL;
+  head h = first;
+  sd_piece *all = SD_NEW_ARRAY(q->c->arena, sd_piece, n + 1);
+  h.key = p->key, h.bytes = bytes_of(at, n);
+  all[0] = (sd_piece){&h, sizeof h};
+  memcpy(all + 1, at, n * sizeof *at);
+  sd_stop_hold();
+  sard_status *st = sd_file_write(pass_file(q, p), all, n + 1);
+  sd_stop_release();
   return st;
 }

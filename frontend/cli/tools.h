@@ -27,8 +27,13 @@ sard_status *sd_tools_external(sd_cli *c, const char *path,
                                uint64_t *bytes); // of weights that are in other files than the model
 sard_status *sd_tools_check(sd_cli *c, sard_context *ctx, const sd_cli_tensors *in, const sd_cli_tensors *out); // check.c
 
-// Of compile: settles --precision auto, and types beside --data, into a plan (c->precision), which goes to --plan.
-sard_status *sd_precision_settle(sd_cli *c); // precision.c
+// ---- change.c: flags of the verbs that write another model than MODEL ----
+// `what` goes to *out, by -o. SARD_E_USAGE, SARD_E_IO: it cannot go there, or flags lack others.
+sard_status *sd_change_flags(sd_cli *c, const char *what, const char **out);
+sard_status *sd_change_out(sd_cli *c, const char *out); // SARD_E_USAGE: it is MODEL itself
+
+// Settles --precision auto, and types beside --data, into a plan for the model (c->precision), which goes to --plan.
+sard_status *sd_precision_settle(sd_cli *c, const char *model); // precision.c
 
 // ---- observe.c: a model compiled such that the value of every node can be seen ----
 typedef struct sd_observed {

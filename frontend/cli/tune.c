@@ -345,6 +345,7 @@ static sard_status *prepare(tuning *t) {
   const char *output = sd_args_get(t->c, "output");
   t->src = (sard_source){.size = sizeof t->src, .path = t->c->operands[0]};
   SD_TRY(sd_args_number(t->c, "time", 1, 86400, &t->seconds));
+  if (output) SD_TRY(sd_change_out(t->c, output));
   if (output) SD_TRY(sd_files_can_write(output));
   if (sd_files_is_artifact(t->src.path))
     return SD_ERR(USAGE, "'%s' is compiled already: tune needs the model", t->src.path);

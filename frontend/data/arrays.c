@@ -378,7 +378,7 @@ static sard_status *take(sd_data *d, const column *k, const sd_batch *b, sard_te
 
 sard_status *sd_data_read_arrays(sd_data *d, sd_batch *b) {
   arrays *s = d->state;
-  for (int i = 0; i < s->n_in; i++) {
+  for (int i = 0; i < s->n_in && !d->only_labels; i++) {
     SD_TRY(take(d, &s->in[i], b, &b->in[i]));
     b->whole |= s->in[i].mode == SINGLE;
   }

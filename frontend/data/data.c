@@ -62,6 +62,11 @@ sard_status *sd_data_rewind(sd_data *d) {
   return d->kind->rewind ? d->kind->rewind(d) : NULL;
 }
 
+sard_status *sd_data_labels(sd_data *d, bool only) {
+  d->only_labels = only;
+  return sd_data_rewind(d);
+}
+
 void sd_data_close(sd_data *d) {
   if (d && d->kind && d->kind->close) d->kind->close(d);
 }

@@ -35,6 +35,8 @@ int64_t sd_data_fixed_batch(const sd_data *d);
 // The next samples, at most `want`; to be freed, after an error too.
 sard_status *sd_data_next(sd_data *d, int64_t want, sd_batch *out);
 sard_status *sd_data_rewind(sd_data *d);
+// From the start; with `only` batches have labels and no inputs, which are not read.
+sard_status *sd_data_labels(sd_data *d, bool only);
 void sd_data_close(sd_data *d); // NULL ok
 void sd_batch_free(sd_batch *b);
 

@@ -214,7 +214,7 @@ static sard_status *take(sd_data *d, sd_batch *b, int64_t i, const decoded *k, i
 sard_status *sd_data_read_images(sd_data *d, sd_batch *b) {
   const images *s = d->state;
   int w = 0, h = 0;
-  for (int64_t i = 0; i < b->count; i++) {
+  for (int64_t i = 0; i < b->count && !d->only_labels; i++) {
     decoded k;
     sard_status *st = decode(s->at.at[b->first + i].path, &k);
     if (!st) st = take(d, b, i, &k, &w, &h);

@@ -19,7 +19,7 @@ struct sd_data {
   sard_context *ctx;
   sd_data_options o;
   int64_t count, at, fixed_batch;
-  bool has_labels;
+  bool has_labels, only_labels;
   void *state;
 };
 

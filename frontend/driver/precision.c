@@ -47,7 +47,7 @@ sard_status *sd_precision_read(sd_arena *a, const char *text, bool *tf32, const 
   if (*text == '@') return read_file(a, text + 1, out);
   if (*text == '{') return read_plan(a, text, "the plan of precision", out);
   if (strcmp(text, "auto") == 0)
-    return sd_status_field(SD_ERR(USAGE, "precision: auto measures, which only 'sard compile' does"),
+    return sd_status_field(SD_ERR(USAGE, "precision: auto measures, which verbs of sard do"),
                            SARD_TEXT_HINT,
                            "sard compile MODEL --precision auto --plan FILE ..., then --precision @FILE");
   sd_precision *p = SD_NEW(a, sd_precision);

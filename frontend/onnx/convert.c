@@ -4,6 +4,7 @@
 #include <fnmatch.h>
 #include <string.h>
 
+#include "frontend/onnx/convert_io.h"
 #include "frontend/onnx/raise.h"
 #include "passes/pass.h"
 
@@ -273,7 +274,7 @@ static sard_status *write_nodes(writer *w, sd_precision_report *nodes) {
 }
 
 static sard_status *write(sd_arena *a, const sard_source *src, const sd_precision *p, sd_module *m,
-                          sd_precision_report *nodes, uint8_t **out, uint64_t *size) {
+                          sd_precision_report *nodes, uint32_t *io, uint8_t **out, uint64_t *size) {
   writer w = {.to = p->to};
   sd_precision_report decided = {.arena = a};
   SD_TRY(sd_proto_open(a, src, &w.e));
@@ -284,16 +285,17 @@ static sard_status *write(sd_arena *a, const sard_source *src, const sd_precisio
     if (*decided.nodes.at[i].value) sd_names_add(&w.results, decided.nodes.at[i].value, &decided.nodes.at[i]);
   SD_TRY(write_nodes(&w, nodes));
   w.e.nodes.at = w.nodes.at, w.e.nodes.len = w.nodes.len, w.e.nodes.cap = w.nodes.cap;
+  if (io) *io = sd_convert_io(&w.e, &w.narrow, w.to);
   sd_proto_sweep(&w.e);
   return sd_proto_pack(&w.e, out, size);
 }
 
 sard_status *sd_convert_write(sd_arena *a, const sard_source *src, const sd_precision *p,
-                              sd_precision_report *nodes, uint8_t **out, uint64_t *size) {
+                              sd_precision_report *nodes, uint32_t *io, uint8_t **out, uint64_t *size) {
   sd_module *m = NULL;
   nodes->arena = a;
   SD_TRY(sd_import_onnx(src, &m));
-  sard_status *st = write(a, src, p, m, nodes, out, size);
+  sard_status *st = write(a, src, p, m, nodes, io, out, size);
   sd_module_free(m);
   return st;
 }

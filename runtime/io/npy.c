@@ -75,7 +75,8 @@ static sard_status *parse_text(const char *text, const char *what, header *h) {
              *shape = find_key(text, "shape");
   if (!parse_descr(descr, h)) return SD_ERR(MODEL, "'%s': the .npy header has no plain element type", what);
   if (h->dtype == SD_DT_NONE)
-    return SD_ERR(UNSUPPORTED, "'%s': element type %.12s of this .npy file is not supported", what, descr);
+    return SD_ERR(UNSUPPORTED, "'%s': element type %.*s of this .npy file is not supported", what,
+                  (int)strcspn(descr, ","), descr);
   if (!order || (strncmp(order, "True", 4) && strncmp(order, "False", 5)))
     return SD_ERR(MODEL, "'%s': the .npy header does not say the order of elements", what);
   h->fortran = order[0] == 'T';

@@ -252,6 +252,33 @@ def resume(resnet):
     check("resume-interrupted", again == 0 and j["recalled"] == known > 0 and j["sensitivity"] == whole["sensitivity"], f"exit {code}, {known} known, {j.get('recalled')} {text[-300:]}")
 
 
+def calibration(lenet):
+    """Sums of a calibration that was cut off are gone on from, and the model has the same bytes; those of other data are not taken."""
+    out, whole, state, big = f"{T}/ca.onnx", f"{T}/ca0.onnx", f"{T}/cal", f"{T}/big.npz"
+    np.savez(big, **{k: np.tile(v, (12, 1, 1, 1)) for k, v in lenet.x.items()})
+    args = [lenet.model, "--data", big, "--samples", "12000", "--batch", "4", "--method", "entropy", "--correct-biases", "--smooth", "0.5"]
+    sard("quantize", *args, "-o", whole)
+    def cut(delay):
+        p = subprocess.Popen([SARD, "quantize", *args, "-o", out, "--resume", state, "--json", f"{T}/cut.json", "-q", "--must-be-faster", "no"], stderr=subprocess.DEVNULL)
+        time.sleep(delay)
+        p.send_signal(signal.SIGINT)
+        return p.wait(60), json.load(open(f"{T}/cut.json"))
+    for delay in (0.5, 1, 0.3, 2, 4, 0.15):  # until it is within a pass by then
+        for f in (state + ".ranges", state + ".ranges2"):
+            if os.path.exists(f): os.remove(f)
+        code, j = cut(delay)
+        if code == 130 and 0 < j.get("samples", 0): break
+    check("calibration-cut", code == 130 and j["partial"] and not os.path.exists(out) and os.path.exists(state + ".ranges"), f"{code} {j}")
+    code, j, text = sard("quantize", *args, "-o", out, "--resume", state)
+    check("calibration-same", code == 0 and open(out, "rb").read() == open(whole, "rb").read(), text[-300:])
+    code, j, text = sard("quantize", *args, "-o", out, "--resume", state)
+    check("calibration-known", code == 0 and j["calibrated"] == 12000 and open(out, "rb").read() == open(whole, "rb").read(), f"{j.get('calibrated')} {text[-300:]}")
+    code, j, text = sard("quantize", lenet.model, "--data", lenet.data, *args[3:], "-o", out, "--resume", state)
+    check("calibration-other", code == 0 and j["calibrated"] == 0 and "begins anew" in text, text[-300:])
+    open(state + ".ranges", "w").write("a letter to someone")
+    ends("calibration-foreign", 2, [*args, "-o", f"{T}/no.onnx", "--resume", state], "nothing that sard quantize wrote")
+
+
 def search(lenet):
     """Two bits for activations there are not; a model whose one layer breaks it: its weights are blown up beyond 8 bits' reach."""
     out = f"{T}/s.onnx"
@@ -333,6 +360,19 @@ def bad(digits, lenet):
     ends("bad-empty", 2, [*base, "--data", f"{T}/empty.npz"], "holds no samples", out)
     np.savez(f"{T}/bare.npz", **{x[0]: x[1]})
     ends("bad-no-labels", 2, [*base, "--data", f"{T}/bare.npz", "--metric", "top1"], "needs labels", out)
+    far = digits.y.copy()
+    far[-1] = 10
+    np.savez(f"{T}/far.npz", **{x[0]: x[1]}, y=far)
+    for verb, args in (("quantize", []), ("prune", ["--pattern", "2:4"]), ("convert", ["--to", "f16"])):  # before anything is calibrated
+        code, j, text = sard(verb, *base, *args, "--data", f"{T}/far.npz", "--metric", "top1")
+        check(f"bad-label-{verb}", code == 2 and f"label 10 of sample {len(far) - 1} is no class" in text and not j.get("size_after") and not os.path.exists(out), f"{code} {text[-300:]}")
+    own = f"{T}/own.onnx"
+    open(own, "wb").write(open(digits.model, "rb").read())
+    for verb, args in (("quantize", []), ("prune", ["--pattern", "2:4"]), ("convert", ["--to", "f16"]), ("compile", []), ("tune", [])):
+        code, j, text = sard(verb, own, "-o", f"{T}/../{os.path.basename(T)}/own.onnx", *args)
+        check(f"bad-own-{verb}", code == 2 and "is MODEL itself" in text and open(own, "rb").read() == open(digits.model, "rb").read(), f"{code} {text[-300:]}")
+    ends("bad-sensitivity-no-data", 2, [*base, "--mode", "weights", "--sensitivity"], "--sensitivity needs --data", out)
+    ends("bad-drop", 2, [*base, *data, "--metric", "top1", "--max-drop", "abc"], "'abc' is no drop", out)
     subprocess.run([SARD, "quantize", digits.model, "-o", f"{T}/twice.onnx", "-q"])
     ends("bad-twice", 4, [f"{T}/twice.onnx", "-o", out], "quantized already", out)
     subprocess.run([SARD, "compile", digits.model, "-o", f"{T}/a.sard", "-q"])
@@ -359,7 +399,7 @@ def interrupt(resnet):
 
 def main():
     digits, lenet, resnet = Case("digits_mlp"), Case("mnist_lenet"), Case("mnist_resnet8")
-    methods(digits, lenet, resnet), float8(digits, lenet, resnet), raised(), rounding(digits), channels(), report(resnet), resume(resnet), search(lenet), apart(lenet), bad(digits, lenet), interrupt(resnet)
+    methods(digits, lenet, resnet), float8(digits, lenet, resnet), raised(), rounding(digits), channels(), report(resnet), resume(resnet), calibration(lenet), search(lenet), apart(lenet), bad(digits, lenet), interrupt(resnet)
     return end()
 
 

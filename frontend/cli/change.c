@@ -1,0 +1,47 @@
+// What the verbs that write another model than MODEL have in common: where it goes, the files beside it,
+// which flags need others.
+#include <sys/stat.h>
+
+#include "frontend/cli/tools.h"
+
+// Files that are written at the end: that they can be is found before work begins.
+static const char *const written[] = {"output", "html", "svg", "resume", "plan"};
+
+static const struct { // verbs: as in cli.def; why: "", or what the flag does with it
+  const char *verbs, *flag, *needs, *why;
+} needs[] = {
+    {"quantize prune convert", "metric", "data", ""},
+    {"quantize prune convert", "max-drop", "metric", ""},
+    {"quantize prune", "sensitivity", "data", ": it looks at what samples give"},
+    {"quantize prune", "samples", "data", ""},
+    {"quantize", "smooth", "data", ": it measures channels of activations"},
+    {"quantize", "awq", "data", ": it measures channels of activations"},
+};
+
+static bool is_of(const char *verbs, const char *verb) {
+  const sd_cli_flag row = {.verbs = verbs};
+  return sd_args_flag_of(&row, verb);
+}
+
+sard_status *sd_change_out(sd_cli *c, const char *out) {
+  struct stat in, to;
+  if (stat(c->operands[0], &in) != 0 || stat(out, &to) != 0 || in.st_ino != to.st_ino ||
+      in.st_dev != to.st_dev)
+    return NULL;
+  return SD_ERR(USAGE, "-o %s is MODEL itself: give another file", out);
+}
+
+sard_status *sd_change_flags(sd_cli *c, const char *what, const char **out) {
+  const char *verb = c->verb->name;
+  *out = sd_args_get(c, "output");
+  if (!*out) return SD_ERR(USAGE, "-o FILE is missing: where the %s goes", what);
+  if (sd_files_is_artifact(c->operands[0]))
+    return SD_ERR(USAGE, "'%s' is compiled already: %s the .onnx", c->operands[0], verb);
+  SD_TRY(sd_change_out(c, *out));
+  for (size_t i = 0; i < sizeof written / sizeof *written; i++)
+    if (sd_args_given(c, written[i])) SD_TRY(sd_files_can_write(sd_args_get(c, written[i])));
+  for (size_t i = 0; i < sizeof needs / sizeof *needs; i++)
+    if (is_of(needs[i].verbs, verb) && sd_args_given(c, needs[i].flag) && !sd_args_given(c, needs[i].needs))
+      return SD_ERR(USAGE, "--%s needs --%s%s", needs[i].flag, needs[i].needs, needs[i].why);
+  return NULL;
+}

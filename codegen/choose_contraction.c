@@ -77,14 +77,14 @@ static int reuse_axis(const sd_choice *c, const sd_expr *r, int j) {
 }
 
 typedef struct making {
-  const sd_axis *j, *u, *step;
+  const sd_axis *j, *u, *step; // u: NULL = none
   int n;
 } making;
 
 static bool count_one(void *user, const sd_expr *e) {
   making *m = user;
   if (m->n >= 16 || !sd_x_uses_axis(e, m->j) || !sd_x_uses_axis(e, m->step)) return false;
-  bool once = !sd_x_uses_axis(e, m->u);
+  bool once = !m->u || !sd_x_uses_axis(e, m->u);
   if (e->op == SD_X_LOAD) m->n += once && sd_dtype_bits(e->buf->dtype) < 8 ? 3 : 0;
   else m->n += once && e->dtype != SD_I64;
   return e->op != SD_X_LOAD;
@@ -209,7 +209,7 @@ static int window_tile(const sd_choice *c, const sd_expr *r, int j, tile *t) {
     t->mr = (int)sd_min_i64(e, 8 / t->nv);
     return u;
   }
-  t->nv = vectors >= 2 && e < 4 ? 2 : 1;
+  t->nv = e >= 4 ? 1 : (int)sd_min_i64(vectors, count_made(c->k, r, n->axes[j], NULL) > 1 ? 4 : 2); // what widens weights takes long
   t->mr = (int)(e < 4 ? e : 4);
   if (u >= 0 && sd_choose_known(c, n->axes[u]))
     for (int m = 7; m >= 3; m--)

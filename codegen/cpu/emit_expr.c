@@ -100,15 +100,34 @@ static sd_ll stored_sum(sd_emit *E, const sd_expr *e) {
 }
 
 // The low 4 bits of a vector as numbers: looked up, in one instruction, which sees no other bits.
-static sd_ll looked_up(sd_emit *E, const sd_expr *e, bool lanes) {
-  const sd_expr *x = e->a[0];
-  int64_t mask;
-  if (!lanes || E->lanes_full != 16 || e->dtype != SD_F32 || x->op != SD_X_AND || x->dtype != SD_I32) return NULL;
-  if (!sd_x_const_value(x->a[1], NULL, &mask) || mask != 15) return NULL;
+static sd_ll looked_up(sd_emit *E, sd_ll v) {
   sd_ll table[16];
   for (int i = 0; i < 16; i++) table[i] = LLVMConstReal(E->f32, i);
-  sd_ll args[] = {LLVMConstVector(table, 16), sd_emit_value_lanes(E, x->a[0], true)};
-  return sd_emit_intrinsic(E, "llvm.x86.avx512.permvar.sf.512", NULL, 0, args, 2);
+  return sd_emit_intrinsic(E, "llvm.x86.avx512.permvar.sf.512", NULL, 0, (sd_ll[]){LLVMConstVector(table, 16), v}, 2);
+}
+
+// Four bits of each word from bit `by` on: all even or all odd ones of a word become bytes at once, of which a shuffle takes one.
+static sd_ll four_bits(sd_emit *E, sd_ll v, int64_t by) {
+  LLVMTypeRef words = LLVMTypeOf(v), bytes = LLVMVectorType(E->i8, 32);
+  sd_ll from[32];
+  if (by % 8) v = LLVMBuildLShr(E->b, v, sd_emit_splat_i(words, 4), "");
+  v = LLVMBuildAnd(E->b, v, sd_emit_splat_i(words, 0x0f0f0f0f), "");
+  for (unsigned i = 0; i < 32; i++) from[i] = LLVMConstInt(E->i32, i % 4 ? 32 : i + (unsigned)by / 8, 0);
+  v = LLVMBuildShuffleVector(E->b, LLVMBuildBitCast(E->b, v, bytes, ""), LLVMConstNull(bytes), LLVMConstVector(from, 32), "");
+  return LLVMBuildBitCast(E->b, v, words, "");
+}
+
+// Unsigned 4 bits of words (codegen/words.h) as f32, NULL for anything else.
+static sd_ll widened(sd_emit *E, const sd_expr *e, bool lanes) {
+  const sd_expr *x = e->a[0], *s;
+  int64_t mask, by;
+  if (!lanes || e->dtype != SD_F32 || x->op != SD_X_AND || x->dtype != SD_I32) return NULL;
+  if (!sd_x_const_value(x->a[1], NULL, &mask) || mask != 15) return NULL;
+  s = x->a[0];
+  if (E->lanes_full == 16) return looked_up(E, sd_emit_value_lanes(E, s, true));
+  if (E->isa->vector_bytes != 32 || E->lanes_full != 8 || s->op != SD_X_SHR) return NULL;
+  if (!sd_emit_const(sd_emit_value(E, s->a[1]), &by) || by < 0 || by > 28 || by % 4) return NULL;
+  return sd_emit_op(E, e, (sd_ll[]){four_bits(E, sd_emit_value_lanes(E, s->a[0], true), by)}, true);
 }
 
 static sd_ll compute(sd_emit *E, const sd_expr *e, bool lanes) {
@@ -128,7 +147,7 @@ static sd_ll compute(sd_emit *E, const sd_expr *e, bool lanes) {
       v[0] = sd_emit_clipped_quotient(E, e->a[0]->a[0], lanes);
       return sd_emit_round_to_i32(E, v[0] ? v[0] : sd_emit_value_lanes(E, e->a[0]->a[0], lanes));
     }
-    v[0] = looked_up(E, e, lanes);
+    v[0] = widened(E, e, lanes);
     if (v[0]) return v[0];
     break;
   case SD_X_AND: // a part that is assumed falls away

@@ -4,14 +4,17 @@
 
 #include "codegen/cpu/emit.h"
 
-#define MAX_GUARDS 12
+#define MAX_GUARDS  12
+#define LEAST_BLOCK 16 // steps; fewer are not worth a sum of their own
 
 typedef struct reduction {
   const sd_expr *e, *body;
+  const sd_expr *x, *y; // their product is what is added; NULL = the body
   uint32_t slots;       // coordinates of the result
   const sd_axis *vaxis; // axis spread over lanes, NULL = none
-  uint32_t wide, which; // accumulators of a result side by side (over vaxis), the one that is added to now
+  uint32_t wide, which; // accumulators of a result side by side (over vaxis, else over copies), the one that is added to now
   bool plain;           // no versions any more
+  bool one_by_one;      // blocks have no sums of their own
   sd_emit_carry acc;    // [coordinate][wide]
 } reduction;
 
@@ -45,10 +48,10 @@ static sd_ll combine(sd_emit *E, const sd_expr *e, sd_ll acc, sd_ll v) {
 static void accumulate_one(sd_emit *E, reduction *R, bool lanes) {
   sd_ll *acc = &R->acc.v[sd_emit_project(E, R->slots) * R->wide + R->which], r;
   const sd_expr *b = R->body;
-  if (b->op == SD_X_MUL && R->e->rop == SD_R_SUM && sd_dtype_is_float(b->dtype) && !sd_emit_kept(E, b)) {
-    sd_ll x = sd_emit_value_lanes(E, b->a[0], lanes);
+  if (R->x || (b->op == SD_X_MUL && R->e->rop == SD_R_SUM && sd_dtype_is_float(b->dtype) && !sd_emit_kept(E, b))) {
+    sd_ll x = sd_emit_value_lanes(E, R->x ? R->x : b->a[0], lanes);
     if (LLVMIsNull(x)) return; // a guard that is false by construction
-    sd_ll y = sd_emit_value_lanes(E, b->a[1], lanes);
+    sd_ll y = sd_emit_value_lanes(E, R->x ? R->y : b->a[1], lanes);
     if (LLVMIsNull(y)) return;
     r = sd_emit_fma(E, x, y, *acc);
   } else {
@@ -207,6 +210,7 @@ static void copies(sd_emit *E, reduction *R, uint32_t i, sd_ll base, int64_t n) 
   for (int64_t r = 0; r < n; r++) {
     sd_emit_scope_open(E);
     sd_emit_bind_point(E, a, base, r);
+    if (!R->vaxis && i + 1 == R->e->n_axes) R->which = (uint32_t)r % R->wide;
     over_axes(E, R, i + 1);
     sd_emit_unbind(E, a);
     sd_emit_scope_close(E);
@@ -232,7 +236,7 @@ static void loop(sd_emit *E, reduction *R, uint32_t i, sd_ll lo, sd_ll last, int
   sd_emit_loop l;
   const sd_axis *a = R->e->axes[i];
   sd_emit_panel panel;
-  bool ahead = step == 1 && i + 2 >= R->e->n_axes && sd_emit_panel_open(E, R->e, i, &panel);
+  bool ahead = step == 1 && i + 2 >= R->e->n_axes && R->body == R->e->a[0] && sd_emit_panel_open(E, R->e, i, &panel);
   sd_emit_loop_open(E, &l, lo, last, step, sure, &R->acc);
   if (ahead) sd_emit_panel_ask(E, &panel, l.iv, 0, panel.lines);
   if (step > 1) {
@@ -320,6 +324,70 @@ static void over_axis(sd_emit *E, reduction *R, uint32_t i) {
     scalar_axis(E, R, i);
 }
 
+static sd_ll horizontal(sd_emit *E, const reduction *R, const sd_ll *acc) {
+  sd_ll v = acc[0], index[64];
+  for (uint32_t i = 1; i < R->wide; i++) v = combine(E, R->e, v, acc[i]);
+  for (int half = E->lanes_full / 2; half >= 1; half /= 2) {
+    for (int i = 0; i < E->lanes_full; i++) index[i] = i < half ? LLVMConstInt(E->i32, (uint64_t)(i + half), 0) : LLVMGetPoison(E->i32);
+    sd_ll high = LLVMBuildShuffleVector(E->b, v, v, LLVMConstVector(index, (unsigned)E->lanes_full), "");
+    v = combine(E, R->e, v, high);
+  }
+  return LLVMBuildExtractElement(E->b, v, LLVMConstInt(E->i32, 0, 0), "");
+}
+
+// ---- dequantized blocks ----
+// The sum of x * (q * s + z) over the axes from i on, where s and z stand still, is s * sum(x * q) + z * sum(x): the weights of
+// a block are then widened and no more. For one row only: several share the products q * s + z. Returns q * s + z.
+static const sd_expr *block_weight(sd_emit *E, const reduction *R, uint32_t i) {
+  const sd_expr *b = R->body, *m, *x;
+  const sd_axis *last = R->e->axes[R->e->n_axes - 1];
+  int64_t steps = 1, n;
+  sd_dim by;
+  if (R->one_by_one || R->x || R->vaxis || R->e->rop != SD_R_SUM || b->op != SD_X_MUL || b->dtype != SD_F32) return NULL;
+  m = b->a[b->a[0]->op != SD_X_FMA], x = b->a[b->a[0]->op == SD_X_FMA];
+  if (m->op != SD_X_FMA || m->a[0]->op != SD_X_CAST || x->op != SD_X_LOAD || x->a[1] || x->buf->dtype != SD_F32) return NULL;
+  if (!sd_emit_ready(E, m->a[1]) || !sd_emit_ready(E, m->a[2]) || sd_emit_ready(E, m->a[0])) return NULL;
+  if (sd_emit_info_of(E, x)->slots || sd_emit_info_of(E, x)->lanes || !sd_emit_info_of(E, b)->lanes) return NULL;
+  for (uint32_t j = i; j < R->e->n_axes; j++) {
+    if (R->e->axes[j]->limit || !sd_dim_is_const(E->k->dims, R->e->axes[j]->extent, &n)) return NULL;
+    steps *= n;
+  }
+  return steps >= LEAST_BLOCK && sd_x_coef(E->k, x->a[0], last, &by) && sd_dim_is(E->k->dims, by, 1) ? m : NULL;
+}
+
+static void add_block(sd_emit *E, reduction *R, uint32_t i, const sd_expr *m, sd_ll sum) {
+  uint32_t n = R->acc.n, chains = (uint32_t)E->isa->registers / 4; // so that no sum waits for the one before
+  reduction q = {.e = R->e, .body = R->body, .x = R->body->a[R->body->a[0] == m], .y = m->a[0], .slots = R->slots, .wide = n < chains ? chains / n : 1};
+  sd_emit_carry_init(E, &q.acc, n * q.wide);
+  for (uint32_t k = 0; k < q.acc.n; k++) q.acc.v[k] = identity(E, R->e, true);
+  over_axes(E, &q, i);
+  for (uint32_t s = R->slots; s; s &= s - 1) E->at[__builtin_ctz(s)] = 0;
+  do {
+    uint32_t k = sd_emit_project(E, R->slots);
+    sd_ll v = q.acc.v[k * q.wide];
+    for (uint32_t w = 1; w < q.wide; w++) v = combine(E, R->e, v, q.acc.v[k * q.wide + w]);
+    v = sd_emit_fma(E, v, sd_emit_value_lanes(E, m->a[1], true), R->acc.v[k]);
+    R->acc.v[k] = sd_emit_fma(E, sum, sd_emit_value_lanes(E, m->a[2], true), v);
+  } while (sd_emit_next(E, R->slots));
+}
+
+// Where the sum of x is not finite, infinities would meet zeros and each other that do not meet in the products.
+static void over_block(sd_emit *E, reduction *R, uint32_t i, const sd_expr *m) {
+  reduction x = {.e = R->e, .body = R->body->a[R->body->a[0] == m], .vaxis = R->e->axes[R->e->n_axes - 1], .wide = 1};
+  sd_emit_carry_init(E, &x.acc, 1);
+  x.acc.v[0] = identity(E, R->e, true);
+  over_axes(E, &x, i);
+  sd_ll sum = horizontal(E, &x, x.acc.v), zero = LLVMBuildFSub(E->b, sum, sum, "");
+  sd_emit_if f;
+  sd_emit_if_open(E, &f, LLVMBuildFCmp(E->b, LLVMRealOEQ, zero, zero, ""), &R->acc);
+  add_block(E, R, i, m, sd_emit_splat(E, sum));
+  sd_emit_if_else(E, &f);
+  R->one_by_one = true;
+  over_axis(E, R, i);
+  R->one_by_one = false;
+  sd_emit_if_close(E, &f);
+}
+
 static void over_axes(sd_emit *E, reduction *R, uint32_t i) {
   if (i == R->e->n_axes) {
     accumulate(E, R);
@@ -328,6 +396,11 @@ static void over_axes(sd_emit *E, reduction *R, uint32_t i) {
   sd_emit_hoist(E, R->body);
   if (i + 2 == R->e->n_axes && sd_emit_matrix_add(E, R->e)) return;
   if (i + 2 == R->e->n_axes && !R->vaxis && sd_emit_dot(E, R->e, R->slots, &R->acc)) return;
+  const sd_expr *m = block_weight(E, R, i);
+  if (m) {
+    over_block(E, R, i, m);
+    return;
+  }
   guards s = {.n = 0};
   bool later = !R->vaxis;
   int64_t n;
@@ -343,17 +416,6 @@ static void over_axes(sd_emit *E, reduction *R, uint32_t i) {
 }
 
 // ---- the whole ----
-static sd_ll horizontal(sd_emit *E, const reduction *R, const sd_ll *acc) {
-  sd_ll v = acc[0], index[64];
-  for (uint32_t i = 1; i < R->wide; i++) v = combine(E, R->e, v, acc[i]);
-  for (int half = E->lanes_full / 2; half >= 1; half /= 2) {
-    for (int i = 0; i < E->lanes_full; i++) index[i] = i < half ? LLVMConstInt(E->i32, (uint64_t)(i + half), 0) : LLVMGetPoison(E->i32);
-    sd_ll high = LLVMBuildShuffleVector(E->b, v, v, LLVMConstVector(index, (unsigned)E->lanes_full), "");
-    v = combine(E, R->e, v, high);
-  }
-  return LLVMBuildExtractElement(E->b, v, LLVMConstInt(E->i32, 0, 0), "");
-}
-
 void sd_emit_reduce_at(sd_emit *E, const sd_expr *e, sd_ll *out) {
   reduction R = {.e = e, .body = e->a[0], .slots = sd_emit_info_of(E, e)->slots, .wide = 1};
   uint32_t saved[SD_EMIT_SLOTS];

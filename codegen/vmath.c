@@ -75,9 +75,10 @@ static const double exp64[] = {0.5000000000000011676, 0.1666666666666642373, 0.0
                                2.500614753632971892e-8};
 
 // p * 2^n for the n in the low bits of `rounded`, as two factors, so that results down to the smallest denormal and up to
-// infinity are right.
+// infinity are right; small: NULL = n is -125 at least.
 static X *scale(vm v, X *p, X *rounded, X *small) {
   uint64_t low = (uint64_t)v.bias - 1, high = low + 64;
+  if (!small) return mul(v, mul(v, p, flt(v, add(v, shl(v, bits(v, rounded), v.mant), ci(v, low << v.mant)))), c(v, 2));
   X *e = add(v, shl(v, bits(v, rounded), v.mant), sel(v, small, ci(v, high << v.mant), ci(v, low << v.mant)));
   return mul(v, mul(v, p, flt(v, e)), sel(v, small, c(v, 0x1p-63), c(v, 2)));
 }
@@ -95,15 +96,55 @@ static X *exp_scalef(vm v, X *x) {
   return sd_x_bin(v.k, SD_X_SHL, p, n);
 }
 
+// Is x max(.., constant) and exp(x) 2^-125 at least? Weights of Softmax are such (sd_x_exp_weight).
+static bool not_small(const X *x) {
+  double f;
+  for (int i = 0; i < 2 && x->op == SD_X_MAX; i++)
+    if (sd_x_const_value(x->a[i], &f, NULL) && f > -125.5 * M_LN2) return true;
+  return false;
+}
+
 static X *exp_(vm v, X *x) {
   if (v.how == SD_VMATH_EXP) return un(v, SD_X_EXP, x);
   if (v.how == SD_VMATH_SCALE) return exp_scalef(v, x);
-  x = max(v, min(v, x, c(v, v.d ? 710 : 89)), c(v, v.d ? -746 : -104));
+  bool plain = !v.d && not_small(x);
+  x = min(v, x, c(v, v.d ? 710 : 89));
+  if (!plain) x = max(v, x, c(v, v.d ? -746 : -104));
   X *t = fma_(v, x, c(v, M_LOG2E), magic(v)), *n = sub(v, t, magic(v));
   X *r = fma_(v, n, c(v, v.d ? -6.93147180369123816490e-01 : -0.693145751953125), x); // ln 2 in two parts
   r = fma_(v, n, c(v, v.d ? -1.90821492927058770002e-10 : -1.428606765330187e-06), r);
   X *q = v.d ? POLY(v, r, exp64) : POLY(v, r, exp32);
-  return scale(v, add(v, fma_(v, mul(v, r, r), q, r), c(v, 1)), t, lt(v, x, c(v, v.d ? -700 : -86)));
+  return scale(v, add(v, fma_(v, mul(v, r, r), q, r), c(v, 1)), t, plain ? NULL : lt(v, x, c(v, v.d ? -700 : -86)));
+}
+
+// 1 / (1 + exp(m)) of f32 without instructions for p * 2^n. One factor 2^n is enough: what is below the smallest normal number is 0.
+// Of an argument -z the sign goes into the constants.
+static X *logistic_(vm v, X *m) {
+  const double most = 87.33;
+  bool minus = m->op == SD_X_NEG;
+  X *z = minus ? m->a[0] : m, *y = max(v, min(v, z, c(v, most)), c(v, -most));
+  double s = minus ? -1 : 1, q[5];
+  for (int i = 0; i < 5; i++) q[i] = i % 2 ? s * exp32[i] : exp32[i];
+  X *t = fma_(v, y, c(v, s * M_LOG2E), magic(v)), *n = sub(v, t, magic(v));
+  X *r = fma_(v, n, c(v, s * -0.693145751953125), y); // s times the rest
+  r = fma_(v, n, c(v, s * -1.428606765330187e-06), r);
+  X *p = fma_(v, fma_(v, POLY(v, r, q), r, c(v, s)), r, c(v, 1));
+  X *power = flt(v, add(v, shl(v, bits(v, t), v.mant), ci(v, (uint64_t)v.bias << v.mant)));
+  X *gone = minus ? lt(v, z, c(v, -most)) : lt(v, c(v, most), z);
+  return sel(v, gone, c(v, 0), quo(v, c(v, 1), fma_(v, p, power, c(v, 1))));
+}
+
+static bool is_one(const X *e) {
+  double f;
+  return sd_x_const_value(e, &f, NULL) && f == 1;
+}
+
+static X *logistic(sd_kernel *k, X *e, void *user) {
+  const X *sum = e->op == SD_X_DIV && e->dtype == SD_F32 && is_one(e->a[0]) ? e->a[1] : NULL;
+  (void)user;
+  if (!sum || sum->op != SD_X_ADD || !is_one(sum->a[sum->a[0]->op == SD_X_EXP])) return e;
+  const X *power = sum->a[sum->a[0]->op != SD_X_EXP];
+  return power->op == SD_X_EXP ? logistic_(vm_of(k, SD_F32), power->a[0]) : e;
 }
 
 // ---- log ----
@@ -390,4 +431,7 @@ static X *expand(sd_kernel *k, X *e, void *user) {
   }
 }
 
-sd_expr *sd_vmath_expand(sd_kernel *k, sd_expr *e, sd_vmath how) { return sd_x_rewrite(k, e, expand, &how); }
+sd_expr *sd_vmath_expand(sd_kernel *k, sd_expr *e, sd_vmath how) {
+  if (how == SD_VMATH_PLAIN) e = sd_x_rewrite(k, e, logistic, NULL);
+  return sd_x_rewrite(k, e, expand, &how);
+}

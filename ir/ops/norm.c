@@ -75,10 +75,11 @@ static int over_axis(const sd_node *n, bool *over) {
 }
 
 // Masks that are large numbers instead of -inf leave weights such as exp(-100), which are denormal in f32: products with
-// these take processors 100 times as long, and they are 2^-126 of the largest weight at most.
+// these take processors 100 times as long, and they are 2^-125 of the largest weight at most. Of f32 exp is shorter where it is
+// no smaller than that (codegen/vmath.c).
 sd_expr *sd_x_exp_weight(sd_tb *b, sd_expr *x) {
   if (!x || (x->dtype != SD_F32 && x->dtype != SD_F64)) return x_un(b, SD_X_EXP, x);
-  sd_expr *low = x_num(b, x, x->dtype == SD_F64 ? -708.39 : -87.33654); // log of the smallest normal number
+  sd_expr *low = x_num(b, x, x->dtype == SD_F64 ? -708.39 : -86.98);
   sd_expr *y = x_un(b, SD_X_EXP, x_max(b, x, low));
   return x_sel(b, x_bin(b, SD_X_LT, x, low), x_num(b, x, 0), y);
 }

@@ -61,16 +61,22 @@ static sard_status *read_flags(sd_optimize *q) {
   SD_TRY(sd_optimize_read_goal(q));
   SD_TRY(read_budget(q));
   SD_TRY(read_judge(q));
+  if (sd_args_given(c, "devices") && sd_args_given(c, "device"))
+    return SD_ERR(USAGE, "--device and --devices: give one of them");
   q->folder = sd_arena_printf(c->arena, "%s.optimize", q->out);
   return sd_files_make_dir(q->folder);
 }
 
 // ---- steps ----
 
+static const char *const splits[] = {"batch", "layer", "tensor"};
+enum { SPLITS = sizeof splits / sizeof *splits };
+
 static sard_status *try_all(sd_optimize *q) {
   sd_trial *t;
+  double later = sd_args_given(q->c, "devices") ? fmin(1.5 * SPLITS * q->least_s, q->budget_s / 3) : 0; // for those
   while ((t = sd_optimize_next(q)) != NULL) {
-    if (sd_optimize_left(q) <= q->least_s / 2) return q->spent = true, NULL; // no other one takes much less
+    if (sd_optimize_left(q) <= q->least_s / 2 + later) return q->spent = true, NULL; // no other one takes much less
     SD_TRY(sd_optimize_try(q, t));
     if (t->state == SD_TRIAL_MEASURED)
       sd_cli_detail(q->c, "%s: %.2fx as fast, drop %.5g (up to %.5g)", t->name, t->speed, t->drop, t->bound);
@@ -90,6 +96,8 @@ static sard_status *try_settings(sd_optimize *q) {
   if (!best || !speed) return NULL;
   sd_trial of = *best; // the list grows
   sd_trial as_it_is = q->trials.at[0];
+  for (int i = 0; i < SPLITS && sd_args_given(q->c, "devices") && sd_optimize_left(q) > 0; i++)
+    SD_TRY(sd_optimize_share(q, &of, splits[i]));
   if (!sd_args_given(q->c, "threads") && q->judge.a.session->workers > 1 && sd_optimize_left(q) > 0) {
     SD_TRY(sd_optimize_retime(q, &as_it_is, 1, as_it_is.batch)); // so that both are known
     if (*of.chain.steps || *of.chain.settings) SD_TRY(sd_optimize_retime(q, &of, 1, of.batch));

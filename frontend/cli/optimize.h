@@ -17,6 +17,7 @@ typedef struct sd_trial {
   sd_chain chain;         // steps "": the model as it is
   const char *name;       // of the chain, and how it runs
   int64_t threads, batch; // as it runs; threads 0: as --threads says
+  const char *devices, *split; // that share the work; NULL: one does it
   sd_trial_state state;
   const char *why; // FAILED: what happened. Once all is done: why it is not chosen
   // files: in the work folder, or MODEL itself
@@ -95,6 +96,8 @@ sard_status *sd_optimize_begin(sd_optimize *q); // the model as it is: trial 0
 // Makes a trial's files and measures them; its state and why tell what happened. Errors end everything: an
 // interrupt, no memory.
 sard_status *sd_optimize_try(sd_optimize *q, sd_trial *t);
+// The same model over --devices, shared by `split`: a trial of its own, which is measured.
+sard_status *sd_optimize_share(sd_optimize *q, const sd_trial *of, const char *split);
 // The same files with other threads or samples in a run.
 sard_status *sd_optimize_retime(sd_optimize *q, const sd_trial *of, int64_t threads, int64_t batch);
 double sd_optimize_left(const sd_optimize *q); // seconds of the budget

@@ -142,11 +142,13 @@ static sard_status *put_step(sd_optimize *q, sd_command *k, const char *text, co
   return put_given(q, k, COMMON);
 }
 
+static bool is_automatic(const char *settings) { return strstr(settings, "--precision auto") != NULL; }
+
 static sard_status *put_compile(sd_optimize *q, const sd_trial *t, bool for_people, const char *in,
                                 sd_command *k) {
   const char *all = sd_arena_printf(q->c->arena, "%s | compile %s", t->chain.steps, t->chain.settings),
              *settings = t->chain.settings;
-  bool automatic = strstr(settings, "auto") != NULL;
+  bool automatic = is_automatic(settings);
   SD_TRY(put(q, k, q->c->program->name));
   SD_TRY(put(q, k, "compile"));
   SD_TRY(put(q, k, in));
@@ -156,6 +158,7 @@ static sard_status *put_compile(sd_optimize *q, const sd_trial *t, bool for_peop
   if (automatic && for_people) { // what was measured is settled
     SD_TRY(put(q, k, "--precision"));
     SD_TRY(put(q, k, sd_arena_printf(q->c->arena, "@%s.plan.json", base_of(q))));
+    if (t->devices) SD_TRY(put_words(q, k, strstr(settings, "--devices")));
   } else {
     SD_TRY(put_words(q, k, settings));
     if (automatic) {
@@ -220,11 +223,13 @@ sard_status *sd_optimize_check(sd_optimize *q, const sd_trial *t, sd_command *k)
     SD_TRY(put(q, k, "--skip"));
     SD_TRY(put(q, k, sd_arena_printf(a, "%lld", (long long)q->judge.skip)));
   }
-  if (*t->chain.settings && !q->artifact) { // the same types as those of the artifact
+  const char *types = strstr(t->chain.settings, "--precision ");
+  if (types && !q->artifact) { // the same types as those of the artifact
+    types += strlen("--precision ");
     SD_TRY(put(q, k, "--precision"));
     SD_TRY(put(q, k,
-               strstr(t->chain.settings, "auto") ? sd_arena_printf(a, "@%s.plan.json", base_of(q))
-                                                 : strchr(t->chain.settings, ' ') + 1));
+               is_automatic(t->chain.settings) ? sd_arena_printf(a, "@%s.plan.json", base_of(q))
+                                               : sd_arena_strndup(a, types, strcspn(types, " "))));
   }
   SD_TRY(put_given(q, k, DATA));
   return put_given(q, k, COMMON);

@@ -9,6 +9,7 @@
 #include "runtime/base/alloc.h"
 #include "runtime/base/file.h"
 #include "runtime/base/thread.h"
+#include "runtime/collective/split.h"
 #include "runtime/model.h"
 #include "runtime/session.h"
 
@@ -68,16 +69,21 @@ static sard_status *open_data(sd_optimize *q, const sd_cli_model *m) {
   return NULL;
 }
 
-// An artifact in place of j's model.
-static sard_status *load(sd_optimize *q, const char *path, int64_t threads, sd_judged *m) {
+// A trial's artifact in place of j's model.
+static sard_status *load(sd_optimize *q, const sd_trial *t, sd_judged *m) {
+  const char *path = t->artifact;
   sd_command k = {{(char *)(uintptr_t)q->c->program->name, "bench", (char *)(uintptr_t)path}, 3};
   sd_cli inner;
   const char *device = sd_args_get(q->c, "device"), *given = sd_args_get(q->c, "threads");
   sd_judged_free(m);
-  k.at[k.n++] = "--device", k.at[k.n++] = sd_arena_strdup(q->c->arena, device);
+  if (t->devices) {
+    k.at[k.n++] = "--devices", k.at[k.n++] = sd_arena_strdup(q->c->arena, t->devices);
+    k.at[k.n++] = "--split", k.at[k.n++] = sd_arena_strdup(q->c->arena, t->split);
+  } else {
+    k.at[k.n++] = "--device", k.at[k.n++] = sd_arena_strdup(q->c->arena, device);
+  }
   k.at[k.n++] = "--threads";
-  k.at[k.n++] =
-      threads ? sd_arena_printf(q->c->arena, "%d", (int)threads) : sd_arena_strdup(q->c->arena, given);
+  k.at[k.n++] = t->threads ? sd_arena_printf(q->c->arena, "%d", (int)t->threads) : sd_arena_strdup(q->c->arena, given);
   SD_TRY(sd_cli_parse_within(q->c, "loading", k.n, k.at, &inner));
   SD_TRY(sd_model_load_in(&inner, q->judge.ctx, path, &m->m));
   if (!q->judge.data) SD_TRY(open_data(q, &m->m));
@@ -128,7 +134,11 @@ static double percentile(const clock_of *k, double p) {
   return k->ms[i ? i - 1 : 0];
 }
 
-static uint64_t memory_of(const sd_judged *m) { return m->m.weight_bytes + m->session->memory_size; }
+static uint64_t memory_of(const sd_judged *m) {
+  uint64_t bytes = m->m.weight_bytes + m->session->memory_size;
+  for (int i = 0; i < sd_split_devices(m->session); i++) bytes += sd_split_report_of(m->session, i).memory_bytes;
+  return bytes;
+}
 
 // `t` is a, the model as it is, or b.
 static sard_status *time_it(sd_optimize *q, sd_trial *t, bool itself) {
@@ -168,7 +178,7 @@ static void take_score(sd_optimize *q, sd_trial *t) {
 // Settings that find nothing to change give the artifact that the model as it is gives.
 static sard_status *check_changed(sd_optimize *q, const sd_trial *t) {
   sd_map x, y;
-  if (*t->chain.steps) return NULL;
+  if (*t->chain.steps || t->devices) return NULL;
   SD_TRY(sd_file_map(q->trials.at[0].artifact, &x));
   sard_status *st = sd_file_map(t->artifact, &y);
   if (!st) {
@@ -184,7 +194,7 @@ static sard_status *measure(sd_optimize *q, sd_trial *t) {
   SD_TRY(make(q, t));
   SD_TRY(check_changed(q, t));
   double before = sd_peak_memory_begin();
-  SD_TRY(load(q, t->artifact, t->threads, &q->judge.b));
+  SD_TRY(load(q, t, &q->judge.b));
   t->bytes = size_of(q, t);
   SD_TRY(time_it(q, t, false)); // before other samples in a run take memory
   t->peak_mb = sd_peak_memory_since(before);
@@ -210,6 +220,17 @@ sard_status *sd_optimize_try(sd_optimize *q, sd_trial *t) {
   return NULL;
 }
 
+sard_status *sd_optimize_share(sd_optimize *q, const sd_trial *of, const char *split) {
+  sd_arena *a = q->c->arena;
+  sd_trial t = {.chain = of->chain, .batch = q->batch, .split = split, .devices = sd_args_get(q->c, "devices")};
+  t.name = sd_arena_printf(a, "%s, shared by %s", of->chain.name, split);
+  // Costs that are measured would cut elsewhere the next time.
+  t.chain.settings = sd_arena_printf(a, "%s%s--devices %s --split %s%s", of->chain.settings, *of->chain.settings ? " " : "",
+                                     t.devices, split, strcmp(split, "batch") == 0 ? "" : " --costs estimated");
+  sd_vec_push(a, &q->trials, t);
+  return sd_optimize_try(q, &q->trials.at[q->trials.len - 1]);
+}
+
 sard_status *sd_optimize_retime(sd_optimize *q, const sd_trial *of, int64_t threads, int64_t batch) {
   sd_trial t = *of;
   sd_judge *j = &q->judge;
@@ -225,7 +246,7 @@ sard_status *sd_optimize_retime(sd_optimize *q, const sd_trial *of, int64_t thre
   if (!st && threads) st = sard_context_new(o, &other);
   sard_options_free(o);
   if (other) j->ctx = other;
-  if (!st) st = load(q, of->artifact, threads, &j->b);
+  if (!st) st = load(q, &t, &j->b);
   if (!st) st = time_it(q, &t, false);
   sd_judged_free(&j->b);
   sard_context_free(other);
@@ -240,14 +261,14 @@ sard_status *sd_optimize_begin(sd_optimize *q) {
   SD_TRY(sd_tools_external(q->c, q->c->operands[0], &q->external));
   SD_TRY(make(q, t));
   double before = sd_peak_memory_begin();
-  SD_TRY(load(q, t->artifact, 0, &j->a));
+  SD_TRY(load(q, t, &j->a));
   t->bytes = size_of(q, t);
   SD_TRY(time_it(q, t, true));
   t->peak_mb = sd_peak_memory_since(before);
   // Labels that do not fit are found before chains are tried. What compares outputs needs two models: twice
   // the same.
   j->two = !j->metric->labels, j->give_up = INFINITY;
-  if (j->two) SD_TRY(load(q, t->artifact, 0, &j->b));
+  if (j->two) SD_TRY(load(q, t, &j->b));
   SD_TRY(sd_judge_all(j, title(q, "the model as it is: evaluating")));
   sd_judged_free(&j->b);
   j->two = true;

@@ -96,6 +96,7 @@ static void show_chosen(sd_optimize *q) {
                (long long)q->judge.a.score.samples, sd_metric_text(q->judge.metric, t->drop, x[0]),
                sd_metric_text(q->judge.metric, t->bound, x[1]));
   if (t->threads) sd_cli_say(c, "run with   --threads %lld\n", (long long)t->threads);
+  if (t->devices) sd_cli_say(c, "run with   --devices %s --split %s\n", t->devices, t->split);
   if (t->batch != first->batch) sd_cli_say(c, "run with   %lld samples in a run\n", (long long)t->batch);
   list_commands(q, t, &s);
   sd_cli_say(c, "the same again:\n%s", s.p ? s.p : "");
@@ -125,6 +126,7 @@ static void json_trial(sd_optimize *q, sd_str *s, const sd_trial *t) {
   if (t->state == SD_TRIAL_MEASURED) {
     sd_strf(s, ",\"kept\":%s,\"allowed\":%s,\"front\":%s,\"batch\":%lld", t->kept ? "true" : "false",
             t->allowed ? "true" : "false", t->front ? "true" : "false", (long long)t->batch);
+    if (t->devices) sd_strf(s, ",\"devices\":\"%s\",\"split\":\"%s\"", t->devices, t->split);
     if (t->threads) sd_strf(s, ",\"threads\":%lld", (long long)t->threads);
     number(s, "value", t->value), number(s, "drop", t->drop), number(s, "drop_bound", fmin(t->bound, 1e300));
     sd_strf(s, ",\"worse\":%lld,\"better\":%lld", (long long)t->worse, (long long)t->better);

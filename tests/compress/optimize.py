@@ -35,7 +35,8 @@ def again(name, j, out):
         if r.returncode: return check(f"{name}-again", False, line + r.stderr)
     check(f"{name}-again", bytes_of(f"{folder}/m{os.path.splitext(out)[1]}") == want, "other bytes")
     e, t = json.load(open(f"{folder}/eval.json")), chosen_of(j)
-    check(f"{name}-again-metric", abs(e["value"] - t["value"]) < 1e-6 and abs(e["drop_bound"] - t["drop_bound"]) < 1e-6, e)
+    same = t["name"].startswith("the model as it is")  # on a busy machine nothing else is tried; it cannot drop, which no samples prove
+    check(f"{name}-again-metric", abs(e["value"] - t["value"]) < 1e-6 and (same or abs(e["drop_bound"] - t["drop_bound"]) < 1e-6), e)
 
 
 def interrupted():
@@ -88,6 +89,19 @@ def artifact():
     if code: return
     check("budget", j["seconds"] < 20, j["seconds"])
     again("sard", j, out)
+
+
+def shared():
+    """The best chain over two devices: each way is a trial that computes the same, or says why it cannot be."""
+    out = f"{T}/two.sard"
+    code, j, text = sard("optimize", *GIVEN, "-o", out, "--goal", "throughput", "--batch", "64", "--devices", "cpu:0,cpu:1", "--budget", "4s")
+    by = {t["name"]: t for t in j.get("trials", [])}
+    ways = {t["split"]: t for n, t in by.items() if "split" in t}
+    whole = by.get(next((n.rsplit(", shared", 1)[0] for n in by if ", shared by" in n), ""), {})
+    check("shared", code == 0 and "batch" in ways and all(t["drop"] == whole["drop"] and t["memory_bytes"] > 0 and t["devices"] == "cpu:0,cpu:1" for t in ways.values()), f"{code} {ways} {text[-500:]}")
+    if code == 0: again("shared", j, out)
+    code, j, text = sard("optimize", *GIVEN, "-o", out, "--devices", "cpu:0,cpu:1", "--device", "cpu")
+    check("shared-device", code == 2 and "give one of them" in text, text[-300:])
 
 
 def hopeless():
@@ -173,6 +187,7 @@ def refused():
 
 interrupted()
 artifact()
+shared()
 hopeless()
 refused()
 sys.exit(end())

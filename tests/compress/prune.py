@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """sard prune: written models against the original in Sard and in ONNX Runtime where Python has it; patterns, reports, what is refused.
   prune.py SARD CORPUS    prints "ok NAME" or "FAIL NAME: why" and, last, "N passed, N failed" """
-import json, os, signal, subprocess, sys, time
+import os, subprocess, sys
 import numpy as np
 
 try:
@@ -10,16 +10,7 @@ try:
 except ImportError:
     ort = None
 
-from checks import CORPUS, SARD, T, check, end, sard
-
-
-class Case:
-    def __init__(self, name):
-        self.dir = os.path.join(CORPUS, name)
-        self.model, self.data = f"{self.dir}/model.onnx", f"{self.dir}/accuracy.npz"
-        z = dict(np.load(self.data))
-        self.y = z.pop("y")
-        self.x = {k[3:]: v for k, v in z.items()}
+from checks import CORPUS, Case, SARD, T, check, end, interrupted, sard
 
 
 def ends(name, code, args, says="", file=None):
@@ -203,25 +194,9 @@ def bad(digits, lenet):
     ends("bad-cut", 3, [f"{T}/cut.onnx", "-o", out, *free], "", out)
 
 
-def interrupt(resnet):
-    """Ctrl-C while layers are fitted: no model, no half file, and a report of what is known."""
-    out, path = f"{T}/int.onnx", f"{T}/int.json"
-    for delay in (1.5, 1, 0.7, 0.5, 0.3):  # until it is not done by then
-        p = subprocess.Popen([SARD, "prune", resnet.model, "-o", out, "--pattern", "2:4", "--schedule", "3", "--data", resnet.data, "--metric", "top1", "--json", path, "-q"], stderr=subprocess.PIPE)
-        time.sleep(delay)
-        p.send_signal(signal.SIGINT)
-        code = p.wait(60)
-        if code != 0: break
-        os.remove(out)
-    left = [f for f in os.listdir(T) if ".tmp." in f]
-    j = json.load(open(path)) if os.path.exists(path) else {}
-    check("interrupt", code == 130 and not os.path.exists(out) and not left, f"exit {code}, {left}")
-    check("interrupt-report", j.get("exit_code") == 130 and (not j.get("layers") or j["partial"]), j)
-
-
 def main():
     digits, lenet, resnet = Case("digits_mlp"), Case("mnist_lenet"), Case("mnist_resnet8")
-    patterns(digits, lenet, resnet), removed(digits, lenet, resnet), fit(resnet), report(lenet), search(lenet), recurrent(), bad(digits, lenet), interrupt(resnet)
+    patterns(digits, lenet, resnet), removed(digits, lenet, resnet), fit(resnet), report(lenet), search(lenet), recurrent(), bad(digits, lenet), interrupted((1.5, 1, 0.7, 0.5, 0.3), "prune", resnet.model, "--pattern", "2:4", "--schedule", "3", "--data", resnet.data, "--metric", "top1")
     return end()
 
 

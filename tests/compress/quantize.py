@@ -10,7 +10,7 @@ except ImportError:
     ort = None
 
 import checks
-from checks import CORPUS, SARD, T, check, end
+from checks import CORPUS, Case, SARD, T, check, end, interrupted
 
 
 def sard(*args):
@@ -22,15 +22,6 @@ def ends(name, code, args, says="", file=None):
     got, j, text = sard("quantize", *args)
     check(name, got == code and says in text and not (file and os.path.exists(file)), f"exit {got} instead of {code}, or no '{says}': {text[-300:]}")
     return j
-
-
-class Case:
-    def __init__(self, name, samples=None):
-        self.name, self.dir = name, os.path.join(CORPUS, name)
-        self.model, self.data = f"{self.dir}/model.onnx", f"{self.dir}/accuracy.npz"
-        z = dict(np.load(self.data))
-        self.y = z.pop("y")[:samples]
-        self.x = {k[3:]: v[:samples] for k, v in z.items()}
 
 
 def by_ort(model, x):
@@ -381,25 +372,9 @@ def bad(digits, lenet):
     ends("bad-cut", 3, [f"{T}/cut.onnx", "-o", out], "", out)
 
 
-def interrupt(resnet):
-    """Ctrl-C while nodes are measured: no model, no half file, and a report of what is known."""
-    out, report = f"{T}/int.onnx", f"{T}/int.json"
-    for delay in (1.5, 1, 0.7, 0.5, 0.3, 0.2):  # until it is not done by then
-        p = subprocess.Popen([SARD, "quantize", resnet.model, "-o", out, "--data", resnet.data, "--metric", "top1", "--sensitivity", "--json", report, "-q"], stderr=subprocess.PIPE)
-        time.sleep(delay)
-        p.send_signal(signal.SIGINT)
-        code = p.wait(60)
-        if code != 0: break
-        os.remove(out)
-    left = [f for f in os.listdir(T) if ".tmp." in f]
-    j = json.load(open(report)) if os.path.exists(report) else {}
-    check("interrupt", code == 130 and not os.path.exists(out) and not left, f"exit {code}, {left}")
-    check("interrupt-report", j.get("exit_code") == 130 and (not j.get("layers") or j["partial"]), j)
-
-
 def main():
     digits, lenet, resnet = Case("digits_mlp"), Case("mnist_lenet"), Case("mnist_resnet8")
-    methods(digits, lenet, resnet), float8(digits, lenet, resnet), raised(), rounding(digits), channels(), report(resnet), resume(resnet), calibration(lenet), search(lenet), apart(lenet), bad(digits, lenet), interrupt(resnet)
+    methods(digits, lenet, resnet), float8(digits, lenet, resnet), raised(), rounding(digits), channels(), report(resnet), resume(resnet), calibration(lenet), search(lenet), apart(lenet), bad(digits, lenet), interrupted((1.5, 1, 0.7, 0.5, 0.3, 0.2), "quantize", resnet.model, "--data", resnet.data, "--metric", "top1", "--sensitivity")
     return end()
 
 

@@ -162,6 +162,33 @@ static bool nest_concat(sd_node *n) {
   return true;
 }
 
+// ---- scatters of whole rows ----
+static bool one_per_row(const sd_node *n) {
+  const sd_value *x = n->in[0], *u = n->in[2];
+  const sd_value *i = sd_edit_is(n->in[1]->def, "Expand") ? n->in[1]->def->in[0] : NULL;
+  int64_t axis = sd_node_int(n, "axis", 0);
+  if (!i || i->dtype != SD_I64 || x->rank < 2 || i->rank != x->rank || u->rank != x->rank || (axis != 0 && axis != -x->rank)) return false;
+  for (int d = 1; d < x->rank; d++)
+    if (!sd_dim_is(n->graph->module->dims, i->dims[d], 1) || x->dims[d] != u->dims[d]) return false;
+  return i->dims[0] == u->dims[0];
+}
+
+// ScatterElements whose indices are spread over rows from one for each becomes ScatterND, which reads that one.
+static sard_status *scatter_rows(sd_node *n, bool *changed) {
+  if (!one_per_row(n)) return NULL;
+  sd_value *at = n->in[1]->def->in[0];
+  for (int d = n->in[0]->rank - 1; d > 1; d--) SD_TRY(sd_edit_drop_axis(n->graph, n, at, d, &at));
+  sd_node *x = sd_node_new(n->graph, n, sd_op_find("ScatterND"), (sd_value *[]){n->in[0], at, n->in[2]}, 3, 1);
+  x->name = n->name, x->onnx_index = n->onnx_index;
+  *sd_node_attr(x, "reduction") = *sd_node_attr(n, "reduction");
+  SD_TRY(sd_node_infer(x));
+  x->out[0]->name = n->out[0]->name;
+  sd_value_replace(n->out[0], x->out[0]);
+  sd_node_remove(n);
+  *changed = true;
+  return NULL;
+}
+
 typedef struct work { const sd_pass_options *o; sd_pass_report *r; } work;
 
 static sard_status *simplify_graph(sd_graph *g, void *user) {
@@ -180,6 +207,7 @@ static sard_status *simplify_graph(sd_graph *g, void *user) {
       if (sd_edit_is(n, "Transpose")) SD_TRY(merge_transposes(n, &changed));
       else if (sd_edit_is(n, "BatchNormalization")) SD_TRY(split_batchnorm(n, &changed));
       else if (sd_edit_is(n, "Mul") || sd_edit_is(n, "Add")) SD_TRY(absorb_scaling(n, &changed));
+      else if (sd_edit_is(n, "ScatterElements")) SD_TRY(scatter_rows(n, &changed));
       r->rewrites += changed;
     }
     if (r->rewrites == before) break;

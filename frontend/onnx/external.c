@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -130,11 +129,7 @@ static sard_status *map_fd(int fd, const char *location, sd_map *out) {
     return sd_status_field(SD_ERR(MODEL, "external data '%s' is a hard link: it has %lu names", location,
                                   (unsigned long)st.st_nlink),
                            SARD_TEXT_HINT, "copy the file, so that it belongs to the model alone");
-  if (st.st_size == 0) return NULL;
-  void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-  if (p == MAP_FAILED) return sd_status_errno("cannot map external data", location);
-  *out = (sd_map){p, (uint64_t)st.st_size};
-  return NULL;
+  return sd_file_map_open(fd, location, out);
 }
 
 static void unmap(void *m) { sd_file_unmap(m); }

@@ -98,7 +98,7 @@ static void schedule_map(sd_choice *c) {
     bool many = n->stores.len > MANY_STORES; // what they share fills the registers
     if (e >= c->lanes / 2 || !sd_choose_known(c, v)) v->vec = e >= 2 * c->lanes && !many ? 2 : 1;
     int turned = c->reductions.len || many ? -1 : turned_axis(c);
-    if (turned >= 0 && e >= c->lanes) v->vec = 1, n->axes[turned]->unroll = c->lanes;
+    if (turned >= 0 && (e >= c->lanes || (e > 4 && 3 * e > c->lanes))) v->vec = 1, n->axes[turned]->unroll = c->lanes;
     sd_dim apart;
     if (turned >= 0 && e >= 2 && e <= 4 && sd_choose_known(c, v) &&
         sd_x_coef(c->k, n->stores.at[0].offset, n->axes[turned], &apart) &&

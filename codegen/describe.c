@@ -87,7 +87,9 @@ static void put_nest(const heaviest *h, int lanes, bool packed, sd_str *out) {
   if (n->sequential) return sd_str_put(out, "in order");
   for (uint32_t r = 0; r < h->reductions.len && moved && !taps; r++)
     taps = put_taps(h->k, h->reductions.at[r].expr, out);
-  if (moved) sd_strf(out, "%s%lldx%lld", taps ? ", " : sparse(h->k, &h->reductions) ? "sparse product " : "product ", (long long)rows, (long long)wide);
+  if (moved)
+    sd_strf(out, "%s%s%lldx%lld", taps ? ", " : "", sparse(h->k, &h->reductions) ? "sparse product " : taps ? "" : "product ", (long long)rows,
+            (long long)wide);
   else if (vectors_along(&h->reductions))
     sd_strf(out, "rows %d", vectors_along(&h->reductions) * lanes);
   else if (h->reductions.len)

@@ -298,12 +298,16 @@ static int block_slot(sd_emit *E, const sd_buf *buf, const sd_expr *off) {
   return slot;
 }
 
-// Loads a square block by rows and turns it in registers: copies become lanes. Keeps the values of all copies.
-static sd_ll block_load(sd_emit *E, const sd_expr *e, access *ac, int slot) {
+// Loads a square block by rows and turns it in registers: copies become lanes. Keeps the values of all copies. Lanes that
+// are masked out are rows of zeros.
+static sd_ll block_load(sd_emit *E, const sd_expr *e, access *ac, int slot, sd_ll mask) {
   int n = E->lanes_full;
   sd_ll r[64], low[64], high[64];
   LLVMTypeRef vt = LLVMVectorType(ac->t, (unsigned)n);
-  for (int i = 0; i < n; i++) r[i] = plain_load(E, e->buf, vt, ac->t, lane_pointer(E, ac, i));
+  for (int i = 0; i < n; i++) {
+    sd_ll p = lane_pointer(E, ac, i), on = mask ? LLVMBuildExtractElement(E->b, mask, LLVMConstInt(E->i32, (uint64_t)i, 0), "") : NULL;
+    r[i] = plain_load(E, e->buf, vt, ac->t, on ? LLVMBuildSelect(E->b, on, p, E->zeros, "") : p);
+  }
   for (int h = n / 2; h; h /= 2) {
     for (int i = 0; i < n; i++) {
       low[i] = LLVMConstInt(E->i32, (uint64_t)(i & h ? n + i - h : i), 0);
@@ -355,9 +359,10 @@ sd_ll sd_emit_load_stored(sd_emit *E, const sd_expr *e) {
     if (lanes) v = sd_emit_splat(E, v);
     if (mask) v = LLVMBuildSelect(E->b, mask, v, LLVMConstNull(LLVMTypeOf(v)), "");
   } else {
-    mask = both(E, mask, sd_emit_lane_mask(E));
+    sd_ll exist = sd_emit_lane_mask(E);
     int slot = ac.kind == STRIDED && !bit && !mask && sd_dtype_bits(buf->dtype) == 32 && E->lanes_full <= 16 ? block_slot(E, buf, e->a[0]) : -1;
-    if (slot >= 0 && E->at[slot] == 0) return block_load(E, e, &ac, slot);
+    mask = both(E, mask, exist);
+    if (slot >= 0 && E->at[slot] == 0) return block_load(E, e, &ac, slot, exist);
     if (ac.kind == CONTIGUOUS && !bit && !mask) sd_emit_ahead(E, buf, e->a[0], ac.p, false);
     v = vector_load(E, buf, &ac, bit, mask);
   }

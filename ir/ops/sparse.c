@@ -25,6 +25,28 @@ static sard_status *table(const sd_node *n, uint32_t operand, sd_dtype t, int ra
   return NULL;
 }
 
+// Of images a tile is whole lines, and the inputs are those of all blocks.
+static sard_status *read_places(const sd_node *n, sd_sparse *s) {
+  const sd_value *x = n->in[SD_SPARSE_X];
+  const sd_sparse_windows *w = &s->windows;
+  int64_t place[1], size = 0;
+  SD_TRY(sd_sparse_windows_read(n, &s->windows));
+  if (w->spatial == 0) return NULL;
+  SD_TRY(table(n, SD_SPARSE_PLACE, SD_I32, 1, place));
+  sd_dim_is_const(sd_sh_tab(n), x->dims[x->rank - 2], &size);
+  s->across = (size - w->reach[w->spatial - 1]) / w->stride[w->spatial - 1] + 1, s->lines = s->rows / s->across;
+  if (s->lines < 1 || place[0] < 1 || place[0] > INT32_MAX)
+    return SD_SH_ERR(n, MODEL, "%lld blocks of inputs, lines of %lld outputs in tiles of %lld", (long long)place[0],
+                     (long long)s->across, (long long)s->rows);
+  s->k = place[0] * s->block;
+  for (int64_t i = 0; i < place[0]; i++) {
+    int64_t at = sd_dtype_get_i64(SD_I32, n->in[SD_SPARSE_PLACE]->data->data, (uint64_t)i);
+    if (!sd_sparse_windows_inside(n, w, at, s->block))
+      return SD_SH_ERR(n, MODEL, "a block of inputs at %lld, outside of what an output reads", (long long)at);
+  }
+  return NULL;
+}
+
 static sard_status *read_sizes(const sd_node *n, sd_sparse *s) {
   int64_t value[2], index[2], start[1], order[4];
   uint64_t all = 0;
@@ -115,6 +137,7 @@ sard_status *sd_sparse_read(const sd_node *n, sd_sparse *s) {
   if (s->n < 1 || s->block < 1 || s->block > SD_SPARSE_BLOCK || s->rows < 1 || s->rows > LARGEST_TILE)
     return SD_SH_ERR(n, MODEL, "%lld outputs, blocks of %lld inputs, tiles of %lld rows", (long long)s->n,
                      (long long)s->block, (long long)s->rows);
+  SD_TRY(read_places(n, s));
   SD_TRY(read_sizes(n, s));
   SD_TRY(check_groups(n, s));
   SD_TRY(check_index(n, s));
@@ -131,6 +154,7 @@ sard_status *sd_shape_sparse(sd_node *n) {
   SD_TRY(sd_sparse_read(n, &s));
   const sd_value *x = n->in[SD_SPARSE_X];
   memcpy(dims, x->dims, (size_t)x->rank * sizeof *dims);
+  sd_sparse_windows_dims(sd_sh_tab(n), &s.windows, dims);
   dims[x->rank - 1] = sd_dim_const(sd_sh_tab(n), s.n);
   return sd_sh_set(n, 0, x->dtype, x->rank, dims);
 }
@@ -139,8 +163,8 @@ sard_status *sd_shape_sparse(sd_node *n) {
 typedef struct sparse {
   const sd_node *n;
   sd_sparse s;
-  sd_expr *part, *row0; // number of the part, first row of the tile
-  sd_expr *left;        // rows from row0 on, NULL: never fewer than a tile has
+  sd_expr *part, *row0; // number of the part, first row of the tile, or line
+  sd_expr *left;        // rows or lines from row0 on, NULL: never fewer than a tile has
   sd_expr *few;         // the same where a tile may have so few that vectors beyond them cost more than they save
   sd_buf *x, *sums;     // [block][rows], [part][rows]
 } sparse;
@@ -166,16 +190,17 @@ static sd_expr *axis(sd_tb *b, sd_nest *nest, const char *name, int64_t extent, 
 // Tiles with a quarter of their rows at most, as of one token, go through these only.
 static sd_expr *few_rows(sd_tb *b, const sparse *w, sd_dim rows) {
   int64_t count, most = w->s.rows / FEW;
-  if (!w->left || (sd_dim_is_const(b->dims, rows, &count) && count % w->s.rows > most)) return NULL;
+  if (!w->left || w->s.lines || (sd_dim_is_const(b->dims, rows, &count) && count % w->s.rows > most)) return NULL;
   return x_sel(b, x_bin(b, SD_X_LE, w->left, x_int(b, most)), w->left, x_int(b, w->s.rows));
 }
 
 static void sparse_tile(sd_tb *b, sparse *w) {
-  const sd_value *x = w->n->in[SD_SPARSE_X];
-  sd_dim rows = sd_dim_product(b->dims, x->dims, x->rank - 1), tile = d_const(b, w->s.rows);
+  const sd_value *y = w->n->out[0];
+  int64_t each = w->s.lines ? w->s.lines : w->s.rows;
+  sd_dim rows = sd_dim_product(b->dims, y->dims, y->rank - (w->s.lines ? 2 : 1)), tile = d_const(b, each);
   w->part = w->s.inside ? x_int(b, 0) : grid(b, "part", d_const(b, w->s.parts)); // neighbours read one part
-  w->row0 = times(b, grid(b, "tile", sd_dim_ceildiv(b->dims, rows, tile)), w->s.rows);
-  w->left = sd_dim_multiple_of(b->dims, rows, w->s.rows) ? NULL : x_sub(b, x_dim(b, rows), w->row0);
+  w->row0 = times(b, grid(b, "tile", sd_dim_ceildiv(b->dims, rows, tile)), each);
+  w->left = sd_dim_multiple_of(b->dims, rows, each) ? NULL : x_sub(b, x_dim(b, rows), w->row0);
   w->few = few_rows(b, w, rows);
   w->x = sd_tb_local(b, SD_F32, d_const(b, w->s.block * w->s.rows));
   w->sums = sd_tb_local(b, SD_F32, d_const(b, w->s.part * w->s.rows));
@@ -186,16 +211,29 @@ static void zero_nest(sd_tb *b, sd_buf *to, int64_t count) {
   sd_nest_store(b->k, nest, to, axis(b, nest, "i", count, NULL), sd_x_f(b->k, SD_F32, 0), NULL);
 }
 
+// Where inputs of block kb begin for place `at` of a line, or of the tile where there are no lines.
+static sd_expr *first_input(sd_tb *b, const sparse *w, sd_expr *line, sd_expr *at, sd_expr *kb) {
+  sd_expr *idx[SD_MAX_RANK], *row = x_add(b, w->row0, line ? line : at);
+  if (!line) return x_add(b, times(b, row, w->s.k), times(b, kb, w->s.block));
+  sd_value lines = *w->n->out[0]; // y without places of a line and outputs
+  lines.rank -= 2;
+  sd_tb_unravel(b, &lines, row, idx);
+  idx[lines.rank] = at;
+  sd_expr *from = x_cast(b, SD_I64, sd_tb_load_linear(b, w->n, SD_SPARSE_PLACE, kb));
+  return from ? x_add(b, sd_sparse_windows_start(b, w->n->in[SD_SPARSE_X], &w->s.windows, idx), from) : NULL;
+}
+
 // Inputs of block kb, rows of x side by side. What the last tile lacks stays 0.
 static void turn_nest(sd_tb *b, const sparse *w, sd_items *into, sd_expr *kb) {
   sd_nest *nest = sd_kernel_nest(b->k, into);
   int64_t most = w->s.block < w->s.k ? w->s.block : w->s.k;
-  sd_expr *first = times(b, kb, w->s.block), *limit = into && w->s.k % most ? x_sub(b, x_int(b, w->s.k), first) : NULL;
+  sd_expr *limit = into && w->s.k % most ? x_sub(b, x_int(b, w->s.k), times(b, kb, w->s.block)) : NULL;
+  sd_expr *line = w->s.lines ? axis(b, nest, "line", w->s.lines, w->left) : NULL;
   sd_expr *k = axis(b, nest, "k", most, limit);
-  sd_expr *p = axis(b, nest, "p", w->s.rows, w->left);
-  sd_expr *from = x_add(b, x_add(b, times(b, x_add(b, w->row0, p), w->s.k), first), k);
-  sd_expr *x = sd_tb_load_linear(b, w->n, SD_SPARSE_X, from);
-  if (x) sd_nest_store(b->k, nest, w->x, x_add(b, times(b, k, w->s.rows), p), x_cast(b, SD_F32, x), NULL);
+  sd_expr *p = line ? axis(b, nest, "p", w->s.across, NULL) : axis(b, nest, "p", w->s.rows, w->left);
+  sd_expr *from = first_input(b, w, line, p, kb), *x = from ? sd_tb_load_linear(b, w->n, SD_SPARSE_X, x_add(b, from, k)) : NULL;
+  sd_expr *lane = line ? x_add(b, times(b, line, w->s.across), p) : p;
+  if (x) sd_nest_store(b->k, nest, w->x, x_add(b, times(b, k, w->s.rows), lane), x_cast(b, SD_F32, x), NULL);
 }
 
 // Each block has every output of the part once, so that the first one needs no sums to add to.
@@ -224,19 +262,21 @@ static void product_nest(sd_tb *b, const sparse *w, sd_items *into, sd_expr *kb,
   sd_nest_store(b->k, nest, w->sums, at, sum, NULL);
 }
 
+// Outputs of lines lie side by side: a tile is some rows of y, with windows too.
 static void output_nest(sd_tb *b, const sparse *w, sd_items *into) {
-  const sd_value *x = w->n->in[SD_SPARSE_X], *y = w->n->out[0];
+  const sd_value *y = w->n->out[0];
+  int64_t each = w->s.lines ? w->s.across : 1, rows = w->s.lines ? w->s.lines * each : w->s.rows;
   sd_nest *nest = sd_kernel_nest(b->k, into);
   sd_expr *idx[SD_MAX_RANK], *first = times(b, w->part, w->s.part);
   sd_expr *end = w->s.n % w->s.part ? x_sub(b, x_int(b, w->s.n), first) : NULL;
-  sd_expr *p = axis(b, nest, "p", w->s.rows, w->left), *n = axis(b, nest, "n", w->s.part, end);
-  sd_value rows = *y; // y without its last dim
-  rows.rank--;
-  sd_tb_unravel(b, &rows, x_add(b, w->row0, p), idx);
-  idx[x->rank - 1] = x_add(b, first, n);
+  sd_expr *p = axis(b, nest, "p", rows, w->left ? times(b, w->left, each) : NULL),
+          *n = axis(b, nest, "n", w->s.part, end);
+  sd_value outer = *y; // y without its last dim
+  outer.rank--;
+  sd_tb_unravel(b, &outer, x_add(b, times(b, w->row0, each), p), idx);
+  idx[outer.rank] = x_add(b, first, n);
   sd_expr *v = sd_x_load(b->k, w->sums, x_add(b, times(b, n, w->s.rows), p), NULL);
-  if (sd_tb_has(w->n, SD_SPARSE_BIAS))
-    v = x_add(b, v, sd_tb_load(b, w->n, SD_SPARSE_BIAS, &idx[x->rank - 1]));
+  if (sd_tb_has(w->n, SD_SPARSE_BIAS)) v = x_add(b, v, sd_tb_load(b, w->n, SD_SPARSE_BIAS, &idx[outer.rank]));
   sd_tb_store(b, nest, w->n, 0, idx, v, NULL);
 }
 
@@ -244,7 +284,7 @@ sard_status *sd_nests_sparse(sd_tb *b, const sd_node *n) {
   sparse w = {.n = n};
   SD_TRY(sd_sparse_read(n, &w.s));
   sparse_tile(b, &w);
-  if (w.left) zero_nest(b, w.x, w.s.block * w.s.rows);
+  if (w.left || w.s.lines * w.s.across % w.s.rows) zero_nest(b, w.x, w.s.block * w.s.rows);
   sd_items *into = NULL; // parts, one behind the other with the same turned inputs
   turn_nest(b, &w, NULL, x_int(b, 0));
   if (w.s.inside && w.s.parts > 1) {

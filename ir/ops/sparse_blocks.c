@@ -15,40 +15,12 @@ static sard_status *table(const sd_node *n, uint32_t operand, sd_dtype t, int ra
                    sd_dtype_name(t), rank);
 }
 
-static sard_status *read_windows(const sd_node *n, sd_sparse_blocks *s) {
-  const sd_value *x = n->in[SD_BLOCKS_X];
-  const sd_attr *reach = sd_node_attr(n, "reach"), *strides = sd_node_attr(n, "strides");
-  s->spatial = reach->kind == SD_ATTR_INTS ? (int)reach->n : 0;
-  if (s->spatial == 0) return NULL;
-  if (strides->kind != SD_ATTR_INTS || (int)strides->n != s->spatial || s->spatial != x->rank - 2)
-    return SD_SH_ERR(n, MODEL, "windows of %d dims for x of rank %d", s->spatial, x->rank);
-  for (int i = 0; i < s->spatial; i++) {
-    int64_t size;
-    s->stride[i] = strides->ints[i], s->reach[i] = reach->ints[i];
-    bool known = sd_dim_is_const(sd_sh_tab(n), x->dims[1 + i], &size);
-    if (s->stride[i] < 1 || s->reach[i] < 1 || !known || size < s->reach[i])
-      return SD_SH_ERR(n, MODEL, "windows of %lld by steps of %lld along dim %d of x", (long long)s->reach[i],
-                       (long long)s->stride[i], 1 + i);
-  }
-  return NULL;
-}
-
 // The inputs of each step lie side by side in one place of the window.
 static sard_status *check_index(const sd_node *n, const sd_sparse_blocks *s) {
-  const sd_value *x = n->in[SD_BLOCKS_X];
   const sd_const *index = n->in[SD_BLOCKS_INDEX]->data;
   for (int64_t t = 0; t < s->steps; t++) {
-    int64_t at = sd_dtype_get_i64(SD_I32, index->data, (uint64_t)t), left = at, size;
-    bool inside = at >= 0;
-    for (int i = x->rank - 1; i >= x->rank - 1 - s->spatial && inside; i--) {
-      if (!sd_dim_is_const(sd_sh_tab(n), x->dims[i], &size))
-        return SD_SH_ERR(n, MODEL, "dim %d of x must be a number", i);
-      bool channel = i == x->rank - 1, first = i == (s->spatial ? 1 : x->rank - 1);
-      int64_t place = first && !channel ? left : left % size;
-      inside = channel ? place + SD_SPARSE_SIDE <= size : place < s->reach[i - 1];
-      left = (left - place) / size;
-    }
-    if (!inside || (s->spatial == 0 && left != 0))
+    int64_t at = sd_dtype_get_i64(SD_I32, index->data, (uint64_t)t);
+    if (!sd_sparse_windows_inside(n, &s->windows, at, SD_SPARSE_SIDE))
       return SD_SH_ERR(n, MODEL, "step %lld reads at %lld, outside of what an output reads", (long long)t, (long long)at);
   }
   return NULL;
@@ -80,7 +52,7 @@ sard_status *sd_sparse_blocks_read(const sd_node *n, sd_sparse_blocks *s) {
   if (blocks < 1 || blocks > INT32_MAX / SD_SPARSE_WIDE || s->steps < 1 || value[1] != SD_SPARSE_WIDE ||
       value[2] != SD_SPARSE_SIDE || n->in[SD_BLOCKS_INDEX]->data->dims[0] != s->steps)
     return SD_SH_ERR(n, MODEL, "the tables 'value', 'index' and 'start' do not fit together");
-  SD_TRY(read_windows(n, s));
+  SD_TRY(sd_sparse_windows_read(n, &s->windows));
   SD_TRY(check_start(n, s));
   return check_index(n, s);
 }
@@ -92,9 +64,7 @@ sard_status *sd_shape_sparse_blocks(sd_node *n) {
   const sd_value *x = n->in[SD_BLOCKS_X];
   sd_dimtab *t = sd_sh_tab(n);
   memcpy(dims, x->dims, (size_t)x->rank * sizeof *dims);
-  for (int i = 0; i < s.spatial; i++)
-    dims[1 + i] = sd_dim_add(t, sd_dim_floordiv(t, sd_dim_sub(t, dims[1 + i], sd_dim_const(t, s.reach[i])), sd_dim_const(t, s.stride[i])),
-                             sd_dim_const(t, 1));
+  sd_sparse_windows_dims(t, &s.windows, dims);
   dims[x->rank - 1] = sd_dim_const(t, s.n);
   return sd_sh_set(n, 0, SD_I32, x->rank, dims);
 }
@@ -107,17 +77,6 @@ static sd_expr *axis(sd_tb *b, sd_nest *nest, const char *name, sd_dim extent) {
 }
 
 static sd_expr *times(sd_tb *b, sd_expr *x, int64_t v) { return sd_x_mul_dim(b->k, x, sd_dim_const(b->dims, v)); }
-
-// The first element of the window of output idx in x, counted in its elements.
-static sd_expr *window_start(sd_tb *b, const sd_node *n, const sd_sparse_blocks *s, sd_expr *const *idx) {
-  const sd_value *x = n->in[SD_BLOCKS_X];
-  sd_expr *at = x_int(b, 0);
-  for (int i = 0; i < x->rank - 1; i++) {
-    sd_expr *place = i >= 1 && i <= s->spatial ? times(b, idx[i], s->stride[i - 1]) : idx[i];
-    at = x_add(b, sd_x_mul_dim(b->k, at, x->dims[i]), place);
-  }
-  return sd_x_mul_dim(b->k, at, x->dims[x->rank - 1]);
-}
 
 // The sum of block `block` of outputs for the lane, over its steps and the inputs of each.
 static sd_expr *block_sum(sd_tb *b, const sd_node *n, const sd_sparse_blocks *s, sd_expr *window, sd_expr *block,
@@ -148,7 +107,7 @@ sard_status *sd_nests_sparse_blocks(sd_tb *b, const sd_node *n) {
   sd_expr *block = axis(b, nest, "block", sd_dim_const(b->dims, s.n / SD_SPARSE_WIDE)),
           *lane = axis(b, nest, "n", sd_dim_const(b->dims, SD_SPARSE_WIDE));
   idx[y->rank - 1] = x_add(b, times(b, block, SD_SPARSE_WIDE), lane);
-  sd_expr *sum = block_sum(b, n, &s, window_start(b, n, &s, idx), block, lane);
+  sd_expr *sum = block_sum(b, n, &s, sd_sparse_windows_start(b, n->in[SD_BLOCKS_X], &s.windows, idx), block, lane);
   if (sum) sd_tb_store(b, nest, n, 0, idx, sum, NULL);
   return NULL; // errors of the expressions are in b->error
 }

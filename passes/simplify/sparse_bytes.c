@@ -3,12 +3,13 @@
 
 #include "ir/ops/sparse_blocks.h"
 #include "passes/edit.h"
+#include "passes/simplify/sparse_windows.h"
 
 #define LEAST_GAIN 1.15
 #define START 40 // cycles of a block of outputs for a register tile of rows
 #define TILE  14 // rows
 
-// w [taps of a window.., C, N], in the order of its memory; a tap begins at `at[tap]` of the window.
+// w [taps of a window.., C, N], in the order of its memory.
 typedef struct weight {
   const int8_t *data;
   int64_t taps, c, n;
@@ -31,29 +32,17 @@ static int64_t count_steps(const weight *w) {
   return steps;
 }
 
-static int64_t int_at(const sd_node *n, const char *attr, int i) { // of default 1
-  const sd_attr *a = sd_node_attr(n, attr);
-  return a && a->kind == SD_ATTR_INTS && (uint32_t)i < a->n ? a->ints[i] : 1;
-}
-
 static bool fits(const sd_node *n, weight *w) {
   bool conv = sd_edit_is(n, "sard.Conv8");
   if (!conv && (!sd_edit_is(n, "sard.MatMul8") || sd_node_int(n, "transB", 0))) return false;
   const sd_value *x = n->in[0];
   const sd_const *c = n->in[1]->data;
-  int64_t size;
   if (!c || c->dtype != SD_I8 || x->dtype != SD_U8 || x->data || c->rank < 2) return false;
   *w = (weight){c->data, 1, c->dims[c->rank - 2], c->dims[c->rank - 1]};
   if (w->n % SD_SPARSE_WIDE || w->c % SD_SPARSE_SIDE || w->n == 0 || w->c == 0) return false;
   if (!sd_dim_is(n->graph->module->dims, x->dims[x->rank - 1], w->c)) return false;
   if (!conv) return c->rank == 2 && x->rank >= 2;
-  if (sd_node_int(n, "channels_last", 0) != 1 || sd_node_int(n, "group", 1) != 1 || !sd_edit_all_are(n, "pads", 0)) return false;
-  if (strcmp(sd_node_str(n, "auto_pad", "NOTSET"), "NOTSET") != 0 || c->rank != x->rank) return false;
-  for (int i = 0; i + 2 < c->rank; i++) {
-    w->taps *= c->dims[i];
-    if (!sd_dim_is_const(n->graph->module->dims, x->dims[1 + i], &size)) return false;
-  }
-  return true;
+  return sd_sparse_window_is(n, &w->taps);
 }
 
 static bool gains(const sd_node *n, const weight *w, int64_t steps, const sd_sparse_rates *r) {
@@ -65,19 +54,6 @@ static bool gains(const sd_node *n, const weight *w, int64_t steps, const sd_spa
   double some = (double)rows * (double)steps * SD_SPARSE_WIDE * SD_SPARSE_SIDE / r->blocks8;
   double starts = (double)((rows + TILE - 1) / TILE) * (double)(w->n / SD_SPARSE_WIDE) * START;
   return rows > 0 && some + starts < all / LEAST_GAIN;
-}
-
-// Where tap `tap` begins in the window of an output, in elements of x.
-static int64_t tap_at(const sd_node *n, int64_t tap) {
-  const sd_value *x = n->in[0];
-  const sd_const *c = n->in[1]->data;
-  int64_t at = 0, place[SD_MAX_RANK] = {0}, size = 1;
-  for (int i = c->rank - 3; i >= 0; i--) place[i] = tap % c->dims[i] * int_at(n, "dilations", i), tap /= c->dims[i];
-  for (int i = 0; i + 2 < c->rank; i++) {
-    sd_dim_is_const(n->graph->module->dims, x->dims[1 + i], &size);
-    at = at * size + place[i];
-  }
-  return at * c->dims[c->rank - 2];
 }
 
 static void *room(sd_graph *g, int64_t bytes) {
@@ -99,7 +75,7 @@ static sard_status *tables(sd_node *n, const weight *w, int64_t steps, sd_value 
         for (int64_t i = 0; i < SD_SPARSE_WIDE * SD_SPARSE_SIDE; i++)
           v[t * SD_SPARSE_WIDE * SD_SPARSE_SIDE + i] =
               w->data[(tap * w->c + c + i % SD_SPARSE_SIDE) * w->n + b * SD_SPARSE_WIDE + i / SD_SPARSE_SIDE];
-        index[t++] = (int32_t)(tap_at(n, tap) + c);
+        index[t++] = (int32_t)(sd_sparse_window_at(n, tap) + c);
       }
     start[b + 1] = (int32_t)t;
   }
@@ -107,16 +83,6 @@ static sard_status *tables(sd_node *n, const weight *w, int64_t steps, sd_value 
   out[1] = sd_value_const(g, "", SD_I32, 1, all, index);
   out[2] = sd_value_const(g, "", SD_I32, 1, last, start);
   return out[0] && out[1] && out[2] ? NULL : SD_ERR(NOMEM, "tables of sparse weights are too large");
-}
-
-static void set_windows(sd_node *y, const sd_node *n) {
-  const sd_const *c = n->in[1]->data;
-  int64_t reach[SD_MAX_RANK], strides[SD_MAX_RANK];
-  if (!sd_edit_is(n, "sard.Conv8")) return;
-  for (int i = 0; i + 2 < c->rank; i++)
-    reach[i] = (c->dims[i] - 1) * int_at(n, "dilations", i) + 1, strides[i] = int_at(n, "strides", i);
-  sd_node_set_ints(y, "reach", reach, (uint32_t)c->rank - 2);
-  sd_node_set_ints(y, "strides", strides, (uint32_t)c->rank - 2);
 }
 
 static bool alone(const sd_value *w, const sd_node *n) {
@@ -131,14 +97,14 @@ sard_status *sd_sparse_bytes(sd_node *n, const sd_sparse_rates *r, bool *done) {
   *done = r->dense8 > 0 && n->n_in == 2 && n->in[1] && fits(n, &w);
   int64_t steps = *done ? count_steps(&w) : 0;
   *done = *done && steps > 0 && steps <= INT32_MAX / (SD_SPARSE_WIDE * SD_SPARSE_SIDE) && gains(n, &w, steps, r) &&
-          tap_at(n, w.taps - 1) <= INT32_MAX - w.c;
+          sd_sparse_window_at(n, w.taps - 1) <= INT32_MAX - w.c;
   if (!*done) return NULL;
   SD_TRY(tables(n, &w, steps, in + 1));
   const sd_op *op = sd_op_find("sard.SparseBlocks");
   if (!op) return SD_ERR(INTERNAL, "the operator table has no sard.SparseBlocks");
   sd_node *y = sd_node_new(n->graph, n, op, in, 4, 1);
   y->name = n->name, y->onnx_index = n->onnx_index;
-  set_windows(y, n);
+  if (sd_edit_is(n, "sard.Conv8")) sd_sparse_window_set(y, n);
   SD_TRY(sd_node_infer(y));
   y->out[0]->name = n->out[0]->name;
   if (alone(n->in[1], n)) sd_const_release(n->graph->module, n->in[1]->data, true);

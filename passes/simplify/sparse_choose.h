@@ -8,9 +8,15 @@ typedef struct sd_sparse_plan {
   sd_sparse_counts counts;
   int64_t tile, part;  // rows of x, outputs
   bool shared, inside; // see ir/ops/sparse.h
-  double gain;         // time of the dense kernel over that of this one
 } sd_sparse_plan;
 
-// The fastest plan for so many rows; false: none gains enough over the dense kernel. Memory of the counts is of `a`.
-bool sd_sparse_choose(const sd_sparse_weight *w, int64_t rows, const sd_sparse_rates *r, sd_arena *a,
-                      sd_sparse_plan *out);
+// A product, of dense kernels that make `dense` products a cycle.
+typedef struct sd_sparse_task {
+  sd_sparse_weight w;
+  int64_t rows;
+  int64_t across, channels; // with windows: outputs of a line, inputs of a place; else 0
+  double dense;
+} sd_sparse_task;
+
+// The fastest plan; false: none gains enough over the dense kernel. Memory of the counts is of `a`.
+bool sd_sparse_choose(const sd_sparse_task *t, const sd_sparse_rates *r, sd_arena *a, sd_sparse_plan *out);

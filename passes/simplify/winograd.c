@@ -1,4 +1,6 @@
 // 3x3 convolutions of stride 1 that gain from it become sard.WinogradConv, with weights transformed in f64.
+#include "passes/simplify/winograd.h"
+
 #include "ir/ops/winograd.h"
 
 #include "passes/edit.h"
@@ -30,6 +32,12 @@ static bool gains(const sd_winograd_shape *s, sd_winograd_plan *best) {
   sd_winograd_plan four = sd_winograd_choose(4, s), two = sd_winograd_choose(2, s);
   *best = four.cost <= two.cost ? four : two;
   return best->cost * LEAST_GAIN < sd_winograd_direct(s);
+}
+
+double sd_winograd_speedup(const sd_node *n) {
+  sd_winograd_shape s;
+  sd_winograd_plan p;
+  return fits(n, &s) && gains(&s, &p) ? sd_winograd_direct(&s) / p.cost : 1;
 }
 
 // ---- weights ----

@@ -103,23 +103,26 @@ static double *direct(const layer *l, const float *x, const float *w, const floa
   return y;
 }
 
-static sard_tensor *tensor(sard_context *ctx, const layer *l, int64_t columns, const float *data) {
-  sard_tensor_desc d = {.size = sizeof d,
-                        .dtype = SARD_F32,
-                        .rank = l->kind == CONV   ? 4
-                                : l->kind == GEMM ? 2
-                                                  : 3};
+static sard_tensor_desc desc(const layer *l, int64_t columns) {
+  sard_tensor_desc d = {.size = sizeof d, .dtype = SARD_F32, .rank = l->kind == CONV ? 4 : l->kind == GEMM ? 2 : 3};
   int64_t mat[3] = {l->images, l->rows, columns}, conv[4] = {l->images, columns, l->rows, 1},
           gemm[2] = {l->rows, columns};
   memcpy(d.dims, l->kind == CONV ? conv : l->kind == GEMM ? gemm : mat, (size_t)d.rank * sizeof *d.dims);
+  return d;
+}
+
+static sard_tensor *tensor(sard_context *ctx, const sard_tensor_desc *d, const float *data) {
   sard_tensor *t = NULL;
-  CHECK_OK(sard_tensor_new(ctx, &d, &t));
-  if (t) memcpy(sard_tensor_data(t, NULL), data, (size_t)(l->images * l->rows * columns) * sizeof *data);
+  size_t count = 1;
+  for (int i = 0; i < d->rank; i++) count *= (size_t)d->dims[i];
+  CHECK_OK(sard_tensor_new(ctx, d, &t));
+  if (t) memcpy(sard_tensor_data(t, NULL), data, count * sizeof *data);
   return t;
 }
 
-static void run_text(const layer *l, const char *text, const char *opt, const char *isa, const char *threads,
-                     const float *x, const float *r, float *y) {
+// y: `count` elements of the output; inputs are one or two.
+static void run_text(const char *text, const char *opt, const char *isa, const char *threads, uint32_t inputs,
+                     const sard_tensor_desc *d, float *const *data, float *y, int64_t count) {
   sard_options *co = sard_options_new(), *mo = sard_options_new();
   sard_context *ctx = NULL;
   sard_model *m = NULL;
@@ -136,12 +139,12 @@ static void run_text(const layer *l, const char *text, const char *opt, const ch
   CHECK(!st);
   if (st) printf("%s\n", sard_status_text(st, 0));
   sard_status_free(st);
-  memset(y, 0xff, (size_t)(l->images * l->rows * l->n) * sizeof *y);
+  memset(y, 0xff, (size_t)count * sizeof *y);
   if (s) {
-    sard_tensor *in[2] = {tensor(ctx, l, l->k, x), NULL}, *out = NULL;
-    if (r) in[1] = tensor(ctx, l, l->n, r);
-    CHECK_OK(sard_session_run(s, in, r ? 2 : 1, &out, 1));
-    if (out) memcpy(y, sard_tensor_data(out, NULL), (size_t)(l->images * l->rows * l->n) * sizeof *y);
+    sard_tensor *in[2] = {NULL}, *out = NULL;
+    for (uint32_t i = 0; i < inputs; i++) in[i] = tensor(ctx, &d[i], data[i]);
+    CHECK_OK(sard_session_run(s, in, inputs, &out, 1));
+    if (out) memcpy(y, sard_tensor_data(out, NULL), (size_t)count * sizeof *y);
     sard_tensor_free(in[0]), sard_tensor_free(in[1]), sard_tensor_free(out);
   }
   sard_session_free(s), sard_model_free(m), sard_context_free(ctx);
@@ -161,14 +164,16 @@ static void compare(const layer *l) {
   float *x = numbers(1, l->images * l->rows * l->k, 1), *w = weights(l), *bias = numbers(3, l->n, 1);
   float *r = l->residual ? numbers(4, count, 1) : NULL, *y = numbers(5, count, 1), *z = numbers(6, count, 1);
   double *want = direct(l, x, w, bias, r);
+  float *in[2] = {x, r};
+  sard_tensor_desc d[2] = {desc(l, l->k), desc(l, l->n)};
   sd_str text = {0};
   graph_text(l, w, bias, &text);
   for (int i = 0; i < 2; i++) {
     if (!sd_cpu_has_isa(isas[i], NULL)) continue;
-    run_text(l, text.p, "3", isas[i], "1", x, r, y);
+    run_text(text.p, "3", isas[i], "1", r ? 2 : 1, d, in, y, count);
     CHECK(farthest(y, want, count) < 5e-6);
     if (!(farthest(y, want, count) < 5e-6)) printf("%s: off by %g\n", isas[i], farthest(y, want, count));
-    run_text(l, text.p, "3", isas[i], "3", x, r, z);
+    run_text(text.p, "3", isas[i], "3", r ? 2 : 1, d, in, z, count);
     CHECK(memcmp(y, z, (size_t)count * sizeof *y) == 0);
   }
   sd_str_free(&text);
@@ -230,7 +235,83 @@ static void few_rows(void) { // a symbol, of which one vector is left
   compare(&(layer){.images = 3, .rows = 23, .k = 300, .n = 90, .density = 0.1, .dynamic = true});
 }
 
+// ---- windows ----
+// x [images, c, height, width], w [n, c, window[0], window[1]].
+typedef struct picture {
+  int64_t images, c, height, width, n, window[2], stride, dilation, pads;
+  double density;
+  bool twice, dynamic; // a second convolution reads the weight, too; images are a symbol
+} picture;
+
+static void picture_text(const picture *p, const float *w, const float *bias, sd_str *s) {
+  char images[24], attrs[200];
+  long long c = p->c, n = p->n, st = p->stride, d = p->dilation, pad = p->pads;
+  snprintf(images, sizeof images, p->dynamic ? "N" : "%lld", (long long)p->images);
+  snprintf(attrs, sizeof attrs, "{pads=[%lld, %lld, %lld, %lld], strides=[%lld, %lld], dilations=[%lld, %lld]}", pad, pad, pad, pad, st, st, d, d);
+  sd_strf(s, "module ir=8 opset=17\n%sgraph \"g\" (%%0 \"x\": f32[%s,%lld,%lld,%lld]) {\n", p->dynamic ? "symbol N in [2, 64]\n" : "", images, c,
+          (long long)p->height, (long long)p->width);
+  sd_strf(s, "  %%1 = const f32[%lld,%lld,%lld,%lld] ", n, c, (long long)p->window[0], (long long)p->window[1]);
+  hex(s, w, n * c * p->window[0] * p->window[1]);
+  sd_strf(s, "\n  %%2 = const f32[%lld] ", n);
+  hex(s, bias, n);
+  sd_strf(s, "\n  %%3 = Conv(%%0, %%1, %%2) %s\n", attrs);
+  if (p->twice) sd_strf(s, "  %%4 = Neg(%%0)\n  %%5 = Conv(%%4, %%1) %s\n  %%6 = Mul(%%3, %%5)\n", attrs);
+  sd_strf(s, "  return %%%d\n}\n", p->twice ? 6 : 3);
+}
+
+static int64_t outputs_along(const picture *p, int64_t size, int i) {
+  return (size + 2 * p->pads - (p->window[i] - 1) * p->dilation - 1) / p->stride + 1;
+}
+
+// What -O0 gives, where every weight is multiplied.
+static void compare_pictures(const picture *p) {
+  static const char *const isas[] = {"avx2", "avx512"};
+  layer shape = {.kind = CONV, .images = p->images, .rows = p->height * p->width, .k = p->c, .n = p->n};
+  int64_t taps = p->window[0] * p->window[1], count = p->images * p->n * outputs_along(p, p->height, 0) * outputs_along(p, p->width, 1);
+  float *x = numbers(1, shape.images * shape.rows * shape.k, 1), *w = numbers(2, p->n * p->c * taps, 1.0f / sqrtf((float)(p->c * taps)));
+  float *bias = numbers(3, p->n, 1), *y = numbers(4, count, 1), *z = numbers(5, count, 1);
+  uint64_t seed = 17;
+  sd_str text = {0};
+  for (int64_t i = 0; i < p->n * p->c * taps; i++)
+    if (unit(&seed) >= p->density) w[i] = 0;
+  picture_text(p, w, bias, &text);
+  sard_tensor_desc d = {.size = sizeof d, .dtype = SARD_F32, .rank = 4, .dims = {p->images, p->c, p->height, p->width}};
+  for (int i = 0; i < 2; i++) {
+    double most = 0;
+    if (!sd_cpu_has_isa(isas[i], NULL)) continue;
+    run_text(text.p, "0", isas[i], "1", 1, &d, &x, y, count);
+    run_text(text.p, "3", isas[i], "1", 1, &d, &x, z, count);
+    for (int64_t j = 0; j < count; j++)
+      if (!(fabs((double)y[j] - z[j]) <= most)) most = fabs((double)y[j] - z[j]);
+    CHECK(most < 5e-6);
+    if (!(most < 5e-6)) printf("%s: off by %g\n", isas[i], most);
+    run_text(text.p, "3", isas[i], "3", 1, &d, &x, y, count);
+    CHECK(memcmp(y, z, (size_t)count * sizeof *y) == 0);
+  }
+  sd_str_free(&text);
+  sd_free_aligned(x), sd_free_aligned(w), sd_free_aligned(bias), sd_free_aligned(y), sd_free_aligned(z);
+}
+
+static void windows(void) {
+  compare_pictures(&(picture){.images = 1, .c = 64, .height = 14, .width = 14, .n = 128, .window = {3, 3}, .stride = 1, .dilation = 1, .pads = 1, .density = 0.1});
+  compare_pictures(&(picture){.images = 1, .c = 96, .height = 7, .width = 7, .n = 96, .window = {3, 3}, .stride = 1, .dilation = 1, .pads = 1, .density = 0.1});
+}
+static void windows_strides(void) {
+  compare_pictures(&(picture){.images = 3, .c = 64, .height = 19, .width = 25, .n = 70, .window = {3, 2}, .stride = 2, .dilation = 1, .pads = 1, .density = 0.15});
+  compare_pictures(&(picture){.images = 2, .c = 192, .height = 28, .width = 28, .n = 150, .window = {1, 1}, .stride = 2, .dilation = 1, .density = 0.15});
+}
+static void windows_dilations(void) {
+  compare_pictures(&(picture){.images = 2, .c = 32, .height = 20, .width = 33, .n = 64, .window = {3, 3}, .stride = 1, .dilation = 2, .pads = 2, .density = 0.1, .dynamic = true});
+}
+static void windows_twice(void) {
+  compare_pictures(&(picture){.images = 1, .c = 64, .height = 16, .width = 16, .n = 64, .window = {3, 3}, .stride = 2, .dilation = 1, .pads = 1, .density = 0.1, .twice = true});
+}
+
 int main(void) {
+  RUN(windows);
+  RUN(windows_strides);
+  RUN(windows_dilations);
+  RUN(windows_twice);
   RUN(whole);
   RUN(rests);
   RUN(four);

@@ -1,0 +1,56 @@
+// Windows of sparse products, see sparse_windows.h.
+#include "ir/ops/sparse_windows.h"
+
+#include <string.h>
+
+sard_status *sd_sparse_windows_read(const sd_node *n, sd_sparse_windows *w) {
+  const sd_value *x = n->in[0];
+  const sd_attr *reach = sd_node_attr(n, "reach"), *strides = sd_node_attr(n, "strides");
+  memset(w, 0, sizeof *w);
+  w->spatial = reach->kind == SD_ATTR_INTS ? (int)reach->n : 0;
+  if (w->spatial == 0) return NULL;
+  if (strides->kind != SD_ATTR_INTS || (int)strides->n != w->spatial || w->spatial != x->rank - 2)
+    return SD_SH_ERR(n, MODEL, "windows of %d dims for x of rank %d", w->spatial, x->rank);
+  for (int i = 0; i < w->spatial; i++) {
+    int64_t size;
+    w->stride[i] = strides->ints[i], w->reach[i] = reach->ints[i];
+    bool known = sd_dim_is_const(sd_sh_tab(n), x->dims[1 + i], &size);
+    if (w->stride[i] < 1 || w->reach[i] < 1 || !known || size < w->reach[i])
+      return SD_SH_ERR(n, MODEL, "windows of %lld by steps of %lld along dim %d of x", (long long)w->reach[i],
+                       (long long)w->stride[i], 1 + i);
+  }
+  return NULL;
+}
+
+bool sd_sparse_windows_inside(const sd_node *n, const sd_sparse_windows *w, int64_t at, int64_t side) {
+  const sd_value *x = n->in[0];
+  bool inside = at >= 0;
+  for (int i = x->rank - 1; i >= x->rank - 1 - w->spatial && inside; i--) {
+    int64_t size;
+    if (!sd_dim_is_const(sd_sh_tab(n), x->dims[i], &size)) return false;
+    bool channel = i == x->rank - 1, first = i == (w->spatial ? 1 : x->rank - 1);
+    int64_t place = first && !channel ? at : at % size;
+    inside = channel ? place + side <= size : place < w->reach[i - 1];
+    at = (at - place) / size;
+  }
+  return inside && (w->spatial > 0 || at == 0);
+}
+
+void sd_sparse_windows_dims(sd_dimtab *t, const sd_sparse_windows *w, sd_dim *dims) {
+  for (int i = 0; i < w->spatial; i++) {
+    sd_dim steps = sd_dim_floordiv(t, sd_dim_sub(t, dims[1 + i], sd_dim_const(t, w->reach[i])),
+                                   sd_dim_const(t, w->stride[i]));
+    dims[1 + i] = sd_dim_add(t, steps, sd_dim_const(t, 1));
+  }
+}
+
+sd_expr *sd_sparse_windows_start(sd_tb *b, const sd_value *x, const sd_sparse_windows *w,
+                                 sd_expr *const *idx) {
+  sd_expr *at = x_int(b, 0);
+  for (int i = 0; i < x->rank - 1; i++) {
+    sd_expr *place = idx[i];
+    if (i >= 1 && i <= w->spatial) place = sd_x_mul_dim(b->k, place, sd_dim_const(b->dims, w->stride[i - 1]));
+    at = x_add(b, sd_x_mul_dim(b->k, at, x->dims[i]), place);
+  }
+  return sd_x_mul_dim(b->k, at, x->dims[x->rank - 1]);
+}

@@ -61,6 +61,15 @@ static sd_pair_step *step_of(sd_judge *j, steps *list, const char *name, const c
   return &list->at[list->len - 1];
 }
 
+static uint64_t constant_bytes(const sd_art *a, const sard_art_step *t) {
+  uint64_t bytes = 0;
+  for (uint32_t i = 0; i < t->n_buf; i++) {
+    const sard_art_buf *b = &a->bufs[a->lists[t->bufs + i]];
+    if (b->kind == SARD_AB_CONST) bytes += (uint64_t)a->dims[b->bytes].value;
+  }
+  return bytes;
+}
+
 // Runs with a session that measures its steps, in place of the model's own.
 static sard_status *profile(sd_judge *j, sd_judged *m, const sd_batch *b, bool after, steps *list) {
   sard_session *own = m->session, *s = NULL;
@@ -73,6 +82,10 @@ static sard_status *profile(sd_judge *j, sd_judged *m, const sd_batch *b, bool a
     sd_pair_step *k = step_of(j, list, sd_art_text(a, a->steps[i].name), sd_art_text(a, a->steps[i].op));
     *(after ? &k->ms_after : &k->ms_before) +=
         s->times[i].runs ? (double)s->times[i].ns / (double)s->times[i].runs * 1e-6 : 0;
+    uint64_t bytes = constant_bytes(a, &a->steps[i]);
+    *(after ? &k->bytes_after : &k->bytes_before) += bytes;
+    if (after && a->steps[i].kind == SARD_AS_DISPATCH && (!k->schedule || bytes > k->most))
+      k->most = bytes, k->schedule = sd_arena_strdup(j->c->arena, sd_art_text(a, a->kernels[a->steps[i].kernel].schedule));
   }
   sard_session_free(s);
   return st;

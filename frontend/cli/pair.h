@@ -4,8 +4,11 @@
 
 typedef struct sd_pair_step {
   const char *name, *op;
-  double ms_before, ms_after; // 0 where only the other model has it
-} sd_pair_step;               // steps of a name
+  double ms_before, ms_after;         // 0 where only the other model has it
+  uint64_t bytes_before, bytes_after; // of the constants that they read, in memory
+  const char *schedule;               // how b computes: of the one that reads most constants
+  uint64_t most;                      // bytes of those
+} sd_pair_step;                       // steps of a name
 typedef struct sd_pair_steps {
   sd_pair_step *at;
   uint32_t n;

@@ -59,7 +59,9 @@ static sard_status *keep(sd_prune *q) {
 static sard_status *find(sd_prune *q) {
   struct stat st;
   uint32_t some = 0;
-  if (stat(q->c->operands[0], &st) == 0) q->size_before = (uint64_t)st.st_size;
+  uint64_t external;
+  SD_TRY(sd_tools_external(q->c, q->c->operands[0], &external));
+  if (stat(q->c->operands[0], &st) == 0) q->size_before = (uint64_t)st.st_size + external;
   SD_TRY(sd_prune_find(q->c->arena, &q->src, &q->units, &q->parameters));
   SD_TRY(keep(q));
   q->layers = SD_NEW_ARRAY(q->c->arena, sd_prune_layer, q->units.len + 1);
@@ -113,6 +115,7 @@ static sard_status *steps(sd_prune *q) {
   SD_TRY(read_flags(q));
   SD_TRY(find(q));
   SD_TRY(open(q));
+  SD_TRY(sd_prune_recall(q));
   if (q->criterion == SD_TAYLOR) SD_TRY(sd_prune_taylor(q));
   SD_TRY(sd_prune_all(q, NULL));
   if (sd_args_given(q->c, "sensitivity")) SD_TRY(sd_prune_rank(q));
@@ -122,7 +125,7 @@ static sard_status *steps(sd_prune *q) {
     return SD_ERR(CHECK, "not written: %s", q->verdict);
   }
   if (sd_stop_asked()) return SD_ERR(CANCELLED, "interrupted");
-  return sd_files_write(q->out, (const char *)q->bytes, q->size);
+  return sd_tools_write_model(q->c, q->out, q->bytes, q->size);
 }
 
 sard_status *sd_verb_prune(sd_cli *c) {

@@ -29,6 +29,9 @@ typedef struct sd_prune {
   double **squares;           // of each unit's inputs, NULL: not wanted
   uint32_t *worst, n_worst;   // units by sensitivity, worst first
   int64_t samples;            // used for calibration
+  const uint8_t *earlier;     // what --resume has found, NULL: nothing, or all of it was taken
+  uint64_t earlier_size, earlier_at;
+  uint32_t recalled; // layers that were taken from it
   // the model as it would be written
   sd_arena *made; // owns the bytes
   uint8_t *bytes;
@@ -51,6 +54,13 @@ sard_status *sd_prune_all(sd_prune *q, const double *factor);
 sard_status *sd_prune_squares(sd_prune *q, uint32_t i, double **out);
 // A unit's weights by least squares over its mask.
 sard_status *sd_prune_fit(sd_prune *q, uint32_t i);
+
+// ---- prune_resume.c ----
+// Opens what an earlier run with --resume left. Nothing without the flag.
+sard_status *sd_prune_recall(sd_prune *q);
+// Takes unit i from there, if it is the next one.
+bool sd_prune_recalled(sd_prune *q, uint32_t i);
+sard_status *sd_prune_remember(sd_prune *q, uint32_t i);
 
 // ---- prune_taylor.c ----
 sard_status *sd_prune_taylor(sd_prune *q); // fills gain

@@ -205,6 +205,7 @@ static void start(sd_prune *q) {
 
 sard_status *sd_prune_all(sd_prune *q, const double *factor) {
   int64_t t0 = sd_now_ns();
+  bool first = !q->pruned && !factor;
   SD_TRY(share_out(q));
   start(q);
   for (int64_t s = 1; s <= q->steps; s++) {
@@ -217,7 +218,9 @@ sard_status *sd_prune_all(sd_prune *q, const double *factor) {
       if (sd_stop_asked()) return SD_ERR(CANCELLED, "interrupted");
       sd_judge_progress(q->c, "pruning", (s - 1) * q->units.len + i, q->steps * q->units.len,
                         (double)(sd_now_ns() - t0) * 1e-9);
+      if (first && sd_prune_recalled(q, i)) continue;
       SD_TRY(one(q, i, share, false));
+      if (first) SD_TRY(sd_prune_remember(q, i));
     }
   }
   sd_cli_progress(q->c, NULL);

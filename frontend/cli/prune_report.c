@@ -11,18 +11,27 @@ static uint64_t weights_of(const sd_prune_unit *u) { return u->rows * u->k; }
 
 // Sums over the layers that were pruned.
 typedef struct totals {
-  uint32_t layers;
+  uint32_t layers, sparse;         // sparse: those that go through what is not 0 only
   uint64_t weights, zeros, packed; // packed: bytes of what is not zero and a bit for each weight
   bool holds;                      // the pattern
   double ms_before, ms_after, ms_predicted;
 } totals;
 
-// Time of the step that bears the layer's name; 0 where there is none.
-static const sd_pair_step *step_of(const sd_prune *q, const sd_prune_unit *u) {
+static const sd_pair_step *step_named(const sd_prune *q, const char *name) {
   for (uint32_t i = 0; i < q->profile.n; i++)
-    if (strcmp(q->profile.at[i].name, u->name) == 0) return &q->profile.at[i];
+    if (strcmp(q->profile.at[i].name, name) == 0) return &q->profile.at[i];
   return NULL;
 }
+
+// The step that the layer is: it bears its name, or that of the last node that is part of it.
+static const sd_pair_step *step_of(const sd_prune *q, const sd_prune_unit *u) {
+  const sd_pair_step *s = step_named(q, u->name);
+  for (int i = 0; i < SD_PRUNE_BEHIND && u->behind[i] && !s; i++) s = step_named(q, u->behind[i]);
+  return s;
+}
+
+// Does it go through what is not 0 only?
+static bool runs_sparse(const sd_pair_step *s) { return s && s->schedule && strstr(s->schedule, "sparse"); }
 
 static double ratio(uint64_t part, uint64_t of) { return of ? (double)part / (double)of : 0; }
 static uint64_t packed_bytes(uint64_t n, uint64_t zeros) { return (n - zeros) * sizeof(float) + (n + 7) / 8; }
@@ -37,6 +46,7 @@ static totals add_up(const sd_prune *q) {
     t.layers++, t.weights += weights_of(u), t.zeros += l->zeros;
     t.packed += packed_bytes(weights_of(u), l->zeros);
     t.holds &= l->zeros == l->zeros_before || sd_pattern_holds(&q->pattern, u->w, u->rows, u->k);
+    t.sparse += runs_sparse(s);
     if (s) t.ms_before += s->ms_before, t.ms_after += s->ms_after;
     if (s) t.ms_predicted += s->ms_before * (1 - ratio(l->zeros, weights_of(u)));
   }
@@ -79,6 +89,8 @@ static void show_summary(sd_prune *q, const totals *t) {
              sd_cli_bytes(q->judge.b.m.model->art.const_size, b));
   sd_cli_say(c, "time       %.4g ms to %.4g ms a run of %lld samples; %.4g ms if zeros cost nothing\n",
              q->ms_before, q->ms_after, (long long)q->judge.batch, predicted(q, t));
+  if (!sd_pattern_removes(q->pattern.kind))
+    sd_cli_say(c, "kernels    %u of %u layers go through what is not zero only, where that was estimated to be faster\n", t->sparse, t->layers);
 }
 
 static void show_layers(sd_prune *q) {
@@ -94,6 +106,10 @@ static void show_layers(sd_prune *q) {
     sd_cli_say(q->c, "%s %5.1f %% of %8llu  %s (%s)", lead, 100 * ratio(l->zeros, weights_of(u)),
                (unsigned long long)weights_of(u), u->name, u->op);
     if (!isnan(l->snr)) sd_cli_say(q->c, ", alone %.1f dB", l->snr);
+    const sd_pair_step *s = step_of(q, u);
+    char a[24], b[24];
+    if (s) sd_cli_say(q->c, ", %.3g to %.3g ms, %s to %s%s%s", s->ms_before, s->ms_after, sd_cli_bytes(s->bytes_before, a), sd_cli_bytes(s->bytes_after, b),
+                      runs_sparse(s) ? ", " : "", runs_sparse(s) ? s->schedule : "");
     sd_cli_say(q->c, "\n");
   }
   if (q->units.len > shown) sd_cli_say(q->c, "           ... and %u more\n", q->units.len - shown);
@@ -126,7 +142,12 @@ static void json_layer(sd_prune *q, sd_str *s, uint32_t i) {
           (unsigned long long)(n * sizeof(float)), (unsigned long long)packed_bytes(n, l->zeros));
   if (!isnan(l->snr)) number(s, "alone_snr", l->snr);
   if (step) number(s, "ms_before", step->ms_before), number(s, "ms_after", step->ms_after);
-  if (step) number(s, "ms_predicted", step->ms_before * (1 - ratio(l->zeros, n)));
+  if (step) {
+    number(s, "ms_predicted", step->ms_before * (1 - ratio(l->zeros, n)));
+    sd_strf(s, ",\"memory_before\":%llu,\"memory_after\":%llu,\"sparse\":%s,\"schedule\":", (unsigned long long)step->bytes_before,
+            (unsigned long long)step->bytes_after, runs_sparse(step) ? "true" : "false");
+    sd_str_json(s, step->schedule ? step->schedule : "");
+  }
   sd_str_put(s, "}");
 }
 
@@ -149,13 +170,14 @@ static void json_all(sd_prune *q, const totals *t) {
           (unsigned long long)(q->bytes ? q->size : 0), (unsigned long long)(t->weights * sizeof(float)),
           (unsigned long long)t->packed, q->interrupted ? "true" : "false");
   number(s, "peak_rss_mb", sd_peak_memory_mb());
+  if (sd_args_given(q->c, "resume")) sd_strf(s, ",\"recalled\":%u", q->recalled);
   if (q->verdict) sd_str_put(s, ",\"refused\":"), sd_str_json(s, q->verdict);
   if (q->timed) {
     number(s, "ms_before", q->ms_before), number(s, "ms_after", q->ms_after);
     number(s, "ms_predicted", predicted(q, t));
-    sd_strf(s, ",\"memory_before\":%llu,\"memory_after\":%llu",
+    sd_strf(s, ",\"memory_before\":%llu,\"memory_after\":%llu,\"sparse_layers\":%u",
             (unsigned long long)q->judge.a.m.model->art.const_size,
-            (unsigned long long)q->judge.b.m.model->art.const_size);
+            (unsigned long long)q->judge.b.m.model->art.const_size, t->sparse);
   }
   if (q->judged) sd_pair_json(&q->judge, q->max_drop);
   sd_str_put(s, ",\"sensitivity\":[");
@@ -183,7 +205,7 @@ static void html_row(sd_prune *q, sd_str *s, uint32_t i) {
   const sd_prune_layer *l = &q->layers[i];
   sd_str_put(s, "<tr><td>"), sd_cli_markup(s, u->name, 400), sd_strf(s, "</td><td>%s</td>", u->op);
   if (u->keep) {
-    sd_str_put(s, "<td colspan='6'>"), sd_cli_markup(s, u->why ? u->why : "asked for", 400);
+    sd_str_put(s, "<td colspan='7'>"), sd_cli_markup(s, u->why ? u->why : "asked for", 400);
     sd_str_put(s, "</td></tr>\n");
     return;
   }
@@ -198,6 +220,8 @@ static void html_row(sd_prune *q, sd_str *s, uint32_t i) {
   if (!isnan(l->snr)) sd_strf(s, "%.1f dB", l->snr);
   sd_str_put(s, "</td><td>");
   if (step) sd_strf(s, "%.4g, %.4g", step->ms_before, step->ms_after);
+  sd_str_put(s, "</td><td>");
+  if (step && step->schedule) sd_cli_markup(s, step->schedule, 100);
   sd_str_put(s, "</td></tr>\n");
 }
 
@@ -230,7 +254,7 @@ sard_status *sd_prune_html(sd_prune *q, const char *path) {
             sd_metric_text(q->judge.metric, q->judge.paired.drop.value, t[2]));
   sd_str_put(&s,
              "</p><table><tr><th>node<th>op<th>outputs x inputs<th>zeros<th>share<th><th>alone<th>ms before, "
-             "after</tr>\n");
+             "after<th>kernel</tr>\n");
   for (uint32_t i = 0; i < q->units.len; i++) html_row(q, &s, i);
   sd_str_put(&s, "</table>\n");
   sard_status *st =

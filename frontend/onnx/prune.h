@@ -5,8 +5,11 @@
 #include "runtime/base/status.h"
 
 // A weight of a node, as a matrix of outputs x inputs.
+enum { SD_PRUNE_BEHIND = 6 };
+
 typedef struct sd_prune_unit {
   const char *name, *op; // of the node; "Conv_12" where it has no name
+  const char *behind[SD_PRUNE_BEHIND]; // names of the nodes that follow it one by one, whose kernel may be its own; NULL: no more
   const char *x, *weight;
   int rank;
   const int64_t *dims; // of the weight

@@ -92,6 +92,27 @@ static uint32_t readers_of(const sd_proto *p, const sd_names *count, const char 
   return n ? *n : 0;
 }
 
+// The only node of the graph that reads a value; NONE_SUCH: none, or several.
+#define NONE_SUCH UINT32_MAX
+static uint32_t only_reader(const sd_proto *p, const char *value) {
+  uint32_t found = NONE_SUCH;
+  for (uint32_t i = 0; i < p->nodes.len; i++)
+    for (size_t k = 0; k < p->nodes.at[i]->n_input; k++) {
+      if (strcmp(p->nodes.at[i]->input[k], value) != 0) continue;
+      if (found != NONE_SUCH && found != i) return NONE_SUCH;
+      found = i;
+    }
+  return found;
+}
+
+static void follow(sd_arena *a, const sd_proto *p, const Onnx__NodeProto *n, sd_prune_unit *u) {
+  for (int i = 0; i < SD_PRUNE_BEHIND && n->n_output; i++) {
+    uint32_t next = only_reader(p, n->output[0]);
+    if (next == NONE_SUCH) return;
+    n = p->nodes.at[next], u->behind[i] = sd_quant_node_name(a, n, next);
+  }
+}
+
 static sard_status *add_unit(sd_arena *a, sd_proto *p, uint32_t i, int operand, const sd_names *count,
                              sd_prune_units *out) {
   const Onnx__NodeProto *n = p->nodes.at[i];
@@ -107,7 +128,7 @@ static sard_status *add_unit(sd_arena *a, sd_proto *p, uint32_t i, int operand, 
   if (!*weight) return NULL;
   u.why = obstacle(p, n, op, w, readers_of(p, count, weight));
   u.keep = u.why != NULL;
-  if (!u.keep) measure(&u, n, w);
+  if (!u.keep) measure(&u, n, w), follow(a, p, n, &u);
   if (!u.keep) SD_TRY(load(p, a, &u));
   sd_vec_push(a, out, u);
   return NULL;

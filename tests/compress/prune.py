@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """sard prune: written models against the original in Sard and in ONNX Runtime where Python has it; patterns, reports, what is refused.
   prune.py SARD CORPUS    prints "ok NAME" or "FAIL NAME: why" and, last, "N passed, N failed" """
-import os, subprocess, sys
+import os, platform, subprocess, sys
 import numpy as np
 
 try:
     import onnx, onnxruntime as ort
-    from onnx import numpy_helper
+    from onnx import helper, numpy_helper
 except ImportError:
     ort = None
 
@@ -140,6 +140,71 @@ def report(lenet):
     check("report-excludes", code == 0 and [l["name"] for l in j["layers"] if "kept" in l] == [worst], text[-300:])
 
 
+def layers(path, rows, sizes):
+    """Products large enough for sparse kernels, of random weights, and data for them."""
+    r, nodes, init = np.random.default_rng(5), [], []
+    for i, (k, n) in enumerate(zip(sizes, sizes[1:])):
+        init.append(numpy_helper.from_array((r.standard_normal((n, k)) / np.sqrt(k)).astype("f4"), f"w{i}"))
+        nodes.append(helper.make_node("Gemm", [f"r{i}" if i else "x", f"w{i}"], [f"y{i}"], name=f"layer{i}", transB=1))
+        if i + 2 < len(sizes): nodes.append(helper.make_node("Relu", [f"y{i}"], [f"r{i + 1}"], name=f"relu{i}"))
+    value = lambda name, n: helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [rows, n])
+    g = helper.make_graph(nodes, "g", [value("x", sizes[0])], [value(f"y{len(sizes) - 2}", sizes[-1])], init)
+    onnx.save(helper.make_model(g, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    np.savez(f"{T}/layers.npz", x=r.standard_normal((2 * rows, sizes[0])).astype("f4"))
+    return f"{T}/layers.npz"
+
+
+def shared(path, copies):
+    """Products of several operands with one weight, of which a tenth is left."""
+    r, n = np.random.default_rng(6), 512
+    w = (r.standard_normal((n, n)) * (r.random((n, n)) < 0.1)).astype("f4")
+    value = lambda name: helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [128, n])
+    nodes = [helper.make_node("MatMul", [f"x{i}", "w"], [f"y{i}"], name=f"product{i}") for i in range(copies)]
+    g = helper.make_graph(nodes, "g", [value(f"x{i}") for i in range(copies)], [value(f"y{i}") for i in range(copies)], [numpy_helper.from_array(w, "w")])
+    onnx.save(helper.make_model(g, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+def compiled(model, target):
+    """Schedules of its kernels, and the bytes of its artifact."""
+    out = f"{T}/c.sard"
+    if sard("compile", model, "-o", out, "--target", target, "-q")[0]: return [], 0
+    return [s["schedule"] for s in sard("inspect", out, "-q")[1]["artifact"]["step_list"]], os.path.getsize(out)
+
+
+def kernels():
+    """What is pruned runs sparse, as the report says, and takes less room; quantized behind it, too, with the zeros that were there."""
+    if not ort or platform.machine() != "x86_64": return
+    model, out, q = f"{T}/layers.onnx", f"{T}/less.onnx", f"{T}/less8.onnx"
+    data = layers(model, 64, (256, 512, 512, 10))
+    args = ["--data", data, "--criterion", "magnitude", "--reconstruct", "none", "--scope", "layer", "--target", "avx2"]
+    dense = compiled(model, "avx2")[1]
+    for pattern, most in (("unstructured:0.9", 0.3), ("block16x4:0.8", 0.35)):
+        code, j, text = sard("prune", model, "-o", out, "--pattern", pattern, *args, *(["--external-data"] if "block" in pattern else []))
+        by = {l["name"]: l for l in j.get("layers", [])}
+        ok = code == 0 and j["sparse_layers"] == 2 and all(by[f"layer{i}"]["sparse"] and "sparse product" in by[f"layer{i}"]["schedule"] for i in (0, 1))
+        check(f"runs-sparse-{pattern}", ok and "sparse product" in text, text[-600:])
+        if not ok: continue
+        check(f"less-memory-{pattern}", by["layer1"]["memory_after"] < most * by["layer1"]["memory_before"] and by["layer1"]["memory_before"] == 4 * 512 * 512, by["layer1"])
+        schedules, size = compiled(out, "avx2")
+        check(f"less-artifact-{pattern}", sum("sparse" in s for s in schedules) == 2 and size < (most + 0.02) * dense, f"{size} of {dense}, {schedules}")
+    one, two = compiled(shared(f"{T}/one.onnx", 1), "avx2"), compiled(shared(f"{T}/two.onnx", 2), "avx2")
+    check("shared-weight", len(two[0]) == 2 and all("sparse" in s for s in two[0]) and two[1] < 1.1 * one[1], f"{one} {two}")
+    check("external-data", os.path.getsize(f"{out}.data") > 4 * 256 * 512 > os.path.getsize(out))
+    code, j, text = sard("quantize", out, "-o", q, "--data", data, "--mode", "static", "--must-be-faster", "no")
+    if code: return check("quantize-pruned", False, text[-300:])
+    floats, whole = matrices(out), {t.name: numpy_helper.to_array(t) for t in onnx.load(q).graph.initializer}
+    for i in (0, 1):
+        w = floats[f"w{i}"]
+        bytes8 = next(v for v in whole.values() if v.dtype == np.int8 and sorted(v.shape) == sorted(w.shape))
+        if bytes8.shape != w.shape: bytes8 = bytes8.T
+        check(f"quantize-keeps-zeros-{i}", (bytes8[w == 0] == 0).all() and (w == 0).mean() > 0.79)
+    code, j, text = sard("quantize", model, "-o", f"{T}/dense8.onnx", "--data", data, "--mode", "static", "--must-be-faster", "no")
+    schedules, size = compiled(q, "avx512vnni")
+    dense8 = compiled(f"{T}/dense8.onnx", "avx512vnni")[1]
+    check("quantized-runs-sparse", sum("sparse" in s for s in schedules) == 2 and size < 0.4 * dense8, f"{size} of {dense8}, {schedules}")
+
+
 def search(lenet):
     out = f"{T}/s.onnx"
     args = [lenet.model, "-o", out, "--data", lenet.data, "--metric", "top1", "--criterion", "magnitude", "--reconstruct", "none", "--pattern", "unstructured:0.93", "--scope", "layer"]
@@ -194,9 +259,27 @@ def bad(digits, lenet):
     ends("bad-cut", 3, [f"{T}/cut.onnx", "-o", out, *free], "", out)
 
 
+def resume(lenet):
+    """What was cut off goes on with the layers that are done, to the same bytes; other flags begin anew, other files are left alone."""
+    a, b, state = f"{T}/whole.onnx", f"{T}/parts.onnx", f"{T}/state"
+    args = [lenet.model, "--pattern", "unstructured:0.6", "--data", lenet.data, "--samples", "64", "--schedule", "2"]
+    sard("prune", *args, "-o", a, "--resume", state)
+    bytes_, whole = open(state, "rb").read(), open(a, "rb").read()
+    for keep, name in ((len(bytes_), "all"), (len(bytes_) * 2 // 3, "cut")):
+        open(state, "wb").write(bytes_[:keep])
+        code, j, text = sard("prune", *args, "-o", b, "--resume", state)
+        n = j.get("recalled", 0)
+        check(f"resume-{name}", code == 0 and (n == 8 if name == "all" else 0 < n < 8) and open(b, "rb").read() == whole and open(state, "rb").read() == bytes_, f"{n} {text[-300:]}")
+    code, j, text = sard("prune", *args[:-1], "1", "-o", b, "--resume", state)
+    check("resume-anew", code == 0 and j["recalled"] == 0 and "begins anew" in text, text[-300:])
+    open(state, "w").write("mine")
+    ends("resume-of-others", 2, [*args, "-o", b, "--resume", state], "nothing that sard prune wrote")
+    check("resume-left-alone", open(state).read() == "mine")
+
+
 def main():
     digits, lenet, resnet = Case("digits_mlp"), Case("mnist_lenet"), Case("mnist_resnet8")
-    patterns(digits, lenet, resnet), removed(digits, lenet, resnet), fit(resnet), report(lenet), search(lenet), recurrent(), bad(digits, lenet), interrupted((1.5, 1, 0.7, 0.5, 0.3), "prune", resnet.model, "--pattern", "2:4", "--schedule", "3", "--data", resnet.data, "--metric", "top1")
+    patterns(digits, lenet, resnet), removed(digits, lenet, resnet), fit(resnet), report(lenet), kernels(), resume(lenet), search(lenet), recurrent(), bad(digits, lenet), interrupted((1.5, 1, 0.7, 0.5, 0.3), "prune", resnet.model, "--pattern", "2:4", "--schedule", "3", "--data", resnet.data, "--metric", "top1")
     return end()
 
 

@@ -523,6 +523,10 @@ if [ $rc = 130 ]; then ok tune-interrupt; else fail tune-interrupt "exit $rc"; f
 if [ "$rc" = 0 ] && [ ! -s "$T/err" ]; then ok pipe-closed; else fail pipe-closed "exit $rc"; fi
 timeout --preserve-status -s INT 1 "$sard" bench "$T/d.sard" --duration 60 --json "$T/int.json" >"$T/out" 2>"$T/err"; rc=$?
 if [ $rc = 130 ]; then ok interrupt-bench; else fail interrupt-bench "exit $rc"; fi
+for s in batch layer tensor; do # also between two of many short runs
+  timeout --preserve-status -s INT 0.6 "$sard" bench "$digits/model.onnx" --devices cpu:0,cpu:1 --split $s --costs estimated --duration 60 >"$T/out" 2>"$T/err"; rc=$?
+  if [ $rc = 130 ]; then ok "interrupt-$s"; else fail "interrupt-$s" "exit $rc"; fi
+done
 big=$models/basic_pitch_nmp/model.onnx
 timeout --preserve-status -s INT 0.05 "$sard" compile "$big" -o "$T/int.sard" >"$T/out" 2>"$T/err"; rc=$?
 if [ $rc = 130 ] && [ ! -e "$T/int.sard" ]; then ok interrupt-compile; else fail interrupt-compile "exit $rc"; fi

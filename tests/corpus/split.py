@@ -12,9 +12,10 @@ import tempfile
 
 from check import compare, read_tensor
 
-# Models whose batch can be split, with every kind of rule: convolutions, attention with caches, recurrences, trees, gathers.
+# Models whose batch can be split, with every kind of rule: convolutions, attention with caches, recurrences, trees, gathers, masks that are
+# read by positions, an axis of sequence, batch and heads.
 SPLIT = ["digits_mlp", "mnist_resnet8", "mnist_resnet8_qdq", "gpt2_kv_tiny", "llama_op23_tiny", "lstm_lm_tiny", "gru_tagger_tiny",
-         "dlrm_tiny", "skl_wine_rf", "wav2vec2_tiny", "unet_tiny", "resnet50_tiny"]
+         "dlrm_tiny", "skl_wine_rf", "wav2vec2_tiny", "unet_tiny", "resnet50_tiny", "bert_base_tiny", "bert_base_sdpa_op20_tiny", "vit_b_16_tiny"]
 OTHER = {"wav2vec2_tiny": ["samples=1600"], "unet_tiny": ["h=32", "w=32"], "gpt2_kv_tiny": ["seq=2", "past=3"]}  # dims
 REFUSED = {"bert_base_dynq_tiny": "DynamicQuantizeLinear", "vit_timm_op23_tiny": "no input leaves", "loop_decode_tiny": "sard.While"}
 SIZES = {2: 5, 3: 7, 4: 3}  # devices: batch

@@ -2,6 +2,8 @@
 // that is not the outermost axis, statistics, errors.
 #include "runtime/collective/split.h"
 
+#include <math.h>
+
 #include "ir/axes.h"
 #include "sard/sard_compile.h"
 #include "tests/unit/check.h"
@@ -23,6 +25,28 @@ static const char across[] = "module\n"
                              "  %1 \"y\" = Softmax(%0) {axis=0} \"all\"\n"
                              "  return %1\n"
                              "}\n";
+
+// Rows of x and heads of one element in one axis: [3,batch,2] is [3,2 batch,1], and rows of [3 batch,2] in
+// the end.
+static const char inside[] = "module\n"
+                             "symbol batch\n"
+                             "graph \"main\" (%0 \"x\": f32[batch,6]) {\n"
+                             "  %1 = sard.Dims() {dims=[\"batch\", \"3\", \"2\"]}\n"
+                             "  %2 = Reshape(%0, %1)\n"
+                             "  %3 = Transpose(%2) {perm=[1, 0, 2]}\n"
+                             "  %4 = sard.Dims() {dims=[\"3\", \"2*batch\", \"1\"]}\n"
+                             "  %5 = Reshape(%3, %4)\n"
+                             "  %6 = Softmax(%5) {axis=0}\n"
+                             "  %7 = sard.Dims() {dims=[\"3*batch\", \"2\"]}\n"
+                             "  %8 = Reshape(%6, %7)\n"
+                             "  %9 = Neg(%8)\n";
+static const char back[] = "  %10 = sard.Dims() {dims=[\"3\", \"batch\", \"2\"]}\n"
+                           "  %11 = Reshape(%9, %10)\n"
+                           "  %12 \"y\" = Transpose(%11) {perm=[1, 0, 2]}\n"
+                           "  return %12\n"
+                           "}\n";
+static const char stays[] = "  return %9\n"
+                            "}\n";
 
 static sard_status *open_on(const char *model, const char *devices, sard_model **out) {
   sard_source src = {.size = sizeof src, .data = model, .bytes = strlen(model)};
@@ -106,6 +130,28 @@ static void runs(void) {
   sard_session_free(s);
 }
 
+static void merged(void) {
+  char model[2048];
+  sard_model *m = NULL;
+  sard_session *s = NULL;
+  snprintf(model, sizeof model, "%s%s", inside, back);
+  CHECK_OK(open_on(model, "cpu:0,cpu:1", &m));
+  CHECK_OK(sard_session_new(m, NULL, &s));
+  sard_model_free(m);
+  sard_tensor *in[1] = {tensor(2, 5, 6)}, *out[1] = {NULL};
+  CHECK_OK(sard_session_run(s, in, 1, out, 1));
+  const float *x = sard_tensor_data(in[0], NULL), *y = sard_tensor_data(out[0], NULL);
+  for (int b = 0; b < 5; b++)
+    for (int i = 0; i < 6; i++) { // of x, which grows by 2 along the axis of the softmax
+      double e = exp(2.0 * (i / 2)) / (1 + exp(2) + exp(4));
+      CHECK(fabs(y[6 * b + i] + e) < 1e-6 && x[6 * b + i] == (float)(6 * b + i + 1));
+    }
+  sard_tensor_free(in[0]), sard_tensor_free(out[0]);
+  sard_session_free(s);
+  snprintf(model, sizeof model, "%s%s", inside, stays);
+  CHECK_ERR(open_on(model, "cpu:0,cpu:1", &m), UNSUPPORTED, "has inside of an axis 'batch'");
+}
+
 static void refused(void) {
   sard_model *m = NULL;
   CHECK_ERR(open_on(across, "cpu:0,cpu:1", &m), UNSUPPORTED, "node 'all' (Softmax) works across 'batch'");
@@ -129,7 +175,7 @@ int main(void) {
   CHECK_OK(sard_context_new(o, &ctx));
   sard_options_free(o);
   sard_compiler_use(ctx);
-  runs(), refused(), rows();
+  runs(), merged(), refused(), rows();
   sard_context_free(ctx);
   return check_end();
 }

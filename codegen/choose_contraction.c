@@ -265,11 +265,14 @@ static bool tuned_tile(const sd_choice *c, int u, int j, tile *t) {
 }
 
 // Lanes are the outputs of a block of sparse weights: rows share what is read of these. Where rows of images are short, a register
-// tile takes several.
-static void choose_sparse_rows(sd_choice *c, const sd_expr *r, int j) {
+// tile takes several. `step`: the axis of the sum whose end is read.
+static void choose_sparse_rows(sd_choice *c, const sd_expr *r, const sd_axis *step, bool ordered, int j) {
   sd_nest *n = c->n;
+  int block = 0;
+  while (block < j && !sd_x_uses_axis(step->limit, n->axes[block])) block++;
+  if (ordered && block < j) sd_choose_move_axis(n, block, 0), block = 0; // all weights are there: those of a block stay in the cache
   int64_t vectors = sd_ceil_div(sd_choose_guess(c, n->axes[j]), c->lanes);
-  int64_t spare = c->isa->dot >= 4 ? 2 : 5, most = (c->isa->registers - spare) / vectors - 1; // and an element of x
+  int64_t spare = c->isa->dot >= 4 ? 2 : ordered ? 3 : 5, most = (c->isa->registers - spare) / vectors - 1; // and an element of x
   int u = reuse_axis(c, r, j);
   n->axes[j]->vec = (int32_t)vectors;
   if (u < 0) return;
@@ -278,7 +281,7 @@ static void choose_sparse_rows(sd_choice *c, const sd_expr *r, int j) {
   int64_t e = sd_choose_guess(c, n->axes[u]), rows = e <= most ? e : sd_ceil_div(e, sd_ceil_div(e, most)), copies = most / rows;
   if (!sd_choose_known(c, n->axes[u])) rows = most, copies = 1;
   n->axes[u]->unroll = (int32_t)rows;
-  if (u > 0 && copies > 1 && sd_choose_known(c, n->axes[u - 1]))
+  if (u > 0 && copies > 1 && u - 1 != block && sd_choose_known(c, n->axes[u - 1]))
     n->axes[u - 1]->unroll = (int32_t)sd_min_i64(copies, sd_choose_guess(c, n->axes[u - 1]));
 }
 
@@ -295,7 +298,7 @@ static bool choose_sparse(sd_choice *c, const sd_expr *r, int j) {
   sd_axis *ua = j > 0 ? c->n->axes[j - 1] : NULL;
   if (!step) return false;
   sd_dot d;
-  if (sd_dot_is(c->k, r, c->n->axes[j], &d)) choose_sparse_rows(c, r, j);
+  if (sd_dot_is(c->k, r, c->n->axes[j], &d)) choose_sparse_rows(c, r, step, d.order != NULL, j);
   else {
     int64_t vectors = sd_ceil_div(sd_choose_guess(c, c->n->axes[j]), c->lanes), rows = ua ? sd_choose_guess(c, ua) : 1;
     if (!ua || sd_x_uses_axis(step->limit, ua) || !sd_choose_known(c, ua) || rows > SPARSE_ROWS) rows = 1;

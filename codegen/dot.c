@@ -5,9 +5,9 @@
 
 #define LEAST_PRODUCTS 4e5 // a microsecond by vectors
 
-// The load below a conversion from 8 bits to i32, NULL for anything else.
-static const sd_expr *byte_load(const sd_expr *e) {
-  if (e->op != SD_X_CAST || e->dtype != SD_I32 || e->a[0]->op != SD_X_LOAD) return NULL;
+// The load below a conversion from 8 bits to t, NULL for anything else.
+static const sd_expr *byte_load(const sd_expr *e, sd_dtype t) {
+  if (e->op != SD_X_CAST || e->dtype != t || e->a[0]->op != SD_X_LOAD) return NULL;
   const sd_expr *l = e->a[0];
   bool byte = l->buf->dtype == SD_U8 || l->buf->dtype == SD_I8;
   return byte && !l->a[1] ? l : NULL;
@@ -47,7 +47,7 @@ static bool factors(const sd_kernel *k, const sd_expr *r, factor *x, factor *y) 
   const sd_expr *body = r->op == SD_X_REDUCE ? r->a[0] : NULL;
   if (!body || r->rop != SD_R_SUM || body->op != SD_X_MUL) return false;
   if (r->dtype == SD_I32) {
-    *x = (factor){{byte_load(body->a[0])}, 1}, *y = (factor){{byte_load(body->a[1])}, 1};
+    *x = (factor){{byte_load(body->a[0], SD_I32)}, 1}, *y = (factor){{byte_load(body->a[1], SD_I32)}, 1};
     return x->load[0] && y->load[0];
   }
   if (r->dtype != SD_F32) return false;
@@ -85,12 +85,40 @@ int sd_dot_parts(sd_kernel *k, const sd_expr *r) {
   return r && factors(k, r, &x, &y) ? x.parts : 1;
 }
 
+// The term of the offset of load a that a table gives for each step side by side.
+static const sd_expr *order_of(sd_kernel *k, const sd_expr *a, const sd_axis *side) {
+  const sd_expr *at = a->a[0], *found = NULL;
+  for (uint32_t i = 0; at->op == SD_X_AFFINE && i < at->n; i++) {
+    const sd_expr *x = at->a[i], *load = x->op == SD_X_CAST ? x->a[0] : NULL;
+    if (!sd_x_uses_axis(x, side)) continue;
+    if (found || !load || load->op != SD_X_LOAD || load->buf->dtype != SD_U8 || load->a[1]) return NULL;
+    if (!sd_dim_is(k->dims, at->coef[i], 1) || !moves_by(k, load, side, 1)) return NULL;
+    found = x;
+  }
+  return found;
+}
+
+// Products of 16 bits, of steps in an order that a table has.
+static bool in_order(sd_kernel *k, const sd_expr *r, const sd_axis *lanes, sd_dot *d) {
+  const sd_expr *body = r->op == SD_X_REDUCE && r->rop == SD_R_SUM && r->dtype == SD_I32 ? r->a[0] : NULL;
+  const sd_expr *p = body && body->op == SD_X_CAST ? body->a[0] : NULL;
+  if (!p || p->op != SD_X_MUL || p->dtype != SD_I16 || !taken_apart(k, r, d) || !sd_access_read_limit(k, d->turns)) return false;
+  const sd_expr *x = byte_load(p->a[0], SD_I16), *y = byte_load(p->a[1], SD_I16);
+  if (!x || !y) return false;
+  bool first = !sd_x_uses_axis(x, lanes);
+  *d = (sd_dot){{first ? x : y}, {first ? y : x}, 1, d->turns, d->side, d->steps, NULL};
+  d->order = order_of(k, d->a[0], d->side);
+  if (!d->order || sd_x_uses_axis(d->a[0], lanes) || d->a[0]->buf->dtype != SD_U8 || d->w[0]->buf->dtype != SD_I8) return false;
+  return moves_by(k, d->w[0], d->side, 1) && moves_by(k, d->w[0], lanes, d->steps);
+}
+
 bool sd_dot_is(sd_kernel *k, const sd_expr *r, const sd_axis *lanes, sd_dot *out) {
   factor x, y;
+  if (lanes && in_order(k, r, lanes, out)) return true;
   if (!lanes || !factors(k, r, &x, &y) || !taken_apart(k, r, out)) return false;
   bool first = !sd_x_uses_axis(x.load[0], lanes);
   const factor *a = first ? &x : &y, *w = first ? &y : &x;
-  out->parts = x.parts;
+  out->parts = x.parts, out->order = NULL;
   memcpy(out->a, a->load, sizeof out->a), memcpy(out->w, w->load, sizeof out->w);
   bool placed = sd_access_read_limit(k, out->turns) && moves_by(k, out->a[0], out->side, 1); // where, says a table
   if (sd_x_uses_axis(out->a[0], lanes) || !(placed || (!out->turns->limit && in_turns(k, out->a[0], out)))) return false;

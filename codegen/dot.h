@@ -5,10 +5,13 @@
 //
 // Factors of f32 may be three bf16 each, whose sum they are (codegen/triple.h): sum(a.. : (a1 + (a2 + a3)) * (w1 + (w2 + w3))).
 // That is what vectors compute; matrix registers add the six largest of the nine products.
+//
+// Steps side by side may be read in an order that a table has (ir/ops/sparse_blocks.h), in which two products of u8 by i8 fit 16 bits:
+// sum(a.. : cast.i32(cast.i16(a) * cast.i16(w))).
 #pragma once
 #include "codegen/choose_nest.h"
 
-enum { SD_DOT_LEAST_STEP = 4, SD_DOT_PARTS = 3 };
+enum { SD_DOT_LEAST_STEP = 4, SD_DOT_PARTS = 3, SD_DOT_GROUP = 16 };
 
 typedef struct sd_dot {
   // Loads of 8 bits, or of bf16: a has one element for all lanes, w side by side elements in each lane. One each, or the parts, largest
@@ -17,6 +20,8 @@ typedef struct sd_dot {
   int parts; // 1, 3
   const sd_axis *turns, *side; // the last two axes of the sum
   int64_t steps;               // side by side: 4 of 8 bits, 2 of bf16
+  // NULL, or the place of a step of a in SD_DOT_GROUP elements, which is added to the offset: a load of 8 bits as I64
+  const sd_expr *order;
 } sd_dot;
 
 // The reductions of the nest that are sums of such products, of a constant that can be packed, get that form where the set

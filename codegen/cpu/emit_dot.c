@@ -1,6 +1,7 @@
 // Sums of products of 8-bit integers and of bf16 (codegen/dot.h): a turn adds the steps side by side, of u8 by i8 and of bf16 with
-// one instruction, of other pairs widened to 16 bits. Those of integers are exact: nothing saturates. Of factors in three parts these are
-// added up, and f32 multiplied.
+// one instruction, of other pairs widened to 16 bits. Those of integers are exact: nothing saturates. Steps in the order of a table
+// are shuffled, and two products of bytes added in 16 bits, which they fit. Of factors in three parts these are added up, and f32
+// multiplied.
 #include "codegen/cpu/emit.h"
 #include "codegen/dot.h"
 
@@ -76,11 +77,28 @@ static sd_ll at_once(sd_emit *E, sd_ll acc, sd_ll x, sd_ll y) {
   return sd_emit_intrinsic(E, name, NULL, 0, (sd_ll[]){acc, x, y}, 3);
 }
 
+// The steps of this turn in the order that all lanes have in common, from the 16 in memory.
+static sd_ll in_order(sd_emit *E, const dot *x, sd_ll order) {
+  sd_ll group = sd_emit_load_at(E, x->d.a[0], 0, LLVMVectorType(E->i8, SD_DOT_GROUP)), at[64];
+  LLVMTypeRef bytes = LLVMVectorType(E->i8, 4 * (unsigned)E->lanes_full);
+  for (int i = 0; i < 4 * E->lanes_full; i++) at[i] = LLVMConstInt(E->i32, (uint64_t)(i % SD_DOT_GROUP), 0);
+  group = LLVMBuildShuffleVector(E->b, group, LLVMGetPoison(LLVMTypeOf(group)), LLVMConstVector(at, 4 * (unsigned)E->lanes_full), "");
+  const char *name = E->lanes_full == 16 ? "llvm.x86.avx512.pshuf.b.512" : "llvm.x86.avx2.pshuf.b";
+  return sd_emit_intrinsic(E, name, NULL, 0, (sd_ll[]){group, LLVMBuildBitCast(E->b, order, bytes, "")}, 2);
+}
+
+static sd_ll in_halves(sd_emit *E, sd_ll acc, sd_ll a, sd_ll w) {
+  const char *name = E->lanes_full == 16 ? "llvm.x86.avx512.pmaddubs.w.512" : "llvm.x86.avx2.pmadd.ub.sw";
+  sd_ll two = sd_emit_intrinsic(E, name, NULL, 0, (sd_ll[]){a, LLVMBuildBitCast(E->b, w, LLVMTypeOf(a), "")}, 2);
+  return added(E, acc, two, sd_emit_splat_i(LLVMTypeOf(two), 1));
+}
+
 // Words of both factors for this turn, by the coordinates that they move with.
 typedef struct words {
   uint32_t a_slots, w_slots;
   sd_ll *a, *w;
   sd_ll *even, *odd; // halves of w; its even and odd steps
+  sd_ll order;       // of steps, NULL: that of memory
 } words;
 
 // The element of a at hand with all of w, of factors in parts.
@@ -99,14 +117,14 @@ static void add_whole(sd_emit *E, dot *x, const words *d) {
 static void add_row(sd_emit *E, dot *x, const words *d) {
   uint32_t i = sd_emit_project(E, d->a_slots), rest = x->slots & ~d->a_slots;
   bool once = E->isa->dot >= 4 && x->d.a[0]->buf->dtype == SD_U8 && x->d.w[0]->buf->dtype == SD_I8;
-  if (x->d.a[0]->buf->dtype == SD_BF16) once = true;
+  if (x->d.a[0]->buf->dtype == SD_BF16 || d->order) once = true;
   for (int odd = 0; odd < (once ? 1 : 2); odd++) {
     sd_ll half = once ? d->a[i] : halves(E, d->a[i], x->d.a[0]->buf->dtype, odd);
     do {
       uint32_t j = sd_emit_project(E, d->w_slots);
       sd_ll *acc = &x->acc->v[sd_emit_project(E, x->slots)], *part = odd ? d->odd : d->even;
       if (!once && !part[j]) part[j] = halves(E, d->w[j], x->d.w[0]->buf->dtype, odd);
-      *acc = once ? at_once(E, *acc, half, d->w[j]) : added(E, *acc, half, part[j]);
+      *acc = d->order ? in_halves(E, *acc, half, d->w[j]) : once ? at_once(E, *acc, half, d->w[j]) : added(E, *acc, half, part[j]);
     } while (sd_emit_next(E, rest));
   }
 }
@@ -118,7 +136,11 @@ static void turn(sd_emit *E, dot *x, sd_ll base, int64_t steps) {
   sd_emit_bind_point(E, x->d.turns, base, 0);
   sd_emit_bind_point(E, x->d.side, NULL, 0);
   x->steps = steps;
-  words d = {sd_emit_info_of(E, x->d.a[0])->slots, sd_emit_info_of(E, x->d.w[0])->slots, NULL, NULL, NULL, NULL};
+  words d = {sd_emit_info_of(E, x->d.a[0])->slots, sd_emit_info_of(E, x->d.w[0])->slots, NULL, NULL, NULL, NULL, NULL};
+  if (x->d.order) {
+    d.order = sd_emit_splat(E, sd_emit_load_at(E, x->d.order->a[0], 0, E->i32));
+    sd_emit_keep(E, x->d.order, sd_emit_i64(E, 0)); // where the 16 begin
+  }
   d.a = cells(E, d.a_slots), d.w = cells(E, d.w_slots), d.even = cells(E, d.w_slots), d.odd = cells(E, d.w_slots);
   LLVMTypeRef t = LLVMVectorType(E->i32, (unsigned)E->lanes_full);
   for (uint32_t s = x->slots; s; s &= s - 1) E->at[__builtin_ctz(s)] = 0;
@@ -129,7 +151,7 @@ static void turn(sd_emit *E, dot *x, sd_ll base, int64_t steps) {
   } while (sd_emit_next(E, x->slots & ~(d.a_slots & ~d.w_slots)));
   do {
     uint32_t i = sd_emit_project(E, d.a_slots);
-    if (x->d.parts == 1 && !d.a[i]) d.a[i] = word(E, x);
+    if (x->d.parts == 1 && !d.a[i]) d.a[i] = d.order ? in_order(E, x, d.order) : word(E, x);
     (x->d.parts > 1 ? add_whole : add_row)(E, x, &d);
   } while (sd_emit_next(E, x->slots & d.a_slots));
   sd_emit_unbind(E, x->d.side);
@@ -158,6 +180,7 @@ bool sd_emit_dot(sd_emit *E, const sd_expr *r, uint32_t slots, sd_emit_carry *ac
   int64_t turns;
   if ((r->dtype == SD_F32 ? E->isa->pairs : E->isa->dot) < 2 || !sd_dot_is(E->k, r, E->lane.axis, &x.d) || !sd_dim_is_const(E->k->dims, x.d.turns->extent, NULL))
     return false;
+  if (x.d.order && E->isa->vector_bytes < 32) return false;
   int64_t rest = rest_of(E, &x.d, &turns);
   bool known = !x.d.turns->limit;
   if (turns > 0) {

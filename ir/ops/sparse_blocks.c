@@ -18,10 +18,32 @@ static sard_status *table(const sd_node *n, uint32_t operand, sd_dtype t, int ra
 // The inputs of each step lie side by side in one place of the window.
 static sard_status *check_index(const sd_node *n, const sd_sparse_blocks *s) {
   const sd_const *index = n->in[SD_BLOCKS_INDEX]->data;
+  int64_t reads = s->ordered ? SD_SPARSE_GROUP : SD_SPARSE_SIDE;
   for (int64_t t = 0; t < s->steps; t++) {
     int64_t at = sd_dtype_get_i64(SD_I32, index->data, (uint64_t)t);
-    if (!sd_sparse_windows_inside(n, &s->windows, at, SD_SPARSE_SIDE))
+    if (!sd_sparse_windows_inside(n, &s->windows, at, reads))
       return SD_SH_ERR(n, MODEL, "step %lld reads at %lld, outside of what an output reads", (long long)t, (long long)at);
+  }
+  return NULL;
+}
+
+static sard_status *check_order(const sd_node *n, sd_sparse_blocks *s) {
+  if (n->n_in <= SD_BLOCKS_ORDER || !n->in[SD_BLOCKS_ORDER]) return NULL;
+  SD_TRY(table(n, SD_BLOCKS_ORDER, SD_U8, 2));
+  const sd_const *order = n->in[SD_BLOCKS_ORDER]->data;
+  const uint8_t *at = order->data;
+  s->ordered = true;
+  if (order->dims[0] != s->steps || order->dims[1] != SD_SPARSE_SIDE) return SD_SH_ERR(n, MODEL, "the table 'order' does not fit the others");
+  for (int64_t i = 0; i < s->steps * SD_SPARSE_SIDE; i++)
+    if (at[i] >= SD_SPARSE_GROUP) return SD_SH_ERR(n, MODEL, "place %d of %d", at[i], SD_SPARSE_GROUP);
+  return NULL;
+}
+
+static sard_status *check_pairs(const sd_node *n, const sd_sparse_blocks *s) {
+  const int8_t *w = n->in[SD_BLOCKS_VALUE]->data->data;
+  for (int64_t i = 0; s->ordered && i < s->steps * s->wide * SD_SPARSE_SIDE; i += 2) {
+    int high = (w[i] > 0 ? w[i] : 0) + (w[i + 1] > 0 ? w[i + 1] : 0), low = (w[i] < 0 ? w[i] : 0) + (w[i + 1] < 0 ? w[i + 1] : 0);
+    if (high > SD_SPARSE_HIGH || low < SD_SPARSE_LOW) return SD_SH_ERR(n, MODEL, "products with %d and %d do not fit 16 bits together", w[i], w[i + 1]);
   }
   return NULL;
 }
@@ -48,10 +70,12 @@ sard_status *sd_sparse_blocks_read(const sd_node *n, sd_sparse_blocks *s) {
   SD_TRY(table(n, SD_BLOCKS_INDEX, SD_I32, 1));
   SD_TRY(table(n, SD_BLOCKS_START, SD_I32, 1));
   const int64_t *value = n->in[SD_BLOCKS_VALUE]->data->dims, blocks = n->in[SD_BLOCKS_START]->data->dims[0] - 1;
-  s->steps = value[0], s->n = blocks * SD_SPARSE_WIDE;
-  if (blocks < 1 || blocks > INT32_MAX / SD_SPARSE_WIDE || s->steps < 1 || value[1] != SD_SPARSE_WIDE ||
+  s->steps = value[0], s->wide = value[1];
+  if (blocks < 1 || blocks > INT32_MAX / SD_SPARSE_WIDEST || s->steps < 1 || (s->wide != SD_SPARSE_WIDE && s->wide != SD_SPARSE_WIDEST) ||
       value[2] != SD_SPARSE_SIDE || n->in[SD_BLOCKS_INDEX]->data->dims[0] != s->steps)
     return SD_SH_ERR(n, MODEL, "the tables 'value', 'index' and 'start' do not fit together");
+  s->n = blocks * s->wide;
+  SD_TRY(check_order(n, s));
   SD_TRY(sd_sparse_windows_read(n, &s->windows));
   SD_TRY(check_start(n, s));
   return check_index(n, s);
@@ -61,6 +85,7 @@ sard_status *sd_shape_sparse_blocks(sd_node *n) {
   sd_sparse_blocks s;
   sd_dim dims[SD_MAX_RANK];
   SD_TRY(sd_sparse_blocks_read(n, &s));
+  SD_TRY(check_pairs(n, &s));
   const sd_value *x = n->in[SD_BLOCKS_X];
   sd_dimtab *t = sd_sh_tab(n);
   memcpy(dims, x->dims, (size_t)x->rank * sizeof *dims);
@@ -90,11 +115,13 @@ static sd_expr *block_sum(sd_tb *b, const sd_node *n, const sd_sparse_blocks *s,
   axes[0]->limit = x_sub(b, to, from), axes[1]->unroll = 0;
   sd_expr *t = x_add(b, from, x_axis(b, axes[0])), *side = x_axis(b, axes[1]);
   sd_expr *place = x_cast(b, SD_I64, sd_tb_load_linear(b, n, SD_BLOCKS_INDEX, t));
-  sd_expr *w = x_add(b, times(b, x_add(b, times(b, t, SD_SPARSE_WIDE), lane), SD_SPARSE_SIDE), side);
-  sd_expr *x = sd_tb_load_linear(b, n, SD_BLOCKS_X, x_add(b, x_add(b, window, place), side));
+  sd_expr *w = x_add(b, times(b, x_add(b, times(b, t, s->wide), lane), SD_SPARSE_SIDE), side), *at = side;
+  if (s->ordered) at = sd_tb_load_linear(b, n, SD_BLOCKS_ORDER, x_add(b, times(b, t, SD_SPARSE_SIDE), side));
+  sd_expr *x = at ? sd_tb_load_linear(b, n, SD_BLOCKS_X, x_add(b, x_add(b, window, place), x_cast(b, SD_I64, at))) : NULL;
   sd_expr *value = sd_tb_load_linear(b, n, SD_BLOCKS_VALUE, w);
   if (!x || !value) return NULL;
-  return sd_x_reduce(b->k, SD_R_SUM, axes, 2, x_mul(b, x_cast(b, SD_I32, x), x_cast(b, SD_I32, value)));
+  sd_dtype product = s->ordered ? SD_I16 : SD_I32;
+  return sd_x_reduce(b->k, SD_R_SUM, axes, 2, x_cast(b, SD_I32, x_mul(b, x_cast(b, product, x), x_cast(b, product, value))));
 }
 
 sard_status *sd_nests_sparse_blocks(sd_tb *b, const sd_node *n) {
@@ -104,9 +131,10 @@ sard_status *sd_nests_sparse_blocks(sd_tb *b, const sd_node *n) {
   sd_nest *nest = sd_kernel_nest(b->k, NULL);
   sd_expr *idx[SD_MAX_RANK];
   for (int i = 0; i + 1 < y->rank; i++) idx[i] = axis(b, nest, "m", y->dims[i]);
-  sd_expr *block = axis(b, nest, "block", sd_dim_const(b->dims, s.n / SD_SPARSE_WIDE)),
-          *lane = axis(b, nest, "n", sd_dim_const(b->dims, SD_SPARSE_WIDE));
-  idx[y->rank - 1] = x_add(b, times(b, block, SD_SPARSE_WIDE), lane);
+  sd_axis *blocks = sd_kernel_axis(b->k, "block", sd_dim_const(b->dims, s.n / s.wide)); // of one block, too: sums are of any length
+  sd_nest_axis(nest, blocks);
+  sd_expr *block = x_axis(b, blocks), *lane = axis(b, nest, "n", sd_dim_const(b->dims, s.wide));
+  idx[y->rank - 1] = x_add(b, times(b, block, s.wide), lane);
   sd_expr *sum = block_sum(b, n, &s, sd_sparse_windows_start(b, n->in[SD_BLOCKS_X], &s.windows, idx), block, lane);
   if (sum) sd_tb_store(b, nest, n, 0, idx, sum, NULL);
   return NULL; // errors of the expressions are in b->error

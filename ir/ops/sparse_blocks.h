@@ -1,21 +1,25 @@
-// Sparse products in blocks: of SD_SPARSE_WIDE outputs side by side and a few inputs (4 of bytes), those that are
-// not all 0.
+// Products in blocks: of outputs side by side and a few inputs (4 of bytes), those that are not all 0, or all of them in an order in
+// which processors can add two products in 16 bits.
 //
 // y [.., N] = sums over inputs of x [.., C], which are u8, times weights, which are i8; exact in i32. Lanes are the
 // outputs of a block, and a step reads inputs side by side for all of them, so that x stays as it is, rows are as
-// many as there are, and windows are offsets. N is a multiple of SD_SPARSE_WIDE.
-//   start [N / SD_SPARSE_WIDE + 1] i32: the first step of each block of outputs, and the end
-//   value [steps, SD_SPARSE_WIDE, SD_SPARSE_SIDE] i8
+// many as there are, and windows are offsets. N is a multiple of `wide`, which is 16 or 32.
+//   start [N / wide + 1] i32: the first step of each block of outputs, and the end
+//   value [steps, wide, SD_SPARSE_SIDE] i8
 //   index [steps] i32: where the inputs of a step begin, counted from the first element of the output's window
+//   order [steps, SD_SPARSE_SIDE] u8, may be missing: the inputs of a step are those at these places of the SD_SPARSE_GROUP at the
+//     index. Whatever x is, the first two products of a step fit 16 bits together, and the last two do.
 // Attributes strides and reach as in sparse_windows.h.
 #pragma once
 #include "ir/ops/sparse_windows.h"
 
-enum { SD_SPARSE_WIDE = 16, SD_SPARSE_SIDE = 4 };
-enum { SD_BLOCKS_X, SD_BLOCKS_VALUE, SD_BLOCKS_INDEX, SD_BLOCKS_START };
+enum { SD_SPARSE_WIDE = 16, SD_SPARSE_WIDEST = 32, SD_SPARSE_SIDE = 4, SD_SPARSE_GROUP = 16 };
+enum { SD_SPARSE_HIGH = 32767 / 255, SD_SPARSE_LOW = -(32768 / 255) }; // sums of two weights, of those above and of those below 0
+enum { SD_BLOCKS_X, SD_BLOCKS_VALUE, SD_BLOCKS_INDEX, SD_BLOCKS_START, SD_BLOCKS_ORDER };
 
 typedef struct sd_sparse_blocks {
-  int64_t n, steps, longest; // outputs; steps in all, of a block of outputs
+  int64_t n, wide, steps, longest; // outputs, of a block; steps in all, of a block of outputs
+  bool ordered;
   sd_sparse_windows windows;
 } sd_sparse_blocks;
 // Reads and checks a sard.SparseBlocks: whatever the tables say, a kernel stays inside of its operands.

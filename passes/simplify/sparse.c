@@ -166,7 +166,7 @@ static sard_status *in_graph(sd_graph *g, void *user) {
     bool done = false;
     next = n->next;
     if (s->o->bisect >= 0 && s->r->rewrites >= s->o->bisect) return NULL;
-    sard_status *st = sd_sparse_bytes(n, s->o->target.sparse, &done);
+    sard_status *st = sd_sparse_bytes(n, s->o->target.sparse, s->scratch, &done);
     if (!st && !done) st = rewrite(n, s, &done);
     if (st) return sd_node_error(n, st);
     s->r->rewrites += done;

@@ -1,5 +1,5 @@
-// Products of bytes with weights of which most blocks are 0: exactly the sums of all, on all instruction sets and
-// for any number of threads.
+// Products of bytes with weights of which most blocks are 0, and with weights that are taken in pairs: exactly the sums of all, on
+// all instruction sets and for any number of threads.
 #include "runtime/base/alloc.h"
 #include "runtime/cpu.h"
 #include "sard/sard.h"
@@ -10,6 +10,7 @@ typedef struct layer {
   int64_t images, h, w, c, n;            // a product: h = 1, w rows
   int64_t taps, stride, dilation, pad;   // taps 0: a product
   bool open;                           // images are a symbol
+  bool dense;                          // no weight is left out, some are as large as can be
 } layer;
 
 static uint8_t byte(uint64_t *seed) { return (uint8_t)(test_random(seed) >> 40); }
@@ -25,6 +26,7 @@ static int8_t *weights(const layer *l) {
     bool keep = (test_random(&block) >> 20) % 5 == 0 && o / 16 != 1;
     int8_t v = (int8_t)byte(&seed);
     w[i] = keep ? v : 0;
+    if (l->dense) w[i] = (int8_t)(i % 29 == 0 ? 127 : i % 31 == 0 ? -128 : v / 2);
   }
   return w;
 }
@@ -117,7 +119,7 @@ static void compare(const layer *l) {
   int64_t count = l->images * l->h * l->w * l->c, bytes = l->images * out_size(l, l->h) * out_size(l, l->w) * l->n * 4;
   uint64_t seed = 3;
   uint8_t *x = sd_alloc_aligned((size_t)count + 64);
-  for (int64_t i = 0; i < count; i++) x[i] = byte(&seed);
+  for (int64_t i = 0; i < count; i++) x[i] = l->dense && i % 3 ? 255 : byte(&seed);
   int8_t *w = weights(l);
   int32_t *want = direct(l, x, w), *y = sd_alloc_aligned((size_t)bytes + 64);
   sd_str text = {0};
@@ -153,6 +155,15 @@ static void narrow(void) { // taps of one pixel, every other one
   compare(&(layer){.images = 1, .h = 28, .w = 28, .c = 128, .n = 64, .taps = 1, .stride = 2, .dilation = 1});
 }
 
+// The last inputs are read with some before them; a block of outputs alone.
+static void pairs(void) {
+  compare(&(layer){.images = 1, .h = 1, .w = 67, .c = 136, .n = 96, .dilation = 1, .dense = true});
+  compare(&(layer){.images = 1, .h = 1, .w = 40, .c = 64, .n = 16, .dilation = 1, .dense = true});
+  compare(&(layer){.images = 3, .h = 1, .w = 9, .c = 64, .n = 48, .dilation = 1, .open = true, .dense = true});
+  compare(&(layer){.images = 2, .h = 14, .w = 14, .c = 32, .n = 64, .taps = 3, .stride = 1, .dilation = 1, .pad = 1, .dense = true});
+  compare(&(layer){.images = 1, .h = 15, .w = 15, .c = 20, .n = 32, .taps = 3, .stride = 2, .dilation = 1, .pad = 1, .dense = true});
+}
+
 int main(void) {
   RUN(product);
   RUN(one_row);
@@ -162,5 +173,6 @@ int main(void) {
   RUN(strided);
   RUN(dilated);
   RUN(narrow);
+  RUN(pairs);
   return check_end();
 }

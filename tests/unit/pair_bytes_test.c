@@ -1,0 +1,69 @@
+// Steps of pairs whose products fit 16 bits: together they are the weights that they were made of, whatever
+// these are.
+#include "passes/simplify/pair_bytes.h"
+
+#include "tests/unit/test.h"
+
+typedef enum sort { SMALL, USUAL, ENDS, ONE_SIGN, LOWEST, SOME } sort;
+
+static int weight(sort kind, uint64_t *seed, int input) {
+  int r = (int)(test_random(seed) >> 40 & 255);
+  switch (kind) {
+  case SMALL:
+    return r % 128 - 64;
+  case USUAL:
+    return (r % 64 + (int)(test_random(seed) >> 40 & 63) + (int)(test_random(seed) >> 40 & 63)) - 96;
+  case ENDS:
+    return r & 1 ? 127 : -128;
+  case ONE_SIGN:
+    return 127;
+  case LOWEST:
+    return -128;
+  default:
+    return input % 3 ? 0 : r - 128;
+  }
+}
+
+// Returns the number of steps.
+static int steps_are_exact(sort kind, int inputs, int64_t wide) {
+  int8_t w[SD_SPARSE_GROUP * 40];
+  int sum[SD_SPARSE_GROUP][SD_SPARSE_WIDEST] = {{0}};
+  uint64_t seed = (uint64_t)(kind * 100 + inputs);
+  sd_pair_step step[SD_PAIR_STEPS];
+  for (int i = 0; i < inputs; i++)
+    for (int o = 0; o < 40; o++) w[i * 40 + o] = (int8_t)weight(kind, &seed, i);
+  int n = sd_pair_steps(w, 40, inputs, wide, step), wrong = 0;
+  CHECK(n <= SD_PAIR_STEPS);
+  for (int s = 0; s < n; s++)
+    for (int64_t o = 0; o < wide; o++)
+      for (int h = 0; h < SD_SPARSE_SIDE; h += 2) {
+        int a = step[s].value[o][h], b = step[s].value[o][h + 1];
+        wrong += 255 * ((a > 0 ? a : 0) + (b > 0 ? b : 0)) > 32767 ||
+                 255 * ((a < 0 ? a : 0) + (b < 0 ? b : 0)) < -32768;
+        sum[step[s].order[h]][o] += a, sum[step[s].order[h + 1]][o] += b;
+      }
+  for (int i = 0; i < inputs; i++)
+    for (int64_t o = 0; o < wide; o++) wrong += sum[i][o] != w[i * 40 + o];
+  CHECK(wrong == 0);
+  if (wrong) printf("kind %d, %d inputs, %lld outputs: %d wrong\n", kind, inputs, (long long)wide, wrong);
+  return n;
+}
+
+static void all_kinds(void) {
+  for (int kind = SMALL; kind <= SOME; kind++)
+    for (int inputs = 1; inputs <= SD_SPARSE_GROUP; inputs++)
+      for (int64_t wide = 16; wide <= 32; wide += 16) steps_are_exact((sort)kind, inputs, wide);
+}
+
+static void few_steps(void) {
+  CHECK(steps_are_exact(SMALL, 16, 32) == 4);
+  CHECK(steps_are_exact(USUAL, 16, 16) == 4);
+  CHECK(steps_are_exact(ONE_SIGN, 16, 16) == 8); // none fits
+  CHECK(steps_are_exact(SOME, 16, 16) <= 4);
+}
+
+int main(void) {
+  RUN(all_kinds);
+  RUN(few_steps);
+  return check_end();
+}

@@ -68,6 +68,17 @@ static bool rule_along(const sd_node *n, sd_axes *x) {
   return true;
 }
 
+// Along an axis that operand 1 gives.
+static bool rule_cumulative(const sd_node *n, sd_axes *x) {
+  int64_t axis;
+  uint32_t count;
+  int rank = n->in[0]->rank;
+  if (!sd_sh_try_ints(n, 1, &axis, 1, &count) || count != 1 || axis < -rank || axis >= rank) return false;
+  number(n, x), align(n, 0, rank, x);
+  forget(n, (sd_letter)((axis < 0 ? axis + rank : axis) + 1), x);
+  return true;
+}
+
 // Windows one behind the other, where their sizes are known.
 static bool rule_split(const sd_node *n, sd_axes *x) {
   int axis;

@@ -58,7 +58,7 @@ static sd_expr *position(sd_tb *b, const grid_plan *p, sd_expr *g, sd_dim d) {
   if (p->nearest) x = x_un(b, SD_X_ROUND, x);
   sd_expr *low = x_num(b, x, p->align ? 0 : -0.5), *high = p->align ? last : x_addn(b, len, -0.5);
   if (p->reflect) x = mirror(b, x, low, high);
-  if (p->border) {
+  if (p->border && !p->cubic) { // cubic: each neighbour takes the border's value, as PyTorch and ONNX Runtime have it
     sd_expr *out = x_bin(b, SD_X_OR, x_bin(b, SD_X_LT, x, low), x_bin(b, SD_X_LT, high, x));
     x = x_sel(b, out, x_max(b, x_min(b, x, last), x_num(b, x, 0)), x);
   }

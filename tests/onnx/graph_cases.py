@@ -321,6 +321,36 @@ def numbers():
              [np.array(w, F)], rtol=0)
 
 
+# ---- a mask that an exporter indexes by counted positions, split by the batch ----
+def batches():
+    mask, x = rng.random((3, 5)) > 0.4, f32(3, 5)
+    for split in ([], ["--devices", "cpu:0,cpu:1", "--split", "batch"]):
+        case(f"mask_by_counted_positions{'_split' if split else ''}", """agraph (bool[N,S] mask, float[N,S] x) => (float[N,S] y)
+            <int64 zero = {0}, int64 one = {1}, int64[1] first = {0}, int64[1] second = {1}, int64[1] all = {-1}, float none = {0}> {
+            dims = Shape (mask)  n = Gather (dims, zero)  s = Gather (dims, one)
+            row = Range (zero, n, one)  column = Range (zero, s, one)  rows = Unsqueeze (row, second)  columns = Unsqueeze (column, first)
+            from = Mul (rows, s)  at = Add (from, columns)  flat = Reshape (mask, all)  m = Gather (flat, at)
+            again = Reshape (m, all)  shape = Shape (at)  kept = Reshape (again, shape)
+            sums = CumSum (x, second)  y = Where (kept, sums, none) }""", [mask, x], [np.where(mask, np.cumsum(x, 1), 0).astype(F)], flags=split)
+
+
+# ---- a cubic sample at the border: neighbours outside take the border's values, positions stay (PyTorch, ONNX Runtime) ----
+def cubic_at(row, x):
+    i, t, a = int(np.floor(x)), x - np.floor(x), -0.75
+    near, far = lambda d: ((a + 2) * d - (a + 3)) * d * d + 1, lambda d: ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
+    return sum(w * row[min(max(i + k - 1, 0), len(row) - 1)] for k, w in enumerate((far(t + 1), near(t), near(1 - t), far(2 - t))))
+
+
+def samples():
+    x, at = f32(4, 5), [(-0.4, 1.5), (4.3, 0.2), (2.5, 3.4), (2.1, -0.7), (-3.5, 5.25), (1.25, 1.75)]
+    for align in (0, 1):
+        grid = [((2 * i / 4, 2 * j / 3) if align else ((2 * i + 1) / 5, (2 * j + 1) / 4)) for i, j in at]
+        want = [cubic_at([cubic_at(row, i) for row in x], j) for i, j in at]
+        case(f"cubic_border_{align}", f"agraph (float[1,1,4,5] x, float[1,1,6,2] g) => (float[1,1,1,6] y) {{ y = GridSample <mode=\"cubic\", "
+             f"padding_mode=\"border\", align_corners={align}> (x, g) }}", [x[None, None], np.array(grid, F)[None, None] - 1],
+             [np.array(want, F)[None, None, None]])
+
+
 # ---- one name for dims that differ ----
 def free_dims():
     x, y = f32(3), f32(2)
@@ -341,7 +371,7 @@ def free_dims():
 
 def main():
     sard, wanted, failed = os.path.abspath(sys.argv[1]), sys.argv[2:], 0
-    for group in (names, attributes, types, shapes, loops, lengths, any_ranks, empty_dims, free_dims, numbers):
+    for group in (names, attributes, types, shapes, loops, lengths, any_ranks, empty_dims, free_dims, numbers, batches, samples):
         group()
     run_cases = [c for c in CASES if not wanted or c[0].startswith(tuple(wanted))]
     for c in run_cases:

@@ -7,6 +7,7 @@
 #include "codegen/describe.h"
 #include "codegen/gen.h"
 #include "codegen/tuning.h"
+#include "ir/parts.h"
 #include "runtime/base/alloc.h"
 #include "runtime/base/hash.h"
 #include "runtime/base/thread.h"
@@ -167,7 +168,7 @@ sard_status *sd_gen_kernel(sd_gen *g, sd_node *n, sd_arena *scratch) {
   const char *text, *lowered = "";
   uint32_t n_units = g->units.len;
   SD_TRY(sd_lower_node(scratch, g->m, n, &k));
-  k->name = "k";
+  k->name = "k", k->rows_apart = sd_node_rows_apart(n);
   SD_TRY(check_indices(g, k, n, scratch));
   if (g->o->kernel_fn || g->o->tuning) SD_TRY(kernel_text(k, scratch, &lowered));
   if (g->o->opt > 0) sd_kernel_simplify(k);

@@ -161,13 +161,14 @@ static double cycles_of_vectors(const triple *t) {
          4 * lines_of_weights(t) * HIDDEN;
 }
 
-static bool choose_tiles(triple *t) {
-  double best = cycles_of_vectors(t) / LEAST_GAIN;
+// chunk: the only one that may be (0: any). Times of `best` and more are none.
+static bool search_tiles(triple *t, int64_t chunk, double best) {
   triple found = {0};
   for (int64_t i = 0; i < 2 * MOST_CHUNKS; i++) {
     int64_t chunks = 1 + i / 2;
     t->chunk = t->steps / chunks;
-    if (t->steps % chunks || t->chunk % 2 || t->chunk < LEAST_STEPS || sd_dot_step(t->chunk / 2) < 8)
+    if ((chunk && t->chunk != chunk) || t->steps % chunks || t->chunk % 2 || t->chunk < LEAST_STEPS ||
+        sd_dot_step(t->chunk / 2) < 8)
       continue;
     t->block = rows_of(t, i % 2 ? sd_ceil_div(TILES, t->outer) : 1);
     if (t->block < LEAST_ROWS) continue;
@@ -182,6 +183,26 @@ static bool choose_tiles(triple *t) {
   }
   if (found.chunk) *t = found;
   return found.chunk > 0;
+}
+
+// Columns of an image, where its rows are not one axis with them, or would not be in other surroundings.
+static int64_t rows_apart(const triple *t) {
+  const sd_value *y = t->n->stores.at[0].buf->value;
+  int64_t inner, all = t->rows * t->outer;
+  bool known = y && y->rank > 2 && sd_dim_is_const(t->k->dims, y->dims[y->rank - 2], &inner);
+  return t->k->rows_apart && known && inner > 0 && all % inner == 0 ? inner : t->rows;
+}
+
+// Whether it is done, and the chunks, show in the bits of results; they are those of the axes as rows_apart
+// has them.
+static bool choose_tiles(triple *t) {
+  triple c = *t;
+  double vectors = cycles_of_vectors(t);
+  c.rows = rows_apart(t), c.outer = t->rows * t->outer / c.rows;
+  if (!search_tiles(&c, 0, vectors / LEAST_GAIN)) return false;
+  if (c.rows != t->rows) return search_tiles(t, c.chunk, HUGE_VAL);
+  *t = c;
+  return true;
 }
 
 // ---- the nests ----

@@ -101,6 +101,7 @@ struct sd_node {
   sd_value **out;       // NULL for an omitted optional output
   sd_attr *attrs;       // dense, in the order of the row's declaration
   sd_graph **bodies;    // subgraphs: then/else, loop body, fused group
+  bool rows_apart;      // in parts of a model: sd_node_rows_apart in the whole
 };
 
 struct sd_graph {

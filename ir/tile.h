@@ -142,6 +142,7 @@ typedef struct sd_kernel {
   uint32_t nesting;       // private: depth of index simplification
   void *memo;             // private: scratch of walks over expressions
   uint32_t memo_cap;
+  bool rows_apart; // sd_node_rows_apart of its node
 } sd_kernel;
 
 // ---- building (all results are owned by the kernel's arena) ----

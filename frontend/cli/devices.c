@@ -28,8 +28,13 @@ static void show_ways(sd_cli *c, const sard_model *m) {
   sd_str_put(&c->json, "]");
 }
 
+static void tell_whole(sd_cli *c, uint64_t exchanged) {
+  if (!exchanged)
+    sd_cli_say(c, "tensors    none is cut, each device computes the whole model: sard compile says why, node by node\n");
+}
+
 void sd_cli_show_devices(sd_cli *c, const sard_session *s, double wall_s) {
-  uint64_t moved = 0;
+  uint64_t moved = 0, exchanged = 0;
   char memory[24], in[24], out[24];
   int n = sd_split_devices(s);
   const char *way = sd_split_name(s->model->devices.split);
@@ -37,6 +42,7 @@ void sd_cli_show_devices(sd_cli *c, const sard_session *s, double wall_s) {
     sd_cli_say(c, "rank 0 of %d, in %s, through MPI\n", sd_mpi_group()->ranks, sd_cli_bytes(sd_mpi_group()->bytes, in));
     sd_strf(&c->json, ",\"split\":\"tensor\",\"ranks\":%d,\"transport\":\"mpi\",\"moved_bytes\":%llu", sd_mpi_group()->ranks,
             (unsigned long long)sd_mpi_group()->bytes);
+    tell_whole(c, sd_mpi_group()->bytes);
   }
   if (!n) return;
   sd_strf(&c->json, ",\"split\":\"%s\"", way ? way : "?");
@@ -44,7 +50,7 @@ void sd_cli_show_devices(sd_cli *c, const sard_session *s, double wall_s) {
   for (int i = 0; i < n; i++) {
     sd_split_report r = sd_split_report_of(s, i);
     double busy = wall_s > 0 ? (double)r.busy_ns * 1e-9 / wall_s : 0;
-    moved += r.bytes_in + r.bytes_out;
+    moved += r.bytes_in + r.bytes_out, exchanged += r.exchanged;
     sd_cli_say(c, "%-10s busy %.1f ms (%.0f %%), %d thread%s, activations %s, in %s, out %s\n", r.device,
                (double)r.busy_ns * 1e-6, 100 * busy, r.threads, r.threads == 1 ? "" : "s",
                sd_cli_bytes(r.memory_bytes, memory), sd_cli_bytes(r.bytes_in, in),
@@ -56,6 +62,7 @@ void sd_cli_show_devices(sd_cli *c, const sard_session *s, double wall_s) {
             (double)r.busy_ns * 1e-6, (unsigned long long)r.memory_bytes, (unsigned long long)r.bytes_in,
             (unsigned long long)r.bytes_out);
   }
+  if (s->model->devices.split == SD_SPLIT_TENSOR) tell_whole(c, exchanged);
   const char *why, *transport = sd_split_transport(s, &why);
   sd_strf(&c->json, "],\"transport\":\"%s\",\"moved_bytes\":%llu", transport, (unsigned long long)moved);
   if (!sd_devices_cuda(&s->model->devices)) return;

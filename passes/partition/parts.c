@@ -153,6 +153,7 @@ sard_status *sd_parts_cut(sd_module *m, const uint32_t *part_of, uint32_t n, sd_
     out->at[p].module = sd_module_share(m);
     c.here[p] = SD_NEW_ARRAY(a, sd_value *, m->next_id + 1);
   }
+  for (sd_node *x = m->main->first; x; x = x->next) x->rows_apart = sd_node_rows_apart(x);
   move_nodes(&c, part_of);
   for (uint32_t i = 0; i < m->main->inputs.len; i++) brought(&c, m->main->inputs.at[i], 0);
   make_outputs(&c);

@@ -14,7 +14,7 @@ typedef struct sd_device {
   sard_tensor **in, **out; // of its part of the model
   sard_status *st;
   // since the session began
-  uint64_t runs, bytes_in, bytes_out;
+  uint64_t runs, bytes_in, bytes_out, exchanged; // exchanged: of bytes_in, from other ranks
   int64_t busy_ns;
 } sd_device;
 

@@ -94,7 +94,7 @@ void sd_device_run(sd_device *d, sard_tensor *const *in, sard_tensor **out) {
   d->busy_ns += sd_now_ns() - t0;
   d->runs++;
   if (d->session->group) {
-    d->bytes_in += d->session->group->bytes;
+    d->bytes_in += d->session->group->bytes, d->exchanged += d->session->group->bytes;
     d->session->group->bytes = 0;
   }
   if (d->st) sd_device_failed(d);
@@ -311,6 +311,7 @@ sd_split_report sd_split_report_of(const sard_session *s, int i) {
                            sd_flow_bytes(s->split, i),
                        .bytes_in = d->bytes_in,
                        .bytes_out = d->bytes_out,
+                       .exchanged = d->exchanged,
                        .busy_ns = d->busy_ns};
   snprintf(r.device, sizeof r.device, "%s", d->name);
   return r;
@@ -319,7 +320,7 @@ sd_split_report sd_split_report_of(const sard_session *s, int i) {
 void sd_split_forget(sard_session *s) {
   for (int i = 0; s->split && i < s->split->n; i++) {
     sd_device *d = &s->split->at[i];
-    d->busy_ns = 0, d->runs = d->bytes_in = d->bytes_out = 0;
+    d->busy_ns = 0, d->runs = d->bytes_in = d->bytes_out = d->exchanged = 0;
   }
   if (s->split) sd_flow_forget(s->split);
   for (int i = 0; s->split && s->split->groups && s->split->groups[0]->on_device && i < s->split->n; i++)

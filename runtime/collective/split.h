@@ -28,8 +28,9 @@ sard_status *sd_split_repeat(sard_session *s, sard_tensor *const *in, int n_in, 
 typedef struct sd_split_report {
   char device[16];
   int threads;
-  uint64_t runs, memory_bytes, bytes_in,
-      bytes_out; // memory: of activations; in, out: of inputs and outputs of its part
+  // memory: of activations; in, out: of inputs and outputs of its part, and what it read from other ranks,
+  // which is exchanged alone
+  uint64_t runs, memory_bytes, bytes_in, bytes_out, exchanged;
   int64_t busy_ns;
 } sd_split_report;
 // What crosses between the devices goes through: "shared memory" of processors, "pinned memory" of the host,

@@ -143,6 +143,8 @@ code layer-bench 0 "$sard" bench "$digits/model.onnx" --shape x:5x64 --devices c
 json layer-bench-json "$T/j" 'd["speedup"] > 0 and all(x["runs"] == 15 and x["bytes_in"] > 0 and x["bytes_out"] > 0 for x in d["devices"])'
 code tensor 0 "$sard" run "$digits/model.onnx" --inputs "$in" --expect "$in" --devices cpu:0,cpu:1,cpu:2 --split tensor --json "$T/j"; says tensor-passed out '^PASSED$'
 json tensor-devices "$T/j" 'd["split"] == "tensor" and len(d["devices"]) == 3 and all(x["bytes_in"] > 0 for x in d["devices"])'
+base64 -d <<<'CAg6OwoMCgF4EgF5IgRSZWx1EgFnWhMKAXgSDgoMCAESCAoCCAIKAggDYhMKAXkSDgoMCAESCAoCCAIKAggDQgQKABAR' >"$T/relu.onnx"
+code tensor-whole 0 "$sard" run "$T/relu.onnx" --devices cpu:0,cpu:1 --split tensor; says tensor-whole-says out '^tensors +none is cut, each device computes the whole model'
 code tensor-compile 0 "$sard" compile "$digits/model.onnx" --devices cpu:0,cpu:1 --split tensor -o "$T/t.sard"; says tensor-compile-tells out '^tensors +3 of 3 products are cut, 2 exchanges'; says tensor-predicts out '^split +tensor; predicted for a batch of 8: one device [0-9.]+ ms, tensor [0-9.]+ ms'; says tensor-measured out '^costs +measured on this machine'
 code tensor-alone 2 "$sard" run "$T/t.sard" --devices cpu:0,cpu:1,cpu:2; says tensor-alone-text err 'compiled in 2 parts, and 3 devices are named'
 code tensor-micro 2 "$sard" run "$T/t.sard" --micro-batches 2; says tensor-micro-text err 'micro-batches are of split=layer'

@@ -22,7 +22,8 @@ SIZES = {2: 5, 3: 7, 4: 3}  # devices: batch
 # Models in parts: shortcuts, branches and loops, sizes from data, caches, constants that several parts read, strings, sequences.
 PARTS = {"mnist_resnet8": 2, "resnet50_qdq_tiny": 3, "unet_tiny": 4, "gpt2_kv_tiny": 4, "t5_decoder_tiny": 3, "whisper_decoder_tiny": 2,
          "bert_base_dynq_tiny": 3, "loop_decode_tiny": 2, "ssdlite_tiny": 4, "fasterrcnn_tiny": 3, "llama_moe_tiny": 4, "lstm_lm_tiny": 2, "text_source": 2,
-         "silero_vad_v6_fw": 3, "skl_wine_rf": 2, "dlrm_tiny": 3, "magika_v3_3": 4}
+         "silero_vad_v6_fw": 3, "skl_wine_rf": 2, "dlrm_tiny": 3, "magika_v3_3": 4,
+         "layout_cdla_picodet": 3}
 # Models whose tensors are cut, and products that have to be: attention, shared heads of keys, q, k and v of one product, weights of 4 bits,
 # convolutions, groups of channels, experts, integers, branches and loops, numbers of heads and channels that the devices do not divide.
 TENSORS = {"gpt2_kv_tiny": (4, 13), "llama_op23_tiny": (3, 15), "llama_moe_tiny": (2, 11), "bert_base_tiny": (3, 17), "bert_base_dynq_tiny": (2, 17),

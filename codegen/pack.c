@@ -14,12 +14,12 @@
 uint64_t sd_pack_hash(const sd_pack *p) {
   uint64_t h = sd_hash_mix(sd_hash_mix(p->n, (uint64_t)p->base), (uint64_t)p->limit * 31 + p->outer);
   h = sd_hash_bytes(p->extent, p->n * sizeof p->extent[0], h);
-  h = sd_hash_mix(sd_hash_mix(h, (uint64_t)p->factor), (uint64_t)(p->side + p->steps * 8));
+  h = sd_hash_mix(sd_hash_mix(h, (uint64_t)p->factor + ((uint64_t)p->part << 56)), (uint64_t)(p->side + p->steps * 8));
   return sd_hash_bytes(p->stride, p->n * sizeof p->stride[0], h);
 }
 
 // Elements below a byte are told apart by number: `src` and `dst` are then the beginnings of the contents.
-typedef struct packer { const sd_pack *p; const uint8_t *src; uint8_t *dst; size_t elem; sd_dtype raw; uint64_t at; } packer;
+typedef struct packer { const sd_pack *p; const uint8_t *src; uint8_t *dst; size_t elem; sd_dtype raw; uint64_t at; int64_t apart; } packer;
 
 // The source may lie at any address of a mapped file.
 #define COPY_RUN(T)                                                                                                    \
@@ -117,17 +117,21 @@ static void pack_words(packer *w, int64_t from, int64_t lanes) {
   w->at += (uint64_t)(p->factor * p->side);
 }
 
-// Pairs of steps of f32 for each lane.
-static void pack_pairs(packer *w, int64_t from, int64_t lanes) {
+// Pairs of steps of f32 for each lane, in their parts.
+static void pack_parts(packer *w, int64_t from, int64_t lanes) {
   const sd_pack *p = w->p;
   int64_t lane = p->stride[p->n - 2];
   const uint8_t *at = w->src + from * 4, *next = at + p->stride[p->n - 1] * 4;
-  float x[SD_TRIPLE_PANEL] = {0}, y[SD_TRIPLE_PANEL] = {0}, pair[SD_TRIPLE_PANEL][2];
+  float x[SD_TRIPLE_PANEL] = {0}, y[SD_TRIPLE_PANEL] = {0};
+  uint32_t pair[3][SD_TRIPLE_PANEL];
   if (lane == 1) memcpy(x, at, (size_t)lanes * 4), memcpy(y, next, (size_t)lanes * 4);
   for (int64_t i = 0; lane != 1 && i < lanes; i++) memcpy(x + i, at + i * lane * 4, 4), memcpy(y + i, next + i * lane * 4, 4);
-  for (int i = 0; i < SD_TRIPLE_PANEL; i++) pair[i][0] = x[i], pair[i][1] = y[i];
-  memcpy(w->dst, pair, sizeof pair);
-  w->dst += sizeof pair;
+  for (int i = 0; i < SD_TRIPLE_PANEL; i++) {
+    sd_triple_parts a = sd_triple_parts_of(x[i]), b = sd_triple_parts_of(y[i]);
+    for (int q = 0; q < 3; q++) pair[q][i] = a.high[q] >> 16 | b.high[q];
+  }
+  for (int q = 0; q < 3; q++) memcpy(w->dst + q * w->apart, pair[q], sizeof pair[q]);
+  w->dst += sizeof pair[0];
 }
 
 static void pack_level(packer *w, uint32_t d, int64_t from, int64_t lanes, int64_t steps) {
@@ -137,7 +141,7 @@ static void pack_level(packer *w, uint32_t d, int64_t from, int64_t lanes, int64
     return;
   }
   if (p->side > 1 && d == p->n - 2) {
-    if (w->elem == 4) pack_pairs(w, from, lanes);
+    if (p->part) pack_parts(w, from, lanes);
     else pack_sides(w, from, lanes, steps);
     return;
   }
@@ -147,6 +151,11 @@ static void pack_level(packer *w, uint32_t d, int64_t from, int64_t lanes, int64
   }
   if (d == p->n - 1) {
     pack_run(w, from, lanes);
+    return;
+  }
+  if (p->part && d == p->part) { // all parts at once
+    pack_level(w, d + 1, from, lanes, steps);
+    w->dst += 2 * w->apart;
     return;
   }
   pack_range(w, d, 0, p->extent[d], from, lanes, steps);
@@ -196,9 +205,9 @@ static sard_status *pack_part(void *user, uint32_t i) {
   const sd_pack *p = x->w.p;
   packer w = x->w;
   int64_t lo = x->each * (int64_t)i, hi = sd_min_i64(lo + x->each, p->extent[x->dim]);
-  int bits = w.raw ? sd_dtype_bits(w.raw) : (int)w.elem * 8;
+  int bits = w.raw ? sd_dtype_bits(w.raw) : p->part ? 16 : (int)w.elem * 8;
   uint64_t from = (uint64_t)(lo * x->elems) * (uint64_t)bits / 8, end = x->n == 1 ? x->bytes : (uint64_t)(hi * x->elems) * (uint64_t)bits / 8;
-  if (w.raw || (p->side > 1 && w.elem < 4)) memset(w.dst + from, 0, end - from); // what is left out is not written
+  if (w.raw || (p->side > 1 && !p->part)) memset(w.dst + from, 0, end - from); // what is left out is not written
   if (w.raw) w.at = (uint64_t)(lo * x->elems);
   else w.dst += from;
   pack_range(&w, x->dim, lo, hi, 0, p->factor, p->side);
@@ -222,8 +231,9 @@ static uint8_t *allocate(sd_pack_room *r, uint64_t bytes) {
 sard_status *sd_pack_const(sd_pack_room *room, const sd_pack *p, const sd_const *src, const void **out, uint64_t *out_bytes) {
   int bits = sd_dtype_bits(src->dtype);
   size_t elem = bits == 2 || bits == 4 ? 1 : (size_t)bits / 8;
-  bool pairs = bits == 32 && p->side == 2 && p->steps % 2 == 0 && p->factor == SD_TRIPLE_PANEL;
-  if (p->side > 1 && bits * p->side != 32 && !pairs) return SD_ERR(INTERNAL, "steps of %s side by side", sd_dtype_name(src->dtype));
+  sd_dtype type = p->part ? SD_BF16 : src->dtype;
+  if (p->part && (src->dtype != SD_F32 || p->side != 2 || p->steps % 2 || p->factor != SD_TRIPLE_PANEL)) return SD_ERR(INTERNAL, "packing of parts of %s", sd_dtype_name(src->dtype));
+  if (p->side > 1 && sd_dtype_bits(type) * p->side != 32) return SD_ERR(INTERNAL, "steps of %s side by side", sd_dtype_name(src->dtype));
   if (elem != 1 && elem != 2 && elem != 4 && elem != 8) return SD_ERR(UNSUPPORTED, "packing of %s constants", sd_dtype_name(src->dtype));
   uint64_t count = elem;
   int64_t low = p->base, high = p->base;
@@ -233,9 +243,10 @@ sard_status *sd_pack_const(sd_pack_room *room, const sd_pack *p, const sd_const 
     *(reach < 0 ? &low : &high) += reach;
   }
   if (count > 0 && (low < 0 || (uint64_t)high >= src->count)) return SD_ERR(INTERNAL, "packing reads outside of its constant");
-  if (!sd_dtype_bytes(src->dtype, count / elem, &count)) return SD_ERR(NOMEM, "a packed constant is too large");
+  if (!sd_dtype_bytes(type, count / elem, &count)) return SD_ERR(NOMEM, "a packed constant is too large");
   uint8_t *to = allocate(room, count);
-  packer w = {p, (const uint8_t *)src->data + (bits < 8 ? 0 : (size_t)p->base * elem), to, elem, bits < 8 ? (bits == 4 ? SD_U4 : SD_U2) : SD_DT_NONE, 0};
+  packer w = {p, (const uint8_t *)src->data + (bits < 8 ? 0 : (size_t)p->base * elem), to, elem, bits < 8 ? (bits == 4 ? SD_U4 : SD_U2) : SD_DT_NONE, 0, 0};
+  if (p->part) w.apart = p->extent[p->n - 3] * p->factor * p->side * 2;
   if (count > 0) {
     parts x = divide(&w, count, room->threads);
     SD_TRY(sd_crew_run(x.n, x.n > 1 ? room->threads : 0, 0, pack_part, &x, SD_NEW_ARRAY(room->a, sard_status *, x.n), NULL));

@@ -19,7 +19,6 @@
 #define BLOCK_CYCLES 500.0
 #define LINE_CYCLES  15.0
 #define APART_CYCLES 0.8
-#define PANEL_CYCLES 0.5        // of an element of a panel that is taken apart
 #define SUM_CYCLES   0.15       // of a sum that is kept in memory between two chunks
 #define FMA_CYCLES   (1 / 29.0) // of a multiply-add by vectors
 #define HIDDEN       0.4        // share of the time for weights that vectors wait for
@@ -39,7 +38,7 @@ typedef struct triple {
   uint32_t n_loops, n_order;
   int64_t width;
   sd_expr *from; // first step of the chunk
-  sd_buf *rows_apart, *panel_apart;
+  sd_buf *rows_apart, *sums;
 } triple;
 
 // ---- what is one ----
@@ -152,8 +151,8 @@ static double cycles_of(const triple *t, int64_t parts) {
   double blocks = tiles * (double)sd_ceil_div(t->block, 32) * k / 32 * ceil(n / 32),
          chunks = k / (double)t->chunk;
   double sums = chunks > 1 ? SUM_CYCLES * chunks * rows * n : 0;
-  return blocks * BLOCK_CYCLES + (4 * lines_of_weights(t) + PANEL_CYCLES * k * n) * tiles +
-         APART_CYCLES * rows * k * (double)parts + sums;
+  return blocks * BLOCK_CYCLES + 6 * lines_of_weights(t) * tiles + APART_CYCLES * rows * k * (double)parts +
+         sums;
 }
 
 static double cycles_of_vectors(const triple *t) {
@@ -212,28 +211,13 @@ static sd_expr *bits(sd_kernel *k, sd_expr *x, uint32_t add) {
   return sd_x_bits(k, SD_F32, sd_x_bin(k, SD_X_AND, u, sd_x_i(k, SD_U32, 0xffff0000)));
 }
 
-static sd_expr *plus(sd_kernel *k, sd_expr *x, sd_expr *y) { return sd_x_bin(k, SD_X_ADD, x, y); }
-static sd_expr *times(sd_kernel *k, sd_expr *x, int64_t n) {
-  return sd_x_mul_dim(k, x, sd_dim_const(k->dims, n));
-}
-static sd_expr *number(sd_kernel *k, int64_t n) { return sd_x_i(k, SD_I64, n); }
-static sd_axis *axis(sd_kernel *k, const char *name, int64_t n) {
-  return sd_kernel_axis(k, name, sd_dim_const(k->dims, n));
-}
-static sd_buf *local(sd_kernel *k, sd_dtype t, int64_t n) {
-  return sd_kernel_buf(k, SD_BUF_LOCAL, t, sd_dim_const(k->dims, n), NULL);
-}
-
-// Stores the parts of x at `to`, and `apart` and twice `apart` elements further. Of what is infinite nothing
-// is left.
-static void store_parts(sd_kernel *k, sd_nest *n, sd_buf *b, sd_expr *to, int64_t apart, sd_expr *x,
-                        bool finite) {
-  sd_expr *high = bits(k, x, 0), *rest = sd_x_bin(k, SD_X_SUB, x, high);
-  if (!finite) rest = sd_x_sel(k, sd_x_un(k, SD_X_ISINF, x), sd_x_f(k, SD_F32, 0), rest);
-  sd_expr *middle = bits(k, rest, 0x8000), *low = bits(k, sd_x_bin(k, SD_X_SUB, rest, middle), 0);
-  sd_expr *part[SD_DOT_PARTS] = {high, middle, low};
-  for (int i = 0; i < SD_DOT_PARTS; i++)
-    sd_nest_store(k, n, b, plus(k, to, number(k, i * apart)), part[i], NULL);
+// Of what is infinite nothing is left.
+static void parts_of_number(sd_kernel *k, sd_expr *x, sd_expr **part) {
+  part[0] = bits(k, x, 0);
+  sd_expr *rest =
+      sd_x_sel(k, sd_x_un(k, SD_X_ISINF, x), sd_x_f(k, SD_F32, 0), sd_x_bin(k, SD_X_SUB, x, part[0]));
+  part[1] = bits(k, rest, 0x8000);
+  part[2] = bits(k, sd_x_bin(k, SD_X_SUB, rest, part[1]), 0);
 }
 
 // Splits an axis so that tiles have `each` of it; its position after that is that of the tiles.
@@ -286,6 +270,18 @@ static sd_expr *replaced(sd_kernel *k, sd_expr *e, void *user) {
   return e == c->from ? c->to : e;
 }
 
+static sd_expr *plus(sd_kernel *k, sd_expr *x, sd_expr *y) { return sd_x_bin(k, SD_X_ADD, x, y); }
+static sd_expr *times(sd_kernel *k, sd_expr *x, int64_t n) {
+  return sd_x_mul_dim(k, x, sd_dim_const(k->dims, n));
+}
+static sd_expr *number(sd_kernel *k, int64_t n) { return sd_x_i(k, SD_I64, n); }
+static sd_axis *axis(sd_kernel *k, const char *name, int64_t n) {
+  return sd_kernel_axis(k, name, sd_dim_const(k->dims, n));
+}
+static sd_buf *local(sd_kernel *k, sd_dtype t, int64_t n) {
+  return sd_kernel_buf(k, SD_BUF_LOCAL, t, sd_dim_const(k->dims, n), NULL);
+}
+
 // Elements from part to part of a row: whole lines, and rows at no distance that is a multiple of 2 KiB.
 static int64_t part_of_row(int64_t steps) {
   int64_t n = sd_ceil_div(steps, 32) * 32;
@@ -308,27 +304,11 @@ static void take_rows_apart(triple *t, sd_items *items) {
   sd_nest_axis(n, i), sd_nest_axis(n, s);
   sd_expr *x = sd_x_subst(k, (sd_expr *)t->x, t->row_axis, sd_x_axis(k, i));
   x = sd_x_subst(k, x, t->r->axes[0], plus(k, t->from, sd_x_axis(k, s)));
-  sd_expr *to = plus(k, times(k, sd_x_axis(k, i), SD_DOT_PARTS * apart), sd_x_axis(k, s));
-  store_parts(k, n, t->rows_apart, to, apart, x, false);
-}
-
-// Where the panel of the loops begins in the packed constant.
-static sd_expr *panel_begin(triple *t) {
-  sd_kernel *k = t->k;
-  sd_expr *at = number(k, 0);
-  for (uint32_t i = 0; i < t->n_order; i++)
-    at = plus(k, sd_x_mul_dim(k, at, t->order[i]->extent), sd_x_axis(k, t->order[i]));
-  return times(k, at, t->chunk * PANEL);
-}
-
-static void take_panel_apart(triple *t, sd_items *items) {
-  sd_kernel *k = t->k;
-  int64_t count = t->chunk * PANEL;
-  sd_axis *i = axis(k, "i", count);
-  sd_nest *n = sd_kernel_nest(k, items);
-  sd_nest_axis(n, i);
-  sd_expr *x = sd_x_load(k, t->w->buf, plus(k, panel_begin(t), sd_x_axis(k, i)), NULL);
-  store_parts(k, n, t->panel_apart, sd_x_axis(k, i), count, x, true);
+  sd_expr *part[SD_DOT_PARTS],
+      *to = plus(k, times(k, sd_x_axis(k, i), SD_DOT_PARTS * apart), sd_x_axis(k, s));
+  parts_of_number(k, x, part);
+  for (int p = 0; p < SD_DOT_PARTS; p++)
+    sd_nest_store(k, n, t->rows_apart, plus(k, to, number(k, p * apart)), part[p], NULL);
 }
 
 static bool coefficient(triple *t, const sd_axis *a, int64_t *out) {
@@ -340,8 +320,8 @@ static void add_dim(sd_pack *p, int64_t extent, int64_t stride) {
   p->stride[p->n] = stride, p->extent[p->n++] = extent;
 }
 
-// The constant in the order in which panels are read: [axes of the grid, loops, the last of which is over
-// panels][steps / 2][lanes][2].
+// The constant in parts, in the order in which panels are read: [axes of the grid, loops, the last of which
+// is over panels][3][steps / 2] [lanes][2].
 static sard_status *pack(triple *t, sd_packs *packs) {
   sd_kernel *k = t->k;
   sd_pack p = {.buf = t->w->buf, .side = 2, .steps = t->chunk, .factor = PANEL, .limit = t->width};
@@ -358,14 +338,16 @@ static sard_status *pack(triple *t, sd_packs *packs) {
     add_dim(&p, sd_access_guess(k->dims, a->extent), by);
     rest = sd_x_subst(k, rest, a, number(k, 0));
   }
+  p.part = p.n;
   if (!coefficient(t, t->lanes, &by)) return SD_ERR(INTERNAL, "%s: the lanes of a constant", k->name);
-  add_dim(&p, t->chunk / 2, 2 * step), add_dim(&p, PANEL, by), add_dim(&p, 2, step);
+  add_dim(&p, SD_DOT_PARTS, 0), add_dim(&p, t->chunk / 2, 2 * step), add_dim(&p, PANEL, by),
+      add_dim(&p, 2, step);
   rest = sd_x_subst(k, sd_x_subst(k, rest, s, number(k, 0)), t->lanes, number(k, 0));
   if (!sd_x_const_value(rest, NULL, &p.base)) return SD_ERR(INTERNAL, "%s: the place of a constant", k->name);
   for (uint32_t i = 0; i < p.n; i++)
     if (!sd_ck_mul_i64(count, p.extent[i], &count))
       return SD_ERR(NOMEM, "the packed constant of %s is too large", k->name);
-  p.buf->count = sd_dim_const(k->dims, count);
+  p.buf->count = sd_dim_const(k->dims, count), p.buf->dtype = SD_BF16;
   sd_vec_push(k->arena, packs, p);
   return NULL;
 }
@@ -379,8 +361,12 @@ static sd_expr *make_sum(triple *t) {
   sd_expr *turn = sd_x_axis(k, axes[0]), *side = sd_x_axis(k, axes[1]),
           *row = times(k, sd_x_axis(k, t->row_axis), SD_DOT_PARTS * apart);
   sd_expr *a = whole(k, t->rows_apart, plus(k, plus(k, row, times(k, turn, 2)), side), apart);
-  sd_expr *at = plus(k, times(k, turn, 2 * PANEL), plus(k, times(k, sd_x_axis(k, t->lanes), 2), side));
-  sd_expr *w = whole(k, t->panel_apart, at, t->chunk * PANEL);
+  sd_expr *at = number(k, 0), *lane = times(k, sd_x_axis(k, t->lanes), 2);
+  for (uint32_t i = 0; i < t->n_order; i++)
+    at = plus(k, sd_x_mul_dim(k, at, t->order[i]->extent), sd_x_axis(k, t->order[i]));
+  at = plus(k, plus(k, times(k, at, SD_DOT_PARTS * t->chunk * PANEL), times(k, turn, 2 * PANEL)),
+            plus(k, lane, side));
+  sd_expr *w = whole(k, t->w->buf, at, t->chunk * PANEL);
   return sd_x_reduce(k, SD_R_SUM, axes, 2, sd_x_bin(k, SD_X_MUL, a, w));
 }
 
@@ -411,10 +397,9 @@ static void renew_axes(sd_kernel *k, sd_nest *n) {
   }
 }
 
-// The nest of the product, in loops over the panels, each of which is taken apart.
+// The nest of the product, in loops over the panels.
 static sd_nest *over_panels(triple *t, sd_items *items) {
   for (uint32_t i = 0; i < t->n_loops; i++) items = sd_kernel_loop(t->k, items, t->loops[i]);
-  take_panel_apart(t, items);
   sd_nest *n = sd_kernel_nest(t->k, items);
   sd_nest_axis(n, t->row_axis), sd_nest_axis(n, t->lanes);
   return n;
@@ -458,7 +443,6 @@ static sard_status *make_items(triple *t, sd_packs *packs) {
   for (uint32_t i = 0; i < t->n_loops; i++) t->order[t->n_order++] = t->loops[i];
   SD_TRY(pack(t, packs));
   t->rows_apart = local(k, SD_BF16, t->block * SD_DOT_PARTS * part_of_row(t->chunk));
-  t->panel_apart = local(k, SD_BF16, SD_DOT_PARTS * t->chunk * PANEL);
   k->items = (sd_items){0};
   if (t->chunks) {
     make_chunks(t);

@@ -11,13 +11,32 @@
 // that are no finite numbers are made again by vectors, which add up the parts and multiply f32
 // (cpu/emit_matrix.c).
 #pragma once
+#include <string.h>
+
 #include "codegen/choose.h"
 
 enum { SD_TRIPLE_PANEL = 32 }; // columns
 
 // Where a kernel is one product of f32 by a constant that is faster that way, makes of it a grid of tiles. A
-// tile takes its rows of the other factor apart into a local buffer [rows][3][steps], and the constant panel
-// after panel of 32 columns into another one [3][steps / 2][32][2]; the product reads the sums of the parts.
-// So the constant stays f32 in memory, 4 bytes an element instead of 6, and its panel is read at once. `a`:
+// tile takes its rows of the other factor apart into a local buffer [rows][3][steps]; the product, panel
+// after panel of 32 columns, reads the sums of the parts. The constant is taken apart when it is packed. `a`:
 // scratch.
 sard_status *sd_triple(sd_kernel *k, const sd_isa *isa, sd_arena *a, sd_packs *packs);
+
+typedef struct sd_triple_parts {
+  uint32_t high[3];
+} sd_triple_parts; // f32 whose lower halves are 0
+
+// Of a finite number.
+static inline sd_triple_parts sd_triple_parts_of(float x) {
+  sd_triple_parts p;
+  for (int i = 0; i < 3; i++) {
+    uint32_t bits;
+    float high;
+    memcpy(&bits, &x, 4);
+    p.high[i] = bits = (bits + (i == 1 ? 0x8000u : 0)) & 0xffff0000u;
+    memcpy(&high, &bits, 4);
+    x -= high;
+  }
+  return p;
+}

@@ -6,6 +6,7 @@
 #include <math.h>
 
 #include "codegen/codegen.h"
+#include "codegen/triple.h"
 #include "runtime/base/alloc.h"
 #include "runtime/base/str.h"
 #include "sard/sard.h"
@@ -185,35 +186,28 @@ static void small(void) {
   sd_free_aligned(x), sd_free_aligned(w), sd_free_aligned(y), sd_free_aligned(v);
 }
 
-// The constant stays f32: its parts are made where it is read.
-static void size(void) {
-  const product p = {192, 256, 512};
-  sard_context *ctx = NULL;
-  sard_options *o = sard_options_new();
-  sard_model *m = NULL;
-  sd_str text = {0};
-  char *report = NULL;
-  unsigned long long bytes = 0;
-  float *w = numbers(p.steps * p.columns, 2, uniform);
-  graph_text(&p, w, &text);
-  sard_source src = {.size = sizeof src, .data = text.p, .bytes = strlen(text.p)};
-  CHECK_OK(sard_options_set(o, "isa", "amx"));
-  CHECK_OK(sard_context_new(o, &ctx));
-  CHECK_OK(sard_compile(ctx, &src, NULL, &m, &report));
-  const char *at = report ? strstr(report, "\"weight_bytes\":") : NULL;
-  CHECK(at && sscanf(at, "\"weight_bytes\":%llu", &bytes) == 1);
-  CHECK(bytes >= (uint64_t)(p.steps * p.columns) * 4 && bytes < (uint64_t)(p.steps * p.columns) * 5);
-  sard_free(report), sard_model_free(m), sard_context_free(ctx), sard_options_free(o);
-  sd_str_free(&text), sd_free_aligned(w);
+static void parts(void) {
+  uint64_t seed = 5;
+  for (int i = 0; i < 1000; i++) {
+    float x = wide(&seed, i), sum = 0;
+    sd_triple_parts p = sd_triple_parts_of(x);
+    for (int q = 2; q >= 0; q--) {
+      float part;
+      memcpy(&part, &p.high[q], 4);
+      CHECK((p.high[q] & 0xffff) == 0);
+      sum = part + sum;
+    }
+    CHECK(sum == x);
+  }
 }
 
 int main(void) {
   const sd_isa *isa = NULL;
+  RUN(parts);
   sard_status *st = sd_isa_host("amx", &isa);
   bool here = !st;
   sard_status_free(st);
   if (!here) return check_end();
-  RUN(size);
   RUN(accuracy);
   RUN(sizes);
   RUN(threads);

@@ -185,19 +185,19 @@ static bool search_tiles(triple *t, int64_t chunk, double best) {
 }
 
 // Columns of an image, where its rows are not one axis with them, or would not be in other surroundings.
-static int64_t rows_apart(const triple *t) {
+static int64_t deciding_rows(const triple *t) {
   const sd_value *y = t->n->stores.at[0].buf->value;
   int64_t inner, all = t->rows * t->outer;
   bool known = y && y->rank > 2 && sd_dim_is_const(t->k->dims, y->dims[y->rank - 2], &inner);
   return t->k->rows_apart && known && inner > 0 && all % inner == 0 ? inner : t->rows;
 }
 
-// Whether it is done, and the chunks, show in the bits of results; they are those of the axes as rows_apart
+// Whether it is done, and the chunks, show in the bits of results; they are those of the axes as deciding_rows
 // has them.
 static bool choose_tiles(triple *t) {
   triple c = *t;
   double vectors = cycles_of_vectors(t);
-  c.rows = rows_apart(t), c.outer = t->rows * t->outer / c.rows;
+  c.rows = deciding_rows(t), c.outer = t->rows * t->outer / c.rows;
   if (!search_tiles(&c, 0, vectors / LEAST_GAIN)) return false;
   if (c.rows != t->rows) return search_tiles(t, c.chunk, HUGE_VAL);
   *t = c;

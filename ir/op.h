@@ -31,11 +31,11 @@ typedef enum sd_trait {
   SD_REPEATS = 16,   // at fixed distances, some of them 0
   SD_JOINS = 32,     // several operands, or one and its border: an operand may be computed where it will lie
   SD_LOOKS_UP = 64,  // where the second operand says
-  SD_BORDERS = 1024, // the first operand, and elements around it
+  SD_BORDERS = 128,  // the first operand, and elements around it
   // NESTS
-  SD_TAKES_ANY = 128, // reads operands one element at a time: they may be expressions
-  SD_FOLLOWED = 256,  // stores by sd_tb_store: maps of the same shape may be in its kernel
-  SD_WINDOWS = 512,   // operands and results may lie in a part of another value's memory
+  SD_TAKES_ANY = 256, // reads operands one element at a time: they may be expressions
+  SD_FOLLOWED = 512,  // stores by sd_tb_store: maps of the same shape may be in its kernel
+  SD_WINDOWS = 1024,  // operands and results may lie in a part of another value's memory
 } sd_trait;
 
 // What becomes of a node of f32 where floats may be narrower (passes/precision).

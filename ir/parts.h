@@ -24,13 +24,13 @@ typedef struct sd_part {
   sd_module *module;
   SD_VEC(sd_wire) in; // per input of its main graph; from parts that stand before it
 } sd_part;
-// Does a result or an operand of n lie inside of a border (Pad), where there may be one around it in memory? The rows of an
-// image are at another distance than its columns then, and one axis is not made of both. A part of a model may not
-// see the border, but what decides over bits has to go by it.
-bool sd_node_rows_apart(const sd_node *n);
-
 typedef struct sd_parts {
   uint32_t n, how; // how: sd_split_kind, as artifacts have it
   sd_part *at;
   sd_wire *out; // per output of the model; each has a source of its own
 } sd_parts;
+
+// Does a result or an operand of n lie inside of a border (Pad), where there may be one around it in memory? The rows of an
+// image are at another distance than its columns then, and one axis is not made of both. A part of a model may not
+// see the border, but what decides over bits has to go by it.
+bool sd_node_rows_apart(const sd_node *n);

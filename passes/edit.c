@@ -18,6 +18,13 @@ bool sd_edit_all_are(const sd_node *n, const char *attr, int64_t v) {
   return true;
 }
 
+bool sd_edit_read_elsewhere(const sd_value *v, const sd_node *n) {
+  if (sd_value_is_output(v)) return true;
+  for (uint32_t i = 0; i < v->uses.len; i++)
+    if (v->uses.at[i].node != n) return true;
+  return false;
+}
+
 sard_status *sd_edit_fold(sd_node *n, sd_value **out) {
   sd_module *m = n->graph->module;
   const sd_const *c = NULL;

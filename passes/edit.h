@@ -18,6 +18,7 @@ sard_status *sd_edit_slice(sd_graph *g, sd_node *before, sd_value *x, int64_t ax
 sd_value *sd_edit_only_use(const sd_value *v); // v when exactly one operand slot uses it and it is no output, else NULL
 // n turns a constant of elements below a byte into a wider type, for one matrix product that can do so where it reads it.
 bool sd_edit_packed_weight(const sd_node *n);
+bool sd_edit_read_elsewhere(const sd_value *v, const sd_node *n); // by other nodes than n, or as an output
 bool sd_edit_ints(const sd_node *n, uint32_t operand, int64_t *out, uint32_t cap, uint32_t *out_n); // constant contents
 // Calls fn for each node of each graph of sd_edit_graphs until options stop it. fn may remove the node; `done`: it rewrote it,
 // which is counted. Errors name the node.

@@ -52,9 +52,6 @@ static bool record(measuring *b, double ms) {
   return true;
 }
 
-// Between two runs there is nothing to cancel.
-static sard_status *not_stopped(void) { return sd_stop_asked() ? SD_ERR(CANCELLED, "interrupted") : NULL; }
-
 // Outputs that only the run can make: sequences, optionals, maps, tensors of any rank.
 static void drop_made(measuring *b) {
   for (int i = 0; i < b->out.n; i++) {
@@ -73,7 +70,7 @@ static sard_status *one_run(measuring *b, double *ms) {
   int64_t t0 = sd_now_ns();
   sard_status *st = sard_session_run(b->session, b->in.at, b->in.n, b->out.at, b->out.n);
   *ms = (double)(sd_now_ns() - t0) * 1e-6;
-  return st ? st : not_stopped();
+  return st ? st : sd_stop_check(); // between two runs there is nothing to cancel
 }
 
 // ---- on a device, inputs and outputs stay there ----
@@ -177,7 +174,7 @@ static sard_status *measure_alone(measuring *b) {
     drop_made(b);
     t0 = sd_now_ns();
     SD_TRY(sd_split_alone(b->session, b->in.at, b->in.n, b->out.at, b->out.n));
-    SD_TRY(not_stopped());
+    SD_TRY(sd_stop_check());
     ms[n] = (double)(sd_now_ns() - t0) * 1e-6;
   }
   qsort(ms, n, sizeof *ms, by_value);
@@ -262,7 +259,7 @@ static sard_status *report_overlap(measuring *b) {
     drop_made(b);
     int64_t t0 = sd_now_ns();
     SD_TRY(sd_split_repeat(b->session, b->in.at, b->in.n, b->out.at, b->out.n, RUNS));
-    SD_TRY(not_stopped());
+    SD_TRY(sd_stop_check());
     best = fmin(best, (double)(sd_now_ns() - t0) * 1e-9);
   }
   double rate = RUNS / best, speedup = rate * b->alone_ms * 1e-3;

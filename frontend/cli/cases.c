@@ -170,7 +170,7 @@ static sard_status *steps(checking *k) {
   sd_strf(&k->c->json, "],\"passed\":%d,\"failed\":%d", k->passed, k->failed);
   sd_cli_say(k->c, "%d passed, %d failed\n", k->passed, k->failed);
   k->c->failed |= k->failed > 0 && !sd_mpi_rank(); // rank 0 tells
-  return sd_stop_asked() ? SD_ERR(CANCELLED, "interrupted") : NULL;
+  return sd_stop_check();
 }
 
 sard_status *sd_verb_check(sd_cli *c) {

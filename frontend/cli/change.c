@@ -1,5 +1,6 @@
 // What the verbs that write another model than MODEL have in common: where it goes, the files beside it,
-// which flags need others.
+// which flags need others, and what of an earlier run still counts.
+#include <string.h>
 #include <sys/stat.h>
 
 #include "frontend/cli/tools.h"
@@ -44,4 +45,20 @@ sard_status *sd_change_flags(sd_cli *c, const char *what, const char **out) {
     if (is_of(needs[i].verbs, verb) && sd_args_given(c, needs[i].flag) && !sd_args_given(c, needs[i].needs))
       return SD_ERR(USAGE, "--%s needs --%s%s", needs[i].flag, needs[i].needs, needs[i].why);
   return NULL;
+}
+
+void sd_change_key(sd_cli *c, const char *const *apart, size_t n, sd_str *s) {
+  const char *const files[] = {c->operands[0], sd_args_get(c, "data")};
+  for (int i = 0; i < 2; i++) {
+    struct stat st = {0};
+    if (files[i] && stat(files[i], &st) == 0)
+      sd_strf(s, " %s %lld %lld", files[i], (long long)st.st_size, (long long)st.st_mtime);
+  }
+  for (uint32_t i = 0; i < c->given.len; i++) {
+    const sd_cli_given *g = &c->given.at[i];
+    bool counts = true;
+    for (size_t k = 0; k < n; k++) counts &= strcmp(g->flag->name, apart[k]) != 0;
+    if (counts)
+      sd_strf(s, " --%s%c=%s", g->flag->name, g->flag->letter ? g->flag->letter : ' ', g->value ? g->value : "");
+  }
 }

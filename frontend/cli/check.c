@@ -65,7 +65,7 @@ static sard_status *compare_value(checking *k, const sd_node *n, const sd_value 
 static sard_status *after_node(void *user, const sd_eval_step *s) {
   checking *k = user;
   const sd_node *n = s->n;
-  if (sd_stop_asked()) return SD_ERR(CANCELLED, "interrupted");
+  SD_TRY(sd_stop_check());
   if (n->graph != k->w.module->main) return NULL; // nodes of bodies are part of their node
   for (uint32_t i = 0; i < n->n_out; i++) {
     const sd_observed *o = n->out[i] ? k->of_value[n->out[i]->id] : NULL;

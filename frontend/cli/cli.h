@@ -102,6 +102,7 @@ void sd_stop_session(sard_session *s); // NULL: none runs
 void sd_stop_hold(void);               // a file is being written
 void sd_stop_release(void);            // ends here when an interrupt came in between
 bool sd_stop_asked(void); // also behind the deadline
+sard_status *sd_stop_check(void); // SARD_E_CANCELLED where it was asked
 void sd_stop_at(int64_t ns); // a deadline by sd_now_ns, as if Ctrl-C came then; 0: none
 
 // ---- files (files.c) ----

@@ -166,7 +166,7 @@ static sard_status *steps(converting *k) {
   put_json(k);
   SD_TRY(compare(k));
   if (k->narrow_io) SD_TRY(narrow_io(k));
-  if (sd_stop_asked()) return SD_ERR(CANCELLED, "interrupted");
+  SD_TRY(sd_stop_check());
   sd_stop_hold();
   sard_status *written = sd_tools_write_model(k->c, k->out, k->bytes, k->size);
   sd_stop_release();

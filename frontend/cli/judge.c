@@ -104,8 +104,8 @@ sard_status *sd_judge_run(sd_judge *j, sd_judged *m, const sd_batch *b) {
   for (int i = 0; i < b->n_in; i++) m->in[i] = b->in[m->order[i]];
   int64_t t0 = sd_now_ns();
   sd_stop_session(m->session);
-  sard_status *st = sd_stop_asked() ? SD_ERR(CANCELLED, "interrupted")
-                                    : sard_session_run(m->session, m->in, b->n_in, m->out, m->n_out);
+  sard_status *st = sd_stop_check();
+  if (!st) st = sard_session_run(m->session, m->in, b->n_in, m->out, m->n_out);
   sd_stop_session(NULL);
   m->seconds += (double)(sd_now_ns() - t0) * 1e-9;
   return st;

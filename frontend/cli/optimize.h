@@ -104,6 +104,7 @@ double sd_optimize_left(const sd_optimize *q); // seconds of the budget
 
 // ---- optimize_choose.c ----
 sard_status *sd_optimize_read_goal(sd_optimize *q); // --goal, --limit, --drop-by
+bool sd_optimize_proven(const sd_optimize *q, const sd_trial *t); // the drop is within --max-drop with 95 %
 bool sd_optimize_keeps(const sd_optimize *q, const sd_trial *t); // a measured one: the drop, by --drop-by
 double sd_optimize_value(const sd_optimize *q, const sd_trial *t, sd_measure m); // such that less is better
 // kept, allowed, front, why of all; the best of those that are allowed, NULL: none.

@@ -141,8 +141,12 @@ static const char *too_bad(sd_optimize *q, const sd_trial *t) {
 
 // ---- the choice ----
 
+static bool within(const sd_optimize *q, double drop) { return drop <= q->max_drop + 1e-12; }
+
+bool sd_optimize_proven(const sd_optimize *q, const sd_trial *t) { return within(q, t->bound); }
+
 bool sd_optimize_keeps(const sd_optimize *q, const sd_trial *t) {
-  return !t->samples && (q->by_estimate ? t->drop : t->bound) <= q->max_drop + 1e-12;
+  return !t->samples && within(q, q->by_estimate ? t->drop : t->bound);
 }
 
 static bool judge_one(sd_optimize *q, sd_trial *t) {

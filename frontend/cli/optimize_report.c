@@ -91,7 +91,7 @@ static void show_chosen(sd_optimize *q) {
              q->judge.metric->name, sd_metric_text(q->judge.metric, first->value, x[0]),
              sd_metric_text(q->judge.metric, t->value, x[1]), t->speed, ratio(t->bytes, first->bytes),
              ratio(t->memory, first->memory));
-  if (t->bound > q->max_drop + 1e-12)
+  if (!sd_optimize_proven(q, t))
     sd_cli_say(c, "           not proven: on %lld samples the drop is %s, and may be %s\n",
                (long long)q->judge.a.score.samples, sd_metric_text(q->judge.metric, t->drop, x[0]),
                sd_metric_text(q->judge.metric, t->bound, x[1]));
@@ -151,7 +151,7 @@ static void json_all(sd_optimize *q) {
       number(s, "seconds", q->used_s + (double)(sd_now_ns() - q->start_ns) * 1e-9);
   sd_strf(s, ",\"peak_rss_mb\":%.3f,\"chosen\":", sd_peak_memory_mb());
   sd_str_json(s, q->chosen ? q->chosen->name : NULL);
-  if (q->chosen) sd_strf(s, ",\"proven\":%s", q->chosen->bound <= q->max_drop + 1e-12 ? "true" : "false");
+  if (q->chosen) sd_strf(s, ",\"proven\":%s", sd_optimize_proven(q, q->chosen) ? "true" : "false");
   if (q->so_far) sd_str_put(s, ",\"best_so_far\":"), sd_str_json(s, q->so_far->name);
   sd_str_put(s, ",\"commands\":[");
   if (q->chosen || q->so_far) list_commands(q, q->chosen ? q->chosen : q->so_far, &list);

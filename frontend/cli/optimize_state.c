@@ -2,7 +2,6 @@
 #include <dirent.h>
 #include <math.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "frontend/cli/optimize.h"
@@ -19,19 +18,8 @@ static void make_key(sd_optimize *q) {
   static const char *const apart[] = {"budget", "json", "html", "svg", "quiet", "verbose", "goal", "limit", "drop-by"};
   sd_str s = {0};
   char cpu[SD_CPU_ID];
-  const char *const files[] = {q->c->operands[0], sd_args_get(q->c, "data")};
   sd_strf(&s, "%s %s %s", SARD_VERSION_TEXT, sd_cpu_id(cpu), q->drop_text);
-  for (int i = 0; i < 2; i++) {
-    struct stat st = {0};
-    if (stat(files[i], &st) == 0)
-      sd_strf(&s, " %s %lld %lld", files[i], (long long)st.st_size, (long long)st.st_mtime);
-  }
-  for (uint32_t i = 0; i < q->c->given.len; i++) {
-    const sd_cli_given *g = &q->c->given.at[i];
-    bool counts = true;
-    for (size_t k = 0; k < sizeof apart / sizeof *apart; k++) counts &= strcmp(g->flag->name, apart[k]) != 0;
-    if (counts) sd_strf(&s, " --%s%c=%s", g->flag->name, g->flag->letter ? g->flag->letter : ' ', g->value);
-  }
+  sd_change_key(q->c, apart, sizeof apart / sizeof *apart, &s);
   snprintf(q->key, sizeof q->key, "%016llx", (unsigned long long)sd_hash_bytes(s.p, s.len, 0));
   sd_str_free(&s);
 }

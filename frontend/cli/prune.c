@@ -124,7 +124,7 @@ static sard_status *steps(sd_prune *q) {
     q->verdict = "the drop is larger than --max-drop allows";
     return SD_ERR(CHECK, "not written: %s", q->verdict);
   }
-  if (sd_stop_asked()) return SD_ERR(CANCELLED, "interrupted");
+  SD_TRY(sd_stop_check());
   return sd_tools_write_model(q->c, q->out, q->bytes, q->size);
 }
 

@@ -48,7 +48,7 @@ static sard_status *measure_inputs(sd_prune *q) {
     uint32_t i = 0;
     if (q->channels.cuts.at[k].kind != SD_CUT_INPUTS || !unit_at(q, q->channels.cuts.at[k].node, &i))
       continue;
-    if (sd_stop_asked()) return SD_ERR(CANCELLED, "interrupted");
+    SD_TRY(sd_stop_check());
     sd_judge_progress(q->c, "looking at inputs", i, q->units.len, 0);
     SD_TRY(sd_prune_squares(q, i, &q->squares[i]));
   }
@@ -152,7 +152,7 @@ sard_status *sd_prune_channels_all(sd_prune *q, const double *factor, double par
   mask(q, inputs);
   for (uint32_t i = 0; i < q->units.len; i++) {
     if (!inputs[i] || !q->refit || q->units.at[i].keep) continue;
-    if (sd_stop_asked()) return SD_ERR(CANCELLED, "interrupted");
+    SD_TRY(sd_stop_check());
     sd_judge_progress(q->c, "fitting", i, q->units.len, 0);
     SD_TRY(sd_prune_fit(q, i));
   }

@@ -215,7 +215,7 @@ sard_status *sd_prune_all(sd_prune *q, const double *factor) {
       double f = factor ? factor[i] : 1, share = q->layers[i].share * f * part;
       if (q->units.at[i].keep || !(share > 0)) continue;
       if (q->pattern.kind == SD_PATTERN_NM && f < 1) continue; // all or nothing
-      if (sd_stop_asked()) return SD_ERR(CANCELLED, "interrupted");
+      SD_TRY(sd_stop_check());
       sd_judge_progress(q->c, "pruning", (s - 1) * q->units.len + i, q->steps * q->units.len,
                         (double)(sd_now_ns() - t0) * 1e-9);
       if (first && sd_prune_recalled(q, i)) continue;

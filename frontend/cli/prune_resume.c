@@ -2,7 +2,6 @@
 // cut off goes on from there. They hold for the same files and flags only.
 #include <errno.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "frontend/cli/prune.h"
@@ -24,19 +23,8 @@ static uint64_t hash_of(const sd_prune_unit *u) {
 static uint64_t key_of(const sd_prune *q) {
   static const char *const apart[] = {"json",   "html",     "quiet",       "verbose", "output",
                                       "resume", "max-drop", "sensitivity", "metric",  "external-data"};
-  const char *const files[] = {q->c->operands[0], sd_args_get(q->c, "data")};
   sd_str s = {0};
-  for (int i = 0; i < 2; i++) {
-    struct stat st = {0};
-    if (files[i] && stat(files[i], &st) == 0)
-      sd_strf(&s, "%s %lld %lld ", files[i], (long long)st.st_size, (long long)st.st_mtime);
-  }
-  for (uint32_t i = 0; i < q->c->given.len; i++) {
-    const sd_cli_given *g = &q->c->given.at[i];
-    bool counts = true;
-    for (size_t k = 0; k < sizeof apart / sizeof *apart; k++) counts &= strcmp(g->flag->name, apart[k]) != 0;
-    if (counts) sd_strf(&s, " --%s=%s", g->flag->name, g->value ? g->value : "");
-  }
+  sd_change_key(q->c, apart, sizeof apart / sizeof *apart, &s);
   uint64_t key = sd_hash_bytes(s.p, s.len, 0);
   sd_str_free(&s);
   return key;

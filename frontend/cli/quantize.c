@@ -181,7 +181,7 @@ static sard_status *steps(sd_quantize *q) {
   }
   SD_TRY(measure(q));
   SD_TRY(decide(q));
-  if (sd_stop_asked()) return SD_ERR(CANCELLED, "interrupted");
+  SD_TRY(sd_stop_check());
   return sd_tools_write_model(q->c, q->out, q->bytes, q->size);
 }
 

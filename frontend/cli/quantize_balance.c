@@ -46,7 +46,7 @@ static sard_status *scale(sd_quantize *q, sd_quant_sites *sites) {
   SD_TRY(look(q, sites, &t));
   for (uint32_t i = 0; i < sites->len; i++) {
     sd_quant_site *s = &sites->at[i];
-    if (sd_stop_asked()) return SD_ERR(CANCELLED, "interrupted");
+    SD_TRY(sd_stop_check());
     sd_judge_progress(q->c, "scaling channels", i, sites->len, 0);
     if (!t.at[i].largest) continue; // it has no elements
     SD_TRY(q->awq ? awq(q, s, &t.at[i]) : smooth(q, s, &t.at[i]));

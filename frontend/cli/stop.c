@@ -49,3 +49,4 @@ bool sd_stop_asked(void) {
   int64_t end = atomic_load(&deadline);
   return atomic_load(&asked) != 0 || (end && sd_now_ns() >= end);
 }
+sard_status *sd_stop_check(void) { return sd_stop_asked() ? SD_ERR(CANCELLED, "interrupted") : NULL; }

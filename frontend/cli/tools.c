@@ -10,7 +10,7 @@
 static sard_status *show_progress(void *user, int step, int of, const char *name) {
   sd_cli *c = user;
   sd_cli_progress(c, sd_arena_printf(c->arena, "[%d/%d] %s ...", step, of, name));
-  return sd_stop_asked() ? SD_ERR(CANCELLED, "interrupted") : NULL;
+  return sd_stop_check();
 }
 
 static void hold_stop(void *user, bool on) {

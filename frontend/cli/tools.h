@@ -31,6 +31,9 @@ sard_status *sd_tools_check(sd_cli *c, sard_context *ctx, const sd_cli_tensors *
 // `what` goes to *out, by -o. SARD_E_USAGE, SARD_E_IO: it cannot go there, or flags lack others.
 sard_status *sd_change_flags(sd_cli *c, const char *what, const char **out);
 sard_status *sd_change_out(sd_cli *c, const char *out); // SARD_E_USAGE: it is MODEL itself
+// What an earlier run has to have in common for its results to count: adds MODEL, --data, by size and time, and all given flags but
+// the n of `apart` to s.
+void sd_change_key(sd_cli *c, const char *const *apart, size_t n, sd_str *s);
 
 // Settles --precision auto, and types beside --data, into a plan for the model (c->precision), which goes to --plan.
 sard_status *sd_precision_settle(sd_cli *c, const char *model); // precision.c

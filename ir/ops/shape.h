@@ -50,10 +50,10 @@ sard_status *sd_sh_int(const sd_node *n, uint32_t operand, int64_t *out);
 bool sd_sh_floats(const sd_node *n, uint32_t operand, double *out, uint32_t cap, uint32_t *out_n);
 
 // ---- nodes ----
-// A node in front of `at`, with its name and place in the
-// file; types are not inferred. UNSUPPORTED where no row has the name.
-sard_status *sd_sh_node(sd_node *at, const char *name, sd_value *const *in, uint32_t n_in,
-                        uint32_t n_out, sd_node **out);
+// A node in front of `at`, with its name and place in the file; types are not inferred. UNSUPPORTED where no
+// row has the name.
+sard_status *sd_sh_node(sd_node *at, const char *name, sd_value *const *in, uint32_t n_in, uint32_t n_out,
+                        sd_node **out);
 
 // ---- outputs ----
 // Sets type and shape of an output (a missing output is fine). Dims must not be SD_DIM_NONE (reported as overflow).

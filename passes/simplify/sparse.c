@@ -64,13 +64,6 @@ static bool conv(const sd_node *n, product *p) {
   return sd_dim_is_const(t, n->out[0]->dims[w->rank - 2], &p->t.across) && sd_sparse_window_at(n, taps - 1) <= INT32_MAX - ic;
 }
 
-static bool read_elsewhere(const sd_value *w, const sd_node *n) {
-  if (sd_value_is_output(w)) return true;
-  for (uint32_t i = 0; i < w->uses.len; i++)
-    if (w->uses.at[i].node != n) return true;
-  return false;
-}
-
 static bool fits(const sd_node *n, const sd_sparse_rates *r, product *p) {
   sd_dimtab *t = n->graph->module->dims;
   *p = (product){.t.dense = r->dense};
@@ -82,8 +75,8 @@ static bool fits(const sd_node *n, const sd_sparse_rates *r, product *p) {
   const sd_sparse_weight *w = &p->t.w;
   if (w->k < LEAST || w->n < LEAST || !sd_dim_is(t, x->dims[x->rank - 1], p->windows ? p->t.channels : w->k)) return false;
   if (p->bias && (p->bias->rank != 1 || !sd_dim_is(t, p->bias->dims[0], w->n))) return false;
-  if (!sd_dim_eval(t, sd_dim_product(t, y->dims, y->rank - 1), sd_dim_usual, t, &p->t.rows)) return false;
   sd_dim rows = sd_dim_product(t, y->dims, y->rank - 1);
+  if (!sd_dim_eval(t, rows, sd_dim_usual, t, &p->t.rows)) return false;
   if (!p->windows && sd_dim_is_const(t, rows, NULL) && p->t.rows >= MATRIX_ROWS) p->t.dense = r->matrix;
   return p->t.rows >= 1;
 }
@@ -114,7 +107,7 @@ static sard_status *tables(sparse *s, sd_node *n, const product *p, const sd_spa
   made m = {.data = p->weight->data, .plan = *plan};
   SD_TRY(sd_sparse_tables(n->graph, p->weight->name, &p->t.w, &plan->counts, plan->part, plan->shared, s->scratch, m.tables));
   memcpy(out, m.tables, sizeof m.tables);
-  if (read_elsewhere(p->weight, n)) sd_vec_push(s->scratch, &s->made, m);
+  if (sd_edit_read_elsewhere(p->weight, n)) sd_vec_push(s->scratch, &s->made, m);
   else
     sd_const_release(n->graph->module, m.data, true);
   return NULL;

@@ -134,12 +134,6 @@ static sard_status *tables(sd_node *n, const weight *w, const steps *t, sd_value
   return out[0] && out[1] && out[2] && (!t->pairs || out[3]) ? NULL : SD_ERR(NOMEM, "tables of weights in blocks are too large");
 }
 
-static bool alone(const sd_value *w, const sd_node *n) {
-  for (uint32_t i = 0; i < w->uses.len; i++)
-    if (w->uses.at[i].node != n) return false;
-  return !sd_value_is_output(w);
-}
-
 // Fills t with the steps of n where they gain.
 static bool choose(const sd_node *n, const weight *w, const sd_sparse_rates *r, sd_arena *a, steps *t) {
   double rows = rows_of(n), products = (double)w->taps * (double)w->c * (double)w->n;
@@ -170,7 +164,7 @@ sard_status *sd_sparse_bytes(sd_node *n, const sd_sparse_rates *r, sd_arena *scr
   if (sd_edit_is(n, "sard.Conv8")) sd_sparse_window_set(y, n);
   SD_TRY(sd_node_infer(y));
   y->out[0]->name = n->out[0]->name;
-  if (alone(n->in[1], n)) sd_const_release(n->graph->module, n->in[1]->data, true);
+  if (!sd_edit_read_elsewhere(n->in[1], n)) sd_const_release(n->graph->module, n->in[1]->data, true);
   sd_value_replace(n->out[0], y->out[0]);
   sd_node_remove(n);
   return NULL;

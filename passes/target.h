@@ -24,6 +24,7 @@ typedef struct sd_pass_target {
   bool all_attention;  // attention with selecting masks, or a result in [S, B, H, D], is one node too
   bool joint_sizes;    // equal tensors of sizes are one, also where they are far apart
   bool winograd;       // 3x3 convolutions with fewer multiplications
+  int lanes, registers; // vectors of f32: lanes of one, and how many there are; 0: not known
   const sd_sparse_rates *sparse; // weights that are mostly 0 are kept without, where these gain; NULL: they stay dense
   bool panels;         // products of two computed matrices read one of them in panels
   bool byte_products;  // products of dequantized bytes are computed from the bytes

@@ -263,6 +263,7 @@ static sd_pass_target target_of(const sd_driver_options *o) {
   sard_status_free(sd_driver_target(o->target, &isa)); // an unknown one is told when code is made
   t.byte_products = t.byte_products && isa && isa->dot > 1; // else products of bytes are slower than of f32
   t.sparse = isa ? sd_sparse_rates_of(isa->name) : NULL;
+  if (isa) t.lanes = isa->vector_bytes / 4, t.registers = isa->registers;
   return t;
 }
 

@@ -11,6 +11,7 @@
 
 enum { X, U, BIAS };
 #define LINE  16               // elements of a cache line
+#define MOST_TILES 112 // of a block
 #define SHARED (12 * 1024 * 1024) // bytes of weights that stay in the last cache
 #define CACHE (400 * 1024) // bytes of locals that stay close
 // Multiply-adds in the time that one weight needs to come from the last cache, from memory (while others are computed).
@@ -81,32 +82,45 @@ static double imbalance(double items) {
 static int64_t up_to(int64_t x, int64_t step) { return ceil_div(x, step) * step; }
 
 // Loss by register tiles that are small: loads for each multiply-add, and chains of sums that wait for themselves.
-static double small_tiles(double tiles, double part) {
-  double rows = tiles < 14 ? tiles : 14, vectors = part / LINE < 1 ? 1 : part / LINE;
-  if (vectors > 28 / rows) vectors = 28 / rows;
-  double sums = rows * vectors;
+static double small_tiles(const sd_winograd_shape *s, double tiles, double part) {
+  double most = s->registers < 32 ? 6 : 14, sums = 2 * most, rows = tiles < most ? tiles : most;
+  double vectors = part / s->lanes < 1 ? 1 : part / s->lanes;
+  if (vectors > sums / rows) vectors = sums / rows;
+  sums = rows * vectors;
   return (sums < 8 ? 8 / sums : 1) * (1 + 0.15 * (rows + vectors) / sums);
 }
+
+// What takes its time whatever vectors are, in multiply-adds of these.
+static double in_products(const sd_winograd_shape *s, double of_lines) { return of_lines * s->lanes / LINE; }
 
 // Estimate for one image: products, transforms, weights that come from memory once in a run and from the last cache for
 // each block.
 static double estimate(const sd_winograd_plan *p, const sd_winograd_shape *s) {
-  double xi = (p->m + 2) * (p->m + 2), tiles = (double)(p->block_n * p->block_r * p->block_c), ic = (double)s->ic;
+  double xi = (p->m + 2) * (p->m + 2), tiles = (double)(p->block_n * p->block_r * p->block_c), ic = (double)(s->ic * s->depth);
   double part = (double)s->oc / (double)p->groups, weights = xi * ic * part; // of a block
+  double transformed = tiles * (double)(p->block_n + s->depth - 1) / (double)p->block_n;
   int64_t rows = up_to(ceil_div(s->oh, p->m), p->block_r), cols = up_to(ceil_div(s->ow, p->m), p->block_c);
   double blocks = (double)(rows / p->block_r * (cols / p->block_c) * p->groups); // of an image
-  double locals = xi * tiles * (ic + part) * 4, spill = locals > CACHE ? 0.1 * (locals - CACHE) / (1 << 20) : 0;
-  double compute = xi * tiles * (ic * part * small_tiles(tiles, part) + 6.5 * ic + 6 * part) * (1 + (spill < 0.3 ? spill : 0.3));
-  double block = START + compute + weights * (weights * 4 < SHARED ? NEAR : FAR), n = s->n > 0 ? (double)s->n : 1;
+  double locals = xi * (transformed * (double)s->ic + tiles * part) * 4, spill = locals > CACHE ? 0.1 * (locals - CACHE) / (1 << 20) : 0;
+  double compute = xi * (tiles * (ic * part * small_tiles(s, tiles, part) + 6 * part) + 6.5 * transformed * (double)s->ic);
+  compute *= 1 + (spill < 0.3 ? spill : 0.3);
+  double block = compute + in_products(s, START + weights * (weights * 4 < SHARED ? NEAR : FAR)), n = s->n > 0 ? (double)s->n : 1;
   double items = blocks * n / (double)p->block_n;
-  return block / (double)p->block_n * blocks * imbalance(items < 1 ? 1 : items) + weights * (double)p->groups * FAR / n;
+  return block / (double)p->block_n * blocks * imbalance(items < 1 ? 1 : items) + in_products(s, weights * (double)p->groups * FAR / n);
+}
+
+// What a row can be made of.
+static bool valid(const sd_winograd_plan *p, const sd_winograd_shape *s) {
+  if (p->block_n < 1 || p->block_r < 1 || p->block_c < 1 || p->groups < 1 || s->oc % p->groups) return false;
+  if (p->block_n > MOST_TILES || p->block_r > MOST_TILES || p->block_c > MOST_TILES) return false;
+  return p->block_n == 1 || (s->n > 0 && s->n % p->block_n == 0);
 }
 
 static bool possible(const sd_winograd_plan *p, const sd_winograd_shape *s, int64_t th, int64_t tw) {
-  if (p->block_n * p->block_r * p->block_c > 112 || s->oc % p->groups) return false;
+  if (!valid(p, s) || p->block_n * p->block_r * p->block_c > MOST_TILES) return false;
   if (p->groups > 1 && s->oc / p->groups % 32) return false;
   if ((s->any_h && p->block_r > 1) || (s->any_w && p->block_c != 8)) return false;
-  return p->block_n == 1 || (s->n > 0 && s->n % p->block_n == 0 && p->block_r >= th && p->block_c >= tw);
+  return p->block_n == 1 || s->depth > 1 || (p->block_r >= th && p->block_c >= tw);
 }
 
 sd_winograd_plan sd_winograd_choose(int m, const sd_winograd_shape *s) {
@@ -127,7 +141,7 @@ sd_winograd_plan sd_winograd_choose(int m, const sd_winograd_shape *s) {
 
 double sd_winograd_direct(const sd_winograd_shape *s) {
   double pixels = (double)s->oh * (double)s->ow, n = s->n > 0 ? (double)s->n : 1;
-  return 9.0 * (double)s->ic * (double)s->oc * (pixels * small_tiles(14, 32) + FAR / n);
+  return 9.0 * (double)(s->depth * s->ic) * (double)s->oc * (pixels * small_tiles(s, 14, 2 * s->lanes) + in_products(s, FAR / n));
 }
 
 static bool guess_size(void *user, const char *name, int64_t *v) {
@@ -143,8 +157,8 @@ static int64_t size_of(const sd_dimtab *t, sd_dim d, bool *any) {
   return v < 1 ? 1 : v;
 }
 
-sd_winograd_shape sd_winograd_shape_of(const sd_dimtab *t, sd_dim n, sd_dim oh, sd_dim ow, int64_t ic, int64_t oc) {
-  sd_winograd_shape s = {.ic = ic, .oc = oc};
+sd_winograd_shape sd_winograd_shape_of(const sd_dimtab *t, sd_dim n, sd_dim oh, sd_dim ow, int64_t depth, int64_t ic, int64_t oc) {
+  sd_winograd_shape s = {.depth = depth, .ic = ic, .oc = oc, .lanes = 16, .registers = 32};
   sd_dim_is_const(t, n, &s.n);
   s.oh = size_of(t, oh, &s.any_h), s.ow = size_of(t, ow, &s.any_w);
   return s;
@@ -159,13 +173,16 @@ sd_dim sd_winograd_padded(sd_dimtab *t, int m, int64_t block, sd_dim out) { // w
 typedef struct wino {
   const sd_node *n;
   sd_winograd_plan p;
-  sd_dim batch, oh, ow;
-  int64_t ic, oc;
+  int plane;                    // axis of x that rows of images run along: 1, or 2 behind one over images of depth
+  sd_dim images, oh, ow;        // of a sample, or of the batch where there is no depth
+  int64_t ic, oc, depth;        // channels of x; images that an output sums over
   int points;                   // along a side
   sd_dtype type;
+  sd_expr *b;                   // sample, where images have depth
   sd_expr *n0, *r0, *c0, *oc0;  // first of the grid tile
   sd_buf *v, *sums;
-  int64_t tiles, part;          // tiles of a block, output channels of a part
+  int64_t tiles, part;          // tiles of an image of a block, output channels of a part
+  int64_t images_in;            // of a block; images it has of the input: neighbours share these
   int64_t v_row, s_row, v_step, s_step; // elements from tile to tile, from point to point
 } wino;
 
@@ -193,26 +210,43 @@ static sard_status *check_padded(const sd_node *n, int d, sd_dim needed) {
   return st;
 }
 
-static sard_status *wino_read(const sd_node *n, wino *w) {
-  sd_dimtab *t = sd_sh_tab(n);
-  int64_t u[3];
-  memset(w, 0, sizeof *w);
-  w->n = n;
-  SD_TRY(sd_sh_rank(n, X, 4, 4));
-  SD_TRY(sd_sh_rank(n, U, 3, 3));
-  SD_TRY(read_size(n, &w->oh, &w->ow));
+static sard_status *read_plan(const sd_node *n, wino *w) {
+  const sd_attr *a = sd_node_attr(n, "blocks");
   int64_t m = sd_node_int(n, "tile", 4);
   if (m != 2 && m != 4) return SD_SH_ERR(n, MODEL, "attribute 'tile' is %lld, known are 2 and 4", (long long)m);
+  w->points = (int)m + 2;
+  if (!a || a->kind != SD_ATTR_INTS || a->n != 4) return SD_SH_ERR(n, MODEL, "attribute 'blocks' must be four numbers");
+  w->p = (sd_winograd_plan){.m = (int)m, .block_n = a->ints[0], .block_r = a->ints[1], .block_c = a->ints[2], .groups = a->ints[3]};
+  return NULL;
+}
+
+static sard_status *read_sizes(const sd_node *n, wino *w) {
+  sd_dimtab *t = sd_sh_tab(n);
+  const sd_dim *x = n->in[X]->dims;
+  int64_t u[3];
+  SD_TRY(read_size(n, &w->oh, &w->ow));
   for (int d = 0; d < 3; d++)
     if (!sd_dim_is_const(t, n->in[U]->dims[d], &u[d])) return SD_SH_ERR(n, MODEL, "the sizes of u must be known");
-  w->points = (int)m + 2, w->ic = u[1], w->oc = u[2], w->batch = n->in[X]->dims[0];
-  if (u[0] != w->points * w->points || w->oc < 1 || w->ic < 1)
-    return SD_SH_ERR(n, MODEL, "u must be [%d, channels of x, channels of y]", w->points * w->points);
-  SD_TRY(sd_sh_same(n, n->in[X]->dims[3], n->in[U]->dims[1], "the channels of x and u", NULL));
-  sd_winograd_shape s = sd_winograd_shape_of(t, w->batch, w->oh, w->ow, w->ic, w->oc);
-  w->p = sd_winograd_choose((int)m, &s);
-  SD_TRY(check_padded(n, 1, sd_winograd_padded(t, (int)m, w->p.block_r, w->oh)));
-  SD_TRY(check_padded(n, 2, sd_winograd_padded(t, (int)m, w->p.block_c, w->ow)));
+  w->plane = n->in[X]->rank - 3, w->depth = sd_node_int(n, "depth", 1), w->oc = u[2];
+  if (w->depth < 1 || (w->plane == 1 && w->depth != 1)) return SD_SH_ERR(n, MODEL, "attribute 'depth' is %lld", (long long)w->depth);
+  w->ic = u[1] / w->depth, w->images = w->plane == 1 ? x[0] : sd_dim_sub(t, x[1], sd_dim_const(t, w->depth - 1));
+  if (u[0] != w->points * w->points || w->oc < 1 || w->ic < 1 || u[1] % w->depth)
+    return SD_SH_ERR(n, MODEL, "u must be [%d, depth * channels of x, channels of y]", w->points * w->points);
+  return sd_sh_same(n, x[w->plane + 2], sd_dim_const(t, w->ic), "the channels of x and u", NULL);
+}
+
+static sard_status *wino_read(const sd_node *n, wino *w) {
+  sd_dimtab *t = sd_sh_tab(n);
+  memset(w, 0, sizeof *w);
+  w->n = n;
+  SD_TRY(sd_sh_rank(n, X, 4, 5));
+  SD_TRY(sd_sh_rank(n, U, 3, 3));
+  SD_TRY(read_plan(n, w));
+  SD_TRY(read_sizes(n, w));
+  sd_winograd_shape s = sd_winograd_shape_of(t, w->images, w->oh, w->ow, w->depth, w->ic, w->oc);
+  if (!valid(&w->p, &s)) return SD_SH_ERR(n, MODEL, "attribute 'blocks' does not fit the sizes");
+  SD_TRY(check_padded(n, w->plane, sd_winograd_padded(t, w->p.m, w->p.block_r, w->oh)));
+  SD_TRY(check_padded(n, w->plane + 1, sd_winograd_padded(t, w->p.m, w->p.block_c, w->ow)));
   if (!sd_sh_in(n, BIAS)) return NULL;
   SD_TRY(sd_sh_rank(n, BIAS, 1, 1));
   return sd_sh_same(n, n->in[BIAS]->dims[0], sd_dim_const(t, w->oc), "the bias and the output channels", NULL);
@@ -221,7 +255,9 @@ static sard_status *wino_read(const sd_node *n, wino *w) {
 sard_status *sd_shape_winograd(sd_node *n) {
   wino w;
   SD_TRY(wino_read(n, &w));
-  return sd_sh_set(n, 0, n->in[X]->dtype, 4, (sd_dim[]){w.batch, w.oh, w.ow, sd_dim_const(sd_sh_tab(n), w.oc)});
+  sd_dim y[5] = {n->in[X]->dims[0]};
+  y[w.plane - 1] = w.images, y[w.plane] = w.oh, y[w.plane + 1] = w.ow, y[w.plane + 2] = sd_dim_const(sd_sh_tab(n), w.oc);
+  return sd_sh_set(n, 0, n->in[X]->dtype, w.plane + 3, y);
 }
 
 static sd_dim d_const(sd_tb *b, int64_t v) { return sd_dim_const(b->dims, v); }
@@ -252,24 +288,31 @@ static void wino_tile(sd_tb *b, wino *w) {
   const sd_winograd_plan *p = &w->p;
   int64_t n = 0;
   w->type = sd_compute_type(w->n->in[X]->dtype);
-  w->tiles = p->block_n * p->block_r * p->block_c, w->part = w->oc / p->groups;
+  w->tiles = p->block_r * p->block_c, w->part = w->oc / p->groups, w->images_in = p->block_n + w->depth - 1;
   w->v_row = row_of(w->ic), w->s_row = row_of(w->part);
-  w->v_step = w->tiles * w->v_row + LINE, w->s_step = w->tiles * w->s_row + LINE;
+  w->v_step = w->images_in * w->tiles * w->v_row + LINE, w->s_step = p->block_n * w->tiles * w->s_row + LINE;
   n = (int64_t)w->points * w->points;
   w->v = sd_tb_local(b, w->type, d_const(b, n * w->v_step));
   w->sums = sd_tb_local(b, w->type, d_const(b, n * w->s_step));
   w->oc0 = grid(b, "og", d_const(b, p->groups), w->part); // outermost: neighbours read the same weights
-  w->n0 = grid(b, "nb", sd_dim_ceildiv(b->dims, w->batch, d_const(b, p->block_n)), p->block_n);
+  if (w->plane > 1) w->b = grid(b, "b", w->n->in[X]->dims[0], 1);
+  w->n0 = grid(b, "nb", sd_dim_ceildiv(b->dims, w->images, d_const(b, p->block_n)), p->block_n);
   w->r0 = grid(b, "rb", sd_dim_ceildiv(b->dims, w->oh, d_const(b, p->m * p->block_r)), p->block_r);
   w->c0 = grid(b, "cb", sd_dim_ceildiv(b->dims, w->ow, d_const(b, p->m * p->block_c)), p->block_c);
 }
 
 // Axes over the tiles of a block: number of the tile, image, and first row and column of its outputs.
 typedef struct place { sd_expr *t, *n, *y, *x; } place;
-static place tile_axes(sd_tb *b, const wino *w, sd_nest *nest) {
-  sd_expr *n = axis(b, nest, "n", w->p.block_n), *r = axis(b, nest, "r", w->p.block_r), *c = axis(b, nest, "c", w->p.block_c);
+static place tile_axes(sd_tb *b, const wino *w, sd_nest *nest, int64_t images) {
+  sd_expr *n = axis(b, nest, "n", images), *r = axis(b, nest, "r", w->p.block_r), *c = axis(b, nest, "c", w->p.block_c);
   sd_expr *t = x_add(b, times(b, x_add(b, times(b, n, w->p.block_r), r), w->p.block_c), c);
   return (place){t, x_add(b, w->n0, n), times(b, x_add(b, w->r0, r), w->p.m), times(b, x_add(b, w->c0, c), w->p.m)};
+}
+
+// Index of x or y at row y, column x and channel c of image n.
+static void index_of(const wino *w, sd_expr *n, sd_expr *y, sd_expr *x, sd_expr *c, sd_expr **out) {
+  out[0] = w->b; // where images have depth
+  out[w->plane - 1] = n, out[w->plane] = y, out[w->plane + 1] = x, out[w->plane + 2] = c;
 }
 
 // x * v + z for a number v; x or z may be NULL (0).
@@ -333,12 +376,14 @@ static bool complete(sd_expr *(*x)[SD_WINO_MAX], int rows) {
 
 static void input_nest(sd_tb *b, const wino *w) {
   sd_nest *nest = sd_kernel_nest(b->k, NULL);
-  sd_expr *d[SD_WINO_MAX][SD_WINO_MAX], *v[SD_WINO_MAX][SD_WINO_MAX];
-  place at = tile_axes(b, w, nest);
+  sd_expr *d[SD_WINO_MAX][SD_WINO_MAX], *v[SD_WINO_MAX][SD_WINO_MAX], *at_x[5];
+  place at = tile_axes(b, w, nest, w->images_in);
   sd_expr *ic = axis(b, nest, "ic", w->ic), *to = x_add(b, times(b, at.t, w->v_row), ic);
   for (int i = 0; i < w->points; i++)
-    for (int j = 0; j < w->points; j++)
-      d[i][j] = sd_tb_load(b, w->n, X, (sd_expr *[]){at.n, x_add(b, at.y, x_int(b, i)), x_add(b, at.x, x_int(b, j)), ic});
+    for (int j = 0; j < w->points; j++) {
+      index_of(w, at.n, x_add(b, at.y, x_int(b, i)), x_add(b, at.x, x_int(b, j)), ic, at_x);
+      d[i][j] = sd_tb_load(b, w->n, X, at_x);
+    }
   if (!complete(d, w->points)) return;
   both_ways(b, w->p.m, input_vector, w->points, d, v);
   for (int i = 0; i < w->points; i++)
@@ -349,11 +394,13 @@ static void input_nest(sd_tb *b, const wino *w) {
 static void product_nest(sd_tb *b, const wino *w) {
   sd_nest *nest = sd_kernel_nest(b->k, NULL);
   x_axes red = {.n = 0};
-  sd_expr *xi = axis(b, nest, "xi", (int64_t)w->points * w->points), *t = axis(b, nest, "t", w->tiles);
-  sd_expr *oc = axis(b, nest, "oc", w->part), *ic = x_raxis(b, &red, "ic", d_const(b, w->ic));
-  sd_expr *v = x_add(b, x_add(b, times(b, xi, w->v_step), times(b, t, w->v_row)), ic);
-  sd_expr *x = x_mul(b, sd_x_load(b->k, w->v, v, NULL), sd_tb_load(b, w->n, U, (sd_expr *[]){xi, ic, x_add(b, w->oc0, oc)}));
-  x = x_reduce(b, SD_R_SUM, &red, x);
+  sd_expr *xi = axis(b, nest, "xi", (int64_t)w->points * w->points), *n = axis(b, nest, "n", w->p.block_n), *t = axis(b, nest, "t", w->tiles);
+  sd_expr *oc = axis(b, nest, "oc", w->part), *kd = w->depth > 1 ? x_raxis(b, &red, "kd", d_const(b, w->depth)) : x_int(b, 0);
+  sd_expr *ic = x_raxis(b, &red, "ic", d_const(b, w->ic)), *row = x_add(b, times(b, x_add(b, n, kd), w->tiles), t);
+  sd_expr *v = x_add(b, x_add(b, times(b, xi, w->v_step), times(b, row, w->v_row)), ic);
+  sd_expr *u[3] = {xi, x_add(b, times(b, kd, w->ic), ic), x_add(b, w->oc0, oc)};
+  sd_expr *x = x_reduce(b, SD_R_SUM, &red, x_mul(b, sd_x_load(b->k, w->v, v, NULL), sd_tb_load(b, w->n, U, u)));
+  t = x_add(b, times(b, n, w->tiles), t);
   if (x) sd_nest_store(b->k, nest, w->sums, x_add(b, x_add(b, times(b, xi, w->s_step), times(b, t, w->s_row)), oc), x, NULL);
 }
 
@@ -369,7 +416,7 @@ static void output_nest(sd_tb *b, const wino *w) {
   sd_nest *nest = sd_kernel_nest(b->k, NULL);
   sd_expr *s[SD_WINO_MAX][SD_WINO_MAX], *y[SD_WINO_MAX][SD_WINO_MAX];
   int m = w->p.m;
-  place at = tile_axes(b, w, nest);
+  place at = tile_axes(b, w, nest, w->p.block_n);
   sd_expr *oc = axis(b, nest, "oc", w->part), *from = x_add(b, times(b, at.t, w->s_row), oc), *channel = x_add(b, w->oc0, oc);
   for (int i = 0; i < w->points; i++)
     for (int j = 0; j < w->points; j++)
@@ -379,8 +426,9 @@ static void output_nest(sd_tb *b, const wino *w) {
   sd_expr *bias = sd_tb_has(w->n, BIAS) ? sd_tb_load(b, w->n, BIAS, &channel) : NULL;
   for (int i = 0; i < m; i++)
     for (int j = 0; j < m; j++) {
-      sd_expr *idx[4] = {at.n, x_add(b, at.y, x_int(b, i)), x_add(b, at.x, x_int(b, j)), channel};
-      sd_expr *row = inside(b, idx[1], i, m, w->p.block_r, w->oh), *col = inside(b, idx[2], j, m, w->p.block_c, w->ow);
+      sd_expr *at_y = x_add(b, at.y, x_int(b, i)), *at_x = x_add(b, at.x, x_int(b, j)), *idx[5];
+      index_of(w, at.n, at_y, at_x, channel, idx);
+      sd_expr *row = inside(b, at_y, i, m, w->p.block_r, w->oh), *col = inside(b, at_x, j, m, w->p.block_c, w->ow);
       sd_tb_store(b, nest, w->n, 0, idx, bias ? x_add(b, y[i][j], bias) : y[i][j], x_and(b, row, col));
     }
 }

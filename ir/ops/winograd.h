@@ -15,10 +15,11 @@ double sd_winograd_at(int m, int i, int j);
 
 // What the choice depends on. Sizes that are not known before the run are guessed.
 typedef struct sd_winograd_shape {
-  int64_t n, oh, ow, ic, oc; // n = 0: not known
+  int64_t n, oh, ow, depth, ic, oc; // n: images, 0: not known; depth: images over which an output sums
   bool any_h, any_w;         // guesses
+  int lanes, registers;      // of vectors; 16 and 32 where nothing else is said
 } sd_winograd_shape;
-sd_winograd_shape sd_winograd_shape_of(const sd_dimtab *t, sd_dim n, sd_dim oh, sd_dim ow, int64_t ic, int64_t oc);
+sd_winograd_shape sd_winograd_shape_of(const sd_dimtab *t, sd_dim n, sd_dim oh, sd_dim ow, int64_t depth, int64_t ic, int64_t oc);
 
 typedef struct sd_winograd_plan {
   int m;                             // outputs of a tile along a side
@@ -27,7 +28,7 @@ typedef struct sd_winograd_plan {
   double cost;                       // estimate for one image in multiply-adds
 } sd_winograd_plan;
 
-// The best split of the work; depends on nothing but the shape.
+// The best split of the work.
 sd_winograd_plan sd_winograd_choose(int m, const sd_winograd_shape *s);
 // Estimate of the direct form in the same unit.
 double sd_winograd_direct(const sd_winograd_shape *s);

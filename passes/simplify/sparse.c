@@ -59,8 +59,7 @@ static bool conv(const sd_node *n, product *p) {
   p->t.w = (sd_sparse_weight){w->data->data, taps * ic, oc, oc, 1};
   p->bias = n->n_in > 2 ? n->in[2] : NULL;
   if (!p->windows) return true;
-  double faster = sd_winograd_speedup(n);
-  p->t.channels = ic, p->t.dense *= faster > 1 ? faster * WINOGRAD : 1;
+  p->t.channels = ic;
   return sd_dim_is_const(t, n->out[0]->dims[w->rank - 2], &p->t.across) && sd_sparse_window_at(n, taps - 1) <= INT32_MAX - ic;
 }
 
@@ -146,9 +145,11 @@ static sard_status *replace(sparse *sp, sd_node *n, const product *p, const sd_s
 static sard_status *rewrite(sd_node *n, sparse *sp, bool *done) {
   product p;
   sd_sparse_plan s;
-  const sd_sparse_rates *r = sp->o->target.sparse;
-  *done = fits(n, r, &p) && sd_sparse_few(&p.t.w, (int64_t)((double)(p.t.w.k * p.t.w.n) * MOST)) &&
-          sd_sparse_choose(&p.t, r, sp->scratch, &s);
+  const sd_pass_target *target = &sp->o->target;
+  if (!fits(n, target->sparse, &p) || !sd_sparse_few(&p.t.w, (int64_t)((double)(p.t.w.k * p.t.w.n) * MOST))) return NULL;
+  double faster = p.windows ? sd_winograd_speedup(n, target) : 1;
+  if (faster > 1) p.t.dense *= faster * WINOGRAD;
+  *done = sd_sparse_choose(&p.t, target->sparse, sp->scratch, &s);
   return *done ? replace(sp, n, &p, &s) : NULL;
 }
 

@@ -1,6 +1,7 @@
 // What pass `winograd` makes of a convolution.
 #pragma once
 #include "ir/graph.h"
+#include "passes/target.h"
 
 // Time of the direct form over that of the one it gets, by estimate: 1 where it stays.
-double sd_winograd_speedup(const sd_node *n);
+double sd_winograd_speedup(const sd_node *n, const sd_pass_target *target);

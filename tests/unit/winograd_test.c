@@ -25,22 +25,25 @@ static void matrices(void) {
 }
 
 static void choice(void) {
-  sd_winograd_shape s = {.n = 1, .oh = 56, .ow = 56, .ic = 64, .oc = 64};
+  sd_winograd_shape s = {.n = 1, .oh = 56, .ow = 56, .depth = 1, .ic = 64, .oc = 64, .lanes = 16, .registers = 32};
   sd_winograd_plan p = sd_winograd_choose(4, &s);
   CHECK(p.cost > 0 && p.cost < sd_winograd_direct(&s) / 2);
   CHECK(p.block_n == 1 && p.groups >= 1 && 14 % p.block_r == 0 && 14 % p.block_c == 0);
-  s = (sd_winograd_shape){.n = 16, .oh = 7, .ow = 7, .ic = 64, .oc = 64}; // small images together
+  s = (sd_winograd_shape){.n = 16, .oh = 7, .ow = 7, .depth = 1, .ic = 64, .oc = 64, .lanes = 16, .registers = 32}; // small images together
   CHECK(sd_winograd_choose(4, &s).block_n > 1);
-  s = (sd_winograd_shape){.n = 0, .oh = 224, .ow = 224, .ic = 64, .oc = 64, .any_h = true, .any_w = true};
+  s = (sd_winograd_shape){.oh = 224, .ow = 224, .depth = 1, .ic = 64, .oc = 64, .any_h = true, .any_w = true, .lanes = 16, .registers = 32};
   p = sd_winograd_choose(4, &s);
   CHECK(p.block_n == 1 && p.block_r == 1);
   s.oh = 1 << 30, s.ow = 1, s.any_h = s.any_w = false; // no overflow, no endless search
   CHECK(sd_winograd_choose(4, &s).cost > 0);
+  s = (sd_winograd_shape){.n = 1, .oh = 56, .ow = 56, .depth = 1, .ic = 64, .oc = 64, .lanes = 8, .registers = 16}; // register tiles have 6 rows
+  CHECK(sd_winograd_choose(4, &s).cost < sd_winograd_direct(&s) / 2);
 }
 
 // ---- results ----
 typedef struct layer {
   int64_t n, ic, oc, h, w, pad;
+  int64_t depth, taps; // of volumes, which have no border there; 0: images
   bool bias, residual, dynamic;
   const char *after; // operator applied last, NULL = none
 } layer;
@@ -64,6 +67,19 @@ static void hex(sd_str *s, const float *v, int64_t count) {
   sd_str_put(s, ">");
 }
 
+static int64_t images(const layer *l) { return l->depth ? l->depth - l->taps + 1 : 1; } // of the result
+static int64_t weights(const layer *l) { return l->ic * 9 * (l->taps ? l->taps : 1); }   // of an output
+static int64_t results(const layer *l) { return l->n * l->oc * images(l) * (l->h + 2 * l->pad - 2) * (l->w + 2 * l->pad - 2); }
+static int64_t inputs(const layer *l) { return l->n * l->ic * (l->depth ? l->depth : 1) * l->h * l->w; }
+
+static void volume_text(const layer *l, const float *w, sd_str *s) {
+  long long n = l->n, ic = l->ic, oc = l->oc, d = l->depth, k = l->taps, h = l->h, x = l->w, p = l->pad;
+  sd_strf(s, "module ir=8 opset=17\ngraph \"g\" (%%0 \"x\": f32[%lld,%lld,%lld,%lld,%lld]) {\n", n, ic, d, h, x);
+  sd_strf(s, "  %%2 = const f32[%lld,%lld,%lld,3,3] ", oc, ic, k);
+  hex(s, w, oc * weights(l));
+  sd_strf(s, "\n  %%4 = Conv(%%0, %%2) {pads=[0, %lld, %lld, 0, %lld, %lld]}\n  return %%4\n}\n", p, p, p, p);
+}
+
 static void graph_text(const layer *l, const float *w, const float *bias, sd_str *s) {
   long long n = l->n, ic = l->ic, oc = l->oc, h = l->h, x = l->w, oh = h + 2 * l->pad - 2, ow = x + 2 * l->pad - 2, p = l->pad;
   sd_strf(s, "module ir=8 opset=17\n");
@@ -83,15 +99,15 @@ static void graph_text(const layer *l, const float *w, const float *bias, sd_str
 }
 
 static double *direct(const layer *l, const float *x, const float *w, const float *bias, const float *r) {
-  int64_t oh = l->h + 2 * l->pad - 2, ow = l->w + 2 * l->pad - 2;
-  double *y = sd_alloc_aligned((size_t)(l->n * l->oc * oh * ow) * sizeof *y);
-  for (int64_t i = 0; i < l->n * l->oc * oh * ow; i++) {
-    int64_t c = i % ow, row = i / ow % oh, o = i / ow / oh % l->oc, n = i / ow / oh / l->oc;
+  int64_t oh = l->h + 2 * l->pad - 2, ow = l->w + 2 * l->pad - 2, od = images(l), taps = l->taps ? l->taps : 1, depth = od + taps - 1;
+  double *y = sd_alloc_aligned((size_t)results(l) * sizeof *y);
+  for (int64_t i = 0; i < results(l); i++) {
+    int64_t c = i % ow, row = i / ow % oh, d = i / ow / oh % od, o = i / ow / oh / od % l->oc, n = i / ow / oh / od / l->oc;
     double sum = l->bias ? bias[o] : 0;
-    for (int64_t k = 0; k < l->ic * 9; k++) {
-      int64_t at_y = row + k / 3 % 3 - l->pad, at_x = c + k % 3 - l->pad;
+    for (int64_t k = 0; k < weights(l); k++) {
+      int64_t at_y = row + k / 3 % 3 - l->pad, at_x = c + k % 3 - l->pad, at_d = d + k / 9 % taps, ic = k / 9 / taps;
       if (at_y < 0 || at_x < 0 || at_y >= l->h || at_x >= l->w) continue;
-      sum += (double)x[((n * l->ic + k / 9) * l->h + at_y) * l->w + at_x] * w[(o * l->ic + k / 9) * 9 + k % 9];
+      sum += (double)x[(((n * l->ic + ic) * depth + at_d) * l->h + at_y) * l->w + at_x] * w[o * weights(l) + k];
     }
     if (r) sum += r[i];
     if (l->after && !strcmp(l->after, "Relu")) sum = sum > 0 ? sum : 0;
@@ -101,11 +117,11 @@ static double *direct(const layer *l, const float *x, const float *w, const floa
   return y;
 }
 
-static sard_tensor *tensor(sard_context *ctx, const int64_t *dims, const float *data) {
-  sard_tensor_desc d = {.size = sizeof d, .dtype = SD_F32, .rank = 4};
+static sard_tensor *tensor(sard_context *ctx, int rank, const int64_t *dims, const float *data) {
+  sard_tensor_desc d = {.size = sizeof d, .dtype = SD_F32, .rank = rank};
   sard_tensor *t = NULL;
   int64_t count = 1;
-  for (int i = 0; i < 4; i++) d.dims[i] = dims[i], count *= dims[i];
+  for (int i = 0; i < rank; i++) d.dims[i] = dims[i], count *= dims[i];
   CHECK_OK(sard_tensor_new(ctx, &d, &t));
   if (t) memcpy(sard_tensor_data(t, NULL), data, (size_t)count * sizeof *data);
   return t;
@@ -130,10 +146,11 @@ static void run_text(const layer *l, const char *text, const char *opt, const ch
   if (st) printf("%s\n", sard_status_text(st, 0));
   sard_status_free(st);
   if (s) {
-    sard_tensor *in[2] = {tensor(ctx, (int64_t[]){l->n, l->ic, l->h, l->w}, x), NULL}, *out = NULL;
-    if (r) in[1] = tensor(ctx, (int64_t[]){l->n, l->oc, oh, ow}, r);
+    int64_t image[4] = {l->n, l->ic, l->h, l->w}, volume[5] = {l->n, l->ic, l->depth, l->h, l->w};
+    sard_tensor *in[2] = {l->depth ? tensor(ctx, 5, volume, x) : tensor(ctx, 4, image, x), NULL}, *out = NULL;
+    if (r) in[1] = tensor(ctx, 4, (int64_t[]){l->n, l->oc, oh, ow}, r);
     CHECK_OK(sard_session_run(s, in, r ? 2 : 1, &out, 1));
-    if (out) memcpy(y, sard_tensor_data(out, NULL), (size_t)(l->n * l->oc * oh * ow) * sizeof *y);
+    if (out) memcpy(y, sard_tensor_data(out, NULL), (size_t)results(l) * sizeof *y);
     sard_tensor_free(in[0]), sard_tensor_free(in[1]), sard_tensor_free(out);
   }
   sard_session_free(s), sard_model_free(m), sard_context_free(ctx);
@@ -148,13 +165,14 @@ static double rms(const float *y, const double *want, int64_t count) {
 
 // The error is at most 2.5 times that of the direct form (-O1 has no Winograd); threads change nothing.
 static void compare(const layer *l) {
-  int64_t oh = l->h + 2 * l->pad - 2, ow = l->w + 2 * l->pad - 2, count = l->n * l->oc * oh * ow;
-  float *x = numbers(1, l->n * l->ic * l->h * l->w, 1), *w = numbers(2, l->oc * l->ic * 9, 1.0f / sqrtf(9.0f * (float)l->ic));
+  int64_t count = results(l);
+  float *x = numbers(1, inputs(l), 1), *w = numbers(2, l->oc * weights(l), 1.0f / sqrtf((float)weights(l)));
   float *bias = numbers(3, l->oc, 1), *r = l->residual ? numbers(4, count, 1) : NULL;
   float *y1 = numbers(5, count, 1), *y3 = numbers(6, count, 1), *y4 = numbers(7, count, 1);
   double *want = direct(l, x, w, bias, r);
   sd_str text = {0};
-  graph_text(l, w, bias, &text);
+  if (l->depth) volume_text(l, w, &text);
+  else graph_text(l, w, bias, &text);
   run_text(l, text.p, "1", "1", x, r, y1);
   run_text(l, text.p, "3", "1", x, r, y3);
   run_text(l, text.p, "3", "2", x, r, y4);
@@ -178,6 +196,8 @@ static void residual(void) {
   compare(&(layer){.n = 2, .ic = 32, .oc = 40, .h = 17, .w = 22, .pad = 1, .bias = true, .residual = true, .after = "Relu"});
 }
 static void parts(void) { compare(&(layer){.n = 1, .ic = 64, .oc = 256, .h = 14, .w = 14, .pad = 1, .bias = true, .after = "Relu"}); }
+static void volume(void) { compare(&(layer){.n = 2, .ic = 32, .oc = 32, .h = 18, .w = 21, .pad = 1, .depth = 6, .taps = 3}); }
+static void images_of_volume(void) { compare(&(layer){.n = 1, .ic = 48, .oc = 64, .h = 7, .w = 7, .pad = 1, .depth = 8, .taps = 1}); }
 static void dynamic_sizes(void) { compare(&(layer){.n = 2, .ic = 32, .oc = 32, .h = 45, .w = 38, .pad = 1, .bias = true, .dynamic = true, .after = "Relu"}); }
 static void dynamic_small(void) { compare(&(layer){.n = 1, .ic = 32, .oc = 32, .h = 8, .w = 9, .pad = 1, .dynamic = true}); }
 
@@ -192,6 +212,8 @@ int main(void) {
   RUN(batch);
   RUN(residual);
   RUN(parts);
+  RUN(volume);
+  RUN(images_of_volume);
   RUN(dynamic_sizes);
   RUN(dynamic_small);
   return check_end();

@@ -4,6 +4,7 @@
 // Rules and numbers come from measurements of the emitted code; symbolic sizes are guessed
 // (codegen/access.h). The work split depends on shapes only, so results do not depend on the number of
 // threads.
+#include "codegen/blocks.h"
 #include "codegen/choose_nest.h"
 #include "codegen/dot.h"
 #include "codegen/groups.h"
@@ -143,6 +144,7 @@ static sard_status *schedule_nest(sd_choice *c) {
   c->vaxis = sd_access_store_axis(c->k, n);
   if (n->sequential || n->stores.len == 0) return NULL;
   SD_TRY(sd_dot_choose(c));
+  SD_TRY(sd_blocks_choose(c));
   SD_TRY(sd_words_choose(c));
   for (uint32_t i = 0; i < c->reductions.len && c->vaxis >= 0 && !done; i++) {
     sd_expr *r = c->reductions.at[i].expr;

@@ -16,7 +16,8 @@ typedef struct sd_pack {
   // 4 (of 8 bits), 2 (of 16), 8 and 16 (of 4 and 2 bits): the last axis holds steps of the sum that stand side by side for each lane: then the lanes are axis n-2, and steps
   // (i[n-3]*side + i[n-1]) from `steps` on are 0. 1: none do.
   int64_t side, steps;
-  uint32_t part; // f32 becomes three bf16 each (triple.h): the axis of these, which moves nothing in the source; 0: there is none
+  bool sliced;   // elements of a word have the order of sd_words_slice (words.h)
+  uint32_t part; // f32 becomes bf16, three each or one (triple.h): the axis of these, which moves nothing in the source; 0: there is none
 } sd_pack;
 typedef SD_VEC(sd_pack) sd_packs;
 

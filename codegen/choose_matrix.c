@@ -35,14 +35,15 @@ typedef struct sums {
   double turns;             // of the whole sum
   double add;               // cycles of a turn by vectors
   bool known;               // e is no guess
-  bool parts;               // of f32 in three bf16
+  int parts;                // of f32 in three bf16: those of the constant, 1 or 3; 0: it is none
 } sums;
 
-// Of parts: six products, three loads of each factor, which come from the second cache, and what has no register of its own again.
+// Of parts: six products or three, loads of both factors, which come from the second cache, and what has no register of its own again.
 static double cost_of_parts(const sums *x, int64_t n, const shape *s) {
   double rows = (double)n, height = rows / s->registers, steps = x->turns / (double)x->step;
-  double add = 6 * s->registers * s->vectors * (10 + 6 * height / ROWS);
-  double loads = rows * (s->registers > 3 ? 5.1 : 4.1) + ROWS * s->vectors * (s->vectors > 2 ? 5.1 : 3.6);
+  bool one = x->parts == 1;
+  double add = (one ? 3 : 6) * s->registers * s->vectors * (10 + 6 * height / ROWS);
+  double loads = rows * (s->registers > 3 ? 5.1 : 4.1) + ROWS * s->vectors * (s->vectors > 2 ? 5.1 : 3.6) / (one ? 3 : 1);
   double tile = ((add > loads ? add : loads) + 0.25 * (add > loads ? loads : add)) * steps + 8 * rows * s->vectors;
   return (double)sd_ceil_div(x->e, n) * tile * (double)sd_ceil_div(x->vectors, s->vectors);
 }
@@ -66,6 +67,7 @@ static double cost_of(const sums *x, int64_t n, const shape *s) {
 bool sd_choose_matrix(const sd_choice *c, const sd_expr *r, int u, int j, uint32_t moves, sd_matrix_tile *t) {
   static const shape shapes[] = {{4, 1, 1}, {2, 2, 1}, {3, 1, 1}, {1, 4, 1}, {1, 3, 1}, {2, 1, 1}, {1, 2, 1}, {1, 1, 1}, {2, 2, 2}, {4, 1, 4}, {3, 1, 3}, {2, 1, 2}};
   const sd_nest *n = c->n;
+  sd_dot d;
   int64_t turns, e = sd_choose_guess(c, n->axes[u]), vectors = sd_ceil_div(sd_choose_guess(c, n->axes[j]), c->lanes);
   double best = 1e300;
   if (!sd_choose_known(c, n->axes[u]) && e < GUESS) e = GUESS;
@@ -73,7 +75,7 @@ bool sd_choose_matrix(const sd_choice *c, const sd_expr *r, int u, int j, uint32
   if (e < LEAST || n->axes[u]->limit || !sd_dot_rows(c->k, r, n->axes[j], n->axes[u], &turns)) return false;
   const sd_axis *second = u > 0 && u - 1 != j && !(moves >> (u - 1) & 1) && !n->axes[u - 1]->limit ? n->axes[u - 1] : NULL;
   sums x = {e, vectors, sd_dot_step(turns), sd_access_steps(c->k->dims, r) / (double)sd_dot_side(c->k, r), r->dtype == SD_F32 ? 2 : 0.5, sd_choose_known(c, n->axes[u]),
-            sd_dot_parts(c->k, r) > 1};
+            sd_dot_parts(c->k, r) > 1 && sd_dot_is(c->k, r, n->axes[j], &d) ? d.w_parts : 0};
   int64_t length = second ? sd_choose_guess(c, second) : 1;
   for (uint32_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
     const shape *s = &shapes[i];

@@ -1,5 +1,6 @@
 // Packing of constant operands: which loads can be packed, and the loads of the packed form.
 #include "codegen/choose_nest.h"
+#include "codegen/blocks.h"
 #include "codegen/dot.h"
 #include "codegen/words.h"
 #include "runtime/base/alloc.h"
@@ -35,6 +36,8 @@ bool sd_choose_pack_plan(sd_choice *c, const sd_access *l, uint32_t jpos, int64_
   int64_t word = sd_words_side(k, l->reduce, l->load);
   p->side = word > 1 ? word : sd_dot_side(k, l->reduce);
   bool dot = word == 1 && p->side > 1;
+  sd_blocks b;
+  p->sliced = word > 1 && sd_blocks_is(k, l->reduce, &b);
   if (!c->packs || !l->load->buf->invariant || !l->reduce || l->load->a[1] || !l->load->buf->value ||
       !l->load->buf->value->data)
     return false;
@@ -124,7 +127,7 @@ static sard_status *pack_apply(sd_choice *c, const sd_access *l, const sd_pack *
   for (d = 0; d < n; d++)
     if (!sd_ck_mul_i64(count, p->extent[d], &count))
       return SD_ERR(NOMEM, "packed operand of %s is too large", k->name);
-  repack r = {l->load, words ? sd_words_element(k, l->load, offset, last) : sd_x_load(k, p->buf, offset, NULL)};
+  repack r = {l->load, words ? sd_words_element(k, l->load, offset, last, p->sliced) : sd_x_load(k, p->buf, offset, NULL)};
   for (uint32_t i = 0; i < c->n->stores.len; i++) {
     sd_store *s = &c->n->stores.at[i];
     s->value = sd_x_rewrite(k, s->value, repack_load, &r);

@@ -51,7 +51,7 @@ static bool factors(const sd_kernel *k, const sd_expr *r, factor *x, factor *y) 
     return x->load[0] && y->load[0];
   }
   if (r->dtype != SD_F32) return false;
-  return factor_of(k, body->a[0], x) && factor_of(k, body->a[1], y) && x->parts == y->parts;
+  return factor_of(k, body->a[0], x) && factor_of(k, body->a[1], y);
 }
 
 static int64_t side_of(const sd_expr *r) { return r->dtype == SD_F32 ? 2 : 4; }
@@ -82,7 +82,8 @@ int64_t sd_dot_side(sd_kernel *k, const sd_expr *r) {
 
 int sd_dot_parts(sd_kernel *k, const sd_expr *r) {
   factor x, y;
-  return r && factors(k, r, &x, &y) ? x.parts : 1;
+  if (!r || !factors(k, r, &x, &y)) return 1;
+  return x.parts > y.parts ? x.parts : y.parts;
 }
 
 // The term of the offset of load a that a table gives for each step side by side.
@@ -106,7 +107,7 @@ static bool in_order(sd_kernel *k, const sd_expr *r, const sd_axis *lanes, sd_do
   const sd_expr *x = byte_load(p->a[0], SD_I16), *y = byte_load(p->a[1], SD_I16);
   if (!x || !y) return false;
   bool first = !sd_x_uses_axis(x, lanes);
-  *d = (sd_dot){{first ? x : y}, {first ? y : x}, 1, d->turns, d->side, d->steps, NULL};
+  *d = (sd_dot){{first ? x : y}, {first ? y : x}, 1, 1, d->turns, d->side, d->steps, NULL};
   d->order = order_of(k, d->a[0], d->side);
   if (!d->order || sd_x_uses_axis(d->a[0], lanes) || d->a[0]->buf->dtype != SD_U8 || d->w[0]->buf->dtype != SD_I8) return false;
   return moves_by(k, d->w[0], d->side, 1) && moves_by(k, d->w[0], lanes, d->steps);
@@ -118,10 +119,10 @@ bool sd_dot_is(sd_kernel *k, const sd_expr *r, const sd_axis *lanes, sd_dot *out
   if (!lanes || !factors(k, r, &x, &y) || !taken_apart(k, r, out)) return false;
   bool first = !sd_x_uses_axis(x.load[0], lanes);
   const factor *a = first ? &x : &y, *w = first ? &y : &x;
-  out->parts = x.parts, out->order = NULL;
+  out->parts = a->parts, out->w_parts = w->parts, out->order = NULL;
   memcpy(out->a, a->load, sizeof out->a), memcpy(out->w, w->load, sizeof out->w);
   bool placed = sd_access_read_limit(k, out->turns) && moves_by(k, out->a[0], out->side, 1); // where, says a table
-  if (sd_x_uses_axis(out->a[0], lanes) || !(placed || (!out->turns->limit && in_turns(k, out->a[0], out)))) return false;
+  if (w->parts > a->parts || sd_x_uses_axis(out->a[0], lanes) || !(placed || (!out->turns->limit && in_turns(k, out->a[0], out)))) return false;
   return moves_by(k, out->w[0], out->side, 1) && moves_by(k, out->w[0], lanes, out->steps);
 }
 
@@ -228,7 +229,7 @@ sard_status *sd_dot_choose(sd_choice *c) {
   for (uint32_t i = 0; i < c->reductions.len; i++) {
     const sd_expr *r = c->reductions.at[i].expr;
     if ((r->dtype == SD_F32 ? c->isa->pairs : c->isa->dot) < 2) continue;
-    if (c->reductions.at[i].parent || r->n_axes + 1 > SD_MAX_AXES || !fits(c, r, r->axes[r->n_axes - 1])) continue;
+    if (c->reductions.at[i].parent || r->n_axes + 1 > SD_MAX_AXES || sd_dot_parts(c->k, r) > 1 || !fits(c, r, r->axes[r->n_axes - 1])) continue;
     sd_dot_take_apart(c, r, side_of(r));
     some = true;
   }

@@ -4,7 +4,7 @@
 // write, as zeros.
 //
 // Factors of f32 may be three bf16 each, whose sum they are (codegen/triple.h): sum(a.. : (a1 + (a2 + a3)) * (w1 + (w2 + w3))).
-// That is what vectors compute; matrix registers add the six largest of the nine products.
+// That is what vectors compute; matrix registers add the six largest of the nine products. Where w is one bf16, there are three.
 //
 // Steps side by side may be read in an order that a table has (ir/ops/sparse_blocks.h), in which two products of u8 by i8 fit 16 bits:
 // sum(a.. : cast.i32(cast.i16(a) * cast.i16(w))).
@@ -17,7 +17,7 @@ typedef struct sd_dot {
   // Loads of 8 bits, or of bf16: a has one element for all lanes, w side by side elements in each lane. One each, or the parts, largest
   // first.
   const sd_expr *a[SD_DOT_PARTS], *w[SD_DOT_PARTS];
-  int parts; // 1, 3
+  int parts, w_parts; // of a and of w: 1 and 1, 3 and 3, 3 and 1
   const sd_axis *turns, *side; // the last two axes of the sum
   int64_t steps;               // side by side: 4 of 8 bits, 2 of bf16
   // NULL, or the place of a step of a in SD_DOT_GROUP elements, which is added to the offset: a load of 8 bits as I64
@@ -41,7 +41,7 @@ bool sd_dot_many(sd_kernel *k, const sd_nest *n, const sd_expr *r);
 bool sd_dot_rows(sd_kernel *k, const sd_expr *r, const sd_axis *lanes, const sd_axis *u, int64_t *turns);
 // The last turn of r, whose constant is packed, takes all of its steps: they are zeros there (integers only).
 void sd_dot_whole(sd_kernel *k, const sd_expr *r);
-// Parts of the factors of r: 1, 3.
+// Parts of the factor of r that has more of them: 1, 3.
 int sd_dot_parts(sd_kernel *k, const sd_expr *r);
 // The steps side by side of one whose steps are taken apart, 1 for others (NULL too).
 int64_t sd_dot_side(sd_kernel *k, const sd_expr *r);

@@ -14,7 +14,7 @@
 uint64_t sd_pack_hash(const sd_pack *p) {
   uint64_t h = sd_hash_mix(sd_hash_mix(p->n, (uint64_t)p->base), (uint64_t)p->limit * 31 + p->outer);
   h = sd_hash_bytes(p->extent, p->n * sizeof p->extent[0], h);
-  h = sd_hash_mix(sd_hash_mix(h, (uint64_t)p->factor + ((uint64_t)p->part << 56)), (uint64_t)(p->side + p->steps * 8));
+  h = sd_hash_mix(sd_hash_mix(h, (uint64_t)p->factor + ((uint64_t)p->part << 56) + ((uint64_t)p->sliced << 55)), (uint64_t)(p->side + p->steps * 8));
   return sd_hash_bytes(p->stride, p->n * sizeof p->stride[0], h);
 }
 
@@ -103,6 +103,13 @@ static void pack_sides(packer *w, int64_t from, int64_t lanes, int64_t steps) {
 
 static void pack_range(packer *w, uint32_t d, int64_t lo, int64_t hi, int64_t from, int64_t lanes, int64_t steps);
 
+// Codes of a word in the order of memory, as sd_words_slice (words.h) has them: four by four, each in a byte of its own.
+static uint32_t sliced(uint32_t word, int64_t bits) {
+  uint32_t to = 0, mask = (1u << bits) - 1;
+  for (int64_t s = 0; s < 32 / bits; s++) to |= (word >> s * bits & mask) << (s % 4 * 8 + s / 4 * bits);
+  return to;
+}
+
 // The same of codes: a word for each lane, all steps of which are there.
 static void pack_words(packer *w, int64_t from, int64_t lanes) {
   const sd_pack *p = w->p;
@@ -113,6 +120,11 @@ static void pack_words(packer *w, int64_t from, int64_t lanes) {
     if (step == 1 && at * bits % 8 == 0) memcpy(to, w->src + at * bits / 8, 4);
     else
       for (int64_t s = 0; s < p->side; s++) sd_dtype_set_i64(w->raw, to, (uint64_t)s, sd_dtype_get_i64(w->raw, w->src, (uint64_t)(at + s * step)));
+    if (!p->sliced) continue;
+    uint32_t word;
+    memcpy(&word, to, 4);
+    word = sliced(word, bits);
+    memcpy(to, &word, 4);
   }
   w->at += (uint64_t)(p->factor * p->side);
 }
@@ -130,7 +142,7 @@ static void pack_parts(packer *w, int64_t from, int64_t lanes) {
     sd_triple_parts a = sd_triple_parts_of(x[i]), b = sd_triple_parts_of(y[i]);
     for (int q = 0; q < 3; q++) pair[q][i] = a.high[q] >> 16 | b.high[q];
   }
-  for (int q = 0; q < 3; q++) memcpy(w->dst + q * w->apart, pair[q], sizeof pair[q]);
+  for (int q = 0; q < p->extent[p->part]; q++) memcpy(w->dst + q * w->apart, pair[q], sizeof pair[q]);
   w->dst += sizeof pair[0];
 }
 
@@ -155,7 +167,7 @@ static void pack_level(packer *w, uint32_t d, int64_t from, int64_t lanes, int64
   }
   if (p->part && d == p->part) { // all parts at once
     pack_level(w, d + 1, from, lanes, steps);
-    w->dst += 2 * w->apart;
+    w->dst += (p->extent[d] - 1) * w->apart;
     return;
   }
   pack_range(w, d, 0, p->extent[d], from, lanes, steps);

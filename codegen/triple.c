@@ -17,6 +17,7 @@
 // Cycles, measured: of 32 x 32 sums over 32 steps, and of a line of weights that comes from memory; of an
 // element that is taken apart.
 #define BLOCK_CYCLES 500.0
+#define ONE_CYCLES   280.0 // where the constant is bf16
 #define LINE_CYCLES  15.0
 #define APART_CYCLES 0.8
 #define SUM_CYCLES   0.15       // of a sum that is kept in memory between two chunks
@@ -30,6 +31,7 @@ typedef struct triple {
   const sd_expr *r, *x, *w;            // the sum, the loads of its factors; w is constant
   int column, row;                     // outermost axis that w moves with, innermost that x moves with
   int64_t steps, rows, columns, outer; // of the sum; of that axis; in all; of the other axes of x
+  int w_parts; // of the constant: 1, 3
   int64_t block, part,
       chunk; // of rows, of the column axis: of each tile; of steps: for which rows are taken apart at once
   // What is made of them: rows of a tile, loops over columns, one of which is over panels, the chunks (NULL:
@@ -97,8 +99,8 @@ static bool find_axes(triple *t) {
   return t->row >= 0 && t->column >= 0 && sd_x_uses_axis(t->w, t->n->axes[sd_access_store_axis(t->k, t->n)]);
 }
 
-// Weights below 2^-100 lose parts to zeros; those that are not finite have none.
-static bool fits_parts(const sd_const *c) {
+// Weights below 2^-100 lose parts to zeros; those that are not finite have none. lower: bits that have to be 0.
+static bool fits_parts(const sd_const *c, uint32_t lower) {
   enum { BLOCK = 256 };
   const uint32_t least = (127 - 100) << 23, most = (127 + 100) << 23; // 2^-100, 2^100
   uint32_t v[BLOCK], bad = 0;
@@ -108,7 +110,7 @@ static bool fits_parts(const sd_const *c) {
     memcpy(v, (const uint8_t *)c->data + 4 * i, 4 * n);
     for (int q = 0; q < BLOCK; q++) {
       uint32_t size = v[q] & 0x7fffffff;
-      bad |= (size > most) | ((size < least) & (size != 0));
+      bad |= (size > most) | ((size < least) & (size != 0)) | (v[q] & lower);
     }
   }
   return !bad;
@@ -151,8 +153,7 @@ static double cycles_of(const triple *t, int64_t parts) {
   double blocks = tiles * (double)sd_ceil_div(t->block, 32) * k / 32 * ceil(n / 32),
          chunks = k / (double)t->chunk;
   double sums = chunks > 1 ? SUM_CYCLES * chunks * rows * n : 0;
-  return blocks * BLOCK_CYCLES + 6 * lines_of_weights(t) * tiles + APART_CYCLES * rows * k * (double)parts +
-         sums;
+  return blocks * (t->w_parts == 1 ? ONE_CYCLES : BLOCK_CYCLES) + 2 * t->w_parts * lines_of_weights(t) * tiles + APART_CYCLES * rows * k * (double)parts + sums;
 }
 
 static double cycles_of_vectors(const triple *t) {
@@ -288,12 +289,12 @@ static int64_t part_of_row(int64_t steps) {
   return 6 * n % 2048 ? n : n + 32;
 }
 
-// The number that has its parts at `offset`, and `apart` and twice `apart` elements further.
-static sd_expr *whole(sd_kernel *k, sd_buf *b, sd_expr *offset, int64_t apart) {
+// The number that has its parts, one or three, at `offset`, and `apart` and twice `apart` elements further.
+static sd_expr *whole(sd_kernel *k, sd_buf *b, sd_expr *offset, int parts, int64_t apart) {
   sd_expr *part[SD_DOT_PARTS];
-  for (int i = 0; i < SD_DOT_PARTS; i++)
+  for (int i = 0; i < parts; i++)
     part[i] = sd_x_load(k, b, plus(k, offset, number(k, i * apart)), NULL);
-  return plus(k, part[0], plus(k, part[1], part[2]));
+  return parts == 1 ? part[0] : plus(k, part[0], plus(k, part[1], part[2]));
 }
 
 static void take_rows_apart(triple *t, sd_items *items) {
@@ -321,7 +322,7 @@ static void add_dim(sd_pack *p, int64_t extent, int64_t stride) {
 }
 
 // The constant in parts, in the order in which panels are read: [axes of the grid, loops, the last of which
-// is over panels][3][steps / 2] [lanes][2].
+// is over panels][parts][steps / 2] [lanes][2].
 static sard_status *pack(triple *t, sd_packs *packs) {
   sd_kernel *k = t->k;
   sd_pack p = {.buf = t->w->buf, .side = 2, .steps = t->chunk, .factor = PANEL, .limit = t->width};
@@ -340,7 +341,7 @@ static sard_status *pack(triple *t, sd_packs *packs) {
   }
   p.part = p.n;
   if (!coefficient(t, t->lanes, &by)) return SD_ERR(INTERNAL, "%s: the lanes of a constant", k->name);
-  add_dim(&p, SD_DOT_PARTS, 0), add_dim(&p, t->chunk / 2, 2 * step), add_dim(&p, PANEL, by),
+  add_dim(&p, t->w_parts, 0), add_dim(&p, t->chunk / 2, 2 * step), add_dim(&p, PANEL, by),
       add_dim(&p, 2, step);
   rest = sd_x_subst(k, sd_x_subst(k, rest, s, number(k, 0)), t->lanes, number(k, 0));
   if (!sd_x_const_value(rest, NULL, &p.base)) return SD_ERR(INTERNAL, "%s: the place of a constant", k->name);
@@ -360,13 +361,13 @@ static sd_expr *make_sum(triple *t) {
   axes[1]->unroll = 0;
   sd_expr *turn = sd_x_axis(k, axes[0]), *side = sd_x_axis(k, axes[1]),
           *row = times(k, sd_x_axis(k, t->row_axis), SD_DOT_PARTS * apart);
-  sd_expr *a = whole(k, t->rows_apart, plus(k, plus(k, row, times(k, turn, 2)), side), apart);
+  sd_expr *a = whole(k, t->rows_apart, plus(k, plus(k, row, times(k, turn, 2)), side), SD_DOT_PARTS, apart);
   sd_expr *at = number(k, 0), *lane = times(k, sd_x_axis(k, t->lanes), 2);
   for (uint32_t i = 0; i < t->n_order; i++)
     at = plus(k, sd_x_mul_dim(k, at, t->order[i]->extent), sd_x_axis(k, t->order[i]));
-  at = plus(k, plus(k, times(k, at, SD_DOT_PARTS * t->chunk * PANEL), times(k, turn, 2 * PANEL)),
+  at = plus(k, plus(k, times(k, at, t->w_parts * t->chunk * PANEL), times(k, turn, 2 * PANEL)),
             plus(k, lane, side));
-  sd_expr *w = whole(k, t->w->buf, at, t->chunk * PANEL);
+  sd_expr *w = whole(k, t->w->buf, at, t->w_parts, t->chunk * PANEL);
   return sd_x_reduce(k, SD_R_SUM, axes, 2, sd_x_bin(k, SD_X_MUL, a, w));
 }
 
@@ -457,9 +458,10 @@ sard_status *sd_triple(sd_kernel *k, const sd_isa *isa, sd_arena *a, sd_packs *p
   triple t = {.k = k};
   if (!isa->matrix || isa->pairs < 2 || !suits(k)) return NULL;
   t.n = k->items.at[0].nest;
-  if (sd_access_store_axis(k, t.n) < 0 || !find(&t, a) || !find_axes(&t) || !choose_tiles(&t) ||
-      !fits_parts(t.w->buf->value->data))
-    return NULL;
+  if (sd_access_store_axis(k, t.n) < 0 || !find(&t, a) || !find_axes(&t)) return NULL;
+  const sd_const *w = t.w->buf->value->data;
+  t.w_parts = fits_parts(w, 0xffff) ? 1 : SD_DOT_PARTS;
+  if (!choose_tiles(&t) || (t.w_parts > 1 && !fits_parts(w, 0))) return NULL;
   SD_TRY(open_grid(&t));
   return make_items(&t, packs);
 }

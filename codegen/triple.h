@@ -7,6 +7,9 @@
 // higher-precision computations, 2019). Matrix registers add 16 steps at a time and then to the sum, which
 // rounds less often than vectors do, so that results are closer to the exact ones than those of vectors.
 //
+// A constant whose numbers are bf16 themselves, as integers of 8 bits are, has one part: three products, which
+// are exact.
+//
 // Matrix registers take denormals for zeros: parts below 2^-126 are lost. Infinities have no parts, and sums
 // that are no finite numbers are made again by vectors, which add up the parts and multiply f32
 // (cpu/emit_matrix.c).

@@ -137,7 +137,7 @@ static bool rule_matmul(const sd_node *n, sd_axes *x) {
   return true;
 }
 
-// Weights [N,K] or, with columns, [K,N]; scales and zero points [blocks of K,N], bias [N].
+// Weights [N,K] or, with columns, [K,N]; scales and zero points [blocks of K,N], bias [N], scales of rows [.., blocks of K].
 static bool rule_bits(const sd_node *n, sd_axes *x) {
   int last = n->in[0]->rank - 1;
   bool columns = sd_node_int(n, "columns", 0) != 0;
@@ -148,6 +148,10 @@ static bool rule_bits(const sd_node *n, sd_axes *x) {
   for (uint32_t i = 2; i < 4 && i < n->n_in; i++)
     if (n->in[i] && n->in[i]->rank == 2) x->in[i][0] = k, x->in[i][1] = column;
   if (n->n_in > 4 && n->in[4] && n->in[4]->rank == 1) x->in[4][0] = column;
+  if (n->n_in > 5 && n->in[5] && n->in[5]->rank == last + 1) {
+    for (int d = 0; d < last; d++) x->in[5][d] = x->in[0][d];
+    x->in[5][last] = k;
+  }
   x->sum = k, x->added = 1u << 4;
   return true;
 }

@@ -72,15 +72,37 @@ sard_status *sd_edit_slice(sd_graph *g, sd_node *before, sd_value *x, int64_t ax
 
 #define SMALL_WEIGHT 65536 // elements: fewer of them are in the cache even when they are wide, and faster there
 
-bool sd_edit_packed_weight(const sd_node *n) {
+// Products of few rows take as long as to read their weights.
+static bool few_rows(const sd_node *product, const sd_pass_target *t) {
+  const sd_value *x = product->in[0];
+  sd_dimtab *d = product->graph->module->dims;
+  int64_t rows;
+  return x->rank > 1 && sd_dim_is_const(d, sd_dim_product(d, x->dims, x->rank - 1), &rows) && rows <= t->wide_rows;
+}
+
+bool sd_edit_packed_weight(const sd_node *n, const sd_pass_target *t) {
   const sd_value *w = n->n_in ? n->in[0] : NULL, *y = n->n_out == 1 ? n->out[0] : NULL;
-  if (n->op->kind != SD_MAP || !w || !w->data || sd_dtype_bits(w->dtype) >= 8 || w->data->count < SMALL_WEIGHT) return false;
+  if (n->op->kind != SD_MAP || !w || !w->data || sd_dtype_bits(w->dtype) > 8 || w->data->count < SMALL_WEIGHT) return false;
   for (uint32_t i = 1; i < n->n_in; i++)
     if (n->in[i] && !n->in[i]->data) return false;
   if (!y || y->rank != 2 || sd_value_count(y) != sd_value_count(w) || !sd_edit_only_use(y)) return false;
   const sd_use *u = &y->uses.at[0];
   bool product = sd_edit_is(u->node, "MatMul") || sd_edit_is(u->node, "Gemm");
-  return product && u->operand == 1 && u->node->graph == n->graph && u->node->in[0]->rank >= 1;
+  if (!product || u->operand != 1 || u->node->graph != n->graph || u->node->in[0]->rank < 1) return false;
+  return sd_dtype_bits(w->dtype) < 8 || (sd_dtype_is_int(w->dtype) && y->dtype == SD_F32 && few_rows(u->node, t));
+}
+
+static bool swaps_two(const sd_node *n) {
+  const sd_attr *p = sd_node_attr(n, "perm");
+  bool given = p && p->kind == SD_ATTR_INTS;
+  return n->in[0]->rank == 2 && (!given || (p->n == 2 && p->ints[0] == 1 && p->ints[1] == 0));
+}
+
+sd_node *sd_edit_matrix_source(const sd_node *n, bool *turned) {
+  sd_node *d = sd_edit_only_use(n->in[1]) ? n->in[1]->def : NULL;
+  *turned = sd_edit_is(d, "Transpose") && swaps_two(d);
+  if (*turned) d = sd_edit_only_use(d->in[0]) ? d->in[0]->def : NULL;
+  return d && d->graph == n->graph ? d : NULL;
 }
 
 sd_value *sd_edit_only_use(const sd_value *v) {

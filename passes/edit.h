@@ -16,8 +16,12 @@ sard_status *sd_edit_reshape(sd_graph *g, sd_node *before, sd_value *x, const in
 // Elements [from, to) of an axis.
 sard_status *sd_edit_slice(sd_graph *g, sd_node *before, sd_value *x, int64_t axis, int64_t from, int64_t to, sd_value **out);
 sd_value *sd_edit_only_use(const sd_value *v); // v when exactly one operand slot uses it and it is no output, else NULL
-// n turns a constant of elements below a byte into a wider type, for one matrix product that can do so where it reads it.
-bool sd_edit_packed_weight(const sd_node *n);
+// n turns a constant of elements below a byte, or of bytes for few rows, into a wider type, for one matrix product that can do so where it
+// reads it.
+bool sd_edit_packed_weight(const sd_node *n, const sd_pass_target *t);
+// The node that makes the second operand of n, a product, for n alone, also behind a Transpose of its two dims (*turned); NULL: another
+// graph makes it, or there is none.
+sd_node *sd_edit_matrix_source(const sd_node *n, bool *turned);
 bool sd_edit_read_elsewhere(const sd_value *v, const sd_node *n); // by other nodes than n, or as an output
 bool sd_edit_ints(const sd_node *n, uint32_t operand, int64_t *out, uint32_t cap, uint32_t *out_n); // constant contents
 // Calls fn for each node of each graph of sd_edit_graphs until options stop it. fn may remove the node; `done`: it rewrote it,

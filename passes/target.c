@@ -17,7 +17,7 @@ const sd_sparse_rates *sd_sparse_rates_of(const char *isa) {
 
 sd_pass_target sd_pass_target_cpu(void) {
   return (sd_pass_target){
-      .channels_last = true, .padded_copies = true, .winograd = true, .panels = true, .byte_products = true, .apart_rows = true};
+      .channels_last = true, .padded_copies = true, .winograd = true, .panels = true, .byte_products = true, .row_ranges = true, .wide_rows = 16, .apart_rows = true};
 }
 
 // Shared memory is filled from any layout at the same cost, if what a sum runs over lies side by side. Memory

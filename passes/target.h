@@ -28,6 +28,10 @@ typedef struct sd_pass_target {
   const sd_sparse_rates *sparse; // weights that are mostly 0 are kept without, where these gain; NULL: they stay dense
   bool panels;         // products of two computed matrices read one of them in panels
   bool byte_products;  // products of dequantized bytes are computed from the bytes
+  bool row_ranges;     // the range of a tensor is found row by row
+  int wide_rows;       // products of at most so many rows widen constant bytes where they read them
+  int rounded_bits;    // products that may round their input to 8 bits do so for weights of at most so many bits
+  bool bf16_parts;     // products of f32 are made of products of bf16: fewer where a constant is bf16
   bool epilogues;      // a map rather ends the contraction that feeds it than begins what reads it
   bool strided_reads; // products and attention read parts and permutations of their operands in place; chains
                       // of views alone are no kernels

@@ -271,6 +271,13 @@ void sd_emit_reduce_at(sd_emit *E, const sd_expr *e, sd_ll *out); // the same by
 // The loops over the last two axes of reduction r, where they are of the form of codegen/dot.h for the lanes at hand; acc: the
 // sums by coordinate of `slots`. False: nothing was done.
 bool sd_emit_dot(sd_emit *E, const sd_expr *r, uint32_t slots, sd_emit_carry *acc);
+// acc and for each lane the products of four u8 in x by four i8 in y, on sets of vectors from 32 bytes on. Before VNNI no two products
+// side by side may have a sum beyond 16 bits.
+sd_ll sd_emit_add_bytes(sd_emit *E, sd_ll acc, sd_ll x, sd_ll y);
+
+// ---- emit_blocks.c ----
+// The same for those of the form of codegen/blocks.h.
+bool sd_emit_blocks(sd_emit *E, const sd_expr *r, uint32_t slots, sd_emit_carry *acc);
 
 // ---- emit_quotient.c ----
 // Value of e, which is about to be rounded to an integer, where it is a quotient by a constant within bounds, and no division is

@@ -30,22 +30,22 @@ static sd_ll word(sd_emit *E, const dot *x) {
   return sd_emit_splat(E, v);
 }
 
-// The f32 of the even or the odd steps whose parts are two bf16 in each of three words.
-static sd_ll whole(sd_emit *E, const sd_ll *word, bool odd) {
+// The f32 of the even or the odd steps whose parts are two bf16 in each word.
+static sd_ll whole(sd_emit *E, const sd_ll *word, int parts, bool odd) {
   sd_ll part[SD_DOT_PARTS];
-  for (int i = 0; i < SD_DOT_PARTS; i++) {
+  for (int i = 0; i < parts; i++) {
     LLVMTypeRef t = LLVMTypeOf(word[i]);
     bool lanes = LLVMGetTypeKind(t) == LLVMVectorTypeKind;
     sd_ll v = odd ? LLVMBuildAnd(E->b, word[i], sd_emit_splat_i(t, (int64_t)0xffff0000), "") : LLVMBuildShl(E->b, word[i], sd_emit_splat_i(t, 16), "");
     part[i] = LLVMBuildBitCast(E->b, v, sd_emit_vtype(E, E->f32, lanes), "");
   }
-  return LLVMBuildFAdd(E->b, part[0], LLVMBuildFAdd(E->b, part[1], part[2], ""), "");
+  return parts == 1 ? part[0] : LLVMBuildFAdd(E->b, part[0], LLVMBuildFAdd(E->b, part[1], part[2], ""), "");
 }
 
-static sd_ll whole_at(sd_emit *E, const sd_expr *const *load, LLVMTypeRef t, bool odd) {
+static sd_ll whole_at(sd_emit *E, const sd_expr *const *load, int parts, LLVMTypeRef t, bool odd) {
   sd_ll word[SD_DOT_PARTS];
-  for (int i = 0; i < SD_DOT_PARTS; i++) word[i] = sd_emit_load_at(E, load[i], 0, t);
-  return whole(E, word, odd);
+  for (int i = 0; i < parts; i++) word[i] = sd_emit_load_at(E, load[i], 0, t);
+  return whole(E, word, parts, odd);
 }
 
 // ---- one turn ----
@@ -93,6 +93,11 @@ static sd_ll in_halves(sd_emit *E, sd_ll acc, sd_ll a, sd_ll w) {
   return added(E, acc, two, sd_emit_splat_i(LLVMTypeOf(two), 1));
 }
 
+sd_ll sd_emit_add_bytes(sd_emit *E, sd_ll acc, sd_ll x, sd_ll y) {
+  if (E->isa->dot >= 4) return at_once(E, acc, x, y);
+  return in_halves(E, acc, LLVMBuildBitCast(E->b, x, LLVMVectorType(E->i8, 4 * (unsigned)E->lanes_full), ""), y);
+}
+
 // Words of both factors for this turn, by the coordinates that they move with.
 typedef struct words {
   uint32_t a_slots, w_slots;
@@ -105,7 +110,7 @@ typedef struct words {
 static void add_whole(sd_emit *E, dot *x, const words *d) {
   uint32_t rest = x->slots & ~d->a_slots;
   for (int odd = 0; odd < 2; odd++) {
-    sd_ll a = sd_emit_splat(E, whole_at(E, x->d.a, E->i32, odd));
+    sd_ll a = sd_emit_splat(E, whole_at(E, x->d.a, x->d.parts, E->i32, odd));
     do {
       sd_ll *acc = &x->acc->v[sd_emit_project(E, x->slots)];
       *acc = sd_emit_fma(E, a, (odd ? d->odd : d->even)[sd_emit_project(E, d->w_slots)], *acc);
@@ -146,7 +151,7 @@ static void turn(sd_emit *E, dot *x, sd_ll base, int64_t steps) {
   for (uint32_t s = x->slots; s; s &= s - 1) E->at[__builtin_ctz(s)] = 0;
   do {
     uint32_t j = sd_emit_project(E, d.w_slots);
-    if (x->d.parts > 1 && !d.even[j]) d.even[j] = whole_at(E, x->d.w, t, false), d.odd[j] = whole_at(E, x->d.w, t, true);
+    if (x->d.parts > 1 && !d.even[j]) d.even[j] = whole_at(E, x->d.w, x->d.w_parts, t, false), d.odd[j] = whole_at(E, x->d.w, x->d.w_parts, t, true);
     else if (x->d.parts == 1 && !d.w[j]) d.w[j] = sd_emit_load_at(E, x->d.w[0], 0, t);
   } while (sd_emit_next(E, x->slots & ~(d.a_slots & ~d.w_slots)));
   do {

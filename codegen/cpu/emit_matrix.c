@@ -6,7 +6,7 @@
 // call, since that takes long (codegen/dot.h): register tiles of other heights, as at the ends of axes, go by vectors.
 // The sums are stored to the stack and read there by what follows (emit_roll.c).
 //
-// Factors of f32 in three bf16 each (codegen/triple.h): six of the nine products, the small ones first. Where a sum is no finite number,
+// Factors of f32 in three bf16 each (codegen/triple.h): six of the nine products, the small ones first; of a constant that is bf16 three. Where a sum is no finite number,
 // as with infinities, all sums of the tile are made again by vectors (emit_again.c).
 #include <string.h>
 
@@ -122,7 +122,7 @@ static bool fits(sd_emit *E, struct sd_emit_matrix *m) {
   m->lane = sd_emit_bind_of(E, E->lane.axis)->slot;
   m->p.vectors = m->lane < 0 ? 1 : E->count[m->lane];
   if (m->p.step < SD_DOT_LEAST_STEP || !sd_x_coef(E->k, m->d.w[0]->a[0], m->d.turns, &panel)) return false;
-  if (!sd_dim_is_const(E->k->dims, panel, NULL) || !holds_all_lanes(E, m->d.w[m->d.parts - 1]) || !row_slots(E, m)) return false;
+  if (!sd_dim_is_const(E->k->dims, panel, NULL) || !holds_all_lanes(E, m->d.w[m->d.w_parts - 1]) || !row_slots(E, m)) return false;
   m->w_stride = bytes_of(E, m->d.w[0], panel);
   return suits(E, &m->p);
 }
@@ -191,7 +191,7 @@ static void products(sd_emit *E, struct sd_emit_matrix *m, const sd_expr *a, con
   }
 }
 
-// Parts of a and of w: neighbours in this order share one of them.
+// Parts of a and of w: neighbours in this order share one of them. Of a w that is one bf16 the last three.
 static const uint8_t pairs[][2] = {{0, 2}, {0, 1}, {1, 1}, {1, 0}, {2, 0}, {0, 0}};
 
 // What is asked for is spread over the products.
@@ -200,10 +200,11 @@ static void step(sd_emit *E, struct sd_emit_matrix *m, sd_ll turn, const sd_emit
   sd_emit_bind_point(E, m->d.turns, turn, 0);
   sd_emit_bind_point(E, m->d.side, NULL, 0);
   memset(m->held, 0, sizeof m->held);
-  uint32_t n = m->d.parts > 1 ? sizeof pairs / sizeof *pairs : 1;
+  uint32_t all = sizeof pairs / sizeof *pairs, n = m->d.parts == 1 ? 1 : m->d.w_parts == 1 ? 3 : all;
   for (uint32_t i = 0; i < n; i++) {
+    const uint8_t *pair = pairs[all - n + i];
     if (ahead) sd_emit_panel_ask(E, ahead, turn, ahead->lines * i / n, ahead->lines * (i + 1) / n);
-    products(E, m, m->d.a[n > 1 ? pairs[i][0] : 0], m->d.w[n > 1 ? pairs[i][1] : 0]);
+    products(E, m, m->d.a[pair[0]], m->d.w[pair[1]]);
   }
   at_row(E, m, 0);
   sd_emit_unbind(E, m->d.side);

@@ -180,12 +180,13 @@ static bool plan(sd_emit *E, const finder *f, sd_emit_panel *p, sd_ll *first) {
 }
 
 bool sd_emit_panel_open(sd_emit *E, const sd_expr *reduce, uint32_t loop, sd_emit_panel *p) {
-  finder f = {.E = E, .reduce = reduce, .parts = sd_dot_parts(E->k, reduce)};
+  finder f = {.E = E, .reduce = reduce, .parts = 1};
   sd_ll first;
   sd_dot d;
   if (!E->lane.axis || E->nest->sequential) return false;
+  if (sd_dot_parts(E->k, reduce) > 1 && sd_dot_is(E->k, reduce, E->lane.axis, &d)) f.parts = d.w_parts;
   sd_x_walk(E->k, reduce->a[0], find, &f);
-  if (f.load && f.parts > 1 && sd_dot_is(E->k, reduce, E->lane.axis, &d)) f.load = d.w[0];
+  if (f.load && f.parts > 1) f.load = d.w[0];
   if (!f.load || loops_of(E, reduce, f.load->a[0]) != loop + 1 || !plan(E, &f, p, &first)) return false;
   sd_ll at = times(E, panel_begin(E, &f), sd_emit_i64(E, sd_dtype_bits(f.load->buf->dtype) / 8));
   at = plus(E, plus(E, at, first), times(E, steps_done(E, reduce, f.load->a[0]), p->share));

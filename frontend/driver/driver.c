@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "codegen/blocks.h"
 #include "codegen/cuda/device.h"
 #include "frontend/driver/parts.h"
 #include "passes/partition/parts.h"
@@ -262,6 +263,8 @@ static sd_pass_target target_of(const sd_driver_options *o) {
   sd_pass_target t = sd_pass_target_cpu();
   sard_status_free(sd_driver_target(o->target, &isa)); // an unknown one is told when code is made
   t.byte_products = t.byte_products && isa && isa->dot > 1; // else products of bytes are slower than of f32
+  t.rounded_bits = isa && sd_blocks_on(isa, 8) ? 8 : isa && sd_blocks_on(isa, 4) ? 4 : 0;
+  t.bf16_parts = isa && isa->matrix && isa->pairs > 1;
   t.sparse = isa ? sd_sparse_rates_of(isa->name) : NULL;
   if (isa) t.lanes = isa->vector_bytes / 4, t.registers = isa->registers;
   return t;

@@ -1,7 +1,8 @@
 // MatMulNBits: a matrix product whose weights are blocks of 2, 4 or 8 bits along K, widened inside the sum.
 //
 // Constant weights become a tensor of the type of the bits, which the order of bytes already is, with the
-// scales of a block side by side for all rows: sard.MatMulBits, whose loads a register tile can read. Columns that are in groups
+// scales of a block side by side for all rows: sard.MatMulBits, whose loads a register tile can read. At accuracy level 4 its input
+// may be rounded to 8 bits, a block of it at a time, which pass `rounds` does. Columns that are in groups
 // of their own are brought into the order of these. Others
 // are taken out of bytes one by one: sard.MatMulBytes.
 #include "ir/ops.h"
@@ -131,7 +132,7 @@ sd_expr *sd_pull_matmul_bytes(sd_tb *b, const sd_node *n, uint32_t out, sd_expr 
 }
 
 // ---- sard.MatMulBits ----
-enum { BITS_ZEROS = 3, BITS_BIAS };
+enum { BITS_ZEROS = 3, BITS_BIAS, BITS_ROWS, MOST_ROUNDED = 256 }; // elements of a block that is rounded
 
 sard_status *sd_shape_matmul_bits(sd_node *n) {
   sd_dim dims[SD_MAX_RANK];
@@ -154,9 +155,18 @@ sard_status *sd_shape_matmul_bits(sd_node *n) {
   }
   if (sd_sh_in(n, BITS_BIAS))
     SD_TRY(sd_sh_same(n, sd_value_count(n->in[BITS_BIAS]), N, "bias", NULL));
+  bool rounded = a->dtype == SD_I8;
+  if (rounded != (sd_sh_in(n, BITS_ROWS) != NULL) || (!rounded && !sd_dtype_is_float(a->dtype)))
+    return SD_SH_ERR(n, MODEL, "A is %s, rows are %s", sd_dtype_name(a->dtype), sd_sh_in(n, BITS_ROWS) ? "given" : "not given");
+  memcpy(dims, a->dims, sizeof dims);
+  dims[a->rank - 1] = sd_dim_const(t, K / block);
+  if (rounded) {
+    SD_TRY(sd_sh_rank(n, BITS_ROWS, a->rank, a->rank));
+    for (int i = 0; i < a->rank; i++) SD_TRY(sd_sh_same(n, n->in[BITS_ROWS]->dims[i], dims[i], "rows", NULL));
+  }
   memcpy(dims, a->dims, sizeof dims);
   dims[a->rank - 1] = N;
-  return sd_sh_set(n, 0, a->dtype, a->rank, dims);
+  return sd_sh_set(n, 0, rounded ? n->in[BITS_ROWS]->dtype : a->dtype, a->rank, dims);
 }
 
 // A load of an operand as number of type t.
@@ -166,12 +176,11 @@ static sd_expr *as(sd_tb *b, const sd_node *n, uint32_t operand, sd_dtype t, sd_
 
 // (q - zero) * scale as q * scale - zero * scale: the second product stands still inside of a block.
 sd_expr *sd_pull_matmul_bits(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *idx) {
-  (void)out;
   int last = n->in[A]->rank - 1;
   int64_t block = sd_node_int(n, "block_size", 0);
   sd_dim size = sd_dim_const(b->dims, block);
   bool columns = sd_node_int(n, "columns", 0) != 0;
-  sd_dtype t = sd_compute_type(n->in[A]->dtype);
+  sd_dtype t = sd_compute_type(n->out[out]->dtype);
   sd_expr *at[SD_MAX_RANK], *row = idx[last];
   x_axes red = {.n = 0};
   sd_expr *kb = x_raxis(b, &red, "block", sd_dim_floordiv(b->dims, n->in[B]->dims[columns ? 0 : 1], size));
@@ -183,6 +192,8 @@ sd_expr *sd_pull_matmul_bits(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *
   if (sd_tb_has(n, BITS_ZEROS)) z = as(b, n, BITS_ZEROS, t, kb, row);
   z = x_un(b, SD_X_NEG, x_mul(b, z, s));
   sd_expr *a = sd_tb_load(b, n, A, at);
+  at[last] = kb;
+  if (sd_tb_has(n, BITS_ROWS)) a = x_mul(b, x_cast(b, t, a), sd_tb_load(b, n, BITS_ROWS, at));
   if (!a || !q || !s || !z) return NULL;
   sd_expr *y = x_reduce(b, SD_R_SUM, &red, x_mul(b, a, sd_x_fma(b->k, q, s, z)));
   if (!sd_tb_has(n, BITS_BIAS)) return y;
@@ -293,7 +304,8 @@ sard_status *sd_rewrite_ms_nbits(sd_node *n) {
                  in, 6);
     return sd_xg_finish(&g, &y, 1);
   }
-  const char *spec = sd_xg_fmt(&g, "sard.MatMulBits block_size=%lld zero=%d", (long long)p.block, 1 << (p.bits - 1));
+  bool rounds = sd_node_int(n, "accuracy_level", 0) == 4 && a->dtype == SD_F32 && p.block >= 16 && p.block <= MOST_ROUNDED;
+  const char *spec = sd_xg_fmt(&g, "sard.MatMulBits block_size=%lld rounds=%d zero=%d", (long long)p.block, rounds, 1 << (p.bits - 1));
   y = XG(&g, spec, a, as_bits(&g, w, &p, p.N, p.K),
          turned(&g, n->in[SCALES], p.N, p.blocks, p.blocks), zeros_turned(&g, &p, sd_xg_in(&g, ZEROS)),
          sd_xg_in(&g, BIAS));

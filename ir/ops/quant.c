@@ -120,12 +120,25 @@ static sd_expr *to_range(sd_tb *b, sd_dtype t, sd_expr *q, sd_expr *zero_point) 
   return sd_x_round_to(b, t, x_cast(b, sd_compute_type(t), q));
 }
 
+// x / s, an f32, for one s at all points, before it is limited and rounded: the quotient by the reciprocal r and one step of
+// correction, which gives the bits of a division (Markstein: Computation of elementary functions on the IBM RISC System/6000, 1990) where
+// nothing overflows or gets lost. So a small s is raised, with x, and what is beyond all limits stays what it is.
+static sd_expr *quotient(sd_tb *b, sd_expr *x, sd_expr *s) {
+  if (!x || !s || x->dtype != SD_F32 || s->dtype != SD_F32) return x_div(b, x, s);
+  sd_expr *raise = x_sel(b, x_bin(b, SD_X_LT, x_un(b, SD_X_ABS, s), x_num(b, s, 0x1p-60)), x_num(b, s, 0x1p66), x_num(b, s, 1));
+  s = x_mul(b, s, raise), x = x_mul(b, x, raise);
+  sd_expr *r = x_div(b, x_num(b, s, 1), s), *q = x_mul(b, x, r);
+  sd_expr *near = sd_x_fma(b->k, sd_x_fma(b->k, x_un(b, SD_X_NEG, q), s, x), r, q);
+  return x_sel(b, x_bin(b, SD_X_LT, x_un(b, SD_X_ABS, q), x_num(b, q, 0x1p24)), near, q);
+}
+
 sd_expr *sd_pull_quantize(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *idx) {
   sd_expr *x = sd_tb_load(b, n, 0, idx), *s = load_scale(b, n, 1, idx);
   if (!x || !s) return NULL;
   bool wide = x->dtype == SD_F64 || s->dtype == SD_F64 || sd_dtype_is_int(s->dtype);
   sd_dtype ft = wide ? SD_F64 : SD_F32;
-  sd_expr *q = x_div(b, x_cast(b, ft, x), x_cast(b, ft, s));
+  bool single = sd_value_is_single(n->in[1]) && !n->in[1]->data;
+  sd_expr *q = (single ? quotient : x_div)(b, x_cast(b, ft, x), x_cast(b, ft, s));
   return to_range(b, n->out[out]->dtype, q, sd_tb_has(n, 2) ? load_scale(b, n, 2, idx) : NULL);
 }
 
@@ -149,6 +162,29 @@ sd_expr *sd_pull_dequantize(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *c
   return x_mul(b, x_cast(b, ft, x), x_cast(b, ft, s));
 }
 
+// ---- QuantizeRows: i8, from the largest size of a row ----
+sard_status *sd_shape_quantize_rows(sd_node *n) {
+  const sd_value *x = n->in[0];
+  SD_TRY(sd_sh_rank(n, 0, 1, SD_MAX_RANK));
+  if (x->dtype != SD_F32) return SD_SH_ERR(n, UNSUPPORTED, "rows of %s", sd_dtype_name(x->dtype));
+  SD_TRY(sd_sh_set(n, 0, SD_I8, x->rank, x->dims));
+  return sd_sh_set(n, 1, SD_F32, x->rank - 1, x->dims);
+}
+
+// Rows below 2^-100 become 0: the reciprocal of their scale would not be finite.
+sd_expr *sd_pull_quantize_rows(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *idx) {
+  x_axes l = {0};
+  sd_expr *at[SD_MAX_RANK];
+  int last = n->in[0]->rank - 1;
+  memcpy(at, idx, sizeof *at * (size_t)last);
+  if (!(at[last] = x_raxis(b, &l, "r", n->in[0]->dims[last]))) return NULL;
+  sd_expr *most = x_reduce(b, SD_R_MAX, &l, x_un(b, SD_X_ABS, sd_tb_load(b, n, 0, at)));
+  if (out == 1 || !most) return most ? x_div(b, most, x_num(b, most, 127)) : NULL;
+  sd_expr *small = x_bin(b, SD_X_LT, most, x_num(b, most, 0x1p-100));
+  sd_expr *by = x_sel(b, small, x_num(b, most, 0), x_div(b, x_num(b, most, 127), most));
+  return x_cast(b, SD_I8, x_cast(b, SD_I32, x_un(b, SD_X_ROUND, x_mul(b, sd_tb_load(b, n, 0, idx), by))));
+}
+
 // ---- DynamicQuantizeLinear: u8 with the range of the data, which always holds 0 ----
 sard_status *sd_shape_dynamic_quantize(sd_node *n) {
   SD_TRY(sd_sh_rank(n, 0, 0, SD_MAX_RANK));
@@ -157,18 +193,22 @@ sard_status *sd_shape_dynamic_quantize(sd_node *n) {
   return sd_sh_set(n, 2, SD_U8, 0, NULL);
 }
 
-static sd_expr *extreme(sd_tb *b, const sd_node *n, sd_rop rop) {
+// Of an operand, or of its part at idx[0..from) of the first dims, and of 0.
+static sd_expr *extreme(sd_tb *b, const sd_node *n, uint32_t operand, sd_rop rop, sd_expr *const *idx, int from) {
   x_axes l = {0};
   sd_expr *at[SD_MAX_RANK];
-  for (int i = 0; i < n->in[0]->rank; i++)
-    if (!(at[i] = x_raxis(b, &l, "r", n->in[0]->dims[i]))) return NULL;
-  sd_expr *x = x_reduce(b, rop, &l, sd_tb_load(b, n, 0, at));
+  const sd_value *v = n->in[operand];
+  for (int i = 0; i < v->rank; i++)
+    if (!(at[i] = i < from ? idx[i] : x_raxis(b, &l, "r", v->dims[i]))) return NULL;
+  sd_expr *x = x_reduce(b, rop, &l, sd_tb_load(b, n, operand, at));
   if (!x) return NULL;
   return rop == SD_R_MAX ? x_max(b, x, x_num(b, x, 0)) : x_min(b, x, x_num(b, x, 0));
 }
 
 sd_expr *sd_pull_dynamic_quantize(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *idx) {
-  sd_expr *high = extreme(b, n, SD_R_MAX), *low = extreme(b, n, SD_R_MIN);
+  bool scales = n->n_out == 2; // of the ranges of rows
+  if (scales) out++;
+  sd_expr *high = extreme(b, n, scales, SD_R_MAX, NULL, 0), *low = extreme(b, n, 0, SD_R_MIN, NULL, 0);
   sd_expr *scale = x_sub(b, high, low);
   if (!scale) return NULL;
   scale = x_div(b, scale, x_num(b, scale, 255));
@@ -177,5 +217,23 @@ sd_expr *sd_pull_dynamic_quantize(sd_tb *b, const sd_node *n, uint32_t out, sd_e
   if (out == 1) return scale;
   sd_expr *zero = to_range(b, SD_U8, x_un(b, SD_X_NEG, x_div(b, low, scale)), NULL);
   if (out == 2) return zero;
-  return to_range(b, SD_U8, x_div(b, sd_tb_load(b, n, 0, idx), scale), zero);
+  return to_range(b, SD_U8, quotient(b, sd_tb_load(b, n, 0, idx), scale), zero);
+}
+
+// ---- the same in steps: the ranges of rows, and what follows from them for all ----
+sard_status *sd_shape_row_range(sd_node *n) {
+  const sd_value *x = n->in[0];
+  SD_TRY(sd_sh_rank(n, 0, 1, SD_MAX_RANK));
+  for (uint32_t i = 0; i < 2; i++) SD_TRY(sd_sh_set(n, i, x->dtype, x->rank - 1, x->dims));
+  return NULL;
+}
+
+sd_expr *sd_pull_row_range(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *idx) {
+  return extreme(b, n, 0, out ? SD_R_MAX : SD_R_MIN, idx, n->in[0]->rank - 1);
+}
+
+sard_status *sd_shape_range_scale(sd_node *n) {
+  for (uint32_t i = 0; i < 2; i++) SD_TRY(sd_sh_rank(n, i, 0, SD_MAX_RANK));
+  SD_TRY(sd_sh_set(n, 0, SD_F32, 0, NULL));
+  return sd_sh_set(n, 1, SD_U8, 0, NULL);
 }

@@ -314,7 +314,7 @@ static bool may_join(const group *g, const sd_node *p) {
   switch (p->op->kind) {
   case SD_MAP:
     if (better_behind(g, p, d) || joins(g->members[0])) return false;
-    if (is_factor(g, v)) return sd_edit_packed_weight(p) || widened_channels(g, p);
+    if (is_factor(g, v)) return sd_edit_packed_weight(p, g->target) || widened_channels(g, p);
     if (looked_up(g, v)) return !costly_map(p);
     return d == ONCE || ((d == FEW || d == ROWS) && !costly_map(p)) || (d == ROWS && !g->contraction);
   case SD_MOVE:

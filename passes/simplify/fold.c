@@ -5,9 +5,9 @@
 
 #define MAX_GROWTH (16u << 20) // bytes a folded constant may have beyond its operands
 
-static bool foldable(const sd_node *n) {
+static bool foldable(const sd_node *n, const sd_pass_target *t) {
   uint64_t in = 0, out = 0;
-  if (sd_edit_packed_weight(n)) return false; // passes/fusion: its products widen it
+  if (sd_edit_packed_weight(n, t)) return false; // passes/fusion: its products widen it
   if (n->n_body || n->op->kind > SD_NESTS || strcmp(n->op->name, "sard.Dims") == 0) return false;
   for (uint32_t i = 0; i < n->n_in; i++) {
     if (!n->in[i]) continue;
@@ -91,7 +91,7 @@ static sard_status *fold_graph(sd_graph *g, void *user) {
     if (f->o->bisect >= 0 && r->rewrites >= f->o->bisect) return NULL;
     uint32_t before = r->rewrites;
     SD_TRY(known_contents(n, r));
-    if (r->rewrites != before || !foldable(n)) continue;
+    if (r->rewrites != before || !foldable(n, &f->o->target)) continue;
     sard_status *st = fold_node(n, r);
     if (!st) continue;
     int code = sard_status_code(st); // USAGE: it asks for a size that only the run knows, like the pass of a loop

@@ -7,20 +7,6 @@
 
 enum { LEAST = 65536 }; // elements: fewer of them are in the cache even when they are wide, and faster there
 
-static bool swaps_two(const sd_node *n) {
-  const sd_attr *p = sd_node_attr(n, "perm");
-  bool given = p && p->kind == SD_ATTR_INTS;
-  return n->in[0]->rank == 2 && (!given || (p->n == 2 && p->ints[0] == 1 && p->ints[1] == 0));
-}
-
-// The dequantizing node behind the second operand; *rows: the weights are [N,K].
-static sd_node *dequantized(const sd_node *n, bool *rows) {
-  sd_node *d = sd_edit_only_use(n->in[1]) ? n->in[1]->def : NULL;
-  *rows = sd_edit_is(d, "Transpose") && swaps_two(d);
-  if (*rows) d = sd_edit_only_use(d->in[0]) ? d->in[0]->def : NULL;
-  return sd_edit_is(d, "DequantizeLinear") && d->graph == n->graph ? d : NULL;
-}
-
 static bool fits(const sd_node *n, const sd_node *d, bool rows) {
   const sd_value *w = d->in[0], *s = d->in[1], *z = d->n_in > 2 ? d->in[2] : NULL;
   int64_t block = sd_node_int(d, "block_size", 0), axis = sd_node_int(d, "axis", 1);
@@ -54,8 +40,8 @@ static sard_status *replace(sd_node *n, const sd_node *d, bool rows) {
 
 static sard_status *rewrite(sd_node *n, bool *done) {
   bool rows;
-  const sd_node *d = sd_edit_is(n, "MatMul") ? dequantized(n, &rows) : NULL;
-  *done = d && fits(n, d, rows);
+  const sd_node *d = sd_edit_is(n, "MatMul") ? sd_edit_matrix_source(n, &rows) : NULL;
+  *done = sd_edit_is(d, "DequantizeLinear") && fits(n, d, rows);
   return *done ? replace(n, d, rows) : NULL;
 }
 

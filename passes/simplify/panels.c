@@ -54,9 +54,9 @@ static bool read_sizes(const sd_node *n, product *p) {
   return true;
 }
 
-static bool reads(const sd_node *n, product *p) {
+static bool reads(const sd_node *n, const sd_pass_target *t, product *p) {
   if (n->n_in != 2 || !n->in[0] || !n->in[1] || n->in[0]->data || n->in[1]->data || n->in[0] == n->in[1]) return false;
-  if (n->in[1]->def && sd_edit_packed_weight(n->in[1]->def)) return false; // widened inside of the product
+  if (n->in[1]->def && sd_edit_packed_weight(n->in[1]->def, t)) return false; // widened inside of the product
   if (n->in[0]->dtype != SD_F32 || n->in[0]->rank > SD_MAX_RANK || n->in[1]->rank > SD_MAX_RANK) return false;
   memset(p, 0, sizeof *p);
   bool known = sd_edit_is(n, "Einsum") ? read_equation(n, p) : sd_edit_is(n, "MatMul") && matmul_equation(n, p);
@@ -134,13 +134,13 @@ static sard_status *replace(sd_node *n, product *p) {
   return NULL;
 }
 
-static sard_status *rewrite(sd_node *n, bool *done) {
+static sard_status *rewrite(sd_node *n, const sd_pass_target *t, bool *done) {
   product p;
-  *done = reads(n, &p) && gains(&p);
+  *done = reads(n, t, &p) && gains(&p);
   return *done ? replace(n, &p) : NULL;
 }
 
 sard_status *sd_pass_panels(sd_module *m, const sd_pass_options *o, sd_arena *scratch, sd_pass_report *r) {
   (void)scratch;
-  return o->target.panels ? sd_edit_nodes(m, o, r, rewrite) : NULL;
+  return o->target.panels ? sd_edit_nodes_for(m, o, r, rewrite) : NULL;
 }

@@ -1,6 +1,6 @@
 // Products of f32 in three bf16 each (codegen/triple.h), where this machine has matrix registers: errors
 // against sums in f64 that are no larger than those of vectors, over wide ranges of exponents and where terms
-// cancel; the same infinities and NaNs; equal bits for any number of threads; rows and columns over, and sums
+// cancel, and by constants that are bf16; the same infinities and NaNs; equal bits for any number of threads; rows and columns over, and sums
 // in chunks. What is not taken apart gives the bits of vectors.
 #include <float.h>
 #include <math.h>
@@ -24,6 +24,10 @@ static float uniform(uint64_t *seed, int64_t i) {
 }
 static float wide(uint64_t *seed, int64_t i) {
   return ldexpf(uniform(seed, i), (int)(test_random(seed) % 61) - 30);
+}
+static float bytes(uint64_t *seed, int64_t i) { // bf16 themselves: one part
+  (void)i;
+  return (float)((int)(test_random(seed) % 511) - 255);
 }
 static float tiny(uint64_t *seed, int64_t i) { return uniform(seed, i) * 0x1p-101f; }
 static float cancels(uint64_t *seed, int64_t i) {
@@ -130,6 +134,7 @@ static void accuracy(void) {
   closer((product){192, 256, 512}, wide, wide);
   closer((product){192, 256, 512}, cancels, ones);
   closer((product){192, 256, 512}, cancels, uniform);
+  closer((product){192, 256, 512}, wide, bytes);
 }
 
 // Rows and columns over, several tiles of rows, sums in chunks.
@@ -138,6 +143,7 @@ static void sizes(void) {
   closer((product){1200, 256, 300}, uniform, uniform);
   closer((product){1200, 384, 192}, uniform, uniform);
   closer((product){256, 1536, 512}, uniform, uniform);
+  closer((product){197, 1536, 300}, uniform, bytes);
 }
 
 static void threads(void) {
@@ -153,9 +159,9 @@ static void threads(void) {
 }
 
 // What is not finite is what vectors give; so is all of a tile of rows that has such numbers.
-static void not_finite(void) {
+static void odd_numbers(number_fn fw) {
   const product p = {197, 256, 576};
-  float *x = numbers(p.rows * p.steps, 1, uniform), *w = numbers(p.steps * p.columns, 2, uniform);
+  float *x = numbers(p.rows * p.steps, 1, uniform), *w = numbers(p.steps * p.columns, 2, fw);
   const float odd[] = {INFINITY, -INFINITY, NAN, FLT_MAX, -FLT_MAX};
   for (int i = 0; i < 5; i++) x[(7 + i * 40) * p.steps + 3 * i] = odd[i];
   x[196 * p.steps] = INFINITY, x[196 * p.steps + 1] = -INFINITY, x[5] = FLT_MAX, x[6] = -FLT_MAX;
@@ -168,6 +174,11 @@ static void not_finite(void) {
   }
   CHECK(bad == 0 && odds > 1000);
   sd_free_aligned(x), sd_free_aligned(w), sd_free_aligned(y), sd_free_aligned(v);
+}
+
+static void not_finite(void) {
+  odd_numbers(uniform);
+  odd_numbers(bytes);
 }
 
 // Small weights are not taken apart. Products below 2^-126 are lost: no more than one of them for each step.

@@ -61,7 +61,10 @@ if want lint; then check lint/layers bash tests/lint/layers.sh; fi
 if want unit || want onnx || want sanitize; then check image-libraries sard_image_deps; fi
 if want cuda || want device || want sanitize; then check compiler sard_install g++; fi
 
-# Those that work on one processor at a time.
+# What both halves below read is made before.
+if want onnx || want cuda || want device; then (. tests/onnx/cases.sh) >/dev/null; fi
+
+# Two halves run beside each other. Of this one most works on one processor at a time.
 narrow_parts() {
   if want golden; then counted golden bash tests/golden/run.sh; fi
   if want cli; then counted cli bash tests/cli/run.sh; fi
@@ -70,8 +73,10 @@ narrow_parts() {
   fi
   if want corpus; then counted split $python tests/corpus/split.py build/sard "$corpus"; fi
   if want mpi; then counted mpi $python tests/mpi/cases.py build/sard "$corpus"; fi
+  if want device; then counted device bash tests/cuda/null/run.sh; fi
+  if want cuda; then counted cuda bash tests/cuda/run.sh; fi
 }
-# Those that start a job for each.
+# These start a job for each processor.
 wide_parts() {
   if want unit; then counted unit unit_tests; fi
   if want corpus; then
@@ -82,8 +87,6 @@ wide_parts() {
     counted sizes each_size
   fi
   if want onnx; then counted onnx bash tests/onnx/run.sh; fi
-  if want cuda; then counted cuda bash tests/cuda/run.sh; fi
-  if want device; then counted device bash tests/cuda/null/run.sh; fi
   if want sanitize; then counted sanitize bash tests/sanitize/run.sh; fi
 }
 set -m # a group of its own: it takes interrupts, which some tests send

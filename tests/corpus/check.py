@@ -94,6 +94,20 @@ def same_bits(sard, case, scratch):
     return None
 
 
+def compiled(sard, case, opt, form, env, scratch):
+    """The artifact of a case, made once for all modes that differ in threads alone; text of a failure."""
+    model, out = case + "/model.onnx", scratch + "/m.sard"
+    if os.path.exists(out): return out, None
+    steps = [[model, "-o", out]]
+    if form == "cuda":
+        steps = [[model, "-o", scratch + "/m.sard-ir", "--device=cuda", "--emit=ir", "--stop-after=fuse"],
+                 [scratch + "/m.sard-ir", "-o", out, "--from-pass=memory"]]
+    for step in steps:
+        p = subprocess.run([sard, "compile"] + step + [f"-O{opt}", "--quiet"], env=env, capture_output=True, text=True, timeout=600)
+        if p.returncode: return None, f"compile: exit {p.returncode}: {p.stderr.strip()[:300]}"
+    return out, None
+
+
 def run_case(sard, case, mode, scratch):
     """Text of the first failure, None when all data sets pass."""
     opt, threads, isa, form = mode
@@ -102,15 +116,8 @@ def run_case(sard, case, mode, scratch):
     model = case + "/model.onnx"
     flags = ["--threads", str(threads), "--quiet"]
     if "jit" not in form:
-        steps = [[model, "-o", scratch + "/m.sard"]]
-        if form == "cuda":
-            steps = [[model, "-o", scratch + "/m.sard-ir", "--device=cuda", "--emit=ir", "--stop-after=fuse"],
-                     [scratch + "/m.sard-ir", "-o", scratch + "/m.sard", "--from-pass=memory"]]
-        for step in steps:
-            p = subprocess.run([sard, "compile"] + step + [f"-O{opt}", "--quiet"], env=env, capture_output=True, text=True,
-                               timeout=600)
-            if p.returncode: return f"compile: exit {p.returncode}: {p.stderr.strip()[:300]}"
-        model = scratch + "/m.sard"
+        model, bad = compiled(sard, case, opt, form, env, scratch)
+        if bad: return bad
     else:
         flags += [f"-O{opt}", "--cache", scratch + "/cache"]
     for data in sorted(d for d in os.listdir(case) if d.startswith("test_data_set_")):
@@ -136,16 +143,13 @@ def isas():
 
 
 def modes(kind):
-    m = [(3, 2, "", "jit")]
-    if kind == "quick": return [(3, 2, "", "jit bits")]
-    if kind == "cuda": return [(3, 2, "", "cuda")]
-    best = isas()
-    m += [(0, 1, "", "jit"), (3, 1, "", "artifact"), (3, 2, "", "cuda")]
-    m += [(3, 2, isa, "jit") for isa in best[1:-1]]
-    if kind == "all":
-        m += [(0, 2, "", "artifact"), (3, 1, "", "jit"), (3, 2, "", "artifact")]
-        m += [(3, 1, isa, "artifact") for isa in best[1:-1]]
-    return m
+    """Groups of modes that are compiled once each: (level, threads, instruction set, form)."""
+    if kind == "quick": return [[(3, 2, "", "jit bits")]]
+    if kind == "cuda": return [[(3, 2, "", "cuda")]]
+    groups = [[(3, 2, "", "jit")], [(0, 1, "", "artifact")], [(3, 1, "", "artifact")], [(3, 2, "", "cuda")]]
+    groups += [[(3, 2, isa, "artifact")] for isa in isas()[1:-1]]
+    if kind != "all": return groups
+    return [[mode, (mode[0], 3 - mode[1], mode[2], mode[3])] if mode[3] != "cuda" else [mode] for (mode,) in groups]
 
 
 def main():
@@ -155,19 +159,23 @@ def main():
     a = ap.parse_args()
     names = a.names or (open(a.list).read().split() if a.list else
                         sorted(d for d in os.listdir(a.corpus) if os.path.exists(f"{a.corpus}/{d}/model.onnx")))
-    runs = [(name, mode) for name in names for mode in modes(a.modes)]
+    runs = [(name, group) for name in names for group in modes(a.modes)]
+
+    def outcome(name, mode, scratch):
+        try: return run_case(a.sard, f"{a.corpus}/{name}", mode, scratch)
+        except subprocess.TimeoutExpired: return "timeout"
 
     def check(run):
         with tempfile.TemporaryDirectory() as scratch:
-            try: return run_case(a.sard, f"{a.corpus}/{run[0]}", run[1], scratch)
-            except subprocess.TimeoutExpired: return "timeout"
+            return [outcome(run[0], mode, scratch) for mode in run[1]]
 
     passed = failed = 0
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        for (name, mode), bad in zip(runs, pool.map(check, runs)):
-            label = f"{name} -O{mode[0]} threads={mode[1]} isa={mode[2] or 'best'} {mode[3]}"
-            if bad: failed += 1; print(f"FAIL {label}: {bad}", flush=True)
-            else: passed += 1
+        for (name, group), outcomes in zip(runs, pool.map(check, runs)):
+            for mode, bad in zip(group, outcomes):
+                label = f"{name} -O{mode[0]} threads={mode[1]} isa={mode[2] or 'best'} {mode[3]}"
+                if bad: failed += 1; print(f"FAIL {label}: {bad}", flush=True)
+                else: passed += 1
     print(f"corpus: {passed} passed, {failed} failed")
     sys.exit(failed > 0)
 

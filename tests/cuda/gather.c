@@ -241,3 +241,35 @@ void gather_model(gathered *g, const char *path) {
   sard_status_free(st);
   if (m) sd_module_free(m);
 }
+
+// A text without comments, each number of it 0.
+static uint64_t pattern_of(const char *text) {
+  char *pattern = strdup(text), *to = pattern;
+  if (!pattern) abort();
+  for (const char *c = text; *c; c++) {
+    if (c[0] == '/' && c[1] == '/') c += strcspn(c, "\n");
+    bool digit = *c >= '0' && *c <= '9';
+    if (!digit || to == pattern || to[-1] != '0') *to++ = digit ? '0' : *c;
+    if (!*c) break;
+  }
+  uint64_t h = sd_hash_bytes(pattern, (size_t)(to - pattern), 0);
+  free(pattern);
+  return h;
+}
+
+uint32_t gather_drop_alike(gathered *g) {
+  uint64_t *seen = calloc(g->n_kernels + 1, sizeof *seen);
+  uint32_t all = g->n_kernels, n = 0;
+  if (!seen) abort();
+  for (uint32_t i = 0; i < all; i++) {
+    uint64_t h = pattern_of(g->kernels[i].text);
+    uint32_t at = 0;
+    while (at < n && seen[at] != h) at++;
+    if (at < n) continue;
+    seen[n] = h;
+    g->kernels[n++] = g->kernels[i];
+  }
+  free(seen);
+  g->n_kernels = n;
+  return all - n;
+}

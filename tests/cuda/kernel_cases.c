@@ -7,15 +7,17 @@
 //        kernel_cases [-w FOLDER] [-x COMPILER] -t      does the model find the faults of
 //        tests/cuda/faults.cu?
 // -f: model files of the cases, and the level of the passes (default model.onnx:3 and model.onnx:0). -e:
-// writes the texts of the kernels to FOLDER and ends. -k: products take that row of the table of tiles. -o: kernels for sm_90a only. -p: f32 as tf32. -n: compiles them with NVRTC (-a: for one architecture)
+// writes the texts of the kernels to FOLDER and ends. -k: products take that row of the table of tiles. -o: kernels for sm_90a only. -p: f32 as tf32. -n: compiles them with NVRTC (-a: for one architecture, -r: for one after the other, -s: of kernels that differ in numbers only the first)
 // and ends. -m: also the kernels of a model, for -e and -n. The last line is "N passed, M failed", of
 // launches.
 #include <dirent.h>
 #include <dlfcn.h>
 #include <math.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -234,6 +236,23 @@ static bool run_launch(const gathered *g, const gathered_launch *l) {
   return true;
 }
 
+// Launches that are right. As many processes as jobs share them; those of one that ends early are not.
+static uint32_t run_all(const settings *s, const gathered *g) {
+  atomic_uint *passed = mmap(NULL, 2 * sizeof *passed, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (passed == MAP_FAILED) return perror("mmap"), 0;
+  atomic_uint *next = passed + 1;
+  setvbuf(stdout, NULL, _IOLBF, 0);
+  for (int j = 0; j < s->jobs; j++) {
+    if (fork()) continue;
+    for (uint32_t i; (i = atomic_fetch_add(next, 1)) < g->n_launches;) *passed += run_launch(g, &g->launches[i]);
+    fflush(stdout);
+    _exit(0);
+  }
+  for (int j = 0, status; j < s->jobs; j++)
+    if (wait(&status) > 0 && status) printf("FAIL a process that runs launches ended with %d\n", status);
+  return *passed;
+}
+
 // ---- faults ----
 typedef struct fault {
   const char *name, *complaint;
@@ -334,9 +353,9 @@ static void add_form(settings *s, const char *text) {
 int main(int argc, char **argv) {
   settings s = {.work = "/tmp", .compiler = "g++", .jobs = 2};
   gathered g = {0};
-  bool faults = false, nvrtc = false, turns = false;
+  bool faults = false, nvrtc = false, turns = false, alike = false;
   int arch = 0;
-  for (int c; (c = getopt(argc, argv, "j:w:x:f:e:tnrm:a:k:po")) != -1;) {
+  for (int c; (c = getopt(argc, argv, "j:w:x:f:e:tnrsm:a:k:po")) != -1;) {
     if (c == 'j') s.jobs = atoi(optarg);
     else if (c == 'w')
       s.work = optarg;
@@ -352,6 +371,8 @@ int main(int argc, char **argv) {
       nvrtc = true;
     else if (c == 'r')
       turns = true;
+    else if (c == 's')
+      alike = true;
     else if (c == 'a')
       arch = atoi(optarg);
     else if (c == 'k')
@@ -376,17 +397,14 @@ int main(int argc, char **argv) {
   double t0 = now();
   if (gather_all(&s, &g)) return 2;
   if (s.texts) return write_texts(&s, &g);
+  if (alike) printf("%u kernels differ from others in numbers only\n", gather_drop_alike(&g));
   if (nvrtc) return compile_with_nvrtc(&g, s.jobs, arch, turns);
   double t1 = now();
   int bad = compile_all(&s, &g);
   if (bad || !load_all(&s, &g))
     return printf("FAIL %d files of kernels do not compile as C++\n0 passed, 1 failed\n", bad), 1;
   double t2 = now();
-  uint32_t passed = 0, failed = g.failed;
-  for (uint32_t i = 0; i < g.n_launches; i++) {
-    bool ok = run_launch(&g, &g.launches[i]);
-    passed += ok, failed += !ok;
-  }
+  uint32_t passed = run_all(&s, &g), failed = g.failed + g.n_launches - passed;
   printf("%u kernels, %u launches, %u left out; gathered in %.0f s, compiled in %.0f s, run in %.0f s\n",
          g.n_kernels, g.n_launches, g.left_out, t1 - t0, t2 - t1, now() - t2);
   printf("%u passed, %u failed\n", passed, failed);

@@ -4,15 +4,16 @@
 # itself has to find faults.
 # Then the same kernels, and those of the corpus, by NVRTC.
 #   tests/cuda/run.sh [--all-archs] [PREFIX...]   cases whose names begin so; all of nodes when none is named
-# NVRTC compiles 40 kernels at once, each program for one of sm_75, 80, 90 and the newest; with --all-archs for all of them.
+# NVRTC compiles 40 kernels at once, each program for one of sm_75, 80, 90 and the newest, and of kernels that differ in numbers
+# only the first; with --all-archs all of them for all.
 cd "$(dirname "$0")/../.." || exit 1
 export SARD_CACHE=off # neither use nor fill the user's
 . tests/deps.sh
 . tests/onnx/cases.sh
 sard_install g++ || { echo "0 passed, 1 failed"; exit 1; }
 work=build/cuda-kernels
-turns=-r
-[ "${1:-}" != --all-archs ] || { turns= && shift; }
+turns=-r few=-s
+[ "${1:-}" != --all-archs ] || { turns= few= && shift; }
 mkdir -p $work
 
 passed=0 failed=0
@@ -84,7 +85,7 @@ if [ $# -eq 0 ]; then
   for row in 10 11 12 13; do counted build/tests/test_kernel_cases -n -o -k $row -f model.onnx:3 -j "$(nproc)" $work/products test_f16 test_bf16 test_u8s8_130; done
   counted build/tests/test_kernel_cases -n -o -p -k 11 -f model.onnx:3 -j "$(nproc)" $work/products test_f32_gemm test_f32_conv_8
 fi
-counted build/tests/test_kernel_cases -n $turns -f model.onnx:3 -j "$(nproc)" "${models[@]}" $cases "${@:-test_}"
+counted build/tests/test_kernel_cases -n $turns $few -f model.onnx:3 -j "$(nproc)" "${models[@]}" $cases "${@:-test_}"
 grep -E '^NVRTC|^no NVRTC' $work/log.txt
 [ $# -gt 0 ] || counted build/tests/test_kernel_cases -n $turns "${forms[@]}" -j "$(nproc)" $work/forms test_
 echo "$passed passed, $failed failed"

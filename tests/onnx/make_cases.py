@@ -5,7 +5,7 @@ usage: python3 make_cases.py OUT_DIR [NAME_PREFIX...]   OUT_DIR/<case>/model.onn
 Cases of the kind "node" have their own name, others their kind in front: simple__test_shrink. case.txt holds rtol and
 atol of the case (and "large" where an interpreter would take too long), then a line for each input: its name.
 
-Other forms of the model, where they differ from it:
+Other forms of the model, where they differ from it and from those below:
 model_const.onnx     small inputs (axes, shapes, scales) are initializers, as in real models
 model_symbolic.onnx  that, and all dims above 1 of the remaining inputs are symbolic, one symbol for each size
 model_unique.onnx    that, and all dims are symbolic, one symbol for each input and axis
@@ -170,6 +170,13 @@ def with_symbols(model, unique):
     return model if changed else None
 
 
+def dims(model):
+    """Dims of all inputs, symbols numbered as they come."""
+    numbers = {}
+    return model and [[numbers.setdefault(d.dim_param, len(numbers)) if d.dim_param else (d.dim_value,)
+                       for d in info.type.tensor_type.shape.dim] for info in model.graph.input]
+
+
 def forms(case):
     yield "model.onnx", case.model
     if case.large or not case.sets:
@@ -177,8 +184,9 @@ def forms(case):
     inputs = case.sets[0][0]
     constants = with_constants(case.model, inputs, is_small(case.model.graph)) if len(case.sets) == 1 else None
     yield "model_const.onnx", constants
-    yield "model_symbolic.onnx", with_symbols(constants or case.model, False)
-    yield "model_unique.onnx", with_symbols(constants or case.model, True)
+    symbolic, unique = (with_symbols(constants or case.model, u) for u in (False, True))
+    yield "model_symbolic.onnx", None if dims(symbolic) == dims(unique) else symbolic
+    yield "model_unique.onnx", unique if constants else None
     yield "model_open.onnx", with_symbols(case.model, True)
     if len(case.sets) == 1:
         yield "model_folded.onnx", with_constants(case.model, inputs, lambda info, tensor: True)

@@ -1,7 +1,7 @@
 // Hostile nodes of every operator: attributes, contents of operands, shapes and types that a model may not have. Each has to
 // give a result or an error: no crash, no bug report, no endless loop, nothing read or written beside the tensors.
 //
-//   test_op_fuzz [N [SEED [ROW]]]     N changes of nodes of every row (default 16), 0: every attribute with every value too
+//   test_op_fuzz [N [SEED [ROW]]]     N changes of nodes of every row (default 8), 0: every attribute with every value too
 // A legal node (tests/diff/op_gen.h) is changed as text, typed, interpreted, compiled and run, all inputs end at a page that
 // cannot be touched. The nodes of a row run in a child, which is started again behind a change that ended it.
 #include <signal.h>
@@ -396,7 +396,7 @@ static long fuzz_row(const sd_op *op, long systematic, long n, uint64_t seed) {
 }
 
 int main(int argc, char **argv) {
-  long n = argc > 1 ? strtol(argv[1], NULL, 10) : 16, total = 0, bad = 0;
+  long n = argc > 1 ? strtol(argv[1], NULL, 10) : 8, total = 0, bad = 0;
   uint64_t seed = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
   const sd_op *op;
   now = mmap(NULL, sizeof *now, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

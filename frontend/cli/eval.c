@@ -83,6 +83,7 @@ static sard_status *show_pair(sd_judge *j) {
 static sard_status *show(sd_judge *j) {
   sd_strf(&j->c->json, ",\"metric\":\"%s\",\"data\":\"%s\",\"peak_rss_mb\":%.3f", j->metric->name,
           sd_data_kind_name(j->data), sd_peak_memory_mb());
+  sd_strf(&j->c->json, ",\"wild_inputs\":%lld,\"wild_outputs\":%lld", (long long)j->wild.inputs, (long long)j->wild.outputs);
   show_score(j, "model", j->two ? &j->b : &j->a);
   return j->two ? show_pair(j) : NULL;
 }

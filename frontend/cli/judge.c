@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "runtime/base/alloc.h"
+#include "runtime/base/dtype.h"
 #include "runtime/base/thread.h"
 
 enum { MOST_LABELS = 4096 }; // that are looked at together
@@ -122,7 +123,7 @@ void sd_judged_free(sd_judged *m) {
 
 void sd_judge_free(sd_judge *j) {
   sd_judged_free(&j->a), sd_judged_free(&j->b);
-  sd_free(j->want.at), sd_free(j->right);
+  sd_free(j->want.at), sd_free(j->seen.at), sd_free(j->right);
   for (uint32_t i = 0; i < j->marks.len; i++) sd_score_free(&j->marks.at[i]);
   sd_data_close(j->data);
 }
@@ -153,9 +154,38 @@ static sard_status *wanted(sd_judge *j, const sd_batch *b, int64_t i) {
                          SARD_TEXT_HINT, "give data with labels or recorded outputs, or --baseline MODEL");
 }
 
+static bool all_finite(const sd_sample *s) {
+  for (uint64_t i = 0; i < s->n; i++)
+    if (!isfinite(s->at[i])) return false;
+  return true;
+}
+
+// Counts inputs of sample i that are no numbers: a model may be made for them, but mostly the data are damaged.
+static sard_status *look_at_inputs(sd_judge *j, const sd_batch *b, int64_t i) {
+  bool good = true;
+  for (int k = 0; good && k < b->n_in; k++) {
+    sard_tensor_desc d;
+    sard_tensor_data(b->in[k], &d);
+    if (!sd_dtype_is_float((sd_dtype)d.dtype) || (!b->whole && (d.rank == 0 || d.dims[0] <= i))) continue;
+    SD_TRY(sd_sample_take(b->in[k], b->whole ? -1 : i, &j->seen));
+    good = all_finite(&j->seen);
+  }
+  if (!good && j->wild.inputs++ == 0) j->wild.first = b->first + i;
+  return NULL;
+}
+
+static void tell_wild(sd_judge *j) {
+  if (j->wild.inputs)
+    sd_cli_note(j->c, "inputs of %lld samples are NaN or infinite in places (the first: sample %lld)",
+                (long long)j->wild.inputs, (long long)j->wild.first);
+  if (j->wild.outputs)
+    sd_cli_note(j->c, "outputs of %lld samples are NaN or infinite in places", (long long)j->wild.outputs);
+}
+
 static sard_status *score(sd_judge *j, sd_judged *m, const sd_batch *b, int64_t i) {
   sd_metric_case k = {&m->sample, &j->want, j->ignore, b->first + i};
   SD_TRY(sd_sample_take(m->out[j->output], b->whole ? -1 : i, &m->sample));
+  j->wild.outputs += (m == &j->b || !j->two) && !all_finite(&m->sample);
   return sd_score_add(&m->score, &k);
 }
 
@@ -175,6 +205,7 @@ static sard_status *take_batch(sd_judge *j, const sd_batch *b, bool known) {
   if (!known) SD_TRY(sd_judge_run(j, &j->a, b));
   if (j->two) SD_TRY(sd_judge_run(j, &j->b, b));
   for (int64_t i = 0; i < b->count; i++) {
+    SD_TRY(look_at_inputs(j, b, i));
     SD_TRY(wanted(j, b, i));
     if (!known) SD_TRY(score(j, &j->a, b, i));
     if (!known) SD_TRY(remember(j));
@@ -282,7 +313,7 @@ sard_status *sd_judge_all(sd_judge *j, const char *doing) {
   if (!st) st = sd_judge_leave(j, j->skip);
   if (!known) sd_score_free(&j->a.score), sd_score_init(&j->a.score, j->metric), j->n_right = 0;
   sd_score_free(&j->b.score), sd_score_init(&j->b.score, j->metric);
-  j->paired = (sd_paired){0};
+  j->paired = (sd_paired){0}, j->wild.inputs = j->wild.outputs = 0;
   for (int64_t done = 0; !st && done < all && !hopeless;) {
     sd_batch b;
     st = sd_data_next(j->data, sd_min_i64(j->batch, all - done), &b);
@@ -296,6 +327,7 @@ sard_status *sd_judge_all(sd_judge *j, const char *doing) {
   }
   sd_cli_progress(j->c, NULL);
   if (j->two && j->b.score.samples && !hopeless) sd_paired_finish(&j->paired, &j->a.score, &j->b.score);
+  tell_wild(j);
   return st;
 }
 

@@ -25,7 +25,7 @@ typedef struct sd_judge {
   sd_data *data;
   sd_judged a, b; // b is compared with a, where there is one: a the baseline
   bool two;
-  sd_sample want;
+  sd_sample want, seen;
   sd_paired paired;
   int64_t limit, batch, ignore, skip; // skip: samples before the first that counts
   int output;
@@ -35,6 +35,7 @@ typedef struct sd_judge {
   int64_t n_right, room;
   double give_up; // a drop: where b's is larger for sure, it is scored no further; 0: all samples count
   SD_VEC(sd_score) marks; // of a, after as many samples as that is asked for
+  struct { int64_t first, inputs, outputs; } wild; // samples whose inputs or outputs are NaN or infinite in places; the first with such inputs
 } sd_judge;
 
 sard_status *sd_judge_flags(sd_judge *j); // metric, limits; before models are loaded

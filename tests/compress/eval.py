@@ -120,6 +120,17 @@ def bad(model, x, y):
     ends("bad-claimed-size", 3, base + [T + "/huge.npz"], "cut off")
 
 
+def wild(model, x, y):
+    """Numbers that are none are told, in inputs and in what comes out; the metric is that of all samples."""
+    some = x.copy()
+    some[3, 5], some[7, 0] = np.nan, -np.inf
+    code, j, text = sard("eval", model, "--metric", "top1", "--data", save("wild.npz", x=some, y=y))
+    check("wild-told", code == 0 and j["wild_inputs"] == 2 and "inputs of 2 samples are NaN or infinite in places (the first: sample 3)" in text and j["samples"] == len(y), text)
+    check("wild-outputs", j["wild_outputs"] > 0 and f"outputs of {j['wild_outputs']} samples" in text, text)
+    code, j, text = sard("eval", model, "--metric", "top1", "--data", save("tame.npz", x=x, y=y))
+    check("wild-none", code == 0 and j["wild_inputs"] == j["wild_outputs"] == 0 and "NaN" not in text, text)
+
+
 def fuzz(model, x, y):
     """Every damaged file is an error or a result, never a crash."""
     np.savez_compressed(T + "/fuzz.npz", x=x[:8], y=y[:8])
@@ -165,7 +176,7 @@ def main():
     digits = os.path.join(CORPUS, "digits_mlp")
     z = np.load(f"{digits}/accuracy.npz")
     x, y, model = z["in_x"], z["y"], f"{digits}/model.onnx"
-    kinds(model, x, y), images(), bad(model, x, y), fuzz(model, x, y), paired(digits, x, y), memory(model, x, y)
+    kinds(model, x, y), images(), bad(model, x, y), wild(model, x, y), fuzz(model, x, y), paired(digits, x, y), memory(model, x, y)
     return end()
 
 

@@ -128,7 +128,7 @@ sard_status *sd_model_load(sd_cli *c, sd_cli_model *m);
 sard_status *sd_model_context(sd_cli *c, sard_context **out);
 sard_status *sd_model_load_in(sd_cli *c, sard_context *ctx, const char *path, sd_cli_model *m);
 // The same of an ONNX model in memory, which has to live as long.
-sard_status *sd_model_load_bytes(sd_cli *c, sard_context *ctx, const void *data, uint64_t size, sd_cli_model *m);
+sard_status *sd_model_load_packed(sd_cli *c, sard_context *ctx, const sard_source *src, sd_cli_model *m);
 void sd_model_unload(sd_cli_model *m);
 // A session that measures its steps if `profile`.
 sard_status *sd_model_session(const sd_cli *c, sard_model *m, bool profile, sard_session **out); // of the flags --memory-limit, --micro-batches

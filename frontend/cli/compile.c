@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "frontend/cli/tools.h"
+#include "frontend/onnx/convert.h"
 #include "runtime/base/alloc.h"
 #include "runtime/base/file.h"
 #include "runtime/session.h"
@@ -249,8 +250,25 @@ static sard_status *put_json(compiling *k) {
   return NULL;
 }
 
+// Inputs and outputs of the type that --precision has, with casts inside, which its rules take away.
+static sard_status *narrow_ends(compiling *k, sard_source *src) {
+  const sd_packed *model;
+  uint32_t n;
+  sd_dtype to = k->o.precision ? k->o.precision->to : SD_F32;
+  if (to == SD_F32)
+    return SD_ERR(USAGE, "--keep-io-types no needs --precision bf16, f16, or a plan of one of them");
+  SD_TRY(sd_convert_ends(k->c->arena, src, to, &n, &model));
+  *src = model->src;
+  sd_cli_say(k->c, "types        %u inputs and outputs are %s\n", n, sd_dtype_name(to));
+  sd_strf(&k->c->json, ",\"io_narrow\":%u", n);
+  return NULL;
+}
+
 static sard_status *steps(compiling *k) {
   sard_source src = {.size = sizeof src, .path = k->path};
+  int keeps = 0;
+  SD_TRY(sd_args_choice(k->c, "keep-io-types", &keeps));
+  if (keeps == 1) SD_TRY(narrow_ends(k, &src));
   bool text = emits_text(k);
   if (text && !k->o.stop_after) {
     uint32_t last = 0;

@@ -14,8 +14,8 @@ typedef struct converting {
   sd_cli *c;
   sd_judge judge; // a: the model as it is, b: converted
   sard_source src;
-  uint8_t *bytes;
-  uint64_t size_before, size;
+  const sd_packed *packed;
+  uint64_t size_before;
   sd_precision p;
   sd_precision_report nodes;
   const char *out;
@@ -70,8 +70,8 @@ static void show(converting *k) {
              sd_dtype_name(k->p.to), k->nodes.weights);
   if (k->opset)
     sd_cli_say(c, "opset      raised to %lld, which has more operators of that type\n", (long long)k->opset);
-  sd_cli_say(c, "size       %s to %s (%.2f)\n", sd_cli_bytes(k->size_before, a), sd_cli_bytes(k->size, b),
-             (double)k->size / (double)(k->size_before ? k->size_before : 1));
+  sd_cli_say(c, "size       %s to %s (%.2f)\n", sd_cli_bytes(k->size_before, a), sd_cli_bytes(k->packed->size, b),
+             (double)k->packed->size / (double)(k->size_before ? k->size_before : 1));
   for (uint32_t i = 0; i < k->nodes.nodes.len; i++) {
     const sd_precision_node *n = &k->nodes.nodes.at[i];
     if (n->to != SD_F32 || n->by_rule) continue;
@@ -89,9 +89,9 @@ static void put_json(converting *k) {
           ",\"to\":\"%s\",\"raised_to\":%lld,\"size_before\":%llu,\"size_after\":%llu,\"weights_only\":%u,"
           "\"nodes\":[",
           sd_dtype_name(k->p.to), (long long)k->opset, (unsigned long long)k->size_before,
-          (unsigned long long)k->size, k->nodes.weights);
+          (unsigned long long)k->packed->size, k->nodes.weights);
   sd_driver_precision_json(&k->nodes, s);
-  sd_str_put(s, "]");
+  sd_strf(s, "],\"peak_rss_mb\":%.3f", sd_peak_memory_mb());
 }
 
 // ---- steps ----
@@ -111,7 +111,7 @@ static sard_status *compare(converting *k) {
   const char *most = sd_args_get(k->c, "max-drop");
   double limit = NAN, before, after;
   if (!j->data) return NULL;
-  SD_TRY_MSG(sd_model_load_bytes(k->c, j->ctx, k->bytes, k->size, &j->b.m), "the converted model");
+  SD_TRY_MSG(sd_model_load_packed(k->c, j->ctx, &k->packed->src, &j->b.m), "the converted model");
   SD_TRY(sd_judge_begin(j, &j->b));
   if (j->metric) {
     SD_TRY(sd_judge_all(j, "evaluating"));
@@ -140,7 +140,7 @@ static sard_status *raise_opset(converting *k) {
 static sard_status *narrow_io(converting *k) {
   sd_precision_report again = {0};
   uint32_t n = 0;
-  SD_TRY(sd_convert_write(k->c->arena, &k->src, &k->p, &again, &n, &k->bytes, &k->size));
+  SD_TRY(sd_convert_write(k->c->arena, &k->src, &k->p, &again, &n, &k->packed));
   sd_cli_say(k->c, "types      %u inputs and outputs are %s, too\n", n, sd_dtype_name(k->p.to));
   sd_strf(&k->c->json, ",\"io_narrow\":%u", n);
   return NULL;
@@ -156,7 +156,7 @@ static sard_status *steps(converting *k) {
   SD_TRY(sd_model_context(k->c, &k->judge.ctx));
   SD_TRY(sd_convert_limits(k->c->arena, &k->src, &k->p));
   SD_TRY(open_data(k));
-  SD_TRY(sd_convert_write(k->c->arena, &k->src, &k->p, &k->nodes, NULL, &k->bytes, &k->size));
+  SD_TRY(sd_convert_write(k->c->arena, &k->src, &k->p, &k->nodes, NULL, &k->packed));
   if (narrow_nodes(k) + k->nodes.weights == 0) {
     const sd_precision_node *n = k->nodes.nodes.len ? &k->nodes.nodes.at[0] : NULL;
     sard_status *none = SD_ERR(UNSUPPORTED, "no node of f32 can be %s", sd_dtype_name(k->p.to));
@@ -168,7 +168,7 @@ static sard_status *steps(converting *k) {
   if (k->narrow_io) SD_TRY(narrow_io(k));
   SD_TRY(sd_stop_check());
   sd_stop_hold();
-  sard_status *written = sd_tools_write_model(k->c, k->out, k->bytes, k->size);
+  sard_status *written = sd_tools_write_model(k->c, k->out, k->packed);
   sd_stop_release();
   return written;
 }

@@ -147,10 +147,9 @@ sard_status *sd_model_load_in(sd_cli *c, sard_context *ctx, const char *path, sd
   return st;
 }
 
-sard_status *sd_model_load_bytes(sd_cli *c, sard_context *ctx, const void *data, uint64_t size, sd_cli_model *m) {
-  sard_source src = {.size = sizeof src, .data = data, .bytes = size};
+sard_status *sd_model_load_packed(sd_cli *c, sard_context *ctx, const sard_source *src, sd_cli_model *m) {
   *m = (sd_cli_model){.ctx = ctx};
-  SD_TRY(compile(c, &src, m));
+  SD_TRY(compile(c, src, m));
   m->isa = place_of(c, m->model);
   return NULL;
 }

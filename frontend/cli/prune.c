@@ -7,6 +7,8 @@
 
 #include "frontend/cli/pick.h"
 
+enum { MULTIPLE = 8 }; // of channels that are left: tests/bench says what is faster
+
 static sard_status *read_method(sd_prune *q) {
   bool data = sd_args_given(q->c, "data");
   int criterion = data ? SD_WANDA : SD_MAGNITUDE, scope = 1, refit = 0;
@@ -24,6 +26,21 @@ static sard_status *read_method(sd_prune *q) {
   return sd_args_int(q->c, "schedule", 1, 100, &q->steps);
 }
 
+static sard_status *read_also(sd_prune *q) {
+  const char *given = sd_args_get(q->c, "also");
+  char *list = sd_arena_strdup(q->c->arena, given), *rest = NULL;
+  if (!given) return NULL;
+  if (sd_pattern_removes(q->pattern.kind))
+    return SD_ERR(USAGE, "--also is of patterns that keep all outputs, not of %s", q->pattern_text);
+  for (char *word = strtok_r(list, ",", &rest); word; word = strtok_r(NULL, ",", &rest)) {
+    bool tables = strcmp(word, "embeddings") == 0;
+    if (!tables && strcmp(word, "depthwise") != 0)
+      return SD_ERR(USAGE, "--also: '%s' is neither embeddings nor depthwise", word);
+    q->also |= tables ? SD_PRUNE_TABLES : SD_PRUNE_DEPTHWISE;
+  }
+  return NULL;
+}
+
 static sard_status *read_flags(sd_prune *q) {
   SD_TRY(sd_change_flags(q->c, "pruned model", &q->out));
   SD_TRY(sd_judge_flags(&q->judge));
@@ -31,6 +48,11 @@ static sard_status *read_flags(sd_prune *q) {
   if (!q->pattern_text)
     return SD_ERR(USAGE, "--pattern is missing, such as unstructured:0.3, 2:4 or block16x1:0.5");
   SD_TRY(sd_pattern_read(q->pattern_text, &q->pattern));
+  SD_TRY(read_also(q));
+  q->multiple = MULTIPLE;
+  SD_TRY(sd_args_int(q->c, "multiple", 1, 1 << 20, &q->multiple));
+  if (sd_args_given(q->c, "multiple") && q->pattern.kind != SD_PATTERN_CHANNELS)
+    return SD_ERR(USAGE, "--multiple is of channels that are left, not of %s", q->pattern_text);
   return read_method(q);
 }
 
@@ -62,7 +84,7 @@ static sard_status *find(sd_prune *q) {
   uint64_t external;
   SD_TRY(sd_tools_external(q->c, q->c->operands[0], &external));
   if (stat(q->c->operands[0], &st) == 0) q->size_before = (uint64_t)st.st_size + external;
-  SD_TRY(sd_prune_find(q->c->arena, &q->src, &q->units, &q->parameters));
+  SD_TRY(sd_prune_find(q->c->arena, &q->src, q->also, &q->units, &q->parameters));
   SD_TRY(keep(q));
   q->layers = SD_NEW_ARRAY(q->c->arena, sd_prune_layer, q->units.len + 1);
   for (uint32_t i = 0; i < q->units.len; i++) some += !q->units.at[i].keep, q->layers[i].snr = NAN;
@@ -125,7 +147,7 @@ static sard_status *steps(sd_prune *q) {
     return SD_ERR(CHECK, "not written: %s", q->verdict);
   }
   SD_TRY(sd_stop_check());
-  return sd_tools_write_model(q->c, q->out, q->bytes, q->size);
+  return sd_tools_write_model(q->c, q->out, q->packed);
 }
 
 sard_status *sd_verb_prune(sd_cli *c) {

@@ -4,6 +4,7 @@
 #include "frontend/cli/tools.h"
 #include "frontend/onnx/prune.h"
 #include "passes/prune/layer.h"
+#include "runtime/base/file.h"
 
 typedef struct sd_prune_layer { // beside a unit
   double share;                 // of its weights that is to go
@@ -17,6 +18,8 @@ typedef struct sd_prune {
   sard_source src;
   const char *out; // where the model goes
   const char *pattern_text;
+  unsigned also;     // sd_prune_also
+  int64_t multiple; // of channels that are left of a layer
   sd_pattern pattern;
   sd_criterion criterion;
   bool global, refit;
@@ -31,11 +34,12 @@ typedef struct sd_prune {
   int64_t samples;            // used for calibration
   const uint8_t *earlier;     // what --resume has found, NULL: nothing, or all of it was taken
   uint64_t earlier_size, earlier_at;
-  uint32_t recalled; // layers that were taken from it
+  uint32_t recalled; // records that were taken from it
+  bool keeps;        // what is computed now goes there
   // the model as it would be written
-  sd_arena *made; // owns the bytes
-  uint8_t *bytes;
-  uint64_t size, size_before;
+  sd_arena *made; // owns it
+  const sd_packed *packed;
+  uint64_t size_before;
   // what was measured
   bool pruned, judged, timed, interrupted;
   double max_drop; // in the metric's unit, NaN: none
@@ -58,9 +62,9 @@ sard_status *sd_prune_fit(sd_prune *q, uint32_t i);
 // ---- prune_resume.c ----
 // Opens what an earlier run with --resume left. Nothing without the flag.
 sard_status *sd_prune_recall(sd_prune *q);
-// Takes unit i from there, if it is the next one.
-bool sd_prune_recalled(sd_prune *q, uint32_t i);
-sard_status *sd_prune_remember(sd_prune *q, uint32_t i);
+// Fills the pieces from there, if `what` is the next one.
+bool sd_prune_recalled(sd_prune *q, uint64_t what, const sd_piece *at, size_t n);
+sard_status *sd_prune_remember(sd_prune *q, uint64_t what, const sd_piece *at, size_t n);
 
 // ---- prune_taylor.c ----
 sard_status *sd_prune_taylor(sd_prune *q); // fills gain

@@ -86,6 +86,13 @@ static int least_first(const void *a, const void *b) {
   return x->root < y->root ? -1 : x->root > y->root;
 }
 
+// Such that a multiple of --multiple is left: the nearest one. Layers that have few take what they should.
+static uint32_t whole(const sd_prune *q, uint32_t all, uint32_t go) {
+  uint64_t step = (uint64_t)q->multiple, left = (all - go + step / 2) / step * step;
+  if (q->pattern.kind != SD_PATTERN_CHANNELS || go == 0 || all < 4 * step) return go;
+  return left >= all ? 0 : left < step ? (uint32_t)(all - step) : (uint32_t)(all - left);
+}
+
 // Those of least worth go: a share of each layer's, or of all.
 static void choose(sd_prune *q, const double *factor, double part) {
   sd_arena *a = sd_arena_scratch(q->c->arena);
@@ -108,7 +115,7 @@ static void choose(sd_prune *q, const double *factor, double part) {
   for (uint32_t i = 0; i < q->units.len; i++) {
     double want = (q->global ? go[i] : share * all[i]) * (factor ? factor[i] : 1);
     uint32_t most = all[i] - (all[i] + LEAST - 1) / LEAST;
-    go[i] = (uint32_t)llround(want) < most ? (uint32_t)llround(want) : most;
+    go[i] = whole(q, all[i], (uint32_t)llround(want) < most ? (uint32_t)llround(want) : most);
   }
   for (uint32_t i = 0; i < n; i++)
     if (go[list[i].unit]) c->labels.at[list[i].root].gone = true, go[list[i].unit]--;

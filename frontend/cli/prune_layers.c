@@ -56,10 +56,9 @@ static sard_status *run_batches(sd_prune *q, sd_judged *m, const sd_prune_unit *
 static sard_status *observe(sd_prune *q, uint32_t i, double *h, double *b) {
   sd_judged m = {.aside = true};
   sd_arena *a = sd_arena_scratch(q->c->arena);
-  uint8_t *bytes = NULL;
-  uint64_t size = 0;
-  sard_status *st = sd_prune_watch(a, &q->src, &q->units, i, &bytes, &size);
-  if (!st) st = sd_model_load_bytes(q->c, q->judge.ctx, bytes, size, &m.m);
+  const sd_packed *packed;
+  sard_status *st = sd_prune_watch(a, &q->src, &q->units, i, &packed);
+  if (!st) st = sd_model_load_packed(q->c, q->judge.ctx, &packed->src, &m.m);
   if (!st) st = sd_judge_begin(&q->judge, &m);
   if (!st) st = run_batches(q, &m, &q->units.at[i], h, b);
   sd_judged_free(&m);
@@ -117,21 +116,37 @@ static sard_status *one(sd_prune *q, uint32_t i, double share, bool fit_only) {
   return st;
 }
 
+// ---- what an earlier run did ----
+
+enum { PRUNED, SQUARES, KINDS };
+
+static sard_status *one_or_earlier(sd_prune *q, uint32_t i, double share, bool fit_only) {
+  const sd_prune_unit *u = &q->units.at[i];
+  const sd_piece p[] = {{u->w, u->rows * u->k * sizeof *u->w}, {u->mask, u->rows * u->k}, {&q->layers[i].zeros, sizeof q->layers[i].zeros}};
+  const uint64_t what = (uint64_t)i * KINDS + PRUNED;
+  if (q->keeps && sd_prune_recalled(q, what, p, 3)) return NULL;
+  SD_TRY(one(q, i, share, fit_only));
+  return q->keeps ? sd_prune_remember(q, what, p, 3) : NULL;
+}
+
 sard_status *sd_prune_squares(sd_prune *q, uint32_t i, double **out) {
   sd_prune_unit *u = &q->units.at[i];
   if (u->k > MOST_INPUTS)
     return SD_ERR(UNSUPPORTED,
                   "'%s' has %llu inputs, too many for their second moments: --criterion magnitude", u->name,
                   (unsigned long long)u->k);
+  *out = SD_NEW_ARRAY(q->c->arena, double, u->groups * u->k);
+  const sd_piece p = {*out, u->groups * u->k * sizeof **out};
+  const uint64_t what = (uint64_t)i * KINDS + SQUARES;
+  if (q->keeps && sd_prune_recalled(q, what, &p, 1)) return NULL;
   double *h = sd_calloc(u->groups * u->k * u->k, sizeof *h), *b = sd_calloc(u->rows * u->k, sizeof *b);
   sard_status *st = h && b ? observe(q, i, h, b) : SD_ERR(NOMEM, "out of memory for second moments");
-  *out = SD_NEW_ARRAY(q->c->arena, double, u->groups * u->k);
   for (uint64_t j = 0; !st && j < u->groups * u->k; j++) (*out)[j] = h[j * u->k + j % u->k];
   sd_free(h), sd_free(b);
-  return st;
+  return st || !q->keeps ? st : sd_prune_remember(q, what, &p, 1);
 }
 
-sard_status *sd_prune_fit(sd_prune *q, uint32_t i) { return one(q, i, 0, true); }
+sard_status *sd_prune_fit(sd_prune *q, uint32_t i) { return one_or_earlier(q, i, 0, true); }
 
 // ---- shares of layers ----
 
@@ -205,7 +220,7 @@ static void start(sd_prune *q) {
 
 sard_status *sd_prune_all(sd_prune *q, const double *factor) {
   int64_t t0 = sd_now_ns();
-  bool first = !q->pruned && !factor;
+  q->keeps = !q->pruned && !factor;
   SD_TRY(share_out(q));
   start(q);
   for (int64_t s = 1; s <= q->steps; s++) {
@@ -218,12 +233,10 @@ sard_status *sd_prune_all(sd_prune *q, const double *factor) {
       SD_TRY(sd_stop_check());
       sd_judge_progress(q->c, "pruning", (s - 1) * q->units.len + i, q->steps * q->units.len,
                         (double)(sd_now_ns() - t0) * 1e-9);
-      if (first && sd_prune_recalled(q, i)) continue;
-      SD_TRY(one(q, i, share, false));
-      if (first) SD_TRY(sd_prune_remember(q, i));
+      SD_TRY(one_or_earlier(q, i, share, false));
     }
   }
   sd_cli_progress(q->c, NULL);
-  q->pruned = true;
+  q->pruned = true, q->keeps = false;
   return NULL;
 }

@@ -78,12 +78,12 @@ static void show_summary(sd_prune *q, const totals *t) {
              (unsigned long long)q->parameters, (unsigned long long)t->weights, (unsigned long long)t->zeros,
              100 * ratio(t->zeros, t->weights), 100 * ratio(t->zeros, q->parameters),
              t->holds ? "" : "; THE PATTERN IS NOT KEPT");
-  if (sd_pattern_removes(q->pattern.kind) && q->bytes)
+  if (sd_pattern_removes(q->pattern.kind) && q->packed)
     sd_cli_say(c, "left       %llu parameters\n", (unsigned long long)q->parameters_after);
   sd_cli_say(c, "weights    %s, packed %s (what is not zero, and a bit for each)\n",
              sd_cli_bytes(t->weights * sizeof(float), a), sd_cli_bytes(t->packed, b));
-  if (q->bytes)
-    sd_cli_say(c, "file       %s to %s\n", sd_cli_bytes(q->size_before, a), sd_cli_bytes(q->size, b));
+  if (q->packed)
+    sd_cli_say(c, "file       %s to %s\n", sd_cli_bytes(q->size_before, a), sd_cli_bytes(q->packed->size, b));
   if (!q->timed) return;
   sd_cli_say(c, "memory     constants of %s to %s\n", sd_cli_bytes(q->judge.a.m.model->art.const_size, a),
              sd_cli_bytes(q->judge.b.m.model->art.const_size, b));
@@ -159,7 +159,7 @@ static void json_all(sd_prune *q, const totals *t) {
           "\"parameters\":%llu,\"parameters_after\":%llu,\"weights\":%llu,\"zeros\":%llu",
           criterion(q), q->global ? "global" : "layer", q->refit ? "lsq" : "none", (long long)q->steps,
           (long long)q->samples, (unsigned long long)q->parameters,
-          (unsigned long long)(q->bytes ? q->parameters_after : 0), (unsigned long long)t->weights,
+          (unsigned long long)(q->packed ? q->parameters_after : 0), (unsigned long long)t->weights,
           (unsigned long long)t->zeros);
   number(s, "ratio", ratio(t->zeros, t->weights)), number(s, "ratio_of_all", ratio(t->zeros, q->parameters));
   sd_strf(s,
@@ -167,7 +167,7 @@ static void json_all(sd_prune *q, const totals *t) {
           "bytes\":%llu,"
           "\"partial\":%s",
           t->holds ? "true" : "false", (unsigned long long)q->size_before,
-          (unsigned long long)(q->bytes ? q->size : 0), (unsigned long long)(t->weights * sizeof(float)),
+          (unsigned long long)(q->packed ? q->packed->size : 0), (unsigned long long)(t->weights * sizeof(float)),
           (unsigned long long)t->packed, q->interrupted ? "true" : "false");
   number(s, "peak_rss_mb", sd_peak_memory_mb());
   if (sd_args_given(q->c, "resume")) sd_strf(s, ",\"recalled\":%u", q->recalled);
@@ -242,8 +242,8 @@ sard_status *sd_prune_html(sd_prune *q, const char *path) {
           criterion(q), all.layers, q->units.len, (long long)q->samples, (unsigned long long)all.zeros,
           (unsigned long long)all.weights, 100 * ratio(all.zeros, all.weights),
           (unsigned long long)q->parameters);
-  if (q->bytes)
-    sd_strf(&s, "<br>file %s, weights packed %s", sd_cli_bytes(q->size, a), sd_cli_bytes(all.packed, b));
+  if (q->packed)
+    sd_strf(&s, "<br>file %s, weights packed %s", sd_cli_bytes(q->packed->size, a), sd_cli_bytes(all.packed, b));
   if (q->timed)
     sd_strf(&s, "<br>%.4g ms to %.4g ms a run, %.4g ms if zeros cost nothing", q->ms_before, q->ms_after,
             predicted(q, &all));

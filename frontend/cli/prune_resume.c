@@ -1,5 +1,5 @@
-// Layers that were pruned before: --resume FILE gets a record of each layer when it is done, so that what was
-// cut off goes on from there. They hold for the same files and flags only.
+// What was computed before: --resume FILE gets a record of each layer that is pruned or fitted, and of what was measured for the
+// choice of channels, so that what was cut off goes on from there. They hold for the same files and flags only.
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
@@ -8,16 +8,11 @@
 #include "runtime/base/file.h"
 #include "runtime/base/hash.h"
 
-#define FIRST "sard prune layers 1 "
+#define FIRST "sard prune layers 2 "
 
-typedef struct record { // behind it the weights, f32, and their mask
-  uint64_t unit, zeros, hash;
+typedef struct record { // behind it the bytes of its pieces
+  uint64_t what, bytes, hash;
 } record;
-
-static uint64_t count_of(const sd_prune_unit *u) { return u->rows * u->k; }
-static uint64_t hash_of(const sd_prune_unit *u) {
-  return sd_hash_bytes(u->mask, count_of(u), sd_hash_bytes(u->w, count_of(u) * sizeof *u->w, count_of(u)));
-}
 
 // The model, the data, and all flags that change what becomes of the weights.
 static uint64_t key_of(const sd_prune *q) {
@@ -35,8 +30,6 @@ sard_status *sd_prune_recall(sd_prune *q) {
   char head[sizeof FIRST + 17];
   sd_map map;
   if (!path) return NULL;
-  if (sd_pattern_removes(q->pattern.kind))
-    return SD_ERR(USAGE, "--resume is of patterns that keep all outputs, not of %s", q->pattern_text);
   snprintf(head, sizeof head, FIRST "%016llx\n", (unsigned long long)key_of(q));
   if (sd_files_exists(path)) {
     SD_TRY(sd_file_map(path, &map));
@@ -53,34 +46,39 @@ sard_status *sd_prune_recall(sd_prune *q) {
   return sd_files_write(path, head, strlen(head));
 }
 
-bool sd_prune_recalled(sd_prune *q, uint32_t i) {
-  const sd_prune_unit *u = &q->units.at[i];
+static uint64_t bytes_of(const sd_piece *at, size_t n) {
+  uint64_t bytes = 0;
+  for (size_t i = 0; i < n; i++) bytes += at[i].size;
+  return bytes;
+}
+
+bool sd_prune_recalled(sd_prune *q, uint64_t what, const sd_piece *at, size_t n) {
   record r;
-  uint64_t bytes = count_of(u) * sizeof *u->w, size = sizeof r + bytes + count_of(u);
-  if (!q->earlier || q->earlier_size - q->earlier_at < size) return false;
-  const uint8_t *at = q->earlier + q->earlier_at;
-  memcpy(&r, at, sizeof r);
-  if (r.unit != i) return false;
-  memcpy(u->w, at + sizeof r, bytes), memcpy(u->mask, at + sizeof r + bytes, count_of(u));
-  if (r.hash != hash_of(u)) {
-    memcpy(u->w, u->was, bytes), memset(u->mask, 1, count_of(u));
+  if (!q->earlier || q->earlier_size - q->earlier_at < sizeof r) return false;
+  const uint8_t *from = q->earlier + q->earlier_at + sizeof r;
+  memcpy(&r, from - sizeof r, sizeof r);
+  if (r.what != what || r.bytes != bytes_of(at, n) || r.bytes > q->earlier_size - q->earlier_at - sizeof r ||
+      r.hash != sd_hash_bytes(from, r.bytes, what))
     return false;
-  }
-  q->layers[i].zeros = r.zeros, q->earlier_at += size, q->recalled++;
+  for (size_t i = 0; i < n; from += at[i++].size) memcpy((void *)(uintptr_t)at[i].data, from, at[i].size);
+  q->earlier_at += sizeof r + r.bytes, q->recalled++;
   return true;
 }
 
-sard_status *sd_prune_remember(sd_prune *q, uint32_t i) {
+sard_status *sd_prune_remember(sd_prune *q, uint64_t what, const sd_piece *at, size_t n) {
   const char *path = sd_args_get(q->c, "resume");
-  const sd_prune_unit *u = &q->units.at[i];
   if (!path) return NULL;
-  record r = {.unit = i, .zeros = q->layers[i].zeros, .hash = hash_of(u)};
+  record r = {.what = what, .bytes = bytes_of(at, n)};
+  sd_arena *a = sd_arena_scratch(q->c->arena);
+  uint8_t *all = sd_arena_alloc(a, r.bytes + 1), *to = all;
+  for (size_t i = 0; i < n; to += at[i++].size) memcpy(to, at[i].data, at[i].size);
+  r.hash = sd_hash_bytes(all, r.bytes, what);
   // what is behind the last good record was cut off when it was written
   bool good = !q->earlier || truncate(path, (off_t)q->earlier_at) == 0;
   q->earlier = NULL;
   FILE *f = good ? fopen(path, "ab") : NULL;
-  good = f && fwrite(&r, sizeof r, 1, f) == 1 && fwrite(u->w, sizeof *u->w, count_of(u), f) == count_of(u) &&
-         fwrite(u->mask, 1, count_of(u), f) == count_of(u);
+  good = f && fwrite(&r, sizeof r, 1, f) == 1 && fwrite(all, 1, r.bytes, f) == r.bytes;
   if (f && fclose(f) != 0) good = false;
+  sd_arena_free(a);
   return good ? NULL : SD_ERR(IO, "cannot write '%s': %s", path, strerror(errno));
 }

@@ -12,15 +12,14 @@ sard_status *sd_prune_make(sd_prune *q) {
   sd_judged_free(&q->judge.b);
   sd_arena_free(q->made);
   q->made = sd_arena_scratch(q->c->arena);
-  q->bytes = NULL;
+  q->packed = NULL;
   q->parameters_after = q->parameters;
   if (!sd_pattern_removes(q->pattern.kind))
-    SD_TRY(sd_prune_write(q->made, &q->src, &q->units, &q->bytes, &q->size));
+    SD_TRY(sd_prune_write(q->made, &q->src, &q->units, &q->packed));
   else
-    SD_TRY(sd_prune_write_less(q->made, &q->src, &q->units, &q->channels, &q->bytes, &q->size,
-                               &q->parameters_after));
+    SD_TRY(sd_prune_write_less(q->made, &q->src, &q->units, &q->channels, &q->packed, &q->parameters_after));
   if (!q->judge.data) return NULL;
-  SD_TRY_MSG(sd_model_load_bytes(q->c, q->judge.ctx, q->bytes, q->size, &q->judge.b.m), "the pruned model");
+  SD_TRY_MSG(sd_model_load_packed(q->c, q->judge.ctx, &q->packed->src, &q->judge.b.m), "the pruned model");
   return sd_judge_begin(&q->judge, &q->judge.b);
 }
 

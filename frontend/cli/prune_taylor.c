@@ -49,15 +49,14 @@ static sard_status *run(sd_prune *q, sd_judged *m) {
 sard_status *sd_prune_taylor(sd_prune *q) {
   sd_judged m = {.aside = true};
   sd_arena *a = sd_arena_scratch(q->c->arena);
-  uint8_t *bytes = NULL;
-  uint64_t size = 0;
+  const sd_packed *packed;
   q->gain = SD_NEW_ARRAY(q->c->arena, double *, q->units.len + 1);
   for (uint32_t i = 0; i < q->units.len; i++) {
     const sd_prune_unit *u = &q->units.at[i];
     if (!u->keep && !u->recurrent) q->gain[i] = SD_NEW_ARRAY(q->c->arena, double, u->rows * u->k);
   }
-  sard_status *st = sd_prune_slopes(a, &q->src, &q->units, q->judge.output, &bytes, &size);
-  if (!st) st = sd_model_load_bytes(q->c, q->judge.ctx, bytes, size, &m.m);
+  sard_status *st = sd_prune_slopes(a, &q->src, &q->units, q->judge.output, &packed);
+  if (!st) st = sd_model_load_packed(q->c, q->judge.ctx, &packed->src, &m.m);
   if (sard_status_code(st) == SARD_E_UNSUPPORTED)
     st = sd_status_field(st, SARD_TEXT_HINT,
                          "--criterion taylor differentiates the model: take wanda or sparsegpt");

@@ -73,8 +73,8 @@ static sard_status *read_mode(sd_quantize *q) {
   if (format == SD_QUANT_NBITS && q->o.bits == 8) return SD_ERR(USAGE, "--format nbits is for weights of 4 and 2 bits");
   if (mode == SD_QUANT_STATIC && !data)
     return SD_ERR(USAGE, "--mode static needs --data: ranges of activations come from samples");
-  if (round && (q->o.bits == 8 || mode != SD_QUANT_WEIGHTS))
-    return SD_ERR(USAGE, "--rounding %s is for weights of 4 and 2 bits", rounding);
+  if (round && q->o.type != SD_I8)
+    return SD_ERR(USAGE, "--rounding %s is for integers, not for %s", rounding, sd_dtype_name(q->o.type));
   if (round && !data)
     return SD_ERR(USAGE, "--rounding %s needs --data: it measures the inputs of each weight", rounding);
   SD_TRY(check_float8(q));
@@ -182,7 +182,7 @@ static sard_status *steps(sd_quantize *q) {
   SD_TRY(measure(q));
   SD_TRY(decide(q));
   SD_TRY(sd_stop_check());
-  return sd_tools_write_model(q->c, q->out, q->bytes, q->size);
+  return sd_tools_write_model(q->c, q->out, q->packed);
 }
 
 sard_status *sd_verb_quantize(sd_cli *c) {
@@ -191,14 +191,14 @@ sard_status *sd_verb_quantize(sd_cli *c) {
   sard_status *st = steps(&q);
   q.interrupted = sard_status_code(st) == SARD_E_CANCELLED;
   const char *html = sd_args_get(c, "html");
-  if (q.bytes || q.layers.len) {
+  if (q.packed || q.layers.len) {
     sd_quantize_report(&q);
     sard_status *bad = html ? sd_quantize_html(&q, html) : NULL;
     if (!st) st = bad;
     else
       sard_status_free(bad);
   }
-  if (q.interrupted && !q.bytes && q.samples) {
+  if (q.interrupted && !q.packed && q.samples) {
     sd_strf(&c->json, ",\"partial\":true,\"samples\":%lld", (long long)q.samples);
     sd_cli_note(c, "interrupted after %lld samples of the calibration: %s", (long long)q.samples,
                 sd_args_given(c, "resume") ? "the same command goes on from there" : "with --resume FILE the same command goes on from there");

@@ -29,9 +29,9 @@ typedef struct sd_quantize {
   double alpha;    // of SmoothQuant; NaN: none
   uint32_t equalized, balanced, inserted; // pairs of layers; activations that are scaled, those with a Mul of their own
   // the model as it would be written
-  sd_arena *made; // owns the bytes
-  uint8_t *bytes;
-  uint64_t size, size_before;
+  sd_arena *made; // owns it
+  const sd_packed *packed;
+  uint64_t size_before;
   // what was measured
   bool judged, timed, interrupted;
   double max_drop; // in the metric's unit, NaN: none
@@ -82,7 +82,7 @@ typedef struct sd_quantize_pass {
   int number; // from 1 on: channels may be looked at before ranges are
   uint64_t key;
 } sd_quantize_pass;
-void sd_quantize_pass_begin(sd_quantize *q, const void *model, uint64_t size, sd_quantize_pass *p); // of the model that runs
+void sd_quantize_pass_begin(sd_quantize *q, const sd_packed *model, sd_quantize_pass *p); // of the model that runs
 sard_status *sd_quantize_pass_read(sd_quantize *q, const sd_quantize_pass *p, const sd_piece *at, size_t n, bool *found);
 sard_status *sd_quantize_pass_write(sd_quantize *q, const sd_quantize_pass *p, const sd_piece *at, size_t n);
 

@@ -13,6 +13,7 @@ static const int64_t SAVE_NS = 30000000000;              // between two writes o
 // What is summed beside the range of a tensor.
 typedef struct sums {
   double *moments, *mean;   // NULL: not wanted
+  uint64_t count;           // of moments
   float *largest, *typical; // magnitudes by channel
   double *sizes;            // their sums
   uint64_t k, rows;         // inputs, along the last axis, or axis 1 of convolutions
@@ -43,14 +44,6 @@ static sard_status *size_sums(observing *w, uint32_t i, const sard_tensor_desc *
   for (uint32_t k = 0; k < q->units.len && d->rank > 2; k++)
     if (strcmp(q->units.at[k].x, t->name) == 0) s->conv = strcmp(q->units.at[k].op, "Conv") == 0;
   s->k = d->rank ? (uint64_t)d->dims[s->conv ? 1 : d->rank - 1] : 1;
-  if (t->by_moments) {
-    if (s->k > MOST_MOMENTS)
-      return SD_ERR(UNSUPPORTED,
-                    "second moments of %llu inputs ('%s') need too much memory: use --rounding nearest without --awq, "
-                    "or --keep-float",
-                    (unsigned long long)s->k, t->name);
-    s->moments = SD_NEW_ARRAY(q->c->arena, double, s->k * s->k);
-  }
   if (q->correct && t->integer) s->mean = SD_NEW_ARRAY(q->c->arena, double, s->k + 1);
   if (t->by_channel) {
     s->largest = SD_NEW_ARRAY(q->c->arena, float, s->k + 1), s->typical = SD_NEW_ARRAY(q->c->arena, float, s->k + 1);
@@ -59,12 +52,26 @@ static sard_status *size_sums(observing *w, uint32_t i, const sard_tensor_desc *
   return NULL;
 }
 
-static void add_moments(sums *s, const float *x, uint64_t n) {
-  for (uint64_t r = 0; r < n / s->k; r++, x += s->k)
-    for (uint64_t i = 0; i < s->k; i++) {
-      double *row = s->moments + i * s->k, v = x[i];
-      for (uint64_t j = 0; v != 0 && j <= i; j++) row[j] += v * x[j];
-    }
+// Values that cannot be used, in a batch.
+static sard_status *unfit(const char *name, uint64_t bad, const sd_batch *b) {
+  return SD_ERR(USAGE,
+                "'%s' has %llu values that are NaN or infinite in samples %lld to %lld: the data, or the model, are "
+                "not fit for calibration",
+                name, (unsigned long long)bad, (long long)b->first, (long long)(b->first + b->count - 1));
+}
+
+// Those of the batch, which the model has summed.
+static sard_status *add_moments(observing *w, uint32_t i, const float *x, uint64_t n, const sd_batch *b) {
+  const sd_quant_tensor *t = &w->t->at[i];
+  sums *s = &w->s[i];
+  uint64_t bad = 0;
+  if (!s->moments) {
+    s->count = t->groups * t->k * t->k;
+    s->moments = SD_NEW_ARRAY(w->q->c->arena, double, s->count);
+  }
+  if (n != s->count) return SD_ERR(INTERNAL, "second moments of '%s' are of another size", t->name);
+  for (uint64_t j = 0; j < n; j++) bad += !isfinite(x[j]), s->moments[j] += x[j];
+  return bad ? unfit(t->name, bad, b) : NULL;
 }
 
 static void add_channels(sums *s, const float *x, const sard_tensor_desc *d, uint64_t n) {
@@ -89,17 +96,12 @@ static sard_status *take(observing *w, uint32_t i, const sd_batch *b) {
   double span = r->max - r->min;
   if (d.dtype != SARD_F32) return SD_ERR(INTERNAL, "'%s' is no f32", name);
   for (int k = 0; k < d.rank; k++) n *= (uint64_t)d.dims[k];
+  if (w->t->at[i].by_moments) return add_moments(w, i, x, n, b);
   if (!s->k) SD_TRY(size_sums(w, i, &d));
   sd_range_add(r, x, n);
-  if (r->bad > bad)
-    return SD_ERR(USAGE,
-                  "'%s' has %llu values that are NaN or infinite in samples %lld to %lld: the data, or the model, are "
-                  "not fit for calibration",
-                  name, (unsigned long long)(r->bad - bad), (long long)b->first,
-                  (long long)(b->first + b->count - 1));
+  if (r->bad > bad) return unfit(name, r->bad - bad, b);
   if (!(r->max - r->min <= span * 1.01)) w->still = 0;
   if (!s->k) return NULL; // no elements
-  if (s->moments) add_moments(s, x, n);
   add_channels(s, x, &d, n);
   s->rows += n / s->k;
   return NULL;
@@ -120,7 +122,7 @@ static void list_sums(observing *w, reached *r, pieces *p) {
     put(w, p, &w->ranges[i], offsetof(sd_range, bins));
     put(w, p, w->ranges[i].bins, SD_RANGE_BINS * sizeof *w->ranges[i].bins);
     put(w, p, &s->rows, sizeof s->rows);
-    put(w, p, s->moments, s->k * s->k * sizeof *s->moments), put(w, p, s->mean, s->k * sizeof *s->mean);
+    put(w, p, s->moments, s->count * sizeof *s->moments), put(w, p, s->mean, s->k * sizeof *s->mean);
     put(w, p, s->largest, s->k * sizeof *s->largest), put(w, p, s->sizes, s->k * sizeof *s->sizes);
   }
 }
@@ -173,12 +175,17 @@ static sard_status *batches(observing *w, int64_t want, bool given) {
   return NULL;
 }
 
+// Both halves were summed, in another order each.
+static void mirror(double *h, uint64_t k) {
+  for (uint64_t i = 0; i < k; i++)
+    for (uint64_t j = 0; j < i; j++) h[j * k + i] = h[i * k + j];
+}
+
 static void finish(observing *w) {
   for (uint32_t i = 0; i < w->t->len; i++) {
     sums *s = &w->s[i];
     sd_quant_tensor *t = &w->t->at[i];
-    for (uint64_t k = 0; s->moments && k < s->k; k++)
-      for (uint64_t j = 0; j < k; j++) s->moments[j * s->k + k] = s->moments[k * s->k + j];
+    for (uint64_t g = 0; s->moments && g < t->groups; g++) mirror(s->moments + g * t->k * t->k, t->k);
     for (uint64_t k = 0; s->mean && s->rows && k < s->k; k++) s->mean[k] /= (double)s->rows;
     for (uint64_t k = 0; s->sizes && s->rows && k < s->k; k++) s->typical[k] = (float)(s->sizes[k] / (double)s->rows);
     t->moments = s->moments, t->mean = s->mean, t->largest = s->largest, t->typical = s->typical;
@@ -208,12 +215,17 @@ static sard_status *run(observing *w) {
 sard_status *sd_quantize_look(sd_quantize *q, sd_quant_tensors *t, sd_range *ranges) {
   observing w = {.q = q, .t = t, .ranges = ranges};
   sd_arena *a = sd_arena_scratch(q->c->arena);
-  uint8_t *bytes = NULL;
-  uint64_t size = 0;
-  SD_TRY(sd_quant_watch(a, &q->src, t, &bytes, &size));
-  sd_quantize_pass_begin(q, bytes, size, &w.pass);
+  const sd_packed *watched;
+  for (uint32_t i = 0; i < t->len; i++)
+    if (t->at[i].by_moments && t->at[i].k > MOST_MOMENTS)
+      return SD_ERR(UNSUPPORTED,
+                    "second moments of %llu inputs ('%s') need too much memory: use --rounding nearest without --awq, "
+                    "or --keep-float",
+                    (unsigned long long)t->at[i].k, t->at[i].name);
+  SD_TRY(sd_quant_watch(a, &q->src, &q->o, &q->units, t, &watched));
+  sd_quantize_pass_begin(q, watched, &w.pass);
   w.s = SD_NEW_ARRAY(q->c->arena, sums, t->len + 1);
-  SD_TRY(sd_model_load_bytes(q->c, q->judge.ctx, bytes, size, &w.m.m));
+  SD_TRY(sd_model_load_packed(q->c, q->judge.ctx, &watched->src, &w.m.m));
   sard_status *st = q->judge.data ? NULL : sd_judge_data(&q->judge, &w.m.m);
   if (!st) st = sd_judge_begin(&q->judge, &w.m);
   if (!st) st = sd_judge_labels(&q->judge, &w.m);

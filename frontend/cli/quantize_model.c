@@ -12,10 +12,10 @@ sard_status *sd_quantize_make(sd_quantize *q) {
   sd_judged_free(&q->judge.b);
   sd_arena_free(q->made);
   q->made = sd_arena_scratch(q->c->arena);
-  q->bytes = NULL;
-  SD_TRY(sd_quant_write(q->made, &q->src, &q->o, &q->units, &q->tensors, &q->bytes, &q->size));
+  q->packed = NULL;
+  SD_TRY(sd_quant_write(q->made, &q->src, &q->o, &q->units, &q->tensors, &q->packed));
   if (!q->judge.data) return NULL;
-  SD_TRY_MSG(sd_model_load_bytes(q->c, q->judge.ctx, q->bytes, q->size, &q->judge.b.m), "the quantized model");
+  SD_TRY_MSG(sd_model_load_packed(q->c, q->judge.ctx, &q->packed->src, &q->judge.b.m), "the quantized model");
   return sd_judge_begin(&q->judge, &q->judge.b);
 }
 

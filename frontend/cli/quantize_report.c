@@ -53,9 +53,9 @@ static void show_summary(sd_quantize *q) {
   if (q->samples)
     sd_cli_say(c, ", %s over %lld samples", q->o.mode == SD_QUANT_STATIC ? q->method->name : "second moments",
                (long long)q->samples);
-  if (q->bytes)
-    sd_cli_say(c, "\nsize       %s to %s (%.2f)", sd_cli_bytes(q->size_before, a), sd_cli_bytes(q->size, b),
-               (double)q->size / (double)(q->size_before ? q->size_before : 1));
+  if (q->packed)
+    sd_cli_say(c, "\nsize       %s to %s (%.2f)", sd_cli_bytes(q->size_before, a), sd_cli_bytes(q->packed->size, b),
+               (double)q->packed->size / (double)(q->size_before ? q->size_before : 1));
   if (q->timed)
     sd_cli_say(c, "\ntime       %.4g ms to %.4g ms a run of %lld samples (%.2fx as fast)", q->ms_before, q->ms_after,
                (long long)q->judge.batch, q->ms_before / q->ms_after);
@@ -127,7 +127,7 @@ static void json_all(sd_quantize *q) {
           "before\":%llu,\"size_after\":%llu,"
           "\"partial\":%s",
           mode_name(q), q->o.bits, type_name(q), q->method->name, (long long)q->samples,
-          (unsigned long long)q->size_before, (unsigned long long)(q->bytes ? q->size : 0),
+          (unsigned long long)q->size_before, (unsigned long long)(q->packed ? q->packed->size : 0),
           q->interrupted ? "true" : "false");
   sd_strf(s, ",\"equalized\":%u,\"scaled\":%u,\"inserted\":%u", q->equalized, q->balanced, q->inserted);
   sd_strf(s, ",\"peak_rss_mb\":%.3f", sd_peak_memory_mb());
@@ -219,7 +219,7 @@ sard_status *sd_quantize_html(sd_quantize *q, const char *path) {
   sd_cli_markup(&s, q->c->operands[0], 400);
   sd_strf(&s, "</h1><p>%s, %s weights, %u of %u nodes, %lld samples", mode_name(q), type_name(q),
           count(q, false), q->units.len, (long long)q->samples);
-  if (q->bytes) sd_strf(&s, "<br>size %s to %s", sd_cli_bytes(q->size_before, a), sd_cli_bytes(q->size, b));
+  if (q->packed) sd_strf(&s, "<br>size %s to %s", sd_cli_bytes(q->size_before, a), sd_cli_bytes(q->packed->size, b));
   if (q->timed) sd_strf(&s, "<br>%.4g ms to %.4g ms a run", q->ms_before, q->ms_after);
   if (q->judged)
     sd_strf(&s, "<br>%s %s to %s, drop %s", q->judge.metric->name,

@@ -15,10 +15,9 @@
 // Of the model with all nodes quantized that may be: weights, ranges of the data and flags are in it.
 static sard_status *key_of(sd_quantize *q, uint64_t *key) {
   sd_arena *a = sd_arena_scratch(q->c->arena);
-  uint8_t *bytes = NULL;
-  uint64_t size = 0;
-  SD_TRY(sd_quant_write(a, &q->src, &q->o, &q->units, &q->tensors, &bytes, &size));
-  *key = sd_hash_bytes(bytes, size, q->units.len);
+  const sd_packed *packed;
+  SD_TRY(sd_quant_write(a, &q->src, &q->o, &q->units, &q->tensors, &packed));
+  *key = sd_packed_hash(packed, q->units.len);
   sd_arena_free(a);
   return NULL;
 }
@@ -81,12 +80,12 @@ typedef struct head {
 } head;
 static const head first = {.word = "sard quantize 1"};
 
-void sd_quantize_pass_begin(sd_quantize *q, const void *model, uint64_t size, sd_quantize_pass *p) {
+void sd_quantize_pass_begin(sd_quantize *q, const sd_packed *model, sd_quantize_pass *p) {
   static const char *const flags[] = {"data", "preprocess", "batch", "correct-biases"};
   struct stat st = {0};
   *p = (sd_quantize_pass){.number = ++q->passes};
   if (!sd_args_given(q->c, "resume")) return;
-  p->key = sd_hash_bytes(model, size, (uint64_t)p->number);
+  p->key = sd_packed_hash(model, (uint64_t)p->number);
   for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
     const char *text = sd_args_get(q->c, flags[i]);
     if (text) p->key = sd_hash_bytes(text, strlen(text), p->key);

@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "frontend/cli/tools.h"
-#include "frontend/onnx/proto_write.h"
 #include "runtime/base/alloc.h"
 #include "runtime/model.h"
 
@@ -58,15 +57,18 @@ sard_status *sd_tools_compile(sd_cli *c, sard_context *ctx, const sard_source *s
   return sd_driver_open(ctx, src, o, &d, NULL, out_seconds, out);
 }
 
-sard_status *sd_tools_write_model(sd_cli *c, const char *path, const uint8_t *bytes, uint64_t size) {
+sard_status *sd_tools_write_model(sd_cli *c, const char *path, const sd_packed *model) {
   bool apart = sd_args_given(c, "external-data");
   if (strcmp(path, "-") == 0) {
-    if (apart || size > INT32_MAX)
+    sd_pieces p = {0};
+    if (apart || model->size > INT32_MAX)
       return SD_ERR(USAGE, "-o -: a model with its weights in another file goes to a file");
-    return sd_files_write(path, (const char *)bytes, size);
+    SD_TRY(sd_packed_pieces(c->arena, model, NULL, &p, NULL));
+    for (uint32_t i = 0; i < p.len; i++) SD_TRY(sd_files_write(path, p.at[i].data, p.at[i].size));
+    return NULL;
   }
   sd_stop_hold();
-  sard_status *st = sd_proto_write(bytes, size, path, apart);
+  sard_status *st = sd_packed_write(model, path, apart);
   sd_stop_release();
   return st;
 }

@@ -3,6 +3,7 @@
 #include "frontend/cli/cli.h"
 #include "frontend/driver/driver.h"
 #include "frontend/onnx/import.h"
+#include "frontend/onnx/packed.h"
 
 sard_status *sd_verb_compile(sd_cli *c);
 sard_status *sd_verb_inspect(sd_cli *c);
@@ -21,8 +22,8 @@ sard_status *sd_tools_options(sd_cli *c, sd_driver_options *o); // of the flags 
 // sd_cli_compiler
 sard_status *sd_tools_compile(sd_cli *c, sard_context *ctx, const sard_source *src, const sard_options *o, sard_model **out,
                               double *out_seconds);
-// A packed ONNX model to a file, its weights in another one beyond 2 GB or with --external-data.
-sard_status *sd_tools_write_model(sd_cli *c, const char *path, const uint8_t *bytes, uint64_t size);
+// To a file, the weights to another one beyond 2 GB or with --external-data.
+sard_status *sd_tools_write_model(sd_cli *c, const char *path, const sd_packed *model);
 sard_status *sd_tools_external(sd_cli *c, const char *path,
                                uint64_t *bytes); // of weights that are in other files than the model
 sard_status *sd_tools_check(sd_cli *c, sard_context *ctx, const sd_cli_tensors *in, const sd_cli_tensors *out); // check.c

@@ -58,8 +58,7 @@ static int64_t wanted_opset(const sd_proto *e, sd_dtype to) {
 
 sard_status *sd_convert_raise(sd_arena *a, sard_source *src, sd_dtype to, int64_t *opset, const char **why) {
   sd_proto e;
-  uint8_t *bytes;
-  uint64_t size;
+  const sd_packed *packed;
   *opset = 0, *why = NULL;
   SD_TRY(sd_proto_open(a, src, &e));
   int64_t want = wanted_opset(&e, to);
@@ -70,8 +69,8 @@ sard_status *sd_convert_raise(sd_arena *a, sard_source *src, sd_dtype to, int64_
     return sard_status_free(st), NULL;
   }
   SD_TRY(st);
-  SD_TRY(sd_proto_pack(&e, &bytes, &size));
-  *src = (sard_source){.size = sizeof *src, .data = bytes, .bytes = size};
+  SD_TRY(sd_proto_pack(&e, &packed));
+  *src = packed->src;
   *opset = want;
   return NULL;
 }
@@ -135,7 +134,7 @@ static sard_status *decide(sd_module *m, const deciding *d) {
 typedef struct writer {
   sd_proto e;
   sd_dtype to;
-  sd_names types;   // value -> its sd_value in the imported module
+  sd_names types;   // values of f32 that the imported module has
   sd_names results; // first result of a node -> sd_precision_node
   sd_names narrow;  // value -> name of the narrow one
   SD_VEC(Onnx__NodeProto *) nodes;
@@ -143,8 +142,7 @@ typedef struct writer {
 
 static bool is_f32(const writer *w, const char *name) {
   const Onnx__TensorProto *t = sd_proto_weight(&w->e, name);
-  const sd_value *v = *name ? sd_names_get(&w->types, name) : NULL;
-  return t ? t->data_type == SD_F32 : v && v->dtype == SD_F32;
+  return t ? t->data_type == SD_F32 : *name && sd_names_get(&w->types, name);
 }
 
 static void emit_cast(writer *w, const char *x, sd_dtype to, const char *y) {
@@ -239,13 +237,27 @@ static sard_status *store_narrow(writer *w, Onnx__NodeProto *n, bool *some) {
   return NULL;
 }
 
+static void list_value(writer *w, const sd_value *v) {
+  if (v && v->dtype == SD_F32 && v->name && *v->name) sd_names_add(&w->types, sd_arena_strdup(w->e.a, v->name), w);
+}
+
 static void list_values(writer *w, const sd_module *m) {
-  for (uint32_t i = 0; i < m->main->inputs.len; i++)
-    sd_names_add(&w->types, m->main->inputs.at[i]->name, m->main->inputs.at[i]);
+  for (uint32_t i = 0; i < m->main->inputs.len; i++) list_value(w, m->main->inputs.at[i]);
   for (const sd_node *n = m->main->first; n; n = n->next)
-    for (uint32_t i = 0; i < n->n_out; i++)
-      if (n->out[i] && n->out[i]->name && *n->out[i]->name)
-        sd_names_add(&w->types, n->out[i]->name, n->out[i]);
+    for (uint32_t i = 0; i < n->n_out; i++) list_value(w, n->out[i]);
+}
+
+// What the pass makes of the nodes. The module, which has its constants in both types then, ends here: they are made again one by one.
+static sard_status *judge(writer *w, const sard_source *src, const sd_precision *p, sd_precision_report *out) {
+  sd_module *m = NULL;
+  SD_TRY(sd_import_onnx(src, &m));
+  list_values(w, m); // as they are before the pass
+  sard_status *st = decide(m, &(deciding){out, p});
+  for (uint32_t i = 0; i < out->nodes.len; i++)
+    if (*out->nodes.at[i].value)
+      sd_names_add(&w->results, sd_arena_strdup(w->e.a, out->nodes.at[i].value), &out->nodes.at[i]);
+  sd_module_free(m);
+  return st;
 }
 
 // What the pass says of each node of the file, in the order of the file.
@@ -273,29 +285,24 @@ static sard_status *write_nodes(writer *w, sd_precision_report *nodes) {
   return NULL;
 }
 
-static sard_status *write(sd_arena *a, const sard_source *src, const sd_precision *p, sd_module *m,
-                          sd_precision_report *nodes, uint32_t *io, uint8_t **out, uint64_t *size) {
+sard_status *sd_convert_write(sd_arena *a, const sard_source *src, const sd_precision *p,
+                              sd_precision_report *nodes, uint32_t *io, const sd_packed **out) {
   writer w = {.to = p->to};
   sd_precision_report decided = {.arena = a};
+  nodes->arena = a;
   SD_TRY(sd_proto_open(a, src, &w.e));
   sd_names_init(&w.types, a), sd_names_init(&w.results, a), sd_names_init(&w.narrow, a);
-  list_values(&w, m); // as they are before the pass; what it replaces stays in memory
-  SD_TRY(decide(m, &(deciding){&decided, p}));
-  for (uint32_t i = 0; i < decided.nodes.len; i++)
-    if (*decided.nodes.at[i].value) sd_names_add(&w.results, decided.nodes.at[i].value, &decided.nodes.at[i]);
+  SD_TRY(judge(&w, src, p, &decided));
   SD_TRY(write_nodes(&w, nodes));
   w.e.nodes.at = w.nodes.at, w.e.nodes.len = w.nodes.len, w.e.nodes.cap = w.nodes.cap;
   if (io) *io = sd_convert_io(&w.e, &w.narrow, w.to);
   sd_proto_sweep(&w.e);
-  return sd_proto_pack(&w.e, out, size);
+  return sd_proto_pack(&w.e, out);
 }
 
-sard_status *sd_convert_write(sd_arena *a, const sard_source *src, const sd_precision *p,
-                              sd_precision_report *nodes, uint32_t *io, uint8_t **out, uint64_t *size) {
-  sd_module *m = NULL;
-  nodes->arena = a;
-  SD_TRY(sd_import_onnx(src, &m));
-  sard_status *st = write(a, src, p, m, nodes, io, out, size);
-  sd_module_free(m);
-  return st;
+sard_status *sd_convert_ends(sd_arena *a, const sard_source *src, sd_dtype to, uint32_t *io, const sd_packed **out) {
+  sd_proto e;
+  SD_TRY(sd_proto_open(a, src, &e));
+  *io = sd_convert_io(&e, NULL, to);
+  return sd_proto_pack(&e, out);
 }

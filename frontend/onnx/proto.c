@@ -160,6 +160,13 @@ Onnx__NodeProto *sd_proto_copy(sd_proto *e, const Onnx__NodeProto *n, const char
   return c;
 }
 
+void sd_proto_show(sd_proto *e, const char *name) {
+  Onnx__ValueInfoProto *v = SD_NEW(e->a, Onnx__ValueInfoProto);
+  onnx__value_info_proto__init(v);
+  v->name = (char *)name;
+  sd_vec_push(e->a, &e->outputs, v);
+}
+
 void sd_proto_opset(sd_proto *e, const char *domain, int64_t version) {
   Onnx__ModelProto *m = e->model;
   if (!*domain && version > e->opset) e->opset = version;
@@ -225,62 +232,4 @@ void sd_proto_sweep(sd_proto *e) {
     }
     e->initializers.len = kept;
   }
-}
-
-// ---- writing ----
-
-// Data that were lifted out, or that lie in other files, become part of the message.
-static sard_status *restore(sd_proto *e, Onnx__TensorProto *p) {
-  if (p->lifted) {
-    if (p->lifted > e->o.spans.len) return SD_ERR(INTERNAL, "a tensor without its data");
-    const sd_span *s = &e->o.spans.at[p->lifted - 1];
-    p->raw_data = (ProtobufCBinaryData){s->size, (uint8_t *)s->data}; // packed floats are the same bytes
-    p->lifted = 0;
-  }
-  if (p->n_external_data == 0 || p->data_location != 1 || e->outside) return NULL;
-  sd_const *c = NULL;
-  SD_TRY(sd_proto_const(e, p, &c));
-  p->raw_data = (ProtobufCBinaryData){c->bytes, (uint8_t *)c->data};
-  p->n_external_data = 0, p->data_location = 0;
-  return NULL;
-}
-
-static sard_status *restore_graph(sd_proto *e, Onnx__GraphProto *g, int depth);
-static sard_status *restore_node(sd_proto *e, Onnx__NodeProto *n, int depth) {
-  if (depth > SD_MAX_DEPTH) return SD_ERR(MODEL, "the model nests too deeply");
-  for (size_t i = 0; i < n->n_attribute; i++) {
-    Onnx__AttributeProto *a = n->attribute[i];
-    if (a->t) SD_TRY(restore(e, a->t));
-    for (size_t k = 0; k < a->n_tensors; k++) SD_TRY(restore(e, a->tensors[k]));
-    if (a->sparse_tensor && a->sparse_tensor->values) SD_TRY(restore(e, a->sparse_tensor->values));
-    if (a->sparse_tensor && a->sparse_tensor->indices) SD_TRY(restore(e, a->sparse_tensor->indices));
-    if (a->g) SD_TRY(restore_graph(e, a->g, depth + 1));
-    for (size_t k = 0; k < a->n_graphs; k++) SD_TRY(restore_graph(e, a->graphs[k], depth + 1));
-  }
-  return NULL;
-}
-static sard_status *restore_graph(sd_proto *e, Onnx__GraphProto *g, int depth) {
-  for (size_t i = 0; i < g->n_initializer; i++) SD_TRY(restore(e, g->initializer[i]));
-  for (size_t i = 0; i < g->n_sparse_initializer; i++) {
-    Onnx__SparseTensorProto *s = g->sparse_initializer[i];
-    if (s->values) SD_TRY(restore(e, s->values));
-    if (s->indices) SD_TRY(restore(e, s->indices));
-  }
-  for (size_t i = 0; i < g->n_node; i++) SD_TRY(restore_node(e, g->node[i], depth));
-  return NULL;
-}
-
-sard_status *sd_proto_pack(sd_proto *e, uint8_t **out, uint64_t *out_size) {
-  e->graph->node = e->nodes.at, e->graph->n_node = e->nodes.len;
-  e->graph->initializer = e->initializers.at, e->graph->n_initializer = e->initializers.len;
-  e->graph->output = e->outputs.at, e->graph->n_output = e->outputs.len;
-  SD_TRY(restore_graph(e, e->graph, 0));
-  for (size_t i = 0; i < e->model->n_functions; i++)
-    for (size_t k = 0; k < e->model->functions[i]->n_node; k++)
-      SD_TRY(restore_node(e, e->model->functions[i]->node[k], 0));
-  size_t n = onnx__model_proto__get_packed_size(e->model);
-  if (n > UINT32_MAX) return SD_ERR(UNSUPPORTED, "the result is larger than 4 GB");
-  *out = sd_arena_alloc(e->a, n + 1);
-  *out_size = onnx__model_proto__pack(e->model, *out);
-  return NULL;
 }

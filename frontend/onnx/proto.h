@@ -2,6 +2,7 @@
 // not changed is kept byte for byte. Everything lives in an arena.
 #pragma once
 #include "frontend/onnx/internal.h"
+#include "frontend/onnx/packed.h"
 
 typedef struct sd_proto {
   sd_arena *a;
@@ -14,16 +15,16 @@ typedef struct sd_proto {
   sd_names weights;                // name -> Onnx__TensorProto: initializers and values of Constant nodes
   sd_names taken;                  // names of values and nodes
   sd_names spare;                  // results of Cast nodes that go where nothing reads them (sd_proto_sweep)
-  SD_VEC(Onnx__NodeProto *) nodes; // of the main graph; written back by sd_proto_pack
+  SD_VEC(Onnx__NodeProto *) nodes; // of the main graph; written back when it is packed (packed.h)
   SD_VEC(Onnx__TensorProto *) initializers;
   SD_VEC(Onnx__ValueInfoProto *) outputs;
-  bool outside; // tensors whose data are in another file are packed as that
 } sd_proto;
 
 // Opens the model. The source has to live as long as the edit.
 sard_status *sd_proto_open(sd_arena *a, const sard_source *src, sd_proto *out);
-// The model as bytes, in the arena. SARD_E_UNSUPPORTED beyond 4 GB, where lengths of messages end.
-sard_status *sd_proto_pack(sd_proto *e, uint8_t **out, uint64_t *out_size);
+
+// Ends the edit: the model in its arena, which has to live as long as what is opened from it.
+sard_status *sd_proto_pack(sd_proto *e, const sd_packed **out);
 
 // A constant by the name of its value, through Identity nodes; NULL: it is none.
 const Onnx__TensorProto *sd_proto_weight(const sd_proto *e, const char *name);
@@ -46,5 +47,7 @@ Onnx__NodeProto *sd_proto_copy(sd_proto *e, const Onnx__NodeProto *n, const char
 int64_t sd_proto_get_int(const Onnx__NodeProto *n, const char *name, int64_t absent);
 float sd_proto_get_float(const Onnx__NodeProto *n, const char *name, float absent);
 bool sd_proto_is(const Onnx__NodeProto *n, const char *domain, const char *op);
+// Another output of the model.
+void sd_proto_show(sd_proto *e, const char *name);
 // Imports a domain at least at that version.
 void sd_proto_opset(sd_proto *e, const char *domain, int64_t version);

@@ -1,6 +1,7 @@
 // Pruning of ONNX models: the weights that can lose elements, and the model written without them. Names,
 // nodes and shapes stay those of the original. Nothing here runs a model.
 #pragma once
+#include "frontend/onnx/packed.h"
 #include "runtime/base/arena.h"
 #include "runtime/base/status.h"
 
@@ -17,7 +18,7 @@ typedef struct sd_prune_unit {
       groups;      // outputs; inputs of each, channels innermost; the outputs of a group share their inputs
   uint64_t at;     // of the node in the file
   bool turned;     // the weight is [inputs][outputs]
-  bool recurrent;  // its inputs are not all to be seen: chosen by magnitude, not fitted
+  bool recurrent;  // its inputs are not all to be seen, or are indices: chosen by magnitude, not fitted
   bool keep;       // stays as it is
   const char *why; // the reason
   float *was, *w;  // [rows][k]: in the file, and as it will be written
@@ -25,24 +26,25 @@ typedef struct sd_prune_unit {
 } sd_prune_unit;
 typedef SD_VEC(sd_prune_unit) sd_prune_units;
 
+// What is pruned only where it is asked for: rows that Gather takes, and kernels of single channels, which cost more than others.
+typedef enum sd_prune_also { SD_PRUNE_TABLES = 1, SD_PRUNE_DEPTHWISE = 2 } sd_prune_also;
 // The weights of the model, in order; those that cannot be pruned say why. Weights that are NaN or infinite
-// are SARD_E_MODEL. *parameters: elements of all constants of floats.
-sard_status *sd_prune_find(sd_arena *a, const sard_source *src, sd_prune_units *out, uint64_t *parameters);
+// are SARD_E_MODEL. `also`: bits. *parameters: elements of all constants of floats.
+sard_status *sd_prune_find(sd_arena *a, const sard_source *src, unsigned also, sd_prune_units *out, uint64_t *parameters);
 // A model with the inputs of the original whose outputs are, over a batch of samples, sums for unit `u`: the
 // second moments of its inputs, f32[groups, k, k], and what its weight makes of them in the original model
 // times its inputs, f32[groups, rows / groups, k]. Its inputs are those with the weights `w` of all units
 // before.
 sard_status *sd_prune_watch(sd_arena *a, const sard_source *src, const sd_prune_units *units, uint32_t u,
-                            uint8_t **out, uint64_t *size);
+                            const sd_packed **out);
 // A model whose outputs are, for each unit that is neither kept nor recurrent, the gradient of a random sum
 // of output `output` with respect to its weight, in the order of the file.
 sard_status *sd_prune_slopes(sd_arena *a, const sard_source *src, const sd_prune_units *units, int output,
-                             uint8_t **out, uint64_t *size);
+                             const sd_packed **out);
 // Element of the file for input j of output r.
 uint64_t sd_prune_place(const sd_prune_unit *u, uint64_t r, uint64_t j);
 // The model with the weights `w` of all units that are not kept.
-sard_status *sd_prune_write(sd_arena *a, const sard_source *src, const sd_prune_units *units, uint8_t **out,
-                            uint64_t *size);
+sard_status *sd_prune_write(sd_arena *a, const sard_source *src, const sd_prune_units *units, const sd_packed **out);
 
 // ---- channels ----
 // Outputs of layers that go together or stay. A label stands for one output of one layer; those that have the
@@ -82,5 +84,4 @@ sard_status *sd_prune_follow(sd_arena *a, const sard_source *src, const sd_prune
 uint32_t sd_prune_root(const sd_prune_channels *c, uint32_t label);
 // As sd_prune_write, without what is gone. *parameters: those that are left.
 sard_status *sd_prune_write_less(sd_arena *a, const sard_source *src, const sd_prune_units *units,
-                                 const sd_prune_channels *c, uint8_t **out, uint64_t *size,
-                                 uint64_t *parameters);
+                                 const sd_prune_channels *c, const sd_packed **out, uint64_t *parameters);

@@ -46,7 +46,7 @@ static const char *random_sum(sd_proto *p, const char *y) {
 }
 
 sard_status *sd_prune_slopes(sd_arena *a, const sard_source *src, const sd_prune_units *units, int output,
-                             uint8_t **out, uint64_t *size) {
+                             const sd_packed **out) {
   sd_proto p;
   SD_TRY(sd_proto_open(a, src, &p));
   if ((uint32_t)output >= p.outputs.len) return SD_ERR(INTERNAL, "the model has no output %d", output);
@@ -67,12 +67,7 @@ sard_status *sd_prune_slopes(sd_arena *a, const sard_source *src, const sd_prune
   add_attr(&p, g, xs), add_attr(&p, g, of);
   g->output = (char **)made, g->n_output = n;
   p.outputs.len = 0;
-  for (size_t i = 0; i < n; i++) {
-    Onnx__ValueInfoProto *v = SD_NEW(a, Onnx__ValueInfoProto);
-    onnx__value_info_proto__init(v);
-    v->name = (char *)made[i];
-    sd_vec_push(a, &p.outputs, v);
-  }
+  for (size_t i = 0; i < n; i++) sd_proto_show(&p, made[i]);
   sd_proto_opset(&p, TRAINING, 1);
-  return sd_proto_pack(&p, out, size);
+  return sd_proto_pack(&p, out);
 }

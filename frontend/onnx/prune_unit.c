@@ -7,6 +7,8 @@
 #include "frontend/onnx/quant_internal.h"
 #include "runtime/base/alloc.h"
 
+enum { LEAST_TABLE = 4096 }; // elements of a table that is worth it
+
 // ---- order of elements ----
 
 uint64_t sd_prune_place(const sd_prune_unit *u, uint64_t r, uint64_t j) {
@@ -42,7 +44,7 @@ static sard_status *load(sd_proto *p, sd_arena *a, sd_prune_unit *u) {
 // ---- what is possible ----
 
 static const char *obstacle(sd_proto *p, const Onnx__NodeProto *n, const sd_quant_op *op,
-                            const Onnx__TensorProto *w, uint32_t readers) {
+                            const Onnx__TensorProto *w, uint32_t readers, unsigned also) {
   bool conv = sd_proto_is(n, "", "Conv");
   if (!w) return "its weight is no constant";
   if (w->data_type != SD_F32) return "its weight is not f32";
@@ -50,6 +52,7 @@ static const char *obstacle(sd_proto *p, const Onnx__NodeProto *n, const sd_quan
   for (size_t i = 0; i < w->n_dims; i++)
     if (w->dims[i] < 1) return "its weight is empty";
   if (op->role == SD_ROLE_STATES) return w->n_dims == 3 ? NULL : "its weight is no matrix";
+  if (op->role == SD_ROLE_TABLE && !(also & SD_PRUNE_TABLES)) return "it is a table, which --also embeddings prunes";
   if (!conv && w->n_dims != 2) return "its weight is no matrix";
   if (conv && w->n_dims < 3) return "its weight has no kernel";
   if (sd_proto_weight(p, sd_quant_operand(n, op->x))) return "it is all constant";
@@ -57,7 +60,8 @@ static const char *obstacle(sd_proto *p, const Onnx__NodeProto *n, const sd_quan
   if (readers > 1) return "its weight serves other nodes, too";
   int64_t groups = conv ? sd_proto_get_int(n, "group", 1) : 1;
   if (groups < 1 || w->dims[0] % groups) return "its groups do not divide its outputs";
-  if (conv && groups > 1 && w->dims[1] == 1) return "each of its channels has a kernel of its own";
+  if (conv && groups > 1 && w->dims[1] == 1 && !(also & SD_PRUNE_DEPTHWISE))
+    return "each of its channels has a kernel of its own, which --also depthwise prunes";
   return NULL;
 }
 
@@ -66,7 +70,7 @@ static void measure(sd_prune_unit *u, const Onnx__NodeProto *n, const Onnx__Tens
   u->rank = (int)w->n_dims, u->dims = w->dims, u->groups = 1;
   for (size_t i = 0; i < w->n_dims; i++) count *= (uint64_t)w->dims[i];
   u->turned = !u->recurrent && u->rank == 2 && sd_quant_axis(n, 2) == 1;
-  u->rows = u->recurrent ? count / (uint64_t)w->dims[2] : (uint64_t)w->dims[u->turned];
+  u->rows = u->recurrent && u->rank == 3 ? count / (uint64_t)w->dims[2] : (uint64_t)w->dims[u->turned];
   u->k = count / u->rows;
   if (sd_proto_is(n, "", "Conv")) u->groups = (uint64_t)sd_proto_get_int(n, "group", 1);
 }
@@ -113,7 +117,7 @@ static void follow(sd_arena *a, const sd_proto *p, const Onnx__NodeProto *n, sd_
   }
 }
 
-static sard_status *add_unit(sd_arena *a, sd_proto *p, uint32_t i, int operand, const sd_names *count,
+static sard_status *add_unit(sd_arena *a, sd_proto *p, uint32_t i, int operand, const sd_names *count, unsigned also,
                              sd_prune_units *out) {
   const Onnx__NodeProto *n = p->nodes.at[i];
   const sd_quant_op *op = sd_quant_op_of(n);
@@ -124,9 +128,9 @@ static sard_status *add_unit(sd_arena *a, sd_proto *p, uint32_t i, int operand, 
                      .x = sd_quant_operand(n, op->x),
                      .weight = weight,
                      .at = i,
-                     .recurrent = op->role == SD_ROLE_STATES};
+                     .recurrent = op->role != SD_ROLE_PRODUCT};
   if (!*weight) return NULL;
-  u.why = obstacle(p, n, op, w, readers_of(p, count, weight));
+  u.why = obstacle(p, n, op, w, readers_of(p, count, weight), also);
   u.keep = u.why != NULL;
   if (!u.keep) measure(&u, n, w), follow(a, p, n, &u);
   if (!u.keep) SD_TRY(load(p, a, &u));
@@ -153,7 +157,14 @@ static uint64_t count_parameters(sd_proto *p) {
   return all;
 }
 
-sard_status *sd_prune_find(sd_arena *a, const sard_source *src, sd_prune_units *out, uint64_t *parameters) {
+// Rows of floats, and enough of them; else it is a Gather of shapes or of activations.
+static bool is_table(const sd_proto *p, const Onnx__NodeProto *n, const sd_quant_op *op) {
+  const Onnx__TensorProto *w = op->role == SD_ROLE_TABLE ? sd_proto_weight(p, sd_quant_operand(n, op->weight)) : NULL;
+  return w && w->data_type == SD_F32 && w->n_dims == 2 && w->dims[0] > 0 && w->dims[1] > 0 &&
+         w->dims[0] >= LEAST_TABLE / w->dims[1] && sd_proto_get_int(n, "axis", 0) == 0;
+}
+
+sard_status *sd_prune_find(sd_arena *a, const sard_source *src, unsigned also, sd_prune_units *out, uint64_t *parameters) {
   sd_proto p;
   sd_names count;
   SD_TRY(sd_proto_open(a, src, &p));
@@ -162,9 +173,9 @@ sard_status *sd_prune_find(sd_arena *a, const sard_source *src, sd_prune_units *
   for (uint32_t i = 0; i < p.nodes.len; i++) {
     const sd_quant_op *op = sd_quant_op_of(p.nodes.at[i]);
     if (!op || p.nodes.at[i]->n_output == 0) continue;
-    if (op->role == SD_ROLE_PRODUCT || op->role == SD_ROLE_STATES)
-      SD_TRY(add_unit(a, &p, i, op->weight, &count, out));
-    if (op->role == SD_ROLE_STATES) SD_TRY(add_unit(a, &p, i, op->weight + 1, &count, out)); // of the states
+    if (op->role == SD_ROLE_PRODUCT || op->role == SD_ROLE_STATES || is_table(&p, p.nodes.at[i], op))
+      SD_TRY(add_unit(a, &p, i, op->weight, &count, also, out));
+    if (op->role == SD_ROLE_STATES) SD_TRY(add_unit(a, &p, i, op->weight + 1, &count, also, out)); // of the states
   }
   *parameters = count_parameters(&p);
   return NULL;
@@ -187,12 +198,11 @@ static void put_weights(sd_proto *p, const sd_prune_units *units) {
   }
 }
 
-sard_status *sd_prune_write(sd_arena *a, const sard_source *src, const sd_prune_units *units, uint8_t **out,
-                            uint64_t *size) {
+sard_status *sd_prune_write(sd_arena *a, const sard_source *src, const sd_prune_units *units, const sd_packed **out) {
   sd_proto p;
   SD_TRY(sd_proto_open(a, src, &p));
   put_weights(&p, units);
-  return sd_proto_pack(&p, out, size);
+  return sd_proto_pack(&p, out);
 }
 
 // ---- writing less ----
@@ -247,8 +257,7 @@ static sard_status *apply(sd_proto *p, const sd_prune_channels *c, const sd_prun
 }
 
 sard_status *sd_prune_write_less(sd_arena *a, const sard_source *src, const sd_prune_units *units,
-                                 const sd_prune_channels *c, uint8_t **out, uint64_t *size,
-                                 uint64_t *parameters) {
+                                 const sd_prune_channels *c, const sd_packed **out, uint64_t *parameters) {
   sd_proto p;
   SD_TRY(sd_proto_open(a, src, &p));
   put_weights(&p, units);
@@ -256,5 +265,5 @@ sard_status *sd_prune_write_less(sd_arena *a, const sard_source *src, const sd_p
   p.graph->n_value_info = 0; // sizes of before
   sd_proto_sweep(&p);
   *parameters = count_parameters(&p);
-  return sd_proto_pack(&p, out, size);
+  return sd_proto_pack(&p, out);
 }

@@ -2,6 +2,7 @@
 // of it, share one graph, so that what both need is computed once.
 #include <string.h>
 
+#include "frontend/onnx/moments.h"
 #include "frontend/onnx/prune_internal.h"
 #include "frontend/onnx/quant_internal.h"
 #include "runtime/base/alloc.h"
@@ -20,94 +21,25 @@ static const char *beside(const watching *w, const char *name) {
   return other ? other : name;
 }
 
-static const char *emit(watching *w, const char *op, const char *a, const char *b, const int64_t *perm,
-                        size_t rank) {
-  const char *name = sd_proto_name(w->p, "sard_sums");
-  Onnx__NodeProto *n = sd_proto_node(w->p, name, "", op, (const char *[]){a, b}, b ? 2 : 1, name);
-  if (perm) sd_proto_ints(w->p, n, "perm", perm, rank);
-  sd_vec_push(w->p->a, &w->nodes, n);
-  return name;
-}
-
-static const char *reshaped(watching *w, const char *x, const int64_t *dims, int64_t rank) {
-  const int64_t *kept = sd_arena_dup(w->p->a, dims, (size_t)rank * sizeof *dims);
-  return emit(w, "Reshape", x, sd_proto_tensor(w->p, "sard_shape", SD_I64, 1, &rank, kept), NULL, 0);
-}
-
-// A node that has a bias, scales or more operands without them, on `x` and `weight`.
-static const char *product(watching *w, const Onnx__NodeProto *n, const char *x, const char *weight) {
-  const sd_quant_op *op = sd_quant_op_of(n);
-  Onnx__NodeProto *c = sd_proto_copy(w->p, n, "sard_sums");
-  c->n_input = 2;
-  c->input[op->x] = (char *)x, c->input[op->weight] = (char *)weight;
-  c->output[0] = (char *)sd_proto_name(w->p, "sard_sums");
-  if (sd_proto_is(n, "", "Gemm"))
-    for (size_t i = 0; i < c->n_attribute; i++)
-      if (strcmp(c->attribute[i]->name, "alpha") == 0) {
-        Onnx__AttributeProto *one = sd_arena_dup(w->p->a, c->attribute[i], sizeof *one);
-        one->f = 1;
-        c->attribute = sd_arena_dup(w->p->a, c->attribute, c->n_attribute * sizeof *c->attribute);
-        c->attribute[i] = one;
-      }
-  sd_vec_push(w->p->a, &w->nodes, c);
-  return c->output[0];
-}
-
-static bool pointwise(const sd_prune_unit *u, const Onnx__NodeProto *n) {
-  for (int i = 2; i < u->rank; i++)
-    if (u->dims[i] != 1) return false;
-  for (size_t i = 0; i < n->n_attribute; i++) {
-    const Onnx__AttributeProto *a = n->attribute[i];
-    for (size_t k = 0; k < a->n_ints; k++)
-      if (a->ints[k] != (strcmp(a->name, "pads") != 0)) return false;
-  }
-  return true;
-}
-
-// [batch, groups * each, places...] as [groups, each, batch * places].
-static const char *by_group(watching *w, const char *x, int64_t each) {
-  int64_t groups = (int64_t)w->u->groups;
-  x = reshaped(w, x, (int64_t[]){0, groups * each, -1}, 3);
-  x = emit(w, "Transpose", x, NULL, (int64_t[]){1, 0, 2}, 3);
-  return reshaped(w, x, (int64_t[]){groups, each, -1}, 3);
-}
-
-// What each output of a convolution multiplies, as channels: the convolution with a weight that is 1 in one
-// place of each output.
-static const char *windows(watching *w, const Onnx__NodeProto *n, const char *x) {
-  const sd_prune_unit *u = w->u;
-  uint64_t channels = (uint64_t)u->dims[1], spots = u->k / channels, all = u->groups * u->k;
-  if (pointwise(u, n)) return x;
-  int64_t *dims = sd_arena_dup(w->p->a, u->dims, (size_t)u->rank * sizeof *dims);
-  float *one = SD_NEW_ARRAY(w->p->a, float, all * u->k);
-  dims[0] = (int64_t)all;
-  for (uint64_t i = 0; i < all; i++) one[i * u->k + i % u->k % channels * spots + i % u->k / channels] = 1;
-  return product(w, n, x, sd_proto_tensor(w->p, "sard_windows", SD_F32, u->rank, dims, one));
-}
-
-static void add_output(watching *w, const char *name) {
-  Onnx__ValueInfoProto *v = SD_NEW(w->p->a, Onnx__ValueInfoProto);
-  onnx__value_info_proto__init(v);
-  v->name = (char *)name;
-  sd_vec_push(w->p->a, &w->p->outputs, v);
-}
-
 static void sums(watching *w, const Onnx__NodeProto *n) {
   const sd_prune_unit *u = w->u;
-  const char *x = beside(w, u->x), *y = product(w, n, u->x, u->weight), *left, *right;
-  int64_t k = (int64_t)u->k, rows = (int64_t)u->rows, groups = (int64_t)u->groups;
-  if (u->rank > 2) {
-    left = by_group(w, windows(w, n, x), k);
-    right = emit(w, "Transpose", left, NULL, (int64_t[]){0, 2, 1}, 3);
-    y = by_group(w, y, rows / groups);
-  } else {
-    right = reshaped(w, x, (int64_t[]){-1, k}, 2);
-    left = emit(w, "Transpose", right, NULL, (int64_t[]){1, 0}, 2);
-    y = emit(w, "Transpose", reshaped(w, y, (int64_t[]){-1, rows}, 2), NULL, (int64_t[]){1, 0}, 2);
-  }
+  const sd_quant_op *op = sd_quant_op_of(n);
+  sd_moments m = {.p = w->p,
+                  .n = n,
+                  .x = op->x,
+                  .weight = op->weight,
+                  .rank = u->rank,
+                  .dims = u->dims,
+                  .rows = u->rows,
+                  .k = u->k,
+                  .groups = u->groups,
+                  .channels_last = true};
+  const char *y = sd_moments_outputs(&m, u->x), *left, *right;
+  sd_moments_inputs(&m, beside(w, u->x), &left, &right);
   w->p->outputs.len = 0;
-  add_output(w, emit(w, "MatMul", left, right, NULL, 0));
-  add_output(w, emit(w, "MatMul", y, right, NULL, 0));
+  sd_proto_show(w->p, sd_moments_product(&m, left, right));
+  sd_proto_show(w->p, sd_moments_product(&m, y, right));
+  for (uint32_t i = 0; i < m.nodes.len; i++) sd_vec_push(w->p->a, &w->nodes, m.nodes.at[i]);
 }
 
 // The node once more, on the values beside; nodes with bodies stay one.
@@ -139,7 +71,7 @@ static bool put_weight(watching *w, const sd_prune_unit *u) {
 }
 
 sard_status *sd_prune_watch(sd_arena *a, const sard_source *src, const sd_prune_units *units, uint32_t at,
-                            uint8_t **out, uint64_t *size) {
+                            const sd_packed **out) {
   sd_proto p;
   SD_TRY(sd_proto_open(a, src, &p));
   if (p.opset < LEAST_OPSET)
@@ -159,5 +91,5 @@ sard_status *sd_prune_watch(sd_arena *a, const sard_source *src, const sd_prune_
     copy_beside(&w, p.nodes.at[i], changed);
   }
   p.nodes.at = w.nodes.at, p.nodes.len = w.nodes.len, p.nodes.cap = w.nodes.cap;
-  return sd_proto_pack(&p, out, size);
+  return sd_proto_pack(&p, out);
 }

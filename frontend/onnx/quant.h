@@ -1,6 +1,7 @@
 // Quantization of ONNX models: the nodes that can be computed with integers, and the model written such. The original's
 // names stay; what is added has names of its own. Nothing here runs a model: ranges of activations are given.
 #pragma once
+#include "frontend/onnx/packed.h"
 #include "passes/quantize/affine.h"
 #include "passes/quantize/balance.h"
 #include "runtime/base/arena.h"
@@ -22,8 +23,8 @@ typedef struct sd_quant_options {
   bool signed_acts;       // s8 activations, zero point 0
   bool per_tensor;        // one scale for each weight
   bool reduce_range;      // weights from -64 to 63: sums of pairs fit 16 bits
-  sd_quant_rounding rounding; // of 4 and 2 bits
-  bool clip;                  // their ranges made smaller, as far as outputs gain from it
+  sd_quant_rounding rounding; // of integers
+  bool clip;                  // ranges of 4 and 2 bits made smaller, as far as outputs gain from it
 } sd_quant_options;
 
 // A node with a weight.
@@ -33,11 +34,13 @@ typedef struct sd_quant_unit {
   int rank;
   const int64_t *dims; // of the weight
   uint64_t rows, k;    // as a matrix: outputs, inputs of each
+  uint64_t groups;     // of outputs that share their inputs
   bool keep;           // it stays float: set before writing
   const char *why;     // or has to: the reason (keep is true)
   int bits;            // what was written: 0 = float
   double snr;          // of the weight, in decibels
   uint64_t bytes_before, bytes_after;
+  uint32_t sums; // 1 + the tensor that stands for the second moments of its inputs; 0: they are not asked for
 } sd_quant_unit;
 typedef SD_VEC(sd_quant_unit) sd_quant_units;
 
@@ -46,26 +49,30 @@ typedef struct sd_quant_tensor {
   const char *name;
   sd_affine affine;      // set before writing
   bool integer;          // its values become integers
-  bool by_moments;       // its second moments are asked for
-  bool by_channel;       // its channels' magnitudes are
-  const double *moments; // [k][k], sums over rows of inputs; NULL: none
+  bool by_channel;       // its channels' magnitudes are asked for
+  bool by_moments;       // it stands for the second moments of what unit `unit` reads from it, and nothing else
+  uint32_t unit;
+  uint64_t groups, k;    // of that unit: outputs of a group share their k inputs
+  const double *moments; // [groups][k][k], sums over rows of inputs; NULL: none
   const double *mean;    // of each input channel, for the correction of biases; NULL: none
   const float *largest, *typical; // [k], largest and mean magnitude of each channel; NULL: none
 } sd_quant_tensor;
 typedef SD_VEC(sd_quant_tensor) sd_quant_tensors;
+// The second moments of what a unit reads.
+sd_quant_tensor sd_quant_sums_of(const sd_quant_units *u, uint32_t unit);
 
 // The nodes of the model that `o` could quantize, in order; those that cannot be say why. Errors: a model that is
 // quantized already, or older than it can be written, is SARD_E_UNSUPPORTED.
 sard_status *sd_quant_find(sd_arena *a, const sard_source *src, const sd_quant_options *o, sd_quant_units *out);
-// The activations that matter when units are quantized but those that are kept.
-sard_status *sd_quant_place(sd_arena *a, const sard_source *src, const sd_quant_options *o, const sd_quant_units *u,
+// The activations that matter when units are quantized but those that are kept. Sets `sums` of each unit.
+sard_status *sd_quant_place(sd_arena *a, const sard_source *src, const sd_quant_options *o, sd_quant_units *u,
                             sd_quant_tensors *out);
-// The model with those values as outputs behind its own, as bytes.
-sard_status *sd_quant_watch(sd_arena *a, const sard_source *src, const sd_quant_tensors *t, uint8_t **out,
-                            uint64_t *size);
-// The quantized model as bytes. Sets what was written in each unit.
+// The model with those values as outputs behind its own; second moments as sums over the batch, f32[groups, k, k].
+sard_status *sd_quant_watch(sd_arena *a, const sard_source *src, const sd_quant_options *o, const sd_quant_units *u,
+                            const sd_quant_tensors *t, const sd_packed **out);
+// The quantized model. Sets what was written in each unit.
 sard_status *sd_quant_write(sd_arena *a, const sard_source *src, const sd_quant_options *o, sd_quant_units *u,
-                            const sd_quant_tensors *t, uint8_t **out, uint64_t *size);
+                            const sd_quant_tensors *t, const sd_packed **out);
 
 // ---- before that: channels scaled against the weights that read them ----
 
@@ -88,5 +95,5 @@ sard_status *sd_quant_balance_open(sd_arena *a, const sard_source *src, const sd
                                    const sd_quant_units *u, sd_quant_balance **out, sd_quant_sites **sites);
 // Cross-layer equalization of all pairs until nothing moves: their weights are scaled in place.
 sard_status *sd_quant_balance_equalize(sd_quant_balance *b, int *rounds);
-// The model with the sites' t, as bytes; it computes what the original does, but for rounding.
-sard_status *sd_quant_balance_write(sd_quant_balance *b, uint8_t **out, uint64_t *size);
+// The model with the sites' t; it computes what the original does, but for rounding.
+sard_status *sd_quant_balance_write(sd_quant_balance *b, const sd_packed **out);

@@ -322,7 +322,7 @@ static void put_mul(sd_quant_balance *b, uint32_t i) {
     at->readers.at[r]->input[sd_quant_op_of(at->readers.at[r])->x] = (char *)out;
 }
 
-sard_status *sd_quant_balance_write(sd_quant_balance *b, uint8_t **out, uint64_t *size) {
+sard_status *sd_quant_balance_write(sd_quant_balance *b, const sd_packed **out) {
   for (uint32_t i = 0; i < b->sites.len; i++)
     if (b->sites.at[i].t) SD_TRY(scale(b, i, b->sites.at[i].t));
   for (uint32_t i = 0; i < b->buffers.len; i++) {
@@ -334,5 +334,5 @@ sard_status *sd_quant_balance_write(sd_quant_balance *b, uint8_t **out, uint64_t
   for (uint32_t i = 0; i < b->sites.len; i++)
     if (b->sites.at[i].t && !b->sites.at[i].folded) put_mul(b, i);
   sd_proto_sweep(&b->p);
-  return sd_proto_pack(&b->p, out, size);
+  return sd_proto_pack(&b->p, out);
 }

@@ -45,7 +45,7 @@ static sard_status *product(sd_quant_writer *w, Onnx__NodeProto *n, sd_quant_uni
   sd_arena *a = p->a;
   const sd_quant_made *m;
   const char *y = n->output[0], *base = *n->name ? n->name : y, *bias = sd_quant_operand(n, sd_quant_op_of(n)->bias);
-  SD_TRY(sd_quant_make_weight(w, n, u->weight, NULL, &m));
+  SD_TRY(sd_quant_make_weight(w, n, u, u->weight, NULL, &m));
   const found *x = quantize(w, u->x);
   const char *q = sd_quant_axis(n, 2) == 0 ? turned(w, m, u) : m->q;
   const char *sum = sd_proto_name(p, sd_arena_printf(a, "%s_sum", y)),

@@ -78,7 +78,7 @@ static sard_status *take(folding *f, Onnx__NodeProto *conv, const line *l) {
   const sd_const *c;
   float *bias = SD_NEW_ARRAY(p->a, float, f->channels), *had = NULL;
   const char *name = conv->input[1];
-  SD_TRY(sd_quant_weight(p, conv, name, false, &w, &c));
+  SD_TRY(sd_quant_weight(p, p->a, conv, name, false, &w, &c));
   SD_TRY(by_channel(f, sd_quant_operand(conv, 2), true, &had));
   float *scaled = SD_NEW_ARRAY(p->a, float, c->count);
   for (uint64_t i = 0; i < c->count; i++) scaled[i] = w.at[i] * l->scale[i / w.inner];

@@ -2,6 +2,7 @@
 #pragma once
 #include "frontend/onnx/proto.h"
 #include "frontend/onnx/quant.h"
+#include "passes/quantize/groups.h"
 
 typedef enum sd_quant_role {
   SD_ROLE_NONE,
@@ -31,9 +32,9 @@ bool sd_quant_takes(const sd_quant_op *op, const sd_quant_options *o); // whethe
 sd_dtype sd_quant_act_type(const sd_quant_options *o);                 // of activations in static models
 // Axis of a weight along which its scales go.
 int sd_quant_axis(const Onnx__NodeProto *n, int rank);
-// The weight [outer][channels][inner] of a node.
-sard_status *sd_quant_weight(sd_proto *p, const Onnx__NodeProto *n, const char *name, bool per_tensor, sd_weight *out,
-                             const sd_const **out_const);
+// The weight [outer][channels][inner] of a node; a copy in `a` where it does not lie aligned.
+sard_status *sd_quant_weight(sd_proto *p, sd_arena *a, const Onnx__NodeProto *n, const char *name, bool per_tensor,
+                             sd_weight *out, const sd_const **out_const);
 
 // ---- quant_fold.c ----
 sard_status *sd_quant_fold(sd_proto *p);
@@ -75,6 +76,7 @@ sard_status *sd_quant_write_dynamic(sd_quant_writer *w);
 sard_status *sd_quant_write_weights(sd_quant_writer *w);
 void sd_quant_emit(sd_quant_writer *w, Onnx__NodeProto *n);
 const sd_quant_tensor *sd_quant_tensor_of(const sd_quant_writer *w, const char *name); // NULL: none
+const double *sd_quant_moments(const sd_quant_writer *w, const sd_quant_unit *u);       // of a unit's inputs; NULL: none
 
 // Integers of a weight with a scale for each channel: tensors of their own, made once for a name and axis.
 typedef struct sd_quant_made {
@@ -82,12 +84,15 @@ typedef struct sd_quant_made {
   const float *scales;
   uint64_t channels;
   double snr;
-  sd_weight from;
   sd_dtype type;
   const int8_t *values; // of the type, a byte each
 } sd_quant_made;
-sard_status *sd_quant_make_weight(sd_quant_writer *w, const Onnx__NodeProto *n, const char *name, const float *least,
-                                  const sd_quant_made **out);
+sard_status *sd_quant_make_weight(sd_quant_writer *w, const Onnx__NodeProto *n, const sd_quant_unit *u, const char *name,
+                                  const float *least, const sd_quant_made **out);
+// A weight as [rows][k], in the arena where that is another order.
+const float *sd_quant_rows(sd_arena *a, const sd_weight *w);
+// Rounds rows by --rounding, as far as moments of their inputs are known.
+sard_status *sd_quant_round_groups(const sd_quant_options *o, sd_groups *g, const float *rows, const double *moments);
 // DequantizeLinear of an integer weight: the name of the floats.
 const char *sd_quant_emit_weight(sd_quant_writer *w, const char *name, const sd_quant_made *m, int axis);
 // Rows of a table by index, then the scale of each row.

@@ -2,7 +2,9 @@
 // values share a scale.
 #include <string.h>
 
+#include "frontend/onnx/moments.h"
 #include "frontend/onnx/quant_internal.h"
+#include "runtime/base/hash.h"
 
 // ---- values ----
 
@@ -137,33 +139,106 @@ static sard_status *place_static(sd_proto *p, const sd_quant_options *o, const s
   return NULL;
 }
 
-sard_status *sd_quant_place(sd_arena *a, const sard_source *src, const sd_quant_options *o, const sd_quant_units *u,
+// Whether the rounding of a unit asks for the second moments of its inputs.
+static bool wants_sums(const sd_quant_options *o, const sd_quant_op *op, const sd_quant_unit *u) {
+  bool clips = o->clip && o->bits < 8 && u->rank == 2;
+  return (o->rounding || clips) && o->type == SD_I8 && op->role == SD_ROLE_PRODUCT && !u->keep && u->groups;
+}
+
+// What the rows of a product's inputs depend on: nodes that agree in it share their second moments.
+static const char *rows_of(sd_arena *a, const Onnx__NodeProto *n, const sd_quant_unit *u) {
+  uint64_t hash = 0;
+  if (u->rank == 2) return u->x;
+  hash = sd_hash_bytes(u->dims + 1, (size_t)(u->rank - 1) * sizeof *u->dims, hash);
+  for (size_t i = 0; i < n->n_attribute; i++) {
+    uint8_t *text = sd_arena_alloc(a, onnx__attribute_proto__get_packed_size(n->attribute[i]) + 1);
+    hash = sd_hash_bytes(text, onnx__attribute_proto__pack(n->attribute[i], text), hash);
+  }
+  return sd_arena_printf(a, "%s\x1f%016llx", u->x, (unsigned long long)hash);
+}
+
+sd_quant_tensor sd_quant_sums_of(const sd_quant_units *u, uint32_t unit) {
+  const sd_quant_unit *at = &u->at[unit];
+  return (sd_quant_tensor){.name = at->x, .by_moments = true, .unit = unit, .groups = at->groups, .k = at->k};
+}
+
+static void place_value(sd_arena *a, const char *name, sd_quant_tensors *out) {
+  for (uint32_t i = 0; i < out->len; i++)
+    if (!out->at[i].by_moments && strcmp(out->at[i].name, name) == 0) return;
+  sd_vec_push(a, out, ((sd_quant_tensor){.name = name}));
+}
+
+static void place_sums(sd_proto *p, const sd_quant_options *o, sd_quant_units *u, sd_quant_tensors *out) {
+  sd_names known;
+  uint32_t next = 0;
+  sd_names_init(&known, p->a);
+  for (uint32_t i = 0; i < p->nodes.len; i++) {
+    const Onnx__NodeProto *n = p->nodes.at[i];
+    sd_quant_unit *unit = sd_quant_unit_of(u, &next, n, o);
+    if (!unit) continue;
+    unit->sums = 0;
+    if (!wants_sums(o, sd_quant_op_of(n), unit)) continue;
+    const char *key = rows_of(p->a, n, unit);
+    if (!sd_names_get(&known, key)) {
+      place_value(p->a, unit->x, out); // its range tells when samples have shown all there is
+      sd_vec_push(p->a, out, sd_quant_sums_of(u, (uint32_t)(unit - u->at)));
+      sd_names_add(&known, key, (void *)(uintptr_t)out->len);
+    }
+    unit->sums = (uint32_t)(uintptr_t)sd_names_get(&known, key);
+  }
+}
+
+sard_status *sd_quant_place(sd_arena *a, const sard_source *src, const sd_quant_options *o, sd_quant_units *u,
                             sd_quant_tensors *out) {
   sd_proto p;
   *out = (sd_quant_tensors){0};
   SD_TRY(sd_quant_open(a, src, o, &p));
-  if (o->mode == SD_QUANT_STATIC) return place_static(&p, o, u, out);
-  for (uint32_t i = 0; i < u->len; i++) {
-    bool matrix = strcmp(u->at[i].op, "MatMul") == 0 || strcmp(u->at[i].op, "Gemm") == 0, known = false;
-    for (uint32_t k = 0; k < out->len; k++) known |= strcmp(out->at[k].name, u->at[i].x) == 0;
-    if ((o->rounding || o->clip) && o->bits < 8 && matrix && !u->at[i].keep && !known)
-      sd_vec_push(a, out, ((sd_quant_tensor){.name = u->at[i].x, .by_moments = true}));
-  }
+  if (o->mode == SD_QUANT_STATIC) SD_TRY(place_static(&p, o, u, out));
+  place_sums(&p, o, u, out);
   return NULL;
 }
 
-sard_status *sd_quant_watch(sd_arena *a, const sard_source *src, const sd_quant_tensors *t, uint8_t **out,
-                            uint64_t *size) {
+// The sums of tensor t, which unit `n` reads.
+static const char *sums(sd_proto *p, const Onnx__NodeProto *n, const sd_quant_unit *u, const sd_quant_tensor *t) {
+  const sd_quant_op *op = sd_quant_op_of(n);
+  const char *left, *right;
+  sd_moments m = {.p = p,
+                  .n = n,
+                  .x = op->x,
+                  .weight = op->weight,
+                  .rank = u->rank,
+                  .dims = u->dims,
+                  .rows = u->rows,
+                  .k = t->k,
+                  .groups = t->groups};
+  sd_moments_inputs(&m, t->name, &left, &right);
+  const char *product = sd_moments_product(&m, left, right);
+  for (uint32_t i = 0; i < m.nodes.len; i++) sd_vec_push(p->a, &p->nodes, m.nodes.at[i]);
+  return product;
+}
+
+// An input or output as another output needs a node between: an Identity of its own for each.
+static const char *identity(sd_proto *p, const char *x) {
+  const char *name = sd_proto_name(p, "sard_watched");
+  sd_vec_push(p->a, &p->nodes, sd_proto_node(p, name, "", "Identity", &x, 1, name));
+  return name;
+}
+
+sard_status *sd_quant_watch(sd_arena *a, const sard_source *src, const sd_quant_options *o, const sd_quant_units *u,
+                            const sd_quant_tensors *t, const sd_packed **out) {
   sd_proto p;
-  SD_TRY(sd_proto_open(a, src, &p));
-  for (uint32_t i = 0; i < t->len; i++) {
-    // An input or output as another output needs a node between: an Identity of its own for each.
-    const char *name = sd_proto_name(&p, "sard_watched");
-    sd_vec_push(a, &p.nodes, sd_proto_node(&p, name, "", "Identity", &t->at[i].name, 1, name));
-    Onnx__ValueInfoProto *v = SD_NEW(a, Onnx__ValueInfoProto);
-    onnx__value_info_proto__init(v);
-    v->name = (char *)name;
-    sd_vec_push(a, &p.outputs, v);
+  const Onnx__NodeProto **at = SD_NEW_ARRAY(a, const Onnx__NodeProto *, u->len + 1);
+  bool some = false;
+  uint32_t next = 0;
+  for (uint32_t i = 0; i < t->len; i++) some |= t->at[i].by_moments;
+  SD_TRY(some ? sd_quant_open(a, src, o, &p) : sd_proto_open(a, src, &p)); // units are those of the former
+  for (uint32_t i = 0; i < p.nodes.len && some; i++) {
+    const sd_quant_unit *unit = sd_quant_unit_of(u, &next, p.nodes.at[i], o);
+    if (unit) at[unit - u->at] = p.nodes.at[i];
   }
-  return sd_proto_pack(&p, out, size);
+  for (uint32_t i = 0; i < t->len; i++) {
+    const sd_quant_tensor *one = &t->at[i];
+    sd_proto_show(&p, one->by_moments ? sums(&p, at[one->unit], &u->at[one->unit], one) : identity(&p, one->name));
+  }
+  return sd_proto_pack(&p, out);
 }

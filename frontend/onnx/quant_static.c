@@ -70,9 +70,8 @@ static float *least_scales(writing *g, const float *bias, uint64_t channels, flo
 }
 
 // Sum over the mean inputs of what rounding did to the weights of channel c: what the bias makes up for.
-static double shift_of(const sd_quant_made *m, const sd_quant_tensor *t, const Onnx__NodeProto *n, uint64_t c,
-                       const int64_t *dims) {
-  const sd_weight *w = &m->from;
+static double shift_of(const sd_quant_made *m, const sd_weight *w, const sd_quant_tensor *t, const Onnx__NodeProto *n,
+                       uint64_t c, const int64_t *dims) {
   bool conv = sd_proto_is(n, "", "Conv");
   int64_t groups = conv ? sd_proto_get_int(n, "group", 1) : 1;
   double sum = 0;
@@ -85,6 +84,17 @@ static double shift_of(const sd_quant_made *m, const sd_quant_tensor *t, const O
       sum += (w->at[at] - sd_dtype_get_f64(m->type, m->values, at) * m->scales[c]) * t->mean[x];
     }
   return sum;
+}
+
+static sard_status *correct_bias(writing *g, const sd_quant_made *m, const sd_quant_tensor *t, const Onnx__NodeProto *n,
+                                 const sd_quant_unit *u, float *values) {
+  sd_arena *a = sd_arena_scratch(g->w->p->a);
+  sd_weight w;
+  const sd_const *c;
+  sard_status *st = sd_quant_weight(g->w->p, a, n, u->weight, false, &w, &c);
+  for (uint64_t i = 0; !st && i < u->rows; i++) values[i] += (float)shift_of(m, &w, t, n, i, u->dims);
+  sd_arena_free(a);
+  return st;
 }
 
 static sard_status *read_bias(writing *g, const char *name, uint64_t channels, float **out) {
@@ -143,8 +153,7 @@ static sard_status *product(writing *g, Onnx__NodeProto *n, sd_quant_unit *u) {
   sd_affine affine;
   const sd_quant_made *m;
   float *values = NULL, *least = NULL;
-  int64_t groups = sd_proto_get_int(n, "group", 1);
-  bool correct = t && t->mean && op->bias >= 0 && groups > 0 && u->rows % (uint64_t)groups == 0;
+  bool correct = t && t->mean && op->bias >= 0 && u->groups;
   SD_TRY(scale_of(g, x, &s, &affine));
   uint64_t channels = u->rows;
   bool integers = g->w->o->type == SD_I8;
@@ -152,9 +161,8 @@ static sard_status *product(writing *g, Onnx__NodeProto *n, sd_quant_unit *u) {
     SD_TRY(read_bias(g, bias, channels, &values));
     if (!g->w->o->per_tensor && integers) least = least_scales(g, values, channels, affine.scale);
   }
-  SD_TRY(sd_quant_make_weight(g->w, n, u->weight, least, &m));
-  for (uint64_t c = 0; correct && !g->w->o->per_tensor && c < channels; c++)
-    values[c] += (float)shift_of(m, t, n, c, u->dims);
+  SD_TRY(sd_quant_make_weight(g->w, n, u, u->weight, least, &m));
+  if (correct && !g->w->o->per_tensor) SD_TRY(correct_bias(g, m, t, n, u, values));
   n->input[op->weight] = (char *)sd_quant_emit_weight(g->w, u->weight, m, sd_quant_axis(n, u->rank));
   if (values) set_operand(p, n, (size_t)op->bias, emit_bias(g, n, bias, values, m->scales, channels, affine.scale));
   sd_quant_note(u, m, u->rows * u->k);

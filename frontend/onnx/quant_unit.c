@@ -40,8 +40,8 @@ int sd_quant_axis(const Onnx__NodeProto *n, int rank) {
   return op && op->role == SD_ROLE_STATES ? 1 : 0; // recurrent weights are [directions, gates, inputs]
 }
 
-sard_status *sd_quant_weight(sd_proto *p, const Onnx__NodeProto *n, const char *name, bool per_tensor, sd_weight *out,
-                             const sd_const **out_const) {
+sard_status *sd_quant_weight(sd_proto *p, sd_arena *a, const Onnx__NodeProto *n, const char *name, bool per_tensor,
+                             sd_weight *out, const sd_const **out_const) {
   sd_const *c = NULL;
   SD_TRY(sd_proto_const(p, sd_proto_weight(p, name), &c));
   int axis = sd_quant_axis(n, c->rank);
@@ -49,7 +49,7 @@ sard_status *sd_quant_weight(sd_proto *p, const Onnx__NodeProto *n, const char *
   for (int i = 0; i < c->rank; i++)
     *(per_tensor || i > axis ? &out->inner : i < axis ? &out->outer : &out->channels) *= (uint64_t)c->dims[i];
   if ((uintptr_t)c->data % sizeof(float)) { // a large weight lies in the file as it is
-    float *copy = sd_arena_aligned(p->a, c->bytes + 1, 64);
+    float *copy = sd_arena_aligned(a, c->bytes + 1, 64);
     memcpy(copy, c->data, c->bytes);
     out->at = copy;
   }
@@ -125,6 +125,8 @@ static void measure(sd_quant_unit *u, const Onnx__NodeProto *n, const Onnx__Tens
   int axis = sd_quant_axis(n, u->rank);
   u->rows = axis >= 0 && axis < u->rank && w->dims[axis] > 0 ? (uint64_t)w->dims[axis] : 0;
   u->k = u->rows ? count / u->rows : 0;
+  int64_t groups = sd_proto_is(n, "", "Conv") ? sd_proto_get_int(n, "group", 1) : 1;
+  u->groups = groups > 0 && u->rows % (uint64_t)groups == 0 ? (uint64_t)groups : 0;
   u->bytes_before = u->bytes_after = count * sizeof(float);
 }
 

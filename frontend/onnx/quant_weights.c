@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "frontend/onnx/quant_internal.h"
-#include "passes/quantize/groups.h"
 #include "runtime/base/alloc.h"
 
 static const char *made(sd_quant_writer *w, const char *base, sd_dtype t, int rank, const int64_t *dims,
@@ -11,37 +10,14 @@ static const char *made(sd_quant_writer *w, const char *base, sd_dtype t, int ra
   return sd_proto_tensor(w->p, base, t, rank, dims, data);
 }
 
-static void free_groups(void *g) { sd_groups_free(g); }
-
-enum { ROUNDS = 16 }; // of adaptive rounding
-
-// Adaptive rounding begins with what GPTQ gives, which may move weights further than to a neighbour.
-static sard_status *round_groups(const sd_quant_options *o, sd_groups *g, const float *rows, const double *moments) {
-  uint64_t steps;
-  if (!moments) return sd_groups_round(g, rows), NULL;
-  if (o->rounding == SD_QUANT_NEAREST) return sd_groups_clip(g, rows, moments);
-  SD_TRY(sd_groups_gptq(g, rows, moments));
-  return o->rounding == SD_QUANT_ADAPTIVE ? sd_groups_adapt(g, rows, moments, ROUNDS, &steps) : NULL;
-}
-
-// The weight as [rows][k] in groups.
-static sard_status *group(sd_quant_writer *w, const Onnx__NodeProto *n, sd_quant_unit *u, sd_groups **out) {
-  sd_arena *a = w->p->a;
+// The weight as [rows][k] in groups; `a`: for what is needed on the way.
+static sard_status *group(sd_quant_writer *w, sd_arena *a, const Onnx__NodeProto *n, sd_quant_unit *u, sd_groups *g) {
   sd_weight from;
   const sd_const *c;
-  SD_TRY(sd_quant_weight(w->p, n, u->weight, false, &from, &c));
-  const float *rows = from.at;
-  if (from.outer > 1) { // [k][rows]
-    float *t = SD_NEW_ARRAY(a, float, u->rows * u->k);
-    for (uint64_t k = 0; k < u->k; k++)
-      for (uint64_t r = 0; r < u->rows; r++) t[r * u->k + k] = from.at[k * u->rows + r];
-    rows = t;
-  }
-  sd_groups *g = *out = SD_NEW(a, sd_groups);
-  sd_arena_defer(a, free_groups, g);
+  SD_TRY(sd_quant_weight(w->p, a, n, u->weight, false, &from, &c));
+  const float *rows = sd_quant_rows(a, &from);
   SD_TRY(sd_groups_new(u->rows, u->k, (uint64_t)w->o->group, w->o->bits, w->o->symmetric, g));
-  const sd_quant_tensor *t = sd_quant_tensor_of(w, u->x);
-  SD_TRY(round_groups(w->o, g, rows, t ? t->moments : NULL));
+  SD_TRY(sd_quant_round_groups(w->o, g, rows, sd_quant_moments(w, u)));
   u->bits = w->o->bits, u->snr = sd_groups_snr(g, rows);
   uint64_t groups = g->rows * g->per_row,
            bits = u->rows * u->k * (uint64_t)g->bits + (g->symmetric ? 0 : groups * (uint64_t)g->bits);
@@ -98,7 +74,7 @@ static const void *turned(sd_arena *a, const void *from, uint64_t rows, uint64_t
   return to;
 }
 
-static sard_status *blocks(sd_quant_writer *w, Onnx__NodeProto *n, sd_quant_unit *u, const sd_groups *g) {
+static sard_status *blocks(sd_quant_writer *w, sd_arena *tmp, Onnx__NodeProto *n, sd_quant_unit *u, const sd_groups *g) {
   sd_proto *p = w->p;
   sd_arena *a = p->a;
   int axis = sd_quant_axis(n, 2) == 0; // along the inputs
@@ -107,8 +83,8 @@ static sard_status *blocks(sd_quant_writer *w, Onnx__NodeProto *n, sd_quant_unit
   sd_dtype t = g->bits == 4 ? (g->symmetric ? SD_I4 : SD_U4) : g->symmetric ? SD_I2 : SD_U2;
   int64_t dims[2] = {u->dims[0], u->dims[1]}, scale[2] = {(int64_t)g->rows, (int64_t)g->per_row};
   if (!axis) scale[0] = (int64_t)g->per_row, scale[1] = (int64_t)g->rows;
-  const uint8_t *q = pack(a, turned(a, g->q, g->rows, g->k, 1, !axis), 1, count, count, g->bits, flip);
-  const uint8_t *z = pack(a, turned(a, g->zeros, g->rows, g->per_row, 1, !axis), 1, groups, groups, g->bits, flip);
+  const uint8_t *q = pack(a, turned(tmp, g->q, g->rows, g->k, 1, !axis), 1, count, count, g->bits, flip);
+  const uint8_t *z = pack(a, turned(tmp, g->zeros, g->rows, g->per_row, 1, !axis), 1, groups, groups, g->bits, flip);
   const char *in[3] = {made(w, sd_arena_printf(a, "%s_quantized", u->weight), t, 2, dims, q),
                        made(w, sd_arena_printf(a, "%s_scale", u->weight), SD_F32, 2, scale,
                             turned(a, g->scales, g->rows, g->per_row, sizeof(float), !axis)),
@@ -124,6 +100,18 @@ static sard_status *blocks(sd_quant_writer *w, Onnx__NodeProto *n, sd_quant_unit
   return NULL;
 }
 
+static void free_groups(void *g) { sd_groups_free(g); }
+
+static sard_status *few_bits(sd_quant_writer *w, Onnx__NodeProto *n, sd_quant_unit *u) {
+  sd_arena *a = sd_arena_scratch(w->p->a);
+  sd_groups *g = SD_NEW(a, sd_groups);
+  sd_arena_defer(a, free_groups, g);
+  sard_status *st = group(w, a, n, u, g);
+  if (!st) st = w->o->format == SD_QUANT_NBITS ? nbits(w, n, u, g) : blocks(w, a, n, u, g);
+  sd_arena_free(a);
+  return st;
+}
+
 // Every weight of 8 bits: recurrent nodes have two.
 static sard_status *bytes(sd_quant_writer *w, Onnx__NodeProto *n, sd_quant_unit *u, const sd_quant_op *op) {
   int last = op->role == SD_ROLE_STATES ? op->weight + 1 : op->weight;
@@ -132,7 +120,7 @@ static sard_status *bytes(sd_quant_writer *w, Onnx__NodeProto *n, sd_quant_unit 
     const sd_quant_made *m;
     const Onnx__TensorProto *t = sd_proto_weight(w->p, name);
     if (!t || t->data_type != SD_F32 || t->n_dims <= (size_t)sd_quant_axis(n, (int)t->n_dims)) continue;
-    SD_TRY(sd_quant_make_weight(w, n, name, NULL, &m));
+    SD_TRY(sd_quant_make_weight(w, n, u, name, NULL, &m));
     n->input[i] = (char *)sd_quant_emit_weight(w, name, m, sd_quant_axis(n, (int)t->n_dims));
     if (i == op->weight) sd_quant_note(u, m, u->rows * u->k);
   }
@@ -152,9 +140,7 @@ sard_status *sd_quant_write_weights(sd_quant_writer *w) {
     } else if (op->role == SD_ROLE_TABLE) {
       SD_TRY(sd_quant_emit_table(w, n, u));
     } else if (matrix && w->o->bits < 8) {
-      sd_groups *g;
-      SD_TRY(group(w, n, u, &g));
-      SD_TRY(w->o->format == SD_QUANT_NBITS ? nbits(w, n, u, g) : blocks(w, n, u, g));
+      SD_TRY(few_bits(w, n, u));
     } else {
       SD_TRY(bytes(w, n, u, op));
     }

@@ -3,6 +3,7 @@
 
 #include <limits.h>
 
+#include "frontend/onnx/packed.h"
 #include "runtime/base/alloc.h"
 
 #define COPY_BYTES (64u << 10) // smaller data is copied and thereby aligned; larger stays where it is
@@ -208,8 +209,19 @@ static sard_status *take_external(sd_tensors *t, const Onnx__TensorProto *p, con
              name_of(p));
   // A caller's read_external promises the bytes for the open call only, so those are copied.
   take_file_bytes(t, c, data);
-  if (t->external->source->read_external && c->data == data && c->bytes)
+  bool stays = !t->external->source->read_external || t->external->source->read_external == sd_packed_read;
+  if (!stays && c->data == data && c->bytes)
     c->data = memcpy(sd_arena_aligned(t->arena, c->bytes, 64), data, c->bytes);
+  return NULL;
+}
+
+sard_status *sd_tensor_proto_outside(sd_tensors *t, const Onnx__TensorProto *p, const char *what, const void **data,
+                                     uint64_t *bytes) {
+  sd_const c = {0};
+  SD_TRY(read_type(t, p, what, &c));
+  *bytes = file_bytes(&c);
+  SD_TRY_MSG(sd_external_get(t->external, p->external_data, p->n_external_data, *bytes, data), "%s '%.200s'", what,
+             name_of(p));
   return NULL;
 }
 

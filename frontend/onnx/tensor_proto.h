@@ -16,6 +16,9 @@ typedef struct sd_tensors {
 // The tensor in every encoding. `what` is for messages ("initializer", "attribute 'value' of ..."). The dims, dtype and
 // data agree in size exactly, or it is SARD_E_MODEL. Data of large tensors may lie unaligned in the mapped file.
 sard_status *sd_tensor_proto_const(sd_tensors *t, const Onnx__TensorProto *p, const char *what, sd_const **out);
+// Data that are in another file, as they are there. SARD_E_MODEL where they are of another size than type and shape say.
+sard_status *sd_tensor_proto_outside(sd_tensors *t, const Onnx__TensorProto *p, const char *what, const void **data,
+                                     uint64_t *bytes);
 // The dense form. Limited by t->dense_budget, which it reduces.
 sard_status *sd_tensor_proto_sparse(sd_tensors *t, const Onnx__SparseTensorProto *p, const char *what, sd_const **out);
 // Checks what sd_tensor_proto_sparse would, without making the dense form.

@@ -26,6 +26,12 @@ sard_status *sd_groups_new(uint64_t rows, uint64_t k, uint64_t group, int bits, 
   return SD_ERR(NOMEM, "out of memory for quantized weights");
 }
 
+void sd_groups_fix(sd_groups *g, const float *scales, uint64_t step, uint8_t least) {
+  for (uint64_t r = 0; r < g->rows; r++)
+    g->scales[r] = scales[r * step], g->zeros[r] = (uint8_t)(1 << (g->bits - 1));
+  g->fixed = true, g->least = least;
+}
+
 void sd_groups_free(sd_groups *g) {
   sd_free(g->q), sd_free(g->scales), sd_free(g->zeros);
   g->q = g->zeros = NULL, g->scales = NULL;
@@ -35,6 +41,7 @@ void sd_groups_free(sd_groups *g) {
 static void fit(const sd_groups *g, const float *w, uint64_t n, float *scale, uint8_t *zero) {
   int most = (1 << g->bits) - 1, middle = 1 << (g->bits - 1);
   float lo = 0, hi = 0;
+  if (g->fixed) return;
   for (uint64_t i = 0; i < n; i++) lo = fminf(lo, w[i]), hi = fmaxf(hi, w[i]);
   if (g->symmetric) {
     *scale = fmaxf(-lo / (float)middle,
@@ -49,7 +56,7 @@ static void fit(const sd_groups *g, const float *w, uint64_t n, float *scale, ui
 
 static uint8_t nearest(const sd_groups *g, float w, float scale, uint8_t zero) {
   float q = nearbyintf(w / scale) + (float)zero, most = (float)((1 << g->bits) - 1);
-  return (uint8_t)fminf(fmaxf(q, 0), most);
+  return (uint8_t)fminf(fmaxf(q, (float)g->least), most);
 }
 
 void sd_groups_round(sd_groups *g, const float *w) {
@@ -195,7 +202,7 @@ static uint64_t adapt_row(sd_groups *g, uint64_t r, const float *w, const double
     for (uint64_t i = 0; i < k; i++) {
       double d = g->scales[r * g->per_row + i / g->group] * (slope[i] > 0 ? -1 : 1), own = h[i * k + i];
       int to = q[i] + (slope[i] > 0 ? -1 : 1);
-      if (to < 0 || to > most || !(2 * d * slope[i] + d * d * own < 0)) continue;
+      if (to < g->least || to > most || !(2 * d * slope[i] + d * d * own < 0)) continue;
       for (uint64_t j = 0; j < k; j++) slope[j] += h[i * k + j] * d;
       q[i] = (uint8_t)to, steps++;
     }

@@ -10,12 +10,16 @@ typedef struct sd_groups {
   uint64_t rows, k, group, per_row; // per_row: groups in a row, the last one may be shorter
   int bits;
   bool symmetric; // zero is 2^(bits-1)
+  bool fixed;     // scales and zero points are given: nothing changes them
+  uint8_t least;  // no integer is below it
   uint8_t *q;     // [rows][k], one in a byte
   float *scales;  // [rows][per_row]
   uint8_t *zeros; // [rows][per_row]
 } sd_groups;
 sard_status *sd_groups_new(uint64_t rows, uint64_t k, uint64_t group, int bits, bool symmetric, sd_groups *out);
 void sd_groups_free(sd_groups *g);
+// Rows of one symmetric group each whose scales are given: scales[row * step].
+void sd_groups_fix(sd_groups *g, const float *scales, uint64_t step, uint8_t least);
 // Each weight to the nearest.
 void sd_groups_round(sd_groups *g, const float *w);
 // GPTQ: columns in order, the error of each is made up for by those behind it as far as inputs with the second moments

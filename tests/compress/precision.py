@@ -141,6 +141,39 @@ def narrow_ends():
     check("ends-eval", code == 0 and j["io_narrow"] == 2 and abs(e["value"] - j["value_after"]) < 0.02, f"{j.get('io_narrow')} {text[-300:]}{more[-300:]}")
 
 
+def body_ends():
+    """A branch that reads an input and an output of the model sees f32, as before; compile narrows all ends, with a plan too, and not without a type."""
+    n, h = onnx.helper.make_node, onnx.helper
+    w = [onnx.numpy_helper.from_array(np.random.default_rng(3).normal(size=(16, 16)).astype(np.float32), "w"), onnx.numpy_helper.from_array(np.zeros(1, np.float32), "zero")]
+    value = lambda k: h.make_tensor_value_info(k, 1, ["n", 16])
+    then, other = h.make_graph([n("Sub", ["y", "x"], ["d"])], "then", [], [value("d")]), h.make_graph([n("Exp", ["x"], ["o"])], "other", [], [value("o")])
+    nodes = [n("MatMul", ["x", "w"], ["y"]), n("ReduceMax", ["x"], ["m"], keepdims=0), n("Greater", ["m", "zero"], ["c1"]), n("Squeeze", ["c1"], ["c"]), n("If", ["c"], ["z"], then_branch=then, else_branch=other)]
+    g = h.make_graph(nodes, "g", [value("x")], [value("y"), value("z")], w)
+    model = f"{T}/body.onnx"
+    with open(model, "wb") as f: f.write(h.make_model(g, opset_imports=[h.make_opsetid("", 17)], ir_version=8).SerializeToString())
+    x = np.random.default_rng(5).normal(size=(4, 16)).astype(np.float32)
+    code, j, text = sard("convert", model, "-o", f"{T}/b.onnx", "--to", "f16", "--keep-io-types", "no")
+    check("body-ends", code == 0 and j["io_narrow"] == 2, text[-300:])
+    if code == 0 and ort:
+        onnx.checker.check_model(onnx.load(f"{T}/b.onnx"), full_check=True)
+        for sign in (1, -1):
+            a = sign * np.abs(x)
+            want, got = ort.InferenceSession(model).run(None, {"x": a}), ort.InferenceSession(f"{T}/b.onnx").run(None, {"x": a.astype(np.float16)})
+            worst = max(np.abs(p - q.astype(np.float32)).max() / np.abs(p).max() for p, q in zip(want, got))
+            check(f"body-ends-ort-{sign}", worst < 5e-3, worst)
+    for to in ("f16", "bf16"):
+        code, j, text = sard("compile", model, "-o", f"{T}/b.sard", "--precision", to, "--keep-io-types", "no")
+        art = sard("inspect", f"{T}/b.sard", "-q")[1]["artifact"] if code == 0 else {}
+        types = {v["name"]: v["dtype"] for v in [*art.get("inputs", []), *art.get("outputs", [])]}
+        check(f"compile-ends-{to}", code == 0 and j["io_narrow"] == 3 and set(types.values()) == {to} and len(types) == 3, f"{types} {text[-300:]}")
+        if not ort: continue
+        np.savez(f"{T}/b.npz", x=np.abs(x), y=ort.InferenceSession(model).run(None, {"x": np.abs(x)})[1])  # f32, which is converted
+        code, e, text = sard("eval", f"{T}/b.sard", "--data", f"{T}/b.npz", "--metric", "cosine", "--judged", "z")
+        check(f"compile-ends-{to}-runs", code == 0 and e["value"] > 0.999, text[-300:])
+    code, j, text = sard("compile", model, "-o", f"{T}/b.sard", "--keep-io-types", "no")
+    check("compile-ends-no-type", code == 2 and "needs --precision" in text, text[-300:])
+
+
 def convert():
     cases = {n: (f"{CORPUS}/{n}/model.onnx", f"{CORPUS}/{n}/accuracy.npz") for n in ("digits_mlp", "mnist_resnet8", "text_source", "austen_charlstm")}
     cases = {n: c for n, c in cases.items() if os.path.exists(c[0])}
@@ -160,7 +193,7 @@ def convert():
     j = converted("convert-raised", model, data, "bf16")  # convolutions of bf16 begin with opset 22
     ops = {n["op"]: n["to"] for n in j.get("nodes", [])}
     check("convert-raised-opset", j.get("raised_to") == 22 and ops.get("Conv") == "bf16" and (not ort or onnx.load(f"{T}/c.onnx").opset_import[0].version == 22), ops)
-    if ort: cannot(), narrow_ends()
+    if ort: cannot(), narrow_ends(), body_ends()
     code, _, text = sard("convert", f"{T}/k.onnx", "--to", "f16", "-o", f"{T}/n.onnx", "--keep-float", "*")
     check("convert-nothing", code == 4 and "no node of f32 can be f16" in text and not os.path.exists(f"{T}/n.onnx"), f"exit {code} {text[-200:]}")
 

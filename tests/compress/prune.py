@@ -238,6 +238,9 @@ def bad(digits, lenet):
     ends("bad-wanda-no-data", 2, [*base, *free, "--criterion", "wanda"], "needs --data", out)
     ends("bad-lsq-no-data", 2, [*base, *free, "--reconstruct", "lsq"], "needs --data", out)
     ends("bad-drop-no-metric", 2, [*base, *free, *data, "--max-drop", "1%"], "needs --metric", out)
+    ends("bad-also", 2, [*base, *free, "--also", "norms"], "neither embeddings nor depthwise", out)
+    ends("bad-also-channels", 2, [*base, "--pattern", "channels:0.5", "--also", "embeddings"], "keep all outputs", out)
+    ends("bad-multiple", 2, [*base, *free, "--multiple", "16"], "of channels that are left", out)
     ends("bad-exclude", 2, [*base, *free, "--exclude", "nosuch"], "no node 'nosuch'", out)
     ends("bad-all-excluded", 4, [*base, *free, "--exclude", "*"], "nothing can be pruned", out)
     trees = f"{CORPUS}/skl_cancer_gbdt/model.onnx"
@@ -259,6 +262,28 @@ def bad(digits, lenet):
     ends("bad-cut", 3, [f"{T}/cut.onnx", "-o", out, *free], "", out)
 
 
+def also():
+    """Tables and kernels of single channels lose weights where that is asked for; channels that are left come in multiples."""
+    out = f"{T}/also.onnx"
+    for name, word, op in (("bert_base_tiny", "embeddings", "Gather"), ("mobilenet_v2_tiny", "depthwise", "Conv")):
+        case = f"{CORPUS}/{name}"
+        if not os.path.exists(case): continue
+        args = [f"{case}/model.onnx", "-o", out, "--pattern", "unstructured:0.4", "--scope", "layer", "--data", case, "--samples", "16"]
+        kept = [l["name"] for l in sard("prune", *args)[1]["layers"] if word in l.get("kept", "")]
+        code, j, text = sard("prune", *args, "--also", word)
+        got = [l for l in j.get("layers", []) if l["name"] in kept]
+        check(f"also-{word}", code == 0 and kept and all(l["op"] == op and abs(l["ratio"] - 0.4) < 0.06 for l in got) and len(got) == len(kept), f"{kept} {got[:2]} {text[-300:]}")
+        if ort and code == 0:
+            try: ort.InferenceSession(out)
+            except Exception as e: check(f"also-{word}-ort", False, str(e)[:300])
+    if not ort: return
+    data = layers(f"{T}/wide.onnx", 64, (64, 100, 100, 10))
+    for step, left in ((1, 70), (8, 72), (16, 64)):
+        code, j, text = sard("prune", f"{T}/wide.onnx", "-o", out, "--pattern", "channels:0.3", "--scope", "layer", "--data", data, "--multiple", str(step))
+        rows = [len(w) for w in matrices(out).values()] if code == 0 else []
+        check(f"multiple-{step}", rows == [left, left, 10], f"{rows} {text[-300:]}")
+
+
 def resume(lenet):
     """What was cut off goes on with the layers that are done, to the same bytes; other flags begin anew, other files are left alone."""
     a, b, state = f"{T}/whole.onnx", f"{T}/parts.onnx", f"{T}/state"
@@ -272,6 +297,15 @@ def resume(lenet):
         check(f"resume-{name}", code == 0 and (n == 8 if name == "all" else 0 < n < 8) and open(b, "rb").read() == whole and open(state, "rb").read() == bytes_, f"{n} {text[-300:]}")
     code, j, text = sard("prune", *args[:-1], "1", "-o", b, "--resume", state)
     check("resume-anew", code == 0 and j["recalled"] == 0 and "begins anew" in text, text[-300:])
+    for pattern in ("channels:0.25", "heads:0.25"):  # what was measured for the choice, and fitted behind it
+        model, data = (lenet.model, lenet.data) if pattern[0] == "c" else (f"{CORPUS}/bert_base_tiny/model.onnx", f"{CORPUS}/bert_base_tiny")
+        if not os.path.exists(model): continue
+        removes, kind = [model, "--pattern", pattern, "--data", data, "--samples", "32"], pattern.split(":")[0]
+        code, j, text = sard("prune", *removes, "-o", a, "--resume", state)
+        bytes_, whole, some = open(state, "rb").read(), open(a, "rb").read() if code == 0 else b"", j.get("recalled", -1)
+        open(state, "wb").write(bytes_[:len(bytes_) * 2 // 3])
+        code, j, text = sard("prune", *removes, "-o", b, "--resume", state)
+        check(f"resume-{kind}", code == 0 and some == 0 < j["recalled"] and open(b, "rb").read() == whole and open(state, "rb").read() == bytes_, f"{j.get('recalled')} {text[-300:]}")
     open(state, "w").write("mine")
     ends("resume-of-others", 2, [*args, "-o", b, "--resume", state], "nothing that sard prune wrote")
     check("resume-left-alone", open(state).read() == "mine")
@@ -279,7 +313,7 @@ def resume(lenet):
 
 def main():
     digits, lenet, resnet = Case("digits_mlp"), Case("mnist_lenet"), Case("mnist_resnet8")
-    patterns(digits, lenet, resnet), removed(digits, lenet, resnet), fit(resnet), report(lenet), kernels(), resume(lenet), search(lenet), recurrent(), bad(digits, lenet), interrupted((1.5, 1, 0.7, 0.5, 0.3), "prune", resnet.model, "--pattern", "2:4", "--schedule", "3", "--data", resnet.data, "--metric", "top1")
+    patterns(digits, lenet, resnet), removed(digits, lenet, resnet), fit(resnet), report(lenet), kernels(), also(), resume(lenet), search(lenet), recurrent(), bad(digits, lenet), interrupted((1.5, 1, 0.7, 0.5, 0.3), "prune", resnet.model, "--pattern", "2:4", "--schedule", "3", "--data", resnet.data, "--metric", "top1")
     return end()
 
 

@@ -156,6 +156,42 @@ def rounding(digits):
     check("rounding-same", files[3] == files[4])
 
 
+class Grouped:
+    """Convolutions in groups, of single channels, with strides and borders, on images whose neighbours are alike, as those of the world are."""
+    def __init__(self):
+        from onnx import TensorProto, helper, numpy_helper
+        r, n = np.random.default_rng(8), helper.make_node
+        w = {"w1": r.normal(size=(16, 2, 3, 3)), "b1": r.normal(size=16), "w2": r.normal(size=(16, 1, 3, 3)), "w3": r.normal(size=(8, 16, 1, 1))}
+        nodes = [n("Conv", ["x", "w1", "b1"], ["a"], "groups", group=4, pads=[1, 0, 1, 2], strides=[1, 2]), n("Relu", ["a"], ["b"]), n("Conv", ["b", "w2"], ["c"], "depth", group=16, dilations=[2, 1], pads=[2, 1, 2, 1]),
+                 n("Relu", ["c"], ["d"]), n("Conv", ["d", "w3"], ["y"], "point")]
+        g = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 8, 12, 12])], [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+                              [numpy_helper.from_array(v.astype(np.float32), k) for k, v in w.items()])
+        self.model, self.data = f"{T}/grouped.onnx", f"{T}/grouped.npz"
+        with open(self.model, "wb") as f: f.write(helper.make_model(g, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString())
+        self.x = {"x": r.normal(size=(128, 8, 12, 12)).cumsum(2).cumsum(3).astype(np.float32)}
+        np.savez(self.data, **self.x)
+
+
+def rounding_conv(resnet):
+    """Of 8 bits and of convolutions, by the windows that they read: outputs are nearer to the float ones; a calibration that is there serves again."""
+    def decibels(case, *args):
+        code, j, text = sard("quantize", case.model, "-o", f"{T}/c.onnx", "--data", case.data, "--samples", "64", *args)
+        code, e, text = (code, {}, text) if code else sard("eval", f"{T}/c.onnx", "--data", case.data, "--metric", "psnr", "--baseline", case.model, "--limit", "128")
+        if code: print(text[-500:])
+        return e.get("value", -1), j
+    cases = [("resnet", resnet, 1)]
+    try: cases.append(("groups", Grouped(), 3))
+    except ImportError: pass
+    for name, case, least in cases:
+        nearest, _ = decibels(case, "--mode", "weights")
+        adaptive, _ = decibels(case, "--mode", "weights", "--rounding", "adaptive", "--resume", f"{T}/round-{name}")
+        first = open(f"{T}/c.onnx", "rb").read()
+        again, j = decibels(case, "--mode", "weights", "--rounding", "adaptive", "--resume", f"{T}/round-{name}")
+        check(f"rounding-conv-{name}", adaptive > nearest + least > 30, (nearest, adaptive))
+        check(f"rounding-conv-{name}-again", again == adaptive and j["calibrated"] == 64 and open(f"{T}/c.onnx", "rb").read() == first, j.get("calibrated"))
+        quality(f"rounding-conv-{name}-static", case, ["--data", case.data, "--samples", "64", "--rounding", "adaptive", "--correct-biases"], 26, ("Conv",) if name == "resnet" else (), most=2)
+
+
 class Mlp:
     """What equalization and smoothing are for: channels of very different size, behind a Relu and behind a norm, which one scale
     for all cannot hold. Read by two products, one of them behind a residual sum."""
@@ -311,6 +347,28 @@ def apart(lenet):
         check("full-disk", code == 7 and "No space left" in text, f"{code} {text[-200:]}")
 
 
+def memory():
+    """Weights of another file go through one by one: what it takes is the model, the result, and little more."""
+    try: from onnx import TensorProto, helper
+    except ImportError: return
+    n, layers, nodes, init = 2560, 8, [], []
+    block = np.random.default_rng(0).normal(size=(n, n)).astype(np.float32) / 50
+    with open(f"{T}/big.weights", "wb") as f:
+        for i in range(layers):
+            t = TensorProto(name=f"w{i}", data_type=1, dims=[n, n], data_location=1)
+            for k, v in (("location", "big.weights"), ("offset", f.tell()), ("length", block.nbytes)): t.external_data.add(key=k, value=str(v))
+            f.write((block * np.float32(1 + i / 16)).tobytes())
+            init.append(t), nodes.append(helper.make_node("MatMul", [f"h{i}" if i else "x", f"w{i}"], [f"h{i + 1}" if i + 1 < layers else "y"], f"m{i}"))
+    value = lambda k: helper.make_tensor_value_info(k, 1, ["n", n])
+    with open(f"{T}/big.onnx", "wb") as f: f.write(helper.make_model(helper.make_graph(nodes, "g", [value("x")], [value("y")], init), opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString())
+    for name, verb in (("weights-i8", ["quantize", "--mode", "weights"]), ("weights-i4", ["quantize", "--weights", "i4"]), ("bf16", ["convert", "--to", "bf16"])):
+        out = f"{T}/small.onnx"
+        code, j, text = sard(verb[0], f"{T}/big.onnx", "-o", out, *verb[1:], "--external-data")
+        most = (os.path.getsize(f"{T}/big.weights") + os.path.getsize(f"{out}.data")) / 1e6 + 40
+        check(f"memory-{name}", code == 0 and j["peak_rss_mb"] * 1.048576 < most, f"{j.get('peak_rss_mb')} MB of at most {most} {text[-200:]}")
+    for f in ("big.weights", "small.onnx.data"): os.remove(f"{T}/{f}")
+
+
 def bad(digits, lenet):
     out = f"{T}/bad.onnx"
     base = [digits.model, "-o", out]
@@ -318,7 +376,7 @@ def bad(digits, lenet):
     ends("bad-no-output", 2, [digits.model], "-o FILE is missing")
     ends("bad-static-no-data", 2, [*base, "--mode", "static"], "needs --data", out)
     ends("bad-i4-static", 2, [*base, *data, "--weights", "i4", "--mode", "static"], "the mode is weights", out)
-    ends("bad-gptq-no-data", 2, [*base, "--weights", "i4", "--rounding", "gptq"], "needs --data", out)
+    ends("bad-gptq-no-data", 2, [*base, "--rounding", "gptq"], "needs --data", out)
     ends("bad-qoperator", 2, [*base, "--mode", "dynamic", "--format", "qoperator"], "of --mode static", out)
     ends("bad-nbits", 2, [*base, *data, "--format", "nbits"], "4 and 2 bits", out)
     ends("bad-awq-no-data", 2, [*base, "--weights", "i4", "--awq"], "needs --data", out)
@@ -338,6 +396,7 @@ def bad(digits, lenet):
     ends("bad-float8-acts", 2, [*base, *data, "--weights", "f8e5m2", "--acts", "s8"], "--acts is for integers", out)
     ends("bad-float8-dynamic", 2, [*base, "--weights", "f8e5m2", "--mode", "dynamic"], "dynamic is for integers", out)
     ends("bad-float8-format", 2, [*base, *data, "--weights", "f8e5m2", "--format", "qoperator"], "--format qdq only", out)
+    ends("bad-float8-rounding", 2, [*base, *data, "--weights", "f8e5m2", "--rounding", "adaptive"], "is for integers", out)
     ends("bad-float8-range", 2, [*base, *data, "--weights", "f8e4m3fn", "--reduce-range"], "--reduce-range is for integers", out)
     ends("bad-weights", 2, [*base, "--weights", "float8"], "none of i8, i4, i2, f8e4m3fn, f8e5m2", out)
     j = ends("bad-slower", 9, [*base, *data, "--must-be-faster", "100"], "not written", out)
@@ -374,7 +433,7 @@ def bad(digits, lenet):
 
 def main():
     digits, lenet, resnet = Case("digits_mlp"), Case("mnist_lenet"), Case("mnist_resnet8")
-    methods(digits, lenet, resnet), float8(digits, lenet, resnet), raised(), rounding(digits), channels(), report(resnet), resume(resnet), calibration(lenet), search(lenet), apart(lenet), bad(digits, lenet), interrupted((1.5, 1, 0.7, 0.5, 0.3, 0.2), "quantize", resnet.model, "--data", resnet.data, "--metric", "top1", "--sensitivity")
+    methods(digits, lenet, resnet), float8(digits, lenet, resnet), raised(), rounding(digits), rounding_conv(resnet), channels(), report(resnet), resume(resnet), calibration(lenet), search(lenet), apart(lenet), memory(), bad(digits, lenet), interrupted((1.5, 1, 0.7, 0.5, 0.3, 0.2), "quantize", resnet.model, "--data", resnet.data, "--metric", "top1", "--sensitivity")
     return end()
 
 

@@ -62,3 +62,13 @@ void sd_change_key(sd_cli *c, const char *const *apart, size_t n, sd_str *s) {
       sd_strf(s, " --%s%c=%s", g->flag->name, g->flag->letter ? g->flag->letter : ' ', g->value ? g->value : "");
   }
 }
+
+uint64_t sd_change_bytes(const sd_piece *at, size_t n) {
+  uint64_t bytes = 0;
+  for (size_t i = 0; i < n; i++) bytes += at[i].size;
+  return bytes;
+}
+
+void sd_change_fill(const sd_piece *at, size_t n, const uint8_t *from) {
+  for (size_t i = 0; i < n; from += at[i++].size) memcpy((void *)(uintptr_t)at[i].data, from, at[i].size);
+}

@@ -15,7 +15,10 @@ static sard_status *open_all(sd_judge *j) {
     SD_TRY(sd_model_load_in(j->c, j->ctx, baseline, &j->a.m));
     SD_TRY(sd_judge_begin(j, &j->a));
   }
-  return sd_judge_begin(j, model);
+  SD_TRY(sd_judge_begin(j, model));
+  SD_TRY(sd_judge_labels(j, model)); // the last one may be wrong: not after hours
+  model->seconds = 0;
+  return NULL;
 }
 
 static void json_interval(sd_cli *c, const char *name, sd_interval v) {

@@ -46,21 +46,15 @@ sard_status *sd_prune_recall(sd_prune *q) {
   return sd_files_write(path, head, strlen(head));
 }
 
-static uint64_t bytes_of(const sd_piece *at, size_t n) {
-  uint64_t bytes = 0;
-  for (size_t i = 0; i < n; i++) bytes += at[i].size;
-  return bytes;
-}
-
 bool sd_prune_recalled(sd_prune *q, uint64_t what, const sd_piece *at, size_t n) {
   record r;
   if (!q->earlier || q->earlier_size - q->earlier_at < sizeof r) return false;
   const uint8_t *from = q->earlier + q->earlier_at + sizeof r;
   memcpy(&r, from - sizeof r, sizeof r);
-  if (r.what != what || r.bytes != bytes_of(at, n) || r.bytes > q->earlier_size - q->earlier_at - sizeof r ||
+  if (r.what != what || r.bytes != sd_change_bytes(at, n) || r.bytes > q->earlier_size - q->earlier_at - sizeof r ||
       r.hash != sd_hash_bytes(from, r.bytes, what))
     return false;
-  for (size_t i = 0; i < n; from += at[i++].size) memcpy((void *)(uintptr_t)at[i].data, from, at[i].size);
+  sd_change_fill(at, n, from);
   q->earlier_at += sizeof r + r.bytes, q->recalled++;
   return true;
 }
@@ -68,7 +62,7 @@ bool sd_prune_recalled(sd_prune *q, uint64_t what, const sd_piece *at, size_t n)
 sard_status *sd_prune_remember(sd_prune *q, uint64_t what, const sd_piece *at, size_t n) {
   const char *path = sd_args_get(q->c, "resume");
   if (!path) return NULL;
-  record r = {.what = what, .bytes = bytes_of(at, n)};
+  record r = {.what = what, .bytes = sd_change_bytes(at, n)};
   sd_arena *a = sd_arena_scratch(q->c->arena);
   uint8_t *all = sd_arena_alloc(a, r.bytes + 1), *to = all;
   for (size_t i = 0; i < n; to += at[i++].size) memcpy(to, at[i].data, at[i].size);

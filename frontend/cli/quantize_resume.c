@@ -101,12 +101,6 @@ static const char *pass_file(sd_quantize *q, const sd_quantize_pass *p) {
                         : sd_arena_printf(q->c->arena, "%s.ranges%d", path, p->number);
 }
 
-static uint64_t bytes_of(const sd_piece *at, size_t n) {
-  uint64_t bytes = 0;
-  for (size_t i = 0; i < n; i++) bytes += at[i].size;
-  return bytes;
-}
-
 sard_status *sd_quantize_pass_read(sd_quantize *q, const sd_quantize_pass *p, const sd_piece *at, size_t n, bool *found) {
   const char *path = sd_args_given(q->c, "resume") ? pass_file(q, p) : NULL;
   sd_map map;
@@ -115,9 +109,9 @@ sard_status *sd_quantize_pass_read(sd_quantize *q, const sd_quantize_pass *p, co
   SD_TRY(sd_file_map(path, &map));
   const head *h = (const head *)map.data;
   bool ours = map.size >= sizeof *h && memcmp(h->word, first.word, sizeof h->word) == 0;
-  *found = ours && h->key == p->key && h->bytes == bytes_of(at, n) && map.size - sizeof *h == h->bytes;
+  *found = ours && h->key == p->key && h->bytes == sd_change_bytes(at, n) && map.size - sizeof *h == h->bytes;
   const uint8_t *from = map.data + sizeof *h;
-  for (size_t i = 0; *found && i < n; from += at[i++].size) memcpy((void *)(uintptr_t)at[i].data, from, at[i].size);
+  if (*found) sd_change_fill(at, n, from);
   sd_file_unmap(&map);
   if (!ours) return SD_ERR(USAGE, "--resume: '%s' is there, and nothing that sard quantize wrote", path);
   if (!*found) sd_cli_note(q->c, "'%s' is of another model, other data or other flags: it begins anew", path);
@@ -128,7 +122,7 @@ sard_status *sd_quantize_pass_write(sd_quantize *q, const sd_quantize_pass *p, c
   if (!sd_args_given(q->c, "resume")) return NULL;
   head h = first;
   sd_piece *all = SD_NEW_ARRAY(q->c->arena, sd_piece, n + 1);
-  h.key = p->key, h.bytes = bytes_of(at, n);
+  h.key = p->key, h.bytes = sd_change_bytes(at, n);
   all[0] = (sd_piece){&h, sizeof h};
   memcpy(all + 1, at, n * sizeof *at);
   sd_stop_hold();

@@ -35,6 +35,9 @@ sard_status *sd_change_out(sd_cli *c, const char *out); // SARD_E_USAGE: it is M
 // What an earlier run has to have in common for its results to count: adds MODEL, --data, by size and time, and all given flags but
 // the n of `apart` to s.
 void sd_change_key(sd_cli *c, const char *const *apart, size_t n, sd_str *s);
+// Of what --resume keeps, as pieces of memory: their bytes; and filling them from where they lie one behind the other.
+uint64_t sd_change_bytes(const sd_piece *at, size_t n);
+void sd_change_fill(const sd_piece *at, size_t n, const uint8_t *from);
 
 // Settles --precision auto, and types beside --data, into a plan for the model (c->precision), which goes to --plan.
 sard_status *sd_precision_settle(sd_cli *c, const char *model); // precision.c

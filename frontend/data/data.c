@@ -18,8 +18,13 @@ static const sd_data_kind kinds[] = {
     {"images", sd_data_is_images, sd_data_open_images, sd_data_read_images, NULL, NULL},
 };
 
-static sard_status *unknown(const char *path) {
+static sard_status *unknown(sd_arena *a, const char *path) {
+  sd_data_names names = {0};
   if (access(path, R_OK) != 0) return sd_status_errno("cannot read the data", path);
+  if (sd_data_is_folder(path)) {
+    SD_TRY(sd_data_list(a, path, &names));
+    if (!names.len) return SD_ERR(USAGE, "the folder '%s' holds nothing", path);
+  }
   return sd_status_field(SD_ERR(USAGE, "'%s' is no data set that Sard knows", path), SARD_TEXT_HINT,
                          "data are an .npz, a folder of .npy named after the inputs, a folder of test_data_set_0, ..., "
                          "or a folder of images");
@@ -31,7 +36,7 @@ sard_status *sd_data_open(sd_arena *a, sard_context *ctx, const sd_data_options 
   *d = (sd_data){.a = a, .ctx = ctx, .o = *o};
   for (size_t i = 0; i < sizeof kinds / sizeof *kinds && !d->kind; i++)
     if (kinds[i].is(o->path)) d->kind = &kinds[i];
-  if (!d->kind) return unknown(o->path);
+  if (!d->kind) return unknown(a, o->path);
   sard_status *st = d->kind->open(d);
   if (!st && d->count <= 0) st = SD_ERR(USAGE, "'%s' holds no samples", o->path);
   if (st) sd_data_close(d);

@@ -6,15 +6,24 @@
 
 #include "frontend/cli/cli.h"
 #include "runtime/base/thread.h"
+#include "runtime/collective/mpi.h"
+#include "runtime/collective/mpi_near.h"
 
 static _Atomic(sard_session *) running;
 static atomic_int holds, asked;
 static _Atomic(int64_t) deadline;
 
-static _Noreturn void leave(void) {
+void sd_stop_say(void) {
   static const char text[] = "interrupted\n";
-  if (write(2, text, sizeof text - 1) < 0) { /* nothing can be done */
+  static atomic_int said;
+  if (!atomic_exchange(&said, 1) && write(2, text, sizeof text - 1) < 0) { /* nothing can be done */
   }
+}
+
+// Under mpirun the signal may be what it sends to all when one has died.
+static _Noreturn void leave(void) {
+  if (sd_near_tell(false)) _exit(SARD_E_DEVICE);
+  sd_stop_say();
   _exit(130);
 }
 
@@ -23,7 +32,7 @@ static void on_interrupt(int signal) {
   sard_session *s = atomic_load(&running);
   int before = atomic_exchange(&asked, 1);
   if (before && !atomic_load(&holds)) leave(); // the second time: do not wait for the run
-  if (s) sard_session_cancel(s);
+  if (s && !sd_mpi_group()) sard_session_cancel(s); // a rank may wait for one that is gone
   else if (!atomic_load(&holds))
     leave();
 }

@@ -14,6 +14,7 @@
 #include "runtime/host.h"
 #include "sard/sard.h"
 #include "runtime/collective/mpi_inside.h"
+#include "runtime/collective/mpi_near.h"
 
 enum { BEAT_MS = 200, PATIENCE = 6, PATH = 4096 };
 
@@ -65,6 +66,7 @@ static void *watch(void *user) {
   (void)user;
   while (!stopped()) {
     int64_t now = sd_now_ns();
+    sd_near_look();
     for (int r = 0; r < self.group.ranks; r++) {
       if (r == self.group.rank) continue;
       beat(r);
@@ -86,17 +88,19 @@ static sard_status *start_watch(void) {
 
 // ---- start and end ----
 
-// MPI waits for ever where a rank is stopped while all start or leave; who it is nobody knows then.
+// MPI waits for ever where a rank is stopped while all start or leave; who it is only ranks of its machine know then.
 static void *expire(void *what) {
   for (int64_t end = sd_now_ns() + PATIENCE * INT64_C(1000000000); sd_now_ns() < end;) {
     pthread_mutex_lock(&self.lock);
     bool passed = self.passed;
     pthread_mutex_unlock(&self.lock);
     if (passed) return NULL;
+    sd_near_look();
     nanosleep(&(struct timespec){0, 20 * 1000000L}, NULL);
   }
-  fprintf(stderr, "sard: error: a rank does not %s, the others have waited for %d s\n", (const char *)what,
-          PATIENCE);
+  if (!sd_near_tell(true))
+    fprintf(stderr, "sard: error: a rank does not %s, the others have waited for %d s\n", (const char *)what,
+            PATIENCE);
   _exit(SARD_E_DEVICE);
 }
 
@@ -124,6 +128,7 @@ static void at_end(int code, void *user) {
   if (self.watched) pthread_join(self.watch, NULL);
   for (int r = 0; r < self.group.ranks && !code; r++)
     self.api->drop(&self.sending[r]), self.api->drop(&self.receiving[r]);
+  if (code) sd_near_end();
   if (code && self.group.rank) sleep(1);
   if (code) self.api->end_all(code);
   pthread_t t;
@@ -163,6 +168,7 @@ static sard_status *load(const sd_mpi_api **out) {
 static sard_status *join(void) {
   const sd_mpi_api *api = NULL;
   int rank, ranks;
+  sd_near_begin();
   SD_TRY(load(&api));
   pthread_t t;
   bool guarded = guard("start", &t);

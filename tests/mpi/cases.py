@@ -2,7 +2,8 @@
 that is killed or stopped at any time ends the run with an error that names it, within 10 s, and nothing is left behind. bench
 and check run the same way; ranks of another version, or with another model, are errors.
 
-usage: mpi_cases.py SARD CORPUS [--runs N] [--seed S]   prints a line for each failure and, last, "N passed, N failed"
+usage: mpi_cases.py SARD CORPUS [--runs N] [--early N] [--seed S]   prints a line for each failure and, last, "N passed, N failed"
+N faults at any time of a run, and N in its first moments, while MPI starts
 """
 import filecmp
 import json
@@ -17,6 +18,7 @@ import tempfile
 import time
 
 WITHIN = 10  # seconds from a fault to the end of the run
+EARLY = 0.15  # seconds from the start of a process in which MPI starts, and some more
 MPIRUN = ["mpirun", "--oversubscribe", "--mca", "btl", "self,vader"]  # one machine
 ENV = dict(os.environ, SARD_CACHE="off", OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
 
@@ -46,6 +48,18 @@ def ranks_of(pid):
     return found
 
 
+def working_on(folder):
+    """Processes of a run, by the folder that its outputs go to."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if folder.encode() in open(f"/proc/{pid}/cmdline", "rb").read().split(b"\0"):
+                found.append(int(pid))
+        except OSError:
+            pass
+    return found
+
+
 def alive(pid):
     try:
         return open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0] != "Z"
@@ -68,15 +82,17 @@ def same_as_threads(sard, case, where, n):
     return None
 
 
-def with_fault(sard, case, where, n, rng, whole):
-    """A rank is killed or stopped at a random time of a run that takes `whole` seconds."""
+def with_fault(sard, case, where, n, rng, whole, early=False):
+    """A rank is killed or stopped at a random time of a run that takes `whole` seconds, or as soon as it is there."""
     out = os.path.join(where, "fault")
     shutil.rmtree(out, ignore_errors=True)
-    victim, how, at = rng.randrange(n), rng.choice([signal.SIGKILL, signal.SIGSTOP]), rng.uniform(0, whole)
+    victim, how, at = rng.randrange(n), rng.choice([signal.SIGKILL, signal.SIGSTOP]), rng.uniform(0, EARLY if early else whole)
     p = subprocess.Popen(command(n, sard, "run", case + "/model.onnx", "--inputs", case + "/test_data_set_0", "--outputs", out),
                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENV)
+    while early and victim not in ranks_of(p.pid) and p.poll() is None:
+        time.sleep(0.001)
     time.sleep(at)
-    what, ranks, struck = f"rank {victim}, {how.name} after {at:.3f} s", ranks_of(p.pid), False
+    what, ranks, struck = f"rank {victim}, {how.name} {'as it is ' if early else ''}{at:.3f} s old", ranks_of(p.pid), False
     if victim in ranks:
         try:
             os.kill(ranks[victim], how)
@@ -88,21 +104,20 @@ def with_fault(sard, case, where, n, rng, whole):
         text, _ = p.communicate(timeout=WITHIN + whole)
     except subprocess.TimeoutExpired:
         others = [r for r, pid in ranks.items() if r != victim and alive(pid)]
-        p.kill()
-        for pid in ranks.values():
+        for pid in [p.pid, *working_on(out)]:
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
         # Who stops behind the last exchange is waited for by mpirun alone: all others have left.
         return f"{what}: it goes on, and so do ranks {others}" if others or how != signal.SIGSTOP else None
-    while time.monotonic() - start < WITHIN and any(alive(pid) for pid in ranks.values()):
+    while time.monotonic() - start < WITHIN and any(alive(pid) for pid in working_on(out)):
         time.sleep(0.05)
     took = time.monotonic() - start
-    left = [r for r, pid in ranks.items() if alive(pid)]
+    left = [pid for pid in working_on(out) if alive(pid)]
     half = [f for f in (os.listdir(out) if os.path.isdir(out) else []) if not f.endswith(".pb")]
     if left or half:
-        return f"{what}: left behind: ranks {left}, files {half}"
+        return f"{what}: left behind: processes {left}, files {half}"
     if not struck or p.returncode == 0:  # it was at its end
         return None
     if took > WITHIN:
@@ -168,6 +183,8 @@ def main():
         whole = time.monotonic() - start
         for _ in range(runs):
             count(with_fault(sard, case, where, 4, rng, whole))
+        for _ in range(value("--early", 3)):
+            count(with_fault(sard, case, where, 4, rng, whole, early=True))
         count(with_verbs(sard, case))
         count(unlike(sard, case, where))
         done = run([sard, "run", case + "/model.onnx", "--devices", "mpi", "--split", "tensor"])

@@ -164,8 +164,10 @@ static int finish(sd_cli *c, sard_status *st, bool parsed) {
   int code = st ? sard_status_code(st) : c->failed ? SARD_E_CHECK : 0;
   if (code == SARD_E_CANCELLED && sd_stop_asked()) code = 130;
   if (st && parsed) json_error(c, st);
-  if (st && code == 130) fprintf(stderr, "interrupted\n");
-  else if (st && sd_mpi_rank()) { // rank 0 has the same error, or did not get so far
+  if (st && code == 130) {
+    sd_stop_hold(); // for good: this is the end
+    sd_stop_say();
+  } else if (st && sd_mpi_rank()) { // rank 0 has the same error, or did not get so far
     sleep(1);
     st = sd_status_context(st, "rank %d", sd_mpi_rank());
     print_error(c, st);

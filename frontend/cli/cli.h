@@ -101,6 +101,7 @@ void sd_stop_install(void);
 void sd_stop_session(sard_session *s); // NULL: none runs
 void sd_stop_hold(void);               // a file is being written
 void sd_stop_release(void);            // ends here when an interrupt came in between
+void sd_stop_say(void);                // "interrupted", once
 bool sd_stop_asked(void); // also behind the deadline
 sard_status *sd_stop_check(void); // SARD_E_CANCELLED where it was asked
 void sd_stop_at(int64_t ns); // a deadline by sd_now_ns, as if Ctrl-C came then; 0: none
@@ -173,5 +174,4 @@ sard_status *sd_verb_version(sd_cli *c);
 sard_status *sd_verb_help(sd_cli *c);
 // devices.c: what the devices of a session did, as text and JSON; nothing where it runs on one. wall_s: time of all runs.
 void sd_cli_show_devices(sd_cli *c, const sard_session *s, double wall_s);
-sard_status *sd_cli_check_devices(sd_cli *c, const sard_model *m); // SARD_E_USAGE: flags that look into one session, where there are several
 sard_status *sd_trace_write(sd_cli *c, const sard_session *s, const char *path); // trace.c: what s->trace has, to a file

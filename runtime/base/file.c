@@ -75,18 +75,56 @@ static bool write_all(int fd, const sd_piece *pieces, size_t n) {
   return true;
 }
 
-// Makes the rename durable; not every file system can, so failure is no error.
-static void sync_folder(const char *path) {
+// The folder of a path, opened.
+static int open_folder(const char *path, int flags) {
   const char *slash = strrchr(path, '/');
   char *folder = slash ? sd_strdup(path) : NULL;
-  if (slash && !folder) return;
+  if (slash && !folder) return -1;
   if (folder) folder[slash == path ? 1 : slash - path] = 0;
-  int fd = open(folder ? folder : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd >= 0) {
-    (void)fsync(fd);
-    close(fd);
-  }
+  int fd = open(folder ? folder : ".", flags | O_CLOEXEC, 0666);
   sd_free(folder);
+  return fd;
+}
+
+// Makes the rename durable; not every file system can, so failure is no error.
+static void sync_folder(const char *path) {
+  int fd = open_folder(path, O_RDONLY | O_DIRECTORY);
+  if (fd < 0) return;
+  (void)fsync(fd);
+  close(fd);
+}
+
+// Gives a file without a name its own; one that is there already is replaced.
+static bool name_file(int fd, const char *tmp, const char *path) {
+  char it[32];
+  snprintf(it, sizeof it, "/proc/self/fd/%d", fd);
+  if (linkat(AT_FDCWD, it, AT_FDCWD, path, AT_SYMLINK_FOLLOW) == 0) return true;
+  if (errno != EEXIST || linkat(AT_FDCWD, it, AT_FDCWD, tmp, AT_SYMLINK_FOLLOW) != 0) return false;
+  if (rename(tmp, path) == 0) return true;
+  int saved = errno;
+  unlink(tmp);
+  errno = saved;
+  return false;
+}
+
+// Nothing stays of a file without a name, even where the process is killed; not every file system has such.
+static bool write_unnamed(const char *path, const char *tmp, const sd_piece *pieces, size_t n, bool sync) {
+  int fd = open_folder(path, O_TMPFILE | O_WRONLY);
+  bool ok = fd >= 0 && write_all(fd, pieces, n) && (!sync || fsync(fd) == 0) && name_file(fd, tmp, path);
+  if (fd >= 0 && close(fd)) ok = false;
+  return ok;
+}
+
+static bool write_named(const char *path, const char *tmp, const sd_piece *pieces, size_t n, bool sync) {
+  int fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  bool ok = fd >= 0, made = ok;
+  ok = ok && write_all(fd, pieces, n) && (!sync || fsync(fd) == 0);
+  int saved = errno;
+  if (fd >= 0 && close(fd) && ok) ok = false, saved = errno;
+  if (ok && rename(tmp, path)) ok = false, saved = errno;
+  if (!ok && made) unlink(tmp);
+  errno = saved;
+  return ok;
 }
 
 static sard_status *write_new(const char *path, const sd_piece *pieces, size_t n, bool sync) {
@@ -95,13 +133,8 @@ static sard_status *write_new(const char *path, const sd_piece *pieces, size_t n
   char *tmp = sd_malloc(room);
   if (!tmp) return SD_ERR(NOMEM, "out of memory while writing '%s'", path);
   snprintf(tmp, room, "%s.tmp.%ld.%u", path, (long)getpid(), atomic_fetch_add(&serial, 1));
-  int fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  bool ok = fd >= 0, made = ok;
-  ok = ok && write_all(fd, pieces, n) && (!sync || fsync(fd) == 0);
+  bool ok = write_unnamed(path, tmp, pieces, n, sync) || write_named(path, tmp, pieces, n, sync);
   int saved = errno;
-  if (fd >= 0 && close(fd) && ok) ok = false, saved = errno;
-  if (ok && rename(tmp, path)) ok = false, saved = errno;
-  if (!ok && made) unlink(tmp);
   sd_free(tmp);
   if (ok && sync) sync_folder(path);
   errno = saved;

@@ -2,7 +2,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
 
 #include "runtime/base/alloc.h"
 #include "runtime/base/arena.h"
@@ -153,6 +156,25 @@ static int entries_beside(const char *path) {
   return n;
 }
 
+// A process that is killed while it writes leaves the whole file, or none.
+static void killed(void) {
+  enum { BYTES = 8 << 20 };
+  const char *path = test_path("killed");
+  char *data = calloc(1, BYTES);
+  for (int i = 0; i < 4; i++) {
+    pid_t pid = fork();
+    while (pid == 0) sard_status_free(sd_file_write(path, &(sd_piece){data, BYTES}, 1)), unlink(path);
+    struct timespec a_moment = {0, 15000000 + i * 7000000};
+    nanosleep(&a_moment, NULL);
+    kill(pid, SIGKILL), waitpid(pid, NULL, 0);
+    struct stat st;
+    bool there = stat(path, &st) == 0;
+    CHECK(entries_beside(path) == there && (!there || st.st_size == BYTES));
+    unlink(path);
+  }
+  free(data);
+}
+
 static void files(void) {
   const char *path = test_path("file");
   sd_map m;
@@ -243,6 +265,7 @@ int main(void) {
   RUN(arenas);
   RUN(texts);
   RUN(hashes);
+  RUN(killed);
   RUN(files);
   RUN(processors);
   RUN(options);

@@ -201,19 +201,24 @@ static sard_status *record_trace(measuring *b) {
   return st;
 }
 
+static void begin_profile(measuring *b, int i, sd_profile *out) {
+  sd_split_report r = sd_split_report_of(b->session, i);
+  out->name = sd_arena_strdup(b->c->arena, r.device), out->busy = (double)r.busy_ns * 1e-9 / b->wall_s;
+  sd_cli_say(b->c, "\n%s", r.device);
+  sd_strf(&b->c->json, "%s{\"device\":\"%s\"", i ? "," : ",\"profiles\":[", r.device);
+}
+
 static sard_status *show_profiles(measuring *b) {
   double run_ms = b->wall_s * 1e3 / (double)(b->n ? b->n : 1);
   bool split = sd_split_devices(b->session) > 0;
-  if (!split) return sd_profile_show(b->c, b->session, &b->m, b->n, run_ms);
+  const char *html = sd_args_get(b->c, "html");
+  sd_profile *p = SD_NEW_ARRAY(b->c->arena, sd_profile, (size_t)session_count(b));
   for (int i = 0; i < session_count(b); i++) {
-    sd_split_report r = sd_split_report_of(b->session, i);
-    sd_cli_say(b->c, "\n%s", r.device);
-    sd_strf(&b->c->json, "%s{\"device\":\"%s\"", i ? "," : ",\"profiles\":[", r.device);
-    SD_TRY(sd_profile_show(b->c, session_at(b, i), &b->m, b->n, run_ms));
-    sd_str_put(&b->c->json, "}");
+    if (split) begin_profile(b, i, &p[i]);
+    SD_TRY(sd_profile_show(b->c, session_at(b, i), &b->m, b->n, run_ms, &p[i]));
+    if (split) sd_str_put(&b->c->json, i + 1 < session_count(b) ? "}" : "}]");
   }
-  sd_str_put(&b->c->json, "]");
-  return NULL;
+  return html ? sd_roofline_write(p, session_count(b), html) : NULL;
 }
 
 // ---- result ----
@@ -292,7 +297,6 @@ static sard_status *steps(measuring *b) {
   if (trace) SD_TRY(sd_files_can_write(trace));
   if (html) SD_TRY(sd_files_can_write(html));
   SD_TRY(sd_model_load(b->c, &b->m));
-  SD_TRY(sd_cli_check_devices(b->c, b->m.model));
   bool profile = sd_args_given(b->c, "profile") || html;
   SD_TRY(sd_model_session(b->c, b->m.model, profile, &b->session));
   SD_TRY(sd_inputs_make(b->c, &b->m, &b->in));
@@ -302,17 +306,20 @@ static sard_status *steps(measuring *b) {
   sd_stop_session(b->session);
   sard_status *st = move_to_device(b);
   if (!st) st = measure(b);
-  if (!st && trace) st = record_trace(b);
   sd_stop_session(NULL);
   sd_cli_progress(b->c, NULL);
   SD_TRY(st);
-  if (sd_mpi_rank()) return NULL; // rank 0 tells
-  if (b->n) {
+  if (b->n && !sd_mpi_rank()) { // rank 0 tells
     report(b);
     if (profile) SD_TRY(show_profiles(b)); // before devices run alone
     SD_TRY(report_devices(b));
   }
-  return trace ? sd_trace_write(b->c, b->session, trace) : NULL;
+  if (!trace) return NULL;
+  sd_stop_session(b->session);
+  st = record_trace(b); // what it adds is not reported
+  sd_stop_session(NULL);
+  SD_TRY(st);
+  return sd_mpi_rank() ? NULL : sd_trace_write(b->c, b->session, trace);
 }
 
 sard_status *sd_verb_bench(sd_cli *c) {

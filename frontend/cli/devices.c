@@ -4,13 +4,6 @@
 #include "frontend/cli/cli.h"
 #include "runtime/collective/mpi.h"
 
-sard_status *sd_cli_check_devices(sd_cli *c, const sard_model *m) {
-  if (!m->devices.n || !sd_args_given(c, "html")) return NULL;
-  return sd_status_field(SD_ERR(USAGE, "--html shows one device, and the model runs on %d", m->devices.n),
-                         SARD_TEXT_HINT,
-                         "--profile has a table for each of them, and --json FILE their numbers");
-}
-
 // What the compiler expected of each way.
 static void show_ways(sd_cli *c, const sard_model *m) {
   const sd_art *a = &m->art;

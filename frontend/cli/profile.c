@@ -112,15 +112,15 @@ static void put_json(sd_str *j, const sd_profile *p) {
   sd_str_put(j, "]");
 }
 
-sard_status *sd_profile_show(sd_cli *c, const sard_session *s, const sd_cli_model *m, uint64_t runs, double run_ms) {
-  sd_profile p = {
-      .model = c->operands[0], .place = m->isa, .threads = s->workers, .run_ms = run_ms, .device = s->cu != NULL};
-  const char *html = sd_args_get(c, "html");
+sard_status *sd_profile_show(sd_cli *c, const sard_session *s, const sd_cli_model *m, uint64_t runs, double run_ms,
+                             sd_profile *out) {
   int64_t top = 30;
   SD_TRY(sd_args_int(c, "top", 1, INT32_MAX, &top));
-  collect(c, s, runs ? (double)runs : 1, &p);
-  if (!p.device) p.peak = sd_peak_measure(s->workers); // of a device nothing is measured yet
-  if (sd_args_given(c, "profile")) show(c, &p, top);
-  put_json(&c->json, &p);
-  return html ? sd_roofline_write(&p, html) : NULL;
+  out->model = c->operands[0], out->place = m->isa, out->threads = s->workers, out->run_ms = run_ms;
+  out->device = s->cu != NULL;
+  collect(c, s, runs ? (double)runs : 1, out);
+  if (!out->device) out->peak = sd_peak_measure(s->workers); // of a device nothing is measured yet
+  if (sd_args_given(c, "profile")) show(c, out, top);
+  put_json(&c->json, out);
+  return NULL;
 }

@@ -1,4 +1,5 @@
-// sard bench --html: one page with the roofline of the machine, the kernels under it, and the time of each kernel. It
+// sard bench --html: one page with the roofline of the machine, the kernels under it, and the time of each kernel, for
+// each device in turn. It
 // needs no other file, and follows the reader's light or dark setting.
 #include <math.h>
 #include <string.h>
@@ -102,9 +103,14 @@ static const char *limit_class(const sd_profile *p, const sd_profile_row *r) {
   return by_memory ? "memory" : "compute";
 }
 
+static void put_heading(sd_str *s, const sd_profile *p, const char *text) {
+  sd_strf(s, "<h2>%s%s%s</h2>\n", text, p->name ? ", " : "", p->name ? p->name : "");
+}
+
 static void put_roofline(sd_str *s, const sd_profile *p) {
   axes a = find_axes(p);
-  sd_str_put(s, "<h2>Roofline</h2>\n<p>Each circle is a kernel, as large as its share of the time; blue ones are "
+  put_heading(s, p, "Roofline");
+  sd_str_put(s, "<p>Each circle is a kernel, as large as its share of the time; blue ones are "
                 "nearer to the limit of the "
                 "arithmetic, orange ones to that of memory. Bytes count every buffer once: data that is still in a "
                 "cache lets a kernel stand above "
@@ -128,7 +134,7 @@ static void put_roofline(sd_str *s, const sd_profile *p) {
 static void put_bars(sd_str *s, const sd_profile *p) {
   uint32_t n = p->n < BARS ? p->n : BARS;
   const double from = 300, room = WIDTH - from - 130;
-  sd_str_put(s, "<h2>Time by kernel</h2>\n");
+  put_heading(s, p, "Time by kernel");
   sd_strf(s, "<svg viewBox=\"0 0 %d %u\" role=\"img\" aria-label=\"Time by kernel\">\n", WIDTH, n * BAR + 4);
   for (uint32_t i = 0; i < n; i++) {
     const sd_profile_row *r = &p->rows[i];
@@ -150,7 +156,8 @@ static void put_cell(sd_str *s, const char *text) {
 }
 
 static void put_table(sd_str *s, const sd_profile *p) {
-  sd_str_put(s, "<h2>Kernels</h2>\n<div><table><tr><th class=\"n\">time us<th class=\"n\">share<th "
+  put_heading(s, p, "Kernels");
+  sd_str_put(s, "<div><table><tr><th class=\"n\">time us<th class=\"n\">share<th "
                 "class=\"n\">steps<th class=\"n\">GFLOP/s<th class=\"n\">GB/s"
                 "<th class=\"n\">of the roof<th>limit<th>op<th>schedule<th>first node<th>types</tr>\n");
   for (uint32_t i = 0; i < p->n; i++) {
@@ -169,21 +176,27 @@ static void put_table(sd_str *s, const sd_profile *p) {
   sd_str_put(s, "</table></div>\n");
 }
 
-sard_status *sd_roofline_write(const sd_profile *p, const char *path) {
+static void put_about(sd_str *s, const sd_profile *p) {
+  sd_str_put(s, "<p>");
+  if (p->name) sd_strf(s, "%s, busy for %.0f %% of the time: ", p->name, 100 * p->busy);
+  sd_cli_markup(s, p->place, 200);
+  sd_strf(s, ", %d thread%s: %.3f ms a run, of which steps take %.3f ms.", p->threads, p->threads == 1 ? "" : "s",
+          p->run_ms, p->ns * 1e-6);
+  if (p->peak.gflops > 0)
+    sd_strf(s, " Measured beside it: %.1f GFLOP/s of multiply-adds in f32, %.1f GB/s read from memory.",
+            p->peak.gflops, p->peak.gbs);
+  sd_str_put(s, "</p>\n");
+}
+
+sard_status *sd_roofline_write(const sd_profile *p, int n, const char *path) {
   sd_str s = {0};
   sd_str_put(&s, "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" "
                  "content=\"width=device-width\">\n<title>");
   sd_cli_markup(&s, p->model, 200), sd_str_put(&s, "</title>\n"), sd_str_put(&s, page_head);
-  sd_str_put(&s, "<h1>"), sd_cli_markup(&s, p->model, 400), sd_str_put(&s, "</h1>\n<p>");
-  sd_cli_markup(&s, p->place, 200);
-  sd_strf(&s, ", %d thread%s: %.3f ms a run, of which steps take %.3f ms.", p->threads, p->threads == 1 ? "" : "s",
-          p->run_ms, p->ns * 1e-6);
-  if (p->peak.gflops > 0)
-    sd_strf(&s, " Measured beside it: %.1f GFLOP/s of multiply-adds in f32, %.1f GB/s read from memory.",
-            p->peak.gflops, p->peak.gbs);
-  sd_strf(&s, " Sard %s.</p>\n", SARD_VERSION_TEXT);
-  put_roofline(&s, p), put_bars(&s, p), put_table(&s, p);
-  sd_str_put(&s, "</html>\n");
+  sd_str_put(&s, "<h1>"), sd_cli_markup(&s, p->model, 400), sd_str_put(&s, "</h1>\n");
+  for (int i = 0; i < n; i++) put_about(&s, &p[i]);
+  for (int i = 0; i < n; i++) put_roofline(&s, &p[i]), put_bars(&s, &p[i]), put_table(&s, &p[i]);
+  sd_strf(&s, "<p>Sard %s.</p>\n</html>\n", SARD_VERSION_TEXT);
   sard_status *st = s.failed ? SD_ERR(NOMEM, "out of memory for the page") : sd_files_write(path, s.p, s.len);
   sd_str_free(&s);
   return st;

@@ -187,7 +187,8 @@ code layer-compile 0 "$sard" compile "$digits/model.onnx" --devices cpu:0,cpu:1 
 code layer-artifact 0 "$rt" run "$T/parts.sard" --inputs "$in" --expect "$in" --devices cpu:3,cpu:1
 code layer-artifact-profile 0 "$rt" bench "$T/parts.sard" --profile --iterations 3 --json "$T/j"; says layer-artifact-profile-says out '^cpu:1$'
 json layer-artifact-profile-json "$T/j" '[p["device"] for p in d["profiles"]] == ["cpu:0", "cpu:1"] and all(k["time_us"] > 0 for p in d["profiles"] for k in p["kernels"])'
-code layer-artifact-html 2 "$rt" bench "$T/parts.sard" --html "$T/page.html"; says layer-artifact-html-hint err 'hint: --profile has a table for each'
+code layer-artifact-html 0 "$rt" bench "$T/parts.sard" --html "$T/page.html" --iterations 3
+for d in 0 1; do yes_if "layer-artifact-html-$d" test "$(grep -cE "^<h2>(Roofline|Time by kernel|Kernels), cpu:$d</h2>|^<p>cpu:$d, busy for [0-9]+ %" "$T/page.html")" = 4; done
 code layer-inspect 0 "$sard" inspect "$T/parts.sard"; says layer-inspect-parts out '^part 2 +[0-9]+ steps, .* reads part 1$'
 mkdir -p "$T/layer-case" && cp -r "$digits"/test_data_set_0 "$T/layer-case/" && cp "$T/parts.sard" "$T/layer-case/model.sard"
 code layer-check 0 "$rt" check "$T/layer-case" --devices cpu:4,cpu:1
@@ -524,10 +525,10 @@ if [ $rc = 130 ]; then ok tune-interrupt; else fail tune-interrupt "exit $rc"; f
 "$sard" inspect "$resnet/model.onnx" --weights 2>"$T/err" | head -1 >"$T/out"; rc=${PIPESTATUS[0]}
 if [ "$rc" = 0 ] && [ ! -s "$T/err" ]; then ok pipe-closed; else fail pipe-closed "exit $rc"; fi
 timeout --preserve-status -s INT 1 "$sard" bench "$T/d.sard" --duration 60 --json "$T/int.json" >"$T/out" 2>"$T/err"; rc=$?
-if [ $rc = 130 ]; then ok interrupt-bench; else fail interrupt-bench "exit $rc"; fi
+if [ $rc = 130 ] && [ "$(grep -c interrupted "$T/err")" = 1 ] && grep -q '"exit_code":130' "$T/int.json"; then ok interrupt-bench; else fail interrupt-bench "exit $rc"; fi
 for s in batch layer tensor; do # also between two of many short runs
   timeout --preserve-status -s INT 0.6 "$sard" bench "$digits/model.onnx" --devices cpu:0,cpu:1 --split $s --costs estimated --duration 60 >"$T/out" 2>"$T/err"; rc=$?
-  if [ $rc = 130 ]; then ok "interrupt-$s"; else fail "interrupt-$s" "exit $rc"; fi
+  if [ $rc = 130 ] && [ "$(grep -c interrupted "$T/err")" = 1 ]; then ok "interrupt-$s"; else fail "interrupt-$s" "exit $rc"; fi
 done
 big=$models/basic_pitch_nmp/model.onnx
 timeout --preserve-status -s INT 0.05 "$sard" compile "$big" -o "$T/int.sard" >"$T/out" 2>"$T/err"; rc=$?

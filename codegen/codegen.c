@@ -210,8 +210,11 @@ static sard_status *add_ir(sd_gen *g) {
 
 static void add_ways(sd_gen *g) {
   const sd_ways *w = g->o->ways;
-  for (uint32_t i = 0; w && i < w->n; i++)
-    sd_vec_push(g->a, &g->x->ways, ((sard_art_way){w->at[i].how, w->at[i].fits, w->pieces, 0, w->at[i].seconds, w->at[i].bytes}));
+  for (uint32_t i = 0; w && i < w->n; i++) {
+    double speed = w->at[i].speed * 256;
+    uint32_t whole = speed < UINT32_MAX ? (uint32_t)speed : UINT32_MAX;
+    sd_vec_push(g->a, &g->x->ways, ((sard_art_way){w->at[i].how, w->at[i].fits, w->pieces, whole, w->at[i].seconds, w->at[i].bytes}));
+  }
 }
 
 // What belongs to the model, not to one of its parts.

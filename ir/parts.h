@@ -14,6 +14,7 @@ typedef struct sd_way {
   bool fits;      // into the memory of the devices
   double seconds; // a run takes
   uint64_t bytes; // weights and values of the device that holds most
+  double speed;   // of a GPU beside a processor, where the batch is split over both; else 0
 } sd_way;
 typedef struct sd_ways {
   sd_way at[8];

@@ -61,8 +61,9 @@ typedef struct sard_art_section { uint32_t kind, count; uint64_t offset, size; }
 #define SARD_ART_PART(k)  ((k) >> 16)
 
 // What was predicted for a way to use several devices: sd_split_kind, 0 for one device; whether it fits into their memory; seconds
-// of a run with a batch of `pieces` elements; bytes of weights and values of the device that holds most.
-typedef struct sard_art_way { uint32_t how, fits, pieces, pad; double seconds; uint64_t bytes; } sard_art_way;
+// of a run with a batch of `pieces` elements; bytes of weights and values of the device that holds most. speed: of the split by
+// the batch, how many elements a GPU takes while a processor takes 256; 0: it is not known, devices are of one kind.
+typedef struct sard_art_way { uint32_t how, fits, pieces, speed; double seconds; uint64_t bytes; } sard_art_way;
 
 // Where an input of a part, or an output of the model, comes from: output `at` of a part that stands before it, or input `at` of
 // the model, which is part 0. sizes: 1 for an input whose shape gives symbols their values, while its contents are not read.

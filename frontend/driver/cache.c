@@ -61,7 +61,7 @@ static void put_options(sd_str *s, const sd_cache *c, const sd_isa *isa) {
   sd_codegen_basis(isa, s);
   sd_strf(s, "opt %d keep-ir %d tf32 %d free-dims %d watch %d\n", o->opt, o->keep_ir, o->tf32, o->free_dims, o->watch);
   if (o->devices.mpi) sd_strf(s, "rank %d of %d\n", o->devices.rank, o->devices.ranks);
-  if (sd_split_in_parts(o->devices.split) || sd_devices_least_memory(&o->devices))
+  if (sd_split_in_parts(o->devices.split) || sd_devices_least_memory(&o->devices) || sd_devices_mixed(&o->devices))
     put_devices(s, &o->devices);
   if (o->precision) sd_precision_print(o->precision, s);
   for (uint32_t i = 0; i < o->dims.len; i++)

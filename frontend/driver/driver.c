@@ -347,9 +347,9 @@ static sard_status *passes_fn(sd_module *m, const void *arg) {
   if (dumps(p->o, "import")) SD_TRY(dump_module(p->o, "import", m));
   if (p->o->stop_after && strcmp(p->o->stop_after, "import") == 0) return NULL;
   const sd_devices *d = &p->o->devices;
-  bool bounded =
-      d->split == SD_SPLIT_BATCH && sd_devices_least_memory(d) > 0; // whether it fits is known by a plan
-  if (p->parts && (p->plan || bounded || sd_split_in_parts(d->split)))
+  bool told = d->split == SD_SPLIT_BATCH && // by a plan: whether it fits, and who is how fast
+              (sd_devices_least_memory(d) > 0 || sd_devices_mixed(d));
+  if (p->parts && (p->plan || told || sd_split_in_parts(d->split)))
     return d->mpi ? rank_passes(m, p, &po, &h) : split_passes(m, p, &po, &h);
   SD_TRY(sd_passes_run(m, &po, p->o->from, p->o->stop_after, after_pass, &h));
   count_result(m, p);

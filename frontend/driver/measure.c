@@ -77,8 +77,8 @@ static sard_status *run(trial *t, double *seconds) {
 
 // Whether a run is short enough by what is estimated for it.
 static sard_status *check_length(const trial *t) {
-  double *each, sum = 0;
-  SD_TRY(sd_driver_seconds(t->k->module, t->isa, t->a, &each));
+  const double *each = sd_driver_seconds(t->k->module, t->isa, t->a);
+  double sum = 0;
   for (const sd_node *n = t->k->module->main->first; n; n = n->next) sum += *each++;
   return sum <= LONGEST_RUN ? NULL : SD_ERR(UNSUPPORTED, "a run would take about %.0f s", sum);
 }

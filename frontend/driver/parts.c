@@ -1,10 +1,13 @@
 // Finds what nodes take, measured or estimated, and compares the ways to use several devices.
 #include "frontend/driver/parts.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "frontend/driver/measure.h"
+#include "passes/partition/machine.h"
 #include "runtime/base/thread.h"
+#include "runtime/collective/batch.h"
 
 // What a thread computes and moves in a second, and what a step costs beside that. Only the ratios matter for
 // a cut.
@@ -55,25 +58,43 @@ static double kernel_flops(sd_module *m, const sd_node *n) {
   return flops;
 }
 
-static double seconds(sd_module *m, const sd_node *n, double flops_a_second) {
-  double sum = STEP_SECONDS, bytes = operand_bytes(m, n) / BYTES_A_SECOND;
+// Of tables of the simulator (docs/examples/devices/h100x8.json). It is the ratios that count.
+static const sd_machine_device usual_gpu = {
+    .kind = "H100 SXM",
+    .flops = {[SD_F32] = 67e12, [SD_F16] = 989e12, [SD_BF16] = 989e12, [SD_I8] = 1979e12, [SD_U8] = 1979e12},
+    .bandwidth = 3.35e12,
+    .launch = 3e-6,
+    .compute = 0.6,
+    .moving = 0.85};
+
+// The type that decides how fast products are: of the first operand.
+static sd_dtype type_of(const sd_node *n) {
+  const sd_value *v = n->n_in && n->in[0] ? n->in[0] : n->n_out ? n->out[0] : NULL;
+  return v ? v->dtype : SD_DT_NONE;
+}
+
+// Functions of the host are so for both, and what they read comes from the GPU.
+static double seconds(sd_module *m, const sd_node *n, const sd_isa *isa) {
+  const sd_machine_device *g = isa ? NULL : &usual_gpu;
+  bool kernel = sd_codegen_runs(n) == SD_RUNS_KERNEL;
+  double sum = g ? g->launch : STEP_SECONDS;
   if (sd_codegen_runs(n) == SD_RUNS_STEPS) {
     for (uint32_t b = 0; b < n->n_body; b++)
-      for (const sd_node *x = n->bodies[b]->first; x; x = x->next) sum += seconds(m, x, flops_a_second);
+      for (const sd_node *x = n->bodies[b]->first; x; x = x->next) sum += seconds(m, x, isa);
     return sum;
   }
-  double flops = sd_codegen_runs(n) == SD_RUNS_KERNEL ? kernel_flops(m, n) / flops_a_second : 0;
+  double bytes = operand_bytes(m, n) / (g && kernel ? g->bandwidth * g->moving : BYTES_A_SECOND);
+  double flops = kernel ? kernel_flops(m, n) / (g ? sd_machine_flops(g, type_of(n)) : (double)isa->vector_bytes * FLOPS_A_BYTE) : 0;
   return sum + (flops > bytes ? flops : bytes);
 }
 
-sard_status *sd_driver_seconds(sd_module *m, const sd_isa *isa, sd_arena *a, double **out) {
-  double flops = (double)isa->vector_bytes * FLOPS_A_BYTE;
+double *sd_driver_seconds(sd_module *m, const sd_isa *isa, sd_arena *a) {
   uint32_t n = 0;
   for (const sd_node *x = m->main->first; x; x = x->next) n++;
-  *out = SD_NEW_ARRAY(a, double, n + 1);
+  double *out = SD_NEW_ARRAY(a, double, n + 1);
   n = 0;
-  for (const sd_node *x = m->main->first; x; x = x->next) (*out)[n++] = seconds(m, x, flops);
-  return NULL;
+  for (const sd_node *x = m->main->first; x; x = x->next) out[n++] = seconds(m, x, isa);
+  return out;
 }
 
 // ---- costs ----
@@ -83,10 +104,13 @@ typedef struct considering {
   sd_module *m;
   const sd_driver_options *o;
   sd_arena *a, *kept;
-  double *seconds; // per node
-  double scale;    // of them to estimates
+  double *seconds; // per node, of a processor
+  double *gpu;     // per node, of a GPU; NULL: there is none
+  double scale;    // of `seconds` to estimates
   sd_split_choice *out;
-  sd_layer_plan one, layer;
+  uint32_t alone;     // the device that is fastest by itself, the first of them
+  sd_layer_plan one;  // of that one
+  sd_layer_plan layer;
 } considering;
 
 static double sum_of(sd_module *m, const double *seconds) {
@@ -133,14 +157,24 @@ static double *times_of(const considering *c, const sd_measured *x) {
   return seconds;
 }
 
+// Beside a GPU it matters how many threads a processor has.
+static void share_threads(considering *c) {
+  double threads = fmax(1, sd_cpu_count() / c->o->devices.n);
+  double *at = c->seconds;
+  c->scale /= threads;
+  for (const sd_node *n = c->m->main->first; n; n = n->next) *at++ /= threads;
+}
+
 static sard_status *find_seconds(considering *c) {
   const sd_isa *isa;
   const sd_measured *x = c->job->measured;
   SD_TRY(sd_driver_target(c->o->target, &isa));
-  SD_TRY(sd_driver_seconds(c->m, isa, c->a, &c->seconds));
+  c->seconds = sd_driver_seconds(c->m, isa, c->a);
+  if (sd_devices_cuda(&c->o->devices)) c->gpu = sd_driver_seconds(c->m, NULL, c->a);
   double *seconds = x->why ? NULL : times_of(c, x), estimated = sum_of(c->m, c->seconds);
   c->scale = 1, c->out->measured = seconds != NULL;
   c->out->why = x->why ? x->why : seconds ? NULL : "its nodes are others when it runs on one device";
+  if (!seconds && c->gpu) share_threads(c);
   if (!seconds) return NULL;
   if (estimated > 0) c->scale = sum_of(c->m, seconds) / estimated;
   c->seconds = seconds;
@@ -155,15 +189,25 @@ static sd_layer_costs costs_of(sd_module *m, const double *seconds) {
   return (sd_layer_costs){seconds, sd_driver_value_bytes, m, BYTES_A_SECOND, STEP_SECONDS};
 }
 
-// Of n devices; with their memory or without a limit.
-static sard_status *cut(considering *c, uint32_t n, const uint64_t *memory, sd_layer_plan *out) {
+// Of n devices from `first` on; with their memory or without a limit.
+static sard_status *cut(considering *c, uint32_t first, uint32_t n, const uint64_t *memory, sd_layer_plan *out) {
   const sd_devices *d = &c->o->devices;
   sd_layer_device *devices = SD_NEW_ARRAY(c->a, sd_layer_device, n);
   sd_layer_costs costs = costs_of(c->m, c->seconds);
   for (uint32_t i = 0; i < n; i++)
-    devices[i] = (sd_layer_device){.speed = 1, .memory = memory ? memory[i] : 0};
+    devices[i] = (sd_layer_device){.seconds = d->at[first + i].cuda ? c->gpu : NULL, .memory = memory ? memory[i] : 0};
   if (n > 1 && d->n_cuts) return sd_layer_cut_at(c->m, &costs, devices, n, d->cuts, c->a, out);
   return sd_layer_cut(c->m, &costs, devices, n, c->a, out);
+}
+
+static sard_status *find_alone(considering *c) {
+  for (uint32_t i = 0; i < (uint32_t)c->o->devices.n; i++) {
+    sd_layer_plan p;
+    if (i && c->o->devices.at[i].cuda == c->o->devices.at[i - 1].cuda) continue; // as the one before
+    SD_TRY(cut(c, i, 1, NULL, &p));
+    if (!i || p.sum < c->one.sum) c->one = p, c->alone = i;
+  }
+  return NULL;
 }
 
 static uint64_t most_bytes(const sd_layer_plan *p) {
@@ -175,7 +219,7 @@ static uint64_t most_bytes(const sd_layer_plan *p) {
 
 static void add_way(considering *c, sd_split_kind how, double seconds, uint64_t bytes, uint64_t room) {
   sd_ways *w = &c->out->ways;
-  w->at[w->n++] = (sd_way){how, !room || bytes <= room, seconds, bytes};
+  w->at[w->n++] = (sd_way){how, !room || bytes <= room, seconds, bytes, 0};
 }
 
 // Of a way in which all devices have the same nodes, those of m.
@@ -191,21 +235,33 @@ static sard_status *check_room(considering *c, sd_module *m, const sd_layer_cost
       n ? n->name : "", n ? n->op->name : "", (unsigned long long)node, (unsigned long long)bytes);
 }
 
+// Each takes of the batch what it is predicted to be fast enough for.
+static void add_batch(considering *c) {
+  const sd_devices *d = &c->o->devices;
+  sd_ways *w = &c->out->ways;
+  double each[SD_DEVICES_MOST], processor = sum_of(c->m, c->seconds), gpu = c->gpu ? sum_of(c->m, c->gpu) : 0, last = 0;
+  sd_share share[SD_DEVICES_MOST];
+  for (int k = 0; k < d->n; k++) each[k] = d->at[k].cuda ? gpu : processor;
+  sd_batch_share(w->pieces, each, share, d->n);
+  for (int k = 0; k < d->n; k++) last = fmax(last, each[k] * (double)share[k].count);
+  add_way(c, SD_SPLIT_BATCH, last, most_bytes(&c->one), sd_devices_least_memory(d));
+  if (sd_devices_mixed(d) && gpu > 0) w->at[w->n - 1].speed = processor / gpu;
+}
+
 // The first rank computes as much as any other: its nodes are estimated, and come nearer to what is measured
 // by the scale of the whole model.
 static sard_status *add_tensor(considering *c) {
   const sd_tensor_report *r = c->job->tensor;
   const sd_devices *d = &c->o->devices;
   sd_module *m = c->job->tensors->at[0].module;
-  const sd_isa *isa;
-  double *seconds;
+  const sd_isa *isa = NULL;
+  bool wait = !sd_devices_cuda(d) || sd_devices_mixed(d); // for a processor
   sd_layer_plan plan;
   if (d->split == SD_SPLIT_AUTO && !r->cut) return NULL;
-  SD_TRY(sd_driver_target(c->o->target, &isa));
-  SD_TRY(sd_driver_seconds(m, isa, c->a, &seconds));
-  sd_layer_costs costs = costs_of(m, seconds);
-  SD_TRY(sd_layer_cut(m, &costs, &(sd_layer_device){.speed = 1}, 1, c->a, &plan));
-  double each = plan.sum * c->scale + r->bytes / SD_TENSOR_BYTES_A_SECOND;
+  if (wait) SD_TRY(sd_driver_target(c->o->target, &isa));
+  sd_layer_costs costs = costs_of(m, sd_driver_seconds(m, isa, c->a));
+  SD_TRY(sd_layer_cut(m, &costs, &(sd_layer_device){0}, 1, c->a, &plan));
+  double each = plan.sum * (wait ? c->scale : 1) + r->bytes / SD_TENSOR_BYTES_A_SECOND;
   uint64_t bytes = most_bytes(&plan), room = sd_devices_least_memory(d);
   add_way(c, SD_SPLIT_TENSOR, each * c->out->ways.pieces + r->exchanges * EXCHANGE_SECONDS, bytes, room);
   return d->split == SD_SPLIT_TENSOR ? check_room(c, m, &costs, bytes) : NULL;
@@ -225,21 +281,20 @@ static sard_status *consider(considering *c) {
   bool open = c->m->batch_why && !*c->m->batch_why;
   sd_ways *w = &c->out->ways;
   w->pieces = open ? n * PIECES_EACH : 1;
-  SD_TRY(cut(c, 1, NULL, &c->one));
-  add_way(c, 0, sd_layer_seconds(&c->one, w->pieces) * w->pieces, most_bytes(&c->one), d->memory[0]);
+  SD_TRY(find_alone(c));
+  add_way(c, 0, c->one.sum * w->pieces, most_bytes(&c->one), d->memory[c->alone]);
   if (!open && d->split == SD_SPLIT_BATCH)
     return SD_ERR(UNSUPPORTED, "the model cannot be split by its batch: %s",
                   c->m->batch_why ? c->m->batch_why : "not known");
   if (open && d->split != SD_SPLIT_TENSOR)
-    add_way(c, SD_SPLIT_BATCH, sd_layer_seconds(&c->one, PIECES_EACH) * PIECES_EACH, most_bytes(&c->one),
-            sd_devices_least_memory(d));
+    add_batch(c);
   if (c->job->tensors) SD_TRY(add_tensor(c));
   if (d->split == SD_SPLIT_TENSOR) return NULL;
   if (d->split == SD_SPLIT_BATCH) {
     sd_layer_costs costs = costs_of(c->m, c->seconds);
     return check_room(c, c->m, &costs, most_bytes(&c->one));
   }
-  sard_status *st = cut(c, n, d->memory, &c->layer);
+  sard_status *st = cut(c, 0, n, d->memory, &c->layer);
   if (!st)
     add_way(c, SD_SPLIT_LAYER, sd_layer_seconds(&c->layer, w->pieces) * w->pieces, most_bytes(&c->layer), 0);
   if (d->split != SD_SPLIT_AUTO || !any_fits(w)) return st;

@@ -43,6 +43,6 @@ uint64_t sd_driver_value_bytes(void *module, const sd_value *v);
 // The parts as text: what each gets from where, and its module.
 sard_status *sd_driver_print_parts(const sd_parts *parts, sd_str *out);
 
-// Seconds that each node of the main graph takes about on a device of speed 1, in their order, in `a`; with
-// sizes that are not fixed taken for usual ones.
-sard_status *sd_driver_seconds(sd_module *m, const sd_isa *isa, sd_arena *a, double **out);
+// Seconds that each node of the main graph takes about on one thread of a processor or, where isa is NULL, on a usual
+// GPU, in their order, in `a`; with sizes that are not fixed taken for usual ones.
+double *sd_driver_seconds(sd_module *m, const sd_isa *isa, sd_arena *a);

@@ -18,7 +18,7 @@ typedef struct cutter {
   uint32_t n, nodes;
   sd_arena *a;
   const sd_node **node;
-  double *upto;       // seconds of the nodes before number i
+  double **upto;      // per device: seconds of the nodes before number i
   uint64_t *crossing; // bytes made by nodes before i and read from it on
   uint64_t *live;     // bytes of values while node i runs
   values *constants;  // that node i reads
@@ -102,7 +102,7 @@ static void fill(cutter *x, uint32_t k, uint32_t j, uint32_t stamp) {
   uint64_t weights = 0, most = 0;
   uint32_t from = 0;
   for (uint32_t i = j; i-- > k;) {
-    double t = (x->upto[j] - x->upto[i]) / d->speed;
+    double t = x->upto[k][j] - x->upto[k][i];
     if (t >= best) break;
     if (d->memory) {
       weights += more_weights(x, i, stamp);
@@ -131,7 +131,7 @@ static void fill_all(cutter *x) {
 static void describe(cutter *x, uint32_t i, uint32_t j, uint32_t k, sd_layer_part *p) {
   uint32_t stamp = UINT32_MAX - k;
   *p = (sd_layer_part){.first = i, .n = j - i, .link = link_of(x, i), .bytes_in = i ? x->crossing[i] : 0};
-  p->seconds = (x->upto[j] - x->upto[i]) / x->devices[k].speed;
+  p->seconds = x->upto[k][j] - x->upto[k][i];
   for (uint32_t q = i; q < j; q++) {
     p->weights += more_weights(x, q, stamp);
     if (x->live[q] > p->values) p->values = x->live[q];
@@ -177,7 +177,7 @@ static uint64_t least_memory(cutter *x, uint64_t most) {
   x->devices = same;
   while (most - less > most / 100 + 1) {
     uint64_t half = less + (most - less) / 2;
-    for (uint32_t k = 0; k < x->n; k++) same[k] = (sd_layer_device){1, half};
+    for (uint32_t k = 0; k < x->n; k++) same[k].memory = half;
     if (fits(x)) most = half;
     else
       less = half;
@@ -216,7 +216,7 @@ static void make_tables(cutter *x) {
   for (const sd_node *q = x->m->main->first; q; q = q->next) x->nodes++;
   size_t nodes = x->nodes + 1, all = x->n * nodes;
   x->node = SD_NEW_ARRAY(x->a, const sd_node *, nodes);
-  x->upto = SD_NEW_ARRAY(x->a, double, nodes);
+  x->upto = SD_NEW_ARRAY(x->a, double *, x->n);
   x->crossing = SD_NEW_ARRAY(x->a, uint64_t, nodes + 1);
   x->live = SD_NEW_ARRAY(x->a, uint64_t, nodes + 1);
   x->constants = SD_NEW_ARRAY(x->a, values, nodes);
@@ -224,9 +224,11 @@ static void make_tables(cutter *x) {
   x->whole = SD_NEW_ARRAY(x->a, bool, nodes);
   x->best = SD_NEW_ARRAY(x->a, double, all);
   x->from = SD_NEW_ARRAY(x->a, uint32_t, all);
-  for (const sd_node *q = x->m->main->first; q; q = q->next, i++) {
-    x->node[i] = q;
-    x->upto[i + 1] = x->upto[i] + x->c->seconds[i];
+  for (const sd_node *q = x->m->main->first; q; q = q->next) x->node[i++] = q;
+  for (uint32_t k = 0; k < x->n; k++) {
+    const double *seconds = x->devices && x->devices[k].seconds ? x->devices[k].seconds : x->c->seconds;
+    x->upto[k] = SD_NEW_ARRAY(x->a, double, nodes);
+    for (i = 0; i < x->nodes; i++) x->upto[k][i + 1] = x->upto[k][i] + seconds[i];
   }
 }
 

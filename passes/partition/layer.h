@@ -9,7 +9,7 @@
 #include "ir/graph.h"
 
 typedef struct sd_layer_device {
-  double speed;    // 1: `seconds` are its times
+  const double *seconds; // of each node on it; NULL: those of the costs
   uint64_t memory; // bytes for weights and activations, 0: no limit
 } sd_layer_device;
 

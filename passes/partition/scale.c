@@ -113,31 +113,26 @@ static uint64_t bytes_for_cut(void *user, const sd_value *v) {
   return (uint64_t)fmin(l->bytes[v->id], 1e18);
 }
 
-// Seconds of all phases on a stage's device: of each node, and their sum.
-static double seconds_on(const predicting *p, const sd_machine_device *d, double *each) {
-  double sum = 0;
+// Seconds of each node in all phases on a stage's device.
+static void seconds_on(const predicting *p, const sd_machine_device *d, double *each) {
   for (uint32_t f = 0; f < p->job->n_phases; f++) {
     sd_work_load l = load_of(p, f, p->split.batch);
     for (uint32_t i = 0; i < p->job->work->nodes; i++) {
       cost c = cost_of(p->job->machine, d, p->shares, &l, i);
-      double t = seconds_of(&c) * p->job->phases[f].times;
-      sum += t, each[i] += t;
+      each[i] += seconds_of(&c) * p->job->phases[f].times;
     }
   }
-  return sum;
 }
 
 // Devices that are slower get fewer nodes.
 static sard_status *cut(predicting *p) {
   const sd_work *w = p->job->work;
   const sd_machine_level *links = &p->job->machine->levels[0];
-  double *seconds = SD_NEW_ARRAY(p->a, double, w->nodes + 1), first = seconds_on(p, &p->stages[0], seconds);
-  double *others = SD_NEW_ARRAY(p->a, double, w->nodes + 1);
+  double *seconds = SD_NEW_ARRAY(p->a, double, w->nodes + 1);
   sd_layer_device *devices = SD_NEW_ARRAY(p->a, sd_layer_device, p->split.layer);
   for (uint32_t k = 0; k < p->split.layer; k++) {
-    devices[k].speed = 1;
-    if (p->stages[k].kind != p->stages[0].kind)
-      devices[k].speed = first / seconds_on(p, &p->stages[k], others);
+    double *its = k ? SD_NEW_ARRAY(p->a, double, w->nodes + 1) : seconds;
+    if (!k || p->stages[k].kind != p->stages[0].kind) seconds_on(p, &p->stages[k], its), devices[k].seconds = its;
   }
   sd_work_load l = load_of(p, p->job->n_phases - 1, p->split.batch);
   sd_layer_costs costs = {seconds, bytes_for_cut, &l, links->bandwidth, links->latency};

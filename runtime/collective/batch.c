@@ -1,6 +1,7 @@
 // Cuts a batch into parts and puts their results together.
 #include "runtime/collective/batch.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "runtime/base/alloc.h"
@@ -125,14 +126,30 @@ static void give_output(const sd_art *a, sd_share *d, uint32_t i, sard_tensor *t
   if (view_part(t, axis, d->begin * each, d->count * each, view)) d->out[i] = view;
 }
 
+// An even or, by speed, a rounded-down size for each; the rest one by one where it ends first.
+void sd_batch_share(int64_t batch, const double *each, sd_share *at, int n) {
+  double speed = 0;
+  int64_t rest = batch;
+  for (int k = 0; k < n; k++) speed += each ? 1 / each[k] : 1;
+  for (int k = 0; k < n; k++) {
+    at[k].count = each ? (int64_t)((double)batch / each[k] / speed) : batch / n;
+    rest -= at[k].count;
+  }
+  for (; rest > 0; rest--) {
+    int first = 0;
+    double least = INFINITY, ends;
+    for (int k = 0; k < n; k++)
+      if ((ends = (double)(at[k].count + 1) * (each ? each[k] : 1)) < least) first = k, least = ends;
+    at[first].count++;
+  }
+  for (int k = 0; k < n; k++) at[k].begin = k ? at[k - 1].begin + at[k - 1].count : 0;
+}
+
 sard_status *sd_batch_give(const sard_session *s, sard_tensor *const *in, sard_tensor *const *out,
                            int64_t batch, sd_share *at, int n) {
   const sd_art *a = &s->model->art;
-  int64_t begin = 0;
   for (int k = 0; k < n; k++) {
     sd_share *d = &at[k];
-    d->begin = begin, d->count = batch / n + (k < batch % n);
-    begin += d->count;
     for (uint32_t i = 0; i < a->n_in; i++) SD_TRY(give_input(s, d, i, in[i], batch));
     for (uint32_t i = 0; i < a->n_out; i++) give_output(a, d, i, out[i], batch);
   }

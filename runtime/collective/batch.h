@@ -16,8 +16,10 @@ bool sd_share_new(const sd_art *a, sd_share *out); // false when memory is short
 void sd_share_free(sd_share *s);
 // The size of the batch. False: the inputs do not fit the model, which a run of the whole tells better.
 bool sd_batch_size(const sd_art *a, sard_tensor *const *in, int n_in, int64_t *out);
-// Cuts inputs into n parts of the batch, whose sizes differ by one at most, the larger ones first; outputs
-// that are written in place are set, too.
+// Sizes of n parts for workers that take `each` for an element, in seconds or what is in proportion to them (NULL: all
+// the same): the last one ends as early as can be, of equal ones the first has more. Some may have nothing.
+void sd_batch_share(int64_t batch, const double *each, sd_share *at, int n);
+// Cuts inputs into n parts of the batch that have their sizes; outputs that are written in place are set, too.
 sard_status *sd_batch_give(const sard_session *s, sard_tensor *const *in, sard_tensor *const *out,
                            int64_t batch, sd_share *at, int n);
 // Results from the parts, into `out` or, where that is NULL, new tensors in s->made. Whole ones are those of

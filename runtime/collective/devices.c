@@ -21,6 +21,12 @@ bool sd_devices_cuda(const sd_devices *d) {
   return any;
 }
 
+bool sd_devices_mixed(const sd_devices *d) {
+  bool all = true;
+  for (int i = 0; i < d->n; i++) all &= d->at[i].cuda;
+  return sd_devices_cuda(d) && !all;
+}
+
 static sard_status *add(const char *name, sd_devices *d) {
   char *end;
   bool cuda = strncmp(name, "cuda:", 5) == 0;

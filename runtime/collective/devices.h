@@ -35,6 +35,7 @@ typedef struct sd_devices {
 enum { SD_PLACE_TEXT = 16 };
 const char *sd_place_text(sd_place p, char out[SD_PLACE_TEXT]); // "cuda:1", in out
 bool sd_devices_cuda(const sd_devices *d);                      // one of them is a GPU
+bool sd_devices_mixed(const sd_devices *d);                     // and another one is none
 uint64_t sd_devices_least_memory(const sd_devices *d);          // of the device that has least; 0: no limit
 const char *sd_split_name(sd_split_kind k); // "batch"; NULL: there is no such way
 bool sd_split_in_parts(sd_split_kind k); // the model is compiled in parts, one for each device; auto: perhaps

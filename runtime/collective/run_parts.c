@@ -384,6 +384,7 @@ sard_status *sd_run_parts(sard_session *s, sard_tensor *const *in, int n_in, sar
   SD_TRY(sd_session_apart(s, in, out));
   SD_TRY(get_pieces(f, a, (int)n));
   if (n == 1 || times) return run_whole(s, in, out);
+  sd_batch_share(batch, NULL, f->pieces, (int)n);
   sard_status *st = sd_batch_give(s, in, out, batch, f->pieces, (int)n);
   if (!st) st = run_pieces(s);
   if (!st) st = sd_batch_join(s, out, f->pieces, (int)n);

@@ -72,19 +72,22 @@ static sard_status *try_cut(const char *text, const sd_layer_device *d, uint32_t
 
 static void seconds(void) {
   static const double even[] = {1, 1, 1, 1, 1, 1}, uneven[] = {1, 1, 1, 4, 1, 1};
-  static const sd_layer_device same[4] = {{1, 0}, {1, 0}, {1, 0}, {1, 0}}, fast[2] = {{1, 0}, {4, 0}};
+  static const double quarter[] = {.25, .25, .25, .25, .25, .25}, last[] = {9, 9, 9, 9, .5, .5};
+  static const sd_layer_device same[4] = {{0}}, fast[2] = {{0}, {.seconds = quarter}},
+                               other[2] = {{0}, {.seconds = last}};
   cut(row, even, 1e9, same, 1, "6"), cut(row, even, 1e9, same, 2, "3,3"),
       cut(row, even, 1e9, same, 3, "2,2,2");
   cut(row, uneven, 1e9, same, 2, "3,3"),
       cut(row, uneven, 1e9, same, 4, "3,1,1,1"); // the slowest is what counts
   cut(row, even, 1e9, fast, 2, "1,5");
+  cut(row, even, 1e9, other, 2, "4,2"); // fast with some nodes only
   cut(row, even, 200, same, 2, "4,2"); // 256 bytes take longer than a node, 4 do not
 }
 
 static void memory(void) {
   static const double even[] = {1, 1, 1, 1, 1, 1};
-  static const sd_layer_device roomy[2] = {{1, 2000}, {1, 2000}}, left[2] = {{1, 4000}, {1, 300}},
-                               small[2] = {{1, 400}, {1, 400}};
+  static const sd_layer_device roomy[2] = {{NULL, 2000}, {NULL, 2000}}, left[2] = {{NULL, 4000}, {NULL, 300}},
+                               small[2] = {{NULL, 400}, {NULL, 400}};
   cut(row, even, 1e9, roomy, 2, "3,3");
   cut(row, even, 1e9, left, 2, "4,2"); // the second has no room for what crosses before the sum
   sard_status *st = try_cut(row, small, 2);
@@ -93,8 +96,8 @@ static void memory(void) {
   CHECK(strstr(text, "400 bytes at most") && strstr(text, "(A") && each);
   unsigned long long enough = each ? strtoull(each + 2, NULL, 10) : 0; // which is so
   sard_status_free(st);
-  sd_layer_device told[2] = {{1, enough}, {1, enough}},
-                  less[2] = {{1, enough * 95 / 100}, {1, enough * 95 / 100}};
+  sd_layer_device told[2] = {{NULL, enough}, {NULL, enough}},
+                  less[2] = {{NULL, enough * 95 / 100}, {NULL, enough * 95 / 100}};
   CHECK_OK(try_cut(row, told, 2));
   st = try_cut(row, less, 2);
   CHECK(sard_status_code(st) == SARD_E_NOMEM);
@@ -102,7 +105,7 @@ static void memory(void) {
 }
 
 static void bounds(void) {
-  static const sd_layer_device same[7] = {{1, 0}, {1, 0}, {1, 0}, {1, 0}, {1, 0}, {1, 0}, {1, 0}};
+  static const sd_layer_device same[7] = {{0}};
   static const double even[] = {1, 1, 1, 1, 1};
   CHECK_ERR(try_cut(row, same, 7), USAGE, "7 devices, but the model can be cut into 6 parts at most");
   cut(late, even, 1e9, same, 4, "1,1,1,1");
@@ -114,7 +117,7 @@ static sard_status *cut_at(const char *text, const uint32_t *cuts, uint32_t n, u
   sd_module *m = parse(text);
   sd_layer_device *d = SD_NEW_ARRAY(m->arena, sd_layer_device, n);
   sd_layer_costs c = {.seconds = seconds, .bytes = bytes_of, .link_bytes = 1e9};
-  for (uint32_t i = 0; i < n; i++) d[i] = (sd_layer_device){1, memory};
+  for (uint32_t i = 0; i < n; i++) d[i] = (sd_layer_device){NULL, memory};
   sard_status *st = sd_layer_cut_at(m, &c, d, n, cuts, m->arena, p);
   CHECK(st || (p->at[1].first == cuts[0] && p->part_of[cuts[0]] == 1 && p->part_of[cuts[0] - 1] == 0));
   sd_module_free(m);

@@ -5,6 +5,7 @@
 #include <math.h>
 
 #include "ir/axes.h"
+#include "runtime/collective/batch.h"
 #include "sard/sard_compile.h"
 #include "tests/unit/check.h"
 
@@ -47,6 +48,25 @@ static const char back[] = "  %10 = sard.Dims() {dims=[\"3\", \"batch\", \"2\"]}
                            "}\n";
 static const char stays[] = "  return %9\n"
                             "}\n";
+
+static void share(int64_t batch, const double *each, int n, const char *want) {
+  sd_share at[4];
+  char got[64];
+  int len = 0;
+  sd_batch_share(batch, each, at, n);
+  for (int k = 0; k < n; k++) {
+    CHECK(at[k].begin == (k ? at[k - 1].begin + at[k - 1].count : 0));
+    len += snprintf(got + len, sizeof got - (size_t)len, "%s%lld", k ? "," : "", (long long)at[k].count);
+  }
+  CHECK_TEXT(got, want);
+}
+
+static void shares(void) {
+  static const double same[] = {1, 1, 1}, one_fast[] = {1, 0.25, 1}, far[] = {1, 0.001};
+  share(7, NULL, 3, "3,2,2"), share(7, same, 3, "3,2,2"), share(2, NULL, 3, "1,1,0");
+  share(12, one_fast, 3, "2,8,2"), share(13, one_fast, 3, "2,9,2"), share(3, one_fast, 3, "0,3,0");
+  share(8, far, 2, "0,8"), share(2000, far, 2, "1,1999");
+}
 
 static sard_status *open_on(const char *model, const char *devices, sard_model **out) {
   sard_source src = {.size = sizeof src, .data = model, .bytes = strlen(model)};
@@ -175,7 +195,7 @@ int main(void) {
   CHECK_OK(sard_context_new(o, &ctx));
   sard_options_free(o);
   sard_compiler_use(ctx);
-  runs(), merged(), refused(), rows();
+  shares(), runs(), merged(), refused(), rows();
   sard_context_free(ctx);
   return check_end();
 }

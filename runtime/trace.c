@@ -12,14 +12,14 @@ sard_status *sd_trace_start(sard_session *s) {
     for (int i = 0; i < sd_split_devices(s); i++) SD_TRY(sd_trace_start(sd_split_session(s, i)));
     return NULL;
   }
-  s->trace = sd_calloc(1, sizeof *s->trace + ((size_t)s->workers + 1) * sizeof *s->trace->row);
+  s->trace = sd_calloc(1, sizeof *s->trace + ((size_t)s->workers + 2) * sizeof *s->trace->row);
   if (!s->trace) return SD_ERR(NOMEM, "out of memory for a trace");
   s->trace->workers = s->workers;
   return NULL;
 }
 
 void sd_trace_free(sard_session *s) {
-  for (int i = 0; s->trace && i <= s->trace->workers; i++) sd_free(s->trace->row[i].at);
+  for (int i = 0; s->trace && i < s->trace->workers + 2; i++) sd_free(s->trace->row[i].at);
   sd_free(s->trace);
   s->trace = NULL;
 }
@@ -39,6 +39,10 @@ static void put(sd_trace_row *r, sd_trace_slice x) {
 
 void sd_trace_step(struct sd_trace *t, uint32_t step, int64_t begin, int64_t end) {
   put(&t->row[0], (sd_trace_slice){step, 0, begin, end});
+}
+
+void sd_trace_launch(struct sd_trace *t, uint32_t step, int64_t begin, int64_t end) {
+  put(&t->row[1 + t->workers], (sd_trace_slice){step, 0, begin, end});
 }
 
 void sd_trace_work(struct sd_trace *t, int worker, uint32_t step, uint32_t tiles, int64_t begin, int64_t end) {

@@ -11,7 +11,8 @@ typedef struct sd_trace_row {
   size_t n, cap;
   uint64_t lost; // slices for which memory was short
 } sd_trace_row;
-// Row 0: the steps; row 1 + w: worker w, what it did of one step being one slice.
+// Row 0: the steps on the host; row 1 + w: worker w, what it did of one step being one slice; the last row: the
+// launches on the session's GPU.
 struct sd_trace {
   int workers;
   sd_trace_row row[];
@@ -21,4 +22,5 @@ struct sd_trace {
 sard_status *sd_trace_start(sard_session *s);
 void sd_trace_free(sard_session *s); // nothing happens where there is none
 void sd_trace_step(struct sd_trace *t, uint32_t step, int64_t begin, int64_t end);
+void sd_trace_launch(struct sd_trace *t, uint32_t step, int64_t begin, int64_t end);
 void sd_trace_work(struct sd_trace *t, int worker, uint32_t step, uint32_t tiles, int64_t begin, int64_t end);

@@ -1,6 +1,6 @@
 // run --trace, bench --trace: what each thread did when, in the format of chrome://tracing and Perfetto
 // (ui.perfetto.dev). Row 0 has the steps with what they compute; the rows behind it the threads, with the steps whose
-// tiles they had. Of several devices each has such rows, as a process of its own.
+// tiles they had; of a GPU its launches. Of several devices each has such rows, as a process of its own.
 #include "runtime/trace.h"
 
 #include <string.h>
@@ -17,10 +17,14 @@ typedef struct tracing {
 
 static double value(const sard_session *s, uint32_t slot) { return slot == SARD_ART_NONE ? 0 : (double)s->dim[slot]; }
 
+static bool is_launches(const tracing *t, int row) { return row == t->s->trace->workers + 1; }
+
 static void put_name(tracing *t, int row) {
   sd_strf(&t->text, ",\n{\"ph\":\"M\",\"pid\":%d,\"name\":\"thread_name\",\"tid\":", t->pid);
   sd_strf(&t->text, "%d,\"args\":{\"name\":", row);
   if (row == 0) sd_str_put(&t->text, "\"steps\"");
+  else if (is_launches(t, row))
+    sd_str_put(&t->text, "\"launches\"");
   else
     sd_strf(&t->text, "\"thread %d\"", row - 1);
   sd_strf(&t->text,
@@ -63,7 +67,7 @@ static void put_slice(tracing *t, int row, const sd_trace_slice *x) {
           (double)(x->begin - t->zero) * 1e-3, (double)(x->end - x->begin) * 1e-3);
   sd_str_json(&t->text, sd_art_text(a, a->steps[x->step].op));
   sd_strf(&t->text, ",\"args\":{\"step\":%u", x->step);
-  if (row) sd_strf(&t->text, ",\"tiles\":%u", x->tiles);
+  if (row && !is_launches(t, row)) sd_strf(&t->text, ",\"tiles\":%u", x->tiles);
   else
     put_step(t, x);
   sd_str_put(&t->text, "}}");
@@ -71,7 +75,7 @@ static void put_slice(tracing *t, int row, const sd_trace_slice *x) {
 
 static int64_t first_begin(const struct sd_trace *t) {
   int64_t first = INT64_MAX;
-  for (int r = 0; r <= t->workers; r++)
+  for (int r = 0; r < t->workers + 2; r++)
     if (t->row[r].n && t->row[r].at[0].begin < first) first = t->row[r].at[0].begin;
   return first;
 }
@@ -81,7 +85,8 @@ static uint64_t put_session(tracing *t, const char *model, const char *device) {
   uint64_t lost = 0;
   sd_strf(&t->text, "%s{\"ph\":\"M\",\"pid\":%d,\"name\":\"process_name\",\"args\":{\"name\":", t->pid > 1 ? ",\n" : "", t->pid);
   sd_str_json(&t->text, device ? device : model), sd_str_put(&t->text, "}}");
-  for (int r = 0; r <= t->s->trace->workers; r++) {
+  for (int r = 0; r < t->s->trace->workers + 2; r++) {
+    if (is_launches(t, r) && !t->s->cu) continue;
     put_name(t, r);
     for (size_t i = 0; i < t->s->trace->row[r].n; i++) put_slice(t, r, &t->s->trace->row[r].at[i]);
     lost += t->s->trace->row[r].lost;

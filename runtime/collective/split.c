@@ -173,6 +173,7 @@ static sard_status *open_device(sard_session *s, sd_device *d, const sard_option
     return SD_ERR(NOMEM, "out of memory for device %s", d->name);
   SD_TRY_MSG(sd_session_on(m, options, d->pool, cu, &d->session), "device %s", d->name);
   d->session->memory_limit /= (uint64_t)s->model->devices.n;
+  if (d->session->cu) d->session->cu->busy.on = true;
   return d == s->split->at ? NULL : start_thread(d);
 }
 
@@ -312,7 +313,7 @@ sd_split_report sd_split_report_of(const sard_session *s, int i) {
                        .bytes_in = d->bytes_in,
                        .bytes_out = d->bytes_out,
                        .exchanged = d->exchanged,
-                       .busy_ns = d->busy_ns};
+                       .busy_ns = d->session->cu ? d->session->cu->busy.ns : d->busy_ns};
   snprintf(r.device, sizeof r.device, "%s", d->name);
   return r;
 }
@@ -320,6 +321,7 @@ sd_split_report sd_split_report_of(const sard_session *s, int i) {
 void sd_split_forget(sard_session *s) {
   for (int i = 0; s->split && i < s->split->n; i++) {
     sd_device *d = &s->split->at[i];
+    if (d->session->cu) d->session->cu->busy.ns = 0;
     d->busy_ns = 0, d->runs = d->bytes_in = d->bytes_out = d->exchanged = 0;
   }
   if (s->split) sd_flow_forget(s->split);

@@ -75,6 +75,10 @@ sard_status *sd_cu_enter(const sd_cu_device *d) {
   return sd_cu_check(d->api, d->api->context_set(d->context), "entering the CUDA device");
 }
 
+void sd_cu_return(const sd_cu_device *d) {
+  if (d->api->context_set(d->context) != 0) d->api->context_set(d->context);
+}
+
 static sard_status *check_alloc(const sd_cu_device *d, int code, uint64_t bytes) {
   return sd_status_context(sd_cu_check(d->api, code, "allocating"), "%llu bytes on cuda:%d", (unsigned long long)bytes, d->ordinal);
 }
@@ -88,7 +92,7 @@ sard_status *sd_cu_alloc(const sd_cu_device *d, uint64_t bytes, uint64_t *out) {
 
 void sd_cu_free(const sd_cu_device *d, uint64_t address) {
   if (!address) return;
-  d->api->context_set(d->context);
+  sd_cu_return(d);
   d->api->free(address); // after an error of the device every call fails: nothing is left to be done about it
 }
 

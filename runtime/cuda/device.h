@@ -25,6 +25,8 @@ void sd_cu_device_close(sd_cu_device *d); // NULL ok
 
 // Makes the device's context that of the calling thread; to be called before anything else is done with the device.
 sard_status *sd_cu_enter(const sd_cu_device *d);
+// The same to give something back: where the call tells an error of earlier work it is made again.
+void sd_cu_return(const sd_cu_device *d);
 // `bytes` of device memory, 256-byte aligned; 0 bytes give address 0.
 sard_status *sd_cu_alloc(const sd_cu_device *d, uint64_t bytes, uint64_t *out);
 void sd_cu_free(const sd_cu_device *d, uint64_t address); // 0 ok; waits for what uses it

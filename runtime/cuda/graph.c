@@ -63,6 +63,7 @@ static sard_status *capture(sard_session *s, uint32_t first, sd_cu_graph *g) {
   const sd_cu_api *f = c->device->api;
   void *graph = NULL;
   sard_status *st = NULL;
+  SD_TRY(sd_cu_busy_begin(s)); // no part of the graph
   SD_TRY(sd_cu_check(f, f->capture_begin(c->stream, THREAD_LOCAL), "capturing a run"));
   for (uint32_t i = first; i < g->end && !st; i++) st = sd_cu_launch(s, i);
   sard_status *ended = sd_cu_check(f, f->capture_end(c->stream, &graph), "capturing a run"); // also after an error: the stream is free again
@@ -85,7 +86,7 @@ sard_status *sd_cu_segment(sard_session *s, uint32_t i, uint32_t to, uint32_t *n
   sd_cu_session *c = s->cu;
   sd_cu_graph *g = &c->graphs[i];
   *next = i;
-  if (s->profile || !belongs(s, i)) return NULL;
+  if (s->profile || s->trace || !belongs(s, i)) return NULL;
   if (!g->graph || g->generation != c->generation) {
     uint32_t end = segment_end(s, i, to);
     bool again = g->seen == c->generation;
@@ -93,6 +94,7 @@ sard_status *sd_cu_segment(sard_session *s, uint32_t i, uint32_t to, uint32_t *n
     if (!again || end - i < LEAST) return NULL;
     SD_TRY(make(s, i, end, g));
   } else SD_TRY(enter(s, g));
+  SD_TRY(sd_cu_busy_begin(s));
   SD_TRY(sd_cu_check(c->device->api, c->device->api->graph_launch(g->graph, c->stream), "running on the device"));
   leave(s, g);
   c->graph_launches++;

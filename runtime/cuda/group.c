@@ -88,7 +88,7 @@ static void wait_a_little(void) { nanosleep(&(struct timespec){0, 20000}, NULL);
 
 static void abort_comm(member *x) {
   if (!x->comm) return;
-  x->s->cu->device->api->context_set(x->s->cu->device->context);
+  sd_cu_return(x->s->cu->device);
   x->all->nccl->drop(x->comm);
   x->comm = NULL;
 }
@@ -114,13 +114,15 @@ static sard_status *start_comms(shared *all) {
   for (int r = 0; r < n; r++) abort_comm(&all->at[r]);
   SD_TRY(sd_nccl_check(f, f->unique_id(&id), "ncclGetUniqueId"));
   SD_TRY(sd_nccl_check(f, f->group_start(), "ncclGroupStart"));
-  for (int r = 0; r < n && (!code || code == SD_NCCL_IN_PROGRESS); r++) {
+  sard_status *st = NULL;
+  for (int r = 0; r < n && !st && (!code || code == SD_NCCL_IN_PROGRESS); r++) {
     sd_nccl_config config = SD_NCCL_CONFIG;
-    sard_status_free(sd_cu_enter(all->at[r].s->cu->device)); // else what follows fails
-    code = f->init(&all->at[r].comm, n, id, r, &config), last = r;
+    last = r;
+    st = sd_cu_enter(all->at[r].s->cu->device);
+    if (!st) code = f->init(&all->at[r].comm, n, id, r, &config);
   }
   int ended = f->group_end();
-  sard_status *st = sd_nccl_check(f, code, "ncclCommInitRankConfig");
+  if (!st) st = sd_nccl_check(f, code, "ncclCommInitRankConfig");
   if (!st) st = sd_nccl_check(f, ended, "ncclGroupEnd");
   int64_t deadline = sd_now_ns() + START_NS;
   for (int r = 0; r < n && !st; r++)
@@ -142,6 +144,7 @@ static sard_status *queue_call(member *x, const sd_collective *c, uint64_t to) {
   int type = sd_nccl_type(c->dtype);
   int64_t deadline = sd_now_ns() + START_NS;
   SD_TRY(sd_cu_enter(x->s->cu->device));
+  SD_TRY(sd_cu_busy_end(x->s)); // the call waits for the others
   if (c->kind == SD_ALL_REDUCE)
     return begun(x, f->all_reduce(in, out, count, type, SD_NCCL_SUM, x->comm, stream), "ncclAllReduce", deadline);
   if (c->kind == SD_ALL_GATHER)

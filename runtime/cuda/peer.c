@@ -38,7 +38,7 @@ sard_status *sd_cu_mark(sard_session *s, void **event) {
 
 void sd_cu_forget(sard_session *s, void **event) {
   if (!*event) return;
-  s->cu->device->api->context_set(s->cu->device->context);
+  sd_cu_return(s->cu->device);
   s->cu->device->api->event_free(*event);
   *event = NULL;
 }
@@ -46,6 +46,7 @@ void sd_cu_forget(sard_session *s, void **event) {
 sard_status *sd_cu_after(sard_session *s, void *event) {
   if (!event) return NULL;
   SD_TRY(sd_cu_enter(s->cu->device));
+  SD_TRY(sd_cu_busy_end(s));
   return check(s, s->cu->device->api->stream_after(s->cu->stream, event, 0), "waiting for another device");
 }
 

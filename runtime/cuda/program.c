@@ -180,7 +180,7 @@ sard_status *sd_cu_program_new(const sard_model *m, const sd_cu_device *device, 
 void sd_cu_program_free(sd_cu_program *p) {
   if (!p) return;
   sd_cu_free(p->device, p->weights);
-  p->device->api->context_set(p->device->context);
+  sd_cu_return(p->device);
   unload(p);
   sd_free(p->modules);
   sd_free(p->launch);

@@ -10,7 +10,7 @@ enum { ALIGN = 256, SLACK = 64 };
 
 // ---- creation ----
 
-static bool make_tables(sd_cu_session *c, const sd_art *a, bool profile) {
+static bool make_tables(sd_cu_session *c, const sd_art *a) {
   c->at = sd_calloc(a->n_bufs, sizeof *c->at);
   c->home = sd_calloc(a->n_bufs, sizeof *c->home);
   c->valid = sd_calloc(a->n_bufs, 1);
@@ -21,8 +21,8 @@ static bool make_tables(sd_cu_session *c, const sd_art *a, bool profile) {
   c->bound = sd_calloc(a->n_bufs, sizeof *c->bound);
   c->error_words = sd_calloc(a->n_steps, sizeof *c->error_words);
   c->graphs = sd_calloc(a->n_steps, sizeof *c->graphs);
-  c->begin = sd_calloc(profile ? a->n_steps : 1, sizeof *c->begin);
-  c->end = sd_calloc(profile ? a->n_steps : 1, sizeof *c->end);
+  c->begin = sd_calloc(a->n_steps, sizeof *c->begin);
+  c->end = sd_calloc(a->n_steps, sizeof *c->end);
   c->timed = sd_calloc(a->n_steps, 1);
   return c->at && c->home && c->valid && c->room && c->host_reads && c->shadow && c->shadow_bytes && c->bound && c->error_words &&
          c->graphs && c->begin && c->end && c->timed;
@@ -37,7 +37,7 @@ sard_status *sd_cu_session_new(sard_session *s, const sd_cu_program *program) {
   sd_cu_session *c = s->cu = sd_calloc(1, sizeof *c);
   if (!c) return SD_ERR(NOMEM, "out of memory while making a session");
   c->program = program, c->device = program->device;
-  if (!make_tables(c, &s->model->art, s->profile)) return SD_ERR(NOMEM, "out of memory while making a session");
+  if (!make_tables(c, &s->model->art)) return SD_ERR(NOMEM, "out of memory while making a session");
   find_host_reads(c, &s->model->art);
   SD_TRY(sd_cu_enter(c->device));
   return sd_cu_check(c->device->api, c->device->api->stream_new(&c->stream, 1, 0), "making a stream"); // 1: beside the null stream
@@ -45,12 +45,14 @@ sard_status *sd_cu_session_new(sard_session *s, const sd_cu_program *program) {
 
 sard_status *sd_cu_wait(const sard_session *s) {
   const sd_cu_api *f = s->cu->device->api;
+  SD_TRY(sd_cu_busy_end(s));
   if (sd_cu_group_waits(s)) return sd_cu_group_poll(s, NULL, "running on the device");
   return sd_cu_check(f, f->stream_wait(s->cu->stream), "running on the device");
 }
 
 sard_status *sd_cu_wait_event(const sard_session *s, void *event, const char *what) {
   const sd_cu_api *f = s->cu->device->api;
+  SD_TRY(sd_cu_busy_end(s));
   if (sd_cu_group_waits(s)) return sd_cu_group_poll(s, event, what);
   return sd_cu_check(f, f->event_wait(event), what);
 }
@@ -63,7 +65,7 @@ static void free_events(const sd_cu_session *c, void **events, uint32_t n) {
 static void give_back(sard_session *s) {
   sd_cu_session *c = s->cu;
   const sd_art *a = &s->model->art;
-  c->device->api->context_set(c->device->context);
+  sd_cu_return(c->device);
   if (c->graphs) sd_cu_graphs_free(s);
   for (uint32_t i = 0; c->room && c->at && i < a->n_bufs; i++)
     if (c->room[i]) sd_cu_give(c->device, c->stream, &c->at[i], &c->room[i]);
@@ -81,9 +83,11 @@ void sd_cu_session_free(sard_session *s) {
   if (!c) return;
   const sd_art *a = &s->model->art;
   give_back(s);
-  free_events(c, c->begin, s->profile ? a->n_steps : 1);
-  free_events(c, c->end, s->profile ? a->n_steps : 1);
+  free_events(c, c->begin, a->n_steps);
+  free_events(c, c->end, a->n_steps);
+  free_events(c, &c->zero, 1);
   free_events(c, c->staged, SD_CU_STAGES);
+  free_events(c, c->busy.at, 2 * SD_CU_BUSY_ROWS);
   for (int i = 0; i < SD_CU_STAGES; i++)
     if (c->stage[i]) c->device->api->host_free(c->stage[i]);
   if (c->stream) c->device->api->stream_free(c->stream);
@@ -217,6 +221,7 @@ sard_status *sd_cu_begin(sard_session *s) {
   c->generation += moved;
   c->copied_in = c->copied_out = c->launches = 0;
   SD_TRY(sd_cu_enter(c->device));
+  if (s->trace) SD_TRY(sd_cu_zero(s));
   if (c->running) return NULL;
   return sd_cu_check(c->device->api, c->device->api->fill(c->errors, 0, 4ull * a->n_steps + 4, c->stream), "starting a run");
 }
@@ -239,7 +244,7 @@ static sard_status *give_results(sard_session *s) {
   const sd_art *a = &s->model->art;
   for (uint32_t i = 0; i < a->n_out; i++) SD_TRY(give_output(s, a->io[a->n_in + i].buf));
   c->running = c->ahead;
-  return c->ahead ? NULL : sd_cu_end(s);
+  return c->ahead ? sd_cu_busy_end(s) : sd_cu_end(s);
 }
 
 sard_status *sd_cu_end(sard_session *s) {
@@ -249,7 +254,7 @@ sard_status *sd_cu_end(sard_session *s) {
   if (a->n_cuda && c->errors)
     SD_TRY(sd_cu_check(c->device->api, c->device->api->to_host(c->error_words, c->errors, 4ull * a->n_steps, c->stream), "ending a run"));
   SD_TRY(sd_cu_wait(s));
-  sd_cu_take_times(s);
+  sd_cu_take_times(s), sd_cu_busy_take(s);
   return check_errors(s);
 }
 
@@ -258,6 +263,7 @@ sard_status *sd_cu_finish(sard_session *s, sard_status *st) {
   if (!st) return NULL;
   if (s->group && s->group->on_device) s->group->fail(s->group); // before anything waits for ranks that wait for this one
   s->cu->running = false;
+  s->cu->busy.open = false, s->cu->busy.rows = 0; // its times are left out
   sard_status_free(
       sd_cu_wait(s)); // nothing may run on when the caller frees its tensors; the first error is the one to tell
   return st;

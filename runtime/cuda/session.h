@@ -18,6 +18,15 @@ typedef struct sd_cu_graph {
   uint32_t *after, n_after;   // buffers that it writes
 } sd_cu_graph;
 
+// Rows of launches between two waits of the stream: how long the device was at work.
+enum { SD_CU_BUSY_ROWS = 64 };
+typedef struct sd_cu_busy {
+  bool on, open;                  // it is asked for; a row is not at its end
+  uint32_t rows;                  // whose times are not taken yet
+  void *at[2 * SD_CU_BUSY_ROWS];  // events: begin and end of each
+  int64_t ns;
+} sd_cu_busy;
+
 typedef struct sd_cu_session {
   const sd_cu_program *program;
   const sd_cu_device *device;
@@ -43,9 +52,11 @@ typedef struct sd_cu_session {
   sd_cu_graph *graphs;           // per step
   uint64_t generation, *bound;   // `bound`: per buffer of input or output: address of the run before
   uint64_t graph_launches;
-  // profile: events around the launch of each step
-  void **begin, **end;
+  // profile and trace: events around the launch of each step; one whose time on the host is known
+  void **begin, **end, *zero;
+  int64_t zero_ns;
   uint8_t *timed;
+  sd_cu_busy busy;
   uint64_t copied_in, copied_out, launches; // bytes between host and device, launches of the last run
 } sd_cu_session;
 
@@ -77,6 +88,12 @@ sard_status *sd_cu_to_device(sard_session *s, uint32_t buf); // likewise; gives 
 sard_status *sd_cu_step(sard_session *s, uint32_t i, bool *done);
 sard_status *sd_cu_launch(sard_session *s, uint32_t i); // operands are in place
 void sd_cu_take_times(sard_session *s);                 // of launches that are complete
+sard_status *sd_cu_zero(sard_session *s);               // from here on times can be told as the host's
+
+// ---- busy.c ----
+sard_status *sd_cu_busy_begin(const sard_session *s); // a launch follows
+sard_status *sd_cu_busy_end(const sard_session *s);   // the stream waits
+void sd_cu_busy_take(const sard_session *s);          // all that is queued is complete
 
 // ---- graph.c ----
 // Runs the steps from i on as a graph, as far as they can be; *next is i when they cannot.

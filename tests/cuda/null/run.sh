@@ -73,12 +73,10 @@ failing=("$digits/model.onnx")
 counted in_all build/tests/device_failures < <(printf '%s\n' "${failing[@]}")
 counted build/tests/device_failures tests/cuda/null/growing.sard-ir Async # sizes that the run decides, and that grow
 # of two devices one: memory, launches, copies from device to device, waits, the device itself
-for pair in "batch cuMemAlloc" "layer cuMemcpy" "tensor cuStreamWait"; do
-  what=${pair#* }
-  if [ "${1:-}" = --all ]; then what=cu; fi
-  counted build/tests/device_failures $digits/model.onnx $what cuda:0,cuda:1 ${pair% *}
-done
-counted env $nccl build/tests/device_failures $digits/model.onnx cuStreamQuery cuda:0,cuda:1 tensor
+pairs=("batch cuMemAlloc" "batch cuCtxSet" "layer cuMemcpy" "tensor cuStreamWait") by_nccl=(cuStreamQuery cuCtxSet)
+if [ "${1:-}" = --all ]; then pairs=("batch cu" "layer cu" "tensor cu") by_nccl=(cu); fi
+for pair in "${pairs[@]}"; do counted build/tests/device_failures $digits/model.onnx ${pair#* } cuda:0,cuda:1 ${pair% *}; done
+for what in "${by_nccl[@]}"; do counted env $nccl build/tests/device_failures $digits/model.onnx $what cuda:0,cuda:1 tensor; done
 
 # ---- the command line ----
 # code NAME N REGEX [NAME=VALUE...] COMMAND...: ends with N, and what it writes matches
@@ -134,6 +132,22 @@ code split-and-device 2 'either device or devices' "${run[@]}" $two batch --devi
 code split-fallback 2 'fallback: it is of one device' "${run[@]}" $two batch --fallback cpu
 code split-memory 6 'device cuda:0: .*device is out of memory' SARD_NULL_DEVICES=2 SARD_NULL_MEMORY=100 "${run[@]}" $two batch
 code split-bench 0 '^cuda:1 .* busy' SARD_NULL_DEVICES=2 "$sard" bench $digits/model.onnx $two batch --shape x:4x64 --iterations 3 --warmup 1
+counts=SARD_NULL_COUNTS=$work/counts
+code split-busy 0 '^cuda:1 +busy [0-9.]+ ms' SARD_NULL_DEVICES=2 $counts "$sard" bench $digits/model.onnx $two layer --shape x:8x64 --iterations 3 --warmup 1 --trace $work/trace.json
+code split-busy-by-events 0 '^cuEventElapsedTime [1-9]' cat $work/counts
+code split-trace 0 '^\[1, 2\]$' python3 -c "
+import json
+e = json.load(open('$work/trace.json'))['traceEvents']
+rows = {(x['pid'], x['tid']) for x in e if x['name'] == 'thread_name' and x['args']['name'] == 'launches'}
+print(sorted({x['pid'] for x in e if x['ph'] == 'X' and (x['pid'], x['tid']) in rows and x['dur'] > 0 and x['args']['op']}))"
+# a GPU has more of a batch and of the nodes than a thread of a processor, where there is something to compute
+chain=tests/cuda/null/chain.sard-ir
+code split-uneven 0 '^split +batch' SARD_NULL_DEVICES=2 "$sard" run $chain --shape x:9x256 --devices cpu:0,cuda:0,cuda:1 --split batch --json $work/uneven.json
+code split-uneven-shares 0 '^True$' python3 -c "
+import json
+a, b, c = [d['bytes_in'] - 256 * 256 * 4 if d['bytes_in'] else 0 for d in json.load(open('$work/uneven.json'))['devices']]
+print(a < c <= b and a + b + c == 9 * 256 * 4)"
+code split-uneven-cuts 0 '^part 1 +[12] nodes' "$sard" compile $chain --devices cpu:0,cuda:0 --split layer --costs estimated -o $work/chain.sard
 code split-check 0 '1 passed' SARD_NULL_DEVICES=2 "$sard" check $digits $two tensor
 code split-compile 0 'cuda +sm_75' SARD_CUDA=/nowhere "$sard" compile $digits/model.onnx -o $work/parts.sard $two layer
 parts=("$rt" run $work/parts.sard --inputs $digits/test_data_set_0 --expect $digits/test_data_set_0)

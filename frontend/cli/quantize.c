@@ -65,12 +65,14 @@ static sard_status *read_mode(sd_quantize *q) {
   q->o.symmetric = sd_args_given(q->c, "symmetric"), q->o.per_tensor = sd_args_given(q->c, "per-tensor"),
   q->o.reduce_range = sd_args_given(q->c, "reduce-range");
   q->correct = sd_args_given(q->c, "correct-biases");
+  q->o.round_inputs = sd_args_given(q->c, "round-inputs");
   if (mode != SD_QUANT_WEIGHTS && q->o.bits < 8)
     return SD_ERR(USAGE, "weights of %d bits: activations stay in float, so the mode is weights, not %s", q->o.bits,
                   sd_args_get(q->c, "mode"));
   if (format == SD_QUANT_QOPERATOR && mode != SD_QUANT_STATIC)
     return SD_ERR(USAGE, "--format qoperator is of --mode static; dynamic writes operators anyway");
   if (format == SD_QUANT_NBITS && q->o.bits == 8) return SD_ERR(USAGE, "--format nbits is for weights of 4 and 2 bits");
+  if (q->o.round_inputs && (format != SD_QUANT_NBITS || q->o.bits == 8)) return SD_ERR(USAGE, "--round-inputs is of --format nbits");
   if (mode == SD_QUANT_STATIC && !data)
     return SD_ERR(USAGE, "--mode static needs --data: ranges of activations come from samples");
   if (round && q->o.type != SD_I8)

@@ -20,6 +20,7 @@ typedef struct sd_quant_options {
   sd_dtype type;          // of weights of 8 bits: SD_I8, or a float8, which activations of STATIC have, too
   int64_t group;          // weights in a row that share a scale, for 4 and 2 bits
   bool symmetric;         // groups without zero points
+  bool round_inputs;      // of NBITS: what they are multiplied with may be rounded to 8 bits
   bool signed_acts;       // s8 activations, zero point 0
   bool per_tensor;        // one scale for each weight
   bool reduce_range;      // weights from -64 to 63: sums of pairs fit 16 bits

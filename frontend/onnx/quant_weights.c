@@ -57,6 +57,7 @@ static sard_status *nbits(sd_quant_writer *w, Onnx__NodeProto *n, sd_quant_unit 
                                      "MatMulNBits", in, g->symmetric ? 3 : 4, out);
   sd_proto_int(p, m, "K", (int64_t)g->k), sd_proto_int(p, m, "N", (int64_t)g->rows);
   sd_proto_int(p, m, "bits", g->bits), sd_proto_int(p, m, "block_size", (int64_t)g->group);
+  if (w->o->round_inputs) sd_proto_int(p, m, "accuracy_level", 4);
   sd_quant_emit(w, m);
   if (*bias)
     sd_quant_emit(w, sd_proto_node(p, sd_arena_printf(a, "%s_Add", *n->name ? n->name : y), "", "Add",

@@ -859,11 +859,21 @@ def ml_cases():
          coefficients=[float(v) for v in f32(6)], rho=[0.2], **common))
 
 
+def level_cases():
+    """Accuracy level 4: both round A to 8 bits, a block of it at a time."""
+    for bits, block, k in ((4, 32, 256), (4, 128, 256), (8, 32, 128)):
+        n, blocks = 40, k // block
+        b, s = u8(n, blocks, block * bits // 8), np.abs(f32(n, blocks, scale=0.1))
+        for form, z in (("", None), ("_zeros", u8(n, (blocks * bits + 7) // 8))):
+            case(f"level{bits}_{block}{form}", "MatMulNBits", MS, [("A", f32(2, 5, k)), ("B", b), ("S", s), ("Z", z)], 1,
+                 dict(K=k, N=n, bits=bits, block_size=block, accuracy_level=4), "BSZ", atol=1e-3)
+
+
 def make_cases():
     global rng
     for make in (quantized_cases, attention_cases, moe_cases, tree_cases, ml_cases, norm_cases, rotary_cases, fused_cases,
                  signed_cases, more_attention_cases, group_cases, window_cases, cache_cases, bits_cases,
-                 quantized_forms, gather_cases):
+                 quantized_forms, gather_cases, level_cases):
         rng = np.random.default_rng(zlib.crc32(make.__name__.encode()))
         make()
 

@@ -2,7 +2,8 @@
 //
 // Scalings by constants are collected from the scores and from q and k; transposes between [B,S,H,D] and [B,H,S,D]
 // become layouts of the operands. Only forms that compute the same are taken: an additive mask, softmax over the last
-// axis, ranks of 4 with equal batch and head dims.
+// axis, ranks of 4 with equal batch and head dims. Heads of keys and values that were copied for the heads of q that share them are
+// read where they are.
 #include "passes/edit.h"
 
 typedef struct match {
@@ -121,10 +122,30 @@ static bool find(sd_node *n, bool all_forms, match *m) {
   return true;
 }
 
+// v [B,H,T,D] as Reshape(Expand(u [B,Hk,1,T,D])), where each head of u stands H/Hk times in a row: u; NULL: it is none.
+static sd_value *shared_heads(const sd_value *v) {
+  sd_dimtab *t = v->graph->module->dims;
+  const sd_node *r = v->def, *e = sd_edit_is(r, "Reshape") ? r->in[0]->def : NULL;
+  if (!sd_edit_is(e, "Expand") || e->in[0]->rank != 5 || e->out[0]->rank != 5) return NULL;
+  const sd_dim *from = e->in[0]->dims, *all = e->out[0]->dims;
+  for (int i = 0; i < 5; i++)
+    if (i == 2 ? !sd_dim_is(t, from[i], 1) : sd_dim_eq(t, from[i], all[i]) != 1) return NULL;
+  bool joined = sd_dim_eq(t, v->dims[0], all[0]) == 1 && sd_dim_eq(t, v->dims[1], sd_dim_mul(t, all[1], all[2])) == 1;
+  return joined && sd_dim_eq(t, v->dims[2], all[3]) == 1 && sd_dim_eq(t, v->dims[3], all[4]) == 1 ? e->in[0] : NULL;
+}
+
+static sard_status *share_heads(const match *m, sd_value **in) {
+  sd_value *k = m->layout[1] ? NULL : shared_heads(m->k), *v = m->layout[2] ? NULL : shared_heads(m->v);
+  if (!k || !v || sd_dim_eq(k->graph->module->dims, k->dims[1], v->dims[1]) != 1) return NULL;
+  SD_TRY(sd_edit_drop_axis(k->graph, m->root, k, 2, &in[1]));
+  return sd_edit_drop_axis(v->graph, m->root, v, 2, &in[2]);
+}
+
 static sard_status *replace(sd_node *n, const match *m) {
   sd_value *in[4] = {m->q, m->k, m->v, m->mask};
   const sd_op *op = sd_op_find("sard.Attention");
   if (!op) return NULL;
+  SD_TRY(share_heads(m, in));
   if (m->inverse) SD_TRY(sd_edit_apply(n->graph, m->root, "Not", &m->mask, 1, &in[3]));
   sd_node *x = sd_node_new(n->graph, m->root, op, in, m->mask ? 4 : 3, 1);
   *sd_node_attr(x, "scale") = (sd_attr){.kind = SD_ATTR_FLOAT, .f = (float)m->scale};

@@ -73,11 +73,13 @@ sard_status *sd_edit_slice(sd_graph *g, sd_node *before, sd_value *x, int64_t ax
 #define SMALL_WEIGHT 65536 // elements: fewer of them are in the cache even when they are wide, and faster there
 
 // Products of few rows take as long as to read their weights.
-static bool few_rows(const sd_node *product, const sd_pass_target *t) {
+bool sd_edit_widens(const sd_node *product, const sd_value *w, const sd_pass_target *t) {
   const sd_value *x = product->in[0];
   sd_dimtab *d = product->graph->module->dims;
   int64_t rows;
-  return x->rank > 1 && sd_dim_is_const(d, sd_dim_product(d, x->dims, x->rank - 1), &rows) && rows <= t->wide_rows;
+  if (x->rank < 2 || !t->wide_rows) return false;
+  if (w->data->count > SD_MAX_GROWTH / 3) return true;
+  return sd_dim_is_const(d, sd_dim_product(d, x->dims, x->rank - 1), &rows) && rows <= t->wide_rows;
 }
 
 bool sd_edit_packed_weight(const sd_node *n, const sd_pass_target *t) {
@@ -89,7 +91,7 @@ bool sd_edit_packed_weight(const sd_node *n, const sd_pass_target *t) {
   const sd_use *u = &y->uses.at[0];
   bool product = sd_edit_is(u->node, "MatMul") || sd_edit_is(u->node, "Gemm");
   if (!product || u->operand != 1 || u->node->graph != n->graph || u->node->in[0]->rank < 1) return false;
-  return sd_dtype_bits(w->dtype) < 8 || (sd_dtype_is_int(w->dtype) && y->dtype == SD_F32 && few_rows(u->node, t));
+  return sd_dtype_bits(w->dtype) < 8 || (sd_dtype_is_int(w->dtype) && y->dtype == SD_F32 && sd_edit_widens(u->node, w, t));
 }
 
 static bool swaps_two(const sd_node *n) {

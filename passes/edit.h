@@ -16,9 +16,13 @@ sard_status *sd_edit_reshape(sd_graph *g, sd_node *before, sd_value *x, const in
 // Elements [from, to) of an axis.
 sard_status *sd_edit_slice(sd_graph *g, sd_node *before, sd_value *x, int64_t axis, int64_t from, int64_t to, sd_value **out);
 sd_value *sd_edit_only_use(const sd_value *v); // v when exactly one operand slot uses it and it is no output, else NULL
+#define SD_MAX_GROWTH (16u << 20) // bytes that a constant may have beyond what it is made of, where that is not made in each run
+
 // n turns a constant of elements below a byte, or of bytes for few rows, into a wider type, for one matrix product that can do so where it
 // reads it.
 bool sd_edit_packed_weight(const sd_node *n, const sd_pass_target *t);
+// A product that reads its constant matrix w of bytes as they are: one of few rows, or one for which w is too large to become f32.
+bool sd_edit_widens(const sd_node *product, const sd_value *w, const sd_pass_target *t);
 // The node that makes the second operand of n, a product, for n alone, also behind a Transpose of its two dims (*turned); NULL: another
 // graph makes it, or there is none.
 sd_node *sd_edit_matrix_source(const sd_node *n, bool *turned);

@@ -3,8 +3,6 @@
 #include "passes/edit.h"
 #include "runtime/base/alloc.h"
 
-#define MAX_GROWTH (16u << 20) // bytes a folded constant may have beyond its operands
-
 static bool foldable(const sd_node *n, const sd_pass_target *t) {
   uint64_t in = 0, out = 0;
   if (sd_edit_packed_weight(n, t)) return false; // passes/fusion: its products widen it
@@ -24,7 +22,7 @@ static bool foldable(const sd_node *n, const sd_pass_target *t) {
     if (!sd_dtype_bytes(n->out[i]->dtype, count, &bytes)) return false;
     out += bytes;
   }
-  return out <= in + MAX_GROWTH;
+  return out <= in + SD_MAX_GROWTH;
 }
 
 static sard_status *fold_node(sd_node *n, sd_pass_report *r) {

@@ -1,6 +1,6 @@
 // Matrix products by integers of 8 bits times a scale are scaled behind the product: on machines that
-// multiply such integers by f32 with half the work (codegen/triple.h), and where rows are so few that
-// products take as long as to read the integers, which they then widen:
+// multiply such integers by f32 with half the work (codegen/triple.h), and where products widen the
+// integers as they read them: those of few rows, and of constants that are too large to become f32:
 //
 //   MatMul(x, Mul(Cast(w), scales))          = Mul(MatMul(x, Cast(w)), scales)              one scale, or one
 //   for each column MatMul(x, DequantizeLinear(w, scales, zeros)) = Mul(MatMul(x, Cast(w) - zeros), scales)
@@ -63,12 +63,12 @@ static bool fits(const sd_node *n, const sd_pass_target *g, weights *p) {
   if (!sd_edit_is(n, "MatMul") || sd_node_int(n, "transB", 0) || n->in[0]->rank < 2 ||
       n->out[0]->dtype != SD_F32)
     return false;
-  if (!sd_dim_is_const(t, sd_dim_product(t, n->in[0]->dims, n->in[0]->rank - 1), &rows)) return false;
+  if (!sd_dim_is_const(t, sd_dim_product(t, n->in[0]->dims, n->in[0]->rank - 1), &rows)) rows = 0;
   const sd_node *d = sd_edit_matrix_source(n, &p->turned);
   if (!d || d->out[0]->dtype != SD_F32) return false;
   if (!(sd_edit_is(d, "DequantizeLinear") ? dequantized(d, p) : sd_edit_is(d, "Mul") && scaled(d, p)))
     return false;
-  return (rows <= g->wide_rows && !p->zeros) || (rows >= LEAST_ROWS && g->bf16_parts);
+  return (!p->zeros && sd_edit_widens(n, p->w, g)) || (rows >= LEAST_ROWS && g->bf16_parts);
 }
 
 // Numbers for the columns as a vector of f32.

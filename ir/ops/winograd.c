@@ -18,6 +18,7 @@ enum { X, U, BIAS };
 #define NEAR 4.0 // 0.6 and 8 were right where the last cache is fast; layers of 7x7 and 14x14 lose by half where it is slow
 #define START 30000.0 // the same for the start of a block
 #define FAR  48.0
+// With vectors of 8 it is half as many by count, but blocks half as large, which follow from that, were not faster.
 
 // ---- transforms ----
 static const double near4 = 0.625, far4 = 1.5; // points +-near, +-far of F(4,3)
@@ -90,9 +91,6 @@ static double small_tiles(const sd_winograd_shape *s, double tiles, double part)
   return (sums < 8 ? 8 / sums : 1) * (1 + 0.15 * (rows + vectors) / sums);
 }
 
-// What takes its time whatever vectors are, in multiply-adds of these.
-static double in_products(const sd_winograd_shape *s, double of_lines) { return of_lines * s->lanes / LINE; }
-
 // Estimate for one image: products, transforms, weights that come from memory once in a run and from the last cache for
 // each block.
 static double estimate(const sd_winograd_plan *p, const sd_winograd_shape *s) {
@@ -104,9 +102,9 @@ static double estimate(const sd_winograd_plan *p, const sd_winograd_shape *s) {
   double locals = xi * (transformed * (double)s->ic + tiles * part) * 4, spill = locals > CACHE ? 0.1 * (locals - CACHE) / (1 << 20) : 0;
   double compute = xi * (tiles * (ic * part * small_tiles(s, tiles, part) + 6 * part) + 6.5 * transformed * (double)s->ic);
   compute *= 1 + (spill < 0.3 ? spill : 0.3);
-  double block = compute + in_products(s, START + weights * (weights * 4 < SHARED ? NEAR : FAR)), n = s->n > 0 ? (double)s->n : 1;
+  double block = START + compute + weights * (weights * 4 < SHARED ? NEAR : FAR), n = s->n > 0 ? (double)s->n : 1;
   double items = blocks * n / (double)p->block_n;
-  return block / (double)p->block_n * blocks * imbalance(items < 1 ? 1 : items) + in_products(s, weights * (double)p->groups * FAR / n);
+  return block / (double)p->block_n * blocks * imbalance(items < 1 ? 1 : items) + weights * (double)p->groups * FAR / n;
 }
 
 // What a row can be made of.
@@ -141,7 +139,7 @@ sd_winograd_plan sd_winograd_choose(int m, const sd_winograd_shape *s) {
 
 double sd_winograd_direct(const sd_winograd_shape *s) {
   double pixels = (double)s->oh * (double)s->ow, n = s->n > 0 ? (double)s->n : 1;
-  return 9.0 * (double)(s->depth * s->ic) * (double)s->oc * (pixels * small_tiles(s, 14, 2 * s->lanes) + in_products(s, FAR / n));
+  return 9.0 * (double)(s->depth * s->ic) * (double)s->oc * (pixels * small_tiles(s, 14, 2 * s->lanes) + FAR / n);
 }
 
 static bool guess_size(void *user, const char *name, int64_t *v) {

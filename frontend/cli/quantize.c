@@ -16,7 +16,7 @@ static sard_status *read_weights(sd_quantize *q) {
   SD_TRY(sd_args_choice(q->c, "weights", &at));
   q->o.bits = at == 1 ? 4 : at == 2 ? 2 : 8;
   q->o.type = at < 3 ? SD_I8 : sd_dtype_parse(sd_args_get(q->c, "weights"));
-  q->o.group = 32;
+  q->o.group = 32, q->o.check = sd_stop_check; // rounding by moments takes long
   SD_TRY(sd_args_int(q->c, "group", 16, 1 << 20, &q->o.group));
   if (q->o.group & (q->o.group - 1)) return SD_ERR(USAGE, "--group: %lld is no power of two", (long long)q->o.group);
   return NULL;

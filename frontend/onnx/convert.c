@@ -243,8 +243,10 @@ static void list_value(writer *w, const sd_value *v) {
 
 static void list_values(writer *w, const sd_module *m) {
   for (uint32_t i = 0; i < m->main->inputs.len; i++) list_value(w, m->main->inputs.at[i]);
-  for (const sd_node *n = m->main->first; n; n = n->next)
+  for (const sd_node *n = m->main->first; n; n = n->next) {
     for (uint32_t i = 0; i < n->n_out; i++) list_value(w, n->out[i]);
+    for (uint32_t i = 0; i < n->n_in; i++) list_value(w, n->in[i]); // what the importer has computed has no node any more
+  }
 }
 
 // What the pass makes of the nodes. The module, which has its constants in both types then, ends here: they are made again one by one.

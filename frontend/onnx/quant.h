@@ -26,6 +26,7 @@ typedef struct sd_quant_options {
   bool reduce_range;      // weights from -64 to 63: sums of pairs fit 16 bits
   sd_quant_rounding rounding; // of integers
   bool clip;                  // ranges of 4 and 2 bits made smaller, as far as outputs gain from it
+  sard_status *(*check)(void); // asked before each weight is made: an error ends the writing; NULL: nobody
 } sd_quant_options;
 
 // A node with a weight.

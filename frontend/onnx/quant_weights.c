@@ -107,7 +107,8 @@ static sard_status *few_bits(sd_quant_writer *w, Onnx__NodeProto *n, sd_quant_un
   sd_arena *a = sd_arena_scratch(w->p->a);
   sd_groups *g = SD_NEW(a, sd_groups);
   sd_arena_defer(a, free_groups, g);
-  sard_status *st = group(w, a, n, u, g);
+  sard_status *st = w->o->check ? w->o->check() : NULL;
+  if (!st) st = group(w, a, n, u, g);
   if (!st) st = w->o->format == SD_QUANT_NBITS ? nbits(w, n, u, g) : blocks(w, a, n, u, g);
   sd_arena_free(a);
   return st;

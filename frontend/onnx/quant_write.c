@@ -120,7 +120,8 @@ static sard_status *make_weight(sd_quant_writer *w, sd_arena *a, const Onnx__Nod
 sard_status *sd_quant_make_weight(sd_quant_writer *w, const Onnx__NodeProto *n, const sd_quant_unit *u, const char *name,
                                   const float *least, const sd_quant_made **out) {
   sd_arena *a = sd_arena_scratch(w->p->a);
-  sard_status *st = make_weight(w, a, n, u, name, least, out);
+  sard_status *st = w->o->check ? w->o->check() : NULL;
+  if (!st) st = make_weight(w, a, n, u, name, least, out);
   sd_arena_free(a);
   return st;
 }

@@ -141,6 +141,23 @@ def narrow_ends():
     check("ends-eval", code == 0 and j["io_narrow"] == 2 and abs(e["value"] - j["value_after"]) < 0.02, f"{j.get('io_narrow')} {text[-300:]}{more[-300:]}")
 
 
+def computed_constant():
+    """A factor that is computed of constants, as exporters write the scale of attention, is narrow where the node that reads it is."""
+    n, h = onnx.helper.make_node, onnx.helper
+    w = [onnx.numpy_helper.from_array(np.random.default_rng(3).normal(size=(16, 16)).astype(np.float32), "w"), onnx.numpy_helper.from_array(np.array([16], np.float32), "width")]
+    value = lambda k: h.make_tensor_value_info(k, 1, ["n", 16])
+    g = h.make_graph([n("Sqrt", ["width"], ["scale"]), n("MatMul", ["x", "w"], ["a"]), n("Mul", ["a", "scale"], ["b"]), n("MatMul", ["b", "w"], ["y"])], "g", [value("x")], [value("y")], w)
+    with open(f"{T}/factor.onnx", "wb") as f: f.write(h.make_model(g, opset_imports=[h.make_opsetid("", 17)], ir_version=8).SerializeToString())
+    code, j, text = sard("convert", f"{T}/factor.onnx", "-o", f"{T}/f.onnx", "--to", "f16")
+    ops = {k["op"]: k["to"] for k in j.get("nodes", [])}
+    check("computed-constant", code == 0 and ops.get("Mul") == ops.get("MatMul") == "f16", f"{ops} {text[-300:]}")
+    if code or not ort: return
+    onnx.checker.check_model(onnx.load(f"{T}/f.onnx"), full_check=True)
+    x = np.random.default_rng(5).normal(size=(4, 16)).astype(np.float32)
+    want, got = (ort.InferenceSession(f"{T}/{k}.onnx").run(None, {"x": x})[0] for k in ("factor", "f"))
+    check("computed-constant-ort", np.abs(want - got).max() < 5e-3 * np.abs(want).max(), np.abs(want - got).max())
+
+
 def body_ends():
     """A branch that reads an input and an output of the model sees f32, as before; compile narrows all ends, with a plan too, and not without a type."""
     n, h = onnx.helper.make_node, onnx.helper
@@ -193,7 +210,7 @@ def convert():
     j = converted("convert-raised", model, data, "bf16")  # convolutions of bf16 begin with opset 22
     ops = {n["op"]: n["to"] for n in j.get("nodes", [])}
     check("convert-raised-opset", j.get("raised_to") == 22 and ops.get("Conv") == "bf16" and (not ort or onnx.load(f"{T}/c.onnx").opset_import[0].version == 22), ops)
-    if ort: cannot(), narrow_ends(), body_ends()
+    if ort: cannot(), narrow_ends(), body_ends(), computed_constant()
     code, _, text = sard("convert", f"{T}/k.onnx", "--to", "f16", "-o", f"{T}/n.onnx", "--keep-float", "*")
     check("convert-nothing", code == 4 and "no node of f32 can be f16" in text and not os.path.exists(f"{T}/n.onnx"), f"exit {code} {text[-200:]}")
 

@@ -7,7 +7,7 @@
 
 #include "frontend/cli/pick.h"
 
-enum { MULTIPLE = 8 }; // of channels that are left: tests/bench says what is faster
+enum { MULTIPLE = 8 }; // of channels that are left: whole vectors of f32 with AVX2
 
 static sard_status *read_method(sd_prune *q) {
   bool data = sd_args_given(q->c, "data");

@@ -38,7 +38,7 @@ static void first(sd_emit *E, uint32_t slots) {
 static sd_ll *slices_of(sd_emit *E, const blocks *x) {
   LLVMTypeRef t = LLVMVectorType(E->i32, (unsigned)E->lanes_full);
   sd_ll *all = SD_NEW_ARRAY(E->a, sd_ll, sd_emit_coords(E, x->w_slots) * (uint32_t)x->slices),
-        mask = sd_emit_splat_i(t, 0x01010101 * ((1 << x->b.bits) - 1));
+        mask = sd_emit_splat_i(t, 0x01010101u * ((1u << x->b.bits) - 1));
   first(E, x->slots);
   do {
     sd_ll *to = all + sd_emit_project(E, x->w_slots) * (uint32_t)x->slices,

@@ -61,37 +61,28 @@ bool sd_blocks_on(const sd_isa *isa, int bits) {
   return isa->vector_bytes >= 32 && (isa->dot >= 4 || (isa->dot >= 2 && bits <= 4));
 }
 
-static bool fits(sd_choice *c, const sd_expr *r, sd_blocks *b) {
+// Steps of a word, 1: r is no such sum.
+static int64_t steps_of(sd_choice *c, const sd_expr *r) {
   const sd_axis *k = r->axes[r->n_axes - 1];
   int64_t steps, per;
-  if (!sd_blocks_is(c->k, r, b) || b->w->buf->dtype == SD_I32 || k->limit || k->unroll == 0 ||
-      !sd_blocks_on(c->isa, b->bits))
-    return false;
-  per = 32 / b->bits;
-  if (!sd_dim_is_const(c->k->dims, k->extent, &steps) || steps < 2 * per || steps % per) return false;
-  if (sd_x_uses_axis(b->a, c->n->axes[c->vaxis]) || !sd_choose_loaded_once(c, b->w->buf)) return false;
+  sd_blocks b;
+  if (!sd_blocks_is(c->k, r, &b) || b.w->buf->dtype == SD_I32 || k->limit || k->unroll == 0 ||
+      !sd_blocks_on(c->isa, b.bits))
+    return 1;
+  per = 32 / b.bits;
+  if (!sd_dim_is_const(c->k->dims, k->extent, &steps) || steps < 2 * per || steps % per) return 1;
+  if (sd_x_uses_axis(b.a, c->n->axes[c->vaxis]) || !sd_choose_loaded_once(c, b.w->buf)) return 1;
   for (uint32_t l = 0; l < c->loads.len; l++) {
     sd_pack p;
-    if (c->loads.at[l].load == b->w)
-      return sd_choose_pack_plan(c, &c->loads.at[l], (uint32_t)c->vaxis, c->lanes, &p);
+    if (c->loads.at[l].load == b.w)
+      return sd_choose_pack_plan(c, &c->loads.at[l], (uint32_t)c->vaxis, c->lanes, &p) ? per : 1;
   }
-  return false;
+  return 1;
 }
 
 sard_status *sd_blocks_choose(sd_choice *c) {
-  bool some = false;
-  if (c->vaxis < 0 || !c->packs) return NULL;
-  for (uint32_t i = 0; i < c->reductions.len; i++) {
-    const sd_expr *r = c->reductions.at[i].expr;
-    sd_blocks b;
-    if (c->reductions.at[i].parent || r->n_axes + 1 > SD_MAX_AXES || !fits(c, r, &b)) continue;
-    sd_dot_take_apart(c, r, 32 / b.bits);
-    some = true;
-  }
-  if (!some) return NULL;
-  sd_isa *few = sd_arena_dup(c->a, c->isa, sizeof *c->isa); // each sum has two registers
-  few->registers = (few->registers - REGISTERS_BESIDES) / 2;
-  c->isa = few;
+  if (c->vaxis < 0 || !c->packs || !sd_dot_take_apart(c, steps_of)) return NULL;
+  sd_dot_registers(c, (c->isa->registers - REGISTERS_BESIDES) / 2); // each sum has two registers
   sd_choose_collect(c);
   return NULL;
 }

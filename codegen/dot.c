@@ -211,29 +211,35 @@ static sd_expr *apart(sd_kernel *k, const sd_expr *r, int64_t steps) {
   return sd_x_reduce(k, r->rop, axes, n + 1, body);
 }
 
-void sd_dot_take_apart(sd_choice *c, const sd_expr *r, int64_t steps) {
-  change x = {r, apart(c->k, r, steps)};
-  for (uint32_t s = 0; s < c->n->stores.len; s++)
-    c->n->stores.at[s].value = sd_x_rewrite(c->k, c->n->stores.at[s].value, replaced, &x);
+bool sd_dot_take_apart(sd_choice *c, sd_dot_steps *steps) {
+  bool some = false;
+  for (uint32_t i = 0; i < c->reductions.len; i++) {
+    const sd_expr *r = c->reductions.at[i].expr;
+    int64_t n = c->reductions.at[i].parent || r->n_axes + 1 > SD_MAX_AXES ? 1 : steps(c, r);
+    if (n == 1) continue;
+    change x = {r, apart(c->k, r, n)};
+    for (uint32_t s = 0; s < c->n->stores.len; s++)
+      c->n->stores.at[s].value = sd_x_rewrite(c->k, c->n->stores.at[s].value, replaced, &x);
+    some = true;
+  }
+  return some;
 }
 
-void sd_dot_spare_registers(sd_choice *c) {
+void sd_dot_registers(sd_choice *c, int n) {
   sd_isa *few = sd_arena_dup(c->a, c->isa, sizeof *c->isa);
-  few->registers -= 5;
+  few->registers = n;
   c->isa = few;
 }
 
+static int64_t steps_of(sd_choice *c, const sd_expr *r) {
+  if ((r->dtype == SD_F32 ? c->isa->pairs : c->isa->dot) < 2 || sd_dot_parts(c->k, r) > 1) return 1;
+  return fits(c, r, r->axes[r->n_axes - 1]) ? side_of(r) : 1;
+}
+
 sard_status *sd_dot_choose(sd_choice *c) {
-  bool some = false;
   if ((c->isa->dot < 2 && c->isa->pairs < 2) || c->vaxis < 0 || !c->packs) return NULL;
-  for (uint32_t i = 0; i < c->reductions.len; i++) {
-    const sd_expr *r = c->reductions.at[i].expr;
-    if ((r->dtype == SD_F32 ? c->isa->pairs : c->isa->dot) < 2) continue;
-    if (c->reductions.at[i].parent || r->n_axes + 1 > SD_MAX_AXES || sd_dot_parts(c->k, r) > 1 || !fits(c, r, r->axes[r->n_axes - 1])) continue;
-    sd_dot_take_apart(c, r, side_of(r));
-    some = true;
-  }
-  if (some && c->isa->dot < 4) sd_dot_spare_registers(c); // a turn is more than one instruction
-  if (some) sd_choose_collect(c);
+  if (!sd_dot_take_apart(c, steps_of)) return NULL;
+  if (c->isa->dot < 4) sd_dot_registers(c, c->isa->registers - SD_DOT_SPARE);
+  sd_choose_collect(c);
   return NULL;
 }

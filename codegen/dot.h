@@ -28,10 +28,14 @@ typedef struct sd_dot {
 // has instructions for it. Loads and
 // reductions are collected anew.
 sard_status *sd_dot_choose(sd_choice *c);
-// Puts in the place of r one whose last axis is taken apart into turns and `steps` steps side by side.
-void sd_dot_take_apart(sd_choice *c, const sd_expr *r, int64_t steps);
-// The parts of factors take registers: tiles leave some.
-void sd_dot_spare_registers(sd_choice *c);
+// Puts in the place of reductions of the nest those whose last axis is taken apart into turns and as many steps side by side as
+// `steps` says of each, 1: it stays. Whether there were some: then loads and reductions are to be collected anew.
+typedef int64_t sd_dot_steps(sd_choice *c, const sd_expr *r);
+bool sd_dot_take_apart(sd_choice *c, sd_dot_steps *steps);
+// Tiles have `n` registers from here on: what a turn computes on the way takes the others, SD_DOT_SPARE where a turn is more than
+// one instruction.
+#define SD_DOT_SPARE 5
+void sd_dot_registers(sd_choice *c, int n);
 // Is r, a reduction, in that form, with both factors in place for vectors along `lanes`?
 bool sd_dot_is(sd_kernel *k, const sd_expr *r, const sd_axis *lanes, sd_dot *out);
 // Are there more products in the nest than vectors add in the time that it takes to configure matrix registers?

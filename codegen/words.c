@@ -46,10 +46,10 @@ sd_expr *sd_words_element(sd_kernel *k, const sd_expr *load, sd_expr *offset, sd
 // ---- choosing ----
 
 // Steps of a word that r reads along its last axis, 1: none.
-static int64_t fits(sd_choice *c, const sd_expr *r) {
+static int64_t steps_of(sd_choice *c, const sd_expr *r) {
   const sd_axis *k = r->axes[r->n_axes - 1];
   int64_t steps, per = 1;
-  if (k->limit || !sd_dim_is_const(c->k->dims, k->extent, &steps)) return 1;
+  if (r->dtype != SD_F32 || k->limit || !sd_dim_is_const(c->k->dims, k->extent, &steps)) return 1;
   for (uint32_t l = 0; l < c->loads.len; l++) {
     const sd_access *x = &c->loads.at[l];
     int64_t n = x->reduce == r ? per_word(x->load->buf->dtype) : 1;
@@ -62,18 +62,8 @@ static int64_t fits(sd_choice *c, const sd_expr *r) {
 }
 
 sard_status *sd_words_choose(sd_choice *c) {
-  bool some = false;
-  if (c->vaxis < 0 || !c->packs) return NULL;
-  for (uint32_t i = 0; i < c->reductions.len; i++) {
-    const sd_expr *r = c->reductions.at[i].expr;
-    if (c->reductions.at[i].parent || r->n_axes + 1 > SD_MAX_AXES || r->dtype != SD_F32) continue;
-    int64_t per = fits(c, r);
-    if (per == 1) continue;
-    sd_dot_take_apart(c, r, per);
-    some = true;
-  }
-  if (!some) return NULL;
-  sd_dot_spare_registers(c);
+  if (c->vaxis < 0 || !c->packs || !sd_dot_take_apart(c, steps_of)) return NULL;
+  sd_dot_registers(c, c->isa->registers - SD_DOT_SPARE);
   sd_choose_collect(c);
   return NULL;
 }

@@ -70,8 +70,6 @@ sard_status *sd_edit_slice(sd_graph *g, sd_node *before, sd_value *x, int64_t ax
   return sd_edit_apply(g, before, "Slice", in, 4, out);
 }
 
-#define SMALL_WEIGHT 65536 // elements: fewer of them are in the cache even when they are wide, and faster there
-
 // Products of few rows take as long as to read their weights.
 bool sd_edit_widens(const sd_node *product, const sd_value *w, const sd_pass_target *t) {
   const sd_value *x = product->in[0];
@@ -84,7 +82,7 @@ bool sd_edit_widens(const sd_node *product, const sd_value *w, const sd_pass_tar
 
 bool sd_edit_packed_weight(const sd_node *n, const sd_pass_target *t) {
   const sd_value *w = n->n_in ? n->in[0] : NULL, *y = n->n_out == 1 ? n->out[0] : NULL;
-  if (n->op->kind != SD_MAP || !w || !w->data || sd_dtype_bits(w->dtype) > 8 || w->data->count < SMALL_WEIGHT) return false;
+  if (n->op->kind != SD_MAP || !w || !w->data || sd_dtype_bits(w->dtype) > 8 || w->data->count < SD_SMALL_WEIGHT) return false;
   for (uint32_t i = 1; i < n->n_in; i++)
     if (n->in[i] && !n->in[i]->data) return false;
   if (!y || y->rank != 2 || sd_value_count(y) != sd_value_count(w) || !sd_edit_only_use(y)) return false;

@@ -16,6 +16,7 @@ sard_status *sd_edit_reshape(sd_graph *g, sd_node *before, sd_value *x, const in
 // Elements [from, to) of an axis.
 sard_status *sd_edit_slice(sd_graph *g, sd_node *before, sd_value *x, int64_t axis, int64_t from, int64_t to, sd_value **out);
 sd_value *sd_edit_only_use(const sd_value *v); // v when exactly one operand slot uses it and it is no output, else NULL
+#define SD_SMALL_WEIGHT 65536 // elements: fewer of them are in the cache even when they are wide, and faster there
 #define SD_MAX_GROWTH (16u << 20) // bytes that a constant may have beyond what it is made of, where that is not made in each run
 
 // n turns a constant of elements below a byte, or of bytes for few rows, into a wider type, for one matrix product that can do so where it

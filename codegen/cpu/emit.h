@@ -173,6 +173,7 @@ void sd_emit_unbind(sd_emit *E, const sd_axis *a); // frees its slot
 void sd_emit_set_lane(sd_emit *E, sd_emit_lane l);
 uint32_t sd_emit_coords(const sd_emit *E, uint32_t slots);     // number of coordinates
 uint32_t sd_emit_project(const sd_emit *E, uint32_t slots);    // number of the current one
+void sd_emit_first(sd_emit *E, uint32_t slots);                // the first coordinate
 bool sd_emit_next(sd_emit *E, uint32_t slots);                 // next coordinate; false after the last (then all 0)
 void sd_emit_carry_init(sd_emit *E, sd_emit_carry *c, uint32_t n);
 // while (iv <= last) step; `sure`: runs at least once.

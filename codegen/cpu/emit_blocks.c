@@ -30,16 +30,12 @@ static bool fits(sd_emit *E, const sd_expr *r, blocks *x, int64_t *turns) {
          x->slices <= MOST_SLICES;
 }
 
-static void first(sd_emit *E, uint32_t slots) {
-  for (uint32_t s = slots; s; s &= s - 1) E->at[__builtin_ctz(s)] = 0;
-}
-
 // The words of w at hand, each as slices of four bytes a lane.
 static sd_ll *slices_of(sd_emit *E, const blocks *x) {
   LLVMTypeRef t = LLVMVectorType(E->i32, (unsigned)E->lanes_full);
   sd_ll *all = SD_NEW_ARRAY(E->a, sd_ll, sd_emit_coords(E, x->w_slots) * (uint32_t)x->slices),
         mask = sd_emit_splat_i(t, 0x01010101u * ((1u << x->b.bits) - 1));
-  first(E, x->slots);
+  sd_emit_first(E, x->slots);
   do {
     sd_ll *to = all + sd_emit_project(E, x->w_slots) * (uint32_t)x->slices,
           word = sd_emit_load_at(E, x->b.w, 0, t);
@@ -57,7 +53,7 @@ static void turn(sd_emit *E, const blocks *x, sd_ll base, sd_emit_carry *acc) {
   sd_emit_bind_point(E, x->side, NULL, 0);
   sd_ll *w = slices_of(E, x),
         ones = sd_emit_splat_i(LLVMVectorType(E->i32, (unsigned)E->lanes_full), 0x01010101);
-  first(E, x->slots);
+  sd_emit_first(E, x->slots);
   do {
     sd_ll *sum = &acc->v[x->sums + sd_emit_project(E, x->a_slots)], a[MOST_SLICES];
     for (int j = 0; j < x->slices; j++) {
@@ -77,7 +73,7 @@ static void turn(sd_emit *E, const blocks *x, sd_ll base, sd_emit_carry *acc) {
 
 static void scale(sd_emit *E, const blocks *x, const sd_emit_carry *ints, sd_emit_carry *acc) {
   LLVMTypeRef t = sd_emit_vtype(E, E->f32, true);
-  first(E, x->slots);
+  sd_emit_first(E, x->slots);
   do {
     uint32_t k = sd_emit_project(E, x->slots);
     sd_ll products = LLVMBuildSIToFP(E->b, ints->v[k], t, ""),

@@ -148,7 +148,7 @@ static void turn(sd_emit *E, dot *x, sd_ll base, int64_t steps) {
   }
   d.a = cells(E, d.a_slots), d.w = cells(E, d.w_slots), d.even = cells(E, d.w_slots), d.odd = cells(E, d.w_slots);
   LLVMTypeRef t = LLVMVectorType(E->i32, (unsigned)E->lanes_full);
-  for (uint32_t s = x->slots; s; s &= s - 1) E->at[__builtin_ctz(s)] = 0;
+  sd_emit_first(E, x->slots);
   do {
     uint32_t j = sd_emit_project(E, d.w_slots);
     if (x->d.parts > 1 && !d.even[j]) d.even[j] = whole_at(E, x->d.w, x->d.w_parts, t, false), d.odd[j] = whole_at(E, x->d.w, x->d.w_parts, t, true);

@@ -185,7 +185,7 @@ sd_ll sd_emit_value_lanes(sd_emit *E, const sd_expr *e, bool lanes) {
 static void all_coords(sd_emit *E, const sd_expr *e) {
   uint32_t saved[SD_EMIT_SLOTS], slots = sd_emit_info_of(E, e)->slots;
   memcpy(saved, E->at, sizeof saved);
-  for (uint32_t s = slots; s; s &= s - 1) E->at[__builtin_ctz(s)] = 0;
+  sd_emit_first(E, slots);
   do
     sd_emit_value(E, e);
   while (sd_emit_next(E, slots));

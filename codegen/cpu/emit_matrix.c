@@ -144,7 +144,7 @@ bool sd_emit_matrix_open(sd_emit *E, const sd_expr *r, uint32_t slots) {
 // The coordinate of the first row of register `i`.
 static void at_row(sd_emit *E, const struct sd_emit_matrix *m, uint32_t i) {
   uint32_t outer = sd_emit_info_of(E, m->d.a[0])->slots & ~(1u << m->inner);
-  for (uint32_t s = m->slots; s; s &= s - 1) E->at[__builtin_ctz(s)] = 0;
+  sd_emit_first(E, m->slots);
   for (uint32_t j = 0; j < i; j++) {
     if (outer) sd_emit_next(E, outer);
     else E->at[m->inner] += m->p.rows[j];

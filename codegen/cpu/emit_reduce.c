@@ -65,7 +65,7 @@ static void accumulate_one(sd_emit *E, reduction *R, bool lanes) {
 static void accumulate(sd_emit *E, reduction *R) {
   bool lanes = R->vaxis || sd_emit_info_of(E, R->body)->lanes;
   sd_emit_reductions(E, R->body);
-  for (uint32_t s = R->slots; s; s &= s - 1) E->at[__builtin_ctz(s)] = 0;
+  sd_emit_first(E, R->slots);
   do
     accumulate_one(E, R, lanes);
   while (sd_emit_next(E, R->slots));
@@ -136,7 +136,7 @@ static void test_guard(sd_emit *E, reduction *R, uint32_t i, const sd_expr *g, s
     return;
   }
   uint32_t slots = sd_emit_info_of(E, g)->slots;
-  for (uint32_t s = slots; s; s &= s - 1) E->at[__builtin_ctz(s)] = 0;
+  sd_emit_first(E, slots);
   do {
     sd_ll v = sd_emit_value(E, g);
     *all = and_(E, *all, sd_emit_all(E, v));
@@ -361,7 +361,7 @@ static void add_block(sd_emit *E, reduction *R, uint32_t i, const sd_expr *m, sd
   sd_emit_carry_init(E, &q.acc, n * q.wide);
   for (uint32_t k = 0; k < q.acc.n; k++) q.acc.v[k] = identity(E, R->e, true);
   over_axes(E, &q, i);
-  for (uint32_t s = R->slots; s; s &= s - 1) E->at[__builtin_ctz(s)] = 0;
+  sd_emit_first(E, R->slots);
   do {
     uint32_t k = sd_emit_project(E, R->slots);
     sd_ll v = q.acc.v[k * q.wide];
@@ -445,7 +445,7 @@ void sd_emit_reduce(sd_emit *E, const sd_expr *e) {
   sd_emit_carry_init(E, &R.acc, n * R.wide);
   for (uint32_t i = 0; i < R.acc.n; i++) R.acc.v[i] = identity(E, e, x->lanes || R.vaxis);
   over_axes(E, &R, 0);
-  for (uint32_t s = R.slots; s; s &= s - 1) E->at[__builtin_ctz(s)] = 0;
+  sd_emit_first(E, R.slots);
   do {
     const sd_ll *acc = &R.acc.v[sd_emit_project(E, R.slots) * R.wide];
     sd_emit_keep(E, e, R.vaxis ? horizontal(E, &R, acc) : *acc);

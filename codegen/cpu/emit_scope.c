@@ -144,6 +144,10 @@ uint32_t sd_emit_project(const sd_emit *E, uint32_t slots) {
   return i;
 }
 
+void sd_emit_first(sd_emit *E, uint32_t slots) {
+  for (uint32_t s = slots; s; s &= s - 1) E->at[__builtin_ctz(s)] = 0;
+}
+
 bool sd_emit_next(sd_emit *E, uint32_t slots) {
   while (slots) { // the last slot runs fastest
     int s = 31 - __builtin_clz(slots);

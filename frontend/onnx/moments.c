@@ -3,7 +3,15 @@
 
 #include <string.h>
 
+#include "frontend/onnx/quant_internal.h"
 #include "runtime/base/alloc.h"
+
+sd_moments sd_moments_of(sd_proto *p, const Onnx__NodeProto *n, int rank, const int64_t *dims, uint64_t rows, uint64_t k,
+                         uint64_t groups, bool channels_last) {
+  const sd_quant_op *op = sd_quant_op_of(n);
+  return (sd_moments){.p = p, .n = n, .x = op->x, .weight = op->weight, .rank = rank, .dims = dims, .rows = rows, .k = k,
+                      .groups = groups, .channels_last = channels_last};
+}
 
 static const char *emit(sd_moments *m, const char *op, const char *a, const char *b, const int64_t *perm,
                         size_t rank) {

@@ -13,6 +13,9 @@ typedef struct sd_moments {
   SD_VEC(Onnx__NodeProto *) nodes; // that were made so far
 } sd_moments;
 
+// Of the product `n`, nothing made yet; `dims` are borrowed.
+sd_moments sd_moments_of(sd_proto *p, const Onnx__NodeProto *n, int rank, const int64_t *dims, uint64_t rows, uint64_t k,
+                         uint64_t groups, bool channels_last);
 // The inputs as a matrix, f32[groups, k, n] with n rows of them (of the whole batch), and transposed; without groups for Gemm and
 // MatMul. `x` takes the place of the node's operand.
 void sd_moments_inputs(sd_moments *m, const char *x, const char **left, const char **right);

@@ -23,17 +23,7 @@ static const char *beside(const watching *w, const char *name) {
 
 static void sums(watching *w, const Onnx__NodeProto *n) {
   const sd_prune_unit *u = w->u;
-  const sd_quant_op *op = sd_quant_op_of(n);
-  sd_moments m = {.p = w->p,
-                  .n = n,
-                  .x = op->x,
-                  .weight = op->weight,
-                  .rank = u->rank,
-                  .dims = u->dims,
-                  .rows = u->rows,
-                  .k = u->k,
-                  .groups = u->groups,
-                  .channels_last = true};
+  sd_moments m = sd_moments_of(w->p, n, u->rank, u->dims, u->rows, u->k, u->groups, true);
   const char *y = sd_moments_outputs(&m, u->x), *left, *right;
   sd_moments_inputs(&m, beside(w, u->x), &left, &right);
   w->p->outputs.len = 0;

@@ -200,17 +200,8 @@ sard_status *sd_quant_place(sd_arena *a, const sard_source *src, const sd_quant_
 
 // The sums of tensor t, which unit `n` reads.
 static const char *sums(sd_proto *p, const Onnx__NodeProto *n, const sd_quant_unit *u, const sd_quant_tensor *t) {
-  const sd_quant_op *op = sd_quant_op_of(n);
   const char *left, *right;
-  sd_moments m = {.p = p,
-                  .n = n,
-                  .x = op->x,
-                  .weight = op->weight,
-                  .rank = u->rank,
-                  .dims = u->dims,
-                  .rows = u->rows,
-                  .k = t->k,
-                  .groups = t->groups};
+  sd_moments m = sd_moments_of(p, n, u->rank, u->dims, u->rows, t->k, t->groups, false);
   sd_moments_inputs(&m, t->name, &left, &right);
   const char *product = sd_moments_product(&m, left, right);
   for (uint32_t i = 0; i < m.nodes.len; i++) sd_vec_push(p->a, &p->nodes, m.nodes.at[i]);

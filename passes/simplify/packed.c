@@ -5,15 +5,13 @@
 //   MatMul(x, Transpose(DequantizeLinear(w [N,K], scales [N,K/block], zeros, axis=1)))
 #include "passes/edit.h"
 
-enum { LEAST = 65536 }; // elements: fewer of them are in the cache even when they are wide, and faster there
-
 static bool fits(const sd_node *n, const sd_node *d, bool rows) {
   const sd_value *w = d->in[0], *s = d->in[1], *z = d->n_in > 2 ? d->in[2] : NULL;
   int64_t block = sd_node_int(d, "block_size", 0), axis = sd_node_int(d, "axis", 1);
   if (!w->data || !s->data || (z && !z->data) || w->rank != 2 || s->rank != 2 || (z && z->rank != 2) ||
       block < 2)
     return false;
-  if (sd_dtype_bits(w->dtype) >= 8 || sd_dtype_is_float(w->dtype) || w->data->count < LEAST) return false;
+  if (sd_dtype_bits(w->dtype) >= 8 || sd_dtype_is_float(w->dtype) || w->data->count < SD_SMALL_WEIGHT) return false;
   if ((axis < 0 ? axis + 2 : axis) != rows || w->data->dims[rows] % block) return false;
   return n->in[0]->rank >= 1 && n->in[0]->dtype == d->out[0]->dtype && sd_dtype_is_float(n->in[0]->dtype);
 }

@@ -1,18 +1,15 @@
-// Matrix products by integers of 8 bits times a scale are scaled behind the product: on machines that
-// multiply such integers by f32 with half the work (codegen/triple.h), and where products widen the
+// Matrix products by integers of 8 bits times a scale, or one for each column, are scaled behind the product: on
+// machines that multiply such integers by f32 with half the work (codegen/triple.h), and where products widen the
 // integers as they read them: those of few rows, and of constants that are too large to become f32:
 //
-//   MatMul(x, Mul(Cast(w), scales))          = Mul(MatMul(x, Cast(w)), scales)              one scale, or one
-//   for each column MatMul(x, DequantizeLinear(w, scales, zeros)) = Mul(MatMul(x, Cast(w) - zeros), scales)
+//   MatMul(x, Mul(Cast(w), scales))               = Mul(MatMul(x, Cast(w)), scales)
+//   MatMul(x, DequantizeLinear(w, scales, zeros)) = Mul(MatMul(x, Cast(w) - zeros), scales)
 //
 // and the same where the dequantized weights are turned.
 #include "ir/ops/xgraph.h"
 #include "passes/edit.h"
 
-enum {
-  LEAST_ROWS = 24,
-  LEAST_WEIGHTS = 65536
-}; // fewer rows are multiplied by vectors; fewer weights are near
+enum { LEAST_ROWS = 24 }; // fewer rows are multiplied by vectors
 
 typedef struct weights {
   sd_value *w, *scales, *zeros; // constants, w [K,N], turned [N,K]; zeros NULL: there are none
@@ -21,7 +18,7 @@ typedef struct weights {
 
 static bool small_integers(const sd_value *v) {
   return v->data && v->rank == 2 && sd_dtype_is_int(v->dtype) && sd_dtype_bits(v->dtype) <= 8 &&
-         v->data->count >= LEAST_WEIGHTS;
+         v->data->count >= SD_SMALL_WEIGHT;
 }
 
 // One number, or one for each column of w.

@@ -107,11 +107,15 @@ static bool name_file(int fd, const char *tmp, const char *path) {
   return false;
 }
 
-// Nothing stays of a file without a name, even where the process is killed; not every file system has such.
-static bool write_unnamed(const char *path, const char *tmp, const sd_piece *pieces, size_t n, bool sync) {
+// Nothing stays of a file without a name, even where the process is killed. *full: it could not take the data, and neither could
+// one with a name; else not every file system has such files, or gives them names.
+static bool write_unnamed(const char *path, const char *tmp, const sd_piece *pieces, size_t n, bool sync, bool *full) {
   int fd = open_folder(path, O_TMPFILE | O_WRONLY);
-  bool ok = fd >= 0 && write_all(fd, pieces, n) && (!sync || fsync(fd) == 0) && name_file(fd, tmp, path);
-  if (fd >= 0 && close(fd)) ok = false;
+  *full = fd >= 0 && (!write_all(fd, pieces, n) || (sync && fsync(fd) != 0));
+  bool ok = fd >= 0 && !*full && name_file(fd, tmp, path);
+  int saved = errno;
+  if (fd >= 0 && close(fd) && ok) ok = false, saved = errno;
+  errno = saved;
   return ok;
 }
 
@@ -133,7 +137,7 @@ static sard_status *write_new(const char *path, const sd_piece *pieces, size_t n
   char *tmp = sd_malloc(room);
   if (!tmp) return SD_ERR(NOMEM, "out of memory while writing '%s'", path);
   snprintf(tmp, room, "%s.tmp.%ld.%u", path, (long)getpid(), atomic_fetch_add(&serial, 1));
-  bool ok = write_unnamed(path, tmp, pieces, n, sync) || write_named(path, tmp, pieces, n, sync);
+  bool full, ok = write_unnamed(path, tmp, pieces, n, sync, &full) || (!full && write_named(path, tmp, pieces, n, sync));
   int saved = errno;
   sd_free(tmp);
   if (ok && sync) sync_folder(path);

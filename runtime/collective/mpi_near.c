@@ -1,3 +1,4 @@
+// Who of this machine is there, by sockets that nobody accepts.
 #include "runtime/collective/mpi_near.h"
 
 #include <errno.h>

@@ -14,28 +14,15 @@ static bool writes(const sd_art *a, const sard_art_step *t, uint32_t k) { return
 
 static bool takes_times(const sard_session *s) { return s->profile || s->trace; }
 
-static sard_status *mark(sard_session *s, void **events, uint32_t i) {
-  sd_cu_session *c = s->cu;
-  const sd_cu_api *f = c->device->api;
-  if (!takes_times(s)) return NULL;
-  if (!events[i]) SD_TRY(sd_cu_check(f, f->event_new(&events[i], 0), "making an event"));
-  return sd_cu_check(f, f->event_record(events[i], c->stream), "recording an event");
-}
+static sard_status *mark(sard_session *s, void **event) { return takes_times(s) ? sd_cu_record(s, event, 0) : NULL; }
 
 sard_status *sd_cu_zero(sard_session *s) {
   sd_cu_session *c = s->cu;
   if (c->zero) return NULL;
-  SD_TRY(mark(s, &c->zero, 0));
+  SD_TRY(mark(s, &c->zero));
   SD_TRY(sd_cu_wait_event(s, c->zero, "waiting for a kernel"));
   c->zero_ns = sd_now_ns();
   return NULL;
-}
-
-static bool elapsed(const sd_cu_session *c, void *from, void *to, int64_t *ns) {
-  float ms = 0;
-  if (c->device->api->event_elapsed(&ms, from, to) != 0) return false; // a time that cannot be had is left out
-  *ns = (int64_t)((double)ms * 1e6);
-  return true;
 }
 
 void sd_cu_take_times(sard_session *s) {
@@ -44,9 +31,9 @@ void sd_cu_take_times(sard_session *s) {
   for (uint32_t i = 0; takes_times(s) && i < s->model->art.n_steps; i++) {
     if (!c->timed[i]) continue;
     c->timed[i] = 0;
-    if (!elapsed(c, c->begin[i], c->end[i], &ns)) continue;
+    if (!sd_cu_elapsed(s, c->begin[i], c->end[i], &ns)) continue;
     if (s->profile) s->times[i].ns += ns, s->times[i].runs++;
-    if (s->trace && elapsed(c, c->zero, c->begin[i], &since))
+    if (s->trace && sd_cu_elapsed(s, c->zero, c->begin[i], &since))
       sd_trace_launch(s->trace, i, c->zero_ns + since, c->zero_ns + since + ns);
   }
 }
@@ -123,11 +110,11 @@ sard_status *sd_cu_launch(sard_session *s, uint32_t i) {
   SD_TRY(fill_words(s, i, e, scratch, words));
   SD_TRY(sd_cu_busy_begin(s));
   SD_TRY(take_time_before(s, i));
-  SD_TRY(mark(s, c->begin, i));
+  SD_TRY(mark(s, &c->begin[i]));
   void *params[] = {words};
   SD_TRY(sd_cu_check(f, f->launch(c->program->function[e - s->model->art.cuda], (unsigned)blocks, 1, 1, e->threads, 1, 1, e->shared, c->stream, params, NULL),
                      "launching a kernel"));
-  SD_TRY(mark(s, c->end, i));
+  SD_TRY(mark(s, &c->end[i]));
   if (takes_times(s)) c->timed[i] = 1;
   c->launches++;
   return NULL;

@@ -30,10 +30,8 @@ sard_status *sd_cu_bring(sard_session *s, const sard_tensor *from, sard_tensor *
 }
 
 sard_status *sd_cu_mark(sard_session *s, void **event) {
-  const sd_cu_api *f = s->cu->device->api;
   SD_TRY(sd_cu_enter(s->cu->device));
-  if (!*event) SD_TRY(check(s, f->event_new(event, NO_TIMES), "making an event"));
-  return check(s, f->event_record(*event, s->cu->stream), "recording an event");
+  return sd_cu_record(s, event, NO_TIMES);
 }
 
 void sd_cu_forget(sard_session *s, void **event) {

@@ -57,6 +57,19 @@ sard_status *sd_cu_wait_event(const sard_session *s, void *event, const char *wh
   return sd_cu_check(f, f->event_wait(event), what);
 }
 
+sard_status *sd_cu_record(const sard_session *s, void **event, unsigned flags) {
+  const sd_cu_api *f = s->cu->device->api;
+  if (!*event) SD_TRY(sd_cu_check(f, f->event_new(event, flags), "making an event"));
+  return sd_cu_check(f, f->event_record(*event, s->cu->stream), "recording an event");
+}
+
+bool sd_cu_elapsed(const sard_session *s, void *from, void *to, int64_t *ns) {
+  float ms = 0;
+  if (s->cu->device->api->event_elapsed(&ms, from, to) != 0) return false;
+  *ns = (int64_t)((double)ms * 1e6);
+  return true;
+}
+
 static void free_events(const sd_cu_session *c, void **events, uint32_t n) {
   for (uint32_t i = 0; events && i < n; i++)
     if (events[i]) c->device->api->event_free(events[i]);

@@ -78,6 +78,10 @@ sard_status *sd_cu_end(sard_session *s); // waits for all runs; errors of their 
 // As the driver's waits for a stream and for an event, but for as long only as all ranks of the session's group go on.
 sard_status *sd_cu_wait(const sard_session *s);
 sard_status *sd_cu_wait_event(const sard_session *s, void *event, const char *what);
+// Records *event behind what is queued, which is made with these flags where it is NULL; the device is entered.
+sard_status *sd_cu_record(const sard_session *s, void **event, unsigned flags);
+// Between two events that have passed; false: it cannot be had, and is left out.
+bool sd_cu_elapsed(const sard_session *s, void *from, void *to, int64_t *ns);
 
 // ---- copy.c ----
 sard_status *sd_cu_to_host(sard_session *s, uint32_t buf);   // unless its contents are there

@@ -100,7 +100,7 @@ static int64_t wrong(const product *p, const char *isa, const char *opt) {
   sd_str text = {0};
   int64_t bad = -1;
   graph_text(p, w, &text);
-  sard_status *st = isa_open(&r, text.p, isa, opt);
+  sard_status *st = isa_open(&r, text.p, isa, "1", opt);
   if (!st) in = tensor(r.ctx, p, x), st = sard_session_run(r.s, &in, 1, &out, 1);
   if (st) printf("%s\n", sard_status_text(st, 0));
   else bad = 0;

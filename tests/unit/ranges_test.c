@@ -5,8 +5,7 @@
 
 #include "codegen/codegen.h"
 #include "runtime/base/alloc.h"
-#include "sard/sard.h"
-#include "sard/sard_compile.h"
+#include "tests/unit/isa_run.h"
 #include "tests/unit/test.h"
 
 enum { ROWS = 64, COLUMNS = 256, COUNT = ROWS * COLUMNS };
@@ -28,31 +27,11 @@ static void same(const char *isa, const char *threads, const float *x, int64_t r
   static const char large[] = "module ir=8 opset=22\ngraph \"g\" (%0 \"x\": f32[64,256]) {\n  %1, %2, %3 = "
                               "DynamicQuantizeLinear(%0)\n  return %1, %2, %3\n}\n";
   const char *text = rows == ROWS ? large : graph;
-  sard_options *co = sard_options_new();
-  sard_context *ctx = NULL;
-  sard_model *m = NULL;
-  sard_session *s = NULL;
-  sard_tensor *in = NULL, *out[3] = {NULL, NULL, NULL};
-  sard_tensor_desc t = {.size = sizeof t, .dtype = SD_F32, .rank = 2, .dims = {rows, COLUMNS}};
-  sard_source src = {.size = sizeof src, .data = text, .bytes = strlen(text)};
-  uint8_t *want = sd_alloc_aligned(COUNT);
-  CHECK_OK(sard_options_set(co, "threads", threads));
-  CHECK_OK(sard_options_set(co, "isa", isa));
-  CHECK_OK(sard_context_new(co, &ctx));
-  sard_compiler_use(ctx);
-  sard_status *st = sard_compile(ctx, &src, NULL, &m, NULL);
-  if (!st) st = sard_session_new(m, NULL, &s);
-  if (!st) st = sard_tensor_new(ctx, &t, &in);
-  if (!st)
-    memcpy(sard_tensor_data(in, NULL), x, (size_t)(rows * COLUMNS) * 4),
-        st = sard_session_run(s, &in, 1, out, 3);
-  CHECK_OK(st);
-  reference(x, rows * COLUMNS, want);
-  CHECK(out[0] && memcmp(sard_tensor_data(out[0], NULL), want, (size_t)(rows * COLUMNS)) == 0);
-  for (int i = 0; i < 3; i++) sard_tensor_free(out[i]);
-  sard_tensor_free(in), sard_session_free(s), sard_model_free(m), sard_context_free(ctx),
-      sard_options_free(co);
-  sd_free_aligned(want);
+  int64_t count = rows * COLUMNS;
+  uint8_t *want = sd_alloc_aligned(COUNT), *got = isa_run_matrix(text, isa, threads, x, rows, COLUMNS, 3, count);
+  reference(x, count, want);
+  CHECK(got && memcmp(got, want, (size_t)count) == 0);
+  sd_free_aligned(want), sd_free_aligned(got);
 }
 
 static void numbers(float *x, float size, int kind) {

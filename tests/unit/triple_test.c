@@ -9,8 +9,7 @@
 #include "codegen/triple.h"
 #include "runtime/base/alloc.h"
 #include "runtime/base/str.h"
-#include "sard/sard.h"
-#include "sard/sard_compile.h"
+#include "tests/unit/isa_run.h"
 #include "tests/unit/test.h"
 
 typedef struct product {
@@ -58,34 +57,10 @@ static void graph_text(const product *p, const float *w, sd_str *s) {
 // x * w, to be freed; NULL where it could not run.
 static float *multiply(const product *p, const float *x, const float *w, const char *isa,
                        const char *threads) {
-  sard_options *co = sard_options_new();
-  sard_context *ctx = NULL;
-  sard_model *m = NULL;
-  sard_session *s = NULL;
-  sard_tensor *in = NULL, *out = NULL;
-  sard_tensor_desc d = {.size = sizeof d, .dtype = SD_F32, .rank = 2, .dims = {p->rows, p->steps}};
   sd_str text = {0};
-  float *y = NULL;
   graph_text(p, w, &text);
-  sard_source src = {.size = sizeof src, .data = text.p, .bytes = strlen(text.p)};
-  CHECK_OK(sard_options_set(co, "threads", threads));
-  CHECK_OK(sard_options_set(co, "isa", isa));
-  CHECK_OK(sard_context_new(co, &ctx));
-  sard_compiler_use(ctx);
-  sard_status *st = sard_compile(ctx, &src, NULL, &m, NULL);
-  if (!st) st = sard_session_new(m, NULL, &s);
-  if (!st) st = sard_tensor_new(ctx, &d, &in);
-  if (!st)
-    memcpy(sard_tensor_data(in, NULL), x, (size_t)(p->rows * p->steps) * 4),
-        st = sard_session_run(s, &in, 1, &out, 1);
-  CHECK_OK(st);
-  if (out) {
-    y = sd_alloc_aligned((size_t)(p->rows * p->columns) * 4);
-    memcpy(y, sard_tensor_data(out, NULL), (size_t)(p->rows * p->columns) * 4);
-  }
-  sard_tensor_free(in), sard_tensor_free(out), sard_session_free(s), sard_model_free(m),
-      sard_context_free(ctx);
-  sard_options_free(co), sd_str_free(&text);
+  float *y = isa_run_matrix(text.p, isa, threads, x, p->rows, p->steps, 1, p->rows * p->columns * (int64_t)sizeof *y);
+  sd_str_free(&text);
   return y;
 }
 

@@ -76,7 +76,7 @@ static void check_on(const product *p, const char *isa, const char *opt) {
   isa_run r;
   sd_str text = {0};
   graph_text(p, w, z, &text);
-  CHECK_OK(isa_open(&r, text.p, isa, opt));
+  CHECK_OK(isa_open(&r, text.p, isa, "1", opt));
   for (int64_t rows = 1; rows <= most_rows; rows = rows * 3 + 2) {
     int64_t bad = run(r.ctx, r.s, p, w, z, rows);
     CHECK(bad == 0);
@@ -117,7 +117,7 @@ static void check_groups(int64_t shift, bool equal) {
   for (int64_t k = 1; k < K; k++) sd_strf(&text, ", %d", equal ? (int)(k * shift % K / 32) : k % 3 == 1);
   sd_strf(&text, ">\n  %%4 = com.microsoft.MatMulNBits(%%0, %%1, %%2, _, %%3) {K=64, N=20}\n  return %%4\n}\n");
   CHECK_OK(sd_isa_host(NULL, &host));
-  CHECK_OK(isa_open(&r, text.p, host->name, "3"));
+  CHECK_OK(isa_open(&r, text.p, host->name, "1", "3"));
   sard_tensor_desc d = {.size = sizeof d, .dtype = SD_F32, .rank = 2, .dims = {ROWS, K}};
   sard_tensor *in = NULL, *out = NULL;
   CHECK_OK(sard_tensor_new(r.ctx, &d, &in));

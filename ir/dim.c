@@ -439,10 +439,13 @@ bool sd_dim_is_batch(const char *symbol) { return strcasestr(symbol, "batch") ||
 
 void sd_dim_guess_size(sd_dimtab *t, int64_t size) { t->usual = size; }
 
+void sd_dim_guess(sd_dimtab *t, sd_dim symbol, int64_t size) { t->told = symbol, t->told_size = size; }
+
 bool sd_dim_usual(void *user, const char *symbol, int64_t *out) {
   sd_dimtab *t = user;
-  const sd_dimnode *s = sd_dim_get(t, sd_dim_sym(t, symbol));
-  *out = sd_dim_is_batch(symbol) ? sd_dim_batch_guess(t) : t->usual > 0 ? t->usual : SD_DIM_USUAL;
+  sd_dim d = sd_dim_sym(t, symbol);
+  const sd_dimnode *s = sd_dim_get(t, d);
+  *out = d == t->told ? t->told_size : sd_dim_is_batch(symbol) ? sd_dim_batch_guess(t) : t->usual > 0 ? t->usual : SD_DIM_USUAL;
   if (*out < s->min) *out = s->min;
   if (*out > s->max) *out = s->max;
   return true;

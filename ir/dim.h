@@ -54,6 +54,8 @@ bool sd_dim_usual(void *user, const char *symbol, int64_t *out);
 enum { SD_DIM_USUAL = 128 };
 // Sizes but that of a batch are taken for `size` there (SD_DIM_USUAL at first).
 void sd_dim_guess_size(sd_dimtab *t, int64_t size);
+// That symbol is taken for `size` there, whatever its name; of several the last one.
+void sd_dim_guess(sd_dimtab *t, sd_dim symbol, int64_t size);
 
 sd_dim sd_dim_add(sd_dimtab *t, sd_dim a, sd_dim b);
 sd_dim sd_dim_sub(sd_dimtab *t, sd_dim a, sd_dim b);

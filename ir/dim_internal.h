@@ -22,6 +22,8 @@ struct sd_dimtab {
   sd_arena *arena;
   int64_t batch;              // guess for symbols that look like batches, 0: 1
   int64_t usual;              // guess for other symbols, 0: SD_DIM_USUAL
+  sd_dim told;                // a symbol that is taken for told_size; SD_DIM_NONE
+  int64_t told_size;
   SD_VEC(sd_dimnode *) nodes; // by handle; entry 0 unused
   SD_VEC(uint32_t) sizes;     // tree size by handle
   sd_dim *table;              // open addressing, 0 = empty

@@ -145,6 +145,7 @@ struct sd_module {
   const int *batch_axes;
   uint32_t batch_n; // of inputs and outputs when the pass looked
   const char *batch_why;
+  sd_dim batch; // its symbol; SD_DIM_NONE where it cannot be split
 };
 
 // ---- module ----

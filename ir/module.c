@@ -43,7 +43,7 @@ sard_status *sd_module_new(const char *file, sd_module **out) {
 sd_module *sd_module_share(const sd_module *m) {
   sd_module *s = sd_arena_dup(m->arena, m, sizeof *m);
   s->main = graph_new(s, NULL, "main");
-  s->batch_axes = NULL, s->batch_n = 0, s->batch_why = NULL;
+  s->batch_axes = NULL, s->batch_n = 0, s->batch_why = NULL, s->batch = SD_DIM_NONE;
   // What either adds to a list the other does not see.
   s->metadata.cap = s->metadata.len, s->requires.cap = s->requires.len, s->externals.cap = s->externals.len;
   s->maps.cap = s->maps.len, s->lent.cap = s->lent.len, s->otypes.cap = s->otypes.len;

@@ -296,10 +296,9 @@ static sard_status *steps(measuring *b) {
   const char *trace = sd_args_get(b->c, "trace"), *html = sd_args_get(b->c, "html");
   if (trace) SD_TRY(sd_files_can_write(trace));
   if (html) SD_TRY(sd_files_can_write(html));
-  SD_TRY(sd_model_load(b->c, &b->m));
+  SD_TRY(sd_model_load_with(b->c, &b->m, &b->in));
   bool profile = sd_args_given(b->c, "profile") || html;
   SD_TRY(sd_model_session(b->c, b->m.model, profile, &b->session));
-  SD_TRY(sd_inputs_make(b->c, &b->m, &b->in));
   b->out.n = sard_model_io_count(b->m.model, 1);
   b->out.at = SD_NEW_ARRAY(b->c->arena, sard_tensor *, b->out.n + 1);
   sd_cli_progress(b->c, "measuring ...");

@@ -52,6 +52,8 @@ struct sd_cli {
   bool quiet;
   int verbose;
   const char *precision;         // in place of --precision, where a verb tries several; NULL: as given
+  bool whole;                    // models are compiled in one piece, whatever --devices says
+  int64_t batch;                 // of the inputs, for --split auto; 0: not known
   bool watch;                    // models show all their values (sd_driver_options.watch)
   FILE *out;                     // results for people: stdout, or stderr where JSON goes to stdout
   sd_str json;                   // members of the result object, each with a comma in front
@@ -125,7 +127,10 @@ typedef struct sd_cli_model {
 } sd_cli_model;
 // Context and model by the flags -O, --dim, --target, --threads.
 sard_status *sd_model_load(sd_cli *c, sd_cli_model *m);
-// The two apart: many models in one context, which stays the caller's; m->model is to be freed.
+// The same, and inputs by the flags. For --split auto the model is compiled in one piece first, which tells the inputs, then
+// for the batch that they have.
+sard_status *sd_model_load_with(sd_cli *c, sd_cli_model *m, sd_cli_tensors *in);
+// Context and model apart: many models in one context, which stays the caller's; m->model is to be freed.
 sard_status *sd_model_context(sd_cli *c, sard_context **out);
 sard_status *sd_model_load_in(sd_cli *c, sard_context *ctx, const char *path, sd_cli_model *m);
 // The same of an ONNX model in memory, which has to live as long.

@@ -5,6 +5,7 @@
 #include "frontend/cli/cli.h"
 #include "runtime/base/dtype.h"
 #include "runtime/base/thread.h"
+#include "runtime/collective/batch.h"
 #include "runtime/cuda/program.h"
 #include "runtime/model.h"
 
@@ -57,11 +58,14 @@ sard_status *sd_model_devices(const sd_cli *c, sard_options *o) {
   static const char *const keys[] = {"devices", "split", "device-memory", "costs", "cuts"};
   const char *devices = sd_args_get(c, "devices");
   bool runs = strcmp(c->verb->name, "compile") != 0 && strcmp(c->verb->name, "partition") != 0;
+  if (c->whole) return NULL;
   if (devices && strcmp(devices, "mpi") == 0 && !runs)
     return SD_ERR(USAGE, "--devices mpi is of verbs that run a model: each process compiles its own part");
   for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
     if (sd_args_get(c, keys[i])) SD_TRY(sard_options_set(o, keys[i], sd_args_get(c, keys[i])));
-  return NULL;
+  const char *split = sd_args_get(c, "split"), *batch = !runs && sd_args_given(c, "batch") ? sd_args_get(c, "batch") : NULL;
+  if (c->batch) batch = sd_arena_printf(c->arena, "%lld", (long long)c->batch);
+  return batch && split && strcmp(split, "auto") == 0 ? sard_options_set(o, "batch", batch) : NULL;
 }
 
 static sard_status *set_device(sd_cli *c, sard_options *o) {
@@ -169,8 +173,31 @@ sard_status *sd_model_load(sd_cli *c, sd_cli_model *m) {
   SD_TRY(sd_model_context(c, &ctx));
   sard_status *st = sd_model_load_in(c, ctx, path, m);
   if (st) sd_model_unload(m);
-  else put_cache(c, &m->model->cache);
+  else if (!c->whole) put_cache(c, &m->model->cache);
   return st;
+}
+
+// In one piece the model has told which inputs it has; their batch is what ways are predicted for.
+static sard_status *compile_for(sd_cli *c, const sd_cli_tensors *in, sd_cli_model *m) {
+  const sd_art *a = &m->model->art;
+  sd_cli_model split;
+  bool open = a->batch && !a->batch[0] && sd_batch_size(a, in->at, in->n, &c->batch);
+  if (!open) c->batch = 1;
+  if (c->batch > SD_BATCH_MOST) c->batch = SD_BATCH_MOST;
+  c->whole = false;
+  SD_TRY(sd_model_load_in(c, m->ctx, c->operands[0], &split));
+  put_cache(c, &split.model->cache);
+  sard_model_free(m->model);
+  *m = split;
+  return NULL;
+}
+
+sard_status *sd_model_load_with(sd_cli *c, sd_cli_model *m, sd_cli_tensors *in) {
+  const char *split = sd_args_get(c, "split");
+  c->whole = split && strcmp(split, "auto") == 0 && sd_args_given(c, "devices") && !sd_files_is_artifact(c->operands[0]);
+  SD_TRY(sd_model_load(c, m));
+  SD_TRY(sd_inputs_make(c, m, in));
+  return c->whole ? compile_for(c, in, m) : NULL;
 }
 
 void sd_model_unload(sd_cli_model *m) {

@@ -7,6 +7,7 @@
 static sard_status *find_costs(sd_partition *k) {
   sd_fixed_dims dims = {0};
   const sd_module *m = k->module;
+  if (m->batch) sd_dim_guess(m->dims, m->batch, 1);
   for (uint32_t i = 0; i < m->main->inputs.len; i++)
     for (int d = 0; d < m->main->inputs.at[i]->rank; d++) {
       const sd_dimnode *n = sd_dim_get(m->dims, m->main->inputs.at[i]->dims[d]);
@@ -36,8 +37,8 @@ static void say_ways(sd_partition *k) {
   const sd_ways *w = &k->report.split.ways;
   for (uint32_t i = 0; i < w->n; i++) {
     const char *name = w->at[i].how ? sd_split_name((sd_split_kind)w->at[i].how) : "one device";
-    sd_cli_say(k->c, "%-10s %.4g ms for %u piece%s of a batch%s%s\n", name, w->at[i].seconds * 1e3, w->pieces,
-               w->pieces == 1 ? "" : "s", w->at[i].fits ? "" : ", does not fit",
+    sd_cli_say(k->c, "%-10s %.4g ms for a batch of %u%s%s\n", name, w->at[i].seconds * 1e3, w->pieces,
+               w->at[i].fits ? "" : ", does not fit",
                (sd_split_kind)w->at[i].how == k->report.split.chosen ? "  <" : "");
     sd_strf(&k->c->json, "%s{\"split\":\"%s\",\"seconds\":%.6g,\"fits\":%s}", i ? "," : ",\"ways\":[", name,
             w->at[i].seconds, w->at[i].fits ? "true" : "false");

@@ -217,9 +217,8 @@ static sard_status *steps(running *r) {
     SD_TRY(sd_files_make_dir(outputs));
     SD_TRY(sd_files_can_write(sd_files_path(r->c, outputs, "output_0.pb")));
   }
-  SD_TRY(sd_model_load(r->c, &r->m));
+  SD_TRY(sd_model_load_with(r->c, &r->m, &r->in));
   SD_TRY(sd_model_session(r->c, r->m.model, false, &r->session));
-  SD_TRY(sd_inputs_make(r->c, &r->m, &r->in));
   if (trace) SD_TRY(sd_trace_start(r->session));
   SD_TRY(run_once(r));
   if (sd_mpi_rank()) return NULL; // rank 0 has the same outputs, and tells

@@ -49,7 +49,7 @@ struct sd_cache {
 // ---- what code depends on ----
 
 static void put_devices(sd_str *s, const sd_devices *d) {
-  sd_strf(s, "devices %d split %d costs %d cuts %d\n", d->n, d->split, d->costs, d->n_cuts);
+  sd_strf(s, "devices %d split %d costs %d cuts %d batch %u\n", d->n, d->split, d->costs, d->n_cuts, d->batch);
   for (int i = 0; i < d->n; i++) sd_strf(s, "memory %llu\n", (unsigned long long)d->memory[i]);
   for (int i = 0; i < d->n_cuts; i++) sd_strf(s, "cut %u\n", d->cuts[i]);
 }

@@ -22,6 +22,7 @@ typedef struct trial {
   int n_in, n_out;
   sd_arena *a;
   const sd_isa *isa;
+  int64_t batch;
 } trial;
 
 // ---- inputs ----
@@ -159,6 +160,9 @@ static sard_status *measure(trial *t, const sard_source *src, const sd_driver_op
   if (t->n_in != (int)t->k->module->main->inputs.len)
     return SD_ERR(UNSUPPORTED, "its inputs are others when compiled");
   double *ns = SD_NEW_ARRAY(t->a, double, t->model->art.n_steps + 1);
+  sd_module *m = t->k->module;
+  if (m->batch) sd_dim_guess(m->dims, m->batch, t->batch);
+  out->batch = m->batch ? (double)t->batch : 1;
   SD_TRY(run_all(t, ns, &seconds, &out->size));
   attribute(t, ns, seconds, out);
   return NULL;
@@ -180,7 +184,7 @@ static sard_status *measure_guarded(trial *t, const sard_source *src, const sd_d
   return measure(t, src, o, threads, out);
 }
 
-sard_status *sd_measure_nodes(const sard_source *src, const sd_driver_options *o, int threads, sd_arena *a,
+sard_status *sd_measure_nodes(const sard_source *src, const sd_driver_options *o, int threads, int64_t batch, sd_arena *a,
                               sd_measured *out) {
   sd_driver_options own = *o;
   trial *t = SD_NEW(a, trial);
@@ -189,7 +193,7 @@ sard_status *sd_measure_nodes(const sard_source *src, const sd_driver_options *o
   if (o->progress.fn) SD_TRY(o->progress.fn(o->progress.user, 2, 3, "measure"));
   own.devices = (sd_devices){0}, own.device = NULL, own.tuning = NULL, own.keep_ir = own.verify = false;
   own.dump = own.dump_dir = NULL, own.progress = (sd_driver_progress){0};
-  t->a = sd_arena_new();
+  t->a = sd_arena_new(), t->batch = batch;
   if (!t->a) return SD_ERR(NOMEM, "out of memory");
   sard_status *st = measure_guarded(t, src, &own, threads, &found);
   close(t);

@@ -10,10 +10,11 @@ typedef struct sd_measured {
   double *seconds;    // that its steps take
   double run_seconds; // of all, with what a run takes beside its steps
   int64_t size;       // what sizes that are open were taken for, see sd_dim_guess_size
+  double batch;       // elements of the batch that the times are of; 1 where it cannot be split
   const char *why;    // nothing was measured: why not
 } sd_measured;
 
-// Compiles for one device what `o` says and runs it on `threads` threads; the result is in `a`. What cannot
-// be run is no error. SARD_E_CANCELLED: o->progress stopped it.
-sard_status *sd_measure_nodes(const sard_source *src, const sd_driver_options *o, int threads, sd_arena *a,
+// Compiles for one device what `o` says and runs it on `threads` threads, with `batch` elements where it leaves that open;
+// the result is in `a`. What cannot be run is no error. SARD_E_CANCELLED: o->progress stopped it.
+sard_status *sd_measure_nodes(const sard_source *src, const sd_driver_options *o, int threads, int64_t batch, sd_arena *a,
                               sd_measured *out);

@@ -14,8 +14,8 @@
 // FLOPS_A_BYTE: on f32, of each byte of a vector register: 4 bytes, 2 for a multiply-add, 2 pipes, about 3
 // GHz.
 static const double FLOPS_A_BYTE = 3e9, BYTES_A_SECOND = 3e10, STEP_SECONDS = 1e-6;
-// Until all ranks are at an exchange and go on, beside its bytes: about what threads take that wait for each
-// other.
+// Until all devices are at an exchange and go on, beside its bytes, or one goes on with what another has made: about
+// what threads take that wait for each other. Parts of a batch are given out and collected.
 static const double EXCHANGE_SECONDS = 5e-6;
 
 // ---- sizes ----
@@ -130,19 +130,25 @@ static const char *cannot_measure(const sard_source *src, const sd_driver_option
   return src ? NULL : "there is no model to run";
 }
 
+// What a device has of the batch, as far as more elements make a difference for what one of them takes.
+static int64_t measured_batch(const sd_devices *d) {
+  int64_t share = d->batch ? d->batch / (d->n ? d->n : 1) : SD_MICRO_EACH;
+  return share < 1 ? 1 : share < SD_MICRO_EACH ? share : SD_MICRO_EACH;
+}
+
 sard_status *sd_driver_measure(sd_module *m, const sard_source *src, const sd_driver_options *o, sd_arena *a,
                                sd_measured *out) {
-  int threads = sd_cpu_count() / (o->devices.n ? o->devices.n : 1);
+  int n = o->devices.n ? o->devices.n : 1, threads = sd_cpu_count() / n;
   *out = (sd_measured){.why = cannot_measure(src, o)};
-  if (!out->why) SD_TRY(sd_measure_nodes(src, o, threads > 0 ? threads : 1, a, out));
+  if (!out->why) SD_TRY(sd_measure_nodes(src, o, threads > 0 ? threads : 1, measured_batch(&o->devices), a, out));
   if (out->n) sd_dim_guess_size(m->dims, out->size);
   if (out->why && o->devices.costs == SD_COSTS_MEASURED)
     return SD_ERR(UNSUPPORTED, "costs=measured: %s", out->why);
   return NULL;
 }
 
-// Seconds of the nodes; what a run takes beside them those that take some have an even part of. NULL: nodes
-// are missing.
+// Seconds of the nodes for an element of the batch; what a run takes beside them those that take some have an even part
+// of. NULL: nodes are missing.
 static double *times_of(const considering *c, const sd_measured *x) {
   uint32_t nodes = 0, i = 0, some = 0;
   for (const sd_node *n = c->m->main->first; n; n = n->next) nodes++;
@@ -152,8 +158,10 @@ static double *times_of(const considering *c, const sd_measured *x) {
     if (id >= x->n || x->ops[id] != n->op) return NULL;
     seconds[i] = x->seconds[id], rest -= seconds[i], some += seconds[i] > 0;
   }
-  while (i-- > 0)
+  while (i-- > 0) {
     if (seconds[i] > 0 && rest > 0) seconds[i] += rest / some;
+    seconds[i] /= x->batch;
+  }
   return seconds;
 }
 
@@ -183,10 +191,8 @@ static sard_status *find_seconds(considering *c) {
 
 // ---- ways ----
 
-enum { PIECES_EACH = 4 }; // of a batch, for each device: what a run is predicted for
-
 static sd_layer_costs costs_of(sd_module *m, const double *seconds) {
-  return (sd_layer_costs){seconds, sd_driver_value_bytes, m, BYTES_A_SECOND, STEP_SECONDS};
+  return (sd_layer_costs){seconds, sd_driver_value_bytes, m, BYTES_A_SECOND, EXCHANGE_SECONDS};
 }
 
 // Of n devices from `first` on; with their memory or without a limit.
@@ -244,7 +250,7 @@ static void add_batch(considering *c) {
   for (int k = 0; k < d->n; k++) each[k] = d->at[k].cuda ? gpu : processor;
   sd_batch_share(w->pieces, each, share, d->n);
   for (int k = 0; k < d->n; k++) last = fmax(last, each[k] * (double)share[k].count);
-  add_way(c, SD_SPLIT_BATCH, last, most_bytes(&c->one), sd_devices_least_memory(d));
+  add_way(c, SD_SPLIT_BATCH, last + 2 * EXCHANGE_SECONDS, most_bytes(&c->one), sd_devices_least_memory(d));
   if (sd_devices_mixed(d) && gpu > 0) w->at[w->n - 1].speed = processor / gpu;
 }
 
@@ -273,14 +279,15 @@ static bool any_fits(const sd_ways *w) {
   return false;
 }
 
-// Predicts the ways for a batch that keeps all devices at work, where it can be split, else for what it is.
-// Of auto all of them.
+// Predicts the ways for the batch that is told, else for one that keeps all devices at work; where it cannot be split,
+// for what it is. Of auto all of them.
 static sard_status *consider(considering *c) {
   const sd_devices *d = &c->o->devices;
   uint32_t n = (uint32_t)d->n;
   bool open = c->m->batch_why && !*c->m->batch_why;
   sd_ways *w = &c->out->ways;
-  w->pieces = open ? n * PIECES_EACH : 1;
+  uint32_t micro = n * SD_MICRO_EACH;
+  w->pieces = !open ? 1 : d->batch ? d->batch : micro;
   SD_TRY(find_alone(c));
   add_way(c, 0, c->one.sum * w->pieces, most_bytes(&c->one), d->memory[c->alone]);
   if (!open && d->split == SD_SPLIT_BATCH)
@@ -296,7 +303,8 @@ static sard_status *consider(considering *c) {
   }
   sard_status *st = cut(c, 0, n, d->memory, &c->layer);
   if (!st)
-    add_way(c, SD_SPLIT_LAYER, sd_layer_seconds(&c->layer, w->pieces) * w->pieces, most_bytes(&c->layer), 0);
+    add_way(c, SD_SPLIT_LAYER, sd_layer_seconds(&c->layer, w->pieces < micro ? w->pieces : micro) * w->pieces,
+            most_bytes(&c->layer), 0);
   if (d->split != SD_SPLIT_AUTO || !any_fits(w)) return st;
   sard_status_free(st); // there is no such way
   return NULL;
@@ -325,8 +333,8 @@ static sard_status *choose(const considering *c) {
     sd_strf(&s, "%s%s %.3g ms%s", i ? ", " : "", way_name(w->at[i].how), w->at[i].seconds * 1e3,
             w->at[i].fits ? "" : " (does not fit)");
   sard_status *st =
-      SD_ERR(UNSUPPORTED, "split=auto: no split over %d devices is predicted to be faster than one: %s",
-             c->o->devices.n, s.p ? s.p : "");
+      SD_ERR(UNSUPPORTED, "split=auto: no split over %d devices is predicted to be faster than one for a batch of %u: %s",
+             c->o->devices.n, w->pieces, s.p ? s.p : "");
   sd_str_free(&s);
   if (!named) named = fastest(w, false, false);
   return named ? sd_status_field(st, SARD_TEXT_HINT, "name one to use it all the same: split=%s",
@@ -352,7 +360,9 @@ sard_status *sd_driver_plan(const sd_split_job *job, sd_arena *kept, sd_split_ch
   sd_arena *a = sd_arena_scratch(job->m->arena);
   *out = (sd_split_choice){0};
   considering c = {.job = job, .m = job->m, .o = job->options, .a = a, .kept = kept, .out = out};
+  if (job->m->batch) sd_dim_guess(job->m->dims, job->m->batch, 1); // a way takes so many of them
   sard_status *st = plan(&c);
+  sd_dim_guess(job->m->dims, SD_DIM_NONE, 0);
   sd_arena_free(a);
   return st;
 }

@@ -255,14 +255,14 @@ sard_status *sd_pass_batch(sd_module *m, const sd_pass_options *o, sd_arena *scr
   sd_dim symbol, tried[MOST_TRIED];
   uint32_t n_tried = 0;
   find_read(&f);
-  m->batch_axes = axes, m->batch_n = g->inputs.len + g->outputs.len;
+  m->batch_axes = axes, m->batch_n = g->inputs.len + g->outputs.len, m->batch = SD_DIM_NONE;
   for (int by_name = 0; by_name < 2; by_name++)
     for (uint32_t i = 0; i < g->inputs.len; i++)
       for (int d = 0; d < SD_MAX_RANK; d++) {
         if (!candidate(m, g->inputs.at[i], d, by_name, &symbol) || was_tried(tried, &n_tried, symbol))
           continue;
         const char *reason = follow(&f, symbol, axes);
-        if (!reason) return m->batch_why = "", NULL;
+        if (!reason) return m->batch_why = "", m->batch = symbol, NULL;
         if (!why) why = reason;
       }
   m->batch_why = why ? sd_arena_strdup(m->arena, why) : "no input leaves its first dim open";

@@ -168,7 +168,7 @@ void sd_parts_take(sd_module *m, sd_parts *parts, uint32_t index) {
   const sd_module *part = parts->at[index].module;
   m->main = part->main, m->next_id = part->next_id;
   m->requires = part->requires, m->otypes = part->otypes;
-  m->batch_axes = NULL, m->batch_n = 0, m->batch_why = NULL;
+  m->batch_axes = NULL, m->batch_n = 0, m->batch_why = NULL, m->batch = SD_DIM_NONE;
   adopt(m->main, m);
   parts->n = 0;
 }

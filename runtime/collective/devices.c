@@ -127,10 +127,20 @@ static sard_status *read_costs(const char *text, sd_devices *d) {
   return NULL;
 }
 
+static sard_status *read_batch(const char *text, sd_devices *d) {
+  char *end;
+  unsigned long v = isdigit((unsigned char)*text) ? strtoul(text, &end, 10) : 0;
+  if (!v || *end || v > SD_BATCH_MOST)
+    return SD_ERR(USAGE, "batch: '%.40s' is no number of elements from 1 to %d", text, SD_BATCH_MOST);
+  d->batch = (uint32_t)v;
+  return NULL;
+}
+
 static sard_status *read_more(const sard_options *o, sd_devices *d) {
   const char *memory = sd_options_get(o, "device-memory"), *costs = sd_options_get(o, "costs"),
-             *cuts = sd_options_get(o, "cuts");
+             *cuts = sd_options_get(o, "cuts"), *batch = sd_options_get(o, "batch");
   if (memory) SD_TRY(read_memory(memory, d));
+  if (batch) SD_TRY(read_batch(batch, d));
   if (costs) SD_TRY(read_costs(costs, d));
   return cuts ? read_cuts(cuts, d) : NULL;
 }

@@ -2,7 +2,8 @@
 #pragma once
 #include "runtime/options.h"
 
-enum { SD_DEVICES_MOST = 64, SD_MICRO_MOST = 4096 };
+// SD_MICRO_EACH: parts of a batch for each part of a model, where the option does not tell.
+enum { SD_DEVICES_MOST = 64, SD_MICRO_MOST = 4096, SD_MICRO_EACH = 4, SD_BATCH_MOST = 1 << 20 };
 // The numbers stand in artifacts.
 typedef enum sd_split_kind {
   SD_SPLIT_BATCH = 1, // each device runs the model on a part of the batch
@@ -30,6 +31,7 @@ typedef struct sd_devices {
   sd_costs_kind costs;              // option "costs"
   int n_cuts;                       // option "cuts": n - 1 nodes, or 0
   uint32_t cuts[SD_DEVICES_MOST];
+  uint32_t batch; // option "batch": elements that the ways are predicted for, 0: the option is not given
 } sd_devices;
 
 enum { SD_PLACE_TEXT = 16 };

@@ -9,7 +9,6 @@
 #include "runtime/collective/inside.h"
 #include "runtime/cuda/peer.h"
 
-enum { PIECES_EACH = 4 }; // of the batch, for each part
 
 typedef struct part_flow {
   const sard_art_wire *wires; // of its inputs
@@ -371,7 +370,7 @@ sard_status *sd_run_parts(sard_session *s, sard_tensor *const *in, int n_in, sar
                           int times) {
   const sd_art *a = &s->model->art;
   struct sd_flow *f = s->split->flow;
-  int64_t batch = 1, n = s->split->micro ? s->split->micro : PIECES_EACH * s->split->n;
+  int64_t batch = 1, n = s->split->micro ? s->split->micro : SD_MICRO_EACH * s->split->n;
   if (n_in < 0 || (uint32_t)n_in != a->n_in)
     return SD_ERR(USAGE, "%d inputs are given, the model has %u", n_in, a->n_in);
   if (n_out < 0 || (uint32_t)n_out != a->n_out)

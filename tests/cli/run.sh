@@ -152,9 +152,17 @@ code tensor-bench 0 "$sard" bench "$T/t.sard" --iterations 3 --json "$T/j"; json
 code mpi-split 2 "$sard" run "$digits/model.onnx" --devices mpi --split layer; says mpi-split-text err 'by split=tensor'
 code mpi-compile 2 "$sard" compile "$digits/model.onnx" --devices mpi --split tensor -o "$T/no.sard"; says mpi-compile-text err 'each process compiles its own part'
 code mpi-missing 5 env SARD_MPI=/none.so "$sard" run "$digits/model.onnx" --devices mpi; says mpi-missing-text err "devices 'mpi' cannot be used"
-code auto-bench 0 "$sard" bench "$digits/model.onnx" --shape x:5x64 --devices cpu:0,cpu:1 --split auto --costs estimated --iterations 3 --json "$T/j"; says auto-predicts out '^split +batch; predicted for a batch of 8: one device [0-9.]+ ms, batch [0-9.]+ ms, tensor [0-9.]+ ms, layer [0-9.]+ ms'
+code auto-bench 0 "$sard" bench "$digits/model.onnx" --shape x:500x64 --devices cpu:0,cpu:1 --split auto --costs estimated --iterations 3 --json "$T/j"; says auto-predicts out '^split +batch; predicted for a batch of 500: one device [0-9.]+ ms, batch [0-9.]+ ms, tensor [0-9.]+ ms, layer [0-9.]+ ms'
 json auto-ways "$T/j" 'd["split"] == "batch" and [w["split"] for w in d["ways"]] == ["one device", "batch", "tensor", "layer"]'
 code auto-slower 4 "$sard" run "$digits/model.onnx" --dim batch=1 --devices cpu:0,cpu:1 --split auto --costs estimated; says auto-slower-text err 'no split over 2 devices is predicted to be faster'
+code auto-alone 4 "$sard" run "$digits/model.onnx" --shape x:1x64 --devices cpu:0,cpu:1 --split auto; says auto-alone-text err 'faster than one for a batch of 1: one device'
+code auto-alone-cut 0 "$sard" run "$bert/model.onnx" --shape input_ids:1x16 --target avx2 --devices cpu:0,cpu:1 --split auto --costs estimated; says auto-alone-tensor out '^split +tensor; predicted for a batch of 1:'
+code auto-told 0 "$sard" compile "$digits/model.onnx" --devices cpu:0,cpu:1 --split auto --costs estimated --batch 300 -o "$T/no.sard"; says auto-told-text out '^split +batch; predicted for a batch of 300:'
+# what the batch is called makes no difference
+"$sard" compile "$digits/model.onnx" --dump import -q >"$T/batch.sard-ir"; sed 's/batch/rows/g' "$T/batch.sard-ir" >"$T/rows.sard-ir"
+for x in batch rows; do "$sard" partition "$T/$x.sard-ir" --devices cpu:0,cpu:1 --split layer --costs estimated >"$T/$x"; done
+yes_if auto-any-name diff "$T/batch" "$T/rows"
+code auto-no-batch 2 "$sard" partition "$digits/model.onnx" --devices cpu:0,cpu:1 --batch 2000000; says auto-no-batch-text err 'no number of elements from 1 to 1048576'
 code auto-tensor 0 "$sard" compile "$bert/model.onnx" --dim batch=1 --devices cpu:0,cpu:1 --split auto --costs estimated --target avx2 -o "$T/t.sard"; says auto-tensor-text out '^split +tensor; '; says auto-tensor-costs out '^costs +estimated: as it was asked for$'; says auto-tensor-cut out '^tensors +17 of 17 '
 code auto-tensor-run 0 "$rt" run "$T/t.sard" --inputs "$bert/test_data_set_0" --expect "$bert/test_data_set_0"
 code tensor-room 6 "$sard" compile "$bert/model.onnx" --devices cpu:0,cpu:1 --split tensor --device-memory 100K -o "$T/no.sard"; says tensor-room-text err "a device needs [0-9]+ bytes and has 102400; node '[^']+' \([A-Za-z.]+\) alone needs [0-9]+ of them"
@@ -524,7 +532,7 @@ if [ $rc = 130 ]; then ok tune-interrupt; else fail tune-interrupt "exit $rc"; f
 # ---- pipes and interrupts ----
 "$sard" inspect "$resnet/model.onnx" --weights 2>"$T/err" | head -1 >"$T/out"; rc=${PIPESTATUS[0]}
 if [ "$rc" = 0 ] && [ ! -s "$T/err" ]; then ok pipe-closed; else fail pipe-closed "exit $rc"; fi
-timeout --preserve-status -s INT 1 "$sard" bench "$T/d.sard" --duration 60 --json "$T/int.json" >"$T/out" 2>"$T/err"; rc=$?
+timeout --preserve-status -s INT 2 "$sard" bench "$T/d.sard" --duration 60 --json "$T/int.json" >"$T/out" 2>"$T/err"; rc=$?
 if [ $rc = 130 ] && [ "$(grep -c interrupted "$T/err")" = 1 ] && grep -q '"exit_code":130' "$T/int.json"; then ok interrupt-bench; else fail interrupt-bench "exit $rc"; fi
 for s in batch layer tensor; do # also between two of many short runs
   timeout --preserve-status -s INT 0.6 "$sard" bench "$digits/model.onnx" --devices cpu:0,cpu:1 --split $s --costs estimated --duration 60 >"$T/out" 2>"$T/err"; rc=$?

@@ -85,6 +85,7 @@ static void add_sections(layouts *l, const sd_artifact *x) {
   if (x->cuda.len) {
     section(l, SARD_ART_CUDA, x->cuda.at, x->cuda.len, x->cuda.len * sizeof(sard_art_cuda));
     section(l, SARD_ART_CUDA_IMAGES, x->cuda_images.at, x->cuda_images.len, x->cuda_images.len * sizeof(sard_art_cuda_image));
+    if (x->products.len) section(l, SARD_ART_CUDA_PRODUCTS, x->products.at, x->products.len, x->products.len * sizeof(sard_art_product));
     section(l, SARD_ART_CUDA_CODE, x->images.at, x->images.len, x->images.len);
   }
   if (x->ir) section(l, SARD_ART_IR, x->ir, 0, strlen(x->ir) + 1);

@@ -44,6 +44,7 @@ typedef struct sd_artifact {
   sd_art_text code, images; // images: for CUDA devices
   sd_art_cudas cuda;
   sd_art_cuda_images cuda_images;
+  SD_VEC(sard_art_product) products;
   const char *ir, *meta; // optional texts
 } sd_artifact;
 

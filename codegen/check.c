@@ -14,7 +14,7 @@ static sard_status *kernel(sd_arena *scratch, sd_module *m, const sd_node *n, co
 }
 
 sd_runs sd_codegen_runs(const sd_node *n) {
-  if (n->op->kind == SD_CONTROL && !sd_node_is_group(n)) return SD_RUNS_STEPS;
+  if (n->op->kind == SD_CONTROL && strcmp(n->op->name, "sard.Fused") != 0) return SD_RUNS_STEPS;
   if (strcmp(n->op->name, "sard.Define") == 0) return SD_RUNS_STEPS;
   return sd_kind_is_host(n->op->kind) ? SD_RUNS_HOST : SD_RUNS_KERNEL;
 }

@@ -1,6 +1,7 @@
 // Shared by the files of the back end's driver: the steps on their way from the graph to the artifact.
 #pragma once
 #include "codegen/artifact_write.h"
+#include "codegen/choose_cuda_matrix.h"
 #include "codegen/compile_units.h"
 #include "codegen/cuda/cuda.h"
 #include "codegen/cuda/device.h"
@@ -30,6 +31,7 @@ typedef struct sd_step {
   uint32_t body, other;  // steps that follow
   sd_dim flops, bytes;   // SD_DIM_NONE: not known
   sd_cuda_launches cuda, cuda_only; // DISPATCH for CUDA devices; for sm_90a, where that makes a difference
+  const sd_cuda_matrix *matrix; // DISPATCH for CUDA devices that is a product of matrices, else NULL
   bool live;
 } sd_step;
 typedef SD_VEC(sd_step) sd_steps;

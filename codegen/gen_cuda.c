@@ -7,9 +7,9 @@
 
 // ---- kernels ----
 
-static sard_status *make_source(sd_gen *g, const sd_node *n, bool only, sd_arena *scratch, const sd_cuda_source **out) {
+static sard_status *make_source(sd_gen *g, const sd_node *n, bool only, sd_arena *scratch, sd_kernel **kernel, const sd_cuda_source **out) {
   sd_cuda_source *c = SD_NEW(g->a, sd_cuda_source);
-  SD_TRY(sd_cuda_node_source(scratch, g->m, n, SD_CUDA_SYMBOL, &(sd_cuda_options){.tf32 = g->o->tf32, .wide = only}, NULL, c));
+  SD_TRY(sd_cuda_node_source(scratch, g->m, n, SD_CUDA_SYMBOL, &(sd_cuda_options){.tf32 = g->o->tf32, .wide = only}, kernel, c));
   c->text = sd_arena_strndup(g->a, c->text, strlen(c->text));
   sd_dim *dims = SD_NEW_ARRAY(g->a, sd_dim, c->n_dims + 1);
   if (c->n_dims) memcpy(dims, c->dims, c->n_dims * sizeof *dims);
@@ -27,15 +27,15 @@ static sd_dim find_batch(sd_dimtab *t, sd_dim d, sd_dim most) {
 }
 
 // Few and many rows want other schedules: where the batch is left open and makes a difference there are both.
-static sard_status *make_launches(sd_gen *g, const sd_node *n, bool only, sd_arena *scratch, sd_cuda_launches *out) {
+static sard_status *make_launches(sd_gen *g, const sd_node *n, bool only, sd_arena *scratch, sd_kernel **kernel, sd_cuda_launches *out) {
   sd_dimtab *t = g->m->dims;
   const sd_cuda_source *large;
-  SD_TRY(make_source(g, n, only, scratch, &out->small));
+  SD_TRY(make_source(g, n, only, scratch, kernel, &out->small));
   out->batch = find_batch(t, out->small->blocks, sd_dim_const(t, 0));
   for (uint32_t i = 0; i < out->small->n_dims; i++) out->batch = find_batch(t, out->small->dims[i], out->batch);
   if (sd_dim_is(t, out->batch, 0)) return NULL;
   sd_dim_guess_batch(t, 4 * SD_CUDA_LARGE);
-  sard_status *st = make_source(g, n, only, scratch, &large);
+  sard_status *st = make_source(g, n, only, scratch, NULL, &large);
   sd_dim_guess_batch(t, 1);
   if (!st && strcmp(out->small->text, large->text) != 0) out->large = large;
   return st;
@@ -45,10 +45,17 @@ static bool same_text(const sd_cuda_source *x, const sd_cuda_source *y) {
   return x == y || (x && y && strcmp(x->text, y->text) == 0);
 }
 
+static const sd_cuda_matrix *find_matrix(const sd_gen *g, sd_kernel *k) {
+  sd_cuda_matrix m;
+  return sd_choose_cuda_matrix(k, g->o->tf32, &m) ? sd_arena_dup(g->a, &m, sizeof m) : NULL;
+}
+
 sard_status *sd_gen_cuda_kernel(sd_gen *g, const sd_node *n, sd_arena *scratch, sd_step *s) {
-  SD_TRY(make_launches(g, n, false, scratch, &s->cuda));
+  sd_kernel *k;
+  SD_TRY(make_launches(g, n, false, scratch, &k, &s->cuda));
+  s->matrix = find_matrix(g, k);
   if (!sd_cuda_device_has_only(g->device)) return NULL;
-  SD_TRY(make_launches(g, n, true, scratch, &s->cuda_only));
+  SD_TRY(make_launches(g, n, true, scratch, NULL, &s->cuda_only));
   if (same_text(s->cuda.small, s->cuda_only.small) && same_text(s->cuda.large, s->cuda_only.large)) s->cuda_only = (sd_cuda_launches){0};
   return NULL;
 }
@@ -99,6 +106,23 @@ static void add_launches(sd_gen *g, texts *t, place at, const sd_cuda_launches *
   add_launch(g, t, &at, l->large, l->batch);
 }
 
+static sard_art_operand operand(sd_gen *g, const sd_cuda_place *p) {
+  uint32_t zero = sd_dimslots_const(&g->x->slots, 0);
+  if (!p->buf) return (sard_art_operand){SARD_ART_NONE, zero, zero, zero};
+  sd_dimslots *s = &g->x->slots;
+  return (sard_art_operand){p->param, sd_dimslots_get(s, p->first), sd_dimslots_get(s, p->step), sd_dimslots_get(s, p->batch)};
+}
+
+static void add_product(sd_gen *g, uint32_t step, const sd_cuda_matrix *m) {
+  if (!m) return;
+  sd_dimslots *s = &g->x->slots;
+  sard_art_product e = {.step = step, .in = m->in, .out = m->to, .scale = m->scale};
+  e.flags = (m->relu ? SARD_APF_RELU : 0) | (m->x.along_k ? SARD_APF_X_ALONG : 0) | (m->y.along_k ? SARD_APF_Y_ALONG : 0);
+  e.m = sd_dimslots_get(s, m->m), e.n = sd_dimslots_get(s, m->n), e.k = sd_dimslots_get(s, m->k), e.batch = sd_dimslots_get(s, m->batch);
+  e.x = operand(g, &m->x), e.y = operand(g, &m->y), e.c = operand(g, &m->c), e.bias = operand(g, &m->bias), e.result = operand(g, &m->out);
+  sd_vec_push(g->a, &g->x->products, e);
+}
+
 static void add_image(sd_gen *g, uint32_t kind, int arch, uint32_t part, const void *data, uint64_t bytes) {
   sard_art_cuda_image e = {kind, (uint32_t)arch, part, 0, sd_artifact_image(g->x, data, bytes), bytes};
   sd_vec_push(g->a, &g->x->cuda_images, e);
@@ -117,6 +141,7 @@ sard_status *sd_gen_cuda_plan(sd_gen *g, const sd_cuda_device *d, sd_codegen_sta
     const sd_step *s = &g->steps.at[i];
     add_launches(g, &t, (place){i, true, !s->cuda_only.small}, &s->cuda);
     add_launches(g, &t, (place){i, false, true}, &s->cuda_only);
+    add_product(g, i, s->matrix);
   }
   if (t.n == 0) return NULL;
   int64_t t0 = sd_now_ns();

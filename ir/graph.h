@@ -218,7 +218,6 @@ void sd_node_move_to(sd_node *n, sd_graph *g, sd_node *before); // into g, with 
 // A new empty body. A graph attribute of that name in the row is set to it: bodies are where graph attributes live.
 sd_graph *sd_node_add_body(sd_node *n, const char *name);
 // Attribute by name; NULL when the row has none of that name. Setting an undeclared one is an internal error.
-bool sd_node_is_group(const sd_node *n); // of nodes in its body that are computed as one (pass fuse)
 sd_attr *sd_node_attr(const sd_node *n, const char *name);
 int64_t sd_node_int(const sd_node *n, const char *name, int64_t absent);
 float sd_node_float(const sd_node *n, const char *name, float absent);

@@ -644,7 +644,7 @@ sard_status *sd_lower_tiled(sd_arena *a, sd_module *m, const sd_node *n, const s
   sd_tb b = {.arena = a, .dims = m->dims, .node = n, .tile = tile, .priv = &priv};
   *out = NULL;
   b.k = sd_kernel_new(a, m->dims, n->name && *n->name ? n->name : n->op->name);
-  if (sd_node_is_group(n)) {
+  if (!strcmp(n->op->name, "sard.Fused")) {
     if (n->n_body != 1 || n->bodies[0]->outputs.len != n->n_out)
       return sd_node_error(n, SD_ERR(INTERNAL, "a fused group needs one body with as many outputs as the node"));
     b.inlined = n->bodies[0];

@@ -66,7 +66,7 @@ sd_graph *sd_node_add_body(sd_node *n, const char *name) {
   sd_graph **bodies = SD_NEW_ARRAY(m->arena, sd_graph *, n->n_body + 1);
   if (n->n_body) memcpy(bodies, n->bodies, n->n_body * sizeof *bodies);
   bodies[n->n_body++] = g;
-  m->has_bodies |= !sd_node_is_group(n);
+  m->has_bodies |= strcmp(n->op->name, "sard.Fused") != 0;
   n->bodies = bodies;
   sd_vec_push(m->arena, &n->graph->children, g);
   for (uint32_t i = 0; i < n->n_attr; i++)
@@ -211,7 +211,7 @@ void sd_module_require(sd_module *m, sd_dim a, sd_dim b, bool broadcast, const c
 
 // In the body of a branch or loop; fused groups run where they stand.
 static bool in_body(const sd_graph *g) {
-  while (g->owner && sd_node_is_group(g->owner)) g = g->owner->graph;
+  while (g->owner && strcmp(g->owner->op->name, "sard.Fused") == 0) g = g->owner->graph;
   return g->owner != NULL;
 }
 
@@ -227,7 +227,7 @@ static sard_status *collect(sd_node *n) {
   sard_status *st = n->op->infers && n->op->kind != SD_CONTROL ? sd_node_infer(n) : NULL;
   for (uint32_t i = 0; i < n->n_out; i++)
     if (n->out[i]) *n->out[i] = saved[i];
-  bool fused = sd_node_is_group(n);
+  bool fused = n->op->kind == SD_CONTROL && strcmp(n->op->name, "sard.Fused") == 0;
   for (sd_node *x = fused ? n->bodies[0]->first : NULL; x && !st; x = x->next) st = collect(x);
   return st;
 }

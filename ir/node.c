@@ -116,8 +116,6 @@ void sd_node_move_before(sd_node *n, sd_node *before) { sd_node_move_to(n, befor
 
 // ---- attributes ----
 
-bool sd_node_is_group(const sd_node *n) { return n->op->kind == SD_CONTROL && strcmp(n->op->name, "sard.Fused") == 0; }
-
 sd_attr *sd_node_attr(const sd_node *n, const char *name) {
   for (uint32_t i = 0; i < n->n_attr; i++)
     if (strcmp(n->op->attrs[i].name, name) == 0) return &n->attrs[i];

@@ -122,7 +122,7 @@ static sard_status *each_graph(sd_graph *g, const visit *v, int depth) {
   if (depth > SD_MAX_DEPTH) return SD_ERR(MODEL, "graphs are nested more than %d deep", SD_MAX_DEPTH);
   for (sd_node *n = g->first, *next; n; n = next) {
     next = n->next;
-    if (sd_node_is_group(n)) continue;
+    if (sd_edit_is(n, "sard.Fused")) continue;
     for (uint32_t i = 0; i < n->n_body; i++) SD_TRY(each_graph(n->bodies[i], v, depth + 1));
   }
   return v->fn(g, v->user);

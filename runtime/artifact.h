@@ -49,6 +49,7 @@ typedef enum sard_art_kind {
   // part 2, ..., then for each output of the model.
   SARD_ART_PARTS,
   SARD_ART_WAYS, // optional: sard_art_way[]: ways to use several devices that the compiler compared
+  SARD_ART_CUDA_PRODUCTS, // optional: sard_art_product[]: launches that a library of matrix products could do instead
   SARD_ART_KINDS,      // one more than the last
 } sard_art_kind;
 
@@ -155,6 +156,20 @@ typedef enum sard_art_cuda_kind { SARD_ACI_CUBIN = 1, SARD_ACI_PTX } sard_art_cu
 // image of a part that would be empty. Cubins for sm_90 are those of sm_90a.
 typedef struct sard_art_cuda_image { uint32_t kind, arch, part, pad; uint64_t offset, size; } sard_art_cuda_image; // into CUDA_CODE
 
+// A step with launches that is one product of matrices: out[b, m, n] = relu(scale * sum over k of x[b, m, k] * y[b, n, k] + c[b, m, n]
+// + bias[n]). Element (row, i) of matrix b of an operand is the one at first + b * batch + row * step + i, all in elements; `i` runs
+// along the steps of the sum where the operand is marked so, else `row` does. m, n, k, batch, first, step: dim slots. In order of steps.
+typedef struct sard_art_operand { uint32_t buf, first, step, batch; } sard_art_operand; // buf: position in the step's list, NONE: there is none
+typedef enum sard_art_product_flag { SARD_APF_RELU = 1, SARD_APF_X_ALONG = 2, SARD_APF_Y_ALONG = 4 } sard_art_product_flag;
+typedef struct sard_art_product {
+  uint32_t step, flags;
+  uint32_t in, out; // sd_dtype of the factors; of out, c and bias
+  uint32_t m, n, k, batch;
+  sard_art_operand x, y, c, bias, result;
+  float scale;
+  uint32_t pad;
+} sard_art_product;
+
 // ---- kernel ABI ----
 // A kernel runs tiles [begin, end) of its grid and returns 0. Different tiles may run on different threads at once.
 typedef struct sard_dispatch {
@@ -169,5 +184,6 @@ typedef int32_t (*sard_kernel_fn)(const sard_dispatch *d, uint32_t begin, uint32
 _Static_assert(sizeof(sard_dispatch) <= 64, "fits a cache line");
 _Static_assert(sizeof(sard_art_dim) == 24 && sizeof(sard_art_step) == 72 && sizeof(sard_art_buf) == 24, "layout");
 _Static_assert(sizeof(sard_art_way) == 32, "layout");
+_Static_assert(sizeof(sard_art_product) == 120, "layout");
 _Static_assert(sizeof(sard_art_cuda) == 48 && sizeof(sard_art_cuda_image) == 32, "layout");
 #endif

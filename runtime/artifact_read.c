@@ -57,6 +57,7 @@ static size_t element_size(uint32_t kind) {
   case SARD_ART_WAYS: return sizeof(sard_art_way);
   case SARD_ART_CUDA: return sizeof(sard_art_cuda);
   case SARD_ART_CUDA_IMAGES: return sizeof(sard_art_cuda_image);
+  case SARD_ART_CUDA_PRODUCTS: return sizeof(sard_art_product);
   default: return 0;
   }
 }
@@ -64,7 +65,7 @@ static size_t element_size(uint32_t kind) {
 static const char *section_name(uint32_t kind) {
   static const char *const names[] = {"?",     "TEXT",  "DIMS", "SYMS", "IO", "BUFS", "KERNELS",
                                       "STEPS", "LISTS", "CODE", "CONST", "IR", "META", "CHECKS", "STRINGS",
-                                      "CUDA",  "CUDA_IMAGES", "CUDA_CODE", "BATCH", "PARTS", "WAYS"};
+                                      "CUDA",  "CUDA_IMAGES", "CUDA_CODE", "BATCH", "PARTS", "WAYS", "CUDA_PRODUCTS"};
   return kind < sizeof names / sizeof *names ? names[kind] : "?";
 }
 
@@ -115,6 +116,7 @@ static void place_section(const uint8_t *head, const sard_art_section *s, sd_art
   case SARD_ART_WAYS: out->ways = p, out->n_ways = s->count; break;
   case SARD_ART_CUDA: out->cuda = p, out->n_cuda = s->count; break;
   case SARD_ART_CUDA_IMAGES: out->cuda_images = p, out->n_cuda_images = s->count; break;
+  case SARD_ART_CUDA_PRODUCTS: out->products = p, out->n_products = s->count; break;
   case SARD_ART_CUDA_CODE: out->cuda_code = p, out->cuda_code_size = s->size; break;
   default: break;
   }

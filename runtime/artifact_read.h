@@ -25,10 +25,11 @@ typedef struct sd_art {
   const uint8_t *code;
   const sard_art_cuda *cuda;    // NULL: for processors only
   const sard_art_cuda_image *cuda_images;
+  const sard_art_product *products; // in order of their steps
   const uint8_t *cuda_code;
   const uint8_t *consts;        // NULL when the CONST section lies in pieces
   const char *ir, *meta;        // optional texts, not NUL-terminated
-  uint32_t n_dims, n_syms, n_io, n_in, n_out, n_bufs, n_kernels, n_steps, n_lists, n_checks, n_strings, n_cuda, n_cuda_images, n_batch, n_parts_words, n_ways;
+  uint32_t n_dims, n_syms, n_io, n_in, n_out, n_bufs, n_kernels, n_steps, n_lists, n_checks, n_strings, n_cuda, n_cuda_images, n_products, n_batch, n_parts_words, n_ways;
   uint64_t text_size, code_size, cuda_code_size, const_offset, const_size, ir_size, meta_size;
 } sd_art;
 

@@ -307,6 +307,7 @@ sard_status *sd_model_fall_back(sard_model *m, sard_status *why) {
 sard_status *sd_model_place(sard_model *m, const sard_options *options) {
   const char *device = sd_options_get(options, "device"), *fallback = sd_options_get(options, "fallback");
   SD_TRY(sd_devices_read(options, &m->devices));
+  if (!m->cu) SD_TRY(sd_cu_library_read(sd_options_get(options, "library"), &m->library));
   SD_TRY(sd_split_place(m));
   if (m->cu || m->fallback) return NULL; // the compiler has done it
   if (fallback && strcmp(fallback, "cpu") != 0) return SD_ERR(USAGE, "there is no fallback '%s' (known: cpu)", fallback);

@@ -7,6 +7,7 @@
 #include "runtime/base/strtab.h"
 #include "runtime/code_elf.h"
 #include "runtime/collective/devices.h"
+#include "runtime/cuda/products.h"
 #include "runtime/options.h"
 #include "runtime/pool.h"
 
@@ -56,6 +57,7 @@ struct sard_model {
   uint32_t n_step_bufs, n_step_dims; // sums over the steps
   sd_strtab *strings;    // of its constants
   struct sd_cu_program *cu; // its code on a CUDA device, NULL: it runs on the processor
+  sd_cu_library library; // option "library"
   char *fallback;        // why it does although a device was asked for, NULL: it was not
   sd_devices devices; // option "devices": n is 0 where it runs on one
   struct sd_cu_program *

@@ -117,7 +117,9 @@ static sard_status *put_device(sd_str *s, const sard_model *m) {
   }
   SD_TRY(sd_cu_transfers(a, &moves, &n));
   sd_strf(s, "\"device\":\"cuda:%d\",\"device_name\":", m->cu->device->ordinal), sd_str_json(s, m->cu->device->name);
-  sd_strf(s, ",\"device_weights_bytes\":%llu,\"copies\":[", (unsigned long long)m->cu->weight_bytes);
+  sd_strf(s, ",\"device_weights_bytes\":%llu,", (unsigned long long)m->cu->weight_bytes);
+  if (m->cu->products->n) sd_cu_products_put(s, m->cu->products), sd_str_put(s, ",");
+  sd_str_put(s, "\"copies\":[");
   for (uint32_t i = 0; i < n; i++) {
     sd_strf(s, "%s{\"to\":\"%s\",\"buffer\":%u", i ? "," : "", moves[i].to_device ? "cuda" : "cpu", moves[i].buf);
     if (moves[i].step != SARD_ART_NONE) sd_strf(s, ",\"step\":%u", moves[i].step);

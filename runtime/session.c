@@ -267,13 +267,13 @@ sard_status *sard_session_stats(sard_session *s, char **json) {
   if (s->split) put_devices(&text, s);
   if (s->cu)
     sd_strf(&text,
-            "\"device\":{\"memory_bytes\":%llu,\"bytes_in\":%llu,\"bytes_out\":%llu,\"launches\":%llu,\"graph_"
-            "launches\":%llu},\"steps\":[",
+            "\"device\":{\"memory_bytes\":%llu,\"bytes_in\":%llu,\"bytes_out\":%llu,\"launches\":%llu,\"library_launches\":%llu,\"graph_"
+            "launches\":%llu},",
             (unsigned long long)sd_cu_session_memory(s), (unsigned long long)s->cu->copied_in,
-            (unsigned long long)s->cu->copied_out, (unsigned long long)s->cu->launches,
+            (unsigned long long)s->cu->copied_out, (unsigned long long)s->cu->launches, (unsigned long long)s->cu->library_launches,
             (unsigned long long)s->cu->graph_launches);
-  else
-    sd_str_put(&text, "\"steps\":[");
+  if (s->cu && s->cu->program->products->n) sd_cu_products_put(&text, s->cu->program->products), sd_str_put(&text, ",");
+  sd_str_put(&text, "\"steps\":[");
   for (uint32_t i = 0; s->profile && i < s->model->art.n_steps; i++) put_step(&text, s, i);
   sd_str_put(&text, "]}");
   *json = sd_str_take(&text);

@@ -269,6 +269,30 @@ static sard_status *check_cuda(const sd_art *a, uint32_t i) {
              : BAD("CUDA launch %u has blocks of %u threads", i, c->threads);
 }
 
+static sard_status *check_operand(const sd_art *a, uint32_t i, const sard_art_operand *o, bool optional, bool written) {
+  const sard_art_step *t = &a->steps[a->products[i].step];
+  if (o->buf == SARD_ART_NONE ? !optional : o->buf >= t->n_buf) return BAD("product %u has operand %u of %u", i, o->buf, t->n_buf);
+  if (written && !a->lists[t->writes + o->buf]) return BAD("product %u writes what its step only reads", i);
+  SD_TRY(check_slot(a, o->first, "product", i));
+  SD_TRY(check_slot(a, o->step, "product", i));
+  return check_slot(a, o->batch, "product", i);
+}
+
+static sard_status *check_product(const sd_art *a, uint32_t i) {
+  const sard_art_product *p = &a->products[i];
+  if (p->step >= a->n_steps || (i > 0 && a->products[i - 1].step >= p->step)) return BAD("product %u is not in the order of steps", i);
+  if (a->steps[p->step].kind != SARD_AS_DISPATCH) return BAD("product %u belongs to step %u, which runs no kernel", i, p->step);
+  bool known = p->in == SD_F16 || p->in == SD_BF16 || p->in == SD_F32;
+  if (!known || (p->out != p->in && p->out != SD_F32)) return BAD("product %u has types %u and %u", i, p->in, p->out);
+  const uint32_t slots[] = {p->m, p->n, p->k, p->batch};
+  for (size_t j = 0; j < sizeof slots / sizeof *slots; j++) SD_TRY(check_slot(a, slots[j], "product", i));
+  SD_TRY(check_operand(a, i, &p->x, false, false));
+  SD_TRY(check_operand(a, i, &p->y, false, false));
+  SD_TRY(check_operand(a, i, &p->c, true, false));
+  SD_TRY(check_operand(a, i, &p->bias, true, false));
+  return check_operand(a, i, &p->result, false, true);
+}
+
 static sard_status *check_image(const sd_art *a, uint32_t i) {
   const sard_art_cuda_image *m = &a->cuda_images[i];
   uint64_t end;
@@ -307,6 +331,7 @@ static sard_status *check_tables(const sd_art *a, int64_t *value, uint8_t *known
   for (uint32_t i = 0; i < a->n_steps; i++) SD_TRY(check_step(a, i, value, known));
   for (uint32_t i = 0; i < a->n_cuda; i++) SD_TRY(check_cuda(a, i));
   for (uint32_t i = 0; i < a->n_cuda_images; i++) SD_TRY(check_image(a, i));
+  for (uint32_t i = 0; i < a->n_products; i++) SD_TRY(check_product(a, i));
   return check_range(a, 0, a->n_steps, 0);
 }
 

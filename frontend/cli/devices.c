@@ -3,6 +3,7 @@
 
 #include "frontend/cli/cli.h"
 #include "runtime/collective/mpi.h"
+#include "runtime/cuda/session.h"
 
 // What the compiler expected of each way.
 static void show_ways(sd_cli *c, const sard_model *m) {
@@ -26,6 +27,17 @@ static void tell_whole(sd_cli *c, uint64_t exchanged) {
     sd_cli_say(c, "tensors    none is cut, each device computes the whole model: sard compile says why, node by node\n");
 }
 
+// Who multiplies matrices, where the model runs on a GPU and something was asked of a library.
+static void show_library(sd_cli *c, const sard_session *s) {
+  sd_cu_products *p = s->cu ? s->cu->program->products : NULL;
+  uint32_t sizes, by_library;
+  if (!p || !p->n) return;
+  sd_str_put(&c->json, ","), sd_cu_products_put(&c->json, p);
+  sd_cu_products_count(p, &sizes, &by_library);
+  if (!sizes) return;
+  sd_cli_say(c, "products   %u of %u sizes by cuBLASLt%s%s\n", by_library, sizes, *p->why ? "; " : "", p->why);
+}
+
 void sd_cli_show_devices(sd_cli *c, const sard_session *s, double wall_s) {
   uint64_t moved = 0, exchanged = 0;
   char memory[24], in[24], out[24];
@@ -37,6 +49,7 @@ void sd_cli_show_devices(sd_cli *c, const sard_session *s, double wall_s) {
             (unsigned long long)sd_mpi_group()->bytes);
     tell_whole(c, sd_mpi_group()->bytes);
   }
+  show_library(c, s);
   if (!n) return;
   sd_strf(&c->json, ",\"split\":\"%s\"", way ? way : "?");
   show_ways(c, s->model);

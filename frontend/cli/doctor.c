@@ -69,7 +69,7 @@ static const library libraries[] = {
     {"NVRTC", "libnvrtc.so libnvrtc.so.13 libnvrtc.so.12", "compiles for NVIDIA devices (optional)",
      false, nvrtc_version},
     {"cuBLASLt", "libcublasLt.so libcublasLt.so.13 libcublasLt.so.12",
-     "products on NVIDIA devices (optional, not used yet)", false, blas_version},
+     "products of matrices on NVIDIA devices (optional)", false, blas_version},
 };
 
 static void *open_first(const char *files) {

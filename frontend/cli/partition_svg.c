@@ -78,7 +78,7 @@ static void make_wires(drawing *d) {
 
 // What a node is, for people: of a group the product in it, else its last node.
 static const char *op_of(const sd_node *n) {
-  if (!sd_node_is_group(n)) return n->op->name;
+  if (n->n_body != 1 || strcmp(n->op->name, "sard.Fused") != 0) return n->op->name;
   for (const sd_node *x = n->bodies[0]->first; x; x = x->next)
     if (x->op->kind == SD_CONTRACT) return x->op->name;
   return n->bodies[0]->last ? n->bodies[0]->last->op->name : n->op->name;

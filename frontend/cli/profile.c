@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "runtime/base/alloc.h"
-#include "runtime/cuda/program.h"
+#include "runtime/cuda/session.h"
 
 static double slot(const sard_session *s, uint32_t i) { return i == SARD_ART_NONE ? 0 : (double)s->dim[i]; }
 
@@ -48,6 +48,7 @@ static void collect(sd_cli *c, const sard_session *s, double runs, sd_profile *p
   for (uint32_t i = 0; i < a->n_steps; i++) {
     const sard_art_step *t = &a->steps[i];
     sd_profile_row *r = row_of(p, a, t, of_kernel);
+    if (s->cu && s->cu->by_library[i]) r->schedule = "cuBLASLt";
     double times = (double)s->times[i].runs / runs; // in loops more than 1
     r->ns += own_ns(s, i) / runs;
     r->flops += slot(s, t->flops) * times, r->bytes += slot(s, t->bytes) * times;

@@ -249,7 +249,7 @@ static void count_fusions(const sd_module *m, sd_driver_report *r, sd_arena *a) 
   for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
     int count = 0;
     for (const sd_node *n = m->main->first; n; n = n->next) {
-      const char *g = sd_node_is_group(n) ? group_kind(n) : NULL;
+      const char *g = strcmp(n->op->name, "sard.Fused") == 0 ? group_kind(n) : NULL;
       count += g && strcmp(g, kinds[k]) == 0;
     }
     if (count) sd_vec_push(a, &r->fusions, ((sd_meta){kinds[k], sd_arena_printf(a, "%d", count)}));

@@ -4,7 +4,7 @@
 // ---- windows: parts of a concatenation and the inside of a padded value are computed where they will lie ----
 
 static bool reads_by_offset(const sd_node *n) {
-  return n->op->kind <= SD_COMPOSITE || sd_node_is_group(n) || sd_op_has(n->op, SD_WINDOWS);
+  return n->op->kind <= SD_COMPOSITE || sd_edit_is(n, "sard.Fused") || sd_op_has(n->op, SD_WINDOWS);
 }
 
 typedef struct viewed { bool *at; } viewed; // by value id: has a view
@@ -240,7 +240,7 @@ static void number_steps(const sd_graph *g, const positions *p) {
   for (sd_node *n = g->first; n; n = n->next, step++) {
     for (uint32_t i = 0; i < n->n_in; i++) mark_read(p, g, n->in[i], step, false);
     for (uint32_t i = 0; i < n->n_body; i++)
-      if (!sd_node_is_group(n)) mark_body(p, g, n->bodies[i], step);
+      if (!sd_edit_is(n, "sard.Fused")) mark_body(p, g, n->bodies[i], step);
   }
   for (uint32_t i = 0; i < g->outputs.len; i++) mark_read(p, g, g->outputs.at[i], NEVER, false);
 }
@@ -331,7 +331,7 @@ static sard_status *compute_in_place(sd_graph *g, void *user) {
   number_steps(g, &p);
   for (sd_node *n = g->first; n; n = n->next, step++) {
     if (sd_edit_is(n, "sard.For")) start_in_place(n, step, &p, x->r);
-    else if (n->op->kind != SD_CONTROL || sd_node_is_group(n))
+    else if (n->op->kind != SD_CONTROL || sd_edit_is(n, "sard.Fused"))
       if (n->out[0] && !n->out[0]->view) SD_TRY(try_in_place(n, step, &p, x->scratch, x->r));
   }
   return NULL;

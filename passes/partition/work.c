@@ -163,6 +163,8 @@ static void visit(sharder *s, const sd_node *n) {
 
 // ---- nodes of the main graph ----
 
+static bool is_group(const sd_node *n) { return n->n_body == 1 && strcmp(n->op->name, "sard.Fused") == 0; }
+
 static void visit_group(sharder *s, const sd_node *n) {
   const sd_graph *g = n->bodies[0];
   for (uint32_t i = 0; i < g->inputs.len && i < n->n_in; i++) {
@@ -225,7 +227,7 @@ sd_work_split *sd_work_take_apart(const sd_work *w, const sd_work_sizes *sizes, 
   for (const sd_node *x = w->m->main->first; x; x = x->next) {
     s.at = &out->at[i++];
     begin(&s, x);
-    if (sd_node_is_group(x)) visit_group(&s, x);
+    if (is_group(x)) visit_group(&s, x);
     else
       visit(&s, x);
     end(&s, x);
@@ -255,7 +257,7 @@ static void load_nodes(const sd_work *w, const sd_work_sizes *sizes, const sd_gr
       if (n->in[i]) load_value(w, sizes, n->in[i], l);
     for (uint32_t i = 0; i < n->n_out; i++)
       if (n->out[i]) load_value(w, sizes, n->out[i], l);
-    if (sd_node_is_group(n)) load_nodes(w, sizes, n->bodies[0], l);
+    if (is_group(n)) load_nodes(w, sizes, n->bodies[0], l);
   }
 }
 

@@ -218,7 +218,7 @@ static sard_status *replace(assigning *w, sd_node *n, const verdict *v) {
 
 static bool concerns(const sd_node *n) {
   bool some = false;
-  if (n->n_body || sd_edit_is(n, "Cast") || sd_node_is_group(n)) return false;
+  if (n->n_body || sd_edit_is(n, "Cast") || sd_edit_is(n, "sard.Fused")) return false;
   for (uint32_t i = 0; i < n->n_in; i++) some |= sd_precision_takes(n, i);
   return some;
 }
@@ -228,7 +228,7 @@ static sard_status *assign_graph(assigning *w, sd_graph *g, int depth) {
   for (sd_node *n = g->first, *next; n; n = next) {
     next = n->next;
     if (w->o->bisect >= 0 && w->r->rewrites >= w->o->bisect) return NULL;
-    if (!sd_node_is_group(n))
+    if (!sd_edit_is(n, "sard.Fused"))
       for (uint32_t i = 0; i < n->n_body; i++) SD_TRY(assign_graph(w, n->bodies[i], depth + 1));
     if (!concerns(n)) continue;
     verdict v;

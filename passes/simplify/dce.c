@@ -49,7 +49,7 @@ static bool symbol_needed(const sd_node *n, sd_dim d) {
 }
 
 static bool gives_sizes(const sd_node *n) {
-  if (n->op->kind != SD_HOST && (n->op->kind != SD_CONTROL || sd_node_is_group(n))) return false;
+  if (n->op->kind != SD_HOST && (n->op->kind != SD_CONTROL || strcmp(n->op->name, "sard.Fused") == 0)) return false;
   for (uint32_t i = 0; i < n->n_out; i++) {
     const sd_value *v = n->out[i];
     for (int d = 0; v && d < v->rank; d++)

@@ -65,7 +65,9 @@ static sard_status *capture(sard_session *s, uint32_t first, sd_cu_graph *g) {
   sard_status *st = NULL;
   SD_TRY(sd_cu_busy_begin(s)); // no part of the graph
   SD_TRY(sd_cu_check(f, f->capture_begin(c->stream, THREAD_LOCAL), "capturing a run"));
+  c->capturing = true;
   for (uint32_t i = first; i < g->end && !st; i++) st = sd_cu_launch(s, i);
+  c->capturing = false;
   sard_status *ended = sd_cu_check(f, f->capture_end(c->stream, &graph), "capturing a run"); // also after an error: the stream is free again
   if (!st) st = ended;
   else sard_status_free(ended);

@@ -96,27 +96,38 @@ static sard_status *choose_launch(const sard_session *s, uint32_t i, const sard_
   return NULL;
 }
 
-sard_status *sd_cu_launch(sard_session *s, uint32_t i) {
+sard_status *sd_cu_launch_kernel(sard_session *s, uint32_t i, bool *done) {
   sd_cu_session *c = s->cu;
   const sard_art_cuda *e;
   const sd_cu_api *f = c->device->api;
   uint64_t words[MOST_WORDS], scratch;
   int64_t blocks;
+  *done = false;
   SD_TRY(choose_launch(s, i, &e));
   SD_TRY(sd_late_value(s, e->blocks, &blocks));
   if (blocks <= 0) return NULL; // nothing to compute
   if (blocks > INT32_MAX) blocks = INT32_MAX;
   SD_TRY(scratch_of(s, e, &blocks, &scratch));
   SD_TRY(fill_words(s, i, e, scratch, words));
+  void *params[] = {words};
+  *done = true;
+  return sd_cu_check(f, f->launch(c->program->function[e - s->model->art.cuda], (unsigned)blocks, 1, 1, e->threads, 1, 1, e->shared, c->stream, params, NULL),
+                     "launching a kernel");
+}
+
+sard_status *sd_cu_launch(sard_session *s, uint32_t i) {
+  sd_cu_session *c = s->cu;
+  const sd_cu_product_choice *product;
+  bool done = true;
+  SD_TRY(sd_cu_product_find(s, i, &product));
   SD_TRY(sd_cu_busy_begin(s));
   SD_TRY(take_time_before(s, i));
   SD_TRY(mark(s, &c->begin[i]));
-  void *params[] = {words};
-  SD_TRY(sd_cu_check(f, f->launch(c->program->function[e - s->model->art.cuda], (unsigned)blocks, 1, 1, e->threads, 1, 1, e->shared, c->stream, params, NULL),
-                     "launching a kernel"));
+  SD_TRY(product ? sd_cu_product_launch(s, i, product) : sd_cu_launch_kernel(s, i, &done));
   SD_TRY(mark(s, &c->end[i]));
   if (takes_times(s)) c->timed[i] = 1;
-  c->launches++;
+  c->by_library[i] = product != NULL;
+  c->launches += done, c->library_launches += product != NULL;
   return NULL;
 }
 
@@ -133,7 +144,7 @@ static sard_status *run_launch(sard_session *s, uint32_t i) {
 
 // ---- steps on the host ----
 
-static uint64_t room(const sard_session *s, uint32_t buf) {
+uint64_t sd_cu_room(const sard_session *s, uint32_t buf) {
   uint32_t slot = s->model->art.bufs[buf].bytes;
   return s->late.slot[slot] ? s->cu->room[buf] : (uint64_t)s->dim[slot];
 }
@@ -150,8 +161,8 @@ static sard_status *copy_there(sard_session *s, uint32_t i, bool *done) {
   if (s->late.step[i]) SD_TRY(sd_execute_prepare(s, i, 1));
   SD_TRY(sd_late_value(s, a->bufs[to].bytes, &n));
   SD_TRY(sd_cu_to_device(s, to));
-  if (n < 0 || (uint64_t)n > room(s, from) || (uint64_t)n > room(s, to))
-    return SD_ERR(MODEL, "%lld bytes are copied from a buffer of %llu", (long long)n, (unsigned long long)room(s, from));
+  if (n < 0 || (uint64_t)n > sd_cu_room(s, from) || (uint64_t)n > sd_cu_room(s, to))
+    return SD_ERR(MODEL, "%lld bytes are copied from a buffer of %llu", (long long)n, (unsigned long long)sd_cu_room(s, from));
   if (n) SD_TRY(sd_cu_check(c->device->api, c->device->api->copy(c->at[to], c->at[from], (size_t)n, c->stream), "copying on the device"));
   c->valid[to] = SD_CU_DEVICE;
   return NULL;

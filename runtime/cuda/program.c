@@ -160,6 +160,7 @@ static sard_status *fill_program(sd_cu_program *p, const sard_model *m) {
   p->function = sd_calloc(a->n_cuda, sizeof *p->function);
   p->consts = sd_calloc(a->n_bufs, sizeof *p->consts);
   if (!p->launch || !p->function || !p->consts) return SD_ERR(NOMEM, "out of memory while loading CUDA code");
+  SD_TRY(sd_cu_products_new(a, (m->whole ? m->whole : m)->library, &p->products));
   SD_TRY(sd_cu_enter(p->device));
   SD_TRY(load_modules(p, a));
   for (uint32_t i = 0; i < a->n_cuda; i++) SD_TRY(find_function(p, a, &a->cuda[i]));
@@ -180,6 +181,7 @@ sard_status *sd_cu_program_new(const sard_model *m, const sd_cu_device *device, 
 void sd_cu_program_free(sd_cu_program *p) {
   if (!p) return;
   sd_cu_free(p->device, p->weights);
+  sd_cu_products_free(p->products, p->device);
   sd_cu_return(p->device);
   unload(p);
   sd_free(p->modules);

@@ -1,6 +1,6 @@
 // A model's CUDA code on one device: functions of its launches, and the weights that they read.
 #pragma once
-#include "runtime/cuda/device.h"
+#include "runtime/cuda/products.h"
 #include "runtime/model.h"
 
 typedef struct sd_cu_program {
@@ -11,6 +11,7 @@ typedef struct sd_cu_program {
   const sard_art_cuda **launch; // per step: the first one; NULL: it runs on the host
   void **function;              // per launch of the artifact
   uint64_t weights, weight_bytes;
+  sd_cu_products *products;
   uint64_t *consts;             // per buffer: address of a constant that launches read, else 0
 } sd_cu_program;
 

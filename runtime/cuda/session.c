@@ -24,8 +24,9 @@ static bool make_tables(sd_cu_session *c, const sd_art *a) {
   c->begin = sd_calloc(a->n_steps, sizeof *c->begin);
   c->end = sd_calloc(a->n_steps, sizeof *c->end);
   c->timed = sd_calloc(a->n_steps, 1);
+  c->by_library = sd_calloc(a->n_steps, sizeof *c->by_library);
   return c->at && c->home && c->valid && c->room && c->host_reads && c->shadow && c->shadow_bytes && c->bound && c->error_words &&
-         c->graphs && c->begin && c->end && c->timed;
+         c->graphs && c->begin && c->end && c->timed && c->by_library;
 }
 
 static void find_host_reads(sd_cu_session *c, const sd_art *a) {
@@ -87,6 +88,7 @@ static void give_back(sard_session *s) {
     c->shadow[i] = NULL, c->shadow_bytes[i] = 0;
   }
   sd_cu_give(c->device, c->stream, &c->late_scratch, &c->late_scratch_bytes);
+  sd_cu_give(c->device, c->stream, &c->workspace, &c->workspace_bytes);
   sd_cu_free(c->device, c->memory);
   c->memory = c->memory_bytes = c->plan = 0;
 }
@@ -105,7 +107,7 @@ void sd_cu_session_free(sard_session *s) {
     if (c->stage[i]) c->device->api->host_free(c->stage[i]);
   if (c->stream) c->device->api->stream_free(c->stream);
   void *tables[] = {c->at,    c->home,        c->valid,  c->room,  c->host_reads, c->shadow, c->shadow_bytes,
-                    c->bound, c->error_words, c->graphs, c->begin, c->end,        c->timed};
+                    c->bound, c->error_words, c->graphs, c->begin, c->end,        c->timed, c->by_library};
   for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) sd_free(tables[i]);
   sd_free(c);
   s->cu = NULL;
@@ -118,7 +120,7 @@ sard_status *sd_cu_session_reset(sard_session *s) {
 
 uint64_t sd_cu_session_memory(const sard_session *s) {
   const sd_cu_session *c = s->cu;
-  uint64_t sum = c->memory_bytes + c->late_scratch_bytes;
+  uint64_t sum = c->memory_bytes + c->late_scratch_bytes + c->workspace_bytes;
   for (uint32_t i = 0; i < s->model->art.n_bufs; i++) sum += c->room[i];
   return sum;
 }
@@ -232,7 +234,7 @@ sard_status *sd_cu_begin(sard_session *s) {
     c->bound[i] = c->at[i];
   }
   c->generation += moved;
-  c->copied_in = c->copied_out = c->launches = 0;
+  c->copied_in = c->copied_out = c->launches = c->library_launches = 0;
   SD_TRY(sd_cu_enter(c->device));
   if (s->trace) SD_TRY(sd_cu_zero(s));
   if (c->running) return NULL;

@@ -48,6 +48,9 @@ typedef struct sd_cu_session {
   bool ahead;        // a run ends when all is queued; sd_cu_end waits, and tells errors of kernels
   bool running;      // the words of errors are those of runs that did not wait
   uint32_t exchange; // step that exchanges tensors, while it does
+  uint64_t workspace, workspace_bytes; // of cuBLASLt; 0: it was not wanted yet
+  bool capturing;
+  bool *by_library; // per step: its last launch was cuBLASLt's
   // graphs
   sd_cu_graph *graphs;           // per step
   uint64_t generation, *bound;   // `bound`: per buffer of input or output: address of the run before
@@ -58,6 +61,7 @@ typedef struct sd_cu_session {
   uint8_t *timed;
   sd_cu_busy busy;
   uint64_t copied_in, copied_out, launches; // bytes between host and device, launches of the last run
+  uint64_t library_launches;                // those of cuBLASLt among them
 } sd_cu_session;
 
 // ---- session.c ----
@@ -91,6 +95,9 @@ sard_status *sd_cu_to_device(sard_session *s, uint32_t buf); // likewise; gives 
 // Step i on the device, or everything that it reads made ready on the host (*done is false then).
 sard_status *sd_cu_step(sard_session *s, uint32_t i, bool *done);
 sard_status *sd_cu_launch(sard_session *s, uint32_t i); // operands are in place
+// The step's kernel, without marks of time around it; *done: there was something to compute.
+sard_status *sd_cu_launch_kernel(sard_session *s, uint32_t i, bool *done);
+uint64_t sd_cu_room(const sard_session *s, uint32_t buf); // bytes that the buffer has on the device
 void sd_cu_take_times(sard_session *s);                 // of launches that are complete
 sard_status *sd_cu_zero(sard_session *s);               // from here on times can be told as the host's
 

@@ -1,8 +1,9 @@
 """Models of products of matrices and of convolutions, as cases for kernel_cases: types, bytes, odd sizes, batches, transposed
 factors, operands behind the sum, sizes of zero.
 
-usage: python3 product_cases.py FOLDER [large]
-large: those that four warps multiply at once on sm_90a, and no others. Writes each case as tests/onnx/make_cases.py does, with model.onnx of known sizes and model_symbolic.onnx.
+usage: python3 product_cases.py FOLDER [large|library]
+large: those that four warps multiply at once on sm_90a, and no others; library: those that are large enough to be measured beside
+cuBLASLt. Writes each case as tests/onnx/make_cases.py does, with model.onnx of known sizes and model_symbolic.onnx.
 """
 import os
 import sys
@@ -128,6 +129,13 @@ def main():
         write(folder, "large", [node("MatMul", ["x", "y"], ["z"])], {"x": x, "y": y}, TensorProto.FLOAT16)
         x, y = bytes_of((1024, 512), 0), bytes_of((512, 1024), 1)
         write(folder, "large_bytes", [node("MatMulInteger", ["x", "y"], ["z"])], {"x": x}, TensorProto.INT32, {"y": y})
+        return
+    if sys.argv[2:] == ["library"]:
+        for tag, dtype in TYPES.items():
+            x, r = values((256, 128), dtype), values((256, 256), dtype)
+            consts = {"y": values((128, 256), dtype), "b": values((256,), dtype)}
+            nodes = [node("MatMul", ["x", "y"], ["z"]), node("Add", ["z", "b"], ["s"]), node("Add", ["r", "s"], ["t"]), node("Relu", ["t"], ["o"])]
+            write(folder, f"library_{tag}", nodes, {"x": x, "r": r}, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), consts)
         return
     for tag, dtype in TYPES.items():
         matmuls(folder, tag, dtype)

@@ -2,7 +2,7 @@
 // A variant may load or be refused with a status. Loaded ones are asked for everything but a run: code that was tampered
 // with is for the checksum (and a signature) to refuse. Meant for ASan and UBSan builds.
 //
-//   artifact_fuzz N SEED MODEL...
+//   artifact_fuzz N SEED MODEL...   with SARD_NVRTC also artifacts for GPUs
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -119,14 +119,18 @@ int main(int argc, char **argv) {
   sard_options *parts = sard_options_new();
   st = sard_options_set(parts, "devices", "cpu:0,cpu:1");
   if (!st) st = sard_options_set(parts, "split", "layer");
+  sard_options *cuda = sard_options_new();
+  if (!st) st = sard_options_set(cuda, "device", "cuda:sm_80");
+  if (!st) st = sard_options_set(cuda, "precision", "tf32");
+  const sard_options *ways[] = {NULL, parts, cuda}; // as one piece, in two parts, and with code for GPUs
   for (int i = 3; i < argc && !st; i++)
-    for (int k = 0; k < 2; k++) { // as one piece, and in two parts
-      one_model(ctx, argv[i], k ? parts : NULL, strtol(argv[1], NULL, 10), strtoull(argv[2], NULL, 10));
+    for (int k = 0; k < (getenv("SARD_NVRTC") ? 3 : 2); k++) {
+      one_model(ctx, argv[i], ways[k], strtol(argv[1], NULL, 10), strtoull(argv[2], NULL, 10));
       loaded = 0;
     }
   bad += st != NULL;
   sard_status_free(st);
-  sard_options_free(parts);
+  sard_options_free(parts), sard_options_free(cuda);
   sard_context_free(ctx);
   printf("artifact_fuzz: %ld runs, %ld bad\n", runs, bad);
   return bad != 0;

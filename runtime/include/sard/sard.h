@@ -102,7 +102,9 @@ SARD_API void sard_status_free(SARD_OWN sard_status *);                /* NULL o
  * dim), "free-dims" (1: dims of the same name may differ), "target", "threads" (of the compiler), "keep-ir" (0|1),
  * "cache" (folder of the compile cache, or "off"; without it what SARD_CACHE in the environment says, else
  * $XDG_CACHE_HOME/sard or ~/.cache/sard), "cache-limit" (bytes), "device" (cpu, cuda, cuda:K), "fallback" (cpu: run
- * there where the device cannot be used; without it that is SARD_E_DEVICE), "devices" (cpu:0,cpu:1,... or cuda:0,...:
+ * there where the device cannot be used; without it that is SARD_E_DEVICE), "library" (auto, no, always: products of
+ * matrices on GPUs by cuBLASLt where it is measured to be faster, by the model's own kernels, which give the same bits
+ * in each process, or by cuBLASLt), "devices" (cpu:0,cpu:1,... or cuda:0,...:
  * several that share the work) and "split" (batch, layer or tensor: how they do; docs/devices.md) session:
  * "memory-limit" (bytes of activation memory, K/M/G suffix), "profile" (1: time per step for sard_session_stats) A key
  * that is set twice has its last value. */

@@ -49,7 +49,7 @@ static void write_tables(FILE *f, const char *text) {
     next = strstr(p + 1, mark);
     size_t n = next ? (size_t)(next - p) : strlen(p);
     char *part = strndup(p, n), *bounds = strstr(part, "__launch_bounds__(");
-    static const char *const together[] = {"sync", "_reduce", "shuffle", "shfl", "mma", "matrix", "lane(", "_cp"};
+    static const char *const together[] = {"sync", "_reduce", "shuffle", "shfl", "mma", "matrix", "lane(", "_cp", "sd_scan<"};
     bool waits = false; // too often is slow, too seldom is an error of the model
     for (size_t i = 0; i < sizeof together / sizeof *together; i++) waits |= strstr(part, together[i]) != NULL;
     fprintf(f,

@@ -192,6 +192,16 @@ static bool profiled(pair *p) {
   return ok;
 }
 
+// Somebody else's products are in the runs of this model.
+static bool multiplies(pair *p) {
+  char *json = NULL;
+  bool ok = runs_well(p, p->session, "first run") && !fails(p, "statistics", sard_session_stats(p->session, &json));
+  const char *at = ok ? strstr(json, "\"library_launches\":") : NULL;
+  ok = ok && ((at && atoi(at + 19) > 0) || wrong(p, "cuBLASLt launches nothing"));
+  sard_free(json);
+  return ok;
+}
+
 // ---- one model ----
 static bool try_all(pair *p) {
   static const struct {
@@ -199,12 +209,14 @@ static bool try_all(pair *p) {
     bool (*fn)(pair *p);
   } tries[] = {{"repeats", repeats}, {"sizes", other_sizes}, {"reset", resets}, {"in place", in_place}, {"on the device", stays_there},
                {"threads", in_threads}, {"cancel", cancels}, {"memory limit", limited}, {"profile", profiled}, {"repeats", repeats}};
-  const option device[] = {{"device", "cuda"}, {NULL, NULL}};
+  const char *library = getenv("SARD_TEST_LIBRARY"); // option "library", and that it is used
+  const option device[] = {{"device", "cuda"}, {library ? "library" : NULL, library}, {NULL, NULL}};
   if (fails(p, "opening", open_with(p, device, &p->model)) ||
       fails(p, "opening", sard_session_new(p->model, NULL, &p->session)))
     return false;
   subject_choose_recorded(&p->cpu);
   if (!expect(p)) return wrong(p, "the processor fails");
+  if (library && !multiplies(p)) return printf("FAIL %s: %s\n", p->cpu.folder, p->text), false;
   for (size_t i = 0; i < sizeof tries / sizeof *tries; i++) {
     bool ok = tries[i].fn(p);
     if (ask("findings") && ok) ok = wrong(p, "a finding of the driver");

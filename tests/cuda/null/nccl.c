@@ -4,7 +4,6 @@
 // Environment: SARD_NULL_NCCL_FAIL=ncclAllReduce:3:2,...   the third call gives error 2
 //              SARD_NULL_NCCL_VERSION=22809                SARD_NULL_NCCL_COUNTS=file: at the end, how often each was
 //              called
-#include <dlfcn.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,8 +11,9 @@
 
 #include "runtime/cuda/nccl.h"
 #include "tests/cuda/null/null.h"
+#include "tests/cuda/null/stand_in.h"
 
-enum { INVALID_ARGUMENT = 4, INVALID_USAGE = 5, UNHANDLED_CUDA_ERROR = 1, MOST = 64 };
+enum { INVALID_ARGUMENT = 4, INVALID_USAGE = 5, UNHANDLED_CUDA_ERROR = 1 };
 
 typedef struct comm {
   uint64_t id;
@@ -29,40 +29,11 @@ static struct {
   char of;
 } cliques[4096];
 static unsigned n_cliques;
-static struct {
-  const char *name;
-  long calls;
-} counts[MOST];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-static void *driver(const char *symbol) {
-  void *library = dlopen(getenv("SARD_CUDA"), RTLD_NOW);
-  return library ? dlsym(library, symbol) : NULL;
-}
+static int called(const char *name) { return stand_in_called(name, "SARD_NULL_NCCL_FAIL"); }
 
-// Counts the call; the error that is ordered for it, else 0.
-static int called(const char *name) {
-  const char *text = getenv("SARD_NULL_NCCL_FAIL");
-  int i = 0, code = 0;
-  pthread_mutex_lock(&lock);
-  while (counts[i].name && strcmp(counts[i].name, name)) i++;
-  counts[i].name = name, counts[i].calls++;
-  for (const char *p = text; p && *p; p = strchr(p, ',') ? strchr(p, ',') + 1 : NULL) {
-    char of[40];
-    long at;
-    int error;
-    if (sscanf(p, "%39[^:]:%ld:%d", of, &at, &error) == 3 && !strcmp(of, name) && at == counts[i].calls) code = error;
-  }
-  pthread_mutex_unlock(&lock);
-  return code;
-}
-
-static __attribute__((destructor)) void end(void) {
-  const char *path = getenv("SARD_NULL_NCCL_COUNTS");
-  FILE *f = path ? fopen(path, "w") : NULL;
-  for (int i = 0; f && counts[i].name; i++) fprintf(f, "%s %ld\n", counts[i].name, counts[i].calls);
-  if (f) fclose(f);
-}
+static __attribute__((destructor)) void end(void) { stand_in_counts("SARD_NULL_NCCL_COUNTS"); }
 
 int ncclGetVersion(int *out) {
   const char *text = getenv("SARD_NULL_NCCL_VERSION");
@@ -100,7 +71,7 @@ int ncclCommInitRankConfig(void **out, int ranks, sd_nccl_id id, int rank, sd_nc
 int ncclCommAbort(void *p) {
   comm *c = p;
   void (*drop)(const void *of, int rank);
-  *(void **)&drop = driver("null_collect_drop");
+  *(void **)&drop = stand_in_driver("null_collect_drop");
   if (drop) drop(c->of, c->rank);
   free(c);
   return called("ncclCommAbort");
@@ -157,7 +128,7 @@ static int queue(const char *name, comm *c, null_collective of, const void *in, 
   int (*collect)(const null_collective *c, uint64_t from, uint64_t to, void *stream);
   int rc = called(name);
   null_collective *kept = malloc(sizeof *kept); // to the end of the process
-  *(void **)&collect = driver("null_collect");
+  *(void **)&collect = stand_in_driver("null_collect");
   if (rc || !kept || !collect) return free(kept), rc ? rc : UNHANDLED_CUDA_ERROR;
   of.of = c->of, of.number = c->calls++, of.rank = c->rank, of.ranks = c->ranks;
   *kept = of;

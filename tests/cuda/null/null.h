@@ -132,6 +132,7 @@ int memory_live(int device, bool tell);
 // ---- work.c: streams, events, the work queued ----
 // TOGETHER: of a collective, done when all its ranks have come to it. PEER: a copy whose ends may lie on other devices
 // than the stream. AFTER: an event. BEGIN, END: of memory.
+// CALL: work of another library.
 typedef enum null_work_kind {
   TO_DEVICE,
   TO_HOST,
@@ -140,6 +141,7 @@ typedef enum null_work_kind {
   PEER,
   TOGETHER,
   LAUNCH,
+  CALL,
   RECORD,
   AFTER,
   BEGIN,
@@ -158,6 +160,19 @@ typedef struct null_collective {
 } null_collective;
 int null_collect(const null_collective *c, uint64_t from, uint64_t to, void *stream); // *c stays there to the end
 void null_collect_drop(const void *of, int rank);                                     // what is queued of it
+// For the stand-ins of other libraries: work that is done in a stream. What `run` needs may stand behind the struct.
+typedef struct null_call {
+  void (*run)(const struct null_call *c);
+  const char *name;
+  struct {
+    uint64_t at, bytes; // on the device; 0 bytes: nothing
+    uint64_t write;
+  } uses[6];
+  int64_t seems_ns; // how long it takes in the eyes of events
+  uint64_t first;   // nothing like it was done before: code may be loaded
+} null_call;
+int null_call_in(const null_call *c, uint64_t bytes, void *stream); // `bytes` from c on are copied
+void null_complain(const char *what);                               // a finding
 typedef struct null_event null_event;
 typedef struct null_function null_function;
 typedef struct null_work {

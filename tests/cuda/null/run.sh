@@ -10,7 +10,8 @@ root=$PWD
 . tests/onnx/cases.sh
 sard_install g++ || { echo "0 passed, 1 failed"; exit 1; }
 export SARD_CUDA=$root/build/tests/libcuda_null.so SARD_NVRTC=$root/build/tests/libnvrtc_fake.so
-export SARD_NCCL=/nowhere/libnccl.so.2 # where it is not asked for
+export SARD_NCCL=/nowhere/libnccl.so.2 SARD_CUBLASLT=/nowhere/libcublasLt.so # where they are not asked for
+lt=SARD_CUBLASLT=$root/build/tests/libcublaslt_null.so
 nccl=SARD_NCCL=$root/build/tests/libnccl_null.so
 corpus=${SARD_CORPUS:-../shared/corpus}
 [ -d "$corpus" ] || corpus=models/corpus
@@ -46,8 +47,15 @@ for mode in eager mixed; do
   counted in_all env SARD_NULL_MODE=$mode build/tests/device_cases "$corpus" < <(printf '%s\n' "${there[@]:0:4}")
 done
 
+# ---- products by the stand-in of cuBLASLt: always, and where they are measured ----
+rm -rf $work/products && mkdir $work/products
+$venv/bin/python tests/cuda/product_cases.py $work/products && $venv/bin/python tests/cuda/product_cases.py $work/products library
+by_library=(f16_130_72_136_weights f16_gemm_00 f16_gemm_01 f16_gemm_10 f16_gemm_11 f16_batch bf16_gemm_11 bf16_17_40_24 f16_conv_16_8_1_1_0_1 library_f16)
+counted in_all env $lt SARD_TEST_LIBRARY=always build/tests/device_cases $work/products < <(printf 'test_%s\n' "${by_library[@]}")
+counted env $lt SARD_TEST_LIBRARY=auto build/tests/device_cases $work/products test_library_bf16
+
 # ---- ONNX's cases: sequences, loops, branches, shapes that the run decides ----
-cases_of=(test_sequence test_loop test_if test_scan test_optional test_nonzero test_unique test_gather test_scatter test_softmax test_topk)
+cases_of=(test_sequence test_loop test_if test_scan test_optional test_nonzero test_unique test_gather test_scatter test_softmax test_topk test_cumsum)
 [ "${1:-}" != --all ] || cases_of=(test_)
 onnx_cases() {
   build/tests/test_backend_cases -j "$(nproc)" -o $work/onnx.tsv -f cuda $cases "${cases_of[@]}" || return
@@ -158,6 +166,43 @@ code split-compile-for 0 'cuda +sm_80 by' SARD_CUDA=/nowhere "$sard" compile $di
 gpt=$corpus/gpt2_kv_tiny
 [ ! -e $gpt ] || code split-attention 0 PASSED SARD_NULL_DEVICES=2 "$sard" run $gpt/model.onnx --inputs $gpt/test_data_set_0 --expect $gpt/test_data_set_0 --rtol 1e-2 $two tensor
 code split-artifact-too-new 5 'device cuda:0: .*no code for .*sm_75' SARD_NULL_DEVICES=2 SARD_NULL_CC=75 "${parts[@]}" --devices cuda:0,cuda:1
+# who multiplies: measured, named, missing, too old, or failing at any call
+product=$work/products/test_library_f16
+code product-expect 0 . "$sard" run $product/model.onnx --inputs $product/test_data_set_0 --outputs $product/out
+multiply=("$sard" run $product/model.onnx --inputs $product/test_data_set_0 --expect $product/out --rtol 2e-2 --atol 2e-2 --device cuda --json $work/product.json)
+code library-faster 0 'products   1 of 1 sizes by cuBLASLt$' $lt "${multiply[@]}"
+code library-slower 0 'products   0 of 1 sizes by cuBLASLt$' $lt SARD_NULL_CUBLASLT_US=900000 "${multiply[@]}"
+code library-report 0 '^auto 130100 kernel True True$' python3 -c "
+import json
+l = json.load(open('$work/product.json'))['library']
+p, = l['products']
+print(l['mode'], l['version'], p['by'], 0 < p['kernel_us'] < p['library_us'], (p['m'], p['n'], p['k'], p['batch']) == (256, 256, 128, 1))"
+rm -f $work/lt_counts
+code library-no 0 PASSED $lt SARD_NULL_CUBLASLT_COUNTS=$work/lt_counts "${multiply[@]}" --library no
+code library-not-started 0 none bash -c "test -e $work/lt_counts || echo none"
+code library-missing 0 'products   0 of 1 sizes by cuBLASLt; cuBLASLt was not found: .*nowhere' "${multiply[@]}"
+code library-missing-always 5 'library=always: cuBLASLt was not found: .*nowhere' "${multiply[@]}" --library always
+code library-old 0 'cuBLASLt is version 110501, at least 120000' $lt SARD_NULL_CUBLASLT_VERSION=110501 "${multiply[@]}"
+code library-other 0 'cuBLASLt does not tell its version' SARD_CUBLASLT="$SARD_NVRTC" "${multiply[@]}"
+code library-unknown 2 "no library 'cublas'" "${multiply[@]}" --library cublas
+code library-tf32 0 'products   1 of 1 sizes by cuBLASLt$' $lt "$sard" run $work/products/test_library_f32/model.onnx --inputs $work/products/test_library_f32/test_data_set_0 --device cuda --precision tf32
+code library-f32 0 . $lt SARD_NULL_CUBLASLT_COUNTS=$work/lt_counts "$sard" run $work/products/test_library_f32/model.onnx --inputs $work/products/test_library_f32/test_data_set_0 --device cuda --library always
+code library-not-for-f32 0 none bash -c "test -e $work/lt_counts || echo none"
+code library-profile 0 'sard.Fused +cuBLASLt ' $lt "$sard" bench $product/model.onnx --inputs $product/test_data_set_0 --device cuda --iterations 2 --warmup 2 --profile
+code library-memory-limit 0 'products   1 of 1 sizes by cuBLASLt$' $lt "${multiply[@]}" --memory-limit 1M
+code library-no-memory 0 'products   0 of 1 sizes by cuBLASLt$' $lt "${multiply[@]}" --memory-limit 400K
+for entry in $(sed -nE 's/^SD_LT\([a-z_]+, "(cublasLt[A-Za-z]+)".*/\1/p' runtime/cuda/cublaslt.def); do
+  case $entry in
+  *LayoutSetAttribute) # of several products
+    code "library-$entry" 5 "$entry: internal error \(14\)" $lt SARD_NULL_CUBLASLT_FAIL=$entry:1:14 "$sard" run $work/products/test_f16_batch/model.onnx --device cuda --library always ;;
+  *Destroy) code "library-$entry" 0 PASSED $lt SARD_NULL_CUBLASLT_FAIL=$entry:1:14 "${multiply[@]}" ;;
+  *)
+    code "library-$entry-auto" 0 PASSED $lt SARD_NULL_CUBLASLT_FAIL=$entry:1:14 "${multiply[@]}"
+    code "library-$entry-auto-why" 0 "$entry: internal error \(14\)" cat $work/product.json
+    code "library-$entry-always" 5 "$entry: internal error \(14\)" $lt SARD_NULL_CUBLASLT_FAIL=$entry:1:14 "${multiply[@]}" --library always ;;
+  esac
+done
+code library-fails-later 5 'cublasLtMatmul: the execution failed \(13\)' $lt SARD_NULL_CUBLASLT_FAIL=cublasLtMatmul:6:13 "$sard" bench $product/model.onnx --inputs $product/test_data_set_0 --device cuda --iterations 3 --warmup 0 --profile
 code bench 0 . "$sard" bench $digits/model.onnx --device cuda --duration 1 --warmup 1
 code compile 0 . "$sard" compile $digits/model.onnx -o $work/m.sard --device cuda:sm_75,sm_90
 code compile-plain 0 . "$sard" compile $digits/model.onnx -o $work/plain.sard

@@ -15,7 +15,7 @@ struct null_event {
   uint32_t id; // of the work that records it, 0: none
   const null_stream *stream;
   bool done, captured;
-  struct timespec time;
+  int64_t ns;
 };
 
 static null_stream *streams[MAX_STREAMS]; // the first MAX_DEVICES: the null streams
@@ -25,6 +25,7 @@ static const null_stream **work_stream;
 static uint32_t *work_waited, n_work = 1;
 static bool *work_done; // or forgotten
 static long launches;
+static int64_t skew_ns; // of the clock that events read
 null_now work_now;
 
 long work_launches(bool forget) {
@@ -166,9 +167,24 @@ static void do_launch(const null_work *w) {
   if (why) fault(w, ILLEGAL_ADDRESS, why);
 }
 
+static int64_t now_ns(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec + skew_ns;
+}
+
+static void do_call(const null_work *w) {
+  const null_call *c = w->words;
+  int64_t began = now_ns();
+  for (size_t i = 0; i < sizeof c->uses / sizeof *c->uses; i++)
+    if (c->uses[i].bytes) memory_touch(c->uses[i].at, c->uses[i].bytes, c->uses[i].write);
+  c->run(c);
+  skew_ns += began + c->seems_ns - now_ns();
+}
+
 static bool still_there(const null_work *w) { // what was freed while the work waited is a finding already
   int d = work_now.stream->object.device;
-  if (w->kind == LAUNCH || w->kind == RECORD || w->kind == AFTER || w->kind == TOGETHER) return true;
+  if (w->kind == LAUNCH || w->kind == CALL || w->kind == RECORD || w->kind == AFTER || w->kind == TOGETHER) return true;
   if (w->kind == PEER) return work_check_rows(w, "work") == OK;
   return memory_check(w->to, w->bytes, w->kind == TO_HOST ? -1 : d, "work") == OK &&
          (w->kind >= BEGIN || w->kind == FILL || memory_check(w->from, w->bytes, w->kind == TO_DEVICE ? -1 : d, "work") == OK);
@@ -212,10 +228,12 @@ static void do_work(null_stream *s) {
   null_work *w = take_first(s);
   work_now = (null_now){w->id, s};
   if (w->kind == RECORD) {
-    if (w->event->id == w->id) w->event->done = true, clock_gettime(CLOCK_MONOTONIC, &w->event->time);
+    if (w->event->id == w->id) w->event->done = true, w->event->ns = now_ns();
   } else if (w->kind != AFTER && w->kind != TOGETHER && *null_error(s->object.device) == OK && still_there(w)) {
     memory_open(true);
     if (w->kind == LAUNCH) do_launch(w);
+    else if (w->kind == CALL)
+      do_call(w);
     else if (w->kind == BEGIN || w->kind == END)
       memory_touch(w->to, w->bytes, true);
     else if (w->kind == FILL)
@@ -326,6 +344,8 @@ static void add_to_capture(null_stream *s, null_work w) {
   }
   if (w.kind == LAUNCH && !w.function->launched)
     null_finding("stream %u captures the first launch of %s, which may load it", s->object.number, w.function->name);
+  if (w.kind == CALL && ((const null_call *)w.words)->first)
+    null_finding("stream %u captures the first call of %s, which may load code", s->object.number, ((const null_call *)w.words)->name);
   if (w.kind == RECORD) w.event->captured = true;
   graph_add(s->capture, w);
 }
@@ -381,6 +401,26 @@ __attribute__((visibility("default"))) void null_collect_drop(const void *of, in
     }
   }
   null_lock(false);
+}
+
+__attribute__((visibility("default"))) void null_complain(const char *what) {
+  null_lock(true);
+  null_finding("%s", what);
+  null_lock(false);
+}
+
+__attribute__((visibility("default"))) int null_call_in(const null_call *c, uint64_t bytes, void *stream) {
+  null_lock(true);
+  int rc = null_device() < 0 ? INVALID_CONTEXT : *null_error(null_device());
+  for (size_t i = 0; i < sizeof c->uses / sizeof *c->uses && !rc; i++)
+    if (c->uses[i].bytes) rc = memory_check(c->uses[i].at, c->uses[i].bytes, null_device(), c->name);
+  null_call *copy = malloc(bytes);
+  if (!copy) abort();
+  memcpy(copy, c, bytes);
+  if (rc) free(copy);
+  else rc = work_add(stream, (null_work){.kind = CALL, .words = copy, .word_bytes = bytes});
+  null_lock(false);
+  return rc;
 }
 
 // ---- streams ----
@@ -490,7 +530,7 @@ int null_event_elapsed(float *ms, void *begin, void *end) {
     return null_finding("the time between events of which one is not recorded, or not timed"),
            null_leave(INVALID_HANDLE);
   if (!b->done || !e->done) return null_leave(NOT_READY);
-  *ms = (float)((double)(e->time.tv_sec - b->time.tv_sec) * 1e3 + (double)(e->time.tv_nsec - b->time.tv_nsec) * 1e-6);
+  *ms = (float)((double)(e->ns - b->ns) * 1e-6);
   return null_leave(OK);
 }
 

@@ -75,6 +75,7 @@ typedef struct sd_emit_scope {
 typedef struct sd_emit_lane {
   const sd_axis *axis; // NULL = no vectors now
   sd_ll mask;          // lanes that exist, NULL = all
+  sd_ll left;          // how many these are, i32, where they are the first ones; else NULL
   int mask_slot, mask_at; // the mask holds for this coordinate of the slot (slot -1: always)
 } sd_emit_lane;
 
@@ -146,7 +147,7 @@ typedef struct sd_emit {
   // nest being emitted
   const sd_nest *nest;
   sd_emit_axset limiting; // axes on which limits in the nest depend
-  bool narrow; // a lane access of elements below 32 bits: masks are costly before AVX-512
+  bool narrow; // lanes load elements below 32 bits: masks are costly before AVX-512
   uint32_t n_root;
   sd_emit_root *root;
   SD_VEC(sd_ll *) rw_cells; // values that the stores of this nest may change

@@ -400,6 +400,25 @@ static void lanes_store(sd_emit *E, access *ac, sd_ll v, sd_ll mask) {
   }
 }
 
+// The first lanes, in parts of a power of two: before AVX-512 there are no masked stores below 32 bits.
+static void first_lanes_store(sd_emit *E, access *ac, sd_ll v, sd_ll left) {
+  sd_ll p = ac->p, at[64];
+  for (int part = E->lanes_full / 2; part; part /= 2) {
+    sd_ll some = LLVMBuildAnd(E->b, left, LLVMConstInt(E->i32, (uint64_t)part, 0), "");
+    sd_ll on = LLVMBuildICmp(E->b, LLVMIntNE, some, LLVMConstNull(E->i32), "");
+    for (int i = 0; i < E->lanes_full; i++) at[i] = LLVMConstInt(E->i32, (uint64_t)((i + part) % E->lanes_full), 0);
+    sd_ll rest = LLVMBuildShuffleVector(E->b, v, LLVMGetPoison(LLVMTypeOf(v)), LLVMConstVector(at, (unsigned)E->lanes_full), "");
+    for (int i = 0; i < part; i++) at[i] = LLVMConstInt(E->i32, (uint64_t)i, 0);
+    sd_ll low = LLVMBuildShuffleVector(E->b, v, LLVMGetPoison(LLVMTypeOf(v)), LLVMConstVector(at, (unsigned)part), "");
+    sd_emit_if f;
+    sd_emit_if_open(E, &f, on, NULL);
+    plain_store(E, ac->t, part > 1 ? low : LLVMBuildExtractElement(E->b, low, LLVMConstNull(E->i32), ""), p);
+    sd_emit_if_close(E, &f);
+    v = LLVMBuildSelect(E->b, on, rest, v, "");
+    p = LLVMBuildGEP2(E->b, ac->t, p, &some, 1, "");
+  }
+}
+
 static void vector_store(sd_emit *E, access *ac, sd_ll v, sd_ll mask) {
   if (ac->kind == REVERSED) {
     sd_ll back = sd_emit_i64(E, 1 - E->lanes_full);
@@ -412,6 +431,10 @@ static void vector_store(sd_emit *E, access *ac, sd_ll v, sd_ll mask) {
   }
   if (!mask) {
     plain_store(E, ac->t, v, ac->p);
+    return;
+  }
+  if (E->isa->vector_bytes < 64 && align_of(ac->t, E) < 4 && mask == E->lane.mask && E->lane.left && ac->kind == CONTIGUOUS) {
+    first_lanes_store(E, ac, v, E->lane.left);
     return;
   }
   sd_ll args[] = {v, ac->p, LLVMConstInt(E->i32, align_of(ac->t, E), 0), mask};

@@ -4,10 +4,11 @@
 // the end of an axis is covered by smaller segments: exactly when the length is known, else by a chain of halves; for
 // the vector axis by single vectors and a masked one (or single iterations where masks are costly).
 #include "codegen/cpu/emit.h"
+#include "codegen/dot.h"
 
 static void over_axes(sd_emit *E, uint32_t i);
 
-typedef struct segment { uint32_t count; bool lanes; sd_ll mask; /* of the last vector */ } segment;
+typedef struct segment { uint32_t count; bool lanes; sd_ll left; /* lanes of the last vector, NULL: all */ } segment;
 
 // One segment of axis i at x, with everything inside.
 static void emit_segment(sd_emit *E, uint32_t i, sd_ll x, segment s) {
@@ -15,8 +16,10 @@ static void emit_segment(sd_emit *E, uint32_t i, sd_ll x, segment s) {
   sd_emit_scope_open(E);
   sd_emit_bind_slot(E, a, x, s.count, s.lanes ? E->lanes_full : 1);
   sd_emit_lane saved = E->lane;
-  if (s.lanes)
-    sd_emit_set_lane(E, (sd_emit_lane){a, s.mask, sd_emit_bind_of(E, a)->slot, (int)s.count - 1});
+  if (s.lanes) {
+    sd_ll mask = s.left ? LLVMBuildICmp(E->b, LLVMIntULT, sd_emit_iota(E, E->i32), sd_emit_splat(E, s.left), "") : NULL;
+    sd_emit_set_lane(E, (sd_emit_lane){a, mask, s.left, sd_emit_bind_of(E, a)->slot, (int)s.count - 1});
+  }
   over_axes(E, i + 1);
   if (s.lanes) sd_emit_set_lane(E, saved);
   sd_emit_unbind(E, a);
@@ -48,8 +51,7 @@ static void rest_known(sd_emit *E, uint32_t i, sd_ll x, int64_t n, bool vector, 
   }
   int64_t lanes = E->lanes_full, whole = n / lanes, part = n % lanes;
   if (part && masks) {
-    sd_ll mask = LLVMBuildICmp(E->b, LLVMIntULT, sd_emit_iota(E, E->i32), sd_emit_splat(E, LLVMConstInt(E->i32, (uint64_t)part, 0)), "");
-    emit_segment(E, i, x, (segment){(uint32_t)whole + 1, true, mask});
+    emit_segment(E, i, x, (segment){(uint32_t)whole + 1, true, LLVMConstInt(E->i32, (uint64_t)part, 0)});
     return;
   }
   if (whole) emit_segment(E, i, x, (segment){.count = (uint32_t)whole, .lanes = true});
@@ -73,8 +75,7 @@ static void rest_unknown(sd_emit *E, uint32_t i, sd_ll x, sd_ll end, uint32_t co
   sd_emit_if f;
   sd_emit_if_open(E, &f, LLVMBuildICmp(E->b, LLVMIntSLT, x, end, ""), NULL);
   sd_ll left = LLVMBuildTrunc(E->b, LLVMBuildSub(E->b, end, x, ""), E->i32, "");
-  sd_ll mask = LLVMBuildICmp(E->b, LLVMIntULT, sd_emit_iota(E, E->i32), sd_emit_splat(E, left), "");
-  emit_segment(E, i, x, (segment){1, true, mask});
+  emit_segment(E, i, x, (segment){1, true, left});
   sd_emit_if_close(E, &f);
 }
 
@@ -199,16 +200,31 @@ bool sd_emit_limits(sd_emit *E, const sd_axis *a) {
   return E->limiting.w[no / 64] >> no % 64 & 1;
 }
 
-// Marks what reads a buffer that the nest writes; notes narrow elements, whose masks are costly before AVX-512.
+static const sd_axis *lanes_of(const sd_nest *n) {
+  for (uint32_t i = 0; i < n->n_axes; i++)
+    if (n->axes[i]->vec > 0) return n->axes[i];
+  return NULL;
+}
+
+// Narrow elements that lanes load, whose masks are costly before AVX-512; not those of packed words.
+static bool is_narrow(sd_emit *E, const sd_expr *e) {
+  const sd_axis *lanes = lanes_of(E->nest);
+  return E->isa->vector_bytes < 64 && lanes && e->op == SD_X_LOAD && sd_dtype_bits(e->buf->dtype) < 32 && sd_x_uses_axis(e, lanes);
+}
+
+// Marks what reads a buffer that the nest writes; notes narrow elements.
 static bool mark(sd_emit *E, const sd_expr *e) {
   sd_emit_info *x = sd_emit_info_of(E, e);
+  sd_dot d;
   if (x->seen == E->stamp) return x->rw;
   x->seen = E->stamp;
   x->rw = e->op == SD_X_LOAD && written(E->nest, e->buf);
-  if (e->op == SD_X_LOAD && sd_dtype_bits(e->buf->dtype) < 32 && E->isa->vector_bytes < 64) E->narrow = true;
+  bool narrow = E->narrow || is_narrow(E, e), words = e->op == SD_X_REDUCE && sd_dot_is(E->k, e, lanes_of(E->nest), &d);
+  E->narrow = narrow;
   for (uint32_t i = 0; e->op == SD_X_REDUCE && i < e->n_axes; i++) add_limit(E, e->axes[i]);
   for (uint32_t i = 0; i < e->n; i++)
     if (e->a[i] && mark(E, e->a[i])) x->rw = true;
+  if (words) E->narrow = narrow;
   return x->rw;
 }
 
@@ -224,7 +240,6 @@ void sd_emit_nest(sd_emit *E, const struct sd_emit_nestroots *n) {
     mark(E, n->root[i].value);
     mark(E, n->root[i].offset);
     if (n->root[i].guard) mark(E, n->root[i].guard);
-    if (sd_dtype_bits(n->root[i].buf->dtype) < 32 && E->isa->vector_bytes < 64) E->narrow = true;
   }
   sd_emit_scope_open(E);
   sd_ll some = NULL; // with an empty axis nothing may be read

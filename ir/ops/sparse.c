@@ -211,16 +211,16 @@ static void zero_nest(sd_tb *b, sd_buf *to, int64_t count) {
   sd_nest_store(b->k, nest, to, axis(b, nest, "i", count, NULL), sd_x_f(b->k, SD_F32, 0), NULL);
 }
 
-// Where inputs of block kb begin for place `at` of a line, or of the tile where there are no lines.
-static sd_expr *first_input(sd_tb *b, const sparse *w, sd_expr *line, sd_expr *at, sd_expr *kb) {
+// Input k of block kb for place `at` of a line, or of the tile where there are no lines.
+static sd_expr *input(sd_tb *b, const sparse *w, sd_expr *line, sd_expr *at, sd_expr *kb, sd_expr *k) {
   sd_expr *idx[SD_MAX_RANK], *row = x_add(b, w->row0, line ? line : at);
-  if (!line) return x_add(b, times(b, row, w->s.k), times(b, kb, w->s.block));
+  if (!line) return sd_tb_load_linear(b, w->n, SD_SPARSE_X, x_add(b, x_add(b, times(b, row, w->s.k), times(b, kb, w->s.block)), k));
   sd_value lines = *w->n->out[0]; // y without places of a line and outputs
   lines.rank -= 2;
   sd_tb_unravel(b, &lines, row, idx);
   idx[lines.rank] = at;
   sd_expr *from = x_cast(b, SD_I64, sd_tb_load_linear(b, w->n, SD_SPARSE_PLACE, kb));
-  return from ? x_add(b, sd_sparse_windows_start(b, w->n->in[SD_SPARSE_X], &w->s.windows, idx), from) : NULL;
+  return sd_sparse_windows_load(b, w->n, &w->s.windows, idx, from, k);
 }
 
 // Inputs of block kb, rows of x side by side. What the last tile lacks stays 0.
@@ -231,7 +231,7 @@ static void turn_nest(sd_tb *b, const sparse *w, sd_items *into, sd_expr *kb) {
   sd_expr *line = w->s.lines ? axis(b, nest, "line", w->s.lines, w->left) : NULL;
   sd_expr *k = axis(b, nest, "k", most, limit);
   sd_expr *p = line ? axis(b, nest, "p", w->s.across, NULL) : axis(b, nest, "p", w->s.rows, w->left);
-  sd_expr *from = first_input(b, w, line, p, kb), *x = from ? sd_tb_load_linear(b, w->n, SD_SPARSE_X, x_add(b, from, k)) : NULL;
+  sd_expr *x = input(b, w, line, p, kb, k);
   sd_expr *lane = line ? x_add(b, times(b, line, w->s.across), p) : p;
   if (x) sd_nest_store(b->k, nest, w->x, x_add(b, times(b, k, w->s.rows), lane), x_cast(b, SD_F32, x), NULL);
 }

@@ -104,7 +104,7 @@ static sd_expr *axis(sd_tb *b, sd_nest *nest, const char *name, sd_dim extent) {
 static sd_expr *times(sd_tb *b, sd_expr *x, int64_t v) { return sd_x_mul_dim(b->k, x, sd_dim_const(b->dims, v)); }
 
 // The sum of block `block` of outputs for the lane, over its steps and the inputs of each.
-static sd_expr *block_sum(sd_tb *b, const sd_node *n, const sd_sparse_blocks *s, sd_expr *window, sd_expr *block,
+static sd_expr *block_sum(sd_tb *b, const sd_node *n, const sd_sparse_blocks *s, sd_expr *const *idx, sd_expr *block,
                           sd_expr *lane) {
   sd_expr *from = x_cast(b, SD_I64, sd_tb_load_linear(b, n, SD_BLOCKS_START, block));
   sd_expr *to = x_cast(b, SD_I64, sd_tb_load_linear(b, n, SD_BLOCKS_START, x_add(b, block, x_int(b, 1))));
@@ -117,7 +117,7 @@ static sd_expr *block_sum(sd_tb *b, const sd_node *n, const sd_sparse_blocks *s,
   sd_expr *place = x_cast(b, SD_I64, sd_tb_load_linear(b, n, SD_BLOCKS_INDEX, t));
   sd_expr *w = x_add(b, times(b, x_add(b, times(b, t, s->wide), lane), SD_SPARSE_SIDE), side), *at = side;
   if (s->ordered) at = sd_tb_load_linear(b, n, SD_BLOCKS_ORDER, x_add(b, times(b, t, SD_SPARSE_SIDE), side));
-  sd_expr *x = at ? sd_tb_load_linear(b, n, SD_BLOCKS_X, x_add(b, x_add(b, window, place), x_cast(b, SD_I64, at))) : NULL;
+  sd_expr *x = at ? sd_sparse_windows_load(b, n, &s->windows, idx, place, x_cast(b, SD_I64, at)) : NULL;
   sd_expr *value = sd_tb_load_linear(b, n, SD_BLOCKS_VALUE, w);
   if (!x || !value) return NULL;
   sd_dtype product = s->ordered ? SD_I16 : SD_I32;
@@ -135,7 +135,7 @@ sard_status *sd_nests_sparse_blocks(sd_tb *b, const sd_node *n) {
   sd_nest_axis(nest, blocks);
   sd_expr *block = x_axis(b, blocks), *lane = axis(b, nest, "n", sd_dim_const(b->dims, s.wide));
   idx[y->rank - 1] = x_add(b, times(b, block, s.wide), lane);
-  sd_expr *sum = block_sum(b, n, &s, sd_sparse_windows_start(b, n->in[SD_BLOCKS_X], &s.windows, idx), block, lane);
+  sd_expr *sum = block_sum(b, n, &s, idx, block, lane);
   if (sum) sd_tb_store(b, nest, n, 0, idx, sum, NULL);
   return NULL; // errors of the expressions are in b->error
 }

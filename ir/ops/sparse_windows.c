@@ -44,13 +44,15 @@ void sd_sparse_windows_dims(sd_dimtab *t, const sd_sparse_windows *w, sd_dim *di
   }
 }
 
-sd_expr *sd_sparse_windows_start(sd_tb *b, const sd_value *x, const sd_sparse_windows *w,
-                                 sd_expr *const *idx) {
-  sd_expr *at = x_int(b, 0);
-  for (int i = 0; i < x->rank - 1; i++) {
-    sd_expr *place = idx[i];
-    if (i >= 1 && i <= w->spatial) place = sd_x_mul_dim(b->k, place, sd_dim_const(b->dims, w->stride[i - 1]));
-    at = x_add(b, sd_x_mul_dim(b->k, at, x->dims[i]), place);
+sd_expr *sd_sparse_windows_load(sd_tb *b, const sd_node *n, const sd_sparse_windows *w, sd_expr *const *idx, sd_expr *place, sd_expr *behind) {
+  const sd_value *x = n->in[0];
+  sd_expr *at[SD_MAX_RANK];
+  int channel = x->rank - 1, first = channel - w->spatial;
+  for (int i = channel; i >= 0; i--) {
+    sd_expr *size = x_dim(b, x->dims[i]), *inside = i > first ? x_bin(b, SD_X_MOD, place, size) : place;
+    at[i] = i == channel ? x_add(b, inside, behind) : idx[i];
+    if (i < channel && i >= first) at[i] = x_add(b, sd_x_mul_dim(b->k, idx[i], sd_dim_const(b->dims, w->stride[i - 1])), inside);
+    place = x_bin(b, SD_X_FLOORDIV, place, size);
   }
-  return sd_x_mul_dim(b->k, at, x->dims[x->rank - 1]);
+  return sd_tb_load(b, n, 0, at);
 }

@@ -16,6 +16,6 @@ sard_status *sd_sparse_windows_read(const sd_node *n, sd_sparse_windows *w);
 bool sd_sparse_windows_inside(const sd_node *n, const sd_sparse_windows *w, int64_t at, int64_t side);
 // dims: those of x; become those of the output, but for the last one.
 void sd_sparse_windows_dims(sd_dimtab *t, const sd_sparse_windows *w, sd_dim *dims);
-// The first element of the window of output idx in x, counted in its elements.
-sd_expr *sd_sparse_windows_start(sd_tb *b, const sd_value *x, const sd_sparse_windows *w,
-                                 sd_expr *const *idx);
+// The element of operand 0 that is `behind` channels after `place`, which counts elements from the first one of the window of output
+// idx. Both lie in one place of the window, so that x may stand in a larger image: what is divided is `place` alone.
+sd_expr *sd_sparse_windows_load(sd_tb *b, const sd_node *n, const sd_sparse_windows *w, sd_expr *const *idx, sd_expr *place, sd_expr *behind);

@@ -393,6 +393,20 @@ static void dtypes(void) {
                      types[a], types[a], types[a], !strcmp(types[a], "i64") ? "3" : text("%s:3", types[a]), o == 7 ? "pow" : "", o == 7 ? "," : iops[o]), NULL, 0, 0);
   }
 }
+// What is left of a row of elements below 32 bits, known or not; rows backward, so that a lane too many would be seen.
+static void narrow_rests(void) {
+  static const char *const types[] = {"u8", "i16", "f16", "bool"};
+  for (int n = 1; n <= 19; n += n < 9 ? 1 : 3)
+    for (int t = 0; t < 4; t++) {
+      er_sym s[] = {{"N", n}, {NULL, 0}};
+      check_all(text("kernel \"rests\" { axis a0 \"r\" (3) axis a1 \"i\" (N) vec 2 in b0 f32 [3*N] out b1 %s [3*N]\n"
+                     " nest a0 a1 { b1[{(-1*N)a0 + (1)a1 + (2*N)}] = cast.%s(b0[{(N)a0 + (1)a1 + (0)}]) } }\n", types[t], t == 2 ? "f32" : types[t]), s, 0, 0);
+      check_all(text("kernel \"rest\" { axis a0 \"r\" (3) axis a1 \"i\" (%d) vec 2 axis a2 \"k\" (4) in b0 f32 [%d] out b1 %s [%d]\n"
+                     " nest a0 a1 { b1[{(-%d)a0 + (1)a1 + (%d)}] = cast.%s(sum(a2: b0[{(1)a1 + (%d)a2 + (0)}])) } }\n", n, 4 * n, types[t], 3 * n, n, 2 * n,
+                     t == 2 ? "f32" : types[t], n), NULL, 0, 0);
+    }
+}
+
 // ---- elements below 16 bits: all codes, all ways to reach them, whole bytes and parts of them ----
 static const char *const narrow_types[] = {"f8e4m3fn", "f8e4m3fnuz", "f8e5m2", "f8e5m2fnuz", "f8e8m0", "f4e2m1", "f6e2m3", "f6e3m2", "i4", "u4", "i2", "u2", "f16", "bf16"};
 #define N_NARROW (sizeof narrow_types / sizeof *narrow_types)
@@ -789,6 +803,7 @@ int main(void) {
   RUN(narrow_contraction);
   RUN(function_errors);
   RUN(binary_functions);
+  RUN(narrow_rests);
   RUN(index_errors);
   RUN(other_target);
   RUN(threads);

@@ -99,31 +99,37 @@ static bool is_sum_of_products(const sd_expr *s) {
   return b->op == SD_X_MUL && is_plain_load(b->a[0]) && is_plain_load(b->a[1]);
 }
 
-// Which axis is what: the results lie along the columns.
-static bool find_roles(const sd_nest *n, const sd_expr *x, const sd_expr *y, roles *r) {
-  for (uint32_t i = 0; i < n->n_axes; i++) {
+// Which axis is what: the results lie along the columns. One more axis, of one factor or of both, numbers the
+// products; of the rows that is the outer one.
+static bool find_roles(const sd_nest *n, const sd_axis *along, const sd_expr *x, const sd_expr *y, roles *r) {
+  r->axis[COLUMNS] = along;
+  for (uint32_t i = n->n_axes; i-- > 0;) {
     const sd_axis *a = n->axes[i];
     bool by_x = sd_x_uses_axis(x, a), by_y = sd_x_uses_axis(y, a);
     if (a->limit || (!by_x && !by_y)) return false;
-    const sd_axis **at = &r->axis[by_x && by_y ? BATCH : by_x ? ROWS : COLUMNS];
+    if (a == along) continue;
+    const sd_axis **at = &r->axis[by_y || r->axis[ROWS] ? BATCH : ROWS];
     if (*at) return false;
     *at = a;
   }
-  return r->axis[ROWS] && r->axis[COLUMNS];
+  return r->axis[ROWS] && sd_x_uses_axis(y, along) && !sd_x_uses_axis(x, along);
 }
 
 static bool take_types(sd_cuda_matrix *o, bool tf32) {
   sd_dtype in = o->in = o->x.buf->dtype, out = o->to = o->out.buf->dtype;
   if (o->y.buf->dtype != in || (out != in && out != SD_F32)) return false;
-  if ((o->c.buf && o->c.buf->dtype != out) || (o->bias.buf && o->bias.buf->dtype != out)) return false;
+  if (o->c.buf && o->c.buf->dtype != out) return false;
+  o->of_bias = o->bias.buf ? o->bias.buf->dtype : out;
+  if (o->of_bias != out && (o->of_bias != in || !o->bias.buf->invariant))
+    return false; // weights can be widened once
   return in == SD_F16 || in == SD_BF16 || (in == SD_F32 && tf32);
 }
 
 static bool place_added(sd_kernel *k, const sd_expr *e, const roles *r, sd_cuda_matrix *o) {
   sd_cuda_place p = {0};
   if (!place_result(k, e->buf, e->a[0], r, &p)) return false;
-  sd_cuda_place *to = is(k, p.step, 0) && is(k, p.batch, 0) ? &o->bias : &o->c;
-  if (to->buf || (to == &o->c && is(k, p.step, 0))) return false;
+  sd_cuda_place *to = is(k, p.step, 0) ? &o->bias : &o->c;
+  if (to->buf) return false;
   *to = p;
   return true;
 }
@@ -151,7 +157,8 @@ bool sd_choose_cuda_matrix(sd_kernel *k, bool tf32, sd_cuda_matrix *out) {
   if (along < 0) return false;
   bool turned = !sd_x_uses_axis(f[1], n->axes[along]);
   roles r = {.axis = {[STEPS] = p.sum->axes[0]}};
-  if (!find_roles(n, f[turned], f[!turned], &r) || !place_all(k, s, &r, &p, f[turned], f[!turned], out))
+  if (!find_roles(n, n->axes[along], f[turned], f[!turned], &r) ||
+      !place_all(k, s, &r, &p, f[turned], f[!turned], out))
     return false;
   sd_dim one = sd_dim_const(k->dims, 1);
   out->m = r.axis[ROWS]->extent, out->n = r.axis[COLUMNS]->extent, out->k = p.sum->axes[0]->extent;

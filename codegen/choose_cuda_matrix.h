@@ -1,6 +1,6 @@
 // Kernels that are one product of matrices, as libraries of matrix products know them: out[b, m, n] =
-// relu(scale * the sum over k of x[b, m, k] * y[b, n, k] + c[b, m, n] + bias[n]), where relu, scale, c and
-// bias may be missing.
+// relu(scale * the sum over k of x[b, m, k] * y[b, n, k] + c[b, m, n] + bias[b, n]), where relu, scale, c and
+// bias may be missing, and an operand may be the same for all b.
 #pragma once
 #include "ir/tile.h"
 
@@ -16,11 +16,12 @@ typedef struct sd_cuda_place {
 typedef struct sd_cuda_matrix {
   sd_dim m, n, k, batch; // batch: how many products there are
   sd_cuda_place x, y, c, bias, out;
-  sd_dtype in, to; // of the factors; of out, c and bias
+  sd_dtype in, to,
+      of_bias; // of the factors; of out and c; of bias, which is that of the factors where it is weights
   float scale;
   bool relu;
 } sd_cuda_matrix;
 
-// False: it is no such product, or of types that are not multiplied so: f16, bf16, and f32 where `tf32`. c
-// and bias are of out's type.
+// False: it is no such product, or of types that are not multiplied so: f16, bf16, and f32 where `tf32`. c is
+// of out's type.
 bool sd_choose_cuda_matrix(sd_kernel *k, bool tf32, sd_cuda_matrix *out);

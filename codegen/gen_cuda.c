@@ -116,7 +116,7 @@ static sard_art_operand operand(sd_gen *g, const sd_cuda_place *p) {
 static void add_product(sd_gen *g, uint32_t step, const sd_cuda_matrix *m) {
   if (!m) return;
   sd_dimslots *s = &g->x->slots;
-  sard_art_product e = {.step = step, .in = m->in, .out = m->to, .scale = m->scale};
+  sard_art_product e = {.step = step, .in = m->in, .out = m->to, .of_bias = m->of_bias, .scale = m->scale};
   e.flags = (m->relu ? SARD_APF_RELU : 0) | (m->x.along_k ? SARD_APF_X_ALONG : 0) | (m->y.along_k ? SARD_APF_Y_ALONG : 0);
   e.m = sd_dimslots_get(s, m->m), e.n = sd_dimslots_get(s, m->n), e.k = sd_dimslots_get(s, m->k), e.batch = sd_dimslots_get(s, m->batch);
   e.x = operand(g, &m->x), e.y = operand(g, &m->y), e.c = operand(g, &m->c), e.bias = operand(g, &m->bias), e.result = operand(g, &m->out);

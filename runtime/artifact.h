@@ -157,17 +157,17 @@ typedef enum sard_art_cuda_kind { SARD_ACI_CUBIN = 1, SARD_ACI_PTX } sard_art_cu
 typedef struct sard_art_cuda_image { uint32_t kind, arch, part, pad; uint64_t offset, size; } sard_art_cuda_image; // into CUDA_CODE
 
 // A step with launches that is one product of matrices: out[b, m, n] = relu(scale * sum over k of x[b, m, k] * y[b, n, k] + c[b, m, n]
-// + bias[n]). Element (row, i) of matrix b of an operand is the one at first + b * batch + row * step + i, all in elements; `i` runs
+// + bias[b, n]). Element (row, i) of matrix b of an operand is the one at first + b * batch + row * step + i, all in elements; `i` runs
 // along the steps of the sum where the operand is marked so, else `row` does. m, n, k, batch, first, step: dim slots. In order of steps.
 typedef struct sard_art_operand { uint32_t buf, first, step, batch; } sard_art_operand; // buf: position in the step's list, NONE: there is none
 typedef enum sard_art_product_flag { SARD_APF_RELU = 1, SARD_APF_X_ALONG = 2, SARD_APF_Y_ALONG = 4 } sard_art_product_flag;
 typedef struct sard_art_product {
   uint32_t step, flags;
-  uint32_t in, out; // sd_dtype of the factors; of out, c and bias
+  uint32_t in, out; // sd_dtype of the factors; of out and c
   uint32_t m, n, k, batch;
   sard_art_operand x, y, c, bias, result;
   float scale;
-  uint32_t pad;
+  uint32_t of_bias; // sd_dtype of bias: that of out, or that of the factors, where bias is a constant and out f32
 } sard_art_product;
 
 // ---- kernel ABI ----

@@ -284,6 +284,7 @@ static sard_status *check_product(const sd_art *a, uint32_t i) {
   if (a->steps[p->step].kind != SARD_AS_DISPATCH) return BAD("product %u belongs to step %u, which runs no kernel", i, p->step);
   bool known = p->in == SD_F16 || p->in == SD_BF16 || p->in == SD_F32;
   if (!known || (p->out != p->in && p->out != SD_F32)) return BAD("product %u has types %u and %u", i, p->in, p->out);
+  if (p->of_bias != p->out && p->of_bias != p->in) return BAD("product %u has a bias of type %u", i, p->of_bias);
   const uint32_t slots[] = {p->m, p->n, p->k, p->batch};
   for (size_t j = 0; j < sizeof slots / sizeof *slots; j++) SD_TRY(check_slot(a, slots[j], "product", i));
   SD_TRY(check_operand(a, i, &p->x, false, false));

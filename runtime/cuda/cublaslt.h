@@ -32,6 +32,7 @@ enum { // numbers of its headers
   SD_LT_TRANSPOSE_A = 3, // attributes of descriptors; int32_t
   SD_LT_TRANSPOSE_B = 4,
   SD_LT_EPILOGUE = 7,   // uint32_t
+  SD_LT_BIAS_STEP = 10, // int64_t
   SD_LT_BIAS_AT = 8,    // pointer
   SD_LT_BIAS_TYPE = 26, // int32_t
   SD_LT_NO_EPILOGUE = 1,

@@ -25,6 +25,9 @@ sard_status *sd_cu_library_read(const char *text, sd_cu_library *out) {
 
 const char *sd_cu_library_name(sd_cu_library mode) { return modes[mode]; }
 
+static bool is_there(const sard_art_operand *o) { return o->buf != SARD_ART_NONE; }
+static uint64_t size_of(uint32_t dtype) { return dtype == SD_F32 ? 4 : 2; }
+
 // ---- creation ----
 
 sard_status *sd_cu_products_new(const sd_art *a, sd_cu_library mode, sd_cu_products **out) {
@@ -32,9 +35,36 @@ sard_status *sd_cu_products_new(const sd_art *a, sd_cu_library mode, sd_cu_produ
   if (!p) return SD_ERR(NOMEM, "out of memory while loading CUDA code");
   pthread_mutex_init(&p->lock, NULL);
   p->mode = mode, p->n = a->n_products;
+  p->n_steps = a->n_steps;
   p->of = sd_calloc(a->n_steps, sizeof *p->of);
-  if (!p->of) return SD_ERR(NOMEM, "out of memory while loading CUDA code");
+  p->wide = sd_calloc(a->n_steps, sizeof *p->wide);
+  if (!p->of || !p->wide) return SD_ERR(NOMEM, "out of memory while loading CUDA code");
   for (uint32_t i = 0; i < a->n_products; i++) p->of[a->products[i].step] = &a->products[i];
+  return NULL;
+}
+
+static sard_status *widen(const sard_model *m, const sd_cu_device *device, uint32_t buf, sd_dtype type,
+                          uint64_t *out) {
+  uint64_t n = (uint64_t)m->dim_value[m->art.bufs[buf].bytes] / size_of(type);
+  float *wide = sd_calloc(n, sizeof *wide);
+  if (!wide) return SD_ERR(NOMEM, "out of memory while loading CUDA code");
+  for (uint64_t i = 0; i < n; i++) wide[i] = (float)sd_dtype_get_f64(type, m->consts[buf], i);
+  sard_status *st = sd_cu_alloc(device, n * sizeof *wide, out);
+  if (!st) st = sd_cu_write(device, *out, wide, n * sizeof *wide);
+  sd_free(wide);
+  return sd_status_context(st, "the weights of the model");
+}
+
+sard_status *sd_cu_products_widen(sd_cu_products *p, const sard_model *m, const sd_cu_device *device) {
+  const sd_art *a = &m->art;
+  for (uint32_t i = 0; p->mode != SD_CU_LIBRARY_NO && i < a->n_products; i++) {
+    const sard_art_product *e = &a->products[i];
+    if (!is_there(&e->bias) || e->of_bias == e->out) continue;
+    uint32_t buf = a->lists[a->steps[e->step].bufs + e->bias.buf];
+    if (a->bufs[buf].kind != SARD_AB_CONST) p->of[e->step] = NULL;
+    else
+      SD_TRY(widen(m, device, buf, (sd_dtype)e->of_bias, &p->wide[e->step]));
+  }
   return NULL;
 }
 
@@ -43,7 +73,9 @@ void sd_cu_products_free(sd_cu_products *p, const sd_cu_device *device) {
   sd_cu_return(device);
   if (p->handle) p->api->destroy(p->handle);
   for (sd_cu_product_choice *c = p->choices, *next; c; c = next) next = c->next, sd_free(c);
+  for (uint32_t i = 0; p->wide && i < p->n_steps; i++) sd_cu_free(device, p->wide[i]);
   pthread_mutex_destroy(&p->lock);
+  sd_free(p->wide);
   sd_free(p->of);
   sd_free(p);
 }
@@ -77,8 +109,6 @@ typedef struct product {
   bool fits;             // the library can be asked for it
 } product;
 
-static bool is_there(const sard_art_operand *o) { return o->buf != SARD_ART_NONE; }
-
 static sard_status *read_operand(const sard_session *s, uint32_t i, const sard_art_operand *from,
                                  operand *o) {
   const sd_art *a = &s->model->art;
@@ -91,14 +121,12 @@ static sard_status *read_operand(const sard_session *s, uint32_t i, const sard_a
   return NULL;
 }
 
-// Bytes from the beginning of its buffer that `rows` rows of `length` elements reach; false: an overflow, or
-// sizes below 0.
+// Bytes from the beginning of its buffer that `rows` rows of `length` elements reach; false: an overflow.
 static bool reach(const operand *o, int64_t rows, int64_t length, int64_t batch, uint64_t size,
                   uint64_t *out) {
   uint64_t down, across, sum;
-  bool ok = o->first >= 0 && o->step >= 0 && o->batch >= 0;
-  ok = ok && sd_ck_mul((uint64_t)rows - 1, (uint64_t)o->step, &down) &&
-       sd_ck_mul((uint64_t)batch - 1, (uint64_t)o->batch, &across);
+  bool ok = sd_ck_mul((uint64_t)rows - 1, (uint64_t)o->step, &down) &&
+            sd_ck_mul((uint64_t)batch - 1, (uint64_t)o->batch, &across);
   ok = ok && sd_ck_add(down, across, &sum) && sd_ck_add(sum, (uint64_t)o->first, &sum) &&
        sd_ck_add(sum, (uint64_t)length, &sum);
   return ok && sd_ck_mul(sum, size, out);
@@ -111,6 +139,7 @@ static sard_status *place(const sard_session *s, const sard_art_product *p, cons
   uint64_t need;
   if (!is_there(from)) return NULL;
   uint32_t buf = a->lists[a->steps[p->step].bufs + from->buf];
+  if (o->first < 0 || o->step < 0 || o->batch < 0) return out->fits = false, NULL; // rows that go backward
   if (!reach(o, rows, length, out->key.batch, size, &need) || need > sd_cu_room(s, buf))
     return SD_ERR(MODEL, "the product of step %u reaches beyond buffer %u", p->step, buf);
   if (from == &p->result) out->out = buf, out->out_bytes = need;
@@ -120,14 +149,13 @@ static sard_status *place(const sard_session *s, const sard_art_product *p, cons
   return NULL;
 }
 
-static uint64_t size_of(uint32_t dtype) { return dtype == SD_F32 ? 4 : 2; }
-
 static void complete_key(const sard_session *s, const sard_art_product *p, product *out) {
   sd_cu_product_key *k = &out->key;
   uint64_t bits = MOST_ALIGN;
   for (int i = 0; i < N_OPERANDS; i++) bits |= out->o[i].at;
   k->align = (uint32_t)(bits & -bits);
   for (int i = X; i <= OUT; i++) k->step[i] = out->o[i].step, k->batch_step[i] = out->o[i].batch;
+  k->batch_step[BIAS] = out->o[BIAS].batch;
   k->flags = p->flags, k->in = p->in, k->out = p->out, k->scale = p->scale;
   k->has_c = is_there(&p->c), k->has_bias = is_there(&p->bias);
   k->workspace = s->memory_limit ? 0 : SD_CU_WORKSPACE;
@@ -150,8 +178,12 @@ static sard_status *read_product(const sard_session *s, const sard_art_product *
   bool x_along = p->flags & SARD_APF_X_ALONG, y_along = p->flags & SARD_APF_Y_ALONG;
   const int64_t rows[N_OPERANDS] = {x_along ? k->m : k->k, y_along ? k->n : k->k, k->m, k->m, 1};
   const int64_t length[N_OPERANDS] = {x_along ? k->k : k->m, y_along ? k->k : k->n, k->n, k->n, k->n};
-  for (int i = 0; i < N_OPERANDS; i++)
-    SD_TRY(place(s, p, from[i], &out->o[i], rows[i], length[i], size_of(i < C ? p->in : p->out), out));
+  for (int i = 0; i < N_OPERANDS; i++) {
+    uint64_t size = size_of(i < C ? p->in : i == BIAS ? p->of_bias : p->out);
+    SD_TRY(place(s, p, from[i], &out->o[i], rows[i], length[i], size, out));
+  }
+  uint64_t wide = s->cu->program->products->wide[p->step];
+  if (wide) out->o[BIAS].at = wide + (uint64_t)out->o[BIAS].first * size_of(p->out);
   complete_key(s, p, out);
   return NULL;
 }
@@ -193,6 +225,7 @@ static sard_status *make_desc(calls *c, const product *p) {
   SD_TRY(set_desc(c, SD_LT_EPILOGUE, &epilogue, sizeof epilogue));
   if (!k->has_bias) return NULL;
   SD_TRY(set_desc(c, SD_LT_BIAS_AT, &bias, sizeof bias));
+  if (k->batch > 1) SD_TRY(set_desc(c, SD_LT_BIAS_STEP, &p->o[BIAS].batch, sizeof p->o[BIAS].batch));
   return set_desc(c, SD_LT_BIAS_TYPE, &type, sizeof type);
 }
 
@@ -402,18 +435,22 @@ static sd_cu_product_choice *known(const sd_cu_products *all, const sd_cu_produc
   return NULL;
 }
 
-// Why the library is not asked, NULL: it is.
-static const char *reason(const sard_session *s, sd_cu_products *all, const product *p) {
+// Why nothing can be measured.
+static const char *reason_of_session(const sard_session *s, const product *p) {
   const sd_cu_session *c = s->cu;
   uint64_t need;
-  if (!start(all)) return all->why;
-  if (!p->fits) return "its operands lie in another way than cuBLASLt takes";
-  if (all->mode == SD_CU_LIBRARY_ALWAYS) return NULL;
   if (c->capturing) return "it was first met while a run was captured";
   if (s->group) return "ranks that exchange tensors have to make the same choice";
   bool room =
       !s->memory_limit || (sd_ck_add(c->memory_bytes, p->out_bytes, &need) && need <= s->memory_limit);
   return room ? NULL : "the memory-limit leaves no room to measure";
+}
+
+// Why the library is not asked, NULL: it is.
+static const char *reason(const sard_session *s, sd_cu_products *all, const product *p) {
+  const char *why = all->mode == SD_CU_LIBRARY_ALWAYS ? NULL : reason_of_session(s, p);
+  if (!why && !p->fits) why = "its operands lie in another way than cuBLASLt takes";
+  return why || start(all) ? why : all->why;
 }
 
 static bool is_the_librarys(const sard_status *st) {

@@ -11,6 +11,7 @@
 #include "runtime/cuda/device.h"
 
 typedef struct sard_session sard_session;
+typedef struct sard_model sard_model;
 
 // Option "library".
 typedef enum sd_cu_library { SD_CU_LIBRARY_AUTO, SD_CU_LIBRARY_NO, SD_CU_LIBRARY_ALWAYS } sd_cu_library;
@@ -23,7 +24,7 @@ enum { SD_CU_WORKSPACE = 32 << 20 }; // bytes of a session that the library may 
 // Without padding: keys are compared as bytes.
 typedef struct sd_cu_product_key {
   int64_t m, n, k, batch;
-  int64_t step[4], batch_step[4]; // x, y, c, out: elements
+  int64_t step[4], batch_step[5]; // x, y, c, out, bias: elements
   uint64_t workspace;             // bytes
   const void *function;           // the kernel beside it
   uint32_t flags, in, out, has_c, has_bias, align;
@@ -44,8 +45,9 @@ typedef struct sd_cu_product_choice {
 typedef struct sd_cu_products {
   sd_cu_library mode;
   const sard_art_product **of; // per step, NULL: none
-  uint32_t n;                  // steps that have one
-  const sd_lt_api *api;        // NULL: it has not been asked for, or `why`
+  uint32_t n, n_steps;         // n: steps that have one
+  uint64_t *wide; // per step: address of its bias in f32, where the model has it in another type; 0: as it is
+  const sd_lt_api *api; // NULL: it has not been asked for, or `why`
   void *handle;
   bool tried;
   char why[SD_LT_WHY];
@@ -55,6 +57,8 @@ typedef struct sd_cu_products {
 } sd_cu_products;
 
 sard_status *sd_cu_products_new(const sd_art *a, sd_cu_library mode, sd_cu_products **out);
+// Copies of biases in f32 where the products need them; the device is entered.
+sard_status *sd_cu_products_widen(sd_cu_products *p, const sard_model *m, const sd_cu_device *device);
 void sd_cu_products_free(sd_cu_products *p, const sd_cu_device *device); // NULL ok
 
 // How step i, whose operands are in place, is to be launched: *out is NULL for the kernel. Measures where

@@ -164,7 +164,8 @@ static sard_status *fill_program(sd_cu_program *p, const sard_model *m) {
   SD_TRY(sd_cu_enter(p->device));
   SD_TRY(load_modules(p, a));
   for (uint32_t i = 0; i < a->n_cuda; i++) SD_TRY(find_function(p, a, &a->cuda[i]));
-  return copy_weights(p, m);
+  SD_TRY(copy_weights(p, m));
+  return sd_cu_products_widen(p->products, m, p->device);
 }
 
 sard_status *sd_cu_program_new(const sard_model *m, const sd_cu_device *device, sd_cu_program **out) {

@@ -59,6 +59,13 @@ def matmuls(folder, tag, dtype):
     heads = [node("Reshape", ["z", "shape"], ["r"]), node("Transpose", ["r"], ["h"], perm=[1, 0, 2])]
     x, y, r = values((24, 40), dtype), values((40, 32), dtype), values((24, 32), dtype)
     write(folder, f"{tag}_heads", [node("MatMul", ["x", "y"], ["z"])] + heads, {"x": x, "y": y}, t, {"shape": np.array([24, 4, 8])})
+    # the same with a bias, and rows of several products in another order
+    added = [node("MatMul", ["x", "y"], ["p"]), node("Add", ["p", "b"], ["z"])]
+    write(folder, f"{tag}_heads_bias", added + heads, {"x": x}, t, {"y": y, "b": values((32,), dtype), "shape": np.array([24, 4, 8])})
+    write(folder, f"{tag}_rows", [node("MatMul", ["x", "y"], ["z"]), node("Transpose", ["z"], ["r"], perm=[1, 0, 2])], {"x": values((3, 24, 40), dtype)}, t, {"y": y})
+    if tag != "f32": # results of f32
+        wide = [node("MatMul", ["x", "y"], ["z"]), node("Add", ["z", "b"], ["s"]), node("Cast", ["s"], ["f"], to=1), node("Add", ["f", "r"], ["o"])]
+        write(folder, f"{tag}_wide", wide, {"x": x, "r": r.astype(np.float32)}, TensorProto.FLOAT, {"y": y, "b": values((32,), dtype)})
     tail = [node("MatMul", ["x", "y"], ["z"]), node("Add", ["z", "b"], ["s"]), node("Relu", ["s"], ["p"]), node("Add", ["p", "r"], ["o"])]
     write(folder, f"{tag}_tail", tail, {"x": x, "y": y, "r": r}, t, {"b": values((32,), dtype)})
 

@@ -108,11 +108,9 @@ int cublasLtMatmulDescCreate(void **out, int compute, int scale) {
   return 0;
 }
 int cublasLtMatmulDescSetAttribute(void *p, int attribute, const void *value, size_t bytes) {
-  static const size_t sizes[ATTRIBUTES] = {[SD_LT_TRANSPOSE_A] = 4,
-                                           [SD_LT_TRANSPOSE_B] = 4,
-                                           [SD_LT_EPILOGUE] = 4,
-                                           [SD_LT_BIAS_AT] = 8,
-                                           [SD_LT_BIAS_TYPE] = 4};
+  static const size_t sizes[ATTRIBUTES] = {
+      [SD_LT_TRANSPOSE_A] = 4, [SD_LT_TRANSPOSE_B] = 4, [SD_LT_EPILOGUE] = 4,
+      [SD_LT_BIAS_AT] = 8,     [SD_LT_BIAS_STEP] = 8,   [SD_LT_BIAS_TYPE] = 4};
   return set("cublasLtMatmulDescSetAttribute", as(p, DESC), sizes, attribute, value, bytes);
 }
 int cublasLtMatmulDescDestroy(void *p) { return drop("cublasLtMatmulDescDestroy", p, DESC); }
@@ -246,7 +244,8 @@ static void multiply(const product *p, int64_t which) {
       float v = p->scale * sum;
       if (p->beta != 0)
         v += p->beta * get(p->at[C], p->m[C].type, first[C] + (int64_t)(i + j * (uint64_t)p->m[C].step));
-      if (epilogue & SD_LT_BIAS) v += get(p->bias, p->m[D].type, (int64_t)i);
+      if (epilogue & SD_LT_BIAS)
+        v += get(p->bias, p->m[D].type, which * (int64_t)p->desc.value[SD_LT_BIAS_STEP] + (int64_t)i);
       if (epilogue & SD_LT_RELU && v < 0) v = 0;
       put(p->at[D], p->m[D].type, first[D] + (int64_t)(i + j * (uint64_t)p->m[D].step), v);
     }
@@ -283,7 +282,11 @@ int cublasLtMatmul(void *handle, void *desc, const void *alpha, const void *a_at
   for (int i = A; i <= D; i++) use(&p, i, (uint64_t)(uintptr_t)at[i], &p.m[i], i == D);
   if (p.beta == 0) p.call.uses[C].bytes = 0;
   bool biased = p.desc.value[SD_LT_EPILOGUE] & SD_LT_BIAS;
-  p.call.uses[4].at = p.bias, p.call.uses[4].bytes = biased ? p.m[D].rows * size_of(p.m[D].type) : 0;
+  p.call.uses[4].at = p.bias,
+  p.call.uses[4].bytes =
+      biased ? (p.m[D].rows + (p.m[D].value[SD_LT_PRODUCTS] - 1) * p.desc.value[SD_LT_BIAS_STEP]) *
+                   size_of(p.m[D].type)
+             : 0;
   p.call.uses[5].at = (uint64_t)(uintptr_t)workspace, p.call.uses[5].bytes = works ? WORKSPACE_NEEDED : 0,
   p.call.uses[5].write = true;
   p.call.run = run, p.call.name = "cublasLtMatmul",

@@ -50,7 +50,7 @@ done
 # ---- products by the stand-in of cuBLASLt: always, and where they are measured ----
 rm -rf $work/products && mkdir $work/products
 $venv/bin/python tests/cuda/product_cases.py $work/products && $venv/bin/python tests/cuda/product_cases.py $work/products library
-by_library=(f16_130_72_136_weights f16_gemm_00 f16_gemm_01 f16_gemm_10 f16_gemm_11 f16_batch bf16_gemm_11 bf16_17_40_24 f16_conv_16_8_1_1_0_1 library_f16)
+by_library=(f16_130_72_136_weights f16_gemm_00 f16_gemm_01 f16_gemm_10 f16_gemm_11 f16_batch f16_heads f16_heads_bias f16_rows f16_wide bf16_wide bf16_gemm_11 bf16_17_40_24 f16_conv_16_8_1_1_0_1 library_f16)
 counted in_all env $lt SARD_TEST_LIBRARY=always build/tests/device_cases $work/products < <(printf 'test_%s\n' "${by_library[@]}")
 counted env $lt SARD_TEST_LIBRARY=auto build/tests/device_cases $work/products test_library_bf16
 

@@ -3,7 +3,7 @@
 #   tests/gpu.sh --pack DIR [PART...]   where there is no GPU: compiles everything into DIR (at most 60 MiB)
 #   DIR/gpu.sh [PART...]                where there is one: runs it; the last line is "N passed, N failed"
 # Parts: cases (ONNX's backend cases), forms (cases for the forms of kernels, whose outputs are those of the processor where they are
-# packed; only where it is named, as it fills a folder of its own), corpus (the models of the corpus), bench
+# packed; only where it is named, as it fills a folder of its own), library (products, all of them by cuBLASLt; likewise), corpus (the models of the corpus), bench
 # (docs/performance-gpu.md, single operators of tests/gpu/rows.py among it).
 # bench takes models from the folder SARD_BENCH_MODELS: NAME_TYPE.onnx, NAME one of resnet50, vit_b_16, bert_base, gpt2, gpt2kv, TYPE f32,
 # f16, bf16 (tests/gpu/half.py makes the latter of the first) or i8 (QDQ, without a peer). SARD_BENCH_ARCHS: of their code, sm_90 when not set.
@@ -56,16 +56,35 @@ answer_form() {
   case $case in *bf16*) echo 0.04 0.04 ;; *f16*) echo 0.01 0.01 ;; *) echo 1e-4 1e-4 ;; esac >"$case/tolerance"
 }
 
-pack_forms() {
+# make_cases FOLDER "SCRIPT [ARGUMENT]"...
+make_cases() {
+  local cases=$1 script argument what
+  shift
   (cd "$root" && . tests/deps.sh && . tests/onnx/cases.sh) || return 1
-  local cases=$work/forms.cases
   rm -rf "$cases" && mkdir -p "$cases"
-  for script in form_cases product_cases; do "$root/build/onnx-venv/bin/python" "$root/tests/cuda/$script.py" "$cases" || return 1; done
-  "$root/build/onnx-venv/bin/python" "$root/tests/cuda/product_cases.py" "$cases" large || return 1
+  for what; do
+    read -r script argument <<<"$what"
+    "$root/build/onnx-venv/bin/python" "$root/tests/cuda/$script.py" "$cases" $argument || return 1
+  done
+}
+
+# pack_answered PART FOLDER
+pack_answered() {
   export -f answer_form
   export root
-  ls -d "$cases"/* | xargs -P "$(nproc)" -I{} bash -c 'answer_form "$1"' _ {}
-  for c in "$cases"/*/; do echo "$c $(basename "$c")"; done | pack_list forms
+  ls -d "$2"/* | xargs -P "$(nproc)" -I{} bash -c 'answer_form "$1"' _ {}
+  for c in "$2"/*/; do echo "$c $(basename "$c")"; done | pack_list "$1"
+}
+
+pack_forms() {
+  make_cases "$work/forms.cases" form_cases product_cases "product_cases large" && pack_answered forms "$work/forms.cases"
+}
+
+pack_library() {
+  local cases=$work/library.cases
+  make_cases "$cases" product_cases "product_cases large" "product_cases library" || return 1
+  find "$cases" -mindepth 1 -maxdepth 1 ! -name '*f16*' ! -name test_large -exec rm -r {} +
+  pack_answered library "$cases"
 }
 
 pack_corpus() {
@@ -122,14 +141,15 @@ pack() {
 # ---- running ----
 
 passed=0 failed=0
-run_check() { # PART
-  local log=$here/$1.txt p=0 f=1
-  [ -d "$here/$1" ] || tar -C "$here" -xJf "$here/$1.tar.xz" || return 1
-  "$here/sard-rt" check "$here/$1" --device "$device" >"$log" 2>&1
+run_check() { # PART [FLAG...]
+  local part=$1 log=$here/$1.txt p=0 f=1
+  shift
+  [ -d "$here/$part" ] || tar -C "$here" -xJf "$here/$part.tar.xz" || return 1
+  "$here/sard-rt" check "$here/$part" --device "$device" "$@" >"$log" 2>&1
   read -r p f <<<"$(tail -1 "$log" | sed -nE 's/^([0-9]+) passed, ([0-9]+) failed$/\1 \2/p')"
   [ -n "${f:-}" ] || { tail -3 "$log"; p=0 f=1; }
   grep '^FAIL' "$log" | sed "s,$here/,," | cut -c1-300
-  echo "$1: $p passed, $f failed"
+  echo "$part: $p passed, $f failed"
   passed=$((passed + p)) failed=$((failed + f))
 }
 
@@ -140,9 +160,9 @@ run_bench() {
 
 run() {
   device=${SARD_DEVICE:-cuda}
-  for part in ${@:-forms cases corpus bench}; do
+  for part in ${@:-forms library cases corpus bench}; do
     if [ ! -e "$here/$part.tar.xz" ]; then continue; fi
-    if [ "$part" = bench ]; then run_bench; else run_check "$part"; fi
+    case $part in bench) run_bench ;; library) run_check library --library always ;; *) run_check "$part" ;; esac
   done
   echo "$passed passed, $failed failed"
   [ "$failed" -eq 0 ]

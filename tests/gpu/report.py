@@ -21,12 +21,13 @@ TITLES = {"resnet50": "ResNet-50", "vit_b_16": "ViT-B/16", "bert_base": "BERT-ba
 
 
 # ---- Sard ----
-def bench(folder, name, batch, seconds=1.0, profile=False, device="cuda"):
+def bench(folder, name, batch, seconds=1.0, profile=False, device="cuda", library="auto"):
     """The result of `sard-rt bench` as a dict; {"error": text} when it fails."""
     artifact = os.path.join(folder, "bench", name + ".sard")
     if not os.path.exists(artifact):
         subprocess.run([os.path.join(folder, "sample"), "fill", artifact[:-5] + ".s", artifact], check=True)
-    command = [os.path.join(folder, "sard-rt"), "bench", artifact, "--device", device, "--duration", str(seconds), "--json", "-", "-q"]
+    command = [os.path.join(folder, "sard-rt"), "bench", artifact, "--device", device, "--duration", str(seconds), "--json", "-", "-q",
+               "--library", library]
     if batch:
         command += ["--dim", f"batch={batch}"]
     if profile:
@@ -35,6 +36,12 @@ def bench(folder, name, batch, seconds=1.0, profile=False, device="cuda"):
     if r.returncode:
         return {"error": r.stderr.strip()[-300:]}
     return json.loads(r.stdout)
+
+
+def by_library(result):
+    """The sizes of products that cuBLASLt multiplies, and all that were measured."""
+    products = result.get("library", {}).get("products", [])
+    return sum(p["by"] == "cuBLASLt" for p in products), len(products)
 
 
 # ---- PyTorch ----
@@ -157,6 +164,9 @@ def measure(folder, args):
                 break
             r = bench(folder, name, batch)
             rows.append({"model": kind, "type": typ, "batch": batch, "sard": r.get("latency_ms", {}).get("median"), "error": r.get("error")})
+            rows[-1]["by_library"], rows[-1]["products"] = by_library(r)
+            if rows[-1]["by_library"]:
+                rows[-1]["kernels"] = bench(folder, name, batch, library="no").get("latency_ms", {}).get("median")
             print(rows[-1], flush=True)
     return rows
 
@@ -180,12 +190,14 @@ def write(rows, found, path):
         if found:
             f.write(f"Card: {found['name']}; copy {found['copy_gbs']:.0f} GB/s, products of 8192^3 {found['f16_tflops']:.0f} TFLOP/s in f16, "
                     f"{found['tf32_tflops']:.0f} in tf32, {found['f32_tflops']:.0f} in f32 (by PyTorch).\n\n")
-        f.write("| model | type | batch | Sard | torch.compile | PyTorch | against the better |\n|---|---|---|---|---|---|---|\n")
+        f.write("| model | type | batch | Sard | of products by cuBLASLt | without it | torch.compile | PyTorch | against the better |\n"
+                "|---|---|---|---|---|---|---|---|---|\n")
         number = lambda v: "-" if v is None else f"{v:.3f}"
         for r in rows:
             peers = [r[k] for k in ("torch", "compile") if r.get(k)]
             ratio = f"{min(peers) / r['sard']:.2f}x" if peers and r["sard"] else "-"
-            f.write(f"| {TITLES.get(r['model'], r['model'])} | {r['type']} | {r['batch'] or '-'} | {number(r['sard'])} | {number(r.get('compile'))} | "
+            f.write(f"| {TITLES.get(r['model'], r['model'])} | {r['type']} | {r['batch'] or '-'} | {number(r['sard'])} | "
+                    f"{r['by_library']} of {r['products']} | {number(r.get('kernels'))} | {number(r.get('compile'))} | "
                     f"{number(r.get('torch'))} | {ratio} |\n")
 
 

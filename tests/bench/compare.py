@@ -1,17 +1,19 @@
 #!/usr/bin/env python3
 """Sard against ONNX Runtime and OpenVINO on the same models, threads and inputs, in alternation.
 
-  compare.py --models DIR [--threads 1,2] [--rounds 3] [--seconds 2] [--batch N] [--isa avx2] [--sard build/sard]
-             [--out docs/performance.md] [NAME...]
+  compare.py --models DIR[,DIR...] [--threads 1,2] [--rounds 3] [--seconds 2] [--batch N] [--isa avx2] [--sard build/sard]
+             [--quantized] [--rows FILE] [--out docs/performance.md] [NAME...]
 
 DIR holds NAME/model.onnx and NAME/test_data_set_0/input_i.pb, as ../shared/corpus/scripts/make_models.py makes them. The
 peers are installed from pip into a scratch environment (--venv). Symbolic dims are fixed to the shapes of the inputs for
 all three. Each round runs the three programs one after the other; the figure of each is its least median over the
 rounds, so that a machine whose clock moves hits all alike. Prints a table and writes it with the machine's description.
 --batch repeats the inputs along their first dim, where the model leaves that one open; other models are left out. --isa avx2
-holds all three to AVX2 (the peers by hold_isa.c).
+holds all three to AVX2 (the peers by hold_isa.c). --quantized takes the models with quantized nodes (QDQ, QOperator, dynamic,
+MatMulNBits) and has a column with Sard's time for the same model in f32, where one of the folders has it. --rows keeps
+what was measured, so that a long table can be made in parts: models that FILE has are not measured again.
 """
-import argparse, json, math, os, platform, subprocess, tempfile
+import argparse, json, math, os, platform, re, subprocess, tempfile
 
 import report
 
@@ -61,6 +63,13 @@ for k, i in enumerate(inputs):
     open(f"{out}/input_{k}.pb", "wb").write(numpy_helper.from_array(x, i.name).SerializeToString())
 '''
 
+# Exit code 0 if the model has quantized nodes.
+QUANTIZED = r'''
+import re, sys, onnx
+g = onnx.load(sys.argv[1], load_external_data=False).graph
+sys.exit(not any(re.match("QLinear|QGemm|Quantize|Dequantize|DynamicQuantize|MatMulNBits|.*Integer", n.op_type) for n in g.node))
+'''
+
 PYTHON_BASE = "import numpy, onnx, resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
 
 
@@ -95,10 +104,79 @@ def sard(a, model, data, threads, dims):
         return json.load(open(f.name)), None
 
 
+def folders(a):
+    """{name: folder of the model}, first folders first."""
+    found = {}
+    for top in a.models.split(","):
+        for d in sorted(os.listdir(top)):
+            if os.path.exists(f"{top}/{d}/model.onnx"): found.setdefault(d, f"{top}/{d}")
+    return found
+
+
+def in_float(name, found):
+    """The model that a quantized one was made from, by its name, or None."""
+    twin = re.sub(r"_(qdq|qop|dynq|q4|q8)(_s8|_sym|_acc4)*", "", name)
+    return next((found[t] for t in (twin, f"{twin}_kv", twin.replace("llama", "llama_kv")) if t != name and t in found), None)
+
+
+def measure(a, py, folder, data, threads, dims, peer_env):
+    """Least medians in ms of ort, ov and sard (1e9: did not run), and what each said last."""
+    best, extra = {"ort": 1e9, "ov": 1e9, "sard": 1e9}, {}
+    model = f"{folder}/model.onnx"
+    for _ in range(a.rounds):
+        s, err = sard(a, model, data, threads, dims)
+        if s: best["sard"] = min(best["sard"], s["latency_ms"]["median"]); extra["sard"] = s
+        else: extra["error"] = err
+        for kind in ("ort", "ov"):
+            p = subprocess.run([py, "-c", PEER, kind, model, data, str(threads), str(a.seconds)], capture_output=True, text=True,
+                               env=dict(os.environ, **peer_env))
+            if p.returncode == 0:
+                r = json.loads(p.stdout); best[kind] = min(best[kind], r["median"]); extra[kind] = r
+    return best, extra
+
+
+def row_of(a, py, name, found, data, threads, peer_env, base):
+    """One row of the table, as a dictionary."""
+    best, extra = measure(a, py, found[name], data, threads, shapes_of(py, f"{found[name]}/model.onnx", data), peer_env)
+    s = extra.get("sard", {})
+    row = {"name": name, "threads": threads, **best, "ratio": min(best["ort"], best["ov"]) / best["sard"] if best["sard"] < 1e9 else 0,
+           "compile": s.get("compile_ms", 0), "peak": s.get("peak_rss_mb", 0), "ort_peak": extra.get("ort", {}).get("rss", 0) - base,
+           "error": extra.get("error")}
+    twin = in_float(name, found) if a.quantized else None
+    if twin:
+        data = f"{twin}/test_data_set_0"
+        times = [f["latency_ms"]["median"] for _ in range(a.rounds)
+                 for f in [sard(a, f"{twin}/model.onnx", data, threads, shapes_of(py, f"{twin}/model.onnx", data))[0]] if f]
+        row["float"] = min(times, default=0)
+    return row
+
+
+def ms(x): return "-" if not x or x >= 1e9 else f"{x:.2f}" if x >= 1 else f"{x:.4f}"
+
+
+def table(a, rows):
+    """The lines of the table and of its means."""
+    extra = " our f32 | against our f32 |" if a.quantized else ""
+    text = [f"| model | threads | ONNX Runtime | OpenVINO | Sard | against the better |{extra} compile ms | peak MB | ONNX Runtime peak MB over Python's own |",
+            "|---|---|---|---|---|---|---|---|---|" + "---|---|" * a.quantized]
+    for r in rows:
+        own = r.get("float", 0)
+        cells = [r["name"], str(r["threads"]), ms(r["ort"]), ms(r["ov"]), ms(r["sard"]), f"{r['ratio']:.2f}x"]
+        if a.quantized: cells += [ms(own), f"{own / r['sard']:.2f}x" if own else "-"]
+        text.append("| " + " | ".join(cells + [f"{r[k]:.0f}" for k in ("compile", "peak", "ort_peak")]) + " |")
+    for t in sorted({r["threads"] for r in rows}):
+        v = [r["ratio"] for r in rows if r["threads"] == t]
+        ok = [x for x in v if x > 0]
+        mean = math.exp(sum(map(math.log, ok)) / len(ok)) if ok else 0
+        text.append(f"\nGeometric mean with {t} thread{'s' if t > 1 else ''}: {mean:.2f}x of the better peer ({len(ok)} of {len(v)} models; least {min(v):.2f}x).")
+    return text
+
+
 def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("names", nargs="*"), ap.add_argument("--models", required=True), ap.add_argument("--threads", default="1,2")
     ap.add_argument("--batch", type=int, default=0), ap.add_argument("--isa", default="")
+    ap.add_argument("--quantized", action="store_true"), ap.add_argument("--rows")
     ap.add_argument("--rounds", type=int, default=3), ap.add_argument("--seconds", type=float, default=2)
     ap.add_argument("--sard", default="build/sard"), ap.add_argument("--out"), ap.add_argument("--venv", default="/tmp/sard-peers")
     a = ap.parse_args()
@@ -106,50 +184,34 @@ def main():
     scratch = tempfile.TemporaryDirectory()
     peer_env, a.sard_env = held(a.isa, scratch.name)
     base = float(subprocess.run([py, "-c", PYTHON_BASE], capture_output=True, text=True, check=True).stdout)
-    names = a.names or sorted(d for d in os.listdir(a.models) if os.path.exists(f"{a.models}/{d}/model.onnx"))
-    rows, ratios = [], {}
-    for name in names:
-        model, data = f"{a.models}/{name}/model.onnx", f"{a.models}/{name}/test_data_set_0"
+    found = folders(a)
+    rows = [json.loads(line) for line in open(a.rows)] if a.rows and os.path.exists(a.rows) else []
+    for name in a.names or sorted(found):
+        missing = [t for t in map(int, a.threads.split(",")) if not any(r["name"] == name and r["threads"] == t for r in rows)]
+        if not missing or a.quantized and subprocess.run([py, "-c", QUANTIZED, f"{found[name]}/model.onnx"]).returncode: continue
+        data = f"{found[name]}/test_data_set_0"
         if a.batch:
             repeated = f"{scratch.name}/{name}"
             os.mkdir(repeated)
-            if subprocess.run([py, "-c", REPEAT, model, data, repeated, str(a.batch)]).returncode:
+            if subprocess.run([py, "-c", REPEAT, f"{found[name]}/model.onnx", data, repeated, str(a.batch)]).returncode:
                 print(f"{name:20} has no open batch")
                 continue
             data = repeated
-        dims = shapes_of(py, model, data)
-        for threads in map(int, a.threads.split(",")):
-            best, extra = {"ort": 1e9, "ov": 1e9, "sard": 1e9}, {}
-            for _ in range(a.rounds):
-                s, err = sard(a, model, data, threads, dims)
-                if s: best["sard"] = min(best["sard"], s["latency_ms"]["median"]); extra["sard"] = s
-                else: extra["error"] = err
-                for kind in ("ort", "ov"):
-                    p = subprocess.run([py, "-c", PEER, kind, model, data, str(threads), str(a.seconds)], capture_output=True, text=True,
-                                       env=dict(os.environ, **peer_env))
-                    if p.returncode == 0:
-                        r = json.loads(p.stdout); best[kind] = min(best[kind], r["median"]); extra[kind] = r
-            ratio = min(best["ort"], best["ov"]) / best["sard"] if best["sard"] < 1e9 else 0
-            ratios.setdefault(threads, []).append(ratio)
-            s = extra.get("sard", {})
-            rows.append((name, threads, best["ort"], best["ov"], best["sard"], ratio, s.get("compile_ms", 0), s.get("peak_rss_mb", 0),
-                         extra.get("ort", {}).get("rss", 0) - base))
-            print(f"{name:20} {threads} ort {best['ort']:8.2f}  ov {best['ov']:8.2f}  sard {best['sard']:8.2f}  {ratio:5.2f}x  {extra.get('error') or ''}", flush=True)
+        for threads in missing:
+            r = row_of(a, py, name, found, data, threads, peer_env, base)
+            rows.append(r)
+            if a.rows: open(a.rows, "a").write(json.dumps(r) + "\n")
+            print(f"{name:20} {threads} ort {ms(r['ort']):>8}  ov {ms(r['ov']):>8}  sard {ms(r['sard']):>8}  {r['ratio']:5.2f}x  f32 {ms(r.get('float', 0)):>8}  {r['error'] or ''}", flush=True)
     cpu = next((l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), platform.processor())
     isa = next((r for r in [subprocess.run([a.sard, "version"], capture_output=True, text=True).stdout.strip()]), "")
     shapes = f"batch {a.batch}" if a.batch else "batch and shapes of the models' test inputs"
     text = [f"Machine: {cpu}, {os.cpu_count()} CPUs; {isa}. Least median of {a.rounds} alternating rounds of {a.seconds:g} s, ms, "
             f"{shapes}{', all held to ' + a.isa if a.isa else ''}.",
-            "", "| model | threads | ONNX Runtime | OpenVINO | Sard | against the better | compile ms | peak MB | ONNX Runtime peak MB over Python's own |", "|---|---|---|---|---|---|---|---|---|"]
-    for r in rows:
-        text.append(f"| {r[0]} | {r[1]} | {r[2]:.2f} | {r[3]:.2f} | {r[4]:.2f} | {r[5]:.2f}x | {r[6]:.0f} | {r[7]:.0f} | {r[8]:.0f} |")
-    for t, v in ratios.items():
-        ok = [x for x in v if x > 0]
-        mean = math.exp(sum(map(math.log, ok)) / len(ok)) if ok else 0
-        text.append(f"\nGeometric mean with {t} thread{'s' if t > 1 else ''}: {mean:.2f}x of the better peer ({len(ok)} of {len(v)} models; least {min(v):.2f}x).")
+            "", *table(a, sorted(rows, key=lambda r: (r["name"], r["threads"])))]
     print("\n".join(text))
     if a.out:
-        report.write(a.out, "<!-- table -->", "Models", "\n".join(text))
+        mark = " ".join(["quantized" if a.quantized else "table"] + [a.isa] * bool(a.isa))
+        report.write(a.out, f"<!-- {mark} -->", ("Quantized models" if a.quantized else "Models") + f", all held to {a.isa}" * bool(a.isa), "\n".join(text))
 
 
 if __name__ == "__main__": main()

@@ -140,27 +140,28 @@ void sd_quant_note(sd_quant_unit *u, const sd_quant_made *m, uint64_t elements) 
   u->bytes_after = elements + m->channels * (sizeof(float) + 1);
 }
 
-// y = Cast(Gather(q, i)) * Gather(scale, i), the scale as [rows, 1].
+// y = Cast(Gather(q, i)) * Gather(scale, i), the scale as [rows, 1]; DequantizeLinear(Gather(q, i)) where the table has one scale.
 sard_status *sd_quant_emit_table(sd_quant_writer *w, Onnx__NodeProto *n, sd_quant_unit *u) {
   sd_proto *p = w->p;
   const sd_quant_made *m;
   const char *name = u->weight, *y = n->output[0], *index = n->input[1];
   SD_TRY(sd_quant_make_weight(w, n, NULL, name, NULL, &m));
   int64_t dims[2] = {u->dims[0], 1};
-  if (w->o->per_tensor)
-    return SD_ERR(UNSUPPORTED, "tables have a scale for each row: --per-tensor cannot be had for '%s'", u->name);
-  const char *scale = sd_proto_tensor(p, sd_arena_printf(p->a, "%s_row_scale", name), SD_F32, 2, dims, m->scales);
-  const char *q = sd_proto_name(p, sd_arena_printf(p->a, "%s_quantized", y)),
-             *s = sd_proto_name(p, sd_arena_printf(p->a, "%s_scale", y));
-  const char *f = sd_proto_name(p, sd_arena_printf(p->a, "%s_cast", y));
+  const char *q = sd_proto_name(p, sd_arena_printf(p->a, "%s_quantized", y));
   n->input = sd_arena_dup(p->a, (const char *[]){m->q, index}, 2 * sizeof(char *)), n->output[0] = (char *)q;
   sd_quant_emit(w, n);
+  sd_quant_note(u, m, u->rows * u->k);
+  if (w->o->per_tensor) {
+    sd_quant_emit(w, sd_proto_node(p, sd_arena_printf(p->a, "%s_DequantizeLinear", y), "", "DequantizeLinear", (const char *[]){q, m->scale, m->zero}, 3, y));
+    return NULL;
+  }
+  const char *scale = sd_proto_tensor(p, sd_arena_printf(p->a, "%s_row_scale", name), SD_F32, 2, dims, m->scales);
+  const char *s = sd_proto_name(p, sd_arena_printf(p->a, "%s_scale", y)), *f = sd_proto_name(p, sd_arena_printf(p->a, "%s_cast", y));
   sd_quant_emit(w, sd_proto_node(p, s, "", "Gather", (const char *[]){scale, index}, 2, s));
   Onnx__NodeProto *cast = sd_proto_node(p, f, "", "Cast", &q, 1, f);
   sd_proto_int(p, cast, "to", SD_F32);
   sd_quant_emit(w, cast);
   sd_quant_emit(w, sd_proto_node(p, sd_arena_printf(p->a, "%s_Mul", y), "", "Mul", (const char *[]){f, s}, 2, y));
-  sd_quant_note(u, m, u->rows * u->k);
   return NULL;
 }
 

@@ -146,6 +146,31 @@ def raised():
     ends("raised-cannot", 4, [cannot, "-o", f"{T}/raised2.onnx", "--weights", "f8e5m2"], "of opset 9 and has to be of 19, where one Softmax cannot say what 'flat' does", f"{T}/raised2.onnx")
 
 
+def tables():
+    """Tables that Gather reads have a scale for each row, or one."""
+    try: from onnx import TensorProto, checker, helper, load, numpy_helper
+    except ImportError: return
+    r, n = np.random.default_rng(5), helper.make_node
+    weights = {"table": r.normal(size=(600, 64)), "w": r.normal(size=(64, 8))}
+    g = helper.make_graph([n("Gather", ["table", "i"], ["a"], "rows"), n("MatMul", ["a", "w"], ["y"])], "g", [helper.make_tensor_value_info("i", TensorProto.INT64, ["n", 4])],
+                          [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4, 8])], [numpy_helper.from_array(v.astype(np.float32), k) for k, v in weights.items()])
+    with open(f"{T}/table.onnx", "wb") as f: f.write(helper.make_model(g, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString())
+    x = {"i": r.integers(-600, 600, size=(64, 4))}
+    np.savez(f"{T}/table.npz", **x)
+    for name, args, scales in (("rows", ["--mode", "weights"], 600), ("one", ["--mode", "weights", "--per-tensor"], 1), ("one-dynamic", ["--mode", "dynamic", "--per-tensor"], 1), ("one-static", ["--data", f"{T}/table.npz", "--per-tensor"], 1)):
+        out = f"{T}/tables.onnx"
+        code, j, text = sard("quantize", f"{T}/table.onnx", "-o", out, *args)
+        code, e, more = sard("eval", out, "--data", f"{T}/table.npz", "--metric", "psnr", "--baseline", f"{T}/table.onnx")
+        m = load(out) if code == 0 else None
+        if m: checker.check_model(m)
+        sizes = [int(np.prod(i.dims)) for i in m.graph.initializer if i.name.startswith("table") and i.data_type == TensorProto.FLOAT] if m else []
+        check(f"table-{name}", m and scales in sizes and max(sizes) == scales and e["value"] > 30, f"{sizes} {e.get('value')} {text[-300:]}{more[-300:]}")
+        if not ort or not m: continue
+        np.savez(f"{T}/ort.npz", **x, y=by_ort(out, x))
+        code, e, text = sard("eval", out, "--data", f"{T}/ort.npz", "--metric", "psnr")
+        check(f"table-{name}-ort", code == 0 and e["value"] > 38, f"{e.get('value')} {text[-300:]}")
+
+
 def rounding(digits):
     """Whatever looks at the data is better than rounding to the nearest, and gives the same bytes again."""
     got, files = [], []
@@ -435,7 +460,7 @@ def bad(digits, lenet):
 
 def main():
     digits, lenet, resnet = Case("digits_mlp"), Case("mnist_lenet"), Case("mnist_resnet8")
-    methods(digits, lenet, resnet), float8(digits, lenet, resnet), raised(), rounding(digits), rounding_conv(resnet), channels(), report(resnet), resume(resnet), calibration(lenet), search(lenet), apart(lenet), memory(), bad(digits, lenet), interrupted((1.5, 1, 0.7, 0.5, 0.3, 0.2), "quantize", resnet.model, "--data", resnet.data, "--metric", "top1", "--sensitivity")
+    methods(digits, lenet, resnet), float8(digits, lenet, resnet), raised(), tables(), rounding(digits), rounding_conv(resnet), channels(), report(resnet), resume(resnet), calibration(lenet), search(lenet), apart(lenet), memory(), bad(digits, lenet), interrupted((1.5, 1, 0.7, 0.5, 0.3, 0.2), "quantize", resnet.model, "--data", resnet.data, "--metric", "top1", "--sensitivity")
     return end()
 
 

@@ -101,6 +101,7 @@ static void *expire(void *what) {
   if (!sd_near_tell(true))
     fprintf(stderr, "sard: error: a rank does not %s, the others have waited for %d s\n", (const char *)what,
             PATIENCE);
+  sd_near_end(); // the patience of others may end later: this rank is not what they miss
   _exit(SARD_E_DEVICE);
 }
 

@@ -72,8 +72,6 @@ static sard_status *set_device(sd_cli *c, sard_options *o) {
   const char *device = sd_args_get(c, "device"), *fallback = sd_args_get(c, "fallback");
   SD_TRY(sd_model_devices(c, o));
   if (device) SD_TRY(sard_options_set(o, "device", device));
-  int word; // a wrong one is told also where there is no device
-  SD_TRY(sd_args_choice(c, "library", &word));
   if (sd_args_given(c, "library")) SD_TRY(sard_options_set(o, "library", sd_args_get(c, "library")));
   return fallback ? sard_options_set(o, "fallback", fallback) : NULL;
 }

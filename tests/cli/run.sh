@@ -457,7 +457,6 @@ json coverage-unread-json "$T/j" "not d['judged'] and not d['runs'] and all((n['
 code device-none 5 env SARD_NVRTC=/nowhere/libnvrtc.so "$sard" compile "$digits/model.onnx" -o "$T/gpu.sard" --device cuda
 says device-none-tried err '/nowhere/libnvrtc.so: not there'; says device-none-hint err 'SARD_NVRTC'
 code device-unknown 2 "$sard" compile "$digits/model.onnx" -o "$T/gpu.sard" --device gpu; says device-unknown-known err 'cuda:sm_NN'
-code library-word 2 env SARD_CUDA=/nowhere/libcuda.so "$sard" run "$digits/model.onnx" --device cuda --library sometimes; says library-word-text err "--library: .sometimes. is none of auto, no, always"
 code device-arch 2 "$sard" compile "$digits/model.onnx" -o "$T/gpu.sard" --device cuda:90
 code device-cpu 0 "$sard" compile "$digits/model.onnx" -o "$T/gpu.sard" --device cpu -q
 if "$sard" compile "$digits/model.onnx" -o "$T/gpu.sard" --device cuda:sm_90,sm_80 --json "$T/j" >"$T/out" 2>"$T/err"; then # NVRTC is here

@@ -40,7 +40,7 @@ static const form forms[] = {
     {"plain", "model.onnx", "3", "cpu"},
     {"symbolic", "model_symbolic.onnx", "3", "cpu"},
     {"unique", "model_unique.onnx", "3", "cpu"},
-    {"open", "model_open.onnx", "3", "cpu"},
+    {"open", "model_open.onnx", "2", "cpu"},
     {"const", "model_const.onnx", "3", "cpu"},
     {"folded", "model_folded.onnx", "3", "cpu"},
     {"O0", "model.onnx", "0", "cpu"},

@@ -211,6 +211,7 @@ int main(void) {
     if (!st) isas[n_isas++] = r->name;
     sard_status_free(st);
   }
+  if (check_short()) isas[0] = isas[n_isas - 1], n_isas = 1; // the others differ in what LLVM does
   RUN(sizes);
   RUN(matrices);
   RUN(fractions);

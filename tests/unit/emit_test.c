@@ -342,7 +342,7 @@ static void schedule_reductions(const sd_expr *e) {
 }
 
 static void random_schedules(void) {
-  for (int round = 0; round < (check_short() ? 5 : 20); round++)
+  for (int round = 0; round < (check_short() ? 3 : 20); round++)
     for (unsigned i = 0; i < sizeof unscheduled / sizeof *unscheduled; i++) {
       sd_arena_reset(arena);
       sd_kernel *k = parse(unscheduled[i]);

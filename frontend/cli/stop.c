@@ -11,7 +11,8 @@
 
 static _Atomic(sard_session *) running;
 static atomic_int holds, asked;
-static _Atomic(int64_t) deadline;
+static _Atomic(int64_t) deadline, asked_at;
+enum { AGAIN_NS = 200000000 }; // of two signals closer than this, as timeout(1) sends them, the second is not a second wish
 
 void sd_stop_say(void) {
   static const char text[] = "interrupted\n";
@@ -30,8 +31,11 @@ static _Noreturn void leave(void) {
 static void on_interrupt(int signal) {
   (void)signal;
   sard_session *s = atomic_load(&running);
-  int before = atomic_exchange(&asked, 1);
-  if (before && !atomic_load(&holds)) leave(); // the second time: do not wait for the run
+  int64_t now = sd_now_ns(), none = 0;
+  bool first = atomic_compare_exchange_strong(&asked_at, &none, now);
+  atomic_store(&asked, 1);
+  if (!first && now - atomic_load(&asked_at) < AGAIN_NS) return;
+  if (!first && !atomic_load(&holds)) leave(); // the second time: do not wait for the run
   if (s && !sd_mpi_group()) sard_session_cancel(s); // a rank may wait for one that is gone
   else if (!atomic_load(&holds))
     leave();

@@ -534,6 +534,13 @@ if [ $rc = 130 ]; then ok tune-interrupt; else fail tune-interrupt "exit $rc"; f
 if [ "$rc" = 0 ] && [ ! -s "$T/err" ]; then ok pipe-closed; else fail pipe-closed "exit $rc"; fi
 timeout --preserve-status -s INT 2 "$sard" bench "$T/d.sard" --duration 60 --json "$T/int.json" >"$T/out" 2>"$T/err"; rc=$?
 if [ $rc = 130 ] && [ "$(grep -c interrupted "$T/err")" = 1 ] && grep -q '"exit_code":130' "$T/int.json"; then ok interrupt-bench; else fail interrupt-bench "exit $rc"; fi
+lost=0 # timeout sends the signal twice: to the process and to its group
+for i in 1 2 3 4 5 6; do
+  rm -f "$T/int.json"
+  timeout --preserve-status -s INT 0.2 "$sard" bench "$T/d.sard" --duration 60 --json "$T/int.json" >"$T/out" 2>"$T/err"
+  grep -q '"exit_code":130' "$T/int.json" || lost=$((lost + 1))
+done
+yes_if interrupt-twice-at-once test "$lost" = 0
 for s in batch layer tensor; do # also between two of many short runs
   timeout --preserve-status -s INT 0.6 "$sard" bench "$digits/model.onnx" --devices cpu:0,cpu:1 --split $s --costs estimated --duration 60 >"$T/out" 2>"$T/err"; rc=$?
   if [ $rc = 130 ] && [ "$(grep -c interrupted "$T/err")" = 1 ]; then ok "interrupt-$s"; else fail "interrupt-$s" "exit $rc"; fi

@@ -6,8 +6,8 @@
 // Factors of f32 may be three bf16 each, whose sum they are (codegen/triple.h): sum(a.. : (a1 + (a2 + a3)) * (w1 + (w2 + w3))).
 // That is what vectors compute; matrix registers add the six largest of the nine products. Where w is one bf16, there are three.
 //
-// Steps side by side may be read in an order that a table has (ir/ops/sparse_blocks.h), in which two products of u8 by i8 fit 16 bits:
-// sum(a.. : cast.i32(cast.i16(a) * cast.i16(w))).
+// Tables may say that two products of u8 by i8 fit 16 bits together (ir/ops/sparse_blocks.h): sum(a.. : cast.i32(cast.i16(a) * cast.i16(w))).
+// The steps side by side may be read in an order then that a table has.
 #pragma once
 #include "codegen/choose_nest.h"
 
@@ -20,6 +20,7 @@ typedef struct sd_dot {
   int parts, w_parts; // of a and of w: 1 and 1, 3 and 3, 3 and 1
   const sd_axis *turns, *side; // the last two axes of the sum
   int64_t steps;               // side by side: 4 of 8 bits, 2 of bf16
+  bool pairs; // two products fit 16 bits
   // NULL, or the place of a step of a in SD_DOT_GROUP elements, which is added to the offset: a load of 8 bits as I64
   const sd_expr *order;
 } sd_dot;

@@ -88,6 +88,7 @@ static sd_ll in_order(sd_emit *E, const dot *x, sd_ll order) {
 }
 
 static sd_ll in_halves(sd_emit *E, sd_ll acc, sd_ll a, sd_ll w) {
+  a = LLVMBuildBitCast(E->b, a, LLVMVectorType(E->i8, 4 * (unsigned)E->lanes_full), "");
   const char *name = E->lanes_full == 16 ? "llvm.x86.avx512.pmaddubs.w.512" : "llvm.x86.avx2.pmadd.ub.sw";
   sd_ll two = sd_emit_intrinsic(E, name, NULL, 0, (sd_ll[]){a, LLVMBuildBitCast(E->b, w, LLVMTypeOf(a), "")}, 2);
   return added(E, acc, two, sd_emit_splat_i(LLVMTypeOf(two), 1));
@@ -95,7 +96,7 @@ static sd_ll in_halves(sd_emit *E, sd_ll acc, sd_ll a, sd_ll w) {
 
 sd_ll sd_emit_add_bytes(sd_emit *E, sd_ll acc, sd_ll x, sd_ll y) {
   if (E->isa->dot >= 4) return at_once(E, acc, x, y);
-  return in_halves(E, acc, LLVMBuildBitCast(E->b, x, LLVMVectorType(E->i8, 4 * (unsigned)E->lanes_full), ""), y);
+  return in_halves(E, acc, x, y);
 }
 
 // Words of both factors for this turn, by the coordinates that they move with.
@@ -122,14 +123,14 @@ static void add_whole(sd_emit *E, dot *x, const words *d) {
 static void add_row(sd_emit *E, dot *x, const words *d) {
   uint32_t i = sd_emit_project(E, d->a_slots), rest = x->slots & ~d->a_slots;
   bool once = E->isa->dot >= 4 && x->d.a[0]->buf->dtype == SD_U8 && x->d.w[0]->buf->dtype == SD_I8;
-  if (x->d.a[0]->buf->dtype == SD_BF16 || d->order) once = true;
+  if (x->d.a[0]->buf->dtype == SD_BF16 || x->d.pairs) once = true;
   for (int odd = 0; odd < (once ? 1 : 2); odd++) {
     sd_ll half = once ? d->a[i] : halves(E, d->a[i], x->d.a[0]->buf->dtype, odd);
     do {
       uint32_t j = sd_emit_project(E, d->w_slots);
       sd_ll *acc = &x->acc->v[sd_emit_project(E, x->slots)], *part = odd ? d->odd : d->even;
       if (!once && !part[j]) part[j] = halves(E, d->w[j], x->d.w[0]->buf->dtype, odd);
-      *acc = d->order ? in_halves(E, *acc, half, d->w[j]) : once ? at_once(E, *acc, half, d->w[j]) : added(E, *acc, half, part[j]);
+      *acc = x->d.pairs ? in_halves(E, *acc, half, d->w[j]) : once ? at_once(E, *acc, half, d->w[j]) : added(E, *acc, half, part[j]);
     } while (sd_emit_next(E, rest));
   }
 }
@@ -185,7 +186,7 @@ bool sd_emit_dot(sd_emit *E, const sd_expr *r, uint32_t slots, sd_emit_carry *ac
   int64_t turns;
   if ((r->dtype == SD_F32 ? E->isa->pairs : E->isa->dot) < 2 || !sd_dot_is(E->k, r, E->lane.axis, &x.d) || !sd_dim_is_const(E->k->dims, x.d.turns->extent, NULL))
     return false;
-  if (x.d.order && E->isa->vector_bytes < 32) return false;
+  if (x.d.pairs && E->isa->vector_bytes < 32) return false;
   int64_t rest = rest_of(E, &x.d, &turns);
   bool known = !x.d.turns->limit;
   if (turns > 0) {

@@ -232,9 +232,15 @@ static sd_value *lstm_weight(xg *g, uint32_t w, uint32_t scale) {
   return XG(g, "Mul", sd_xg_cast(g, SD_F32, XG(g, "Sub", x, side[1])), side[0]);
 }
 
-// Constant weights [directions, K, columns] of bytes, with the scales of a direction or of each of its columns, as LSTM8 has them:
-// less their zero points and turned, with a scale and a sum for each column. False: they are no such constants.
-static bool lstm_bytes(xg *g, uint32_t w, uint32_t scale, sd_value **out, sd_value **scales, sd_value **sums) {
+// Weights less their zero points, with scales and sums [directions, columns].
+typedef struct lstm_weights {
+  int64_t dirs, k, n; // n: columns of a direction
+  sd_value *w, *scales, *sums;
+} lstm_weights;
+
+// Constant weights [directions, K, columns] of bytes, with the scales of a direction or of each of its columns, as [directions, columns, K], or
+// with all columns side by side [K, directions * columns]. False: they are no such constants.
+static bool lstm_bytes(xg *g, uint32_t w, uint32_t scale, bool side_by_side, lstm_weights *out) {
   const sd_value *v = g->at->in[w], *s = sd_xg_in(g, scale), *z = sd_xg_in(g, scale + 1);
   if (!v->data || sd_dtype_bits(v->dtype) != 8 || !s || !s->data || s->dtype != SD_F32 || (z && !z->data)) return false;
   const int64_t *d = v->data->dims;
@@ -251,14 +257,27 @@ static bool lstm_bytes(xg *g, uint32_t w, uint32_t scale, sd_value **out, sd_val
     int64_t x = sd_dtype_get_i64(v->dtype, v->data->data, i);
     if (z) x -= sd_dtype_get_i64(z->dtype, z->data->data, dir * per_z + (per_z == 1 ? 0 : col));
     if (x < -128 || x > 127) return false;
-    to[row * k + at] = (int8_t)x, sum[row] += (int32_t)x;
+    to[side_by_side ? at * dirs * n + row : row * k + at] = (int8_t)x, sum[row] += (int32_t)x;
     fs[row] = (float)sd_dtype_get_f64(SD_F32, s->data->data, dir * per_s + (per_s == 1 ? 0 : col));
   }
   sd_graph *graph = g->at->graph;
-  *out = sd_value_const(graph, v->name, SD_I8, 3, (int64_t[]){d[0], d[2], d[1]}, to);
-  *scales = sd_value_const(graph, "", SD_F32, 2, (int64_t[]){d[0], d[2]}, fs);
-  *sums = sd_value_const(graph, "", SD_I32, 2, (int64_t[]){d[0], d[2]}, sum);
-  return *out && *scales && *sums;
+  const int64_t flat[2] = {d[1], d[0] * d[2]}, rows[3] = {d[0], d[2], d[1]}, columns[2] = {d[0], d[2]};
+  *out = (lstm_weights){d[0], d[1], d[2], NULL, sd_value_const(graph, "", SD_F32, 2, columns, fs), sd_value_const(graph, "", SD_I32, 2, columns, sum)};
+  out->w = side_by_side ? sd_value_const(graph, v->name, SD_I8, 2, flat, to) : sd_value_const(graph, v->name, SD_I8, 3, rows, to);
+  return out->w && out->scales && out->sums;
+}
+
+// The product of all inputs, which q quantizes, with the biases: [.., directions * columns].
+static sd_value *lstm_inputs(xg *g, const sd_node *q, const lstm_weights *w) {
+  int64_t all = w->dirs * w->n;
+  sd_value *flat = sd_xg_ints(g, &all, 1), *b = sd_xg_in(g, 3);
+  sd_value *sum = sd_product8_matmul(g, &(sd_product8){q->out[0], w->w, q->out[2], NULL, NULL});
+  sd_value *y = XG(g, "Mul", sd_xg_cast(g, SD_F32, sum), XG(g, "Mul", q->out[1], XG(g, "Reshape", w->scales, flat)));
+  if (!b || g->st) return y;
+  sd_xg_fail(g, sd_sh_rank(g->at, 3, 2, 2));
+  if (!g->st) sd_xg_fail(g, sd_sh_same(g->at, b->dims[1], sd_dim_const(sd_sh_tab(g->at), 2 * w->n), "the last dim of B", NULL));
+  b = XG(g, "Add", sd_xg_slice(g, b, 1, 0, w->n), sd_xg_slice(g, b, 1, w->n, 2 * w->n));
+  return XG(g, "Add", y, XG(g, "Reshape", b, flat));
 }
 
 static sard_status *finish_lstm(xg *g, const char *op, sd_value *const *in, uint32_t n_in) {
@@ -280,11 +299,13 @@ sard_status *sd_rewrite_ms_dynamic_lstm(sd_node *n) {
     return SD_SH_ERR(n, UNSUPPORTED, "X of type %s", sd_dtype_name(n->in[0]->dtype));
   sd_node *q = sd_xg_node(&g, "DynamicQuantizeLinear", n->in, 1, 3);
   if (!q) return sd_xg_take(&g);
-  sd_value *in[14] = {q->out[0]};
+  lstm_weights w, r;
+  if (lstm_bytes(&g, 1, 8, true, &w) && lstm_bytes(&g, 2, 10, false, &r)) {
+    sd_value *bytes[8] = {lstm_inputs(&g, q, &w), r.w, sd_xg_in(&g, 4), sd_xg_in(&g, 5), sd_xg_in(&g, 6), sd_xg_in(&g, 7), r.scales, r.sums};
+    return g.st ? sd_xg_take(&g) : finish_lstm(&g, "sard.LSTM8", bytes, 8);
+  }
+  sd_value *in[8] = {NULL};
   for (uint32_t i = 3; i < 8; i++) in[i] = sd_xg_in(&g, i);
-  in[8] = q->out[1], in[9] = q->out[2];
-  if (lstm_bytes(&g, 1, 8, &in[1], &in[10], &in[11]) && lstm_bytes(&g, 2, 10, &in[2], &in[12], &in[13]))
-    return finish_lstm(&g, "sard.LSTM8", in, 14);
   in[0] = XG(&g, "DequantizeLinear", q->out[0], q->out[1], q->out[2]);
   in[1] = lstm_weight(&g, 1, 8), in[2] = lstm_weight(&g, 2, 10);
   return g.st ? sd_xg_take(&g) : finish_lstm(&g, "LSTM", in, 8);

@@ -7,15 +7,21 @@
 #include <strings.h>
 
 #include "ir/ops.h"
+#include "ir/ops/sparse_blocks.h"
 #include "ir/ops/xbuild.h"
 
-enum { X, W, R, BIAS, LENS, H0, C0, P, X_SCALE, X_ZERO, W_SCALE, W_SUMS, R_SCALE, R_SUMS };
+// Operands, and where sard.LSTM8 has them: its X is the input product of all steps with the biases.
+enum { X, W, R, BIAS, LENS, H0, C0, P, R_SCALE, R_SUMS, R_INDEX, R_START, OPERANDS };
+enum { NONE = UINT16_MAX };
+static const uint32_t of_floats[OPERANDS] = {X, W, R, BIAS, LENS, H0, C0, P, NONE, NONE, NONE, NONE};
+static const uint32_t of_bytes[OPERANDS] = {0, NONE, 1, NONE, 2, 3, 4, 5, 6, 7, 8, 9};
 
 typedef enum kind { RNN, GRU, LSTM } kind;
 static const int gates_of[] = {1, 3, 4}, functions_of[] = {1, 2, 3};
 
 typedef struct rnn {
   const sd_node *n;
+  const uint32_t *at; // operands
   kind kind;
   int gates, dirs;
   bool reverse, batch_first, reset_after;
@@ -24,27 +30,69 @@ typedef struct rnn {
   sd_expr *d; // direction
   sd_buf *xw, *rec, *h, *c, *z, *rh;
   sd_buf *rounded, *range; // of a quantized state
-  bool bytes;              // X, W, R and the state are bytes, with scales and zero points (sard.LSTM8)
+  bool bytes;              // R and the state are bytes, with scales and zero points (sard.LSTM8)
+  sd_sparse_blocks blocks; // R in tables, where there is R_START
 } rnn;
 
-static sard_status *rnn_read(const sd_node *n, rnn *r) {
-  sd_dimtab *t = sd_sh_tab(n);
-  memset(r, 0, sizeof *r);
-  r->n = n;
-  r->bytes = sd_dtype_is_int(n->in[X]->dtype);
-  r->kind = r->bytes || !strcmp(n->op->name, "LSTM") ? LSTM : !strcmp(n->op->name, "GRU") ? GRU : RNN;
-  r->gates = gates_of[r->kind];
-  for (uint32_t i = X; i <= R; i++) SD_TRY(sd_sh_rank(n, i, 3, 3));
+static sard_status *read_direction(const sd_node *n, rnn *r) {
   const char *dir = sd_node_str(n, "direction", "forward");
   bool both = !strcmp(dir, "bidirectional");
   r->reverse = !strcmp(dir, "reverse");
   if (!both && !r->reverse && strcmp(dir, "forward"))
     return SD_SH_ERR(n, MODEL, "unknown direction '%s'", dir);
   r->dirs = both ? 2 : 1;
+  return NULL;
+}
+
+static sard_status *check_index(const sd_node *n, const rnn *r, int64_t hidden) {
+  const int32_t *at = n->in[r->at[R_INDEX]]->data->data;
+  for (int64_t i = 0; i < r->blocks.steps; i++)
+    if (at[i] < 0 || at[i] > hidden - SD_SPARSE_SIDE) return SD_SH_ERR(n, MODEL, "step %lld reads at %d of %lld", (long long)i, at[i], (long long)hidden);
+  return NULL;
+}
+
+// Of sard.LSTM8, whose R may stand in tables.
+static sard_status *read_bytes(const sd_node *n, rnn *r) {
+  sd_dimtab *t = sd_sh_tab(n);
+  int64_t gates;
+  for (int i = R_SCALE; i <= R_SUMS; i++) {
+    SD_TRY(sd_sh_rank(n, r->at[i], 2, 2));
+    SD_TRY(sd_sh_same(n, n->in[r->at[i]]->dims[0], sd_dim_const(t, r->dirs), sd_sh_operand(n, r->at[i]), NULL));
+    SD_TRY(sd_sh_same(n, n->in[r->at[i]]->dims[1], n->in[r->at[R_SCALE]]->dims[1], sd_sh_operand(n, r->at[i]), NULL));
+  }
+  r->GH = n->in[r->at[R_SCALE]]->dims[1];
+  if (!sd_dim_is_const(t, r->GH, &gates) || gates % r->gates) return SD_SH_ERR(n, MODEL, "columns of R must be a multiple of %d", r->gates);
+  r->H = sd_dim_const(t, gates / r->gates);
+  SD_TRY(sd_sh_same(n, n->in[X]->dims[2], sd_dim_mul(t, sd_dim_const(t, r->dirs), r->GH), "gates of XW", NULL));
+  if (sd_sh_in(n, r->at[R_START])) {
+    r->blocks = (sd_sparse_blocks){.value = r->at[R], .index = r->at[R_INDEX], .start = r->at[R_START], .order = NONE, .pairs = true};
+    SD_TRY(sd_sparse_blocks_tables(n, &r->blocks));
+    SD_TRY(sd_sh_same(n, sd_dim_const(t, r->blocks.n), sd_dim_const(t, r->dirs * gates), "outputs of R", NULL));
+    return check_index(n, r, gates / r->gates);
+  }
+  const sd_dim want[3] = {sd_dim_const(t, r->dirs), r->GH, r->H};
+  SD_TRY(sd_sh_bytes(n, r->at[R]));
+  for (int d = 0; d < 3; d++) SD_TRY(sd_sh_same(n, n->in[r->at[R]]->dims[d], want[d], "R", NULL));
+  return NULL;
+}
+
+static sard_status *rnn_read(const sd_node *n, rnn *r) {
+  sd_dimtab *t = sd_sh_tab(n);
+  memset(r, 0, sizeof *r);
+  r->n = n;
+  r->bytes = !strcmp(n->op->name, "sard.LSTM8");
+  r->at = r->bytes ? of_bytes : of_floats;
+  r->kind = r->bytes || !strcmp(n->op->name, "LSTM") ? LSTM : !strcmp(n->op->name, "GRU") ? GRU : RNN;
+  r->gates = gates_of[r->kind];
+  for (uint32_t i = X; i <= R; i++)
+    if (r->at[i] != NONE) SD_TRY(sd_sh_rank(n, r->at[i], 3, 3));
+  SD_TRY(read_direction(n, r));
   r->batch_first = sd_node_int(n, "layout", 0) != 0;
   r->reset_after = r->kind == GRU && sd_node_int(n, "linear_before_reset", 0);
-  const sd_dim *x = n->in[X]->dims, *w = n->in[W]->dims, *rec = n->in[R]->dims;
+  const sd_dim *x = n->in[X]->dims;
   r->S = x[r->batch_first ? 1 : 0], r->B = x[r->batch_first ? 0 : 1], r->I = x[2];
+  if (r->bytes) return read_bytes(n, r);
+  const sd_dim *w = n->in[W]->dims, *rec = n->in[R]->dims;
   r->H = rec[2];
   r->GH = sd_dim_mul(t, r->H, sd_dim_const(t, r->gates));
   sd_dim dirs = sd_dim_const(t, r->dirs);
@@ -73,25 +121,28 @@ static void state_dims(const sd_node *n, const rnn *r, sd_dim *out) {
 static sard_status *check_states(const sd_node *n, const rnn *r) {
   sd_dim dims[3];
   state_dims(n, r, dims);
-  for (uint32_t i = H0; i <= C0; i++) {
+  for (int s = H0; s <= C0; s++) {
+    uint32_t i = r->at[s];
     if (!sd_sh_in(n, i)) continue;
     SD_TRY(sd_sh_rank(n, i, 3, 3));
     for (int d = 0; d < 3; d++) SD_TRY(sd_sh_same(n, n->in[i]->dims[d], dims[d], sd_sh_operand(n, i), NULL));
   }
-  if (sd_sh_in(n, LENS)) {
-    SD_TRY(sd_sh_rank(n, LENS, 1, 1));
-    SD_TRY(sd_sh_same(n, n->in[LENS]->dims[0], r->B, "sequence_lens and the batch", NULL));
+  const sd_value *lens = sd_sh_in(n, r->at[LENS]), *peepholes = sd_sh_in(n, r->at[P]);
+  if (lens) {
+    SD_TRY(sd_sh_rank(n, r->at[LENS], 1, 1));
+    SD_TRY(sd_sh_same(n, lens->dims[0], r->B, "sequence_lens and the batch", NULL));
   }
-  if (!sd_sh_in(n, P)) return NULL;
+  if (!peepholes) return NULL;
   sd_dimtab *t = sd_sh_tab(n);
-  SD_TRY(sd_sh_rank(n, P, 2, 2));
-  return sd_sh_same(n, n->in[P]->dims[1], sd_dim_mul(t, r->H, sd_dim_const(t, 3)), "the last dim of P", NULL);
+  SD_TRY(sd_sh_rank(n, r->at[P], 2, 2));
+  return sd_sh_same(n, peepholes->dims[1], sd_dim_mul(t, r->H, sd_dim_const(t, 3)), "the last dim of P", NULL);
 }
 
 sard_status *sd_shape_rnn(sd_node *n) {
   rnn r;
   sd_dim state[3];
   SD_TRY(rnn_read(n, &r));
+  if (sd_sh_in(n, r.at[R_START])) SD_TRY(sd_sparse_blocks_fit(n, &r.blocks));
   SD_TRY(check_states(n, &r));
   sd_dim dirs = sd_dim_const(sd_sh_tab(n), r.dirs);
   sd_dim y[4] = {r.S, dirs, r.B, r.H}, y_first[4] = {r.B, r.S, dirs, r.H};
@@ -99,18 +150,6 @@ sard_status *sd_shape_rnn(sd_node *n) {
   sd_dtype type = r.bytes ? SD_F32 : n->in[X]->dtype;
   SD_TRY(sd_sh_set(n, 0, type, 4, r.batch_first ? y_first : y));
   for (uint32_t i = 1; i < 3; i++) SD_TRY(sd_sh_set(n, i, type, 3, state));
-  return NULL;
-}
-
-sard_status *sd_shape_lstm8(sd_node *n) {
-  SD_TRY(sd_shape_rnn(n));
-  for (uint32_t i = X; i <= R; i++) SD_TRY(sd_sh_bytes(n, i));
-  SD_TRY(sd_sh_one(n, X_SCALE));
-  SD_TRY(sd_sh_one(n, X_ZERO));
-  for (uint32_t i = W_SCALE; i <= R_SUMS; i++) {
-    SD_TRY(sd_sh_rank(n, i, 2, 2));
-    for (int d = 0; d < 2; d++) SD_TRY(sd_sh_same(n, n->in[i]->dims[d], n->in[W]->dims[d], sd_sh_operand(n, i), NULL));
-  }
   return NULL;
 }
 
@@ -249,22 +288,6 @@ static sd_expr *bias_at(sd_tb *b, const rnn *r, sd_expr *col, bool recurrent) {
   return sd_tb_load(b, r->n, BIAS, (sd_expr *[]){r->d, col});
 }
 
-// The sum over axes `red` of byte x times element w of operand W or R, whose scales and sums are operands `scale` and scale + 1,
-// for column g of the gates; x has that scale and zero point.
-static sd_expr *byte_sum(sd_tb *b, const rnn *r, const x_axes *red, sd_expr *x, sd_expr *w, sd_expr *g, uint32_t scale,
-                         sd_expr *x_scale, sd_expr *x_zero) {
-  sd_expr *at[2] = {r->d, g};
-  sd_expr *sum = x_reduce(b, SD_R_SUM, red, x_mul(b, x_cast(b, SD_I32, x), x_cast(b, SD_I32, w)));
-  sum = x_sub(b, sum, x_mul(b, x_cast(b, SD_I32, x_zero), sd_tb_load(b, r->n, scale + 1, at)));
-  return x_mul(b, x_cast(b, SD_F32, sum), x_mul(b, x_scale, sd_tb_load(b, r->n, scale, at)));
-}
-
-static sd_expr *one_of(sd_tb *b, const rnn *r, uint32_t operand) {
-  sd_expr *zero[SD_MAX_RANK];
-  for (int i = 0; i < r->n->in[operand]->rank; i++) zero[i] = x_int(b, 0);
-  return sd_tb_load(b, r->n, operand, zero);
-}
-
 // xw[t, b, g] = X[t, b, :] W[g, :] + biases, for all steps.
 static void input_nest(sd_tb *b, const rnn *r) {
   sd_nest *nest = sd_kernel_nest(b->k, NULL);
@@ -273,9 +296,8 @@ static void input_nest(sd_tb *b, const rnn *r) {
   x_axes red = {.n = 0};
   sd_expr *i = x_raxis(b, &red, "i", r->I);
   sd_expr *ix[3] = {r->batch_first ? row : t, r->batch_first ? t : row, i};
-  sd_expr *w = sd_tb_load(b, r->n, W, (sd_expr *[]){r->d, g, i}), *in = sd_tb_load(b, r->n, X, ix), *x;
-  if (r->bytes) x = byte_sum(b, r, &red, in, w, g, W_SCALE, one_of(b, r, X_SCALE), one_of(b, r, X_ZERO));
-  else x = x_reduce(b, SD_R_SUM, &red, x_mul(b, in, w));
+  sd_expr *w = sd_tb_load(b, r->n, W, (sd_expr *[]){r->d, g, i}), *in = sd_tb_load(b, r->n, X, ix);
+  sd_expr *x = x_reduce(b, SD_R_SUM, &red, x_mul(b, in, w));
   if (sd_tb_has(r->n, BIAS)) {
     sd_expr *rec = bias_at(b, r, g, true);
     if (r->reset_after && rec) { // the candidate's recurrent bias is scaled by the reset gate
@@ -299,6 +321,7 @@ static void initial_nest(sd_tb *b, const rnn *r, sd_buf *buf, uint32_t operand) 
   sd_nest *nest = sd_kernel_nest(b->k, NULL);
   sd_expr *row = nest_axis(b, nest, "b", r->B), *u = nest_axis(b, nest, "u", r->H);
   state_index(r, row, u, ix);
+  operand = r->at[operand];
   put(b, nest, buf, bh(b, r, row, u),
       sd_tb_has(r->n, operand) ? sd_tb_load(b, r->n, operand, ix) : sd_x_f(b->k, r->type, 0));
 }
@@ -311,8 +334,8 @@ static void final_nest(sd_tb *b, const rnn *r, sd_buf *buf, uint32_t out) {
   sd_expr *row = nest_axis(b, nest, "b", r->B), *u = nest_axis(b, nest, "u", r->H);
   state_index(r, row, u, ix);
   sd_expr *state = get(b, buf, bh(b, r, row, u));
-  if (sd_tb_has(r->n, LENS) && state) {
-    sd_expr *len = x_cast(b, SD_I64, sd_tb_load(b, r->n, LENS, &row));
+  if (sd_tb_has(r->n, r->at[LENS]) && state) {
+    sd_expr *len = x_cast(b, SD_I64, sd_tb_load(b, r->n, r->at[LENS], &row));
     state = x_sel(b, x_bin(b, SD_X_LT, x_int(b, 0), len), state, x_num(b, state, 0));
   }
   put(b, nest, sd_tb_out(b, r->n, out), sd_tb_offset(b, r->n->out[out], ix), state);
@@ -334,14 +357,41 @@ static void recurrent_nest(sd_tb *b, const rnn *r, sd_items *into, sd_buf *state
   sd_expr *g = nest_axis(b, nest, "g", sd_dim_mul(b->dims, r->H, d_const(b, count)));
   x_axes red = {.n = 0};
   sd_expr *k = x_raxis(b, &red, "k", r->H), *col = gate(b, r, first, g);
-  sd_expr *w = sd_tb_load(b, r->n, R, (sd_expr *[]){r->d, col, k});
-  sd_expr *h = get(b, state, bh(b, r, row, k)), *scale, *zero;
-  if (!r->bytes) {
-    put(b, nest, r->rec, at2(b, row, r->GH, col), x_reduce(b, SD_R_SUM, &red, x_mul(b, h, w)));
-    return;
+  sd_expr *w = sd_tb_load(b, r->n, R, (sd_expr *[]){r->d, col, k}), *h = get(b, state, bh(b, r, row, k));
+  put(b, nest, r->rec, at2(b, row, r->GH, col), x_reduce(b, SD_R_SUM, &red, x_mul(b, h, w)));
+}
+
+// A row of the state in bytes, for the tables.
+typedef struct state_row {
+  const rnn *r;
+  sd_expr *row;
+} state_row;
+
+static sd_expr *byte_of_state(sd_tb *b, sd_expr *place, sd_expr *behind, void *user) {
+  const state_row *s = user;
+  return get(b, s->r->rounded, bh(b, s->r, s->row, x_add(b, place, behind)));
+}
+
+// rec[b, g] = rounded[b, :] R[g, :] less the zero points, times the scales, for all gates.
+static void byte_nest(sd_tb *b, const rnn *r, sd_items *into) {
+  sd_nest *nest = sd_kernel_nest(b->k, into);
+  sd_expr *row = nest_axis(b, nest, "b", r->B), *g, *sum, *scale, *zero;
+  if (sd_tb_has(r->n, r->at[R_START])) {
+    sd_dim wide = d_const(b, r->blocks.wide), blocks = d_const(b, r->blocks.n / r->blocks.wide / r->dirs);
+    sd_expr *block = nest_axis(b, nest, "block", blocks), *lane = nest_axis(b, nest, "n", wide);
+    state_row s = {r, row};
+    g = at2(b, block, wide, lane);
+    sum = sd_sparse_blocks_sum(b, r->n, &r->blocks, at2(b, r->d, blocks, block), lane, byte_of_state, &s);
+  } else {
+    x_axes red = {.n = 0};
+    g = nest_axis(b, nest, "g", r->GH);
+    sd_expr *k = x_raxis(b, &red, "k", r->H), *w = sd_tb_load(b, r->n, r->at[R], (sd_expr *[]){r->d, g, k});
+    sum = x_reduce(b, SD_R_SUM, &red, x_mul(b, x_cast(b, SD_I32, get(b, r->rounded, bh(b, r, row, k))), x_cast(b, SD_I32, w)));
   }
+  sd_expr *at[2] = {r->d, g};
   state_scale(b, r, &scale, &zero);
-  put(b, nest, r->rec, at2(b, row, r->GH, col), byte_sum(b, r, &red, h, w, col, R_SCALE, scale, zero));
+  sum = x_sub(b, sum, x_mul(b, x_cast(b, SD_I32, zero), sd_tb_load(b, r->n, r->at[R_SUMS], at)));
+  put(b, nest, r->rec, at2(b, row, r->GH, g), x_mul(b, x_cast(b, SD_F32, sum), x_mul(b, scale, sd_tb_load(b, r->n, r->at[R_SCALE], at))));
 }
 
 // One point of a gates nest: indices, time position, activity.
@@ -355,8 +405,8 @@ static point point_make(sd_tb *b, const rnn *r, sd_items *into, sd_expr *t) {
   p.row = nest_axis(b, p.nest, "b", r->B);
   p.u = nest_axis(b, p.nest, "u", r->H);
   sd_expr *len = x_dim(b, r->S), *back;
-  if (sd_tb_has(r->n, LENS)) {
-    len = x_cast(b, SD_I64, sd_tb_load(b, r->n, LENS, &p.row));
+  if (sd_tb_has(r->n, r->at[LENS])) {
+    len = x_cast(b, SD_I64, sd_tb_load(b, r->n, r->at[LENS], &p.row));
     len = x_min(b, len, x_dim(b, r->S)); // contents of a tensor: never past the end
     p.active = x_bin(b, SD_X_LT, t, len);
   }
@@ -368,7 +418,12 @@ static point point_make(sd_tb *b, const rnn *r, sd_items *into, sd_expr *t) {
 }
 
 static sd_expr *xw_at(sd_tb *b, const rnn *r, const point *p, int g) {
-  return p->time ? get(b, r->xw, at2(b, at2(b, p->time, r->B, p->row), r->GH, gate(b, r, g, p->u))) : NULL;
+  sd_expr *u = gate(b, r, g, p->u);
+  if (r->bytes) {
+    sd_expr *col = at2(b, r->d, r->GH, u), *ix[3] = {r->batch_first ? p->row : p->time, r->batch_first ? p->time : p->row, col};
+    return p->time ? sd_tb_load(b, r->n, X, ix) : NULL;
+  }
+  return p->time ? get(b, r->xw, at2(b, at2(b, p->time, r->B, p->row), r->GH, u)) : NULL;
 }
 static sd_expr *rec_at(sd_tb *b, const rnn *r, const point *p, int g) {
   return get(b, r->rec, at2(b, p->row, r->GH, gate(b, r, g, p->u)));
@@ -389,8 +444,8 @@ static void store_hidden(sd_tb *b, const rnn *r, const point *p, sd_expr *h) {
 }
 
 static sd_expr *peephole(sd_tb *b, const rnn *r, const point *p, int which, sd_expr *x, sd_expr *c) {
-  if (!sd_tb_has(r->n, P)) return x;
-  return x_add(b, x, x_mul(b, c, sd_tb_load(b, r->n, P, (sd_expr *[]){r->d, gate(b, r, which, p->u)})));
+  if (!sd_tb_has(r->n, r->at[P])) return x;
+  return x_add(b, x, x_mul(b, c, sd_tb_load(b, r->n, r->at[P], (sd_expr *[]){r->d, gate(b, r, which, p->u)})));
 }
 
 // rounded = the state as DynamicQuantizeLinear and DequantizeLinear would give it back, of bytes as DynamicQuantizeLinear does.
@@ -414,7 +469,8 @@ static void round_state(sd_tb *b, const rnn *r, sd_items *body) {
 
 static void lstm_step(sd_tb *b, const rnn *r, sd_items *body, sd_expr *t) {
   if (r->rounded) round_state(b, r, body);
-  recurrent_nest(b, r, body, r->rounded ? r->rounded : r->h, 0, 4);
+  if (r->bytes) byte_nest(b, r, body);
+  else recurrent_nest(b, r, body, r->rounded ? r->rounded : r->h, 0, 4);
   point p = point_make(b, r, body, t);
   sd_expr *at = bh(b, r, p.row, p.u), *c = get(b, r->c, at);
   sd_expr *i = act_apply(b, r, 0, peephole(b, r, &p, 0, pre_at(b, r, &p, 0), c));
@@ -467,7 +523,7 @@ static void rnn_tile(sd_tb *b, rnn *r) {
   r->d = x_axis(b, d);
   r->type = r->bytes ? SD_F32 : sd_compute_type(r->n->in[X]->dtype);
   sd_dim state = sd_dim_mul(b->dims, r->B, r->H), gates = sd_dim_mul(b->dims, r->B, r->GH);
-  r->xw = sd_tb_local(b, r->type, sd_dim_mul(b->dims, r->S, gates));
+  if (!r->bytes) r->xw = sd_tb_local(b, r->type, sd_dim_mul(b->dims, r->S, gates));
   r->rec = sd_tb_local(b, r->type, gates);
   r->h = sd_tb_local(b, r->type, state);
   if (r->kind == LSTM) r->c = sd_tb_local(b, r->type, state);
@@ -487,7 +543,7 @@ sard_status *sd_nests_rnn(sd_tb *b, const sd_node *n) {
   SD_TRY(rnn_read(n, &r));
   rnn_tile(b, &r);
   if (b->error) return NULL;
-  input_nest(b, &r);
+  if (!r.bytes) input_nest(b, &r);
   initial_nest(b, &r, r.h, H0);
   initial_nest(b, &r, r.c, C0);
   sd_axis *time = sd_kernel_axis(b->k, "t", r.S);

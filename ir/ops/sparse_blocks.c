@@ -17,7 +17,7 @@ static sard_status *table(const sd_node *n, uint32_t operand, sd_dtype t, int ra
 
 // The inputs of each step lie side by side in one place of the window.
 static sard_status *check_index(const sd_node *n, const sd_sparse_blocks *s) {
-  const sd_const *index = n->in[SD_BLOCKS_INDEX]->data;
+  const sd_const *index = n->in[s->index]->data;
   int64_t reads = s->ordered ? SD_SPARSE_GROUP : SD_SPARSE_SIDE;
   for (int64_t t = 0; t < s->steps; t++) {
     int64_t at = sd_dtype_get_i64(SD_I32, index->data, (uint64_t)t);
@@ -28,20 +28,20 @@ static sard_status *check_index(const sd_node *n, const sd_sparse_blocks *s) {
 }
 
 static sard_status *check_order(const sd_node *n, sd_sparse_blocks *s) {
-  if (n->n_in <= SD_BLOCKS_ORDER || !n->in[SD_BLOCKS_ORDER]) return NULL;
-  SD_TRY(table(n, SD_BLOCKS_ORDER, SD_U8, 2));
-  const sd_const *order = n->in[SD_BLOCKS_ORDER]->data;
+  if (!sd_sh_in(n, s->order)) return NULL;
+  SD_TRY(table(n, s->order, SD_U8, 2));
+  const sd_const *order = n->in[s->order]->data;
   const uint8_t *at = order->data;
-  s->ordered = true;
+  s->ordered = s->pairs = true;
   if (order->dims[0] != s->steps || order->dims[1] != SD_SPARSE_SIDE) return SD_SH_ERR(n, MODEL, "the table 'order' does not fit the others");
   for (int64_t i = 0; i < s->steps * SD_SPARSE_SIDE; i++)
     if (at[i] >= SD_SPARSE_GROUP) return SD_SH_ERR(n, MODEL, "place %d of %d", at[i], SD_SPARSE_GROUP);
   return NULL;
 }
 
-static sard_status *check_pairs(const sd_node *n, const sd_sparse_blocks *s) {
-  const int8_t *w = n->in[SD_BLOCKS_VALUE]->data->data;
-  for (int64_t i = 0; s->ordered && i < s->steps * s->wide * SD_SPARSE_SIDE; i += 2) {
+sard_status *sd_sparse_blocks_fit(const sd_node *n, const sd_sparse_blocks *s) {
+  const int8_t *w = n->in[s->value]->data->data;
+  for (int64_t i = 0; s->pairs && i < s->steps * s->wide * SD_SPARSE_SIDE; i += 2) {
     int high = (w[i] > 0 ? w[i] : 0) + (w[i + 1] > 0 ? w[i + 1] : 0), low = (w[i] < 0 ? w[i] : 0) + (w[i + 1] < 0 ? w[i + 1] : 0);
     if (high > SD_SPARSE_HIGH || low < SD_SPARSE_LOW) return SD_SH_ERR(n, MODEL, "products with %d and %d do not fit 16 bits together", w[i], w[i + 1]);
   }
@@ -49,7 +49,7 @@ static sard_status *check_pairs(const sd_node *n, const sd_sparse_blocks *s) {
 }
 
 static sard_status *check_start(const sd_node *n, sd_sparse_blocks *s) {
-  const sd_const *start = n->in[SD_BLOCKS_START]->data;
+  const sd_const *start = n->in[s->start]->data;
   int64_t from = sd_dtype_get_i64(SD_I32, start->data, 0);
   if (from < 0) return SD_SH_ERR(n, MODEL, "the table 'start' begins with %lld", (long long)from);
   for (uint64_t i = 1; i < start->count; i++) {
@@ -62,22 +62,26 @@ static sard_status *check_start(const sd_node *n, sd_sparse_blocks *s) {
   return NULL;
 }
 
-sard_status *sd_sparse_blocks_read(const sd_node *n, sd_sparse_blocks *s) {
-  memset(s, 0, sizeof *s);
-  SD_TRY(sd_sh_rank(n, SD_BLOCKS_X, 1, SD_MAX_RANK));
-  if (n->in[SD_BLOCKS_X]->dtype != SD_U8) return SD_SH_ERR(n, MODEL, "x must be u8");
-  SD_TRY(table(n, SD_BLOCKS_VALUE, SD_I8, 3));
-  SD_TRY(table(n, SD_BLOCKS_INDEX, SD_I32, 1));
-  SD_TRY(table(n, SD_BLOCKS_START, SD_I32, 1));
-  const int64_t *value = n->in[SD_BLOCKS_VALUE]->data->dims, blocks = n->in[SD_BLOCKS_START]->data->dims[0] - 1;
+sard_status *sd_sparse_blocks_tables(const sd_node *n, sd_sparse_blocks *s) {
+  SD_TRY(table(n, s->value, SD_I8, 3));
+  SD_TRY(table(n, s->index, SD_I32, 1));
+  SD_TRY(table(n, s->start, SD_I32, 1));
+  const int64_t *value = n->in[s->value]->data->dims, blocks = n->in[s->start]->data->dims[0] - 1;
   s->steps = value[0], s->wide = value[1];
   if (blocks < 1 || blocks > INT32_MAX / SD_SPARSE_WIDEST || s->steps < 1 || (s->wide != SD_SPARSE_WIDE && s->wide != SD_SPARSE_WIDEST) ||
-      value[2] != SD_SPARSE_SIDE || n->in[SD_BLOCKS_INDEX]->data->dims[0] != s->steps)
+      value[2] != SD_SPARSE_SIDE || n->in[s->index]->data->dims[0] != s->steps)
     return SD_SH_ERR(n, MODEL, "the tables 'value', 'index' and 'start' do not fit together");
   s->n = blocks * s->wide;
   SD_TRY(check_order(n, s));
+  return check_start(n, s);
+}
+
+sard_status *sd_sparse_blocks_read(const sd_node *n, sd_sparse_blocks *s) {
+  *s = (sd_sparse_blocks){SD_BLOCKS_VALUE, SD_BLOCKS_INDEX, SD_BLOCKS_START, SD_BLOCKS_ORDER, .pairs = sd_node_int(n, "pairs", 0) != 0};
+  SD_TRY(sd_sh_rank(n, SD_BLOCKS_X, 1, SD_MAX_RANK));
+  if (n->in[SD_BLOCKS_X]->dtype != SD_U8) return SD_SH_ERR(n, MODEL, "x must be u8");
+  SD_TRY(sd_sparse_blocks_tables(n, s));
   SD_TRY(sd_sparse_windows_read(n, &s->windows));
-  SD_TRY(check_start(n, s));
   return check_index(n, s);
 }
 
@@ -85,7 +89,7 @@ sard_status *sd_shape_sparse_blocks(sd_node *n) {
   sd_sparse_blocks s;
   sd_dim dims[SD_MAX_RANK];
   SD_TRY(sd_sparse_blocks_read(n, &s));
-  SD_TRY(check_pairs(n, &s));
+  SD_TRY(sd_sparse_blocks_fit(n, &s));
   const sd_value *x = n->in[SD_BLOCKS_X];
   sd_dimtab *t = sd_sh_tab(n);
   memcpy(dims, x->dims, (size_t)x->rank * sizeof *dims);
@@ -103,25 +107,35 @@ static sd_expr *axis(sd_tb *b, sd_nest *nest, const char *name, sd_dim extent) {
 
 static sd_expr *times(sd_tb *b, sd_expr *x, int64_t v) { return sd_x_mul_dim(b->k, x, sd_dim_const(b->dims, v)); }
 
-// The sum of block `block` of outputs for the lane, over its steps and the inputs of each.
-static sd_expr *block_sum(sd_tb *b, const sd_node *n, const sd_sparse_blocks *s, sd_expr *const *idx, sd_expr *block,
-                          sd_expr *lane) {
-  sd_expr *from = x_cast(b, SD_I64, sd_tb_load_linear(b, n, SD_BLOCKS_START, block));
-  sd_expr *to = x_cast(b, SD_I64, sd_tb_load_linear(b, n, SD_BLOCKS_START, x_add(b, block, x_int(b, 1))));
+sd_expr *sd_sparse_blocks_sum(sd_tb *b, const sd_node *n, const sd_sparse_blocks *s, sd_expr *block, sd_expr *lane, sd_blocks_x *x_at, void *user) {
+  sd_expr *from = x_cast(b, SD_I64, sd_tb_load_linear(b, n, s->start, block));
+  sd_expr *to = x_cast(b, SD_I64, sd_tb_load_linear(b, n, s->start, x_add(b, block, x_int(b, 1))));
   if (!from || !to) return NULL;
   int64_t most = (s->longest + LENGTHS) / LENGTHS * LENGTHS;
   sd_axis *axes[2] = {sd_tb_raxis(b, "t", sd_dim_const(b->dims, most)),
                       sd_tb_raxis(b, "s", sd_dim_const(b->dims, SD_SPARSE_SIDE))};
   axes[0]->limit = x_sub(b, to, from), axes[1]->unroll = 0;
   sd_expr *t = x_add(b, from, x_axis(b, axes[0])), *side = x_axis(b, axes[1]);
-  sd_expr *place = x_cast(b, SD_I64, sd_tb_load_linear(b, n, SD_BLOCKS_INDEX, t));
+  sd_expr *place = x_cast(b, SD_I64, sd_tb_load_linear(b, n, s->index, t));
   sd_expr *w = x_add(b, times(b, x_add(b, times(b, t, s->wide), lane), SD_SPARSE_SIDE), side), *at = side;
-  if (s->ordered) at = sd_tb_load_linear(b, n, SD_BLOCKS_ORDER, x_add(b, times(b, t, SD_SPARSE_SIDE), side));
-  sd_expr *x = at ? sd_sparse_windows_load(b, n, &s->windows, idx, place, x_cast(b, SD_I64, at)) : NULL;
-  sd_expr *value = sd_tb_load_linear(b, n, SD_BLOCKS_VALUE, w);
+  if (s->ordered) at = sd_tb_load_linear(b, n, s->order, x_add(b, times(b, t, SD_SPARSE_SIDE), side));
+  sd_expr *x = at ? x_at(b, place, x_cast(b, SD_I64, at), user) : NULL;
+  sd_expr *value = sd_tb_load_linear(b, n, s->value, w);
   if (!x || !value) return NULL;
-  sd_dtype product = s->ordered ? SD_I16 : SD_I32;
+  sd_dtype product = s->pairs ? SD_I16 : SD_I32;
   return sd_x_reduce(b->k, SD_R_SUM, axes, 2, x_cast(b, SD_I32, x_mul(b, x_cast(b, product, x), x_cast(b, product, value))));
+}
+
+// What a point of a sard.SparseBlocks reads.
+typedef struct point {
+  const sd_node *n;
+  const sd_sparse_windows *windows;
+  sd_expr *const *idx;
+} point;
+
+static sd_expr *in_window(sd_tb *b, sd_expr *place, sd_expr *behind, void *user) {
+  const point *p = user;
+  return sd_sparse_windows_load(b, p->n, p->windows, p->idx, place, behind);
 }
 
 sard_status *sd_nests_sparse_blocks(sd_tb *b, const sd_node *n) {
@@ -135,7 +149,8 @@ sard_status *sd_nests_sparse_blocks(sd_tb *b, const sd_node *n) {
   sd_nest_axis(nest, blocks);
   sd_expr *block = x_axis(b, blocks), *lane = axis(b, nest, "n", sd_dim_const(b->dims, s.wide));
   idx[y->rank - 1] = x_add(b, times(b, block, s.wide), lane);
-  sd_expr *sum = block_sum(b, n, &s, idx, block, lane);
+  point p = {n, &s.windows, idx};
+  sd_expr *sum = sd_sparse_blocks_sum(b, n, &s, block, lane, in_window, &p);
   if (sum) sd_tb_store(b, nest, n, 0, idx, sum, NULL);
   return NULL; // errors of the expressions are in b->error
 }

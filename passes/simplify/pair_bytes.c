@@ -94,9 +94,9 @@ typedef struct writer {
 
 static int weight_of(const group *g, int i, int64_t o) { return g->above[i][o] - g->below[i][o]; }
 
-// The part of weight i that fits beside weight j.
-static int beside(const group *g, int i, int j, int64_t o) {
-  int v = weight_of(g, i, o), most = SD_SPARSE_HIGH - g->above[j][o], least = SD_SPARSE_LOW + g->below[j][o];
+// The part of weight v that fits beside weight w.
+static int beside(int v, int w) {
+  int most = SD_SPARSE_HIGH - (w > 0 ? w : 0), least = SD_SPARSE_LOW - (w < 0 ? w : 0);
   return v > most ? most : v < least ? least : v;
 }
 
@@ -107,9 +107,9 @@ static void write_pair(writer *w, int i, int j, bool rest) {
   if (!first) memset(s, 0, sizeof *s);
   s->order[first] = (uint8_t)w->g->place[i], s->order[first + 1] = (uint8_t)w->g->place[j];
   for (int64_t o = 0; o < w->g->wide; o++) {
-    int part = beside(w->g, i, j, o);
-    s->value[o][first] = (int8_t)(rest ? weight_of(w->g, i, o) - part : part);
-    s->value[o][first + 1] = (int8_t)(rest ? 0 : weight_of(w->g, j, o));
+    int v = weight_of(w->g, i, o), other = weight_of(w->g, j, o), part = beside(v, other);
+    s->value[o][first] = (int8_t)(rest ? v - part : part);
+    s->value[o][first + 1] = (int8_t)(rest ? 0 : other);
   }
 }
 
@@ -134,4 +134,17 @@ int sd_pair_steps(const int8_t *weights, int64_t stride, int inputs, int64_t wid
   for (int i = 0; i < p.n; i++) write_pair(&w, p.at[i][0], p.at[i][1], false);
   for (int i = good; i < p.n; i++) write_pair(&w, p.at[i][0], p.at[i][1], true);
   return (w.pairs + 1) / 2;
+}
+
+int sd_pair_plain(const int8_t *w, int64_t stride, int64_t wide, sd_pair_step out[2]) {
+  bool some = false, rest = false;
+  memset(out, 0, 2 * sizeof *out);
+  for (int64_t o = 0; o < wide; o++)
+    for (int i = 0; i < SD_SPARSE_SIDE; i += 2) {
+      int v = w[i * stride + o], other = w[(i + 1) * stride + o], part = beside(v, other);
+      out[0].value[o][i] = (int8_t)part, out[0].value[o][i + 1] = (int8_t)other, out[1].value[o][i] = (int8_t)(v - part);
+      some |= v || other, rest |= v != part;
+    }
+  for (int i = 0; i < SD_SPARSE_SIDE; i++) out[0].order[i] = out[1].order[i] = (uint8_t)i;
+  return rest ? 2 : some;
 }

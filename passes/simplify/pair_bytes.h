@@ -18,3 +18,6 @@ typedef struct sd_pair_step {
 // stride + output] for `wide` outputs, at most SD_SPARSE_WIDEST. Inputs whose weights are all 0 are left out.
 // Returns how many, at most SD_PAIR_STEPS.
 int sd_pair_steps(const int8_t *w, int64_t stride, int inputs, int64_t wide, sd_pair_step *out);
+// The same for SD_SPARSE_SIDE inputs as they stand, which need no order: what does not fit comes in a second step. Returns how many, 0 where
+// all weights are 0.
+int sd_pair_plain(const int8_t *w, int64_t stride, int64_t wide, sd_pair_step out[2]);

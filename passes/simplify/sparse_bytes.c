@@ -10,6 +10,7 @@
 #define LEAST_GAIN       1.15
 #define LEAST_GAIN_PAIRS 1.05
 #define LEAST_ROWS       4 // for pairs: fewer wait for memory
+#define PLAIN (7.0 / 6) // so much faster are pairs without an order: six instructions a step instead of seven
 #define START 40 // cycles of a block of outputs for a register tile of rows
 #define TILE  14 // rows
 
@@ -63,9 +64,9 @@ static int64_t most_steps(double rate, const weight *w, double rows, int64_t wid
   return steps < 1 ? 0 : (int64_t)fmin(steps, (double)(INT32_MAX / (SD_SPARSE_WIDEST * SD_SPARSE_SIDE)));
 }
 
-// The tables while they are made: of blocks that are not all 0, or of all inputs in pairs.
+// The tables while they are made: of blocks that are not all 0, or of all inputs in pairs, these with an order or as they stand.
 typedef struct steps {
-  bool pairs;
+  bool pairs, ordered;
   int64_t wide, n, most; // most: room
   int8_t *value;
   int32_t *index, *start;
@@ -78,10 +79,16 @@ static void *room(sd_graph *g, int64_t bytes) {
   return p;
 }
 
-static void open_steps(sd_arena *a, const weight *w, steps *t) {
+static void open_steps(sd_arena *a, int64_t blocks, steps *t) {
   t->value = sd_arena_aligned(a, (uint64_t)(t->most * t->wide * SD_SPARSE_SIDE), 64);
   t->index = sd_arena_aligned(a, (uint64_t)t->most * 4, 64), t->order = sd_arena_aligned(a, (uint64_t)(t->most * SD_SPARSE_SIDE), 64);
-  t->start = SD_NEW_ARRAY(a, int32_t, w->n / t->wide + 1);
+  t->start = SD_NEW_ARRAY(a, int32_t, blocks + 1);
+}
+
+static void add_step(const sd_pair_step *s, int64_t at, steps *t) {
+  memcpy(t->value + t->n * t->wide * SD_SPARSE_SIDE, s->value, (size_t)t->wide * SD_SPARSE_SIDE);
+  memcpy(t->order + t->n * SD_SPARSE_SIDE, s->order, SD_SPARSE_SIDE);
+  t->index[t->n++] = (int32_t)at;
 }
 
 // Four inputs as they stand.
@@ -92,46 +99,75 @@ static void add_block(const weight *w, int64_t tap, int64_t c, int64_t block, in
   t->index[t->n++] = (int32_t)(at + c);
 }
 
+static void add_plain(const weight *w, int64_t tap, int64_t c, int64_t block, int64_t at, steps *t) {
+  sd_pair_step step[2];
+  int n = sd_pair_plain(w->data + (tap * w->c + c) * w->n + block * t->wide, w->n, t->wide, step);
+  for (int i = 0; i < n; i++) add_step(&step[i], at + c, t);
+}
+
 // Inputs from c on in pairs. The last ones are read together with some before them.
 static void add_pairs(const weight *w, int64_t tap, int64_t c, int64_t block, int64_t at, steps *t) {
   sd_pair_step step[SD_PAIR_STEPS];
   int inputs = (int)(w->c - c < SD_SPARSE_GROUP ? w->c - c : SD_SPARSE_GROUP), before = SD_SPARSE_GROUP - inputs;
   int n = sd_pair_steps(w->data + (tap * w->c + c) * w->n + block * t->wide, w->n, inputs, t->wide, step);
-  for (int i = 0; i < n; i++, t->n++) {
-    memcpy(t->value + t->n * t->wide * SD_SPARSE_SIDE, step[i].value, (size_t)t->wide * SD_SPARSE_SIDE);
-    for (int s = 0; s < SD_SPARSE_SIDE; s++) t->order[t->n * SD_SPARSE_SIDE + s] = (uint8_t)(step[i].order[s] + before);
-    t->index[t->n] = (int32_t)(at + c - before);
+  for (int i = 0; i < n; i++) {
+    for (int s = 0; s < SD_SPARSE_SIDE; s++) step[i].order[s] = (uint8_t)(step[i].order[s] + before);
+    add_step(&step[i], at + c - before, t);
   }
 }
 
-// False: there are more steps than there is room for.
-static bool add_steps(const sd_node *n, const weight *w, steps *t) {
-  int64_t by = t->pairs ? SD_SPARSE_GROUP : SD_SPARSE_SIDE, least = t->pairs ? SD_PAIR_STEPS : 1;
-  t->start[0] = 0;
+// The steps of w as those of the blocks from `block` on. n: where its windows are read, NULL: it has none. False: there are more steps than there
+// is room for.
+static bool add_steps(const sd_node *n, const weight *w, int64_t block, steps *t) {
+  int64_t by = t->ordered ? SD_SPARSE_GROUP : SD_SPARSE_SIDE, least = t->ordered ? SD_PAIR_STEPS : t->pairs ? 2 : 1;
+  t->start[block] = (int32_t)t->n;
   for (int64_t b = 0; b < w->n / t->wide; b++) {
     for (int64_t tap = 0; tap < w->taps; tap++) {
-      int64_t at = sd_sparse_window_at(n, tap);
+      int64_t at = n ? sd_sparse_window_at(n, tap) : 0;
       for (int64_t c = 0; c < w->c; c += by) {
         if (t->n + least > t->most) return false;
-        (t->pairs ? add_pairs : add_block)(w, tap, c, b, at, t);
+        (t->ordered ? add_pairs : t->pairs ? add_plain : add_block)(w, tap, c, b, at, t);
       }
     }
-    t->start[b + 1] = (int32_t)t->n;
+    t->start[block + b + 1] = (int32_t)t->n;
   }
   return t->n > 0;
 }
 
+// Steps of pairs as they stand, *whole: of them those that are no rests.
+static int64_t count_plain(const weight *w, int64_t wide, int64_t *whole) {
+  sd_pair_step step[2];
+  int64_t n = *whole = 0;
+  for (int64_t b = 0; b < w->n / wide; b++)
+    for (int64_t k = 0; k < w->taps * w->c; k += SD_SPARSE_SIDE) {
+      int steps = sd_pair_plain(w->data + k * w->n + b * wide, w->n, wide, step);
+      n += steps, *whole += steps > 0;
+    }
+  return n;
+}
+
 static void *kept(sd_graph *g, const void *from, int64_t bytes) { return memcpy(room(g, bytes), from, (size_t)bytes); }
 
-static sard_status *tables(sd_node *n, const weight *w, const steps *t, sd_value **out) {
+static sard_status *tables(sd_node *n, const char *name, int64_t blocks, const steps *t, sd_value **out) {
   sd_graph *g = n->graph;
-  int64_t blocks = w->n / t->wide, last[1] = {blocks + 1}, all[1] = {t->n}, order[2] = {t->n, SD_SPARSE_SIDE},
-          value[3] = {t->n, t->wide, SD_SPARSE_SIDE};
-  out[0] = sd_value_const(g, n->in[1]->name, SD_I8, 3, value, kept(g, t->value, t->n * t->wide * SD_SPARSE_SIDE));
+  int64_t last[1] = {blocks + 1}, all[1] = {t->n}, order[2] = {t->n, SD_SPARSE_SIDE}, value[3] = {t->n, t->wide, SD_SPARSE_SIDE};
+  out[0] = sd_value_const(g, name, SD_I8, 3, value, kept(g, t->value, t->n * t->wide * SD_SPARSE_SIDE));
   out[1] = sd_value_const(g, "", SD_I32, 1, all, kept(g, t->index, t->n * 4));
   out[2] = sd_value_const(g, "", SD_I32, 1, last, kept(g, t->start, last[0] * 4));
-  if (t->pairs) out[3] = sd_value_const(g, "", SD_U8, 2, order, kept(g, t->order, t->n * SD_SPARSE_SIDE));
-  return out[0] && out[1] && out[2] && (!t->pairs || out[3]) ? NULL : SD_ERR(NOMEM, "tables of weights in blocks are too large");
+  if (t->ordered) out[3] = sd_value_const(g, "", SD_U8, 2, order, kept(g, t->order, t->n * SD_SPARSE_SIDE));
+  return out[0] && out[1] && out[2] && (!t->ordered || out[3]) ? NULL : SD_ERR(NOMEM, "tables of weights in blocks are too large");
+}
+
+// How w goes in pairs, and the most steps that gain.
+static bool choose_pairs(const weight *w, double rows, const sd_sparse_rates *r, steps *t) {
+  int64_t whole, plain;
+  *t = (steps){.pairs = true, .wide = 2 * r->lanes};
+  if (r->pairs8 <= 0 || rows < LEAST_ROWS || w->n % t->wide) return false;
+  plain = count_plain(w, t->wide, &whole);
+  t->ordered = (double)plain > PLAIN * (double)whole;
+  if (t->ordered && w->c < SD_SPARSE_GROUP) return false;
+  t->most = most_steps(r->pairs8 * (t->ordered ? 1 : PLAIN), w, rows, t->wide, LEAST_GAIN_PAIRS, r) + SD_PAIR_STEPS;
+  return true;
 }
 
 // Fills t with the steps of n where they gain.
@@ -140,32 +176,80 @@ static bool choose(const sd_node *n, const weight *w, const sd_sparse_rates *r, 
   if (rows < 1 || sd_sparse_window_at(n, w->taps - 1) > INT32_MAX - w->c) return false;
   *t = (steps){.wide = SD_SPARSE_WIDE, .most = most_steps(r->blocks8, w, rows, SD_SPARSE_WIDE, LEAST_GAIN, r)};
   int64_t left = count_steps(w);
-  if (left > t->most || left == 0) {
-    *t = (steps){.pairs = true, .wide = 2 * r->lanes};
-    if (r->pairs8 <= 0 || rows < LEAST_ROWS || w->n % t->wide || w->c < SD_SPARSE_GROUP || left == 0) return false;
-    t->most = most_steps(r->pairs8, w, rows, t->wide, LEAST_GAIN_PAIRS, r) + SD_PAIR_STEPS;
-  }
+  if (left == 0 || (left > t->most && !choose_pairs(w, rows, r, t))) return false;
   if (t->most < 1 || (double)t->most > 2 * products) return false;
-  open_steps(a, w, t);
-  return add_steps(n, w, t);
+  open_steps(a, w->n / t->wide, t);
+  return add_steps(n, w, 0, t);
+}
+
+static sard_status *replace(sd_node *n, const sd_value *w, sd_node *y) {
+  y->name = n->name, y->onnx_index = n->onnx_index;
+  SD_TRY(sd_node_infer(y));
+  for (uint32_t i = 0; i < n->n_out; i++) {
+    if (!n->out[i]) continue;
+    y->out[i]->name = n->out[i]->name;
+    sd_value_replace(n->out[i], y->out[i]);
+  }
+  if (!sd_edit_read_elsewhere(w, n)) sd_const_release(n->graph->module, w->data, true);
+  sd_node_remove(n);
+  return NULL;
+}
+
+static sard_status *product(sd_node *n, const weight *w, const steps *t) {
+  sd_value *in[5] = {n->in[0]};
+  SD_TRY(tables(n, n->in[1]->name, w->n / t->wide, t, in + 1));
+  const sd_op *op = sd_op_find("sard.SparseBlocks");
+  if (!op) return SD_ERR(INTERNAL, "the operator table has no sard.SparseBlocks");
+  sd_node *y = sd_node_new(n->graph, n, op, in, t->ordered ? 5 : 4, 1);
+  if (t->pairs) sd_node_set_int(y, "pairs", 1);
+  if (sd_edit_is(n, "sard.Conv8")) sd_sparse_window_set(y, n);
+  return replace(n, n->in[1], y);
+}
+
+// ---- recurrent products: one row in most steps, whose weights come from the second-level cache, in pairs as they stand ----
+
+enum { LSTM_R = 1, LSTM_SUMS = 7, LSTM_INDEX, LSTM_START, LSTM_OPERANDS };
+
+static bool lstm_fits(const sd_node *n, const sd_sparse_rates *r) {
+  if (!sd_edit_is(n, "sard.LSTM8") || r->pairs8 <= 0 || n->n_in != LSTM_SUMS + 1) return false;
+  const sd_const *c = n->in[LSTM_R]->data;
+  return c && c->dtype == SD_I8 && c->dims[1] % (2 * r->lanes) == 0 && c->dims[2] % SD_SPARSE_SIDE == 0 && c->count > 0;
+}
+
+static sard_status *recurrent(sd_node *n, const sd_sparse_rates *r, sd_arena *a, bool *done) {
+  const sd_const *c = n->in[LSTM_R]->data;
+  weight w = {NULL, 1, c->dims[2], c->dims[1]};
+  steps t = {.pairs = true, .wide = 2 * r->lanes};
+  int64_t each = w.c * w.n, blocks = w.n / t.wide, whole;
+  int8_t *turned = sd_arena_aligned(a, c->count, 64);
+  for (int64_t d = 0; d < c->dims[0]; d++) {
+    for (int64_t i = 0; i < each; i++) turned[d * each + i % w.c * w.n + i / w.c] = ((const int8_t *)c->data)[d * each + i];
+    w.data = turned + d * each;
+    int64_t plain = count_plain(&w, t.wide, &whole);
+    if ((double)plain > PLAIN * (double)whole) return NULL;
+    t.most += plain + 2;
+  }
+  open_steps(a, c->dims[0] * blocks, &t);
+  for (int64_t d = 0; d < c->dims[0]; d++) {
+    w.data = turned + d * each;
+    if (!add_steps(NULL, &w, d * blocks, &t)) return NULL;
+  }
+  sd_value *in[LSTM_OPERANDS], *table[3], *old = n->in[LSTM_R];
+  SD_TRY(tables(n, old->name, c->dims[0] * blocks, &t, table));
+  memcpy(in, n->in, n->n_in * sizeof *in);
+  in[LSTM_R] = table[0], in[LSTM_INDEX] = table[1], in[LSTM_START] = table[2];
+  sd_node *y = sd_node_like(n->graph, n, n, in, LSTM_OPERANDS, n->n_out);
+  for (uint32_t i = 0; i < n->n_out; i++)
+    if (!n->out[i]) y->out[i] = NULL;
+  *done = true;
+  return replace(n, old, y);
 }
 
 sard_status *sd_sparse_bytes(sd_node *n, const sd_sparse_rates *r, sd_arena *scratch, bool *done) {
   weight w;
   steps t;
-  sd_value *in[5] = {n->n_in ? n->in[0] : NULL};
+  *done = false;
+  if (lstm_fits(n, r)) return recurrent(n, r, scratch, done);
   *done = r->dense8 > 0 && n->n_in == 2 && n->in[1] && fits(n, &w) && choose(n, &w, r, scratch, &t);
-  if (!*done) return NULL;
-  SD_TRY(tables(n, &w, &t, in + 1));
-  const sd_op *op = sd_op_find("sard.SparseBlocks");
-  if (!op) return SD_ERR(INTERNAL, "the operator table has no sard.SparseBlocks");
-  sd_node *y = sd_node_new(n->graph, n, op, in, t.pairs ? 5 : 4, 1);
-  y->name = n->name, y->onnx_index = n->onnx_index;
-  if (sd_edit_is(n, "sard.Conv8")) sd_sparse_window_set(y, n);
-  SD_TRY(sd_node_infer(y));
-  y->out[0]->name = n->out[0]->name;
-  if (!sd_edit_read_elsewhere(n->in[1], n)) sd_const_release(n->graph->module, n->in[1]->data, true);
-  sd_value_replace(n->out[0], y->out[0]);
-  sd_node_remove(n);
-  return NULL;
+  return *done ? product(n, &w, &t) : NULL;
 }

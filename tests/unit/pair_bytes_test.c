@@ -49,6 +49,37 @@ static int steps_are_exact(sort kind, int inputs, int64_t wide) {
   return n;
 }
 
+// Returns the number of steps of the first four inputs as they stand.
+static int plain_is_exact(sort kind) {
+  int8_t w[SD_SPARSE_SIDE * 40];
+  int wrong = 0;
+  uint64_t seed = (uint64_t)kind;
+  sd_pair_step step[2];
+  for (int i = 0; i < SD_SPARSE_SIDE * 40; i++) w[i] = (int8_t)weight(kind, &seed, i / 40);
+  int n = sd_pair_plain(w, 40, 32, step);
+  for (int64_t o = 0; o < 32; o++)
+    for (int h = 0; h < SD_SPARSE_SIDE; h++) {
+      int sum = 0;
+      for (int s = 0; s < n; s++) {
+        int a = step[s].value[o][h], b = step[s].value[o][h ^ 1];
+        wrong += 255 * ((a > 0 ? a : 0) + (b > 0 ? b : 0)) > 32767 || 255 * ((a < 0 ? a : 0) + (b < 0 ? b : 0)) < -32768;
+        wrong += step[s].order[h] != h, sum += a;
+      }
+      wrong += sum != w[h * 40 + o];
+    }
+  CHECK(wrong == 0);
+  return n;
+}
+
+static void as_they_stand(void) {
+  static const int8_t none[SD_SPARSE_SIDE * 16];
+  sd_pair_step step[2];
+  for (int kind = SMALL; kind <= SOME; kind++) plain_is_exact((sort)kind);
+  CHECK(plain_is_exact(SMALL) == 1);
+  CHECK(plain_is_exact(ONE_SIGN) == 2);
+  CHECK(sd_pair_plain(none, 16, 16, step) == 0);
+}
+
 static void all_kinds(void) {
   for (int kind = SMALL; kind <= SOME; kind++)
     for (int inputs = 1; inputs <= SD_SPARSE_GROUP; inputs++)
@@ -65,5 +96,6 @@ static void few_steps(void) {
 int main(void) {
   RUN(all_kinds);
   RUN(few_steps);
+  RUN(as_they_stand);
   return check_end();
 }

@@ -11,6 +11,7 @@ typedef struct layer {
   int64_t taps, stride, dilation, pad;   // taps 0: a product
   bool open;                           // images are a symbol
   bool dense;                          // no weight is left out, some are as large as can be
+  bool plain;                          // and few of these are side by side
 } layer;
 
 static uint8_t byte(uint64_t *seed) { return (uint8_t)(test_random(seed) >> 40); }
@@ -26,7 +27,8 @@ static int8_t *weights(const layer *l) {
     bool keep = (test_random(&block) >> 20) % 5 == 0 && o / 16 != 1;
     int8_t v = (int8_t)byte(&seed);
     w[i] = keep ? v : 0;
-    if (l->dense) w[i] = (int8_t)(i % 29 == 0 ? 127 : i % 31 == 0 ? -128 : v / 2);
+    if (l->plain) w[i] = (int8_t)(k / 2 % 17 == 0 && o % 16 == 3 ? o % 32 == 3 ? 127 : -128 : v / 4);
+    else if (l->dense) w[i] = (int8_t)(i % 29 == 0 ? 127 : i % 31 == 0 ? -128 : v / 2);
   }
   return w;
 }
@@ -79,18 +81,17 @@ static void graph_text(const layer *l, const int8_t *w, sd_str *s) {
   else sd_str_put(s, "\n  %4 = MatMulInteger(%0, %2)\n  return %4\n}\n");
 }
 
-static sard_tensor *input(sard_context *ctx, const layer *l, const uint8_t *x) {
-  sard_tensor_desc d = {.size = sizeof d, .dtype = SARD_U8, .rank = l->taps ? 4 : 3};
-  int64_t image[4] = {l->images, l->c, l->h, l->w}, rows[3] = {l->images, l->w, l->c};
-  memcpy(d.dims, l->taps ? image : rows, (size_t)d.rank * sizeof *d.dims);
+static sard_tensor *input(sard_context *ctx, const sard_tensor_desc *d, const void *x) {
   sard_tensor *t = NULL;
-  CHECK_OK(sard_tensor_new(ctx, &d, &t));
-  if (t) memcpy(sard_tensor_data(t, NULL), x, (size_t)(l->images * l->h * l->w * l->c));
+  int64_t bytes = d->dtype == SARD_U8 ? 1 : 4;
+  for (int i = 0; i < d->rank; i++) bytes *= d->dims[i];
+  CHECK_OK(sard_tensor_new(ctx, d, &t));
+  if (t) memcpy(sard_tensor_data(t, NULL), x, (size_t)bytes);
   return t;
 }
 
-static void run_text(const layer *l, const char *text, const char *isa, const char *threads, const uint8_t *x,
-                     int32_t *y, int64_t bytes) {
+// level: of optimization.
+static void run_text(const char *text, const char *isa, const char *threads, const char *level, const sard_tensor_desc *d, const void *x, void *y, int64_t bytes) {
   sard_options *co = sard_options_new(), *mo = sard_options_new();
   sard_context *ctx = NULL;
   sard_model *m = NULL;
@@ -99,13 +100,14 @@ static void run_text(const layer *l, const char *text, const char *isa, const ch
   sard_source src = {.size = sizeof src, .data = text, .bytes = strlen(text)};
   CHECK_OK(sard_options_set(co, "threads", threads));
   CHECK_OK(sard_options_set(co, "isa", isa));
+  CHECK_OK(sard_options_set(mo, "opt", level));
   CHECK_OK(sard_context_new(co, &ctx));
   sard_compiler_use(ctx);
   CHECK_OK(sard_compile(ctx, &src, mo, &m, NULL));
   if (m) CHECK_OK(sard_session_new(m, NULL, &s));
   memset(y, 0xff, (size_t)bytes);
   if (s) {
-    in = input(ctx, l, x);
+    in = input(ctx, d, x);
     CHECK_OK(sard_session_run(s, &in, 1, &out, 1));
     if (out) memcpy(y, sard_tensor_data(out, NULL), (size_t)bytes);
   }
@@ -114,8 +116,12 @@ static void run_text(const layer *l, const char *text, const char *isa, const ch
   sard_options_free(co), sard_options_free(mo);
 }
 
+static const char *const isas[] = {"avx2", "avxvnni", "avx512", "avx512vnni", "amx"};
+
 static void compare(const layer *l) {
-  static const char *const isas[] = {"avx2", "avxvnni", "avx512", "avx512vnni", "amx"};
+  sard_tensor_desc d = {.size = sizeof d, .dtype = SARD_U8, .rank = l->taps ? 4 : 3};
+  int64_t image[4] = {l->images, l->c, l->h, l->w}, rows[3] = {l->images, l->w, l->c};
+  memcpy(d.dims, l->taps ? image : rows, (size_t)d.rank * sizeof *d.dims);
   int64_t count = l->images * l->h * l->w * l->c, bytes = l->images * out_size(l, l->h) * out_size(l, l->w) * l->n * 4;
   uint64_t seed = 3;
   uint8_t *x = sd_alloc_aligned((size_t)count + 64);
@@ -127,7 +133,7 @@ static void compare(const layer *l) {
   for (size_t i = 0; i < sizeof isas / sizeof *isas; i++) {
     if (!sd_cpu_has_isa(isas[i], NULL)) continue;
     for (int t = 1; t <= 3; t += 2) {
-      run_text(l, text.p, isas[i], t == 1 ? "1" : "3", x, y, bytes);
+      run_text(text.p, isas[i], t == 1 ? "1" : "3", "3", &d, x, y, bytes);
       CHECK(memcmp(y, want, (size_t)bytes) == 0);
       if (memcmp(y, want, (size_t)bytes) != 0) printf("%s differs\n", isas[i]);
     }
@@ -164,6 +170,54 @@ static void pairs(void) {
   compare(&(layer){.images = 1, .h = 15, .w = 15, .c = 20, .n = 32, .taps = 3, .stride = 2, .dilation = 1, .pad = 1, .dense = true});
 }
 
+// Few weights do not fit beside their neighbours: the inputs as they stand.
+static void plain(void) {
+  compare(&(layer){.images = 1, .h = 1, .w = 67, .c = 136, .n = 96, .dilation = 1, .dense = true, .plain = true});
+  compare(&(layer){.images = 3, .h = 1, .w = 9, .c = 12, .n = 48, .dilation = 1, .open = true, .dense = true, .plain = true});
+  compare(&(layer){.images = 1, .h = 15, .w = 15, .c = 20, .n = 32, .taps = 3, .stride = 2, .dilation = 1, .pad = 1, .dense = true, .plain = true});
+}
+
+static void lstm_text(const layer *l, int64_t inputs, sd_str *s) {
+  layer first = {.c = inputs, .n = l->n, .dense = true, .plain = true};
+  int8_t *w = weights(&first), *r = weights(l);
+  sd_strf(s, "module ir=8 opset=17\ngraph \"g\" (%%0 \"x\": f32[7,%lld,%lld]) {\n", (long long)l->w, (long long)inputs);
+  sd_strf(s, "  %%1 = const i64[3] dense<2, 1, 1>\n  %%2 = const f32[2] dense<0.002, 0.003>\n  %%3 = const i8[2] dense<0, 0>\n  %%4 = const i8[1,%lld,%lld] ",
+          (long long)inputs, (long long)l->n);
+  hex(s, w, inputs * l->n);
+  sd_strf(s, "\n  %%5 = const i8[1,%lld,%lld] ", (long long)l->c, (long long)l->n);
+  hex(s, r, l->c * l->n);
+  sd_strf(s, "\n  %%6 = Tile(%%4, %%1)\n  %%7 = Tile(%%5, %%1)\n  %%8 = com.microsoft.DynamicQuantizeLSTM(%%0, %%6, %%7, _, _, _, _, _, %%2, %%3, %%2, %%3) "
+             "{hidden_size=%lld, direction=\"bidirectional\"}\n  return %%8\n}\n", (long long)l->c);
+  sd_free_aligned(w), sd_free_aligned(r);
+}
+
+// The bits that dense products give.
+static void lstm_with(int64_t batch, int64_t hidden, int64_t inputs, bool fits) {
+  layer l = {.images = 1, .h = 1, .w = batch, .c = hidden, .n = 4 * hidden, .dense = true, .plain = fits};
+  sard_tensor_desc d = {.size = sizeof d, .dtype = SARD_F32, .rank = 3, .dims = {7, batch, inputs}};
+  int64_t count = 7 * batch * inputs, bytes = 7 * 2 * batch * hidden * 4;
+  uint64_t seed = 5;
+  float *x = sd_alloc_aligned((size_t)count * 4 + 64), *want = sd_alloc_aligned((size_t)bytes + 64), *y = sd_alloc_aligned((size_t)bytes + 64);
+  for (int64_t i = 0; i < count; i++) x[i] = (float)byte(&seed) / 64 - 2;
+  sd_str text = {0};
+  lstm_text(&l, inputs, &text);
+  for (size_t i = 0; i < sizeof isas / sizeof *isas; i++) {
+    if (!sd_cpu_has_isa(isas[i], NULL)) continue;
+    run_text(text.p, isas[i], "1", "1", &d, x, want, bytes);
+    run_text(text.p, isas[i], "2", "3", &d, x, y, bytes);
+    CHECK(memcmp(y, want, (size_t)bytes) == 0);
+  }
+  sd_str_free(&text);
+  sd_free_aligned(x), sd_free_aligned(want), sd_free_aligned(y);
+}
+
+static void lstm(void) {
+  lstm_with(1, 64, 20, true);
+  lstm_with(3, 32, 16, true);
+  lstm_with(1, 32, 16, false);
+  lstm_with(1, 12, 16, true);
+}
+
 int main(void) {
   RUN(product);
   RUN(one_row);
@@ -174,5 +228,7 @@ int main(void) {
   RUN(dilated);
   RUN(narrow);
   RUN(pairs);
+  RUN(plain);
+  RUN(lstm);
   return check_end();
 }

@@ -266,13 +266,13 @@ static bool tuned_tile(const sd_choice *c, int u, int j, tile *t) {
 
 // Lanes are the outputs of a block of sparse weights: rows share what is read of these. Where rows of images are short, a register
 // tile takes several. `step`: the axis of the sum whose end is read.
-static void choose_sparse_rows(sd_choice *c, const sd_expr *r, const sd_axis *step, bool ordered, int j) {
+static void choose_sparse_rows(sd_choice *c, const sd_expr *r, const sd_axis *step, const sd_dot *d, int j) {
   sd_nest *n = c->n;
   int block = 0;
   while (block < j && !sd_x_uses_axis(step->limit, n->axes[block])) block++;
-  if (ordered && block < j) sd_choose_move_axis(n, block, 0), block = 0; // all weights are there: those of a block stay in the cache
+  if (d->pairs && block < j) sd_choose_move_axis(n, block, 0), block = 0; // all weights are there: those of a block stay in the cache
   int64_t vectors = sd_ceil_div(sd_choose_guess(c, n->axes[j]), c->lanes);
-  int64_t spare = c->isa->dot >= 4 ? 2 : ordered ? 3 : 5, most = (c->isa->registers - spare) / vectors - 1; // and an element of x
+  int64_t spare = d->pairs ? 3 : c->isa->dot >= 4 ? 2 : 5, most = (c->isa->registers - spare) / vectors - 1; // and an element of x
   int u = reuse_axis(c, r, j);
   n->axes[j]->vec = (int32_t)vectors;
   if (u < 0) return;
@@ -298,7 +298,7 @@ static bool choose_sparse(sd_choice *c, const sd_expr *r, int j) {
   sd_axis *ua = j > 0 ? c->n->axes[j - 1] : NULL;
   if (!step) return false;
   sd_dot d;
-  if (sd_dot_is(c->k, r, c->n->axes[j], &d)) choose_sparse_rows(c, r, step, d.order != NULL, j);
+  if (sd_dot_is(c->k, r, c->n->axes[j], &d)) choose_sparse_rows(c, r, step, &d, j);
   else {
     int64_t vectors = sd_ceil_div(sd_choose_guess(c, c->n->axes[j]), c->lanes), rows = ua ? sd_choose_guess(c, ua) : 1;
     if (!ua || sd_x_uses_axis(step->limit, ua) || !sd_choose_known(c, ua) || rows > SPARSE_ROWS) rows = 1;

@@ -49,9 +49,10 @@ sard_status *sd_prune_write(sd_arena *a, const sard_source *src, const sd_prune_
 // ---- channels ----
 // Outputs of layers that go together or stay. A label stands for one output of one layer; those that have the
 // same root are one.
+#define SD_NO_UNIT UINT32_MAX
 typedef struct sd_prune_label {
   uint32_t same;    // the root is its own
-  uint32_t unit;    // the layer whose output it is
+  uint32_t unit;    // the layer whose output it is; SD_NO_UNIT: none
   bool fixed, head; // of roots: cannot go; is a run of outputs, as heads of attention are
   bool gone;        // of roots: set by the caller
 } sd_prune_label;
@@ -60,17 +61,22 @@ typedef enum sd_prune_cut_kind {
   SD_CUT_OUTPUTS, // the weight of a unit, its outputs
   SD_CUT_INPUTS,  // the weight of a unit, its inputs
   SD_CUT_OTHER,   // biases, scales, kernels of single channels
-  SD_CUT_SIZE,    // an element of a shape
+  SD_CUT_SIZE,    // an element of a constant shape
+  SD_CUT_SHAPE,   // an element of a shape that nodes compute
+  SD_CUT_ASKED,   // what a Shape says, which stays as it was: sizes that change are all known
   SD_CUT_GROUP,   // the attribute `group`
 } sd_prune_cut_kind;
+enum { SD_SIZE_AS_COMPUTED = -2 };
 
 // What depends on labels.
 typedef struct sd_prune_cut {
   sd_prune_cut_kind kind;
   uint32_t node, operand; // in the file
-  int axis;               // SD_CUT_SIZE: the element
+  int axis;               // of shapes: the element
   const uint32_t *labels; // along the axis
   uint32_t n;
+  int rank;               // SD_CUT_SHAPE, SD_CUT_ASKED: elements
+  const int64_t *sizes;   // those of before; -1: what is left of a tensor, where nothing is known
 } sd_prune_cut;
 
 typedef struct sd_prune_channels {

@@ -7,3 +7,7 @@
 void sd_prune_to_file(const sd_prune_unit *u, const float *w, float *out);
 // Other numbers in a tensor of f32; they are kept, not copied.
 void sd_prune_replace(Onnx__TensorProto *t, uint64_t count, const float *values);
+// The weights of all units that are not kept, where they have changed.
+void sd_prune_put(sd_proto *p, const sd_prune_units *units);
+// Elements of all constants of floats.
+uint64_t sd_prune_parameters(const sd_proto *p);

@@ -138,7 +138,7 @@ static sard_status *add_unit(sd_arena *a, sd_proto *p, uint32_t i, int operand, 
   return NULL;
 }
 
-static uint64_t count_parameters(sd_proto *p) {
+uint64_t sd_prune_parameters(const sd_proto *p) {
   uint64_t all = 0;
   for (uint32_t i = 0; i < p->initializers.len; i++) {
     const Onnx__TensorProto *t = p->initializers.at[i];
@@ -177,7 +177,7 @@ sard_status *sd_prune_find(sd_arena *a, const sard_source *src, unsigned also, s
       SD_TRY(add_unit(a, &p, i, op->weight, &count, also, out));
     if (op->role == SD_ROLE_STATES) SD_TRY(add_unit(a, &p, i, op->weight + 1, &count, also, out)); // of the states
   }
-  *parameters = count_parameters(&p);
+  *parameters = sd_prune_parameters(&p);
   return NULL;
 }
 
@@ -188,7 +188,7 @@ void sd_prune_replace(Onnx__TensorProto *t, uint64_t count, const float *values)
   t->lifted = 0, t->n_float_data = 0, t->n_external_data = 0, t->data_location = 0;
 }
 
-static void put_weights(sd_proto *p, const sd_prune_units *units) {
+void sd_prune_put(sd_proto *p, const sd_prune_units *units) {
   for (uint32_t i = 0; i < units->len; i++) {
     const sd_prune_unit *u = &units->at[i];
     if (u->keep || !u->w || memcmp(u->w, u->was, u->rows * u->k * sizeof *u->w) == 0) continue;
@@ -201,69 +201,6 @@ static void put_weights(sd_proto *p, const sd_prune_units *units) {
 sard_status *sd_prune_write(sd_arena *a, const sard_source *src, const sd_prune_units *units, const sd_packed **out) {
   sd_proto p;
   SD_TRY(sd_proto_open(a, src, &p));
-  put_weights(&p, units);
-  return sd_proto_pack(&p, out);
-}
-
-// ---- writing less ----
-
-static uint32_t left(const sd_prune_channels *c, const sd_prune_cut *t) {
-  uint32_t n = 0;
-  for (uint32_t i = 0; i < t->n; i++) n += !c->labels.at[sd_prune_root(c, t->labels[i])].gone;
-  return n;
-}
-
-// The operand without the slices that are gone, as a tensor of the node's own.
-static sard_status *slice(sd_proto *p, const sd_prune_channels *c, const sd_prune_cut *t) {
-  Onnx__NodeProto *n = p->nodes.at[t->node];
-  sd_const *from = NULL;
-  SD_TRY(sd_proto_const(p, sd_proto_weight(p, n->input[t->operand]), &from));
-  if (t->axis >= from->rank || from->dims[t->axis] != (int64_t)t->n || sd_dtype_bits(from->dtype) % 8)
-    return SD_ERR(INTERNAL, "the tensor '%s' does not fit its labels", n->input[t->operand]);
-  uint64_t inner = (uint64_t)sd_dtype_bits(from->dtype) / 8, outer = 1, done = 0;
-  for (int i = 0; i < from->rank; i++)
-    *(i < t->axis ? &outer : &inner) *= i == t->axis ? 1 : (uint64_t)from->dims[i];
-  int64_t *dims = sd_arena_dup(p->a, from->dims, (size_t)from->rank * sizeof *dims);
-  dims[t->axis] = left(c, t);
-  uint8_t *to = sd_arena_alloc(p->a, outer * (uint64_t)dims[t->axis] * inner + 1);
-  for (uint64_t o = 0; o < outer; o++)
-    for (uint32_t i = 0; i < t->n; i++)
-      if (!c->labels.at[sd_prune_root(c, t->labels[i])].gone)
-        memcpy(to + done++ * inner, (const uint8_t *)from->data + (o * t->n + i) * inner, inner);
-  n->input[t->operand] = (char *)sd_proto_tensor(p, n->input[t->operand], from->dtype, from->rank, dims, to);
-  return NULL;
-}
-
-static sard_status *resize(sd_proto *p, const sd_prune_channels *c, const sd_prune_cut *t) {
-  Onnx__NodeProto *n = p->nodes.at[t->node];
-  sd_const *from = NULL;
-  SD_TRY(sd_proto_const(p, sd_proto_weight(p, n->input[t->operand]), &from));
-  if (from->dtype != SD_I64 || (uint64_t)t->axis >= from->count)
-    return SD_ERR(INTERNAL, "a shape has no such size");
-  int64_t *sizes = sd_arena_dup(p->a, from->data, from->bytes);
-  sizes[t->axis] = left(c, t);
-  n->input[t->operand] =
-      (char *)sd_proto_tensor(p, n->input[t->operand], SD_I64, from->rank, from->dims, sizes);
-  return NULL;
-}
-
-static sard_status *apply(sd_proto *p, const sd_prune_channels *c, const sd_prune_cut *t) {
-  if (left(c, t) == t->n) return NULL;
-  if (left(c, t) == 0) return SD_ERR(INTERNAL, "node %u would lose all of an axis", t->node);
-  if (t->kind == SD_CUT_SIZE) return resize(p, c, t);
-  if (t->kind != SD_CUT_GROUP) return slice(p, c, t);
-  sd_proto_int(p, p->nodes.at[t->node], "group", left(c, t));
-  return NULL;
-}
-
-sard_status *sd_prune_write_less(sd_arena *a, const sard_source *src, const sd_prune_units *units,
-                                 const sd_prune_channels *c, const sd_packed **out, uint64_t *parameters) {
-  sd_proto p;
-  SD_TRY(sd_proto_open(a, src, &p));
-  put_weights(&p, units);
-  for (uint32_t i = 0; i < c->cuts.len; i++) SD_TRY(apply(&p, c, &c->cuts.at[i]));
-  p.graph->n_value_info = 0; // sizes of before
-  sd_proto_sweep(&p);
-  *parameters = count_parameters(&p);
+  sd_prune_put(&p, units);
   return sd_proto_pack(&p, out);
 }

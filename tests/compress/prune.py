@@ -113,6 +113,69 @@ def removed(digits, lenet, resnet):
             except Exception as e: check(f"removed-{name}-ort", False, str(e)[:300])
 
 
+def attention(path, form):
+    """Attention of 4 heads of 4 over rows of 16, of which two say next to nothing. merged: heads and batch in one axis, as torch's
+    MultiheadAttention has them; computed: so too, by shapes that nodes compute, with a mask for all heads; sliced: an axis for all three."""
+    r, nodes, init = np.random.default_rng(9), [], []
+    def const(v, t=np.int64):
+        init.append(numpy_helper.from_array(np.array(v, t), f"c{len(init)}"))
+        return init[-1].name
+    def op(kind, *x, **attrs):
+        nodes.append(helper.make_node(kind, list(x), [f"v{len(nodes)}"], name=f"{kind}{len(nodes)}", **attrs))
+        return nodes[-1].output[0]
+    weak = np.ones(16)
+    weak[4:12] = 1e-3 # heads 1 and 2
+    w_in, b_in = r.standard_normal((16, 48)) * np.tile(weak, 3), r.standard_normal(48) * np.tile(weak, 3)
+    w_out = r.standard_normal((16, 16)) * np.where(weak < 1, 0, 1)[:, None]
+    linear = lambda x, w, b: op("Add", op("MatMul", x, const(w, "f4")), op("Identity", const(b, "f4"))) # as exporters share equal ones
+    if form == "sliced":
+        qkv = op("Transpose", op("Reshape", linear("x", w_in, b_in), const([-1, 6, 3, 4, 4])), perm=[2, 0, 3, 1, 4])
+        q, k, v = (op("Squeeze", op("Slice", qkv, const([i]), const([i + 1]), const([0])), const([0])) for i in range(3))
+        a = op("MatMul", op("Softmax", op("MatMul", q, op("Transpose", k, perm=[0, 1, 3, 2]))), v)
+        y = linear(op("Reshape", op("Transpose", a, perm=[0, 2, 1, 3]), const([-1, 6, 16])), w_out, np.zeros(16))
+    else:
+        x = op("Transpose", "x", perm=[1, 0, 2])
+        sizes = op("Shape", x)
+        at = lambda s, i: op("Gather", s, const(i), axis=0)
+        one = lambda s: op("Unsqueeze", s, const([0]))
+        shape = lambda *d: const([*d]) if form == "merged" else op("Concat", *(const([i]) if isinstance(i, int) else one(i) for i in d), axis=0)
+        length, batch, width = (6, -1, 16) if form == "merged" else (at(sizes, i) for i in range(3))
+        rows, each = (-1, 4) if form == "merged" else (op("Mul", batch, const(4)), op("Div", width, const(4)))
+        qkv = op("Unsqueeze", op("Reshape", linear(x, w_in, b_in), shape(length, batch, 3, width)), const([0]))
+        qkv = op("Squeeze", op("Transpose", qkv, perm=[3, 1, 2, 0, 4]), const([3]))
+        q, k, v = (op("Gather", qkv, const(i), axis=0) for i in range(3))
+        if form == "computed": q = op("Div", q, op("Sqrt", op("Cast", at(op("Shape", q), 2), to=1))) # a size that goes
+        q, k, v = (op("Transpose", op("Reshape", u, shape(length, rows, each)), perm=p) for u, p in ((q, [1, 0, 2]), (k, [1, 2, 0]), (v, [1, 0, 2])))
+        scores = op("MatMul", q, k)
+        if form == "computed":
+            mask = op("Reshape", op("ReduceMean", "x", axes=[2], keepdims=0), const([-1, 1, 1, 6]))
+            scores = op("Add", scores, op("Reshape", op("Expand", mask, const([1, 4, 1, 1])), const([-1, 1, 6])))
+        a = op("Transpose", op("MatMul", op("Softmax", scores), v), perm=[1, 0, 2])
+        a = op("Reshape", a, const([-1, 16]) if form == "merged" else op("Concat", one(op("Mul", length, batch)), one(width), axis=0))
+        y = op("Transpose", op("Reshape", op("Gemm", a, const(w_out, "f4")), shape(length, batch, width)), perm=[1, 0, 2])
+    value = lambda n: helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, ["batch", 6, 16])
+    g = helper.make_graph(nodes, "g", [value("x")], [value(y)], init)
+    onnx.save(helper.make_model(g, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    np.savez(f"{T}/attention.npz", x=r.standard_normal((24, 6, 16)).astype("f4"))
+
+
+def heads():
+    """Heads are found behind axes that are split and merged, and those that say nothing go without a change of the outputs."""
+    if not ort: return
+    for form in ("merged", "computed", "sliced"):
+        model, out, data = f"{T}/a.onnx", f"{T}/less.onnx", f"{T}/attention.npz"
+        attention(model, form)
+        code, j, text = sard("prune", model, "-o", out, "--pattern", "heads:0.5")
+        ok = code == 0 and sum(l["zeros"] for l in j["layers"] if "zeros" in l) == 16 * 48 // 2 + 16 * 16 // 2
+        check(f"heads-{form}", ok, text[-300:])
+        if not ok: continue
+        code, e, text = sard("eval", out, "--data", data, "--baseline", model, "--metric", "psnr")
+        check(f"heads-{form}-same", code == 0 and e["value"] >= 100, f"{e.get('value')} dB {text[-200:]}")
+        x, (a, b) = np.load(data)["x"], (ort.InferenceSession(m) for m in (model, out))
+        a, b = (s.run(None, {"x": x})[0] for s in (a, b))
+        check(f"heads-{form}-ort", np.abs(a - b).max() < 1e-4 * np.abs(a).max(), np.abs(a - b).max())
+
+
 def fit(resnet):
     """Least squares are what makes it work, and without data magnitudes do."""
     drop = sard("prune", resnet.model, "-o", f"{T}/f.onnx", "--pattern", "2:4", "--data", resnet.data, "--metric", "top1", "--criterion", "magnitude", "--reconstruct", "none", "--limit", "200")[1].get("drop", 0)
@@ -313,7 +376,7 @@ def resume(lenet):
 
 def main():
     digits, lenet, resnet = Case("digits_mlp"), Case("mnist_lenet"), Case("mnist_resnet8")
-    patterns(digits, lenet, resnet), removed(digits, lenet, resnet), fit(resnet), report(lenet), kernels(), also(), resume(lenet), search(lenet), recurrent(), bad(digits, lenet), interrupted((1.5, 1, 0.7, 0.5, 0.3), "prune", resnet.model, "--pattern", "2:4", "--schedule", "3", "--data", resnet.data, "--metric", "top1")
+    patterns(digits, lenet, resnet), removed(digits, lenet, resnet), heads(), fit(resnet), report(lenet), kernels(), also(), resume(lenet), search(lenet), recurrent(), bad(digits, lenet), interrupted((1.5, 1, 0.7, 0.5, 0.3), "prune", resnet.model, "--pattern", "2:4", "--schedule", "3", "--data", resnet.data, "--metric", "top1")
     return end()
 
 

@@ -1,0 +1,81 @@
+// How the outputs of layers are followed: values as labels over pieces of their axes. Shared by prune_flow.c
+// (operators), prune_label.c and prune_shape.c.
+#pragma once
+#include "frontend/onnx/prune_internal.h"
+#include "ir/op.h"
+
+// An axis of dim d is, from the outside to the inside, d / (n * inner) times n places of `inner` elements
+// each: the places have labels. Heads that were merged with a batch in front of them are a piece of n heads
+// with an inner of 1.
+typedef struct sd_strand_piece {
+  int axis;
+  uint32_t n;
+  sd_dim inner;
+} sd_strand_piece;
+
+enum { SD_PIECES = 4 };
+
+// A value whose pieces have a label for each combination of their places. In the order of axes, and within
+// one from the outside.
+typedef struct sd_strand {
+  int k;
+  sd_strand_piece of[SD_PIECES];
+  uint32_t n;   // labels: the product of the pieces
+  uint32_t *at; // row-major
+} sd_strand;
+
+// What a shape operand has to say of a flow. Which of the pieces is the one that loses places is known at the
+// end only.
+typedef struct sd_sized {
+  const sd_node *n;
+  const sd_strand *f; // of its result 0
+  int64_t rest;       // what it says where it says no size: -1 for what is left, 1 for what the operand has
+} sd_sized;
+
+typedef struct sd_following {
+  sd_arena *a;
+  sd_proto *p;
+  const sd_module *m;
+  const sd_prune_units *units;
+  sd_prune_channels *c;
+  sd_strand **of;  // by value id; NULL: no labels
+  sd_names values; // of the module, by name, that have labels
+  SD_VEC(sd_sized) sized;
+} sd_following;
+
+// ---- labels (prune_label.c) ----
+sd_strand *sd_strand_of(const sd_following *g, const sd_value *v);
+// n labels of no layer, which meet others or never go.
+uint32_t *sd_strand_free(sd_following *g, uint32_t n);
+// Labels that v has from now on. The pieces may be in any order, the first `f->k` of them in that of the
+// labels.
+sd_strand *sd_strand_put(sd_following *g, const sd_value *v, const sd_strand *f);
+// Places along one axis.
+sd_strand *sd_strand_put_axis(sd_following *g, const sd_value *v, int axis, uint32_t n, uint32_t *at);
+void sd_strand_unite(sd_following *g, uint32_t a, uint32_t b);
+void sd_strand_fix(sd_following *g, const sd_strand *f); // f may be NULL
+// The flow with the pieces of the bits `keep` alone: what differs in the others goes together. NULL: none is
+// left, and the labels are fixed.
+sd_strand *sd_strand_keep(sd_following *g, const sd_strand *f, unsigned keep);
+// The pieces of f that lie on axes from `from` to `to`, as bits.
+unsigned sd_strand_on(const sd_strand *f, int from, int to);
+// Labels in the same place become one; false: the pieces are not the same, where those of b lie `shift` axes
+// in front of those of a.
+bool sd_strand_meet(sd_following *g, const sd_strand *a, const sd_strand *b, int shift);
+// A label for each element of the axis of v; NULL: the axis has none of its own, other axes have some, or the
+// sizes are not known.
+uint32_t *sd_strand_along(sd_following *g, const sd_strand *f, const sd_value *v, int axis);
+// The size of an axis; -1: it is not known.
+int64_t sd_strand_dim(const sd_following *g, const sd_value *v, int axis);
+// Operand i of the node is a constant of the file whose axis loses what the labels lose; else false.
+bool sd_strand_cut(sd_following *g, const sd_node *n, uint32_t i, int axis, uint32_t *labels, uint32_t count,
+                   sd_prune_cut_kind kind);
+
+// ---- shapes (prune_shape.c) ----
+void sd_strand_expand(sd_following *g, const sd_node *n);
+void sd_strand_reshape(sd_following *g, const sd_node *n);
+void sd_strand_squeeze(sd_following *g, const sd_node *n);
+void sd_strand_split(sd_following *g, const sd_node *n);
+void sd_strand_gather(sd_following *g, const sd_node *n);
+// Behind all nodes: which places go together so that what is left are boxes, and the sizes that change.
+void sd_strand_sizes(sd_following *g);

@@ -1,0 +1,131 @@
+// The model without the channels and heads that are gone: constants, attributes and shapes that depend on
+// them.
+#include <string.h>
+
+#include "frontend/onnx/prune_internal.h"
+#include "runtime/base/alloc.h"
+
+static uint32_t left(const sd_prune_channels *c, const sd_prune_cut *t) {
+  uint32_t n = 0;
+  for (uint32_t i = 0; i < t->n; i++) n += !c->labels.at[sd_prune_root(c, t->labels[i])].gone;
+  return n;
+}
+
+// The operand without the slices that are gone, as a tensor of the node's own.
+static sard_status *slice(sd_proto *p, const sd_prune_channels *c, const sd_prune_cut *t) {
+  Onnx__NodeProto *n = p->nodes.at[t->node];
+  sd_const *from = NULL;
+  SD_TRY(sd_proto_const(p, sd_proto_weight(p, n->input[t->operand]), &from));
+  if (t->axis >= from->rank || from->dims[t->axis] != (int64_t)t->n || sd_dtype_bits(from->dtype) % 8)
+    return SD_ERR(INTERNAL, "the tensor '%s' does not fit its labels", n->input[t->operand]);
+  uint64_t inner = (uint64_t)sd_dtype_bits(from->dtype) / 8, outer = 1, done = 0;
+  for (int i = 0; i < from->rank; i++)
+    *(i < t->axis ? &outer : &inner) *= i == t->axis ? 1 : (uint64_t)from->dims[i];
+  int64_t *dims = sd_arena_dup(p->a, from->dims, (size_t)from->rank * sizeof *dims);
+  dims[t->axis] = left(c, t);
+  uint8_t *to = sd_arena_alloc(p->a, outer * (uint64_t)dims[t->axis] * inner + 1);
+  for (uint64_t o = 0; o < outer; o++)
+    for (uint32_t i = 0; i < t->n; i++)
+      if (!c->labels.at[sd_prune_root(c, t->labels[i])].gone)
+        memcpy(to + done++ * inner, (const uint8_t *)from->data + (o * t->n + i) * inner, inner);
+  n->input[t->operand] = (char *)sd_proto_tensor(p, n->input[t->operand], from->dtype, from->rank, dims, to);
+  return NULL;
+}
+
+static sard_status *resize(sd_proto *p, const sd_prune_channels *c, const sd_prune_cut *t) {
+  Onnx__NodeProto *n = p->nodes.at[t->node];
+  sd_const *from = NULL;
+  SD_TRY(sd_proto_const(p, sd_proto_weight(p, n->input[t->operand]), &from));
+  if (from->dtype != SD_I64 || (uint64_t)t->axis >= from->count)
+    return SD_ERR(INTERNAL, "a shape has no such size");
+  int64_t *sizes = sd_arena_dup(p->a, from->data, from->bytes);
+  sizes[t->axis] = left(c, t);
+  n->input[t->operand] =
+      (char *)sd_proto_tensor(p, n->input[t->operand], SD_I64, from->rank, from->dims, sizes);
+  return NULL;
+}
+
+// What goes in front of a node of the file, or behind it.
+typedef struct added {
+  uint32_t at;
+  bool behind;
+  Onnx__NodeProto *n;
+} added;
+typedef SD_VEC(added) additions;
+
+// The known sizes, and in between what `from` says.
+static Onnx__NodeProto *mixed(sd_proto *p, const char *from, const int64_t *sizes, int rank,
+                              const char *out) {
+  uint8_t *known = sd_arena_alloc(p->a, (size_t)rank + 1);
+  int64_t dims[1] = {rank};
+  for (int i = 0; i < rank; i++) known[i] = sizes[i] != SD_SIZE_AS_COMPUTED;
+  const char *in[] = {sd_proto_tensor(p, out, SD_BOOL, 1, dims, known),
+                      sd_proto_tensor(p, out, SD_I64, 1, dims, sizes), from};
+  return sd_proto_node(p, out, "", "Where", in, 3, out);
+}
+
+// A shape that nodes compute.
+static void reshape(sd_proto *p, const sd_prune_channels *c, const sd_prune_cut *t, additions *more) {
+  Onnx__NodeProto *n = p->nodes.at[t->node];
+  int64_t *sizes = sd_arena_dup(p->a, t->sizes, (size_t)t->rank * sizeof *sizes), dims[1] = {t->rank};
+  bool known = true;
+  if (sizes[t->axis] >= 0) sizes[t->axis] = left(c, t);
+  for (int i = 0; i < t->rank; i++) known &= sizes[i] != SD_SIZE_AS_COMPUTED;
+  const char *from = n->input[t->operand];
+  if (known) {
+    n->input[t->operand] = (char *)sd_proto_tensor(p, from, SD_I64, 1, dims, sizes);
+    return;
+  }
+  n->input[t->operand] = (char *)sd_proto_name(p, from);
+  sd_vec_push(p->a, more, ((added){t->node, false, mixed(p, from, sizes, t->rank, n->input[t->operand])}));
+}
+
+static void keep_asked(sd_proto *p, const sd_prune_cut *t, additions *more) {
+  Onnx__NodeProto *n = p->nodes.at[t->node];
+  const char *out = n->output[0];
+  for (uint32_t i = 0; i < more->len; i++)
+    if (more->at[i].at == t->node && more->at[i].behind) return;
+  n->output[0] = (char *)sd_proto_name(p, out);
+  sd_vec_push(p->a, more, ((added){t->node, true, mixed(p, n->output[0], t->sizes, t->rank, out)}));
+}
+
+static sard_status *apply(sd_proto *p, const sd_prune_channels *c, const sd_prune_cut *t, additions *more) {
+  if (left(c, t) == t->n) return NULL;
+  if (left(c, t) == 0) return SD_ERR(INTERNAL, "node %u would lose all of an axis", t->node);
+  if (t->kind == SD_CUT_SHAPE) reshape(p, c, t, more);
+  else if (t->kind == SD_CUT_ASKED)
+    keep_asked(p, t, more);
+  else if (t->kind == SD_CUT_GROUP)
+    sd_proto_int(p, p->nodes.at[t->node], "group", left(c, t));
+  else
+    return t->kind == SD_CUT_SIZE ? resize(p, c, t) : slice(p, c, t);
+  return NULL;
+}
+
+static void put_in(sd_proto *p, const additions *more) {
+  uint32_t n = p->nodes.len, next = 0;
+  Onnx__NodeProto **was = sd_arena_dup(p->a, p->nodes.at, n * sizeof *was);
+  p->nodes.len = 0;
+  for (uint32_t i = 0; i < n; i++) {
+    for (int behind = 0; behind < 2; behind++) {
+      for (next = 0; next < more->len; next++)
+        if (more->at[next].at == i && more->at[next].behind == behind)
+          sd_vec_push(p->a, &p->nodes, more->at[next].n);
+      if (!behind) sd_vec_push(p->a, &p->nodes, was[i]);
+    }
+  }
+}
+
+sard_status *sd_prune_write_less(sd_arena *a, const sard_source *src, const sd_prune_units *units,
+                                 const sd_prune_channels *c, const sd_packed **out, uint64_t *parameters) {
+  sd_proto p;
+  additions more = {0};
+  SD_TRY(sd_proto_open(a, src, &p));
+  sd_prune_put(&p, units);
+  for (uint32_t i = 0; i < c->cuts.len; i++) SD_TRY(apply(&p, c, &c->cuts.at[i], &more));
+  put_in(&p, &more);
+  p.graph->n_value_info = 0; // sizes of before
+  sd_proto_sweep(&p);
+  *parameters = sd_prune_parameters(&p);
+  return sd_proto_pack(&p, out);
+}

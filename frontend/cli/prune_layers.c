@@ -1,10 +1,10 @@
 // Layer by layer: what the inputs of a weight are over samples, which of its elements go, and how the others
 // make up for them against the outputs of the original model.
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "frontend/cli/prune.h"
+#include "passes/prune/select.h"
 #include "runtime/base/alloc.h"
 #include "runtime/base/thread.h"
 #include "runtime/model.h"
@@ -150,58 +150,66 @@ sard_status *sd_prune_fit(sd_prune *q, uint32_t i) { return one_or_earlier(q, i,
 
 // ---- shares of layers ----
 
-typedef struct entry {
-  double score;
-  uint32_t unit;
-} entry;
-
-static int least_first(const void *a, const void *b) {
-  double x = ((const entry *)a)->score, y = ((const entry *)b)->score;
-  return (x > y) - (x < y);
-}
-
-static int numbers_up(const void *a, const void *b) {
-  double x = *(const double *)a, y = *(const double *)b;
-  return (x > y) - (x < y);
-}
-
 // LAMP (Lee et al. 2021): the square of each weight over the sum of those that are not smaller makes layers
-// comparable.
-static void add_lamp(const sd_prune_unit *u, uint32_t i, double *squares, entry *out) {
-  uint64_t n = u->rows * u->k;
-  double rest = 0;
-  for (uint64_t j = 0; j < n; j++) squares[j] = (double)u->was[j] * u->was[j];
-  qsort(squares, n, sizeof *squares, numbers_up);
-  for (uint64_t j = n; j-- > 0;) {
-    rest += squares[j];
-    out[j] = (entry){rest > 0 ? squares[j] / rest : 0, i};
+// comparable. The magnitudes are sorted, the least first.
+static double lamp(float w, double *rest) {
+  double square = (double)w * w;
+  *rest += square;
+  return *rest > 0 ? square / *rest : 0;
+}
+
+static void see_all(const sd_prune *q, sd_select *s) {
+  for (uint32_t i = 0; i < q->units.len; i++) {
+    const sd_prune_unit *u = &q->units.at[i];
+    double rest = 0;
+    for (uint64_t j = u->keep ? 0 : u->rows * u->k; j-- > 0;) sd_select_see(s, lamp(u->w[j], &rest));
   }
 }
 
+// How many of each layer are below what was selected; of those that are equal the first layers have the first.
+static void count_shares(sd_prune *q, const sd_select *s) {
+  uint64_t equal = s->rank + 1;
+  for (uint32_t i = 0; i < q->units.len; i++) {
+    const sd_prune_unit *u = &q->units.at[i];
+    uint64_t all = u->keep ? 0 : u->rows * u->k, gone = 0, same = 0;
+    double rest = 0;
+    for (uint64_t j = all; j-- > 0;) {
+      double x = lamp(u->w[j], &rest);
+      gone += sd_select_below(s, x), same += sd_select_equal(s, x);
+    }
+    same = same < equal ? same : equal, equal -= same;
+    if (all) q->layers[i].share = (double)(gone + same) / (double)all;
+  }
+}
+
+// The places of the weights to come serve for the sorted magnitudes: nothing else is as large.
 static sard_status *share_out(sd_prune *q) {
-  uint64_t all = 0, most = 0, at = 0;
+  uint64_t all = 0, most = 0;
   for (uint32_t i = 0; i < q->units.len; i++) {
     const sd_prune_unit *u = &q->units.at[i];
     q->layers[i].share = u->keep ? 0 : q->pattern.share;
     if (!u->keep) all += u->rows * u->k, most = u->rows * u->k > most ? u->rows * u->k : most;
   }
   if (!q->global || q->pattern.kind == SD_PATTERN_NM || sd_pattern_removes(q->pattern.kind)) return NULL;
-  entry *list = sd_malloc(all * sizeof *list + 1);
-  double *squares = sd_malloc(most * sizeof *squares + 1);
-  uint64_t *gone = sd_calloc(q->units.len + 1, sizeof *gone);
-  bool room = list && squares && gone;
-  for (uint32_t i = 0; room && i < q->units.len; i++) {
+  uint64_t go = (uint64_t)llround(q->pattern.share * (double)all);
+  float *room = sd_malloc(most * sizeof *room + 1);
+  sd_select *s = sd_malloc(sizeof *s);
+  sard_status *st = room && s ? NULL : SD_ERR(NOMEM, "out of memory for scores of %llu weights", (unsigned long long)most);
+  for (uint32_t i = 0; !st && i < q->units.len; i++) {
     const sd_prune_unit *u = &q->units.at[i];
-    if (!u->keep) add_lamp(u, i, squares, list + at), at += u->rows * u->k;
+    for (uint64_t j = 0; !u->keep && j < u->rows * u->k; j++) u->w[j] = fabsf(u->was[j]);
+    if (!u->keep) sd_select_sort(u->w, room, u->rows * u->k);
+    st = sd_stop_check();
   }
-  if (room) qsort(list, all, sizeof *list, least_first);
-  for (uint64_t j = 0; room && j < (uint64_t)llround(q->pattern.share * (double)all); j++)
-    gone[list[j].unit]++;
-  for (uint32_t i = 0; room && i < q->units.len; i++)
-    if (!q->units.at[i].keep)
-      q->layers[i].share = (double)gone[i] / (double)(q->units.at[i].rows * q->units.at[i].k);
-  sd_free(list), sd_free(squares), sd_free(gone);
-  return room ? NULL : SD_ERR(NOMEM, "out of memory for scores of %llu weights", (unsigned long long)all);
+  if (!st && go) {
+    sd_select_begin(s, go - 1);
+    do see_all(q, s);
+    while (sd_select_again(s));
+    count_shares(q, s);
+  }
+  for (uint32_t i = 0; !st && !go && i < q->units.len; i++) q->layers[i].share = 0;
+  sd_free(room), sd_free(s);
+  return st;
 }
 
 // ---- all of them ----

@@ -391,6 +391,8 @@ sard_status *sd_prune_follow(sd_arena *a, const sard_source *src, const sd_prune
   sd_names_init(&g.values, a);
   walk(&g);
   sd_strand_sizes(&g);
+  for (uint32_t i = 0; i < out->labels.len; i++)
+    out->labels.at[i].same = sd_prune_root(out, i); // asked of each weight
   sd_module_free(m);
   return NULL;
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "passes/prune/layer.h"
+#include "passes/prune/select.h"
 #include "passes/quantize/factor.h"
 #include "runtime/base/alloc.h"
 
@@ -121,18 +122,25 @@ static int least_first(const void *a, const void *b) {
   return x->at < y->at ? -1 : x->at > y->at;
 }
 
-// Blocks of rows x cols in the rows [r0, r1): the share of least score goes.
+// Blocks of rows x cols in the rows [r0, r1): the share of least score goes, of equal ones the first.
 static void mask_blocks(sd_layer *l, const sd_pattern *p, double share, uint64_t r0, uint64_t r1,
-                        const double *score, unit *list) {
-  uint64_t across = l->k / p->cols, n = (r1 - r0) / p->rows * across;
-  for (uint64_t i = 0; i < n; i++) list[i] = (unit){0, i};
+                        const double *score, double *sums, sd_select *s) {
+  uint64_t across = l->k / p->cols, n = (r1 - r0) / p->rows * across,
+           go = (uint64_t)llround(share * (double)n);
+  memset(sums, 0, n * sizeof *sums);
   for (uint64_t r = r0; r < r1; r++)
     for (uint64_t j = 0; j < l->k; j++)
-      list[(r - r0) / p->rows * across + j / p->cols].score += score[r * l->k + j];
-  qsort(list, n, sizeof *list, least_first);
+      sums[(r - r0) / p->rows * across + j / p->cols] += score[r * l->k + j];
   memset(l->mask + r0 * l->k, 1, (r1 - r0) * l->k);
-  for (uint64_t i = 0; i < (uint64_t)llround(share * (double)n); i++) {
-    uint64_t r = r0 + list[i].at / across * p->rows, j = list[i].at % across * p->cols;
+  if (go == 0) return;
+  sd_select_begin(s, go - 1);
+  do {
+    for (uint64_t i = 0; i < n; i++) sd_select_see(s, sums[i]);
+  } while (sd_select_again(s));
+  uint64_t equal = s->rank + 1;
+  for (uint64_t i = 0; i < n; i++) {
+    if (!sd_select_below(s, sums[i]) && !(sd_select_equal(s, sums[i]) && equal && equal--)) continue;
+    uint64_t r = r0 + i / across * p->rows, j = i % across * p->cols;
     for (uint64_t a = 0; a < p->rows; a++) memset(l->mask + (r + a) * l->k + j, 0, p->cols);
   }
 }
@@ -144,16 +152,18 @@ static void mask_group(uint8_t *mask, const double *score, uint64_t keep, uint64
 }
 
 sard_status *sd_layer_mask(sd_layer *l, const sd_pattern *p, double share, bool by_row, const double *score) {
-  unit *list = sd_malloc(l->rows * l->k * sizeof *list + p->cols * sizeof *list + 1);
-  if (!list) return SD_ERR(NOMEM, "out of memory for a mask");
-  uint64_t step = by_row ? p->rows : l->rows;
-  if (p->kind == SD_PATTERN_NM)
-    for (uint64_t i = 0; i < l->rows * l->k; i += p->cols)
-      mask_group(l->mask + i, score + i, p->rows, p->cols, list);
-  else
-    for (uint64_t r = 0; r < l->rows; r += step) mask_blocks(l, p, share, r, r + step, score, list);
-  sd_free(list);
-  return NULL;
+  uint64_t step = by_row ? p->rows : l->rows, blocks = step / p->rows * (l->k / p->cols);
+  bool groups = p->kind == SD_PATTERN_NM;
+  unit *list = sd_malloc(p->cols * sizeof *list + 1);
+  double *sums = sd_malloc((groups ? 0 : blocks) * sizeof *sums + 1);
+  sd_select *s = sd_malloc(sizeof *s);
+  bool room = list && sums && s;
+  for (uint64_t i = 0; room && groups && i < l->rows * l->k; i += p->cols)
+    mask_group(l->mask + i, score + i, p->rows, p->cols, list);
+  for (uint64_t r = 0; room && !groups && r < l->rows; r += step)
+    mask_blocks(l, p, share, r, r + step, score, sums, s);
+  sd_free(list), sd_free(sums), sd_free(s);
+  return room ? NULL : SD_ERR(NOMEM, "out of memory for a mask");
 }
 
 uint64_t sd_layer_apply(sd_layer *l) {

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "passes/prune/layer.h"
+#include "passes/prune/select.h"
 #include "tests/unit/check.h"
 
 enum { ROWS = 4, K = 8 };
@@ -53,6 +54,30 @@ static void masks(void) {
   }
 }
 
+// Numbers of every rank among many, with equal ones, small and negative ones, are those of the sorted list.
+static void selecting(void) {
+  enum { N = 300 };
+  static sd_select s;
+  double x[N];
+  float sorted[N], room[N];
+  uint64_t seed = 7;
+  for (int i = 0; i < N; i++) {
+    x[i] = i % 5 ? noise(&seed) * pow(2, i % 60 - 50) : floor(noise(&seed) * 3);
+    sorted[i] = (float)fabs(x[i]);
+  }
+  sd_select_sort(sorted, room, N);
+  for (int i = 1; i < N; i++) CHECK(sorted[i - 1] <= sorted[i]);
+  for (uint64_t rank = 0; rank < N; rank++) {
+    uint64_t below = 0, equal = 0;
+    sd_select_begin(&s, rank);
+    do
+      for (int i = 0; i < N; i++) sd_select_see(&s, x[i]);
+    while (sd_select_again(&s));
+    for (int i = 0; i < N; i++) below += sd_select_below(&s, x[i]), equal += sd_select_equal(&s, x[i]);
+    CHECK(below + s.rank == rank && s.rank < equal);
+  }
+}
+
 // Inputs whose second moments are those of 64 samples; a weight that gives exactly the wanted outputs on what
 // is kept is found again from any start.
 static void fitting(void) {
@@ -87,6 +112,6 @@ static void fitting(void) {
 }
 
 int main(void) {
-  reading(), masks(), fitting();
+  reading(), masks(), selecting(), fitting();
   return check_end();
 }

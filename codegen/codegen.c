@@ -14,6 +14,27 @@
 
 // ---- lowering ----
 
+// Do `inner` and `outer` go over limit->dim points in pieces, of which the last one is shorter?
+static bool in_pieces(sd_kernel *k, const sd_axis *inner, const sd_axis *outer) {
+  const sd_expr *l = inner->limit;
+  if (!l || l->op != SD_X_AFFINE || l->n != 1 || l->a[0]->op != SD_X_AXIS || l->a[0]->axis != outer) return false;
+  return sd_dim_is(k->dims, sd_dim_add(k->dims, l->coef[0], inner->extent), 0) &&
+         sd_dim_eq(k->dims, outer->extent, sd_dim_ceildiv(k->dims, l->dim, inner->extent)) == 1;
+}
+
+// `times` the points of the axes of the nest that `of` uses, NULL: of all.
+static sd_dim nest_points(sd_kernel *k, const sd_nest *n, const sd_expr *of, sd_dim times) {
+  for (uint32_t i = 0; i < n->n_axes; i++) {
+    sd_dim extent = n->axes[i]->extent;
+    for (uint32_t j = 0; j < n->n_axes; j++) {
+      if (in_pieces(k, n->axes[i], n->axes[j])) extent = n->axes[i]->limit->dim;
+      if (in_pieces(k, n->axes[j], n->axes[i])) extent = sd_dim_const(k->dims, 1);
+    }
+    if (!of || sd_x_uses_axis(of, n->axes[i])) times = sd_dim_mul(k->dims, times, extent);
+  }
+  return times;
+}
+
 // Operations of a kernel for profiles: a multiply and an add for each step of each reduction, one for each store.
 typedef struct walker { sd_kernel *k; sd_arena *a; sd_dim total; } walker;
 static void count_items(walker *w, const sd_items *items, sd_dim times) {
@@ -27,13 +48,9 @@ static void count_items(walker *w, const sd_items *items, sd_dim times) {
     sd_accesses loads = {0};
     sd_reductions reductions = {0};
     sd_access_collect(w->k, it->nest, w->a, &loads, &reductions);
-    sd_dim points = times;
-    for (uint32_t q = 0; q < it->nest->n_axes; q++) points = sd_dim_mul(t, points, it->nest->axes[q]->extent);
-    w->total = sd_dim_add(t, w->total, points);
+    w->total = sd_dim_add(t, w->total, nest_points(w->k, it->nest, NULL, times));
     for (uint32_t r = 0; r < reductions.len; r++) {
-      sd_dim p = sd_dim_mul(t, times, sd_dim_const(t, 2));
-      for (uint32_t q = 0; q < it->nest->n_axes; q++)
-        if (sd_x_uses_axis(reductions.at[r].expr, it->nest->axes[q])) p = sd_dim_mul(t, p, it->nest->axes[q]->extent);
+      sd_dim p = nest_points(w->k, it->nest, reductions.at[r].expr, sd_dim_mul(t, times, sd_dim_const(t, 2)));
       for (uint32_t q = 0; q < reductions.at[r].expr->n_axes; q++) p = sd_dim_mul(t, p, reductions.at[r].expr->axes[q]->extent);
       w->total = sd_dim_add(t, w->total, p);
     }

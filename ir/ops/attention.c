@@ -11,7 +11,9 @@
 #include "runtime/base/alloc.h"
 
 #define BLOCK 32 // query rows whose scores are computed at once: with the keys and values they should fit the cache
-#define TILE  4  // blocks of a tile at most, for which the keys are transposed once
+#define TILE  8  // blocks of a tile at most, for which the keys are transposed once
+#define PANEL 64 // transposed keys lie together in panels, so that a product over them reads memory in order
+#define LINE  16 // rows of scores begin where vectors do
 
 // Where B, H, S stand in each layout; D is the last.
 static const int places[3][3] = {{0, 1, 2}, {0, 2, 1}, {1, 2, 0}};
@@ -89,6 +91,9 @@ sd_axis *sd_attn_grid(sd_tb *b, const char *name, sd_dim extent) {
 }
 
 static sd_dim d_const(sd_tb *b, int64_t v) { return sd_dim_const(b->dims, v); }
+static sd_dim rounded_up(sd_tb *b, sd_dim x, int64_t to) {
+  return sd_dim_mul(b->dims, sd_dim_ceildiv(b->dims, x, d_const(b, to)), d_const(b, to));
+}
 
 // Rows of a block: a multiple of a good register tile that leaves few rows over at the end.
 static int64_t block_rows(int64_t s) {
@@ -121,6 +126,12 @@ void sd_attn_positions(sd_tb *b, attn *a) {
   if (offset == 3) a->offset = x_dim(b, a->n->in[PAST]->dims[2]);
 }
 
+// Keys of a panel: all where they are few whole vectors, so that loops over them have a fixed end.
+static int64_t panel_keys(const sd_tb *b, const attn *a) {
+  int64_t t;
+  return sd_dim_is_const(b->dims, a->T, &t) && t > 0 && t < PANEL && t % LINE == 0 ? t : PANEL;
+}
+
 static void attn_tile(sd_tb *b, attn *a) {
   int64_t s = 0, blocks = 2;
   bool fixed = sd_dim_is_const(b->dims, a->S, &s);
@@ -139,10 +150,12 @@ static void attn_tile(sd_tb *b, attn *a) {
   a->blocks = blocks;
   set_reach(b, a, a->rows * blocks);
   sd_dim rows = d_const(b, a->rows);
-  a->scores = sd_tb_local(b, a->type, sd_dim_mul(b->dims, rows, a->T));
+  a->pitch = rounded_up(b, a->T, LINE);
+  a->scores = sd_tb_local(b, a->type, sd_dim_mul(b->dims, rows, a->pitch));
   a->max = sd_tb_local(b, a->type, rows);
   a->sum = sd_tb_local(b, a->type, rows);
-  if (a->pack) a->keys = sd_tb_local(b, a->type, sd_dim_mul(b->dims, a->D, a->T));
+  a->panel = panel_keys(b, a);
+  if (a->pack) a->keys = sd_tb_local(b, a->type, sd_dim_mul(b->dims, a->D, rounded_up(b, a->T, a->panel)));
 }
 
 // Axis over the rows of the block: fewer in the last block.
@@ -163,19 +176,42 @@ static sd_expr *keys_nest_axis(sd_tb *b, const attn *a, sd_nest *nest) {
   return x_axis(b, t);
 }
 static sd_expr *score_at(sd_tb *b, const attn *a, sd_expr *r, sd_expr *t) {
-  return x_add(b, sd_x_mul_dim(b->k, r, a->T), t);
+  return x_add(b, sd_x_mul_dim(b->k, r, a->pitch), t);
+}
+
+// ---- panels of transposed keys ----
+static sd_expr *panel_axis(sd_tb *b, const attn *a, sd_nest *nest) {
+  sd_axis *p = sd_kernel_axis(b->k, "panel", sd_dim_ceildiv(b->dims, a->T, d_const(b, a->panel)));
+  if (a->reach) p->limit = x_bin(b, SD_X_FLOORDIV, x_add(b, a->reach, x_int(b, a->panel - 1)), x_int(b, a->panel));
+  sd_nest_axis(nest, p);
+  return x_axis(b, p);
+}
+static sd_expr *panel_start(sd_tb *b, const attn *a, sd_expr *panel) { return sd_x_mul_dim(b->k, panel, d_const(b, a->panel)); }
+
+// Key of the panel: fewer in the last one.
+static sd_expr *panel_key_axis(sd_tb *b, const attn *a, sd_nest *nest, sd_expr *panel) {
+  sd_axis *t = sd_kernel_axis(b->k, "t", d_const(b, a->panel));
+  sd_expr *end = a->reach, *all = x_dim(b, a->T);
+  if (!sd_dim_multiple_of(b->dims, a->T, a->panel)) end = end ? x_min(b, end, all) : all;
+  if (end) t->limit = x_sub(b, end, panel_start(b, a, panel));
+  sd_nest_axis(nest, t);
+  return x_axis(b, t);
+}
+static sd_expr *panel_at(sd_tb *b, const attn *a, sd_expr *panel, sd_expr *d, sd_expr *t) {
+  sd_expr *row = x_add(b, sd_x_mul_dim(b->k, panel, a->D), d);
+  return x_add(b, sd_x_mul_dim(b->k, row, d_const(b, a->panel)), t);
 }
 
 static void pack_keys(sd_tb *b, const attn *a) {
   sd_expr *ix[4];
   sd_nest *nest = sd_kernel_nest(b->k, NULL);
-  sd_expr *t = keys_nest_axis(b, a, nest);
+  sd_expr *panel = panel_axis(b, a, nest), *t = panel_key_axis(b, a, nest, panel);
   sd_axis *d_axis = sd_kernel_axis(b->k, "d", a->D);
   sd_nest_axis(nest, d_axis);
   sd_expr *d = x_axis(b, d_axis);
-  sd_attn_index(a, 1, a->b, a->hk, t, d, ix);
+  sd_attn_index(a, 1, a->b, a->hk, x_add(b, panel_start(b, a, panel), t), d, ix);
   sd_expr *x = sd_tb_load(b, a->n, K, ix);
-  if (x) sd_nest_store(b->k, nest, a->keys, x_add(b, sd_x_mul_dim(b->k, d, a->T), t), x, NULL);
+  if (x) sd_nest_store(b->k, nest, a->keys, panel_at(b, a, panel, d, t), x, NULL);
 }
 
 // Condition under which row s attends key t; NULL = always. bias: what is added to the score, NULL = nothing.
@@ -240,12 +276,13 @@ sd_expr *sd_attn_score(sd_tb *b, const attn *a, sd_expr *x, sd_expr *s, sd_expr 
 static void score_nest(sd_tb *b, const attn *a) {
   sd_expr *iq[4], *ik[4], *stages[3];
   sd_nest *nest = sd_kernel_nest(b->k, a->items);
-  sd_expr *r = rows_axis(b, a, nest), *t = keys_nest_axis(b, a, nest);
+  sd_expr *panel = a->pack ? panel_axis(b, a, nest) : NULL, *r = rows_axis(b, a, nest);
+  sd_expr *in = a->pack ? panel_key_axis(b, a, nest, panel) : NULL, *t = in ? x_add(b, panel_start(b, a, panel), in) : keys_nest_axis(b, a, nest);
   x_axes red = {.n = 0};
   sd_expr *d = x_raxis(b, &red, "d", a->D), *s = x_add(b, a->row0, r);
   sd_attn_index(a, 0, a->b, a->h, s, d, iq);
   sd_attn_index(a, 1, a->b, a->hk, t, d, ik);
-  sd_expr *key = a->pack ? sd_x_load(b->k, a->keys, x_add(b, sd_x_mul_dim(b->k, d, a->T), t), NULL)
+  sd_expr *key = a->pack ? sd_x_load(b->k, a->keys, panel_at(b, a, panel, d, in), NULL)
                          : sd_tb_load(b, a->n, K, ik);
   sd_expr *x = x_reduce(b, SD_R_SUM, &red, x_mul(b, sd_tb_load(b, a->n, Q, iq), key));
   x = sd_attn_score(b, a, x, s, t, stages);

@@ -12,9 +12,11 @@ typedef struct attn {
   int64_t rows, blocks;                // query rows of a block, blocks of a tile
   sd_items *items;                     // what is done for each block
   bool pack;                           // keys are transposed first
+  int64_t panel;                       // keys that lie together then
   sd_dtype type;                       // compute type
   sd_expr *b, *h, *hk, *row0, *offset; // of the tile
   sd_expr *reach;                      // keys that the tile may attend are below it, NULL = all
+  sd_dim pitch;                        // from a row of scores to the next
   sd_buf *keys, *scores, *max, *sum;
 } attn;
 

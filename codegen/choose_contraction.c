@@ -272,7 +272,7 @@ static void choose_sparse_rows(sd_choice *c, const sd_expr *r, const sd_axis *st
   while (block < j && !sd_x_uses_axis(step->limit, n->axes[block])) block++;
   if (d->pairs && block < j) sd_choose_move_axis(n, block, 0), block = 0; // all weights are there: those of a block stay in the cache
   int64_t vectors = sd_ceil_div(sd_choose_guess(c, n->axes[j]), c->lanes);
-  int64_t spare = d->pairs ? 3 : c->isa->dot >= 4 ? 2 : 5, most = (c->isa->registers - spare) / vectors - 1; // and an element of x
+  int64_t spare = d->both ? 6 : d->pairs ? 3 : c->isa->dot >= 4 ? 2 : 5, most = (c->isa->registers - spare) / vectors - 1; // and an element of x
   int u = reuse_axis(c, r, j);
   n->axes[j]->vec = (int32_t)vectors;
   if (u < 0) return;

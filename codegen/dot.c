@@ -103,11 +103,14 @@ static const sd_expr *order_of(sd_kernel *k, const sd_expr *a, const sd_axis *si
 static bool in_pairs(sd_kernel *k, const sd_expr *r, const sd_axis *lanes, sd_dot *d) {
   const sd_expr *body = r->op == SD_X_REDUCE && r->rop == SD_R_SUM && r->dtype == SD_I32 ? r->a[0] : NULL;
   const sd_expr *p = body && body->op == SD_X_CAST ? body->a[0] : NULL;
-  if (!p || p->op != SD_X_MUL || p->dtype != SD_I16 || !taken_apart(k, r, d) || !sd_access_read_limit(k, d->turns)) return false;
+  if (!p || p->op != SD_X_MUL || p->dtype != SD_I16 || !taken_apart(k, r, d)) return false;
+  const sd_axis *both = NULL;
+  if (r->n_axes > 2 && d->turns->unroll == 0 && sd_dim_is(k->dims, d->turns->extent, 2)) both = d->turns, d->turns = r->axes[r->n_axes - 3];
+  if (!sd_access_read_limit(k, d->turns)) return false;
   const sd_expr *x = byte_load(p->a[0], SD_I16), *y = byte_load(p->a[1], SD_I16);
   if (!x || !y) return false;
   bool first = !sd_x_uses_axis(x, lanes);
-  *d = (sd_dot){{first ? x : y}, {first ? y : x}, 1, 1, d->turns, d->side, d->steps, true, NULL};
+  *d = (sd_dot){{first ? x : y}, {first ? y : x}, 1, 1, d->turns, d->side, d->steps, true, both, NULL};
   d->order = order_of(k, d->a[0], d->side);
   if ((!d->order && !moves_by(k, d->a[0], d->side, 1)) || sd_x_uses_axis(d->a[0], lanes) || d->a[0]->buf->dtype != SD_U8 || d->w[0]->buf->dtype != SD_I8) return false;
   return moves_by(k, d->w[0], d->side, 1) && moves_by(k, d->w[0], lanes, d->steps);
@@ -119,7 +122,7 @@ bool sd_dot_is(sd_kernel *k, const sd_expr *r, const sd_axis *lanes, sd_dot *out
   if (!lanes || !factors(k, r, &x, &y) || !taken_apart(k, r, out)) return false;
   bool first = !sd_x_uses_axis(x.load[0], lanes);
   const factor *a = first ? &x : &y, *w = first ? &y : &x;
-  out->parts = a->parts, out->w_parts = w->parts, out->pairs = false, out->order = NULL;
+  out->parts = a->parts, out->w_parts = w->parts, out->pairs = false, out->both = NULL, out->order = NULL;
   memcpy(out->a, a->load, sizeof out->a), memcpy(out->w, w->load, sizeof out->w);
   bool placed = sd_access_read_limit(k, out->turns) && moves_by(k, out->a[0], out->side, 1); // where, says a table
   if (w->parts > a->parts || sd_x_uses_axis(out->a[0], lanes) || !(placed || (!out->turns->limit && in_turns(k, out->a[0], out)))) return false;

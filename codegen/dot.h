@@ -7,7 +7,7 @@
 // That is what vectors compute; matrix registers add the six largest of the nine products. Where w is one bf16, there are three.
 //
 // Tables may say that two products of u8 by i8 fit 16 bits together (ir/ops/sparse_blocks.h): sum(a.. : cast.i32(cast.i16(a) * cast.i16(w))).
-// The steps side by side may be read in an order then that a table has.
+// The steps side by side may be read in an order then that a table has, or those of two turns fit together.
 #pragma once
 #include "codegen/choose_nest.h"
 
@@ -18,9 +18,10 @@ typedef struct sd_dot {
   // first.
   const sd_expr *a[SD_DOT_PARTS], *w[SD_DOT_PARTS];
   int parts, w_parts; // of a and of w: 1 and 1, 3 and 3, 3 and 1
-  const sd_axis *turns, *side; // the last two axes of the sum
+  const sd_axis *turns, *side; // the last two axes of the sum, but for `both`
   int64_t steps;               // side by side: 4 of 8 bits, 2 of bf16
-  bool pairs; // two products fit 16 bits
+  bool pairs;          // two products fit 16 bits
+  const sd_axis *both; // NULL, or the axis between turns and steps side by side, of two whose products fit 16 bits together
   // NULL, or the place of a step of a in SD_DOT_GROUP elements, which is added to the offset: a load of 8 bits as I64
   const sd_expr *order;
 } sd_dot;

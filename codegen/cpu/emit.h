@@ -270,9 +270,9 @@ void sd_emit_reduce(sd_emit *E, const sd_expr *e); // all coordinates; results a
 void sd_emit_reduce_at(sd_emit *E, const sd_expr *e, sd_ll *out); // the same by vectors; results go to `out`, by coordinate
 
 // ---- emit_dot.c ----
-// The loops over the last two axes of reduction r, where they are of the form of codegen/dot.h for the lanes at hand; acc: the
+// The loops over the axes of reduction r from `first` on, where they are of the form of codegen/dot.h for the lanes at hand; acc: the
 // sums by coordinate of `slots`. False: nothing was done.
-bool sd_emit_dot(sd_emit *E, const sd_expr *r, uint32_t slots, sd_emit_carry *acc);
+bool sd_emit_dot(sd_emit *E, const sd_expr *r, uint32_t first, uint32_t slots, sd_emit_carry *acc);
 // acc and for each lane the products of four u8 in x by four i8 in y, on sets of vectors from 32 bytes on. Before VNNI no two products
 // side by side may have a sum beyond 16 bits.
 sd_ll sd_emit_add_bytes(sd_emit *E, sd_ll acc, sd_ll x, sd_ll y);

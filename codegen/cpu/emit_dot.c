@@ -1,6 +1,6 @@
 // Sums of products of 8-bit integers and of bf16 (codegen/dot.h): a turn adds the steps side by side, of u8 by i8 and of bf16 with
 // one instruction, of other pairs widened to 16 bits. Those of integers are exact: nothing saturates. Steps in the order of a table
-// are shuffled, and two products of bytes added in 16 bits, which they fit. Of factors in three parts these are added up, and f32
+// are shuffled, and two or four products of bytes added in 16 bits, which they fit. Of factors in three parts these are added up, and f32
 // multiplied.
 #include "codegen/cpu/emit.h"
 #include "codegen/dot.h"
@@ -87,16 +87,18 @@ static sd_ll in_order(sd_emit *E, const dot *x, sd_ll order) {
   return sd_emit_intrinsic(E, name, NULL, 0, (sd_ll[]){group, LLVMBuildBitCast(E->b, order, bytes, "")}, 2);
 }
 
-static sd_ll in_halves(sd_emit *E, sd_ll acc, sd_ll a, sd_ll w) {
+// Sums of two products, of 16 bits.
+static sd_ll twos(sd_emit *E, sd_ll a, sd_ll w) {
   a = LLVMBuildBitCast(E->b, a, LLVMVectorType(E->i8, 4 * (unsigned)E->lanes_full), "");
   const char *name = E->lanes_full == 16 ? "llvm.x86.avx512.pmaddubs.w.512" : "llvm.x86.avx2.pmadd.ub.sw";
-  sd_ll two = sd_emit_intrinsic(E, name, NULL, 0, (sd_ll[]){a, LLVMBuildBitCast(E->b, w, LLVMTypeOf(a), "")}, 2);
-  return added(E, acc, two, sd_emit_splat_i(LLVMTypeOf(two), 1));
+  return sd_emit_intrinsic(E, name, NULL, 0, (sd_ll[]){a, LLVMBuildBitCast(E->b, w, LLVMTypeOf(a), "")}, 2);
 }
+
+static sd_ll add_twos(sd_emit *E, sd_ll acc, sd_ll two) { return added(E, acc, two, sd_emit_splat_i(LLVMTypeOf(two), 1)); }
 
 sd_ll sd_emit_add_bytes(sd_emit *E, sd_ll acc, sd_ll x, sd_ll y) {
   if (E->isa->dot >= 4) return at_once(E, acc, x, y);
-  return in_halves(E, acc, x, y);
+  return add_twos(E, acc, twos(E, x, y));
 }
 
 // Words of both factors for this turn, by the coordinates that they move with.
@@ -105,6 +107,7 @@ typedef struct words {
   sd_ll *a, *w;
   sd_ll *even, *odd; // halves of w; its even and odd steps
   sd_ll order;       // of steps, NULL: that of memory
+  sd_ll a2, *w2;     // of the second of two steps that fit together: the element of a at hand, w; NULL: it is one
 } words;
 
 // The element of a at hand with all of w, of factors in parts.
@@ -119,46 +122,81 @@ static void add_whole(sd_emit *E, dot *x, const words *d) {
   }
 }
 
+// One element of a with all of w, of pairs that fit 16 bits.
+static void add_pairs(sd_emit *E, dot *x, const words *d) {
+  uint32_t i = sd_emit_project(E, d->a_slots), rest = x->slots & ~d->a_slots;
+  do {
+    uint32_t j = sd_emit_project(E, d->w_slots);
+    sd_ll *acc = &x->acc->v[sd_emit_project(E, x->slots)], two = twos(E, d->a[i], d->w[j]);
+    if (d->w2) two = LLVMBuildAdd(E->b, two, twos(E, d->a2, d->w2[j]), "");
+    *acc = add_twos(E, *acc, two);
+  } while (sd_emit_next(E, rest));
+}
+
 // One element of a with all of w: its halves live as short as they can, where registers are few.
 static void add_row(sd_emit *E, dot *x, const words *d) {
   uint32_t i = sd_emit_project(E, d->a_slots), rest = x->slots & ~d->a_slots;
   bool once = E->isa->dot >= 4 && x->d.a[0]->buf->dtype == SD_U8 && x->d.w[0]->buf->dtype == SD_I8;
-  if (x->d.a[0]->buf->dtype == SD_BF16 || x->d.pairs) once = true;
+  if (x->d.a[0]->buf->dtype == SD_BF16) once = true;
   for (int odd = 0; odd < (once ? 1 : 2); odd++) {
     sd_ll half = once ? d->a[i] : halves(E, d->a[i], x->d.a[0]->buf->dtype, odd);
     do {
       uint32_t j = sd_emit_project(E, d->w_slots);
       sd_ll *acc = &x->acc->v[sd_emit_project(E, x->slots)], *part = odd ? d->odd : d->even;
       if (!once && !part[j]) part[j] = halves(E, d->w[j], x->d.w[0]->buf->dtype, odd);
-      *acc = x->d.pairs ? in_halves(E, *acc, half, d->w[j]) : once ? at_once(E, *acc, half, d->w[j]) : added(E, *acc, half, part[j]);
+      *acc = once ? at_once(E, *acc, half, d->w[j]) : added(E, *acc, half, part[j]);
     } while (sd_emit_next(E, rest));
   }
 }
 
 static sd_ll *cells(sd_emit *E, uint32_t slots) { return SD_NEW_ARRAY(E->a, sd_ll, sd_emit_coords(E, slots)); }
 
+// The words of a, or of w, for step `at` of two that fit together: what depends on it stays in a scope of its own.
+static sd_ll word_of(sd_emit *E, const dot *x, int at, bool of_w) {
+  sd_emit_scope_open(E);
+  sd_emit_bind_point(E, x->d.both, NULL, at);
+  sd_ll v = of_w ? sd_emit_load_at(E, x->d.w[0], 0, LLVMVectorType(E->i32, (unsigned)E->lanes_full)) : word(E, x);
+  sd_emit_unbind(E, x->d.both);
+  sd_emit_scope_close(E);
+  return v;
+}
+
+static void load_w(sd_emit *E, const dot *x, words *d) {
+  uint32_t j = sd_emit_project(E, d->w_slots);
+  LLVMTypeRef t = LLVMVectorType(E->i32, (unsigned)E->lanes_full);
+  if (x->d.parts > 1) {
+    if (!d->even[j]) d->even[j] = whole_at(E, x->d.w, x->d.w_parts, t, false), d->odd[j] = whole_at(E, x->d.w, x->d.w_parts, t, true);
+  } else if (!d->w[j]) {
+    d->w[j] = x->d.both ? word_of(E, x, 0, true) : sd_emit_load_at(E, x->d.w[0], 0, t);
+    if (d->w2) d->w2[j] = word_of(E, x, 1, true);
+  }
+}
+
+static void load_a(sd_emit *E, const dot *x, words *d) {
+  uint32_t i = sd_emit_project(E, d->a_slots);
+  if (x->d.parts > 1 || d->a[i]) return;
+  d->a[i] = d->order ? in_order(E, x, d->order) : x->d.both ? word_of(E, x, 0, false) : word(E, x);
+  if (d->w2) d->a2 = word_of(E, x, 1, false);
+}
+
 static void turn(sd_emit *E, dot *x, sd_ll base, int64_t steps) {
   sd_emit_scope_open(E);
   sd_emit_bind_point(E, x->d.turns, base, 0);
   sd_emit_bind_point(E, x->d.side, NULL, 0);
   x->steps = steps;
-  words d = {sd_emit_info_of(E, x->d.a[0])->slots, sd_emit_info_of(E, x->d.w[0])->slots, NULL, NULL, NULL, NULL, NULL};
+  words d = {.a_slots = sd_emit_info_of(E, x->d.a[0])->slots, .w_slots = sd_emit_info_of(E, x->d.w[0])->slots};
   if (x->d.order) {
     d.order = sd_emit_splat(E, sd_emit_load_at(E, x->d.order->a[0], 0, E->i32));
     sd_emit_keep(E, x->d.order, sd_emit_i64(E, 0)); // where the 16 begin
   }
   d.a = cells(E, d.a_slots), d.w = cells(E, d.w_slots), d.even = cells(E, d.w_slots), d.odd = cells(E, d.w_slots);
-  LLVMTypeRef t = LLVMVectorType(E->i32, (unsigned)E->lanes_full);
+  if (x->d.both) d.w2 = cells(E, d.w_slots);
   sd_emit_first(E, x->slots);
+  do load_w(E, x, &d);
+  while (sd_emit_next(E, x->slots & ~(d.a_slots & ~d.w_slots)));
   do {
-    uint32_t j = sd_emit_project(E, d.w_slots);
-    if (x->d.parts > 1 && !d.even[j]) d.even[j] = whole_at(E, x->d.w, x->d.w_parts, t, false), d.odd[j] = whole_at(E, x->d.w, x->d.w_parts, t, true);
-    else if (x->d.parts == 1 && !d.w[j]) d.w[j] = sd_emit_load_at(E, x->d.w[0], 0, t);
-  } while (sd_emit_next(E, x->slots & ~(d.a_slots & ~d.w_slots)));
-  do {
-    uint32_t i = sd_emit_project(E, d.a_slots);
-    if (x->d.parts == 1 && !d.a[i]) d.a[i] = d.order ? in_order(E, x, d.order) : word(E, x);
-    (x->d.parts > 1 ? add_whole : add_row)(E, x, &d);
+    load_a(E, x, &d);
+    (x->d.parts > 1 ? add_whole : x->d.pairs ? add_pairs : add_row)(E, x, &d);
   } while (sd_emit_next(E, x->slots & d.a_slots));
   sd_emit_unbind(E, x->d.side);
   sd_emit_unbind(E, x->d.turns);
@@ -181,10 +219,10 @@ static int64_t rest_of(sd_emit *E, const sd_dot *d, int64_t *turns) {
   return steps;
 }
 
-bool sd_emit_dot(sd_emit *E, const sd_expr *r, uint32_t slots, sd_emit_carry *acc) {
+bool sd_emit_dot(sd_emit *E, const sd_expr *r, uint32_t first, uint32_t slots, sd_emit_carry *acc) {
   dot x = {.slots = slots, .acc = acc};
   int64_t turns;
-  if ((r->dtype == SD_F32 ? E->isa->pairs : E->isa->dot) < 2 || !sd_dot_is(E->k, r, E->lane.axis, &x.d) || !sd_dim_is_const(E->k->dims, x.d.turns->extent, NULL))
+  if ((r->dtype == SD_F32 ? E->isa->pairs : E->isa->dot) < 2 || !sd_dot_is(E->k, r, E->lane.axis, &x.d) || !sd_dim_is_const(E->k->dims, x.d.turns->extent, NULL) || x.d.turns != r->axes[first])
     return false;
   if (x.d.pairs && E->isa->vector_bytes < 32) return false;
   int64_t rest = rest_of(E, &x.d, &turns);

@@ -395,7 +395,7 @@ static void over_axes(sd_emit *E, reduction *R, uint32_t i) {
   }
   sd_emit_hoist(E, R->body);
   if (i + 2 == R->e->n_axes && sd_emit_matrix_add(E, R->e)) return;
-  if (i + 2 == R->e->n_axes && !R->vaxis && sd_emit_dot(E, R->e, R->slots, &R->acc)) return;
+  if (i + 2 <= R->e->n_axes && !R->vaxis && sd_emit_dot(E, R->e, i, R->slots, &R->acc)) return;
   if (i + 2 == R->e->n_axes && !R->vaxis && sd_emit_blocks(E, R->e, R->slots, &R->acc)) return;
   const sd_expr *m = block_weight(E, R, i);
   if (m) {

@@ -65,7 +65,7 @@ static sard_status *read_bytes(const sd_node *n, rnn *r) {
   r->H = sd_dim_const(t, gates / r->gates);
   SD_TRY(sd_sh_same(n, n->in[X]->dims[2], sd_dim_mul(t, sd_dim_const(t, r->dirs), r->GH), "gates of XW", NULL));
   if (sd_sh_in(n, r->at[R_START])) {
-    r->blocks = (sd_sparse_blocks){.value = r->at[R], .index = r->at[R_INDEX], .start = r->at[R_START], .order = NONE, .pairs = true};
+    r->blocks = (sd_sparse_blocks){.value = r->at[R], .index = r->at[R_INDEX], .start = r->at[R_START], .order = NONE, .pairs = sd_node_int(n, "pairs", 1)};
     SD_TRY(sd_sparse_blocks_tables(n, &r->blocks));
     SD_TRY(sd_sh_same(n, sd_dim_const(t, r->blocks.n), sd_dim_const(t, r->dirs * gates), "outputs of R", NULL));
     return check_index(n, r, gates / r->gates);

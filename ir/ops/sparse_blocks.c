@@ -32,7 +32,7 @@ static sard_status *check_order(const sd_node *n, sd_sparse_blocks *s) {
   SD_TRY(table(n, s->order, SD_U8, 2));
   const sd_const *order = n->in[s->order]->data;
   const uint8_t *at = order->data;
-  s->ordered = s->pairs = true;
+  s->ordered = true, s->pairs = 1;
   if (order->dims[0] != s->steps || order->dims[1] != SD_SPARSE_SIDE) return SD_SH_ERR(n, MODEL, "the table 'order' does not fit the others");
   for (int64_t i = 0; i < s->steps * SD_SPARSE_SIDE; i++)
     if (at[i] >= SD_SPARSE_GROUP) return SD_SH_ERR(n, MODEL, "place %d of %d", at[i], SD_SPARSE_GROUP);
@@ -41,21 +41,24 @@ static sard_status *check_order(const sd_node *n, sd_sparse_blocks *s) {
 
 sard_status *sd_sparse_blocks_fit(const sd_node *n, const sd_sparse_blocks *s) {
   const int8_t *w = n->in[s->value]->data->data;
-  for (int64_t i = 0; s->pairs && i < s->steps * s->wide * SD_SPARSE_SIDE; i += 2) {
-    int high = (w[i] > 0 ? w[i] : 0) + (w[i + 1] > 0 ? w[i + 1] : 0), low = (w[i] < 0 ? w[i] : 0) + (w[i + 1] < 0 ? w[i + 1] : 0);
-    if (high > SD_SPARSE_HIGH || low < SD_SPARSE_LOW) return SD_SH_ERR(n, MODEL, "products with %d and %d do not fit 16 bits together", w[i], w[i + 1]);
-  }
+  int64_t each = s->wide * SD_SPARSE_SIDE, together = s->pairs * each;
+  for (int64_t step = 0; s->pairs && step < s->steps * each; step += together)
+    for (int64_t i = step; i < step + each; i += 8) {
+      sd_pair_sums sums = sd_sums_of_pairs(w + i), next = {0};
+      if (s->pairs == 2) next = sd_sums_of_pairs(w + i + each);
+      sums.high += next.high, sums.low += next.low;
+      if (sd_sums_over(sums)) return SD_SH_ERR(n, MODEL, "products of step %lld do not fit 16 bits together", (long long)(i / each));
+    }
   return NULL;
 }
 
 static sard_status *check_start(const sd_node *n, sd_sparse_blocks *s) {
   const sd_const *start = n->in[s->start]->data;
-  int64_t from = sd_dtype_get_i64(SD_I32, start->data, 0);
+  int64_t from = sd_dtype_get_i64(SD_I32, start->data, 0), all = s->pairs == 2 ? s->steps / 2 : s->steps;
   if (from < 0) return SD_SH_ERR(n, MODEL, "the table 'start' begins with %lld", (long long)from);
   for (uint64_t i = 1; i < start->count; i++) {
     int64_t to = sd_dtype_get_i64(SD_I32, start->data, i);
-    if (to < from || to > s->steps)
-      return SD_SH_ERR(n, MODEL, "steps %lld to %lld of %lld", (long long)from, (long long)to, (long long)s->steps);
+    if (to < from || to > all) return SD_SH_ERR(n, MODEL, "steps %lld to %lld of %lld", (long long)from, (long long)to, (long long)all);
     if (to - from > s->longest) s->longest = to - from;
     from = to;
   }
@@ -69,7 +72,7 @@ sard_status *sd_sparse_blocks_tables(const sd_node *n, sd_sparse_blocks *s) {
   const int64_t *value = n->in[s->value]->data->dims, blocks = n->in[s->start]->data->dims[0] - 1;
   s->steps = value[0], s->wide = value[1];
   if (blocks < 1 || blocks > INT32_MAX / SD_SPARSE_WIDEST || s->steps < 1 || (s->wide != SD_SPARSE_WIDE && s->wide != SD_SPARSE_WIDEST) ||
-      value[2] != SD_SPARSE_SIDE || n->in[s->index]->data->dims[0] != s->steps)
+      value[2] != SD_SPARSE_SIDE || n->in[s->index]->data->dims[0] != s->steps || s->pairs < 0 || s->pairs > 2 || (s->pairs == 2 && s->steps % 2))
     return SD_SH_ERR(n, MODEL, "the tables 'value', 'index' and 'start' do not fit together");
   s->n = blocks * s->wide;
   SD_TRY(check_order(n, s));
@@ -77,7 +80,7 @@ sard_status *sd_sparse_blocks_tables(const sd_node *n, sd_sparse_blocks *s) {
 }
 
 sard_status *sd_sparse_blocks_read(const sd_node *n, sd_sparse_blocks *s) {
-  *s = (sd_sparse_blocks){SD_BLOCKS_VALUE, SD_BLOCKS_INDEX, SD_BLOCKS_START, SD_BLOCKS_ORDER, .pairs = sd_node_int(n, "pairs", 0) != 0};
+  *s = (sd_sparse_blocks){SD_BLOCKS_VALUE, SD_BLOCKS_INDEX, SD_BLOCKS_START, SD_BLOCKS_ORDER, .pairs = sd_node_int(n, "pairs", 0)};
   SD_TRY(sd_sh_rank(n, SD_BLOCKS_X, 1, SD_MAX_RANK));
   if (n->in[SD_BLOCKS_X]->dtype != SD_U8) return SD_SH_ERR(n, MODEL, "x must be u8");
   SD_TRY(sd_sparse_blocks_tables(n, s));
@@ -112,10 +115,16 @@ sd_expr *sd_sparse_blocks_sum(sd_tb *b, const sd_node *n, const sd_sparse_blocks
   sd_expr *to = x_cast(b, SD_I64, sd_tb_load_linear(b, n, s->start, x_add(b, block, x_int(b, 1))));
   if (!from || !to) return NULL;
   int64_t most = (s->longest + LENGTHS) / LENGTHS * LENGTHS;
-  sd_axis *axes[2] = {sd_tb_raxis(b, "t", sd_dim_const(b->dims, most)),
-                      sd_tb_raxis(b, "s", sd_dim_const(b->dims, SD_SPARSE_SIDE))};
-  axes[0]->limit = x_sub(b, to, from), axes[1]->unroll = 0;
-  sd_expr *t = x_add(b, from, x_axis(b, axes[0])), *side = x_axis(b, axes[1]);
+  sd_axis *axes[3] = {sd_tb_raxis(b, "t", sd_dim_const(b->dims, most))};
+  uint32_t n_axes = 1;
+  axes[0]->limit = x_sub(b, to, from);
+  sd_expr *t = x_add(b, from, x_axis(b, axes[0])), *side;
+  if (s->pairs == 2) {
+    sd_axis *both = axes[n_axes++] = sd_tb_raxis(b, "both", sd_dim_const(b->dims, 2));
+    both->unroll = 0, t = x_add(b, times(b, t, 2), x_axis(b, both));
+  }
+  sd_axis *last = axes[n_axes++] = sd_tb_raxis(b, "s", sd_dim_const(b->dims, SD_SPARSE_SIDE));
+  last->unroll = 0, side = x_axis(b, last);
   sd_expr *place = x_cast(b, SD_I64, sd_tb_load_linear(b, n, s->index, t));
   sd_expr *w = x_add(b, times(b, x_add(b, times(b, t, s->wide), lane), SD_SPARSE_SIDE), side), *at = side;
   if (s->ordered) at = sd_tb_load_linear(b, n, s->order, x_add(b, times(b, t, SD_SPARSE_SIDE), side));
@@ -123,7 +132,7 @@ sd_expr *sd_sparse_blocks_sum(sd_tb *b, const sd_node *n, const sd_sparse_blocks
   sd_expr *value = sd_tb_load_linear(b, n, s->value, w);
   if (!x || !value) return NULL;
   sd_dtype product = s->pairs ? SD_I16 : SD_I32;
-  return sd_x_reduce(b->k, SD_R_SUM, axes, 2, x_cast(b, SD_I32, x_mul(b, x_cast(b, product, x), x_cast(b, product, value))));
+  return sd_x_reduce(b->k, SD_R_SUM, axes, n_axes, x_cast(b, SD_I32, x_mul(b, x_cast(b, product, x), x_cast(b, product, value))));
 }
 
 // What a point of a sard.SparseBlocks reads.

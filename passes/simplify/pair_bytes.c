@@ -137,14 +137,20 @@ int sd_pair_steps(const int8_t *weights, int64_t stride, int inputs, int64_t wid
 }
 
 int sd_pair_plain(const int8_t *w, int64_t stride, int64_t wide, sd_pair_step out[2]) {
-  bool some = false, rest = false;
-  memset(out, 0, 2 * sizeof *out);
+  const int8_t *v = &out->value[0][0];
+  int some = 0;
+  bool over = false;
+  for (int i = 0; i < SD_SPARSE_SIDE; i++) {
+    out[0].order[i] = out[1].order[i] = (uint8_t)i;
+    for (int64_t o = 0; o < wide; o++) some |= out->value[o][i] = w[i * stride + o];
+  }
+  for (int64_t i = 0; i < wide * SD_SPARSE_SIDE; i += 8) over |= sd_sums_over(sd_sums_of_pairs(v + i));
+  if (!over) return some != 0;
+  memset(out[1].value, 0, sizeof out[1].value);
   for (int64_t o = 0; o < wide; o++)
     for (int i = 0; i < SD_SPARSE_SIDE; i += 2) {
-      int v = w[i * stride + o], other = w[(i + 1) * stride + o], part = beside(v, other);
-      out[0].value[o][i] = (int8_t)part, out[0].value[o][i + 1] = (int8_t)other, out[1].value[o][i] = (int8_t)(v - part);
-      some |= v || other, rest |= v != part;
+      int all = out[0].value[o][i], part = beside(all, out[0].value[o][i + 1]);
+      out[0].value[o][i] = (int8_t)part, out[1].value[o][i] = (int8_t)(all - part);
     }
-  for (int i = 0; i < SD_SPARSE_SIDE; i++) out[0].order[i] = out[1].order[i] = (uint8_t)i;
-  return rest ? 2 : some;
+  return 2;
 }

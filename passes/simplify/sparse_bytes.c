@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "passes/edit.h"
+#include "passes/simplify/double_steps.h"
 #include "passes/simplify/pair_bytes.h"
 #include "passes/simplify/sparse_windows.h"
 
@@ -11,6 +12,7 @@
 #define LEAST_GAIN_PAIRS 1.05
 #define LEAST_ROWS       4 // for pairs: fewer wait for memory
 #define PLAIN (7.0 / 6) // so much faster are pairs without an order: six instructions a step instead of seven
+#define TWICE 1.1     // so many more steps, in twos, still gain: ten instructions for two instead of twelve
 #define START 40 // cycles of a block of outputs for a register tile of rows
 #define TILE  14 // rows
 
@@ -66,7 +68,8 @@ static int64_t most_steps(double rate, const weight *w, double rows, int64_t wid
 
 // The tables while they are made: of blocks that are not all 0, or of all inputs in pairs, these with an order or as they stand.
 typedef struct steps {
-  bool pairs, ordered;
+  bool ordered;
+  int pairs; // see ir/ops/sparse_blocks.h
   int64_t wide, n, most; // most: room
   int8_t *value;
   int32_t *index, *start;
@@ -146,6 +149,25 @@ static int64_t count_plain(const weight *w, int64_t wide, int64_t *whole) {
   return n;
 }
 
+// The steps of all blocks in twos, where that gains.
+static void double_up(int64_t blocks, sd_arena *a, steps *t) {
+  steps two = {.pairs = 2, .wide = t->wide, .most = (int64_t)(TWICE * (double)t->n)};
+  if (t->pairs != 1 || t->ordered || two.most < 2) return;
+  open_steps(a, blocks, &two);
+  two.start[0] = 0;
+  sd_arena *scratch = sd_arena_scratch(a); // of a block
+  int64_t b = 0, each = t->wide * SD_SPARSE_SIDE;
+  for (; b < blocks; b++) {
+    int64_t from = t->start[b], n = sd_double_steps(t->value + from * each, t->index + from, t->start[b + 1] - from, t->wide, two.most - two.n,
+                                                    scratch, two.value + two.n * each, two.index + two.n);
+    if (n < 0) break;
+    two.n += n, two.start[b + 1] = (int32_t)(two.n / 2);
+    sd_arena_reset(scratch);
+  }
+  sd_arena_free(scratch);
+  if (b == blocks) *t = two;
+}
+
 static void *kept(sd_graph *g, const void *from, int64_t bytes) { return memcpy(room(g, bytes), from, (size_t)bytes); }
 
 static sard_status *tables(sd_node *n, const char *name, int64_t blocks, const steps *t, sd_value **out) {
@@ -161,7 +183,7 @@ static sard_status *tables(sd_node *n, const char *name, int64_t blocks, const s
 // How w goes in pairs, and the most steps that gain.
 static bool choose_pairs(const weight *w, double rows, const sd_sparse_rates *r, steps *t) {
   int64_t whole, plain;
-  *t = (steps){.pairs = true, .wide = 2 * r->lanes};
+  *t = (steps){.pairs = 1, .wide = 2 * r->lanes};
   if (r->pairs8 <= 0 || rows < LEAST_ROWS || w->n % t->wide) return false;
   plain = count_plain(w, t->wide, &whole);
   t->ordered = (double)plain > PLAIN * (double)whole;
@@ -179,7 +201,9 @@ static bool choose(const sd_node *n, const weight *w, const sd_sparse_rates *r, 
   if (left == 0 || (left > t->most && !choose_pairs(w, rows, r, t))) return false;
   if (t->most < 1 || (double)t->most > 2 * products) return false;
   open_steps(a, w->n / t->wide, t);
-  return add_steps(n, w, 0, t);
+  if (!add_steps(n, w, 0, t)) return false;
+  double_up(w->n / t->wide, a, t);
+  return true;
 }
 
 static sard_status *replace(sd_node *n, const sd_value *w, sd_node *y) {
@@ -201,7 +225,7 @@ static sard_status *product(sd_node *n, const weight *w, const steps *t) {
   const sd_op *op = sd_op_find("sard.SparseBlocks");
   if (!op) return SD_ERR(INTERNAL, "the operator table has no sard.SparseBlocks");
   sd_node *y = sd_node_new(n->graph, n, op, in, t->ordered ? 5 : 4, 1);
-  if (t->pairs) sd_node_set_int(y, "pairs", 1);
+  sd_node_set_int(y, "pairs", t->pairs);
   if (sd_edit_is(n, "sard.Conv8")) sd_sparse_window_set(y, n);
   return replace(n, n->in[1], y);
 }
@@ -219,7 +243,7 @@ static bool lstm_fits(const sd_node *n, const sd_sparse_rates *r) {
 static sard_status *recurrent(sd_node *n, const sd_sparse_rates *r, sd_arena *a, bool *done) {
   const sd_const *c = n->in[LSTM_R]->data;
   weight w = {NULL, 1, c->dims[2], c->dims[1]};
-  steps t = {.pairs = true, .wide = 2 * r->lanes};
+  steps t = {.pairs = 1, .wide = 2 * r->lanes};
   int64_t each = w.c * w.n, blocks = w.n / t.wide, whole;
   int8_t *turned = sd_arena_aligned(a, c->count, 64);
   for (int64_t d = 0; d < c->dims[0]; d++) {
@@ -234,11 +258,13 @@ static sard_status *recurrent(sd_node *n, const sd_sparse_rates *r, sd_arena *a,
     w.data = turned + d * each;
     if (!add_steps(NULL, &w, d * blocks, &t)) return NULL;
   }
+  double_up(c->dims[0] * blocks, a, &t);
   sd_value *in[LSTM_OPERANDS], *table[3], *old = n->in[LSTM_R];
   SD_TRY(tables(n, old->name, c->dims[0] * blocks, &t, table));
   memcpy(in, n->in, n->n_in * sizeof *in);
   in[LSTM_R] = table[0], in[LSTM_INDEX] = table[1], in[LSTM_START] = table[2];
   sd_node *y = sd_node_like(n->graph, n, n, in, LSTM_OPERANDS, n->n_out);
+  sd_node_set_int(y, "pairs", t.pairs);
   for (uint32_t i = 0; i < n->n_out; i++)
     if (!n->out[i]) y->out[i] = NULL;
   *done = true;
@@ -248,8 +274,13 @@ static sard_status *recurrent(sd_node *n, const sd_sparse_rates *r, sd_arena *a,
 sard_status *sd_sparse_bytes(sd_node *n, const sd_sparse_rates *r, sd_arena *scratch, bool *done) {
   weight w;
   steps t;
+  bool bytes = n->n_in == 2 && n->in[1] && fits(n, &w), lstm = lstm_fits(n, r);
+  sard_status *st = NULL;
   *done = false;
-  if (lstm_fits(n, r)) return recurrent(n, r, scratch, done);
-  *done = r->dense8 > 0 && n->n_in == 2 && n->in[1] && fits(n, &w) && choose(n, &w, r, scratch, &t);
-  return *done ? product(n, &w, &t) : NULL;
+  if (!lstm && !(bytes && r->dense8 > 0)) return NULL;
+  sd_arena *a = sd_arena_scratch(scratch); // tables are as large as the weights
+  if (lstm) st = recurrent(n, r, a, done);
+  else if (choose(n, &w, r, a, &t)) *done = true, st = product(n, &w, &t);
+  sd_arena_free(a);
+  return st;
 }

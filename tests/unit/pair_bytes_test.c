@@ -1,5 +1,6 @@
 // Steps of pairs whose products fit 16 bits: together they are the weights that they were made of, whatever
 // these are.
+#include "passes/simplify/double_steps.h"
 #include "passes/simplify/pair_bytes.h"
 
 #include "tests/unit/test.h"
@@ -80,6 +81,44 @@ static void as_they_stand(void) {
   CHECK(sd_pair_plain(none, 16, 16, step) == 0);
 }
 
+enum { STEPS = 40, EACH = 16 * SD_SPARSE_SIDE };
+
+// Steps whose weights are below `most`, by twos: each is there once, beside zeros or one that it fits with. Returns how many.
+static int64_t in_twos(int most, int64_t room) {
+  static int8_t from[STEPS * EACH], to[2 * STEPS * EACH];
+  int32_t at[STEPS], index[2 * STEPS];
+  int seen[STEPS] = {0}, wrong = 0;
+  uint64_t seed = (uint64_t)most;
+  for (int i = 0; i < STEPS * EACH; i++) from[i] = (int8_t)((int)(test_random(&seed) >> 40 & 255) % (2 * most) - most);
+  for (int i = 0; i < STEPS; i++) at[i] = 100 + i;
+  sd_arena *a = sd_arena_new();
+  int64_t n = sd_double_steps(from, at, STEPS, 16, room, a, to, index);
+  sd_arena_free(a);
+  for (int64_t k = 0; k < n; k++) {
+    bool none = true;
+    for (int e = 0; e < EACH; e++) none &= to[k * EACH + e] == 0;
+    if (none) continue;
+    wrong += memcmp(to + k * EACH, from + (index[k] - 100) * EACH, EACH) != 0, seen[index[k] - 100]++;
+  }
+  for (int64_t k = 0; k < n; k += 2)
+    for (int e = 0; e < EACH; e += 2) {
+      int high = 0, low = 0;
+      for (int64_t i = k * EACH + e; i <= (k + 1) * EACH + e; i += EACH)
+        for (int64_t j = i; j < i + 2; j++) *(to[j] > 0 ? &high : &low) += to[j];
+      wrong += 255 * high > 32767 || 255 * low < -32768;
+    }
+  for (int i = 0; i < STEPS && n >= 0; i++) wrong += seen[i] != 1;
+  CHECK(wrong == 0);
+  return n;
+}
+
+static void by_twos(void) {
+  CHECK(in_twos(32, 2 * STEPS) == STEPS);
+  CHECK(in_twos(48, 2 * STEPS) >= STEPS);
+  CHECK(in_twos(64, 2 * STEPS) > STEPS + 4); // few fit
+  CHECK(in_twos(64, STEPS + 4) == -1);
+}
+
 static void all_kinds(void) {
   for (int kind = SMALL; kind <= SOME; kind++)
     for (int inputs = 1; inputs <= SD_SPARSE_GROUP; inputs++)
@@ -97,5 +136,6 @@ int main(void) {
   RUN(all_kinds);
   RUN(few_steps);
   RUN(as_they_stand);
+  RUN(by_twos);
   return check_end();
 }

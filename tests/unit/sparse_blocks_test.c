@@ -11,7 +11,7 @@ typedef struct layer {
   int64_t taps, stride, dilation, pad;   // taps 0: a product
   bool open;                           // images are a symbol
   bool dense;                          // no weight is left out, some are as large as can be
-  bool plain;                          // and few of these are side by side
+  int plain;                           // and few of these are side by side; 2: all are small
 } layer;
 
 static uint8_t byte(uint64_t *seed) { return (uint8_t)(test_random(seed) >> 40); }
@@ -27,7 +27,8 @@ static int8_t *weights(const layer *l) {
     bool keep = (test_random(&block) >> 20) % 5 == 0 && o / 16 != 1;
     int8_t v = (int8_t)byte(&seed);
     w[i] = keep ? v : 0;
-    if (l->plain) w[i] = (int8_t)(k / 2 % 17 == 0 && o % 16 == 3 ? o % 32 == 3 ? 127 : -128 : v / 4);
+    if (l->plain == 2) w[i] = v / 8;
+    else if (l->plain) w[i] = (int8_t)(k / 2 % 17 == 0 && o % 16 == 3 ? o % 32 == 3 ? 127 : -128 : v / 4);
     else if (l->dense) w[i] = (int8_t)(i % 29 == 0 ? 127 : i % 31 == 0 ? -128 : v / 2);
   }
   return w;
@@ -172,13 +173,15 @@ static void pairs(void) {
 
 // Few weights do not fit beside their neighbours: the inputs as they stand.
 static void plain(void) {
-  compare(&(layer){.images = 1, .h = 1, .w = 67, .c = 136, .n = 96, .dilation = 1, .dense = true, .plain = true});
-  compare(&(layer){.images = 3, .h = 1, .w = 9, .c = 12, .n = 48, .dilation = 1, .open = true, .dense = true, .plain = true});
-  compare(&(layer){.images = 1, .h = 15, .w = 15, .c = 20, .n = 32, .taps = 3, .stride = 2, .dilation = 1, .pad = 1, .dense = true, .plain = true});
+  compare(&(layer){.images = 1, .h = 1, .w = 67, .c = 136, .n = 96, .dilation = 1, .dense = true, .plain = 1});
+  compare(&(layer){.images = 3, .h = 1, .w = 9, .c = 12, .n = 48, .dilation = 1, .open = true, .dense = true, .plain = 1});
+  compare(&(layer){.images = 1, .h = 15, .w = 15, .c = 20, .n = 32, .taps = 3, .stride = 2, .dilation = 1, .pad = 1, .dense = true, .plain = 1});
+  compare(&(layer){.images = 1, .h = 1, .w = 67, .c = 136, .n = 96, .dilation = 1, .dense = true, .plain = 2});
+  compare(&(layer){.images = 1, .h = 15, .w = 15, .c = 20, .n = 32, .taps = 3, .stride = 2, .dilation = 1, .pad = 1, .dense = true, .plain = 2});
 }
 
 static void lstm_text(const layer *l, int64_t inputs, sd_str *s) {
-  layer first = {.c = inputs, .n = l->n, .dense = true, .plain = true};
+  layer first = {.c = inputs, .n = l->n, .dense = true, .plain = 1};
   int8_t *w = weights(&first), *r = weights(l);
   sd_strf(s, "module ir=8 opset=17\ngraph \"g\" (%%0 \"x\": f32[7,%lld,%lld]) {\n", (long long)l->w, (long long)inputs);
   sd_strf(s, "  %%1 = const i64[3] dense<2, 1, 1>\n  %%2 = const f32[2] dense<0.002, 0.003>\n  %%3 = const i8[2] dense<0, 0>\n  %%4 = const i8[1,%lld,%lld] ",
@@ -192,8 +195,8 @@ static void lstm_text(const layer *l, int64_t inputs, sd_str *s) {
 }
 
 // The bits that dense products give.
-static void lstm_with(int64_t batch, int64_t hidden, int64_t inputs, bool fits) {
-  layer l = {.images = 1, .h = 1, .w = batch, .c = hidden, .n = 4 * hidden, .dense = true, .plain = fits};
+static void lstm_with(int64_t batch, int64_t hidden, int64_t inputs, int plain) {
+  layer l = {.images = 1, .h = 1, .w = batch, .c = hidden, .n = 4 * hidden, .dense = true, .plain = plain};
   sard_tensor_desc d = {.size = sizeof d, .dtype = SARD_F32, .rank = 3, .dims = {7, batch, inputs}};
   int64_t count = 7 * batch * inputs, bytes = 7 * 2 * batch * hidden * 4;
   uint64_t seed = 5;
@@ -212,10 +215,12 @@ static void lstm_with(int64_t batch, int64_t hidden, int64_t inputs, bool fits) 
 }
 
 static void lstm(void) {
-  lstm_with(1, 64, 20, true);
-  lstm_with(3, 32, 16, true);
-  lstm_with(1, 32, 16, false);
-  lstm_with(1, 12, 16, true);
+  lstm_with(1, 64, 20, 1);
+  lstm_with(3, 32, 16, 1);
+  lstm_with(1, 32, 16, 0);
+  lstm_with(1, 12, 16, 1);
+  lstm_with(1, 64, 16, 2);
+  lstm_with(3, 32, 16, 2);
 }
 
 int main(void) {

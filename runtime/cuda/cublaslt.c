@@ -6,23 +6,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct entry {
-  const char *name;
-  size_t at;
-} entry;
-static const entry entries[] = {
+#include "runtime/cuda/entries.h"
+
+static const sd_cu_entry entries[] = {
 #define SD_LT(field, name, arguments) {name, offsetof(sd_lt_api, field)},
 #include "runtime/cuda/cublaslt.def"
 #undef SD_LT
 };
 
 static bool find_entries(void *library, sd_lt_api *api, char why[SD_LT_WHY]) {
-  for (size_t i = 0; i < sizeof entries / sizeof *entries; i++) {
-    void *p = dlsym(library, entries[i].name);
-    if (!p) return snprintf(why, SD_LT_WHY, "cuBLASLt has no %s", entries[i].name), false;
-    memcpy((char *)api + entries[i].at, &p, sizeof p);
-  }
-  return true;
+  return sd_cu_entries_find(library, entries, sizeof entries / sizeof *entries, "cuBLASLt", api, why, SD_LT_WHY);
 }
 
 static bool is_new_enough(void *library, sd_lt_api *api, char why[SD_LT_WHY]) {

@@ -7,24 +7,16 @@
 #include <string.h>
 
 #include "runtime/base/str.h"
+#include "runtime/cuda/entries.h"
 
-typedef struct entry {
-  const char *name;
-  size_t at;
-} entry;
-static const entry entries[] = {
+static const sd_cu_entry entries[] = {
 #define SD_NCCL(field, name, result, arguments) {name, offsetof(sd_nccl_api, field)},
 #include "runtime/cuda/nccl.def"
 #undef SD_NCCL
 };
 
 static bool find_entries(void *library, sd_nccl_api *api, char why[SD_NCCL_WHY]) {
-  for (size_t i = 0; i < sizeof entries / sizeof *entries; i++) {
-    void *p = dlsym(library, entries[i].name);
-    if (!p) return snprintf(why, SD_NCCL_WHY, "NCCL has no %s", entries[i].name), false;
-    memcpy((char *)api + entries[i].at, &p, sizeof p);
-  }
-  return true;
+  return sd_cu_entries_find(library, entries, sizeof entries / sizeof *entries, "NCCL", api, why, SD_NCCL_WHY);
 }
 
 static bool is_new_enough(sd_nccl_api *api, char why[SD_NCCL_WHY]) {

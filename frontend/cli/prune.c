@@ -78,6 +78,18 @@ static sard_status *keep(sd_prune *q) {
   return NULL;
 }
 
+static sard_status *nothing_goes(const sd_prune *q) {
+  bool heads = q->pattern.kind == SD_PATTERN_HEADS;
+  int runs = heads && q->channels.stop[1].node;
+  if (heads && !q->channels.runs)
+    return SD_ERR(UNSUPPORTED, "nothing can be pruned to %s: no outputs of layers that can be followed are taken apart into heads, by a Reshape", q->pattern_text);
+  sard_status *st = SD_ERR(UNSUPPORTED, "nothing can be pruned to %s: no outputs of layers can go with all that depends on them", q->pattern_text);
+  if (!q->channels.stop[runs].node)
+    return sd_status_field(st, SARD_TEXT_HINT, "outputs of the model, and states of LSTM, GRU and RNN, stay");
+  return sd_status_field(st, SARD_TEXT_HINT, "'%s', for one, goes to '%s' (%s), which needs all of its outputs",
+                         q->units.at[q->channels.stop[runs].unit].name, q->channels.stop[runs].node, q->channels.stop[runs].op);
+}
+
 static sard_status *find(sd_prune *q) {
   struct stat st;
   uint32_t some = 0;
@@ -90,10 +102,7 @@ static sard_status *find(sd_prune *q) {
   for (uint32_t i = 0; i < q->units.len; i++) some += !q->units.at[i].keep, q->layers[i].snr = NAN;
   if (some && sd_pattern_removes(q->pattern.kind)) {
     SD_TRY(sd_prune_channels_find(q, &some));
-    if (!some)
-      return SD_ERR(UNSUPPORTED,
-                    "nothing can be pruned to %s: no outputs of layers can go with all that depends on them",
-                    q->pattern_text);
+    if (!some) return nothing_goes(q);
   }
   if (some) return NULL;
   sard_status *none = SD_ERR(UNSUPPORTED,

@@ -82,6 +82,11 @@ typedef struct sd_prune_cut {
 typedef struct sd_prune_channels {
   SD_VEC(sd_prune_label) labels; // the first one always stays
   SD_VEC(sd_prune_cut) cuts;
+  bool runs; // outputs of layers are taken apart into runs, whether they can go or not
+  struct {
+    uint32_t unit;
+    const char *node, *op; // NULL: none; "" for a node without a name
+  } stop[2]; // a layer, and the node that needs all of its outputs: the first one, and the first one of outputs in runs
 } sd_prune_channels;
 
 // Follows the outputs of all units that are not kept.

@@ -367,9 +367,11 @@ static bool ranks_known(const sd_node *n) {
 static void walk(sd_following *g) {
   sd_vec_push(g->a, &g->c->labels, ((sd_prune_label){.fixed = true}));
   for (const sd_node *n = g->m->main->first; n; n = n->next) {
+    g->at = n;
     if (ranks_known(n)) node(g, n);
     else
       for (uint32_t i = 0; i < n->n_in; i++) sd_strand_fix(g, sd_strand_of(g, n->in[i]));
+    g->at = NULL;
     for (uint32_t i = 0; i < n->n_out; i++) {
       const sd_value *v = n->out[i];
       bool outside = v && sd_value_is_output(v);

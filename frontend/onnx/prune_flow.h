@@ -38,8 +38,9 @@ typedef struct sd_following {
   const sd_module *m;
   const sd_prune_units *units;
   sd_prune_channels *c;
-  sd_strand **of;  // by value id; NULL: no labels
-  sd_names values; // of the module, by name, that have labels
+  const sd_node *at; // the node in question, while nodes are walked
+  sd_strand **of;    // by value id; NULL: no labels
+  sd_names values;   // of the module, by name, that have labels
   SD_VEC(sd_sized) sized;
 } sd_following;
 

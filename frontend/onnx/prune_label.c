@@ -22,7 +22,19 @@ void sd_strand_unite(sd_following *g, uint32_t a, uint32_t b) {
   for (int i = 0; i < 2; i++) g->c->labels.at[was[i]].same = a; // ways stay short
 }
 
+// The first node that needs all outputs of a layer says why nothing can go.
+static void stop_at(sd_following *g, const sd_strand *f) {
+  for (int runs = 0; runs < 2 && g->at; runs++) {
+    const sd_prune_label *l = &g->c->labels.at[sd_prune_root(g->c, f->at[0])];
+    if (g->c->stop[runs].node || l->fixed || l->unit == SD_NO_UNIT || (runs && f->k < 2)) continue;
+    g->c->stop[runs].unit = l->unit,
+    g->c->stop[runs].node = sd_arena_strdup(g->a, g->at->name ? g->at->name : "");
+    g->c->stop[runs].op = sd_arena_strdup(g->a, g->at->op->name);
+  }
+}
+
 void sd_strand_fix(sd_following *g, const sd_strand *f) {
+  if (f) stop_at(g, f);
   for (uint32_t i = 0; f && i < f->n; i++) g->c->labels.at[sd_prune_root(g->c, f->at[i])].fixed = true;
 }
 

@@ -408,6 +408,7 @@ void sd_strand_sizes(sd_following *g) {
     int m = loser(g, f);
     uint32_t each = 1;
     for (int j = m + 1; j < f->k; j++) each *= f->of[j].n;
+    g->c->runs |= each > 1;
     if (never_goes(g, f)) continue;
     for (uint32_t k = 0; each > 1 && k < f->n; k++)
       g->c->labels.at[sd_prune_root(g->c, f->at[k])].head = true;

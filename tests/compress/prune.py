@@ -295,7 +295,9 @@ def bad(digits, lenet):
     for p in ("unstructured", "unstructured:1.5", "unstructured:0", "4:2", "0:4", "block0x1:0.5", "block16:0.5", "2:4x"):
         ends(f"bad-pattern-{p}", 2, [*base, "--pattern", p], "is no pattern", out)
     ends("bad-divides", 4, [*base, "--pattern", "2:7"], "do not divide", out)
-    ends("bad-heads", 4, [*base, "--pattern", "heads:0.5"], "no outputs of layers can go", out)
+    ends("bad-heads", 4, [*base, "--pattern", "heads:0.5"], "are taken apart into heads", out)
+    stuck = f"{CORPUS}/llama_kv_tiny/model.onnx"
+    if os.path.exists(stuck): ends("bad-heads-stuck", 4, [stuck, "-o", out, "--pattern", "heads:0.5"], "(Concat), which needs all of its outputs", out)
     ends("bad-channels-sparsegpt", 2, [*base, *data, "--pattern", "channels:0.5", "--criterion", "sparsegpt"], "is of single weights", out)
     ends("bad-criterion", 2, [*base, *free, *data, "--criterion", "best"], "none of magnitude", out)
     ends("bad-wanda-no-data", 2, [*base, *free, "--criterion", "wanda"], "needs --data", out)

@@ -125,6 +125,25 @@ static void matmul(sd_following *g, const sd_node *n) {
   begin(g, n, n->out[0]->rank - 1);
 }
 
+// Queries, keys and values with an axis of heads: those of one number go together, in whole.
+static void attention(sd_following *g, const sd_node *n) {
+  sd_strand *first = NULL;
+  bool good = n->n_in > 2 && n->out[0]->rank == 4;
+  for (uint32_t i = 0; i < n->n_in && good; i++) {
+    const sd_value *v = n->in[i];
+    sd_strand *x = sd_strand_of(g, v);
+    if (i == 3) good = !v || (!x && (v->rank < 3 || sd_strand_dim(g, v, v->rank - 3) == 1)); // the mask
+    if (i > 3) good = !v;
+    if (i >= 3 || !good) continue;
+    x = x && v->rank == 4 ? sd_strand_keep(g, x, sd_strand_on(x, 1, 1)) : NULL;
+    good = x && (!first || sd_strand_meet(g, first, x, 0));
+    if (!first) first = x;
+  }
+  for (uint32_t i = 1; i < n->n_out; i++) good = good && (!n->out[i] || n->out[i]->uses.len == 0);
+  if (good) sd_strand_put(g, n->out[0], first);
+  for (uint32_t i = 0; !good && i < n->n_in; i++) sd_strand_fix(g, sd_strand_of(g, n->in[i]));
+}
+
 // ---- elements ----
 
 // The pieces of f that operand v, which has no labels, has one element along; its axes lie `shift` in front
@@ -339,6 +358,7 @@ static const struct {
              {"Unsqueeze", sd_strand_squeeze},
              {"Gather", sd_strand_gather},
              {"Expand", sd_strand_expand},
+             {"Attention", attention},
              {"Cast", elementwise},
              {"Clip", elementwise}};
 

@@ -115,7 +115,7 @@ def removed(digits, lenet, resnet):
 
 def attention(path, form):
     """Attention of 4 heads of 4 over rows of 16, of which two say next to nothing. merged: heads and batch in one axis, as torch's
-    MultiheadAttention has them; computed: so too, by shapes that nodes compute, with a mask for all heads; sliced: an axis for all three."""
+    MultiheadAttention has them; computed: so too, by shapes that nodes compute, with a mask for all heads; sliced: an axis for all three; operator: so too, and one operator for the rest."""
     r, nodes, init = np.random.default_rng(9), [], []
     def const(v, t=np.int64):
         init.append(numpy_helper.from_array(np.array(v, t), f"c{len(init)}"))
@@ -128,10 +128,10 @@ def attention(path, form):
     w_in, b_in = r.standard_normal((16, 48)) * np.tile(weak, 3), r.standard_normal(48) * np.tile(weak, 3)
     w_out = r.standard_normal((16, 16)) * np.where(weak < 1, 0, 1)[:, None]
     linear = lambda x, w, b: op("Add", op("MatMul", x, const(w, "f4")), op("Identity", const(b, "f4"))) # as exporters share equal ones
-    if form == "sliced":
+    if form in ("sliced", "operator"):
         qkv = op("Transpose", op("Reshape", linear("x", w_in, b_in), const([-1, 6, 3, 4, 4])), perm=[2, 0, 3, 1, 4])
         q, k, v = (op("Squeeze", op("Slice", qkv, const([i]), const([i + 1]), const([0])), const([0])) for i in range(3))
-        a = op("MatMul", op("Softmax", op("MatMul", q, op("Transpose", k, perm=[0, 1, 3, 2]))), v)
+        a = op("Attention", q, k, v, scale=1.0) if form == "operator" else op("MatMul", op("Softmax", op("MatMul", q, op("Transpose", k, perm=[0, 1, 3, 2]))), v)
         y = linear(op("Reshape", op("Transpose", a, perm=[0, 2, 1, 3]), const([-1, 6, 16])), w_out, np.zeros(16))
     else:
         x = op("Transpose", "x", perm=[1, 0, 2])
@@ -155,14 +155,14 @@ def attention(path, form):
         y = op("Transpose", op("Reshape", op("Gemm", a, const(w_out, "f4")), shape(length, batch, width)), perm=[1, 0, 2])
     value = lambda n: helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, ["batch", 6, 16])
     g = helper.make_graph(nodes, "g", [value("x")], [value(y)], init)
-    onnx.save(helper.make_model(g, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    onnx.save(helper.make_model(g, opset_imports=[helper.make_opsetid("", 23 if form == "operator" else 17)], ir_version=10 if form == "operator" else 8), path)
     np.savez(f"{T}/attention.npz", x=r.standard_normal((24, 6, 16)).astype("f4"))
 
 
 def heads():
     """Heads are found behind axes that are split and merged, and those that say nothing go without a change of the outputs."""
     if not ort: return
-    for form in ("merged", "computed", "sliced"):
+    for form in ("merged", "computed", "sliced", "operator"):
         model, out, data = f"{T}/a.onnx", f"{T}/less.onnx", f"{T}/attention.npz"
         attention(model, form)
         code, j, text = sard("prune", model, "-o", out, "--pattern", "heads:0.5")

@@ -21,6 +21,7 @@ STORED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "ms_expected.n
 MS, ML = "com.microsoft", "ai.onnx.ml"
 rng = np.random.default_rng(7)
 CASES = []
+EXACT = {}  # name -> another result that is right
 
 
 def f32(*shape, scale=1.0):
@@ -141,6 +142,8 @@ def test(sard, c, want):
             got, bad = run(sard, model_of(op, domain, inputs, names, attrs, const, fixed, symbolic), inputs, given, level, folder)
         for n, g, w in zip(given, got or [], want):
             text = bad or n.startswith("free") or differ(g, w, rtol, atol, cut.get(n))
+            if text and not bad and name in EXACT:
+                text = differ(g, EXACT[name], rtol, atol, None) and text
             bad = bad or isinstance(text, str) and f"output {n}: {text}"
         if bad:
             found.append(f"-O{level}{' symbolic' if symbolic else ''}: {bad}")
@@ -859,13 +862,24 @@ def ml_cases():
          coefficients=[float(v) for v in f32(6)], rho=[0.2], **common))
 
 
+def low_bits(x, bits):
+    """Numbers of `bits` bits of the bytes of the last axis, the lowest ones first."""
+    parts = 8 // bits
+    return np.stack([x >> (bits * i) & (1 << bits) - 1 for i in range(parts)], -1).reshape(*x.shape[:-1], -1).astype(np.int64)
+
+
 def level_cases():
-    """Accuracy level 4: both round A to 8 bits, a block of it at a time."""
+    """Accuracy level 4: A may be rounded to 8 bits, a block of it at a time. ONNX Runtime does; Sard where the processor has products of
+    such bytes, else its result is the exact one."""
     for bits, block, k in ((4, 32, 256), (4, 128, 256), (8, 32, 128)):
         n, blocks = 40, k // block
         b, s = u8(n, blocks, block * bits // 8), np.abs(f32(n, blocks, scale=0.1))
         for form, z in (("", None), ("_zeros", u8(n, (blocks * bits + 7) // 8))):
-            case(f"level{bits}_{block}{form}", "MatMulNBits", MS, [("A", f32(2, 5, k)), ("B", b), ("S", s), ("Z", z)], 1,
+            name, a = f"level{bits}_{block}{form}", f32(2, 5, k)
+            zeros = np.full((n, blocks, 1), 1 << (bits - 1)) if z is None else low_bits(z, bits)[:, :blocks, None]
+            w = (low_bits(b, bits).astype(np.float64) - zeros) * s[:, :, None]
+            EXACT[name] = (a.astype(np.float64) @ w.reshape(n, k).T).astype(np.float32)
+            case(name, "MatMulNBits", MS, [("A", a), ("B", b), ("S", s), ("Z", z)], 1,
                  dict(K=k, N=n, bits=bits, block_size=block, accuracy_level=4), "BSZ", atol=1e-3)
 
 

@@ -75,6 +75,18 @@ static void score(sd_prune *q, double *worth) {
   }
 }
 
+// Heads have sizes of their own: they are compared by what an element of them is worth.
+static void by_size(const sd_prune *q, sd_arena *a, double *worth) {
+  uint64_t *elements = SD_NEW_ARRAY(a, uint64_t, q->channels.labels.len + 1);
+  for (uint32_t k = 0; k < q->channels.cuts.len; k++) {
+    const sd_prune_cut *t = &q->channels.cuts.at[k];
+    bool counts = t->kind == SD_CUT_OUTPUTS || t->kind == SD_CUT_INPUTS;
+    for (uint32_t i = 0; counts && i < t->n; i++) elements[sd_prune_root(&q->channels, t->labels[i])]++;
+  }
+  for (uint32_t i = 1; i < q->channels.labels.len; i++)
+    if (elements[i]) worth[i] /= (double)elements[i];
+}
+
 typedef struct entry {
   double worth;
   uint32_t root, unit;
@@ -104,6 +116,7 @@ static void choose(sd_prune *q, const double *factor, double part) {
   if (q->squares) score_inputs(q, worth);
   else
     score(q, worth);
+  if (q->pattern.kind == SD_PATTERN_HEADS) by_size(q, a, worth);
   for (uint32_t i = 1; i < c->labels.len; i++) {
     sd_prune_label *l = &c->labels.at[i];
     l->gone = false;

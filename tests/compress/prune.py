@@ -159,6 +159,25 @@ def attention(path, form):
     np.savez(f"{T}/attention.npz", x=r.standard_normal((24, 6, 16)).astype("f4"))
 
 
+def heads_of_sizes():
+    """Of four heads of 4 and two of 16, of which one of the latter says less than all others, that one goes."""
+    r, nodes, init, x = np.random.default_rng(4), [], [], "x"
+    weak = np.where(np.arange(32) < 16, 0.6, 1)
+    for i, (n, heads, w) in enumerate(((16, 4, r.standard_normal((16, 16))), (32, 2, r.standard_normal((16, 32)) * weak), (8, 0, r.standard_normal((32, 8)) * weak[:, None]))):
+        shapes = {f"w{i}": w.astype("f4"), f"apart{i}": np.array([-1, heads, n // max(heads, 1)]), f"together{i}": np.array([-1, n])}
+        init += [numpy_helper.from_array(v, k) for k, v in shapes.items()]
+        nodes.append(helper.make_node("MatMul", [x, f"w{i}"], [f"y{i}"], name=f"layer{i}"))
+        if not heads: break
+        nodes += [helper.make_node("Reshape", [f"y{i}", f"apart{i}"], [f"a{i}"]), helper.make_node("Softmax", [f"a{i}"], [f"s{i}"], axis=2),
+                  helper.make_node("Reshape", [f"s{i}", f"together{i}"], [f"x{i + 1}"])]
+        x = f"x{i + 1}"
+    value = lambda name, n: helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", n])
+    g = helper.make_graph(nodes, "g", [value("x", 16)], [value("y2", 8)], init)
+    onnx.save(helper.make_model(g, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), f"{T}/sizes.onnx")
+    code, j, text = sard("prune", f"{T}/sizes.onnx", "-o", f"{T}/less.onnx", "--pattern", "heads:0.2", "--scope", "global")
+    check("heads-of-sizes", code == 0 and [l["zeros"] for l in j["layers"]] == [0, 16 * 16, 16 * 8], text[-300:] if code else [l["zeros"] for l in j["layers"]])
+
+
 def heads():
     """Heads are found behind axes that are split and merged, and those that say nothing go without a change of the outputs."""
     if not ort: return
@@ -378,7 +397,7 @@ def resume(lenet):
 
 def main():
     digits, lenet, resnet = Case("digits_mlp"), Case("mnist_lenet"), Case("mnist_resnet8")
-    patterns(digits, lenet, resnet), removed(digits, lenet, resnet), heads(), fit(resnet), report(lenet), kernels(), also(), resume(lenet), search(lenet), recurrent(), bad(digits, lenet), interrupted((1.5, 1, 0.7, 0.5, 0.3), "prune", resnet.model, "--pattern", "2:4", "--schedule", "3", "--data", resnet.data, "--metric", "top1")
+    patterns(digits, lenet, resnet), removed(digits, lenet, resnet), heads(), heads_of_sizes(), fit(resnet), report(lenet), kernels(), also(), resume(lenet), search(lenet), recurrent(), bad(digits, lenet), interrupted((1.5, 1, 0.7, 0.5, 0.3), "prune", resnet.model, "--pattern", "2:4", "--schedule", "3", "--data", resnet.data, "--metric", "top1")
     return end()
 
 

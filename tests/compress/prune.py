@@ -161,6 +161,7 @@ def attention(path, form):
 
 def heads_of_sizes():
     """Of four heads of 4 and two of 16, of which one of the latter says less than all others, that one goes."""
+    if not ort: return
     r, nodes, init, x = np.random.default_rng(4), [], [], "x"
     weak = np.where(np.arange(32) < 16, 0.6, 1)
     for i, (n, heads, w) in enumerate(((16, 4, r.standard_normal((16, 16))), (32, 2, r.standard_normal((16, 32)) * weak), (8, 0, r.standard_normal((32, 8)) * weak[:, None]))):

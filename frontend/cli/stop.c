@@ -10,8 +10,8 @@
 #include "runtime/collective/mpi_near.h"
 
 static _Atomic(sard_session *) running;
-static atomic_int holds, asked;
-static _Atomic(int64_t) deadline, asked_at;
+static atomic_int holds;
+static _Atomic(int64_t) deadline, asked_at; // 0: not
 enum { AGAIN_NS = 200000000 }; // of two signals closer than this, as timeout(1) sends them, the second is not a second wish
 
 void sd_stop_say(void) {
@@ -33,7 +33,6 @@ static void on_interrupt(int signal) {
   sard_session *s = atomic_load(&running);
   int64_t now = sd_now_ns(), none = 0;
   bool first = atomic_compare_exchange_strong(&asked_at, &none, now);
-  atomic_store(&asked, 1);
   if (!first && now - atomic_load(&asked_at) < AGAIN_NS) return;
   if (!first && !atomic_load(&holds)) leave(); // the second time: do not wait for the run
   if (s && !sd_mpi_group()) sard_session_cancel(s); // a rank may wait for one that is gone
@@ -55,11 +54,11 @@ void sd_stop_install(void) {
 void sd_stop_session(sard_session *s) { atomic_store(&running, s); }
 void sd_stop_hold(void) { atomic_fetch_add(&holds, 1); }
 void sd_stop_release(void) {
-  if (atomic_fetch_sub(&holds, 1) == 1 && atomic_load(&asked)) leave();
+  if (atomic_fetch_sub(&holds, 1) == 1 && atomic_load(&asked_at)) leave();
 }
 void sd_stop_at(int64_t ns) { atomic_store(&deadline, ns); }
 bool sd_stop_asked(void) {
   int64_t end = atomic_load(&deadline);
-  return atomic_load(&asked) != 0 || (end && sd_now_ns() >= end);
+  return atomic_load(&asked_at) != 0 || (end && sd_now_ns() >= end);
 }
 sard_status *sd_stop_check(void) { return sd_stop_asked() ? SD_ERR(CANCELLED, "interrupted") : NULL; }

@@ -14,7 +14,7 @@ static bool wanted(const sd_prune *q, const sd_prune_label *l) {
 
 static sd_prune_unit *unit_at(sd_prune *q, uint32_t node, uint32_t *index) {
   for (uint32_t i = 0; i < q->units.len; i++)
-    if (q->units.at[i].at == node && !q->units.at[i].recurrent && q->units.at[i].w)
+    if (q->units.at[i].at == node && !q->units.at[i].recurrent && q->units.at[i].was)
       return *index = i, &q->units.at[i];
   return NULL;
 }
@@ -27,6 +27,12 @@ sard_status *sd_prune_channels_find(sd_prune *q, uint32_t *some) {
   return NULL;
 }
 
+// Of element j of [rows][k], as it was.
+static double square(const sd_prune_unit *u, uint64_t j) {
+  double w = sd_prune_was(u, j / u->k, j % u->k);
+  return w * w;
+}
+
 // By wanda: what the layers that take it make of it, of all that they give.
 static void score_inputs(sd_prune *q, double *worth) {
   for (uint32_t k = 0; k < q->channels.cuts.len; k++) {
@@ -35,10 +41,10 @@ static void score_inputs(sd_prune *q, double *worth) {
     const sd_prune_unit *u = t->kind == SD_CUT_INPUTS ? unit_at(q, t->node, &index) : NULL;
     const double *x = u ? q->squares[index] : NULL;
     double all = 0;
-    for (uint64_t j = 0; x && j < u->rows * u->k; j++) all += (double)u->was[j] * u->was[j] * x[j % u->k];
+    for (uint64_t j = 0; x && j < u->rows * u->k; j++) all += square(u, j) * x[j % u->k];
     for (uint64_t j = 0; x && all > 0 && j < u->rows * u->k; j++)
       worth[sd_prune_root(&q->channels, t->labels[j % u->k % t->n])] +=
-          (double)u->was[j] * u->was[j] * x[j % u->k] / all * t->n;
+          square(u, j) * x[j % u->k] / all * t->n;
   }
 }
 
@@ -66,11 +72,10 @@ static void score(sd_prune *q, double *worth) {
     const sd_prune_unit *u = counts ? unit_at(q, t->node, &index) : NULL;
     const double *gain = u && q->gain ? q->gain[index] : NULL;
     double all = 0;
-    for (uint64_t j = 0; u && j < u->rows * u->k; j++) all += (double)u->was[j] * u->was[j];
+    for (uint64_t j = 0; u && j < u->rows * u->k; j++) all += square(u, j);
     for (uint64_t j = 0; u && all > 0 && j < u->rows * u->k; j++) {
       uint64_t at = t->kind == SD_CUT_OUTPUTS ? j / u->k : j % u->k % t->n;
-      worth[sd_prune_root(&q->channels, t->labels[at])] +=
-          gain ? gain[j] : (double)u->was[j] * u->was[j] / all * t->n;
+      worth[sd_prune_root(&q->channels, t->labels[at])] += gain ? gain[j] : square(u, j) / all * t->n;
     }
   }
 }
@@ -139,43 +144,44 @@ static bool is_gone(const sd_prune *q, const sd_prune_cut *t, uint64_t i) {
   return q->channels.labels.at[sd_prune_root(&q->channels, t->labels[i])].gone;
 }
 
-// Inputs that are gone, as masks; what is left of each weight.
-static void mask(sd_prune *q, bool *inputs) {
+// Inputs and outputs of a unit that stay, as masks; how many of the inputs go.
+static uint64_t kept(const sd_prune *q, const sd_prune_unit *u, uint8_t *inputs, uint8_t *outputs) {
+  uint64_t gone = 0;
+  memset(inputs, 1, u->k), memset(outputs, 1, u->rows);
   for (uint32_t k = 0; k < q->channels.cuts.len; k++) {
     const sd_prune_cut *t = &q->channels.cuts.at[k];
-    uint32_t at = 0;
-    sd_prune_unit *u = t->kind == SD_CUT_INPUTS ? unit_at(q, t->node, &at) : NULL;
-    for (uint64_t j = 0; u && j < u->rows * u->k; j++)
-      if (is_gone(q, t, j % u->k % t->n)) u->mask[j] = 0, inputs[at] = true;
+    if (t->node != u->at) continue;
+    for (uint64_t j = 0; t->kind == SD_CUT_INPUTS && j < u->k; j++) inputs[j] &= !is_gone(q, t, j % t->n);
+    for (uint64_t r = 0; t->kind == SD_CUT_OUTPUTS && r < u->rows; r++) outputs[r] &= !is_gone(q, t, r);
   }
+  for (uint64_t j = 0; j < u->k; j++) gone += !inputs[j];
+  return gone;
 }
 
-static void count(sd_prune *q) {
-  for (uint32_t i = 0; i < q->units.len; i++) {
-    sd_prune_unit *u = &q->units.at[i];
-    const sd_prune_cut *outputs = NULL;
-    q->layers[i].zeros = 0;
-    for (uint32_t k = 0; k < q->channels.cuts.len; k++)
-      if (q->channels.cuts.at[k].kind == SD_CUT_OUTPUTS && q->channels.cuts.at[k].node == u->at)
-        outputs = &q->channels.cuts.at[k];
-    for (uint64_t j = 0; u->w && j < u->rows * u->k; j++)
-      q->layers[i].zeros += !u->mask[j] || (outputs && is_gone(q, outputs, j / u->k));
+// What is left of a layer, fitted without its inputs that go.
+static sard_status *less(sd_prune *q, uint32_t i) {
+  sd_prune_unit *u = &q->units.at[i];
+  sd_arena *a = sd_arena_scratch(q->c->arena);
+  uint8_t *inputs = sd_arena_alloc(a, u->k + 1), *outputs = sd_arena_alloc(a, u->rows + 1);
+  sard_status *st = NULL;
+  uint64_t gone = kept(q, u, inputs, outputs), stay = 0;
+  for (uint64_t r = 0; r < u->rows; r++) stay += outputs[r];
+  if (gone && q->refit && !u->keep) {
+    st = sd_stop_check();
+    sd_judge_progress(q->c, "fitting", i, q->units.len, 0);
+    if (!st) st = sd_prune_fit(q, i, inputs);
   }
+  q->layers[i].zeros = u->rows * u->k - stay * (u->k - gone);
+  sd_arena_free(a);
+  return st;
 }
 
 // The layers behind what goes are fitted without it. What an excluded layer takes goes, too; its other
 // weights stay.
 sard_status *sd_prune_channels_all(sd_prune *q, const double *factor, double part) {
-  bool *inputs = SD_NEW_ARRAY(q->c->arena, bool, q->units.len + 1);
   if (q->criterion == SD_WANDA && !q->squares) SD_TRY(measure_inputs(q)); // nothing is pruned yet
   choose(q, factor, part);
-  mask(q, inputs);
-  for (uint32_t i = 0; i < q->units.len; i++) {
-    if (!inputs[i] || !q->refit || q->units.at[i].keep) continue;
-    SD_TRY(sd_stop_check());
-    sd_judge_progress(q->c, "fitting", i, q->units.len, 0);
-    SD_TRY(sd_prune_fit(q, i));
-  }
-  count(q);
+  for (uint32_t i = 0; i < q->units.len; i++)
+    if (q->units.at[i].was) SD_TRY(less(q, i));
   return NULL;
 }

@@ -98,21 +98,41 @@ static sard_status *prune_layer(sd_prune *q, uint32_t i, sd_layer *l, double sha
   return st;
 }
 
-static sard_status *one(sd_prune *q, uint32_t i, double share, bool fit_only) {
-  sd_prune_unit *u = &q->units.at[i];
-  sd_layer l = {.rows = u->rows, .k = u->k, .groups = u->groups, .w = u->w, .mask = u->mask};
-  l.gain = q->gain ? q->gain[i] : NULL;
-  if (!fit_only && !wants_data(q, u)) return prune_layer(q, i, &l, share);
+// The mask is the same in all rows.
+static sard_status *fit_layer(sd_prune *q, sd_layer *l, const uint8_t *inputs) {
+  for (uint64_t r = 0; r < l->rows; r++) memcpy(l->mask + r * l->k, inputs, l->k);
+  SD_TRY(sd_layer_refit(l, &q->pattern, q->judge.ctx->pool));
+  sd_layer_apply(l);
+  return NULL;
+}
+
+static sard_status *with_moments(sd_prune *q, uint32_t i, sd_layer *l, double share, const uint8_t *inputs) {
+  const sd_prune_unit *u = &q->units.at[i];
+  if (!inputs && !wants_data(q, u)) return prune_layer(q, i, l, share);
   if (u->k > MOST_INPUTS)
     return SD_ERR(UNSUPPORTED, "'%s' has %llu inputs, too many for their second moments: --exclude it",
                   u->name, (unsigned long long)u->k);
   uint64_t n = u->groups * u->k * u->k;
   double *h = sd_calloc(n, sizeof *h), *b = sd_calloc(u->rows * u->k, sizeof *b);
   sard_status *st = h && b ? observe(q, i, h, b) : SD_ERR(NOMEM, "out of memory for second moments");
-  l.h = h, l.b = b;
-  if (!st) st = fit_only ? sd_layer_refit(&l, &q->pattern, q->judge.ctx->pool) : prune_layer(q, i, &l, share);
-  if (!st && fit_only) sd_layer_apply(&l);
+  l->h = h, l->b = b;
+  if (!st) st = inputs ? fit_layer(q, l, inputs) : prune_layer(q, i, l, share);
   sd_free(h), sd_free(b);
+  return st;
+}
+
+// Prunes a layer, or, where `inputs` stay of those it has, fits it. Only here it is there as rows.
+static sard_status *one(sd_prune *q, uint32_t i, double share, const uint8_t *inputs) {
+  sd_prune_unit *u = &q->units.at[i];
+  uint64_t n = u->rows * u->k;
+  sd_layer l = {.rows = u->rows, .k = u->k, .groups = u->groups};
+  l.gain = q->gain ? q->gain[i] : NULL;
+  l.w = sd_malloc(n * sizeof *l.w + 1), l.mask = sd_malloc(n + 1);
+  sard_status *st = l.w && l.mask ? NULL : SD_ERR(NOMEM, "out of memory for %llu weights", (unsigned long long)n);
+  if (!st) sd_prune_load(u, l.w), memset(l.mask, 1, n);
+  if (!st) st = with_moments(q, i, &l, share, inputs);
+  if (!st) sd_prune_store(u, l.w);
+  sd_free(l.w), sd_free(l.mask);
   return st;
 }
 
@@ -120,13 +140,17 @@ static sard_status *one(sd_prune *q, uint32_t i, double share, bool fit_only) {
 
 enum { PRUNED, SQUARES, KINDS };
 
-static sard_status *one_or_earlier(sd_prune *q, uint32_t i, double share, bool fit_only) {
-  const sd_prune_unit *u = &q->units.at[i];
-  const sd_piece p[] = {{u->w, u->rows * u->k * sizeof *u->w}, {u->mask, u->rows * u->k}, {&q->layers[i].zeros, sizeof q->layers[i].zeros}};
+static sard_status *one_or_earlier(sd_prune *q, uint32_t i, double share, const uint8_t *inputs) {
+  sd_prune_unit *u = &q->units.at[i];
+  sd_prune_room(q->c->arena, u);
+  const sd_piece p[] = {{u->w, u->rows * u->k * sizeof *u->w}, {&q->layers[i].zeros, sizeof q->layers[i].zeros}};
   const uint64_t what = (uint64_t)i * KINDS + PRUNED;
-  if (q->keeps && sd_prune_recalled(q, what, p, 3)) return NULL;
-  SD_TRY(one(q, i, share, fit_only));
-  return q->keeps ? sd_prune_remember(q, what, p, 3) : NULL;
+  if (q->keeps && sd_prune_recalled(q, what, p, 2)) {
+    sd_prune_compare(u);
+    return NULL;
+  }
+  SD_TRY(one(q, i, share, inputs));
+  return q->keeps ? sd_prune_remember(q, what, p, 2) : NULL;
 }
 
 sard_status *sd_prune_squares(sd_prune *q, uint32_t i, double **out) {
@@ -146,7 +170,9 @@ sard_status *sd_prune_squares(sd_prune *q, uint32_t i, double **out) {
   return st || !q->keeps ? st : sd_prune_remember(q, what, &p, 1);
 }
 
-sard_status *sd_prune_fit(sd_prune *q, uint32_t i) { return one_or_earlier(q, i, 0, true); }
+sard_status *sd_prune_fit(sd_prune *q, uint32_t i, const uint8_t *inputs) {
+  return one_or_earlier(q, i, 0, inputs);
+}
 
 // ---- shares of layers ----
 
@@ -182,7 +208,7 @@ static void count_shares(sd_prune *q, const sd_select *s) {
   }
 }
 
-// The places of the weights to come serve for the sorted magnitudes: nothing else is as large.
+// The room of the weights to come serves for the sorted magnitudes: nothing else is as large.
 static sard_status *share_out(sd_prune *q) {
   uint64_t all = 0, most = 0;
   for (uint32_t i = 0; i < q->units.len; i++) {
@@ -196,10 +222,13 @@ static sard_status *share_out(sd_prune *q) {
   sd_select *s = sd_malloc(sizeof *s);
   sard_status *st = room && s ? NULL : SD_ERR(NOMEM, "out of memory for scores of %llu weights", (unsigned long long)most);
   for (uint32_t i = 0; !st && i < q->units.len; i++) {
-    const sd_prune_unit *u = &q->units.at[i];
-    for (uint64_t j = 0; !u->keep && j < u->rows * u->k; j++) u->w[j] = fabsf(u->was[j]);
-    if (!u->keep) sd_select_sort(u->w, room, u->rows * u->k);
+    sd_prune_unit *u = &q->units.at[i];
     st = sd_stop_check();
+    if (u->keep || st) continue;
+    sd_prune_room(q->c->arena, u);
+    memcpy(u->w, u->was, u->rows * u->k * sizeof *u->w);
+    for (uint64_t j = 0; j < u->rows * u->k; j++) u->w[j] = fabsf(u->w[j]);
+    sd_select_sort(u->w, room, u->rows * u->k);
   }
   if (!st && go) {
     sd_select_begin(s, go - 1);
@@ -217,11 +246,9 @@ static sard_status *share_out(sd_prune *q) {
 static void start(sd_prune *q) {
   for (uint32_t i = 0; i < q->units.len; i++) {
     sd_prune_unit *u = &q->units.at[i];
-    if (!u->w) continue;
-    memcpy(u->w, u->was, u->rows * u->k * sizeof *u->w);
-    memset(u->mask, 1, u->rows * u->k);
-    q->layers[i].zeros = q->layers[i].zeros_before = 0;
-    for (uint64_t j = 0; j < u->rows * u->k; j++) q->layers[i].zeros_before += u->was[j] == 0;
+    u->changed = false, q->layers[i].zeros_before = 0;
+    for (uint64_t r = 0; u->was && r < u->rows; r++)
+      for (uint64_t j = 0; j < u->k; j++) q->layers[i].zeros_before += sd_prune_was(u, r, j) == 0;
     q->layers[i].zeros = q->layers[i].zeros_before;
   }
 }
@@ -241,7 +268,7 @@ sard_status *sd_prune_all(sd_prune *q, const double *factor) {
       SD_TRY(sd_stop_check());
       sd_judge_progress(q->c, "pruning", (s - 1) * q->units.len + i, q->steps * q->units.len,
                         (double)(sd_now_ns() - t0) * 1e-9);
-      SD_TRY(one_or_earlier(q, i, share, false));
+      SD_TRY(one_or_earlier(q, i, share, NULL));
     }
   }
   sd_cli_progress(q->c, NULL);

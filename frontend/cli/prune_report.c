@@ -36,6 +36,18 @@ static bool runs_sparse(const sd_pair_step *s) { return s && s->schedule && strs
 static double ratio(uint64_t part, uint64_t of) { return of ? (double)part / (double)of : 0; }
 static uint64_t packed_bytes(uint64_t n, uint64_t zeros) { return (n - zeros) * sizeof(float) + (n + 7) / 8; }
 
+// Whether the zeros of a layer are as the pattern wants them.
+static bool holds(const sd_prune *q, uint32_t i) {
+  const sd_prune_unit *u = &q->units.at[i];
+  if (q->pattern.kind != SD_PATTERN_NM && q->pattern.kind != SD_PATTERN_BLOCK) return true;
+  sd_arena *a = sd_arena_scratch(q->c->arena);
+  float *w = SD_NEW_ARRAY(a, float, weights_of(u));
+  sd_prune_load(u, w);
+  bool good = sd_pattern_holds(&q->pattern, w, u->rows, u->k);
+  sd_arena_free(a);
+  return good;
+}
+
 static totals add_up(const sd_prune *q) {
   totals t = {.holds = true};
   for (uint32_t i = 0; i < q->units.len; i++) {
@@ -45,7 +57,7 @@ static totals add_up(const sd_prune *q) {
     const sd_pair_step *s = step_of(q, u);
     t.layers++, t.weights += weights_of(u), t.zeros += l->zeros;
     t.packed += packed_bytes(weights_of(u), l->zeros);
-    t.holds &= l->zeros == l->zeros_before || sd_pattern_holds(&q->pattern, u->w, u->rows, u->k);
+    t.holds &= l->zeros == l->zeros_before || holds(q, i);
     t.sparse += runs_sparse(s);
     if (s) t.ms_before += s->ms_before, t.ms_after += s->ms_after;
     if (s) t.ms_predicted += s->ms_before * (1 - ratio(l->zeros, weights_of(u)));
@@ -138,7 +150,7 @@ static void json_layer(sd_prune *q, sd_str *s, uint32_t i) {
           (unsigned long long)l->zeros, (unsigned long long)l->zeros_before);
   number(s, "ratio", ratio(l->zeros, n));
   sd_strf(s, ",\"pattern_kept\":%s,\"bytes\":%llu,\"packed_bytes\":%llu",
-          sd_pattern_holds(&q->pattern, u->w, u->rows, u->k) ? "true" : "false",
+          holds(q, i) ? "true" : "false",
           (unsigned long long)(n * sizeof(float)), (unsigned long long)packed_bytes(n, l->zeros));
   if (!isnan(l->snr)) number(s, "alone_snr", l->snr);
   if (step) number(s, "ms_before", step->ms_before), number(s, "ms_after", step->ms_after);

@@ -8,7 +8,7 @@
 #include "runtime/base/file.h"
 #include "runtime/base/hash.h"
 
-#define FIRST "sard prune layers 2 "
+#define FIRST "sard prune layers 3 "
 
 typedef struct record { // behind it the bytes of its pieces
   uint64_t what, bytes, hash;

@@ -15,7 +15,7 @@ static sard_status *add(sd_prune *q, const sd_prune_unit *u, sard_tensor *t, con
     return SD_ERR(INTERNAL, "slopes of '%s' are of another size", u->name);
   for (uint64_t r = 0; r < u->rows; r++)
     for (uint64_t j = 0; j < u->k; j++) {
-      double change = (double)g[sd_prune_place(u, r, j)] * u->was[r * u->k + j];
+      double change = (double)g[sd_prune_place(u, r, j)] * sd_prune_was(u, r, j);
       if (!isfinite(change))
         return SD_ERR(
             USAGE,

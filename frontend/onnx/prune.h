@@ -21,15 +21,16 @@ typedef struct sd_prune_unit {
   bool recurrent;  // its inputs are not all to be seen, or are indices: chosen by magnitude, not fitted
   bool keep;       // stays as it is
   const char *why; // the reason
-  float *was, *w;  // [rows][k]: in the file, and as it will be written
-  uint8_t *mask;   // [rows][k], 0: goes
+  const void *was; // its elements where they lie, in the order of the file; NULL: it cannot be pruned
+  float *w;        // those that will be written, in the same order; NULL: there is no room for others yet
+  bool changed;    // they are other ones
 } sd_prune_unit;
 typedef SD_VEC(sd_prune_unit) sd_prune_units;
 
 // What is pruned only where it is asked for: rows that Gather takes, and kernels of single channels, which cost more than others.
 typedef enum sd_prune_also { SD_PRUNE_TABLES = 1, SD_PRUNE_DEPTHWISE = 2 } sd_prune_also;
-// The weights of the model, in order; those that cannot be pruned say why. Weights that are NaN or infinite
-// are SARD_E_MODEL. `also`: bits. *parameters: elements of all constants of floats.
+// The weights of the model, in order; those that cannot be pruned say why. They point into the model, which has to
+// live as long. Weights that are NaN or infinite are SARD_E_MODEL. `also`: bits. *parameters: elements of all constants of floats.
 sard_status *sd_prune_find(sd_arena *a, const sard_source *src, unsigned also, sd_prune_units *out, uint64_t *parameters);
 // A model with the inputs of the original whose outputs are, over a batch of samples, sums for unit `u`: the
 // second moments of its inputs, f32[groups, k, k], and what its weight makes of them in the original model
@@ -41,9 +42,17 @@ sard_status *sd_prune_watch(sd_arena *a, const sard_source *src, const sd_prune_
 // of output `output` with respect to its weight, in the order of the file.
 sard_status *sd_prune_slopes(sd_arena *a, const sard_source *src, const sd_prune_units *units, int output,
                              const sd_packed **out);
-// Element of the file for input j of output r.
+// Element of the file for input j of output r, and what it was.
 uint64_t sd_prune_place(const sd_prune_unit *u, uint64_t r, uint64_t j);
-// The model with the weights `w` of all units that are not kept.
+float sd_prune_was(const sd_prune_unit *u, uint64_t r, uint64_t j);
+// The weight as it will be written, as [rows][k].
+void sd_prune_load(const sd_prune_unit *u, float *out);
+// Other numbers for it. Room for them, `w`, is in the arena.
+void sd_prune_room(sd_arena *a, sd_prune_unit *u);
+void sd_prune_store(sd_prune_unit *u, const float *rows);
+// `w` was written to, or not: whether it is what the file has.
+void sd_prune_compare(sd_prune_unit *u);
+// The model with the weights `w` of all units that are not kept. They are lent to it, not copied.
 sard_status *sd_prune_write(sd_arena *a, const sard_source *src, const sd_prune_units *units, const sd_packed **out);
 
 // ---- channels ----

@@ -18,26 +18,44 @@ uint64_t sd_prune_place(const sd_prune_unit *u, uint64_t r, uint64_t j) {
   return r * u->k + j % channels * spots + j / channels;
 }
 
-void sd_prune_to_file(const sd_prune_unit *u, const float *w, float *out) {
-  for (uint64_t r = 0; r < u->rows; r++)
-    for (uint64_t j = 0; j < u->k; j++) out[sd_prune_place(u, r, j)] = w[r * u->k + j];
+// Data of files may lie at any byte.
+static float element(const void *from, uint64_t i) {
+  float x;
+  memcpy(&x, (const char *)from + i * sizeof x, sizeof x);
+  return x;
 }
 
-static sard_status *load(sd_proto *p, sd_arena *a, sd_prune_unit *u) {
+float sd_prune_was(const sd_prune_unit *u, uint64_t r, uint64_t j) {
+  return element(u->was, sd_prune_place(u, r, j));
+}
+
+void sd_prune_load(const sd_prune_unit *u, float *out) {
+  const void *from = u->changed ? u->w : u->was;
+  for (uint64_t r = 0; r < u->rows; r++)
+    for (uint64_t j = 0; j < u->k; j++) out[r * u->k + j] = element(from, sd_prune_place(u, r, j));
+}
+
+void sd_prune_room(sd_arena *a, sd_prune_unit *u) {
+  if (!u->w) u->w = SD_NEW_ARRAY(a, float, u->rows * u->k);
+}
+
+void sd_prune_compare(sd_prune_unit *u) {
+  u->changed = memcmp(u->w, u->was, u->rows * u->k * sizeof *u->w) != 0;
+}
+
+void sd_prune_store(sd_prune_unit *u, const float *rows) {
+  for (uint64_t r = 0; r < u->rows; r++)
+    for (uint64_t j = 0; j < u->k; j++) u->w[sd_prune_place(u, r, j)] = rows[r * u->k + j];
+  sd_prune_compare(u);
+}
+
+static sard_status *find(sd_proto *p, sd_prune_unit *u) {
   sd_const *c = NULL;
   SD_TRY(sd_proto_const(p, sd_proto_weight(p, u->weight), &c));
-  u->was = SD_NEW_ARRAY(a, float, u->rows * u->k), u->w = SD_NEW_ARRAY(a, float, u->rows * u->k);
-  u->mask = sd_arena_alloc(a, u->rows * u->k);
-  memset(u->mask, 1, u->rows * u->k);
-  for (uint64_t r = 0; r < u->rows; r++)
-    for (uint64_t j = 0; j < u->k; j++) {
-      float *w = &u->was[r * u->k + j];
-      memcpy(w, (const char *)c->data + sd_prune_place(u, r, j) * sizeof *w, sizeof *w);
-      if (!isfinite(*w))
-        return SD_ERR(MODEL, "element %llu of the weight '%s' is NaN or infinite",
-                      (unsigned long long)sd_prune_place(u, r, j), u->weight);
-    }
-  memcpy(u->w, u->was, u->rows * u->k * sizeof *u->w);
+  for (uint64_t i = 0; i < u->rows * u->k; i++)
+    if (!isfinite(element(c->data, i)))
+      return SD_ERR(MODEL, "element %llu of the weight '%s' is NaN or infinite", (unsigned long long)i, u->weight);
+  u->was = c->data;
   return NULL;
 }
 
@@ -133,7 +151,7 @@ static sard_status *add_unit(sd_arena *a, sd_proto *p, uint32_t i, int operand, 
   u.why = obstacle(p, n, op, w, readers_of(p, count, weight), also);
   u.keep = u.why != NULL;
   if (!u.keep) measure(&u, n, w), follow(a, p, n, &u);
-  if (!u.keep) SD_TRY(load(p, a, &u));
+  if (!u.keep) SD_TRY(find(p, &u));
   sd_vec_push(a, out, u);
   return NULL;
 }
@@ -191,10 +209,8 @@ void sd_prune_replace(Onnx__TensorProto *t, uint64_t count, const float *values)
 void sd_prune_put(sd_proto *p, const sd_prune_units *units) {
   for (uint32_t i = 0; i < units->len; i++) {
     const sd_prune_unit *u = &units->at[i];
-    if (u->keep || !u->w || memcmp(u->w, u->was, u->rows * u->k * sizeof *u->w) == 0) continue;
-    float *values = SD_NEW_ARRAY(p->a, float, u->rows * u->k);
-    sd_prune_to_file(u, u->w, values);
-    sd_prune_replace((Onnx__TensorProto *)sd_proto_weight(p, u->weight), u->rows * u->k, values);
+    if (u->keep || !u->changed) continue;
+    sd_prune_replace((Onnx__TensorProto *)sd_proto_weight(p, u->weight), u->rows * u->k, u->w);
   }
 }
 

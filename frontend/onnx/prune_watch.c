@@ -51,12 +51,9 @@ static void copy_beside(watching *w, const Onnx__NodeProto *n, const sd_prune_un
 
 // The weights before stand beside those of the original by name.
 static bool put_weight(watching *w, const sd_prune_unit *u) {
-  uint64_t n = u->rows * u->k;
-  if (u->keep || memcmp(u->w, u->was, n * sizeof *u->w) == 0) return false;
-  float *values = SD_NEW_ARRAY(w->p->a, float, n);
-  sd_prune_to_file(u, u->w, values);
+  if (u->keep || !u->changed) return false;
   sd_names_set(&w->beside, u->weight,
-               (void *)sd_proto_tensor(w->p, "sard_weight", SD_F32, u->rank, u->dims, values));
+               (void *)sd_proto_tensor(w->p, "sard_weight", SD_F32, u->rank, u->dims, u->w));
   return true;
 }
 

@@ -288,6 +288,21 @@ def kernels():
     check("quantized-runs-sparse", sum("sparse" in s for s in schedules) == 2 and size < 0.4 * dense8, f"{size} of {dense8}, {schedules}")
 
 
+def memory():
+    """Weights are in memory once beside the file, which is mapped."""
+    if not ort: return
+    n, count, model = 1024, 12, f"{T}/large.onnx"
+    w = [numpy_helper.from_array(np.random.default_rng(i).standard_normal((n, n)).astype("f4"), f"w{i}") for i in range(count)]
+    v = [helper.make_tensor_value_info(k, 1, [4, n]) for k in ("x", "y")]
+    at = ["x", *(f"v{i}" for i in range(1, count)), "y"]
+    nodes = [helper.make_node("MatMul", [at[i], f"w{i}"], [at[i + 1]], f"m{i}") for i in range(count)]
+    onnx.save(helper.make_model(helper.make_graph(nodes, "g", v[:1], v[1:], w), opset_imports=[helper.make_opsetid("", 17)]), model)
+    for pattern, most in (("unstructured:0.3", 2.8), ("channels:0.5", 2.8)):
+        code, j, text = sard("prune", model, "-o", f"{T}/small.onnx", "--pattern", pattern)
+        all_ = n * n * count * 4e-6
+        check(f"memory-{pattern[:4]}", code == 0 and j["peak_rss_mb"] < most * all_ + 30, f"{j.get('peak_rss_mb')} MB with weights of {all_:.0f} {text[-200:]}")
+
+
 def search(lenet):
     out = f"{T}/s.onnx"
     args = [lenet.model, "-o", out, "--data", lenet.data, "--metric", "top1", "--criterion", "magnitude", "--reconstruct", "none", "--pattern", "unstructured:0.93", "--scope", "layer"]
@@ -398,7 +413,7 @@ def resume(lenet):
 
 def main():
     digits, lenet, resnet = Case("digits_mlp"), Case("mnist_lenet"), Case("mnist_resnet8")
-    patterns(digits, lenet, resnet), removed(digits, lenet, resnet), heads(), heads_of_sizes(), fit(resnet), report(lenet), kernels(), also(), resume(lenet), search(lenet), recurrent(), bad(digits, lenet), interrupted((1.5, 1, 0.7, 0.5, 0.3), "prune", resnet.model, "--pattern", "2:4", "--schedule", "3", "--data", resnet.data, "--metric", "top1")
+    patterns(digits, lenet, resnet), removed(digits, lenet, resnet), heads(), heads_of_sizes(), fit(resnet), report(lenet), kernels(), memory(), also(), resume(lenet), search(lenet), recurrent(), bad(digits, lenet), interrupted((1.5, 1, 0.7, 0.5, 0.3), "prune", resnet.model, "--pattern", "2:4", "--schedule", "3", "--data", resnet.data, "--metric", "top1")
     return end()
 
 

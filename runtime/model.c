@@ -304,13 +304,24 @@ sard_status *sd_model_fall_back(sard_model *m, sard_status *why) {
   return m->fallback ? NULL : SD_ERR(NOMEM, "out of memory while loading a model");
 }
 
+sard_status *sd_place_check(const sard_options *options) {
+  const char *fallback = sd_options_get(options, "fallback");
+  sd_devices devices;
+  sd_cu_library library;
+  int ordinal;
+  SD_TRY(sd_devices_read(options, &devices));
+  if (!devices.n && !devices.mpi) SD_TRY(sd_cu_parse(sd_options_get(options, "device"), &ordinal));
+  SD_TRY(sd_cu_library_read(sd_options_get(options, "library"), &library));
+  if (fallback && strcmp(fallback, "cpu") != 0) return SD_ERR(USAGE, "there is no fallback '%s' (known: cpu)", fallback);
+  return NULL;
+}
+
 sard_status *sd_model_place(sard_model *m, const sard_options *options) {
   const char *device = sd_options_get(options, "device"), *fallback = sd_options_get(options, "fallback");
   SD_TRY(sd_devices_read(options, &m->devices));
   if (!m->cu) SD_TRY(sd_cu_library_read(sd_options_get(options, "library"), &m->library));
   SD_TRY(sd_split_place(m));
   if (m->cu || m->fallback) return NULL; // the compiler has done it
-  if (fallback && strcmp(fallback, "cpu") != 0) return SD_ERR(USAGE, "there is no fallback '%s' (known: cpu)", fallback);
   sard_status *st = place_on(m, device);
   int code = sard_status_code(st);
   if (!fallback || (code != SARD_E_DEVICE && code != SARD_E_NOMEM)) return st;
@@ -335,6 +346,7 @@ sard_status *sard_model_open(sard_context *ctx, const sard_source *source, const
     return SD_ERR(USAGE, "sard_model_open: source.size is %zu, it must be %zu", source->size, sizeof *source);
   if (!source->path == !source->data) return SD_ERR(USAGE, "sard_model_open: give either a path or data");
   SD_TRY(sd_options_check(options, SD_OPT_MODEL));
+  SD_TRY(sd_place_check(options));
   SD_TRY(open_source(ctx, source, options, out));
   sard_status *st = sd_model_place(*out, options);
   if (st) sard_model_free(*out), *out = NULL;

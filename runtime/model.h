@@ -77,6 +77,9 @@ struct sard_model {
 sard_status *sd_model_from_bytes(sard_context *ctx, const sd_piece *pieces, size_t n, void (*release)(void *),
                                  void *user, sard_model **out);
 void sd_model_hold(sard_model *m);
+// Words of the options that say where a model runs. SARD_E_USAGE: one that is unknown, told before anything is compiled or
+// looked for. sd_model_place takes options that have passed.
+sard_status *sd_place_check(const sard_options *options);
 // Options "device" and "fallback": loads the code for the device. Once, before sessions are made.
 sard_status *sd_model_place(sard_model *m, const sard_options *options);
 // The model runs on the processor, as the device cannot be used: `why` (taken) is what reports tell.

@@ -52,14 +52,14 @@ static sard_status *cover(inspecting *k) {
 
 static sard_status *load(inspecting *k) {
   sard_source src = {.size = sizeof src, .path = k->path};
+  int ordinal;
   SD_TRY(sd_tools_options(k->c, &k->o));
+  SD_TRY(sd_cu_parse(sd_args_get(k->c, "device"), &ordinal));
   if (!is_text(k->path)) {
     SD_TRY(sd_import_scan(&src, k->c->arena, &k->info));
     k->scanned = true;
   }
   if (k->coverage) {
-    int ordinal;
-    SD_TRY(sd_cu_parse(sd_args_get(k->c, "device"), &ordinal));
     k->cover.cuda = ordinal >= 0;
     SD_TRY(sd_driver_target(k->o.target, &k->cover.isa));
     sd_coverage_of_scan(k->c, &k->info, &k->cover);

@@ -76,6 +76,7 @@ sard_status *sd_driver_open(sard_context *ctx, const sard_source *src, const sar
   sard_status *why = NULL;
   *out = NULL;
   if (seconds) *seconds = 0;
+  SD_TRY(sd_place_check(options));
   sard_status *st = open_for_device(ctx, src, options, o, json, seconds, out, &why);
   if (!st && why) st = sd_model_fall_back(*out, why);
   else if (!st) st = sd_model_place(*out, options);

@@ -10,7 +10,7 @@ enum { PROCESSORS = 16, MAJOR = 75, MINOR = 76, MOST_SHARED = 97, MEMORY_POOLS =
 sard_status *sd_cu_parse(const char *text, int *ordinal) {
   char *end = NULL;
   *ordinal = -1;
-  if (!text || !*text || strcmp(text, "cpu") == 0) return NULL;
+  if (!text || strcmp(text, "cpu") == 0) return NULL;
   if (strcmp(text, "cuda") == 0) {
     *ordinal = 0;
     return NULL;

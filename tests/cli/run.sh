@@ -459,6 +459,14 @@ says device-none-tried err '/nowhere/libnvrtc.so: not there'; says device-none-h
 code device-unknown 2 "$sard" compile "$digits/model.onnx" -o "$T/gpu.sard" --device gpu; says device-unknown-known err 'cuda:sm_NN'
 code device-arch 2 "$sard" compile "$digits/model.onnx" -o "$T/gpu.sard" --device cuda:90
 code device-cpu 0 "$sard" compile "$digits/model.onnx" -o "$T/gpu.sard" --device cpu -q
+# wrong words are told before anything is looked for
+on_none() { code "$1" 2 env SARD_CUDA=/nowhere/libcuda.so "${@:3}"; says "$1-text" err "there is no $2 .*known: "; }
+on_none library-word library "$sard" run "$digits/model.onnx" --device cuda --library sometimes
+on_none library-word-fallback library "$sard" run "$digits/model.onnx" --device cuda --fallback cpu --library sometimes
+on_none library-word-artifact library "$rt" run "$T/gpu.sard" --device cuda --library sometimes
+on_none fallback-word fallback "$sard" run "$digits/model.onnx" --device cuda --fallback gpu
+on_none device-empty device "$sard" run "$digits/model.onnx" --device=
+on_none device-inspect device "$sard" inspect "$digits/model.onnx" --device gpu
 if "$sard" compile "$digits/model.onnx" -o "$T/gpu.sard" --device cuda:sm_90,sm_80 --json "$T/j" >"$T/out" 2>"$T/err"; then # NVRTC is here
   says device-table out '^cuda +sm_80, sm_90 by NVRTC'; json device-json "$T/j" "d['report']['cuda']['kernels'] > 0 and d['report']['cuda']['bytes'] > 1000"
   code device-artifact 0 "$sard" run "$T/gpu.sard" --inputs "$in" --expect "$in"

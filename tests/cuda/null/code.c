@@ -73,53 +73,79 @@ static uint64_t hash_file(uint64_t h, const char *path) {
   return h;
 }
 
+static const char *const compiler[] = {"g++",
+                                       "-std=c++17",
+                                       "-O1",
+                                       "-shared",
+                                       "-fPIC",
+                                       "-w",
+                                       "-ffp-contract=off",
+                                       "-fno-strict-aliasing",
+                                       "-fno-exceptions",
+                                       "-ftrivial-auto-var-init=pattern",
+                                       "-I" SARD_SOURCE};
+enum { N_COMPILER = sizeof compiler / sizeof *compiler };
+
 static bool compile(const char *in, const char *out) {
-  const char *argv[] = {"g++",
-                        "-std=c++17",
-                        "-O1",
-                        "-shared",
-                        "-fPIC",
-                        "-w",
-                        "-ffp-contract=off",
-                        "-fno-strict-aliasing",
-                        "-fno-exceptions",
-                        "-ftrivial-auto-var-init=pattern",
-                        "-I" SARD_SOURCE,
-                        in,
-                        "-o",
-                        out,
-                        NULL};
+  const char *argv[N_COMPILER + 4];
+  memcpy(argv, compiler, sizeof compiler);
+  memcpy(argv + N_COMPILER, (const char *[]){in, "-o", out, NULL}, 4 * sizeof *argv);
   pid_t pid;
   int status = 1;
   if (posix_spawnp(&pid, argv[0], NULL, NULL, (char **)(uintptr_t)argv, environ) != 0) return false;
   return waitpid(pid, &status, 0) == pid && status == 0;
 }
 
-// Path of the compiled program: an old one, or made now. Two processes may make it at once.
-static bool library_of(const image *i, char *path, size_t room) {
-  const char *folder = getenv("SARD_NULL_CACHE");
-  char in[1100], made[1100];
-  uint64_t h = hash(14695981039346656037ull, i->text);
-  static const char *const headers[] = {"host.h", "host_mma.h", "model.h"};
-  for (int k = 0; k < 3; k++) {
-    snprintf(in, sizeof in, SARD_SOURCE "/tests/cuda/%s", headers[k]);
-    h = hash_file(h, in);
-  }
-  if (!folder || !*folder) folder = SARD_NULL_FOLDER;
-  mkdir(folder, 0777);
-  snprintf(path, room, "%s/%016llx.so", folder, (unsigned long long)h);
-  if (access(path, R_OK) == 0) return true;
-  snprintf(in, sizeof in, "%s/%016llx.%d.cc", folder, (unsigned long long)h, (int)getpid());
-  snprintf(made, sizeof made, "%s/%016llx.%d.so", folder, (unsigned long long)h, (int)getpid());
-  FILE *f = fopen(in, "w");
-  if (!f) return null_finding("%s cannot be written", in), false;
+// What the compiler is given, owned by the caller.
+static char *program_of(const image *i) {
+  char *text = NULL;
+  size_t n;
+  FILE *f = open_memstream(&text, &n);
+  if (!f) abort();
   fprintf(f, "#include \"tests/cuda/host.h\"\n%s", i->text);
   write_tables(f, i->text);
+  fclose(f);
+  return text;
+}
+
+// Everything that the compiled program depends on, but for the compiler itself.
+static uint64_t key_of(const char *program) {
+  static const char *const headers[] = {"host.h", "host_mma.h", "host_wgmma.h", "model.h"};
+  char path[1100];
+  uint64_t h = hash(14695981039346656037ull, program);
+  for (int k = 0; k < N_COMPILER; k++) h = hash(h, compiler[k]);
+  for (size_t k = 0; k < sizeof headers / sizeof *headers; k++) {
+    snprintf(path, sizeof path, SARD_SOURCE "/tests/cuda/%s", headers[k]);
+    h = hash_file(h, path);
+  }
+  return h;
+}
+
+static bool make_library(const char *program, const char *folder, uint64_t key, const char *path) {
+  char in[1100], made[1100];
+  snprintf(in, sizeof in, "%s/%016llx.%d.cc", folder, (unsigned long long)key, (int)getpid());
+  snprintf(made, sizeof made, "%s/%016llx.%d.so", folder, (unsigned long long)key, (int)getpid());
+  FILE *f = fopen(in, "w");
+  if (!f) return null_finding("%s cannot be written", in), false;
+  fputs(program, f);
   fclose(f);
   bool ok = compile(in, made) && rename(made, path) == 0;
   if (ok) unlink(in);
   else
     null_finding("%s does not compile", in);
+  return ok;
+}
+
+// Path of the compiled program: an old one, or made now. Two processes may make it at once.
+static bool library_of(const image *i, char *path, size_t room) {
+  const char *folder = getenv("SARD_NULL_CACHE");
+  if (!folder || !*folder) folder = SARD_NULL_FOLDER;
+  mkdir(folder, 0777);
+  char *program = program_of(i);
+  uint64_t key = key_of(program);
+  snprintf(path, room, "%s/%016llx.so", folder, (unsigned long long)key);
+  bool ok = access(path, R_OK) == 0 || make_library(program, folder, key, path);
+  free(program);
   return ok;
 }
 

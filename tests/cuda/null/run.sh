@@ -98,6 +98,11 @@ sard=build/sard rt=build/sard-rt
 run=("$sard" run $digits/model.onnx --inputs $digits/test_data_set_0 --expect $digits/test_data_set_0)
 note='running on the processor instead: .*'
 code run 0 PASSED "${run[@]}" --device cuda
+# a driver that has the kernels' facts under another name compiles the same texts anew
+sed 's/facts_%s/about_%s/' tests/cuda/null/code.c >$work/code.c
+other=(tests/cuda/null/{driver,memory,work,graph,peer}.c tests/cuda/model.c $work/code.c)
+cc -std=gnu17 -D_GNU_SOURCE -DSARD_SOURCE="\"$root\"" -DSARD_NULL_FOLDER="\"$root/build/cuda-null\"" -I. -shared -fPIC "${other[@]}" -o $work/libcuda_other.so -ldl -lpthread -lm
+code other-driver 0 PASSED SARD_CUDA=$root/$work/libcuda_other.so "${run[@]}" --device cuda
 code run-number 0 PASSED SARD_NULL_DEVICES=2 "${run[@]}" --device cuda:1
 code run-no-such-device 5 'no device cuda:1: the driver finds 1' "${run[@]}" --device cuda:1
 code run-unknown-device 2 "no device 'gpu'" "${run[@]}" --device gpu

@@ -235,7 +235,7 @@ static tile reuse_tile(const sd_choice *c, const sd_expr *r, int u, int j, int64
   int make = count_made(c->k, r, ja, ua) - 1; // one conversion comes with the load
   int64_t vectors = sd_ceil_div(sd_choose_guess(c, ja), c->lanes);
   // of 64 bytes two run at a time as well, and all tiles take the same time
-  bool halves = r->dtype == SD_I32 && c->isa->dot < 4 && c->isa->vector_bytes < 64 && sd_dot_side(c->k, r) > 1;
+  bool halves = r->dtype == SD_I32 && c->isa->dot < 4 && c->isa->vector_bytes < 64 && sd_dot_side(c->k, r) == 4;
   return choose_tile(c->isa, rows, sd_choose_known(c, ua), ua->limit != NULL, vectors, make > 0 ? make : 0, halves);
 }
 

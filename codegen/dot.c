@@ -1,16 +1,22 @@
-// The form of sums of products of 8-bit integers and of bf16, see dot.h.
+// The form of sums of products of small integers and of bf16, see dot.h.
 #include "codegen/dot.h"
 
 #include "runtime/base/alloc.h"
 
 #define LEAST_PRODUCTS 4e5 // a microsecond by vectors
 
-// The load below a conversion from 8 bits to t, NULL for anything else.
+// The load below a conversion from other integers to t, NULL for anything else.
+static const sd_expr *widened(const sd_expr *e, sd_dtype t) {
+  const sd_expr *l = e->op == SD_X_CAST && e->dtype == t ? e->a[0] : NULL;
+  return l && l->op == SD_X_LOAD && !l->a[1] ? l : NULL;
+}
 static const sd_expr *byte_load(const sd_expr *e, sd_dtype t) {
-  if (e->op != SD_X_CAST || e->dtype != t || e->a[0]->op != SD_X_LOAD) return NULL;
-  const sd_expr *l = e->a[0];
-  bool byte = l->buf->dtype == SD_U8 || l->buf->dtype == SD_I8;
-  return byte && !l->a[1] ? l : NULL;
+  const sd_expr *l = widened(e, t);
+  return l && (l->buf->dtype == SD_U8 || l->buf->dtype == SD_I8) ? l : NULL;
+}
+static const sd_expr *word_load(const sd_expr *e) {
+  const sd_expr *l = widened(e, SD_I32);
+  return l && l->buf->dtype == SD_I16 ? l : NULL;
 }
 
 static const sd_expr *bf16_load(const sd_expr *e) {
@@ -48,24 +54,26 @@ static bool factors(const sd_kernel *k, const sd_expr *r, factor *x, factor *y) 
   if (!body || r->rop != SD_R_SUM || body->op != SD_X_MUL) return false;
   if (r->dtype == SD_I32) {
     *x = (factor){{byte_load(body->a[0], SD_I32)}, 1}, *y = (factor){{byte_load(body->a[1], SD_I32)}, 1};
+    if (x->load[0] && y->load[0]) return true;
+    *x = (factor){{word_load(body->a[0])}, 1}, *y = (factor){{word_load(body->a[1])}, 1};
     return x->load[0] && y->load[0];
   }
   if (r->dtype != SD_F32) return false;
   return factor_of(k, body->a[0], x) && factor_of(k, body->a[1], y);
 }
 
-static int64_t side_of(const sd_expr *r) { return r->dtype == SD_F32 ? 2 : 4; }
+static int64_t side_of(const sd_expr *load) { return 32 / sd_dtype_bits(load->buf->dtype); }
 
 static bool moves_by(sd_kernel *k, const sd_expr *load, const sd_axis *a, int64_t by) {
   sd_dim d;
   return sd_x_coef(k, load->a[0], a, &d) && sd_dim_is(k->dims, d, by);
 }
 
-// The last two axes of r as turns and steps side by side.
-static bool taken_apart(sd_kernel *k, const sd_expr *r, sd_dot *d) {
+// The last two axes of r as turns and steps side by side, as many as a word has of what `load` reads.
+static bool taken_apart(sd_kernel *k, const sd_expr *r, const sd_expr *load, sd_dot *d) {
   if (r->n_axes < 2) return false;
   d->side = r->axes[r->n_axes - 1], d->turns = r->axes[r->n_axes - 2];
-  d->steps = side_of(r);
+  d->steps = side_of(load);
   return sd_dim_is(k->dims, d->side->extent, d->steps) && d->side->unroll == 0;
 }
 
@@ -76,7 +84,7 @@ static bool in_turns(sd_kernel *k, const sd_expr *load, const sd_dot *d) {
 int64_t sd_dot_side(sd_kernel *k, const sd_expr *r) {
   factor x, y;
   sd_dot d;
-  if (!r || !factors(k, r, &x, &y) || !taken_apart(k, r, &d)) return 1;
+  if (!r || !factors(k, r, &x, &y) || !taken_apart(k, r, x.load[0], &d)) return 1;
   return in_turns(k, x.load[0], &d) || in_turns(k, y.load[0], &d) ? d.steps : 1;
 }
 
@@ -103,12 +111,12 @@ static const sd_expr *order_of(sd_kernel *k, const sd_expr *a, const sd_axis *si
 static bool in_pairs(sd_kernel *k, const sd_expr *r, const sd_axis *lanes, sd_dot *d) {
   const sd_expr *body = r->op == SD_X_REDUCE && r->rop == SD_R_SUM && r->dtype == SD_I32 ? r->a[0] : NULL;
   const sd_expr *p = body && body->op == SD_X_CAST ? body->a[0] : NULL;
-  if (!p || p->op != SD_X_MUL || p->dtype != SD_I16 || !taken_apart(k, r, d)) return false;
+  if (!p || p->op != SD_X_MUL || p->dtype != SD_I16) return false;
+  const sd_expr *x = byte_load(p->a[0], SD_I16), *y = byte_load(p->a[1], SD_I16);
+  if (!x || !y || !taken_apart(k, r, x, d)) return false;
   const sd_axis *both = NULL;
   if (r->n_axes > 2 && d->turns->unroll == 0 && sd_dim_is(k->dims, d->turns->extent, 2)) both = d->turns, d->turns = r->axes[r->n_axes - 3];
   if (!sd_access_read_limit(k, d->turns)) return false;
-  const sd_expr *x = byte_load(p->a[0], SD_I16), *y = byte_load(p->a[1], SD_I16);
-  if (!x || !y) return false;
   bool first = !sd_x_uses_axis(x, lanes);
   *d = (sd_dot){{first ? x : y}, {first ? y : x}, 1, 1, d->turns, d->side, d->steps, true, both, NULL};
   d->order = order_of(k, d->a[0], d->side);
@@ -119,7 +127,7 @@ static bool in_pairs(sd_kernel *k, const sd_expr *r, const sd_axis *lanes, sd_do
 bool sd_dot_is(sd_kernel *k, const sd_expr *r, const sd_axis *lanes, sd_dot *out) {
   factor x, y;
   if (lanes && in_pairs(k, r, lanes, out)) return true;
-  if (!lanes || !factors(k, r, &x, &y) || !taken_apart(k, r, out)) return false;
+  if (!lanes || !factors(k, r, &x, &y) || !taken_apart(k, r, x.load[0], out)) return false;
   bool first = !sd_x_uses_axis(x.load[0], lanes);
   const factor *a = first ? &x : &y, *w = first ? &y : &x;
   out->parts = a->parts, out->w_parts = w->parts, out->pairs = false, out->both = NULL, out->order = NULL;
@@ -149,22 +157,24 @@ static bool reads_whole_turns(sd_kernel *k, const sd_expr *a, const sd_dot *d) {
 }
 
 void sd_dot_whole(sd_kernel *k, const sd_expr *r) {
+  factor x, y;
   sd_dot d;
-  if (taken_apart(k, r, &d)) r->axes[r->n_axes - 1]->limit = NULL;
+  if (factors(k, r, &x, &y) && taken_apart(k, r, x.load[0], &d)) r->axes[r->n_axes - 1]->limit = NULL;
 }
 
 bool sd_dot_rows(sd_kernel *k, const sd_expr *r, const sd_axis *lanes, const sd_axis *u, int64_t *turns) {
   factor x, y;
   sd_dot d;
   sd_dim by;
-  if (!factors(k, r, &x, &y) || !taken_apart(k, r, &d) || d.turns->limit || !sd_dim_is_const(k->dims, d.turns->extent, turns)) return false;
+  if (!factors(k, r, &x, &y) || x.load[0]->buf->dtype == SD_I16 || !taken_apart(k, r, x.load[0], &d) || d.turns->limit || !sd_dim_is_const(k->dims, d.turns->extent, turns)) return false;
   const sd_expr *a = sd_x_uses_axis(x.load[0], lanes) ? y.load[0] : x.load[0];
   return sd_dot_step(*turns) >= SD_DOT_LEAST_STEP && in_turns(k, a, &d) && sd_x_coef(k, a->a[0], u, &by) && reads_whole_turns(k, a, &d);
 }
 
 void sd_dot_limit(sd_kernel *k, const sd_expr *r, sd_pack *p) {
+  factor x, y;
   sd_dot d;
-  if (!taken_apart(k, r, &d) || !d.side->limit) return;
+  if (!factors(k, r, &x, &y) || !taken_apart(k, r, x.load[0], &d) || !d.side->limit) return;
   int64_t steps;
   sd_expr *most = sd_x_subst(k, d.side->limit, d.turns, sd_x_i(k, SD_I64, 0));
   if (sd_x_const_value(most, NULL, &steps) && steps < p->steps) p->steps = steps;
@@ -181,7 +191,7 @@ static bool fits(sd_choice *c, const sd_expr *r, const sd_axis *k) {
   bool second = sd_x_uses_axis(x.load[0], lanes);
   const sd_expr *a = second ? y.load[0] : x.load[0], *w = second ? x.load[0] : y.load[0];
   if (sd_x_uses_axis(a, lanes) || !moves_by(c->k, a, k, 1)) return false;
-  if (r->dtype == SD_F32 && c->isa->matrix && steps % side_of(r)) return false; // no matrix registers: pairs are slower than f32
+  if (r->dtype == SD_F32 && c->isa->matrix && steps % side_of(w)) return false; // no matrix registers: pairs are slower than f32
   for (uint32_t l = 0; l < c->loads.len; l++) {
     sd_pack p;
     if (c->loads.at[l].load == w)
@@ -236,13 +246,16 @@ void sd_dot_registers(sd_choice *c, int n) {
 
 static int64_t steps_of(sd_choice *c, const sd_expr *r) {
   if ((r->dtype == SD_F32 ? c->isa->pairs : c->isa->dot) < 2 || sd_dot_parts(c->k, r) > 1) return 1;
-  return fits(c, r, r->axes[r->n_axes - 1]) ? side_of(r) : 1;
+  factor x, y;
+  return fits(c, r, r->axes[r->n_axes - 1]) && factors(c->k, r, &x, &y) ? side_of(x.load[0]) : 1;
 }
 
 sard_status *sd_dot_choose(sd_choice *c) {
   if ((c->isa->dot < 2 && c->isa->pairs < 2) || c->vaxis < 0 || !c->packs) return NULL;
   if (!sd_dot_take_apart(c, steps_of)) return NULL;
-  if (c->isa->dot < 4) sd_dot_registers(c, c->isa->registers - SD_DOT_SPARE);
   sd_choose_collect(c);
+  bool bytes = false;
+  for (uint32_t i = 0; i < c->reductions.len; i++) bytes |= sd_dot_side(c->k, c->reductions.at[i].expr) == 4;
+  if (bytes && c->isa->dot < 4) sd_dot_registers(c, c->isa->registers - SD_DOT_SPARE);
   return NULL;
 }

@@ -1,4 +1,4 @@
-// Sums of products of 8-bit integers, and of bf16, in the form that processors add several of at once: the steps of the sum are
+// Sums of products of integers of 8 or 16 bits, and of bf16, in the form that processors add several of at once: the steps of the sum are
 // taken apart into turns and the steps of 32 bits side by side, and both factors have these side by side in memory. Instructions
 // for bf16 add the two products of a turn to an f32 in an order of their own and take denormals, of what they read and
 // write, as zeros.
@@ -14,12 +14,12 @@
 enum { SD_DOT_LEAST_STEP = 4, SD_DOT_PARTS = 3, SD_DOT_GROUP = 16 };
 
 typedef struct sd_dot {
-  // Loads of 8 bits, or of bf16: a has one element for all lanes, w side by side elements in each lane. One each, or the parts, largest
+  // Loads of 8 bits, of i16, or of bf16: a has one element for all lanes, w side by side elements in each lane. One each, or the parts, largest
   // first.
   const sd_expr *a[SD_DOT_PARTS], *w[SD_DOT_PARTS];
   int parts, w_parts; // of a and of w: 1 and 1, 3 and 3, 3 and 1
   const sd_axis *turns, *side; // the last two axes of the sum, but for `both`
-  int64_t steps;               // side by side: 4 of 8 bits, 2 of bf16
+  int64_t steps;               // side by side: 4 of 8 bits, 2 of 16
   bool pairs;          // two products fit 16 bits
   const sd_axis *both; // NULL, or the axis between turns and steps side by side, of two whose products fit 16 bits together
   // NULL, or the place of a step of a in SD_DOT_GROUP elements, which is added to the offset: a load of 8 bits as I64

@@ -7,7 +7,7 @@
 typedef struct sd_sparse_rates {
   const char *isa;
   int lanes;
-  double dense, matrix, own, shared, dense8, blocks8, pairs8;
+  double dense, matrix, own, shared, dense8, blocks8, pairs8, words8;
 } sd_sparse_rates;
 const sd_sparse_rates *sd_sparse_rates_of(const char *isa); // NULL: not measured
 

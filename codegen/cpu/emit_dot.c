@@ -1,5 +1,5 @@
-// Sums of products of 8-bit integers and of bf16 (codegen/dot.h): a turn adds the steps side by side, of u8 by i8 and of bf16 with
-// one instruction, of other pairs widened to 16 bits. Those of integers are exact: nothing saturates. Steps in the order of a table
+// Sums of products of small integers and of bf16 (codegen/dot.h): a turn adds the steps side by side, of u8 by i8 and of bf16 with
+// one instruction, of i16 with two, of other pairs widened to 16 bits. Those of integers are exact: nothing saturates. Steps in the order of a table
 // are shuffled, and two or four products of bytes added in 16 bits, which they fit. Of factors in three parts these are added up, and f32
 // multiplied.
 #include "codegen/cpu/emit.h"
@@ -65,6 +65,11 @@ static sd_ll added(sd_emit *E, sd_ll acc, sd_ll x, sd_ll y) {
                      : E->lanes_full == 8 ? "llvm.x86.avx2.pmadd.wd"
                                           : "llvm.x86.sse2.pmadd.wd";
   return LLVMBuildAdd(E->b, acc, sd_emit_intrinsic(E, name, NULL, 0, (sd_ll[]){x, y}, 2), "");
+}
+
+static sd_ll added_words(sd_emit *E, sd_ll acc, sd_ll x, sd_ll y) {
+  LLVMTypeRef t = LLVMVectorType(E->i16, 2 * (unsigned)E->lanes_full);
+  return added(E, acc, LLVMBuildBitCast(E->b, x, t, ""), LLVMBuildBitCast(E->b, y, t, ""));
 }
 
 static sd_ll at_once(sd_emit *E, sd_ll acc, sd_ll x, sd_ll y) {
@@ -136,15 +141,15 @@ static void add_pairs(sd_emit *E, dot *x, const words *d) {
 // One element of a with all of w: its halves live as short as they can, where registers are few.
 static void add_row(sd_emit *E, dot *x, const words *d) {
   uint32_t i = sd_emit_project(E, d->a_slots), rest = x->slots & ~d->a_slots;
-  bool once = E->isa->dot >= 4 && x->d.a[0]->buf->dtype == SD_U8 && x->d.w[0]->buf->dtype == SD_I8;
-  if (x->d.a[0]->buf->dtype == SD_BF16) once = true;
+  bool words = x->d.a[0]->buf->dtype == SD_I16;
+  bool once = words || x->d.a[0]->buf->dtype == SD_BF16 || (E->isa->dot >= 4 && x->d.a[0]->buf->dtype == SD_U8 && x->d.w[0]->buf->dtype == SD_I8);
   for (int odd = 0; odd < (once ? 1 : 2); odd++) {
     sd_ll half = once ? d->a[i] : halves(E, d->a[i], x->d.a[0]->buf->dtype, odd);
     do {
       uint32_t j = sd_emit_project(E, d->w_slots);
       sd_ll *acc = &x->acc->v[sd_emit_project(E, x->slots)], *part = odd ? d->odd : d->even;
       if (!once && !part[j]) part[j] = halves(E, d->w[j], x->d.w[0]->buf->dtype, odd);
-      *acc = once ? at_once(E, *acc, half, d->w[j]) : added(E, *acc, half, part[j]);
+      *acc = words ? added_words(E, *acc, half, d->w[j]) : once ? at_once(E, *acc, half, d->w[j]) : added(E, *acc, half, part[j]);
     } while (sd_emit_next(E, rest));
   }
 }

@@ -81,7 +81,7 @@ sard_status *sd_sparse_blocks_tables(const sd_node *n, sd_sparse_blocks *s) {
 
 sard_status *sd_sparse_blocks_read(const sd_node *n, sd_sparse_blocks *s) {
   *s = (sd_sparse_blocks){SD_BLOCKS_VALUE, SD_BLOCKS_INDEX, SD_BLOCKS_START, SD_BLOCKS_ORDER, .pairs = sd_node_int(n, "pairs", 0)};
-  SD_TRY(sd_sh_rank(n, SD_BLOCKS_X, 1, SD_MAX_RANK));
+  SD_TRY(sd_sh_rank(n, SD_BLOCKS_X, 1, SD_MAX_RANK - 1));
   if (n->in[SD_BLOCKS_X]->dtype != SD_U8) return SD_SH_ERR(n, MODEL, "x must be u8");
   SD_TRY(sd_sparse_blocks_tables(n, s));
   SD_TRY(sd_sparse_windows_read(n, &s->windows));
@@ -97,8 +97,9 @@ sard_status *sd_shape_sparse_blocks(sd_node *n) {
   sd_dimtab *t = sd_sh_tab(n);
   memcpy(dims, x->dims, (size_t)x->rank * sizeof *dims);
   sd_sparse_windows_dims(t, &s.windows, dims);
-  dims[x->rank - 1] = sd_dim_const(t, s.n);
-  return sd_sh_set(n, 0, SD_I32, x->rank, dims);
+  int rank = s.windows.spatial ? s.windows.spatial + 2 : x->rank;
+  dims[rank - 1] = sd_dim_const(t, s.n);
+  return sd_sh_set(n, 0, SD_I32, rank, dims);
 }
 
 static sd_expr *axis(sd_tb *b, sd_nest *nest, const char *name, sd_dim extent) {

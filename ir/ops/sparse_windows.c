@@ -9,7 +9,8 @@ sard_status *sd_sparse_windows_read(const sd_node *n, sd_sparse_windows *w) {
   memset(w, 0, sizeof *w);
   w->spatial = reach->kind == SD_ATTR_INTS ? (int)reach->n : 0;
   if (w->spatial == 0) return NULL;
-  if (strides->kind != SD_ATTR_INTS || (int)strides->n != w->spatial || w->spatial != x->rank - 2)
+  bool fits = w->spatial == x->rank - 2 || w->spatial == x->rank - 1;
+  if (strides->kind != SD_ATTR_INTS || (int)strides->n != w->spatial || !fits)
     return SD_SH_ERR(n, MODEL, "windows of %d dims for x of rank %d", w->spatial, x->rank);
   for (int i = 0; i < w->spatial; i++) {
     int64_t size;
@@ -25,12 +26,13 @@ sard_status *sd_sparse_windows_read(const sd_node *n, sd_sparse_windows *w) {
 bool sd_sparse_windows_inside(const sd_node *n, const sd_sparse_windows *w, int64_t at, int64_t side) {
   const sd_value *x = n->in[0];
   bool inside = at >= 0;
-  for (int i = x->rank - 1; i >= x->rank - 1 - w->spatial && inside; i--) {
+  int last = x->rank - 1, first = w->spatial ? 1 : last;
+  for (int i = last; i >= first && inside; i--) {
     int64_t size;
     if (!sd_dim_is_const(sd_sh_tab(n), x->dims[i], &size)) return false;
-    bool channel = i == x->rank - 1, first = i == (w->spatial ? 1 : x->rank - 1);
-    int64_t place = first && !channel ? at : at % size;
-    inside = channel ? place + side <= size : place < w->reach[i - 1];
+    bool channel = i > w->spatial || w->spatial == 0;
+    int64_t place = i == first && !channel ? at : at % size;
+    inside = place + (i == last ? side : 1) <= (channel ? size : w->reach[i - 1]);
     at = (at - place) / size;
   }
   return inside && (w->spatial > 0 || at == 0);
@@ -47,11 +49,13 @@ void sd_sparse_windows_dims(sd_dimtab *t, const sd_sparse_windows *w, sd_dim *di
 sd_expr *sd_sparse_windows_load(sd_tb *b, const sd_node *n, const sd_sparse_windows *w, sd_expr *const *idx, sd_expr *place, sd_expr *behind) {
   const sd_value *x = n->in[0];
   sd_expr *at[SD_MAX_RANK];
-  int channel = x->rank - 1, first = channel - w->spatial;
-  for (int i = channel; i >= 0; i--) {
+  int last = x->rank - 1, first = w->spatial ? 1 : last;
+  for (int i = last; i >= 0; i--) {
     sd_expr *size = x_dim(b, x->dims[i]), *inside = i > first ? x_bin(b, SD_X_MOD, place, size) : place;
-    at[i] = i == channel ? x_add(b, inside, behind) : idx[i];
-    if (i < channel && i >= first) at[i] = x_add(b, sd_x_mul_dim(b->k, idx[i], sd_dim_const(b->dims, w->stride[i - 1])), inside);
+    bool channel = i == last && (i > w->spatial || w->spatial == 0);
+    at[i] = channel ? inside : idx[i];
+    if (i >= first && !channel) at[i] = x_add(b, sd_x_mul_dim(b->k, idx[i], sd_dim_const(b->dims, w->stride[i - 1])), inside);
+    if (i == last) at[i] = x_add(b, at[i], behind);
     place = x_bin(b, SD_X_FLOORDIV, place, size);
   }
   return sd_tb_load(b, n, 0, at);

@@ -10,7 +10,8 @@ typedef struct sd_sparse_windows {
 } sd_sparse_windows;
 
 // Attributes strides and reach, of the spatial dims of the first operand, x [N, spatial.., C]; both empty for
-// plain products. With windows the spatial dims of x are numbers.
+// plain products. With windows the spatial dims of x are numbers. Where x has no dim of channels, the last spatial one has them, too:
+// [N, spatial.., W * C], of which strides and reach count elements.
 sard_status *sd_sparse_windows_read(const sd_node *n, sd_sparse_windows *w);
 // Do `side` elements of x from `at` on, counted from the first element of a window, lie in one place of it?
 bool sd_sparse_windows_inside(const sd_node *n, const sd_sparse_windows *w, int64_t at, int64_t side);

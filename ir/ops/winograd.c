@@ -1,7 +1,7 @@
 // Winograd convolution as nests: transform of the input tiles, one matrix product per point, transform of the outputs.
 //
 // One grid tile is a block of output tiles (and a part of the output channels), small enough for the transformed
-// inputs and sums to stay in the second-level cache. The input has zero rows and columns up to whole blocks.
+// inputs and sums to stay in the second-level cache. The input has more rows and columns, up to whole blocks.
 #include "ir/ops/winograd.h"
 
 #include <string.h>
@@ -10,7 +10,7 @@
 #include "ir/ops/xbuild.h"
 
 enum { X, U, BIAS };
-#define LINE  16               // elements of a cache line
+#define LINE  64               // bytes of a cache line
 #define MOST_TILES 112 // of a block
 #define SHARED (12 * 1024 * 1024) // bytes of weights that stay in the last cache
 #define CACHE (400 * 1024) // bytes of locals that stay close
@@ -96,15 +96,16 @@ static double small_tiles(const sd_winograd_shape *s, double tiles, double part)
 static double estimate(const sd_winograd_plan *p, const sd_winograd_shape *s) {
   double xi = (p->m + 2) * (p->m + 2), tiles = (double)(p->block_n * p->block_r * p->block_c), ic = (double)(s->ic * s->depth);
   double part = (double)s->oc / (double)p->groups, weights = xi * ic * part; // of a block
+  double size = s->words > 0 ? 2 : 4, rate = s->words > 0 ? s->words : 1;
   double transformed = tiles * (double)(p->block_n + s->depth - 1) / (double)p->block_n;
   int64_t rows = up_to(ceil_div(s->oh, p->m), p->block_r), cols = up_to(ceil_div(s->ow, p->m), p->block_c);
   double blocks = (double)(rows / p->block_r * (cols / p->block_c) * p->groups); // of an image
-  double locals = xi * (transformed * (double)s->ic + tiles * part) * 4, spill = locals > CACHE ? 0.1 * (locals - CACHE) / (1 << 20) : 0;
-  double compute = xi * (tiles * (ic * part * small_tiles(s, tiles, part) + 6 * part) + 6.5 * transformed * (double)s->ic);
+  double locals = xi * (transformed * (double)s->ic * size + tiles * part * 4), spill = locals > CACHE ? 0.1 * (locals - CACHE) / (1 << 20) : 0;
+  double compute = xi * (tiles * (ic * part * small_tiles(s, tiles, part) / rate + 6 * part) + 6.5 * transformed * (double)s->ic);
   compute *= 1 + (spill < 0.3 ? spill : 0.3);
-  double block = START + compute + weights * (weights * 4 < SHARED ? NEAR : FAR), n = s->n > 0 ? (double)s->n : 1;
+  double far = FAR * size / 4 * (s->words > 0 ? 0.3 : 1), block = START + compute + weights * (weights * size < SHARED ? NEAR * size / 4 : far), n = s->n > 0 ? (double)s->n : 1;
   double items = blocks * n / (double)p->block_n;
-  return block / (double)p->block_n * blocks * imbalance(items < 1 ? 1 : items) + weights * (double)p->groups * FAR / n;
+  return block / (double)p->block_n * blocks * imbalance(items < 1 ? 1 : items) + weights * (double)p->groups * far / n;
 }
 
 // What a row can be made of.
@@ -175,7 +176,8 @@ typedef struct wino {
   sd_dim images, oh, ow;        // of a sample, or of the batch where there is no depth
   int64_t ic, oc, depth;        // channels of x; images that an output sums over
   int points;                   // along a side
-  sd_dtype type;
+  bool bytes;
+  sd_dtype type, sum;           // of transformed inputs, of sums
   sd_expr *b;                   // sample, where images have depth
   sd_expr *n0, *r0, *c0, *oc0;  // first of the grid tile
   sd_buf *v, *sums;
@@ -233,6 +235,14 @@ static sard_status *read_sizes(const sd_node *n, wino *w) {
   return sd_sh_same(n, x[w->plane + 2], sd_dim_const(t, w->ic), "the channels of x and u", NULL);
 }
 
+static sard_status *read_types(const sd_node *n, wino *w) {
+  sd_dtype x = n->in[X]->dtype;
+  w->bytes = sd_dtype_is_int(x);
+  w->type = w->bytes ? SD_I16 : sd_compute_type(x), w->sum = w->bytes ? SD_I32 : w->type;
+  if (!w->bytes || (x == SD_U8 && n->in[U]->dtype == SD_I16 && w->p.m == 2)) return NULL;
+  return SD_SH_ERR(n, MODEL, "x must be u8, u i16 and attribute 'tile' 2");
+}
+
 static sard_status *wino_read(const sd_node *n, wino *w) {
   sd_dimtab *t = sd_sh_tab(n);
   memset(w, 0, sizeof *w);
@@ -240,6 +250,7 @@ static sard_status *wino_read(const sd_node *n, wino *w) {
   SD_TRY(sd_sh_rank(n, X, 4, 5));
   SD_TRY(sd_sh_rank(n, U, 3, 3));
   SD_TRY(read_plan(n, w));
+  SD_TRY(read_types(n, w));
   SD_TRY(read_sizes(n, w));
   sd_winograd_shape s = sd_winograd_shape_of(t, w->images, w->oh, w->ow, w->depth, w->ic, w->oc);
   if (!valid(&w->p, &s)) return SD_SH_ERR(n, MODEL, "attribute 'blocks' does not fit the sizes");
@@ -255,7 +266,7 @@ sard_status *sd_shape_winograd(sd_node *n) {
   SD_TRY(wino_read(n, &w));
   sd_dim y[5] = {n->in[X]->dims[0]};
   y[w.plane - 1] = w.images, y[w.plane] = w.oh, y[w.plane + 1] = w.ow, y[w.plane + 2] = sd_dim_const(sd_sh_tab(n), w.oc);
-  return sd_sh_set(n, 0, n->in[X]->dtype, w.plane + 3, y);
+  return sd_sh_set(n, 0, w.bytes ? SD_I32 : n->in[X]->dtype, w.plane + 3, y);
 }
 
 static sd_dim d_const(sd_tb *b, int64_t v) { return sd_dim_const(b->dims, v); }
@@ -276,22 +287,23 @@ static sd_expr *axis(sd_tb *b, sd_nest *nest, const char *name, int64_t extent) 
   return x_axis(b, x);
 }
 
+static int64_t line_of(sd_dtype t) { return 8 * LINE / sd_dtype_bits(t); }
+
 // Distance of rows of that many elements: whole lines, and no multiple of half the sets of a first-level cache.
-static int64_t row_of(int64_t elems) {
-  int64_t row = ceil_div(elems, LINE) * LINE;
-  return row % 512 ? row : row + LINE;
+static int64_t row_of(sd_dtype t, int64_t elems) {
+  int64_t line = line_of(t), row = up_to(elems, line);
+  return row % (32 * line) ? row : row + line;
 }
 
 static void wino_tile(sd_tb *b, wino *w) {
   const sd_winograd_plan *p = &w->p;
   int64_t n = 0;
-  w->type = sd_compute_type(w->n->in[X]->dtype);
   w->tiles = p->block_r * p->block_c, w->part = w->oc / p->groups, w->images_in = p->block_n + w->depth - 1;
-  w->v_row = row_of(w->ic), w->s_row = row_of(w->part);
-  w->v_step = w->images_in * w->tiles * w->v_row + LINE, w->s_step = p->block_n * w->tiles * w->s_row + LINE;
+  w->v_row = row_of(w->type, w->ic), w->s_row = row_of(w->sum, w->part);
+  w->v_step = w->images_in * w->tiles * w->v_row + line_of(w->type), w->s_step = p->block_n * w->tiles * w->s_row + line_of(w->sum);
   n = (int64_t)w->points * w->points;
   w->v = sd_tb_local(b, w->type, d_const(b, n * w->v_step));
-  w->sums = sd_tb_local(b, w->type, d_const(b, n * w->s_step));
+  w->sums = sd_tb_local(b, w->sum, d_const(b, n * w->s_step));
   w->oc0 = grid(b, "og", d_const(b, p->groups), w->part); // outermost: neighbours read the same weights
   if (w->plane > 1) w->b = grid(b, "b", w->n->in[X]->dims[0], 1);
   w->n0 = grid(b, "nb", sd_dim_ceildiv(b->dims, w->images, d_const(b, p->block_n)), p->block_n);
@@ -380,7 +392,7 @@ static void input_nest(sd_tb *b, const wino *w) {
   for (int i = 0; i < w->points; i++)
     for (int j = 0; j < w->points; j++) {
       index_of(w, at.n, x_add(b, at.y, x_int(b, i)), x_add(b, at.x, x_int(b, j)), ic, at_x);
-      d[i][j] = sd_tb_load(b, w->n, X, at_x);
+      d[i][j] = x_cast(b, w->type, sd_tb_load(b, w->n, X, at_x));
     }
   if (!complete(d, w->points)) return;
   both_ways(b, w->p.m, input_vector, w->points, d, v);
@@ -397,7 +409,7 @@ static void product_nest(sd_tb *b, const wino *w) {
   sd_expr *ic = x_raxis(b, &red, "ic", d_const(b, w->ic)), *row = x_add(b, times(b, x_add(b, n, kd), w->tiles), t);
   sd_expr *v = x_add(b, x_add(b, times(b, xi, w->v_step), times(b, row, w->v_row)), ic);
   sd_expr *u[3] = {xi, x_add(b, times(b, kd, w->ic), ic), x_add(b, w->oc0, oc)};
-  sd_expr *x = x_reduce(b, SD_R_SUM, &red, x_mul(b, sd_x_load(b->k, w->v, v, NULL), sd_tb_load(b, w->n, U, u)));
+  sd_expr *a = x_cast(b, w->sum, sd_x_load(b->k, w->v, v, NULL)), *x = x_reduce(b, SD_R_SUM, &red, x_mul(b, a, x_cast(b, w->sum, sd_tb_load(b, w->n, U, u))));
   t = x_add(b, times(b, n, w->tiles), t);
   if (x) sd_nest_store(b->k, nest, w->sums, x_add(b, x_add(b, times(b, xi, w->s_step), times(b, t, w->s_row)), oc), x, NULL);
 }
@@ -427,6 +439,7 @@ static void output_nest(sd_tb *b, const wino *w) {
       sd_expr *at_y = x_add(b, at.y, x_int(b, i)), *at_x = x_add(b, at.x, x_int(b, j)), *idx[5];
       index_of(w, at.n, at_y, at_x, channel, idx);
       sd_expr *row = inside(b, at_y, i, m, w->p.block_r, w->oh), *col = inside(b, at_x, j, m, w->p.block_c, w->ow);
+      if (w->bytes) y[i][j] = x_bin(b, SD_X_SHR, y[i][j], sd_x_i(b->k, SD_I32, 2)); // a multiple of 4
       sd_tb_store(b, nest, w->n, 0, idx, bias ? x_add(b, y[i][j], bias) : y[i][j], x_and(b, row, col));
     }
 }

@@ -263,6 +263,8 @@ static bool rows_permuted(const group *g, const sd_node *p) {
   return turned_after(g, p->out[0]) > (along_last ? ROWS_STAY : STRAIGHT);
 }
 
+static bool takes_epilogue(const sd_node *n) { return n->op->kind == SD_CONTRACT || sd_op_has(n->op, SD_FOLLOWED); }
+
 // Could p, a map, end a contraction that feeds it, alone or behind other maps?
 static bool ends_contraction(const sd_node *p, int depth) {
   const sd_value *y = p->out[0];
@@ -270,7 +272,7 @@ static bool ends_contraction(const sd_node *p, int depth) {
     const sd_value *v = p->in[i];
     const sd_node *d = v ? v->def : NULL;
     if (!d || d->graph != p->graph || d->n_out != 1 || !sd_edit_only_use(v) || !same_count(v, y)) continue;
-    if (d->op->kind == SD_CONTRACT) return true;
+    if (takes_epilogue(d)) return true;
     bool passes = d->op->kind == SD_MAP || (bijective_move(d) && keeps_last_axis(d));
     if (passes && depth < MAX_MEMBERS && ends_contraction(d, depth + 1)) return true;
   }

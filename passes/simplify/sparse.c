@@ -134,7 +134,7 @@ static sard_status *replace(sparse *sp, sd_node *n, const product *p, const sd_s
   y->name = n->name, y->onnx_index = n->onnx_index;
   sd_node_set_int(y, "n", p->t.w.n), sd_node_set_int(y, "block", s->counts.block);
   sd_node_set_int(y, "rows", s->tile), sd_node_set_int(y, "inside", s->inside);
-  if (p->windows) sd_sparse_window_set(y, n);
+  if (p->windows) sd_sparse_window_set(y, n, false);
   SD_TRY(sd_node_infer(y));
   y->out[0]->name = n->out[0]->name;
   sd_value_replace(n->out[0], y->out[0]);
@@ -160,7 +160,7 @@ static sard_status *in_graph(sd_graph *g, void *user) {
     bool done = false;
     next = n->next;
     if (s->o->bisect >= 0 && s->r->rewrites >= s->o->bisect) return NULL;
-    sard_status *st = sd_sparse_bytes(n, s->o->target.sparse, s->scratch, &done);
+    sard_status *st = sd_sparse_bytes(n, &s->o->target, s->scratch, &done);
     if (!st && !done) st = rewrite(n, s, &done);
     if (st) return sd_node_error(n, st);
     s->r->rewrites += done;

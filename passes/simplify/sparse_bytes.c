@@ -7,6 +7,7 @@
 #include "passes/simplify/double_steps.h"
 #include "passes/simplify/pair_bytes.h"
 #include "passes/simplify/sparse_windows.h"
+#include "passes/simplify/winograd.h"
 
 #define LEAST_GAIN       1.15
 #define LEAST_GAIN_PAIRS 1.05
@@ -16,10 +17,12 @@
 #define START 40 // cycles of a block of outputs for a register tile of rows
 #define TILE  14 // rows
 
-// w [taps of a window.., C, N], in the order of its memory.
+// w [taps of a window.., C, N], in the order of its memory. Where channels are few, those of a row of a window are the inputs of one
+// place.
 typedef struct weight {
   const int8_t *data;
   int64_t taps, c, n;
+  int64_t row, steps; // places that are one; steps of the dense product
 } weight;
 
 static bool is_zero(const weight *w, int64_t tap, int64_t c, int64_t block) {
@@ -45,11 +48,14 @@ static bool fits(const sd_node *n, weight *w) {
   const sd_value *x = n->in[0];
   const sd_const *c = n->in[1]->data;
   if (!c || c->dtype != SD_I8 || x->dtype != SD_U8 || x->data || c->rank < 2) return false;
-  *w = (weight){c->data, 1, c->dims[c->rank - 2], c->dims[c->rank - 1]};
-  if (w->n % SD_SPARSE_WIDE || w->c % SD_SPARSE_SIDE || w->n == 0 || w->c == 0) return false;
+  *w = (weight){c->data, 1, c->dims[c->rank - 2], c->dims[c->rank - 1], 1, 0};
+  if (w->n % SD_SPARSE_WIDE || w->n == 0 || w->c == 0) return false;
   if (!sd_dim_is(n->graph->module->dims, x->dims[x->rank - 1], w->c)) return false;
-  if (!conv) return c->rank == 2 && x->rank >= 2;
-  return sd_sparse_window_is(n, &w->taps);
+  if (conv ? !sd_sparse_window_is(n, &w->taps) : c->rank != 2 || x->rank < 2) return false;
+  w->steps = w->taps * ((w->c + SD_SPARSE_SIDE - 1) / SD_SPARSE_SIDE);
+  if (conv && w->c < SD_SPARSE_GROUP && w->c * c->dims[c->rank - 3] >= SD_SPARSE_GROUP && sd_sparse_window_rows(n))
+    w->row = c->dims[c->rank - 3], w->taps /= w->row, w->c *= w->row;
+  return w->row > 1 || w->c % SD_SPARSE_SIDE == 0;
 }
 
 static double rows_of(const sd_node *n) {
@@ -61,7 +67,7 @@ static double rows_of(const sd_node *n) {
 
 // Steps for blocks of `wide` outputs, at `rate` products a cycle, that are still faster by `gain` than the dense product.
 static int64_t most_steps(double rate, const weight *w, double rows, int64_t wide, double gain, const sd_sparse_rates *r) {
-  double dense = rows * (double)w->taps * (double)w->c * (double)w->n / r->dense8;
+  double dense = rows * (double)w->steps * SD_SPARSE_SIDE * (double)w->n / r->dense8;
   double starts = ceil(rows / TILE) * (double)(w->n / wide) * START, steps = (dense / gain - starts) * rate / (rows * (double)(wide * SD_SPARSE_SIDE));
   return steps < 1 ? 0 : (int64_t)fmin(steps, (double)(INT32_MAX / (SD_SPARSE_WIDEST * SD_SPARSE_SIDE)));
 }
@@ -126,7 +132,7 @@ static bool add_steps(const sd_node *n, const weight *w, int64_t block, steps *t
   t->start[block] = (int32_t)t->n;
   for (int64_t b = 0; b < w->n / t->wide; b++) {
     for (int64_t tap = 0; tap < w->taps; tap++) {
-      int64_t at = n ? sd_sparse_window_at(n, tap) : 0;
+      int64_t at = n ? sd_sparse_window_at(n, tap * w->row) : 0;
       for (int64_t c = 0; c < w->c; c += by) {
         if (t->n + least > t->most) return false;
         (t->ordered ? add_pairs : t->pairs ? add_plain : add_block)(w, tap, c, b, at, t);
@@ -185,8 +191,8 @@ static bool choose_pairs(const weight *w, double rows, const sd_sparse_rates *r,
   int64_t whole, plain;
   *t = (steps){.pairs = 1, .wide = 2 * r->lanes};
   if (r->pairs8 <= 0 || rows < LEAST_ROWS || w->n % t->wide) return false;
-  plain = count_plain(w, t->wide, &whole);
-  t->ordered = (double)plain > PLAIN * (double)whole;
+  t->ordered = w->row > 1;
+  if (!t->ordered) plain = count_plain(w, t->wide, &whole), t->ordered = (double)plain > PLAIN * (double)whole;
   if (t->ordered && w->c < SD_SPARSE_GROUP) return false;
   t->most = most_steps(r->pairs8 * (t->ordered ? 1 : PLAIN), w, rows, t->wide, LEAST_GAIN_PAIRS, r) + SD_PAIR_STEPS;
   return true;
@@ -195,9 +201,9 @@ static bool choose_pairs(const weight *w, double rows, const sd_sparse_rates *r,
 // Fills t with the steps of n where they gain.
 static bool choose(const sd_node *n, const weight *w, const sd_sparse_rates *r, sd_arena *a, steps *t) {
   double rows = rows_of(n), products = (double)w->taps * (double)w->c * (double)w->n;
-  if (rows < 1 || sd_sparse_window_at(n, w->taps - 1) > INT32_MAX - w->c) return false;
+  if (rows < 1 || sd_sparse_window_at(n, (w->taps - 1) * w->row) > INT32_MAX - w->c) return false;
   *t = (steps){.wide = SD_SPARSE_WIDE, .most = most_steps(r->blocks8, w, rows, SD_SPARSE_WIDE, LEAST_GAIN, r)};
-  int64_t left = count_steps(w);
+  int64_t left = w->row > 1 ? INT64_MAX : count_steps(w);
   if (left == 0 || (left > t->most && !choose_pairs(w, rows, r, t))) return false;
   if (t->most < 1 || (double)t->most > 2 * products) return false;
   open_steps(a, w->n / t->wide, t);
@@ -219,14 +225,24 @@ static sard_status *replace(sd_node *n, const sd_value *w, sd_node *y) {
   return NULL;
 }
 
+// x [N, spatial.., C] as [N, spatial.., W * C].
+static sard_status *in_rows(sd_node *n, sd_value **x) {
+  int64_t dims[SD_MAX_RANK] = {0};
+  int last = (*x)->rank - 2;
+  for (int i = 1; i <= last; i++) sd_dim_is_const(n->graph->module->dims, (*x)->dims[i], &dims[i]);
+  dims[last] *= n->in[1]->data->dims[last];
+  return sd_edit_reshape(n->graph, n, *x, dims, last + 1, x);
+}
+
 static sard_status *product(sd_node *n, const weight *w, const steps *t) {
   sd_value *in[5] = {n->in[0]};
+  if (w->row > 1) SD_TRY(in_rows(n, &in[0]));
   SD_TRY(tables(n, n->in[1]->name, w->n / t->wide, t, in + 1));
   const sd_op *op = sd_op_find("sard.SparseBlocks");
   if (!op) return SD_ERR(INTERNAL, "the operator table has no sard.SparseBlocks");
   sd_node *y = sd_node_new(n->graph, n, op, in, t->ordered ? 5 : 4, 1);
   sd_node_set_int(y, "pairs", t->pairs);
-  if (sd_edit_is(n, "sard.Conv8")) sd_sparse_window_set(y, n);
+  if (sd_edit_is(n, "sard.Conv8")) sd_sparse_window_set(y, n, w->row > 1);
   return replace(n, n->in[1], y);
 }
 
@@ -242,7 +258,7 @@ static bool lstm_fits(const sd_node *n, const sd_sparse_rates *r) {
 
 static sard_status *recurrent(sd_node *n, const sd_sparse_rates *r, sd_arena *a, bool *done) {
   const sd_const *c = n->in[LSTM_R]->data;
-  weight w = {NULL, 1, c->dims[2], c->dims[1]};
+  weight w = {NULL, 1, c->dims[2], c->dims[1], 1, 0};
   steps t = {.pairs = 1, .wide = 2 * r->lanes};
   int64_t each = w.c * w.n, blocks = w.n / t.wide, whole;
   int8_t *turned = sd_arena_aligned(a, c->count, 64);
@@ -271,13 +287,16 @@ static sard_status *recurrent(sd_node *n, const sd_sparse_rates *r, sd_arena *a,
   return replace(n, old, y);
 }
 
-sard_status *sd_sparse_bytes(sd_node *n, const sd_sparse_rates *r, sd_arena *scratch, bool *done) {
+sard_status *sd_sparse_bytes(sd_node *n, const sd_pass_target *target, sd_arena *scratch, bool *done) {
   weight w;
   steps t;
+  sd_sparse_rates rates = *target->sparse;
+  const sd_sparse_rates *r = &rates;
   bool bytes = n->n_in == 2 && n->in[1] && fits(n, &w), lstm = lstm_fits(n, r);
   sard_status *st = NULL;
   *done = false;
   if (!lstm && !(bytes && r->dense8 > 0)) return NULL;
+  if (bytes) rates.dense8 *= sd_winograd_speedup(n, target);
   sd_arena *a = sd_arena_scratch(scratch); // tables are as large as the weights
   if (lstm) st = recurrent(n, r, a, done);
   else if (choose(n, &w, r, a, &t)) *done = true, st = product(n, &w, &t);

@@ -5,4 +5,4 @@
 #include "passes/target.h"
 
 // Replaces n, a sard.MatMul8, a sard.LSTM8 or a sard.Conv8 with channels last, where that gains; *done: it was.
-sard_status *sd_sparse_bytes(sd_node *n, const sd_sparse_rates *r, sd_arena *scratch, bool *done);
+sard_status *sd_sparse_bytes(sd_node *n, const sd_pass_target *target, sd_arena *scratch, bool *done);

@@ -37,11 +37,15 @@ int64_t sd_sparse_window_at(const sd_node *n, int64_t tap) {
   return at * c->dims[c->rank - 2];
 }
 
-void sd_sparse_window_set(sd_node *y, const sd_node *n) {
+bool sd_sparse_window_rows(const sd_node *n) { return int_at(n, "dilations", n->in[1]->data->rank - 3) == 1; }
+
+void sd_sparse_window_set(sd_node *y, const sd_node *n, bool rows) {
   const sd_const *c = n->in[1]->data;
+  int last = c->rank - 3;
   int64_t reach[SD_MAX_RANK], strides[SD_MAX_RANK];
   for (int i = 0; i + 2 < c->rank; i++)
     reach[i] = (c->dims[i] - 1) * int_at(n, "dilations", i) + 1, strides[i] = int_at(n, "strides", i);
+  if (rows) reach[last] *= c->dims[last + 1], strides[last] *= c->dims[last + 1];
   sd_node_set_ints(y, "reach", reach, (uint32_t)c->rank - 2);
   sd_node_set_ints(y, "strides", strides, (uint32_t)c->rank - 2);
 }

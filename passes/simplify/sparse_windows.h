@@ -7,5 +7,7 @@
 bool sd_sparse_window_is(const sd_node *n, int64_t *taps);
 // Where place `tap` of the window of an output begins, in elements of x.
 int64_t sd_sparse_window_at(const sd_node *n, int64_t tap);
-// Attributes strides and reach of y, which takes the place of convolution n.
-void sd_sparse_window_set(sd_node *y, const sd_node *n);
+// Do the places along the last axis of a window lie side by side in x?
+bool sd_sparse_window_rows(const sd_node *n);
+// Attributes strides and reach of y, which takes the place of convolution n; rows: of x with channels in its last axis.
+void sd_sparse_window_set(sd_node *y, const sd_node *n, bool rows);

@@ -14,7 +14,7 @@ typedef struct product {
   int64_t channels, height, width, out, kernel, stride, pad, group;
   bool x_signed, w_signed;
   int zx, zw;                                        // NONE: no zero point
-  bool extreme;                                      // all factors at their ends
+  bool extreme, small;                               // all factors at their ends; weights at most a fourth of what they can be
 } product;
 
 static const char *isas[8];
@@ -95,6 +95,7 @@ static sard_tensor *tensor(sard_context *ctx, const product *p, const int *x) {
 // Numbers of the result that are not as defined; -1 where it could not run.
 static int64_t wrong(const product *p, const char *isa, const char *opt) {
   int *x = numbers(1, x_count(p), p->x_signed, p->extreme), *w = numbers(2, w_count(p), p->w_signed, p->extreme);
+  for (int64_t i = 0; p->small && i < w_count(p); i++) w[i] /= 4;
   isa_run r;
   sard_tensor *in = NULL, *out = NULL;
   sd_str text = {0};
@@ -187,6 +188,20 @@ static void convolutions(void) {
   all_isas(p);
   p.w_signed = false, p.zw = 17; // groups with a zero point of the weights
   all_isas(p);
+  p = (product){.channels = 3, .height = 31, .width = 34, .out = 32, .kernel = 7, .stride = 2, .pad = 3, .group = 1, .w_signed = true, .zx = 114, .zw = NONE, .small = true};
+  all_isas(p); // a row of a window is one place
+  p.channels = 6, p.kernel = 3, p.stride = 1, p.pad = 0, p.extreme = true;
+  all_isas(p);
+}
+
+// 3x3, in Winograd's form where bytes are multiplied by two instructions: whole tiles and not, the largest sums, images of a batch alike.
+static void fewer_products(void) {
+  product p = {.channels = 64, .height = 14, .width = 17, .out = 48, .kernel = 3, .stride = 1, .pad = 1, .group = 1, .w_signed = true, .zx = 3, .zw = NONE};
+  all_isas(p);
+  p.extreme = true, p.pad = 0, p.zx = NONE, p.channels = 300, p.height = 9, p.width = 8;
+  all_isas(p);
+  p.x_signed = true, p.zx = 127, p.pad = 1, p.channels = 37, p.out = 43;
+  all_isas(p);
 }
 
 // ---- code ----
@@ -243,6 +258,7 @@ int main(void) {
   RUN(signs_and_zero_points);
   RUN(extremes);
   RUN(convolutions);
+  RUN(fewer_products);
   RUN(instruction);
   return check_end();
 }

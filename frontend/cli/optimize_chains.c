@@ -27,8 +27,10 @@ void sd_optimize_list(sd_optimize *q) {
 static bool is_fast(sd_optimize *q, const sd_chain *k) {
   char *list = sd_arena_strdup(q->c->arena, k->fast), *rest = NULL;
   bool some = !*list;
-  for (char *isa = strtok_r(list, " ", &rest); isa; isa = strtok_r(NULL, " ", &rest))
+  for (char *isa = strtok_r(list, " ", &rest); isa; isa = strtok_r(NULL, " ", &rest)) {
+    if (*isa == '!' && sd_cpu_has_isa(isa + 1, NULL)) return false;
     some |= sd_cpu_has_isa(isa, NULL);
+  }
   return some;
 }
 

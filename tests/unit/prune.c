@@ -5,6 +5,7 @@
 
 #include "passes/prune/layer.h"
 #include "passes/prune/select.h"
+#include "passes/quantize/factor.h"
 #include "tests/unit/check.h"
 
 enum { ROWS = 4, K = 8 };
@@ -51,6 +52,31 @@ static void masks(void) {
     CHECK(sd_layer_apply(&l) == (uint64_t)lround(p.share * ROWS * K));
     CHECK(sd_pattern_holds(&p, w, ROWS, K));
     CHECK(i || least_kept >= most_gone);
+  }
+}
+
+// The upper factor u of the inverse: u' u (h + damping) is one. An input that is always 0 stands alone.
+static void inverse(void) {
+  enum { N = 70 };
+  static double h[N * N], u[N * N], work[N * N];
+  uint64_t seed = 11;
+  for (uint64_t n = 1; n <= N; n += n < 9 ? 1 : 15) {
+    double mean = 0, worst = 0;
+    for (uint64_t i = 0; i < n; i++)
+      for (uint64_t j = 0; j <= i; j++)
+        h[i * n + j] = h[j * n + i] = (i == 3 || j == 3) ? 0 : (i == j ? (double)n : 0) + noise(&seed);
+    for (uint64_t i = 0; i < n; i++) mean += h[i * n + i] / (double)n;
+    CHECK(sd_factor_inverse(h, n, 0.01, u, work));
+    for (uint64_t i = 0; i < n; i++) h[i * n + i] = (h[i * n + i] > 0 ? h[i * n + i] : mean) + 0.01 * mean;
+    for (uint64_t c = 0; c < n; c++) {
+      double y[N] = {0}, x[N] = {0};
+      for (uint64_t i = 0; i < n; i++)
+        for (uint64_t k = i; k < n; k++) y[i] += u[i * n + k] * h[k * n + c];
+      for (uint64_t i = 0; i < n; i++)
+        for (uint64_t k = 0; k <= i; k++) x[i] += u[k * n + i] * y[k];
+      for (uint64_t i = 0; i < n; i++) worst = fmax(worst, fabs(x[i] - (i == c)));
+    }
+    CHECK(worst < 1e-12);
   }
 }
 
@@ -112,6 +138,6 @@ static void fitting(void) {
 }
 
 int main(void) {
-  reading(), masks(), selecting(), fitting();
+  reading(), inverse(), masks(), selecting(), fitting();
   return check_end();
 }

@@ -235,6 +235,23 @@ sard_status *sd_judge_leave(sd_judge *j, int64_t n) {
   return NULL;
 }
 
+sard_status *sd_judge_finite(sd_judge *j, int64_t n) {
+  sard_status *st = sd_data_rewind(j->data);
+  j->wild.inputs = 0;
+  for (int64_t done = 0; !st && done < n;) {
+    sd_batch b;
+    st = sd_data_next(j->data, sd_min_i64(j->batch, n - done), &b);
+    for (int64_t i = 0; !st && i < b.count; i++) st = look_at_inputs(j, &b, i);
+    done += b.count;
+    sd_batch_free(&b);
+  }
+  if (st || !j->wild.inputs) return st;
+  return SD_ERR(USAGE,
+                "inputs of %lld samples are NaN or infinite in places (the first: sample %lld): the data are not "
+                "fit for calibration",
+                (long long)j->wild.inputs, (long long)j->wild.first);
+}
+
 static sard_status *fit_all(sd_judge *j, sd_score *s, const sd_sample *out) {
   int64_t all = sd_data_count(j->data), end = j->limit < all - j->skip ? j->skip + j->limit : all;
   sard_status *st = NULL;

@@ -46,6 +46,8 @@ sard_status *sd_judge_data(sd_judge *j, const sd_cli_model *m);
 // Labels that no output of `m`, j's model on the data, fits are an error, before hours are spent: all of them beside
 // the outputs of the first batch. Once; nothing where the metric needs none.
 sard_status *sd_judge_labels(sd_judge *j, sd_judged *m);
+// Samples that serve for calibration, the first n, are numbers; else SARD_E_USAGE, before hours are spent.
+sard_status *sd_judge_finite(sd_judge *j, int64_t n);
 // Runs a model on a batch; its outputs are in m->out until the next run.
 sard_status *sd_judge_run(sd_judge *j, sd_judged *m, const sd_batch *b);
 // All samples through one model, or both: their scores begin anew. After SARD_E_CANCELLED, and where b was

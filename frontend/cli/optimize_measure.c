@@ -66,7 +66,7 @@ static sard_status *open_data(sd_optimize *q, const sd_cli_model *m) {
                   "'%s' has %lld samples besides those for calibration: at least %d are needed to tell how "
                   "sure a drop is",
                   sd_args_get(q->c, "data"), (long long)(all - q->judge.skip), LEAST_SAMPLES);
-  return NULL;
+  return sd_judge_finite(&q->judge, used);
 }
 
 // A trial's artifact in place of j's model.

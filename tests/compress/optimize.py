@@ -138,6 +138,7 @@ def refused():
     np.savez(f"{T}/far.npz", in_x=np.zeros((4, 64), np.float32), y=np.full(4, 99))
     np.savez(f"{T}/flat.npz", in_x=np.zeros((4, 64), np.float32), y=np.ones((4, 10), np.float32))
     np.savez(f"{T}/one.npz", in_x=np.zeros((1, 64), np.float32), y=np.zeros(1, np.int64))
+    np.savez(f"{T}/wild.npz", in_x=np.where(np.arange(60)[:, None] == 2, np.nan, np.zeros((60, 64), np.float32)), y=np.zeros(60, np.int64))
     np.savez(f"{T}/none.npz", in_x=np.zeros((0, 64), np.float32), y=np.zeros(0, np.int64))
     np.savez(f"{T}/wide.npz", in_x=np.zeros((4, 65), np.float32), y=np.zeros(4, np.int64))
     def config(text):
@@ -150,6 +151,7 @@ def refused():
              ("labels-far", 2, "99", [DIGITS, "--data", f"{T}/far.npz", "--metric", "top1"]),
              ("data-empty", 2, "no samples", [DIGITS, "--data", f"{T}/none.npz", "--metric", "top1"]),
              ("data-unfit", 2, "65", [DIGITS, "--data", f"{T}/wide.npz", "--metric", "top1"]),
+             ("data-nan", 2, "the first: sample 2): the data are not fit", [DIGITS, "--data", f"{T}/wild.npz", "--metric", "top1"]),
              ("data-few", 2, "how sure", [DIGITS, "--data", f"{T}/one.npz", "--metric", "top1"]),
              ("out-stdout", 2, "goes to a file", [*GIVEN, "-o", "-"]),
              ("out-model", 2, "is MODEL itself", [f"{T}/own.onnx", *GIVEN[1:], "-o", f"{T}/own.onnx"]),

@@ -85,7 +85,7 @@ static sard_status *nothing_goes(const sd_prune *q) {
     return SD_ERR(UNSUPPORTED, "nothing can be pruned to %s: no outputs of layers that can be followed are taken apart into heads, by a Reshape", q->pattern_text);
   sard_status *st = SD_ERR(UNSUPPORTED, "nothing can be pruned to %s: no outputs of layers can go with all that depends on them", q->pattern_text);
   if (!q->channels.stop[runs].node)
-    return sd_status_field(st, SARD_TEXT_HINT, "outputs of the model, and states of LSTM, GRU and RNN, stay");
+    return sd_status_field(st, SARD_TEXT_HINT, "outputs of the model, and what becomes or comes from states outside of it, stay");
   return sd_status_field(st, SARD_TEXT_HINT, "'%s', for one, goes to '%s' (%s), which needs all of its outputs",
                          q->units.at[q->channels.stop[runs].unit].name, q->channels.stop[runs].node, q->channels.stop[runs].op);
 }

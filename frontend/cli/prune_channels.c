@@ -9,14 +9,24 @@
 enum { LEAST = 8 }; // one of so many channels that go together stays at least
 
 static bool wanted(const sd_prune *q, const sd_prune_label *l) {
+  if (q->criterion == SD_TAYLOR && l->unit != SD_NO_UNIT && q->units.at[l->unit].recurrent)
+    return false; // no slopes
   return !l->fixed && l->head == (q->pattern.kind == SD_PATTERN_HEADS);
 }
 
-static sd_prune_unit *unit_at(sd_prune *q, uint32_t node, uint32_t *index) {
-  for (uint32_t i = 0; i < q->units.len; i++)
-    if (q->units.at[i].at == node && !q->units.at[i].recurrent && q->units.at[i].was)
+// The unit that is cut along its outputs or inputs; NULL: none is.
+static sd_prune_unit *unit_of(sd_prune *q, const sd_prune_cut *t, uint32_t *index) {
+  for (uint32_t i = 0; i < q->units.len && (t->kind == SD_CUT_OUTPUTS || t->kind == SD_CUT_INPUTS); i++)
+    if (q->units.at[i].at == t->node && q->units.at[i].operand == (int)t->operand && q->units.at[i].was)
       return *index = i, &q->units.at[i];
   return NULL;
+}
+
+// The label of output r, or of input j of it.
+static uint32_t label_of(const sd_prune *q, const sd_prune_cut *t, const sd_prune_unit *u, uint64_t r,
+                         uint64_t j) {
+  uint64_t each = t->n / t->parts, part = r / (u->rows / t->parts);
+  return sd_prune_root(&q->channels, t->labels[t->kind == SD_CUT_OUTPUTS ? r : part * each + j % each]);
 }
 
 sard_status *sd_prune_channels_find(sd_prune *q, uint32_t *some) {
@@ -33,27 +43,12 @@ static double square(const sd_prune_unit *u, uint64_t j) {
   return w * w;
 }
 
-// By wanda: what the layers that take it make of it, of all that they give.
-static void score_inputs(sd_prune *q, double *worth) {
-  for (uint32_t k = 0; k < q->channels.cuts.len; k++) {
-    const sd_prune_cut *t = &q->channels.cuts.at[k];
-    uint32_t index = 0;
-    const sd_prune_unit *u = t->kind == SD_CUT_INPUTS ? unit_at(q, t->node, &index) : NULL;
-    const double *x = u ? q->squares[index] : NULL;
-    double all = 0;
-    for (uint64_t j = 0; x && j < u->rows * u->k; j++) all += square(u, j) * x[j % u->k];
-    for (uint64_t j = 0; x && all > 0 && j < u->rows * u->k; j++)
-      worth[sd_prune_root(&q->channels, t->labels[j % u->k % t->n])] +=
-          square(u, j) * x[j % u->k] / all * t->n;
-  }
-}
-
 static sard_status *measure_inputs(sd_prune *q) {
   q->squares = SD_NEW_ARRAY(q->c->arena, double *, q->units.len + 1);
   for (uint32_t k = 0; k < q->channels.cuts.len; k++) {
     uint32_t i = 0;
-    if (q->channels.cuts.at[k].kind != SD_CUT_INPUTS || !unit_at(q, q->channels.cuts.at[k].node, &i))
-      continue;
+    const sd_prune_unit *u = unit_of(q, &q->channels.cuts.at[k], &i);
+    if (!u || u->recurrent || q->channels.cuts.at[k].kind != SD_CUT_INPUTS) continue;
     SD_TRY(sd_stop_check());
     sd_judge_progress(q->c, "looking at inputs", i, q->units.len, 0);
     SD_TRY(sd_prune_squares(q, i, &q->squares[i]));
@@ -63,20 +58,22 @@ static sard_status *measure_inputs(sd_prune *q) {
 }
 
 // By magnitude: the part of the weight's squares that it is, over all weights that make or take it. By
-// taylor: what the weights that make it are worth.
+// wanda: what the layers that take it make of it, of all that they give. By taylor: what the weights that
+// make it are worth. Recurrent weights count by magnitude in any case.
 static void score(sd_prune *q, double *worth) {
   for (uint32_t k = 0; k < q->channels.cuts.len; k++) {
     const sd_prune_cut *t = &q->channels.cuts.at[k];
-    uint32_t index = 0;
-    bool counts = t->kind == SD_CUT_OUTPUTS || (t->kind == SD_CUT_INPUTS && !q->gain);
-    const sd_prune_unit *u = counts ? unit_at(q, t->node, &index) : NULL;
-    const double *gain = u && q->gain ? q->gain[index] : NULL;
+    uint32_t i = 0;
+    const sd_prune_unit *u = unit_of(q, t, &i);
+    if (!u || (!u->recurrent && (q->squares ? !q->squares[i] || t->kind == SD_CUT_OUTPUTS
+                                            : q->gain && t->kind == SD_CUT_INPUTS)))
+      continue;
+    const double *gain = q->gain ? q->gain[i] : NULL, *x = q->squares && !u->recurrent ? q->squares[i] : NULL;
     double all = 0;
-    for (uint64_t j = 0; u && j < u->rows * u->k; j++) all += square(u, j);
-    for (uint64_t j = 0; u && all > 0 && j < u->rows * u->k; j++) {
-      uint64_t at = t->kind == SD_CUT_OUTPUTS ? j / u->k : j % u->k % t->n;
-      worth[sd_prune_root(&q->channels, t->labels[at])] += gain ? gain[j] : square(u, j) / all * t->n;
-    }
+    for (uint64_t j = 0; j < u->rows * u->k; j++) all += square(u, j) * (x ? x[j % u->k] : 1);
+    for (uint64_t j = 0; all > 0 && j < u->rows * u->k; j++)
+      worth[label_of(q, t, u, j / u->k, j % u->k)] +=
+          gain ? gain[j] : square(u, j) * (x ? x[j % u->k] : 1) / all * t->n;
   }
 }
 
@@ -118,9 +115,7 @@ static void choose(sd_prune *q, const double *factor, double part) {
   entry *list = SD_NEW_ARRAY(a, entry, c->labels.len + 1);
   uint32_t *all = SD_NEW_ARRAY(a, uint32_t, q->units.len + 1),
            *go = SD_NEW_ARRAY(a, uint32_t, q->units.len + 1), n = 0;
-  if (q->squares) score_inputs(q, worth);
-  else
-    score(q, worth);
+  score(q, worth);
   if (q->pattern.kind == SD_PATTERN_HEADS) by_size(q, a, worth);
   for (uint32_t i = 1; i < c->labels.len; i++) {
     sd_prune_label *l = &c->labels.at[i];
@@ -140,38 +135,43 @@ static void choose(sd_prune *q, const double *factor, double part) {
   sd_arena_free(a);
 }
 
-static bool is_gone(const sd_prune *q, const sd_prune_cut *t, uint64_t i) {
-  return q->channels.labels.at[sd_prune_root(&q->channels, t->labels[i])].gone;
-}
-
-// Inputs and outputs of a unit that stay, as masks; how many of the inputs go.
-static uint64_t kept(const sd_prune *q, const sd_prune_unit *u, uint8_t *inputs, uint8_t *outputs) {
-  uint64_t gone = 0;
-  memset(inputs, 1, u->k), memset(outputs, 1, u->rows);
+// Inputs of each output of a unit that stay, as a mask: those of one part are the same. How many weights do.
+static uint64_t kept(const sd_prune *q, const sd_prune_unit *u, uint8_t *mask, bool *some) {
+  uint64_t stay = 0;
+  memset(mask, 1, u->rows * u->k);
   for (uint32_t k = 0; k < q->channels.cuts.len; k++) {
     const sd_prune_cut *t = &q->channels.cuts.at[k];
-    if (t->node != u->at) continue;
-    for (uint64_t j = 0; t->kind == SD_CUT_INPUTS && j < u->k; j++) inputs[j] &= !is_gone(q, t, j % t->n);
-    for (uint64_t r = 0; t->kind == SD_CUT_OUTPUTS && r < u->rows; r++) outputs[r] &= !is_gone(q, t, r);
+    if (t->node != u->at || (int)t->operand != u->operand || t->kind != SD_CUT_INPUTS) continue;
+    for (uint64_t j = 0; j < u->rows * u->k; j++)
+      if (q->channels.labels.at[label_of(q, t, u, j / u->k, j % u->k)].gone) mask[j] = 0, *some = true;
   }
-  for (uint64_t j = 0; j < u->k; j++) gone += !inputs[j];
-  return gone;
+  for (uint64_t r = 0; r < u->rows; r++) {
+    bool gone = false;
+    for (uint32_t k = 0; k < q->channels.cuts.len; k++) {
+      const sd_prune_cut *t = &q->channels.cuts.at[k];
+      if (t->node == u->at && (int)t->operand == u->operand && t->kind == SD_CUT_OUTPUTS)
+        gone |= q->channels.labels.at[label_of(q, t, u, r, 0)].gone;
+    }
+    for (uint64_t j = 0; j < u->k && !gone; j++) stay += mask[r * u->k + j];
+  }
+  return stay;
 }
 
 // What is left of a layer, fitted without its inputs that go.
 static sard_status *less(sd_prune *q, uint32_t i) {
   sd_prune_unit *u = &q->units.at[i];
   sd_arena *a = sd_arena_scratch(q->c->arena);
-  uint8_t *inputs = sd_arena_alloc(a, u->k + 1), *outputs = sd_arena_alloc(a, u->rows + 1);
+  uint8_t *mask = sd_arena_alloc(a, u->rows * u->k + 1);
+  bool some = false;
   sard_status *st = NULL;
-  uint64_t gone = kept(q, u, inputs, outputs), stay = 0;
-  for (uint64_t r = 0; r < u->rows; r++) stay += outputs[r];
-  if (gone && q->refit && !u->keep) {
+  q->layers[i].zeros = u->rows * u->k - kept(q, u, mask, &some);
+  if (some && q->refit && !u->keep) {
     st = sd_stop_check();
     sd_judge_progress(q->c, "fitting", i, q->units.len, 0);
-    if (!st) st = sd_prune_fit(q, i, inputs);
+    uint64_t zeros = q->layers[i].zeros;
+    if (!st) st = sd_prune_fit(q, i, mask);
+    q->layers[i].zeros = zeros;
   }
-  q->layers[i].zeros = u->rows * u->k - stay * (u->k - gone);
   sd_arena_free(a);
   return st;
 }

@@ -98,17 +98,17 @@ static sard_status *prune_layer(sd_prune *q, uint32_t i, sd_layer *l, double sha
   return st;
 }
 
-// The mask is the same in all rows.
-static sard_status *fit_layer(sd_prune *q, sd_layer *l, const uint8_t *inputs) {
-  for (uint64_t r = 0; r < l->rows; r++) memcpy(l->mask + r * l->k, inputs, l->k);
-  SD_TRY(sd_layer_refit(l, &q->pattern, q->judge.ctx->pool));
+static sard_status *fit_layer(sd_prune *q, sd_layer *l, const uint8_t *mask) {
+  memcpy(l->mask, mask, l->rows * l->k);
+  if (l->h) SD_TRY(sd_layer_refit(l, &q->pattern, q->judge.ctx->pool));
   sd_layer_apply(l);
   return NULL;
 }
 
-static sard_status *with_moments(sd_prune *q, uint32_t i, sd_layer *l, double share, const uint8_t *inputs) {
+static sard_status *with_moments(sd_prune *q, uint32_t i, sd_layer *l, double share, const uint8_t *mask) {
   const sd_prune_unit *u = &q->units.at[i];
-  if (!inputs && !wants_data(q, u)) return prune_layer(q, i, l, share);
+  if (mask && u->recurrent) return fit_layer(q, l, mask);
+  if (!mask && !wants_data(q, u)) return prune_layer(q, i, l, share);
   if (u->k > MOST_INPUTS)
     return SD_ERR(UNSUPPORTED, "'%s' has %llu inputs, too many for their second moments: --exclude it",
                   u->name, (unsigned long long)u->k);
@@ -116,13 +116,13 @@ static sard_status *with_moments(sd_prune *q, uint32_t i, sd_layer *l, double sh
   double *h = sd_calloc(n, sizeof *h), *b = sd_calloc(u->rows * u->k, sizeof *b);
   sard_status *st = h && b ? observe(q, i, h, b) : SD_ERR(NOMEM, "out of memory for second moments");
   l->h = h, l->b = b;
-  if (!st) st = inputs ? fit_layer(q, l, inputs) : prune_layer(q, i, l, share);
+  if (!st) st = mask ? fit_layer(q, l, mask) : prune_layer(q, i, l, share);
   sd_free(h), sd_free(b);
   return st;
 }
 
-// Prunes a layer, or, where `inputs` stay of those it has, fits it. Only here it is there as rows.
-static sard_status *one(sd_prune *q, uint32_t i, double share, const uint8_t *inputs) {
+// Prunes a layer, or, where there is a mask, fits it. Only here it is there as rows.
+static sard_status *one(sd_prune *q, uint32_t i, double share, const uint8_t *mask) {
   sd_prune_unit *u = &q->units.at[i];
   uint64_t n = u->rows * u->k;
   sd_layer l = {.rows = u->rows, .k = u->k, .groups = u->groups};
@@ -130,7 +130,7 @@ static sard_status *one(sd_prune *q, uint32_t i, double share, const uint8_t *in
   l.w = sd_malloc(n * sizeof *l.w + 1), l.mask = sd_malloc(n + 1);
   sard_status *st = l.w && l.mask ? NULL : SD_ERR(NOMEM, "out of memory for %llu weights", (unsigned long long)n);
   if (!st) sd_prune_load(u, l.w), memset(l.mask, 1, n);
-  if (!st) st = with_moments(q, i, &l, share, inputs);
+  if (!st) st = with_moments(q, i, &l, share, mask);
   if (!st) sd_prune_store(u, l.w);
   sd_free(l.w), sd_free(l.mask);
   return st;
@@ -140,7 +140,7 @@ static sard_status *one(sd_prune *q, uint32_t i, double share, const uint8_t *in
 
 enum { PRUNED, SQUARES, KINDS };
 
-static sard_status *one_or_earlier(sd_prune *q, uint32_t i, double share, const uint8_t *inputs) {
+static sard_status *one_or_earlier(sd_prune *q, uint32_t i, double share, const uint8_t *mask) {
   sd_prune_unit *u = &q->units.at[i];
   sd_prune_room(q->c->arena, u);
   const sd_piece p[] = {{u->w, u->rows * u->k * sizeof *u->w}, {&q->layers[i].zeros, sizeof q->layers[i].zeros}};
@@ -149,7 +149,7 @@ static sard_status *one_or_earlier(sd_prune *q, uint32_t i, double share, const 
     sd_prune_compare(u);
     return NULL;
   }
-  SD_TRY(one(q, i, share, inputs));
+  SD_TRY(one(q, i, share, mask));
   return q->keeps ? sd_prune_remember(q, what, p, 2) : NULL;
 }
 
@@ -170,8 +170,8 @@ sard_status *sd_prune_squares(sd_prune *q, uint32_t i, double **out) {
   return st || !q->keeps ? st : sd_prune_remember(q, what, &p, 1);
 }
 
-sard_status *sd_prune_fit(sd_prune *q, uint32_t i, const uint8_t *inputs) {
-  return one_or_earlier(q, i, 0, inputs);
+sard_status *sd_prune_fit(sd_prune *q, uint32_t i, const uint8_t *mask) {
+  return one_or_earlier(q, i, 0, mask);
 }
 
 // ---- shares of layers ----

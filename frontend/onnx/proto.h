@@ -14,7 +14,7 @@ typedef struct sd_proto {
   int64_t opset;                   // of ONNX's own operators
   sd_names weights;                // name -> Onnx__TensorProto: initializers and values of Constant nodes
   sd_names taken;                  // names of values and nodes
-  sd_names spare;                  // results of Cast nodes that go where nothing reads them (sd_proto_sweep)
+  sd_names spare;                  // results of nodes that go where nothing reads them (sd_proto_sweep)
   SD_VEC(Onnx__NodeProto *) nodes; // of the main graph; written back when it is packed (packed.h)
   SD_VEC(Onnx__TensorProto *) initializers;
   SD_VEC(Onnx__ValueInfoProto *) outputs;
@@ -34,7 +34,7 @@ const char *sd_proto_name(sd_proto *e, const char *base);
 // Adds a tensor with these elements (kept, not copied) under a new name, which is returned.
 const char *sd_proto_tensor(sd_proto *e, const char *base, sd_dtype t, int rank, const int64_t *dims, const void *data);
 const char *sd_proto_scalar(sd_proto *e, const char *base, sd_dtype t, const void *element);
-// Takes away initializers, Constant nodes and spare casts that nothing reads.
+// Takes away initializers, Constant nodes and spare nodes that nothing reads.
 void sd_proto_sweep(sd_proto *e);
 
 // Nodes are made apart and put where they belong.

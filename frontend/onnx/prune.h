@@ -17,6 +17,7 @@ typedef struct sd_prune_unit {
   uint64_t rows, k,
       groups;      // outputs; inputs of each, channels innermost; the outputs of a group share their inputs
   uint64_t at;     // of the node in the file
+  int operand;     // of the node, that the weight is
   bool turned;     // the weight is [inputs][outputs]
   bool recurrent;  // its inputs are not all to be seen, or are indices: chosen by magnitude, not fitted
   bool keep;       // stays as it is
@@ -73,7 +74,8 @@ typedef enum sd_prune_cut_kind {
   SD_CUT_SIZE,    // an element of a constant shape
   SD_CUT_SHAPE,   // an element of a shape that nodes compute
   SD_CUT_ASKED,   // what a Shape says, which stays as it was: sizes that change are all known
-  SD_CUT_GROUP,   // the attribute `group`
+  SD_CUT_ATTRIBUTE, // how many they are, as `group` says
+  SD_CUT_START,     // an initial state, all zeros: without it it is that anyway
 } sd_prune_cut_kind;
 enum { SD_SIZE_AS_COMPUTED = -2 };
 
@@ -82,9 +84,11 @@ typedef struct sd_prune_cut {
   sd_prune_cut_kind kind;
   uint32_t node, operand; // in the file
   int axis;               // of shapes: the element
-  const uint32_t *labels; // along the axis
+  const uint32_t *labels; // along the axis, [parts][its elements]
   uint32_t n;
   int rank;               // SD_CUT_SHAPE, SD_CUT_ASKED: elements
+  uint32_t parts;         // of axis 0, as many elements of each go; of shapes: 0
+  const char *attribute;  // SD_CUT_ATTRIBUTE
   const int64_t *sizes;   // those of before; -1: what is left of a tensor, where nothing is known
 } sd_prune_cut;
 

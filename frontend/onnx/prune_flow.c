@@ -10,18 +10,16 @@
 
 // ---- layers ----
 
-// The unit of a node's weight, NULL: it is none that may change.
-static const sd_prune_unit *unit_of(const sd_following *g, const sd_node *n, uint32_t *index) {
-  for (uint32_t i = 0; i < g->units->len; i++)
-    if ((int)g->units->at[i].at == n->onnx_index && !g->units->at[i].recurrent)
-      return *index = i, &g->units->at[i];
+const sd_prune_unit *sd_strand_unit(const sd_following *g, const sd_node *n, int i, uint32_t *index) {
+  for (uint32_t k = 0; k < g->units->len; k++)
+    if ((int)g->units->at[k].at == n->onnx_index && g->units->at[k].operand == i) return *index = k, &g->units->at[k];
   return NULL;
 }
 
 // Each output of the unit is a label of its own.
 static void begin(sd_following *g, const sd_node *n, int axis) {
   uint32_t index = 0;
-  const sd_prune_unit *u = unit_of(g, n, &index);
+  const sd_prune_unit *u = sd_strand_unit(g, n, 1, &index);
   if (!u || u->keep || sd_strand_dim(g, n->out[0], axis) != (int64_t)u->rows || u->rows > UINT32_MAX) return;
   uint32_t rows = (uint32_t)u->rows, *at = SD_NEW_ARRAY(g->a, uint32_t, rows);
   for (uint32_t i = 0; i < rows; i++) {
@@ -51,9 +49,7 @@ static void conv(sd_following *g, const sd_node *n) {
   // one kernel for each channel
   bool good = sd_strand_cut(g, n, 1, 0, labels, count, SD_CUT_OTHER) &&
               (n->n_in < 3 || !n->in[2] || sd_strand_cut(g, n, 2, 0, labels, count, SD_CUT_OTHER));
-  sd_vec_push(
-      g->a, &g->c->cuts,
-      ((sd_prune_cut){.kind = SD_CUT_GROUP, .node = (uint32_t)n->onnx_index, .labels = labels, .n = count}));
+  sd_strand_count(g, n, "group", labels, count);
   sd_strand_put_axis(g, n->out[0], 1, count, labels);
   if (!good) sd_strand_fix(g, x);
 }
@@ -112,7 +108,7 @@ static void matmul(sd_following *g, const sd_node *n) {
   if (gemm && n->n_in > 2) sd_strand_fix(g, sd_strand_of(g, n->in[2]));
   uint32_t unit = 0;
   if (n->in[1]->rank != 2 ||
-      (!n->in[1]->data && !unit_of(g, n, &unit))) { // a unit's may come through Identity
+      (!n->in[1]->data && !sd_strand_unit(g, n, 1, &unit))) { // a unit's may come through Identity
     if (gemm) sd_strand_fix(g, x), sd_strand_fix(g, sd_strand_of(g, n->in[1]));
     else
       product_of_values(g, n);
@@ -286,10 +282,28 @@ static void transpose(sd_following *g, const sd_node *n) {
   sd_strand_put(g, n->out[0], &f);
 }
 
+// Values that are joined along another axis: what is in the same place of them goes together.
+static bool beside(sd_following *g, const sd_node *n, int axis) {
+  sd_strand *first = NULL;
+  for (uint32_t i = 0; i < n->n_in; i++) {
+    const sd_strand *f = sd_strand_of(g, n->in[i]);
+    if (!f || sd_strand_on(f, axis, axis) == (1U << f->k) - 1) return false;
+  }
+  for (uint32_t i = 0; i < n->n_in; i++) {
+    const sd_strand *f = sd_strand_of(g, n->in[i]);
+    sd_strand *x = sd_strand_keep(g, f, (1U << f->k) - 1 - sd_strand_on(f, axis, axis));
+    if (!x || (first && !sd_strand_meet(g, first, x, 0))) return false;
+    if (!first) first = x;
+  }
+  sd_strand_put(g, n->out[0], first);
+  return true;
+}
+
 static void concat(sd_following *g, const sd_node *n) {
   const sd_value *y = n->out[0];
   int axis = (int)sd_node_int(n, "axis", 0);
   if (axis < 0) axis += y->rank;
+  if (beside(g, n, axis)) return;
   int64_t all = sd_strand_dim(g, y, axis);
   bool some = false, good = all > 0 && all < UINT32_MAX;
   for (uint32_t i = 0; i < n->n_in; i++) {
@@ -339,9 +353,10 @@ static void by_letters(sd_following *g, const sd_node *n) {
 
 // ---- the graph ----
 
+typedef void (*rule)(sd_following *g, const sd_node *n);
 static const struct {
   const char *op;
-  void (*fn)(sd_following *g, const sd_node *n);
+  rule fn;
 } rules[] = {{"Conv", conv},
              {"MatMul", matmul},
              {"Gemm", matmul},
@@ -359,15 +374,24 @@ static const struct {
              {"Gather", sd_strand_gather},
              {"Expand", sd_strand_expand},
              {"Attention", attention},
+             {"LSTM", sd_strand_states},
+             {"GRU", sd_strand_states},
+             {"RNN", sd_strand_states},
              {"Cast", elementwise},
              {"Clip", elementwise}};
 
-static void node(sd_following *g, const sd_node *n) {
+static rule rule_of(const sd_node *n) {
   for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
-    if (strcmp(n->op->name, rules[i].op) == 0) {
-      rules[i].fn(g, n);
-      return;
-    }
+    if (strcmp(n->op->name, rules[i].op) == 0) return rules[i].fn;
+  return NULL;
+}
+
+static void node(sd_following *g, const sd_node *n) {
+  rule fn = rule_of(n);
+  if (fn) {
+    fn(g, n);
+    return;
+  }
   if (strcmp(n->op->name, "Shape") == 0) return; // see sd_strand_sizes
   if (n->op->kind == SD_MAP && n->op->text && n->n_out == 1) elementwise(g, n);
   else if (n->op->kind == SD_REDUCE)
@@ -381,7 +405,7 @@ static bool ranks_known(const sd_node *n) {
     if (n->in[i] && n->in[i]->rank < 0) return false;
   for (uint32_t i = 0; i < n->n_out; i++)
     if (n->out[i] && n->out[i]->rank < 0) return false;
-  return n->n_out > 0 && n->out[0];
+  return n->n_out > 0 && (n->out[0] || rule_of(n) == sd_strand_states);
 }
 
 static void walk(sd_following *g) {
@@ -412,6 +436,7 @@ sard_status *sd_prune_follow(sd_arena *a, const sard_source *src, const sd_prune
   g.of = SD_NEW_ARRAY(a, sd_strand *, m->next_id + 1);
   sd_names_init(&g.values, a);
   walk(&g);
+  sd_strand_pair(&g);
   sd_strand_sizes(&g);
   for (uint32_t i = 0; i < out->labels.len; i++)
     out->labels.at[i].same = sd_prune_root(out, i); // asked of each weight

@@ -32,6 +32,12 @@ typedef struct sd_sized {
   int64_t rest;       // what it says where it says no size: -1 for what is left, 1 for what the operand has
 } sd_sized;
 
+// Hidden units of a recurrent layer.
+typedef struct sd_hidden {
+  const sd_prune_unit *w, *r;
+  uint32_t *at, parts, n; // labels [parts][n]: parts are directions
+} sd_hidden;
+
 typedef struct sd_following {
   sd_arena *a;
   sd_proto *p;
@@ -42,6 +48,7 @@ typedef struct sd_following {
   sd_strand **of;    // by value id; NULL: no labels
   sd_names values;   // of the module, by name, that have labels
   SD_VEC(sd_sized) sized;
+  SD_VEC(sd_hidden) hidden;
 } sd_following;
 
 // ---- labels (prune_label.c) ----
@@ -71,6 +78,18 @@ int64_t sd_strand_dim(const sd_following *g, const sd_value *v, int axis);
 // Operand i of the node is a constant of the file whose axis loses what the labels lose; else false.
 bool sd_strand_cut(sd_following *g, const sd_node *n, uint32_t i, int axis, uint32_t *labels, uint32_t count,
                    sd_prune_cut_kind kind);
+// The same where each of the `parts` of axis 0 has `count` labels of its own.
+bool sd_strand_cut_parts(sd_following *g, const sd_node *n, uint32_t i, int axis, uint32_t *labels,
+                         uint32_t count, uint32_t parts, sd_prune_cut_kind kind);
+// The unit of operand i of a node, NULL: it is none that may change.
+const sd_prune_unit *sd_strand_unit(const sd_following *g, const sd_node *n, int i, uint32_t *index);
+// An attribute that says how many of the labels there are.
+void sd_strand_count(sd_following *g, const sd_node *n, const char *attribute, uint32_t *labels, uint32_t count);
+
+// ---- recurrent layers (prune_states.c) ----
+void sd_strand_states(sd_following *g, const sd_node *n);
+// Behind all nodes: hidden units of both directions that go together, so that as many of each go.
+void sd_strand_pair(sd_following *g);
 
 // ---- shapes (prune_shape.c) ----
 void sd_strand_expand(sd_following *g, const sd_node *n);

@@ -165,6 +165,11 @@ uint32_t *sd_strand_along(sd_following *g, const sd_strand *f, const sd_value *v
 
 bool sd_strand_cut(sd_following *g, const sd_node *n, uint32_t i, int axis, uint32_t *labels, uint32_t count,
                    sd_prune_cut_kind kind) {
+  return sd_strand_cut_parts(g, n, i, axis, labels, count, 1, kind);
+}
+
+bool sd_strand_cut_parts(sd_following *g, const sd_node *n, uint32_t i, int axis, uint32_t *labels,
+                         uint32_t count, uint32_t parts, sd_prune_cut_kind kind) {
   const sd_value *v = n->in[i];
   if (!labels || !v || !v->name || n->onnx_index < 0 || (uint32_t)n->onnx_index >= g->p->nodes.len)
     return false;
@@ -179,6 +184,18 @@ bool sd_strand_cut(sd_following *g, const sd_node *n, uint32_t i, int axis, uint
                               .operand = i,
                               .axis = axis,
                               .labels = labels,
-                              .n = count}));
+                              .n = parts * count,
+                              .parts = parts}));
   return true;
+}
+
+void sd_strand_count(sd_following *g, const sd_node *n, const char *attribute, uint32_t *labels,
+                     uint32_t count) {
+  sd_vec_push(g->a, &g->c->cuts,
+              ((sd_prune_cut){.kind = SD_CUT_ATTRIBUTE,
+                              .node = (uint32_t)n->onnx_index,
+                              .attribute = attribute,
+                              .labels = labels,
+                              .n = count,
+                              .parts = 1}));
 }

@@ -5,10 +5,24 @@
 #include "frontend/onnx/prune_internal.h"
 #include "runtime/base/alloc.h"
 
+static bool is_gone(const sd_prune_channels *c, uint32_t label) {
+  return c->labels.at[sd_prune_root(c, label)].gone;
+}
+
 static uint32_t left(const sd_prune_channels *c, const sd_prune_cut *t) {
   uint32_t n = 0;
-  for (uint32_t i = 0; i < t->n; i++) n += !c->labels.at[sd_prune_root(c, t->labels[i])].gone;
+  for (uint32_t i = 0; i < t->n; i++) n += !is_gone(c, t->labels[i]);
   return n;
+}
+
+// Whether `stay` of the `each` are left of each part.
+static bool even(const sd_prune_channels *c, const sd_prune_cut *t, uint32_t each, uint32_t stay) {
+  for (uint32_t p = 0; p < t->parts; p++) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < each; i++) n += !is_gone(c, t->labels[p * each + i]);
+    if (n != stay) return false;
+  }
+  return true;
 }
 
 // The operand without the slices that are gone, as a tensor of the node's own.
@@ -16,18 +30,20 @@ static sard_status *slice(sd_proto *p, const sd_prune_channels *c, const sd_prun
   Onnx__NodeProto *n = p->nodes.at[t->node];
   sd_const *from = NULL;
   SD_TRY(sd_proto_const(p, sd_proto_weight(p, n->input[t->operand]), &from));
-  if (t->axis >= from->rank || from->dims[t->axis] != (int64_t)t->n || sd_dtype_bits(from->dtype) % 8)
+  uint32_t each = t->n / t->parts, stay = left(c, t) / t->parts;
+  if (t->axis >= from->rank || from->dims[t->axis] != (int64_t)each || sd_dtype_bits(from->dtype) % 8 ||
+      (t->parts > 1 && (t->axis == 0 || from->dims[0] != t->parts)) || !even(c, t, each, stay))
     return SD_ERR(INTERNAL, "the tensor '%s' does not fit its labels", n->input[t->operand]);
   uint64_t inner = (uint64_t)sd_dtype_bits(from->dtype) / 8, outer = 1, done = 0;
   for (int i = 0; i < from->rank; i++)
     *(i < t->axis ? &outer : &inner) *= i == t->axis ? 1 : (uint64_t)from->dims[i];
   int64_t *dims = sd_arena_dup(p->a, from->dims, (size_t)from->rank * sizeof *dims);
-  dims[t->axis] = left(c, t);
+  dims[t->axis] = stay;
   uint8_t *to = sd_arena_alloc(p->a, outer * (uint64_t)dims[t->axis] * inner + 1);
   for (uint64_t o = 0; o < outer; o++)
-    for (uint32_t i = 0; i < t->n; i++)
-      if (!c->labels.at[sd_prune_root(c, t->labels[i])].gone)
-        memcpy(to + done++ * inner, (const uint8_t *)from->data + (o * t->n + i) * inner, inner);
+    for (uint32_t i = 0; i < each; i++)
+      if (!is_gone(c, t->labels[o / (outer / t->parts) * each + i]))
+        memcpy(to + done++ * inner, (const uint8_t *)from->data + (o * each + i) * inner, inner);
   n->input[t->operand] = (char *)sd_proto_tensor(p, n->input[t->operand], from->dtype, from->rank, dims, to);
   return NULL;
 }
@@ -43,6 +59,23 @@ static sard_status *resize(sd_proto *p, const sd_prune_channels *c, const sd_pru
   n->input[t->operand] =
       (char *)sd_proto_tensor(p, n->input[t->operand], SD_I64, from->rank, from->dims, sizes);
   return NULL;
+}
+
+// The nodes that make a value go where nothing else reads them.
+static void spare(sd_proto *p, const char *name) {
+  if (!*name || sd_names_get(&p->spare, name)) return;
+  for (uint32_t i = 0; i < p->nodes.len; i++) {
+    const Onnx__NodeProto *n = p->nodes.at[i];
+    if (n->n_output != 1 || strcmp(n->output[0], name) != 0) continue;
+    sd_names_set(&p->spare, name, p);
+    for (size_t k = 0; k < n->n_input; k++) spare(p, n->input[k]);
+  }
+}
+
+static void start_at_zero(sd_proto *p, const sd_prune_cut *t) {
+  char **operand = &p->nodes.at[t->node]->input[t->operand];
+  spare(p, *operand);
+  *operand = "";
 }
 
 // What goes in front of a node of the file, or behind it.
@@ -95,8 +128,10 @@ static sard_status *apply(sd_proto *p, const sd_prune_channels *c, const sd_prun
   if (t->kind == SD_CUT_SHAPE) reshape(p, c, t, more);
   else if (t->kind == SD_CUT_ASKED)
     keep_asked(p, t, more);
-  else if (t->kind == SD_CUT_GROUP)
-    sd_proto_int(p, p->nodes.at[t->node], "group", left(c, t));
+  else if (t->kind == SD_CUT_ATTRIBUTE)
+    sd_proto_int(p, p->nodes.at[t->node], t->attribute, left(c, t));
+  else if (t->kind == SD_CUT_START)
+    start_at_zero(p, t);
   else
     return t->kind == SD_CUT_SIZE ? resize(p, c, t) : slice(p, c, t);
   return NULL;

@@ -146,6 +146,7 @@ static sard_status *add_unit(sd_arena *a, sd_proto *p, uint32_t i, int operand, 
                      .x = sd_quant_operand(n, op->x),
                      .weight = weight,
                      .at = i,
+                     .operand = operand,
                      .recurrent = op->role != SD_ROLE_PRODUCT};
   if (!*weight) return NULL;
   u.why = obstacle(p, n, op, w, readers_of(p, count, weight), also);

@@ -179,6 +179,64 @@ def heads_of_sizes():
     check("heads-of-sizes", code == 0 and [l["zeros"] for l in j["layers"]] == [0, 16 * 16, 16 * 8], text[-300:] if code else [l["zeros"] for l in j["layers"]])
 
 
+def recurrent_model(path, kind, parts, h=12):
+    """Two layers; the first starts at zeros that nodes make, the second at a constant."""
+    gates, r, seed = {"LSTM": 4, "GRU": 3, "RNN": 1}[kind], np.random.default_rng, iter(range(99))
+    w, size = {}, {"W0": (parts, gates * h, 5), "W1": (parts, gates * h, parts * h)}
+    for i in range(2): size |= {f"R{i}": (parts, gates * h, h), f"B{i}": (parts, 2 * gates * h)}
+    for k, s in (size | {"h1": (parts, 3, h), "w": (parts * h, 4)}).items(): w[k] = (r(next(seed)).normal(size=s) * 0.5).astype("f4")
+    ints = {"sizes": [parts, 3, h], "flat": [0, 0, -1], "flat2": [3, -1]}
+    attrs = dict(hidden_size=h, direction="bidirectional" if parts == 2 else "forward", **({"linear_before_reset": 1} if kind == "GRU" else {}))
+    op = helper.make_node
+    nodes = [op("ConstantOfShape", ["sizes"], ["h0"]), op(kind, ["x", "W0", "R0", "B0", "", "h0"], ["y0"], "first", **attrs), op("Transpose", ["y0"], ["t0"], perm=[0, 2, 1, 3]), op("Reshape", ["t0", "flat"], ["f0"]),
+             op(kind, ["f0", "W1", "R1", "B1", "", "h1"], ["", "y1"], "second", **attrs), op("Transpose", ["y1"], ["t1"], perm=[1, 0, 2]), op("Reshape", ["t1", "flat2"], ["f1"]), op("MatMul", ["f1", "w"], ["y"], "last")]
+    init = [numpy_helper.from_array(v, k) for k, v in w.items()] + [numpy_helper.from_array(np.array(v), k) for k, v in ints.items()]
+    g = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("x", 1, [6, 3, 5])], [helper.make_tensor_value_info("y", 1, [3, 4])], init)
+    onnx.save(helper.make_model(g, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return w
+
+
+def states():
+    """Hidden units go from recurrent layers, of both directions as many: what is left computes what the whole model does without what they give."""
+    if not ort: return
+    so = ort.SessionOptions()
+    so.log_severity_level = 3
+    run = lambda m, x: ort.InferenceSession(m, so, providers=["CPUExecutionProvider"]).run(None, x)[0]
+    x = {"x": np.random.default_rng(7).normal(size=(6, 3, 5)).astype("f4")}
+    for kind, parts in (("LSTM", 2), ("GRU", 2), ("GRU", 1), ("RNN", 1)):
+        name, h = f"{kind}-{parts}", 12
+        w, out = recurrent_model(f"{T}/rec.onnx", kind, parts), f"{T}/rec_less.onnx"
+        code, j, text = sard("prune", f"{T}/rec.onnx", "-o", out, "--pattern", "channels:0.5", "--scope", "layer", "--multiple", "1")
+        less = onnx.load(out) if code == 0 else None
+        layers = [n for n in less.graph.node if n.op_type == kind] if less else []
+        sizes = [a.i for n in layers for a in n.attribute if a.name == "hidden_size"]
+        check(f"states-{name}", sizes == [6, 6] and layers[0].input[5:] in ([], [""]) and "ConstantOfShape" not in [n.op_type for n in less.graph.node], f"{code} {sizes} {text[-300:]}")
+        if sizes != [6, 6]: continue
+        init, zero = {t.name: numpy_helper.to_array(t) for t in less.graph.initializer}, {k: v.copy() for k, v in w.items()}
+        for i in range(2):
+            b, some = init[layers[i].input[3]], np.zeros((parts, h), bool)
+            for p in range(parts): some[p] = ~np.isin(w[f"B{i}"][p, :h], b[p, :6])
+            for p in range(parts): zero[f"R{i}"][p][:, some[p]] = 0
+            if i: zero["w"][some.reshape(-1)] = 0
+            else: zero["W1"][:, :, some.reshape(-1)] = 0
+        m = onnx.load(f"{T}/rec.onnx")
+        for t in m.graph.initializer: t.CopyFrom(numpy_helper.from_array(zero[t.name], t.name)) if t.name in zero else None
+        m.graph.initializer[[t.name for t in m.graph.initializer].index("h1")].CopyFrom(numpy_helper.from_array(w["h1"], "h1"))
+        onnx.save(m, f"{T}/rec_zero.onnx")
+        wanted, got = run(f"{T}/rec_zero.onnx", x), run(out, x)
+        check(f"states-{name}-same", np.abs(wanted - got).max() < 1e-5, f"{np.abs(wanted - got).max()}")
+        np.savez(f"{T}/rec.npz", x=x["x"][None], y=got[None])
+        code, e, text = sard("eval", out, "--data", f"{T}/rec.npz", "--metric", "psnr")
+        check(f"states-{name}-ort", code == 0 and e["value"] >= 90, f"{e.get('value')} dB {text[-200:]}")
+    with_state = onnx.load(f"{T}/rec.onnx")  # a state that is an input of the model has a size of its own
+    with_state.graph.node[4].input[5] = "given"
+    with_state.graph.input.append(helper.make_tensor_value_info("given", 1, [1, 3, 12]))
+    with_state.graph.node[1].output.extend(["last_state"])
+    with_state.graph.output.append(helper.make_tensor_value_info("last_state", 1, [1, 3, 12]))
+    onnx.save(with_state, f"{T}/rec.onnx")
+    ends("states-outside", 4, [f"{T}/rec.onnx", "-o", f"{T}/no.onnx", "--pattern", "channels:0.5"], "nothing can be pruned", f"{T}/no.onnx")
+
+
 def heads():
     """Heads are found behind axes that are split and merged, and those that say nothing go without a change of the outputs."""
     if not ort: return
@@ -413,7 +471,7 @@ def resume(lenet):
 
 def main():
     digits, lenet, resnet = Case("digits_mlp"), Case("mnist_lenet"), Case("mnist_resnet8")
-    patterns(digits, lenet, resnet), removed(digits, lenet, resnet), heads(), heads_of_sizes(), fit(resnet), report(lenet), kernels(), memory(), also(), resume(lenet), search(lenet), recurrent(), bad(digits, lenet), interrupted((1.5, 1, 0.7, 0.5, 0.3), "prune", resnet.model, "--pattern", "2:4", "--schedule", "3", "--data", resnet.data, "--metric", "top1")
+    patterns(digits, lenet, resnet), removed(digits, lenet, resnet), states(), heads(), heads_of_sizes(), fit(resnet), report(lenet), kernels(), memory(), also(), resume(lenet), search(lenet), recurrent(), bad(digits, lenet), interrupted((1.5, 1, 0.7, 0.5, 0.3), "prune", resnet.model, "--pattern", "2:4", "--schedule", "3", "--data", resnet.data, "--metric", "top1")
     return end()
 
 

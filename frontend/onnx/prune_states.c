@@ -1,0 +1,176 @@
+// Labels through recurrent layers: a hidden unit of a direction is one label, which has a row of each gate, a
+// column of the recurrent weight, biases, a place in initial states, and whatever reads it.
+#include <stdlib.h>
+#include <string.h>
+
+#include "frontend/onnx/prune_flow.h"
+#include "runtime/base/alloc.h"
+
+enum { X, W, R, B, LENGTHS, H0, C0, P }; // operands
+
+// ---- initial states ----
+
+static bool is_one_of(const sd_node *d, const char *const *names, size_t n) {
+  for (size_t i = 0; i < n; i++)
+    if (strcmp(d->op->name, names[i]) == 0) return true;
+  return false;
+}
+
+static bool all_zero(const sd_const *c) {
+  for (uint64_t i = 0; i < c->bytes; i++)
+    if (((const uint8_t *)c->data)[i]) return false;
+  return true;
+}
+
+// Whatever the sizes are, every element is 0.
+static bool zeros(const sd_value *v, int depth) {
+  static const char *const moves[] = {"Expand",  "Slice",     "Squeeze", "Unsqueeze",
+                                      "Reshape", "Transpose", "Gather",  "Identity"};
+  if (v->data || !v->def || depth > SD_MAX_DEPTH) return v->data && all_zero(v->data);
+  if (strcmp(v->def->op->name, "ConstantOfShape") == 0) {
+    const sd_attr *value = sd_node_attr(v->def, "value");
+    return !value || value->kind != SD_ATTR_TENSOR || all_zero(value->tensor);
+  }
+  return is_one_of(v->def, moves, sizeof moves / sizeof *moves) && zeros(v->def->in[0], depth + 1);
+}
+
+// The hidden units along `axis`, the directions along `parts`.
+static sd_strand *laid_out(sd_following *g, const sd_hidden *h, int parts, int axis) {
+  sd_strand *f = SD_NEW(g->a, sd_strand);
+  f->n = h->parts * h->n, f->at = h->at;
+  if (h->parts > 1) f->of[f->k++] = (sd_strand_piece){parts, h->parts, sd_dim_const(g->m->dims, 1)};
+  f->of[f->k++] = (sd_strand_piece){axis, h->n, sd_dim_const(g->m->dims, 1)};
+  return f;
+}
+
+static bool starts(sd_following *g, const sd_node *n, uint32_t i, const sd_hidden *h, bool batch_first) {
+  const sd_value *v = i < n->n_in ? n->in[i] : NULL;
+  if (!v) return true;
+  const sd_strand *f = sd_strand_of(g, v);
+  if (f) return sd_strand_meet(g, f, laid_out(g, h, batch_first, 2), 0);
+  if (!zeros(v, 0))
+    return !batch_first && sd_strand_cut_parts(g, n, i, 2, h->at, h->n, h->parts, SD_CUT_OTHER);
+  sd_vec_push(g->a, &g->c->cuts,
+              ((sd_prune_cut){.kind = SD_CUT_START,
+                              .node = (uint32_t)n->onnx_index,
+                              .operand = i,
+                              .labels = h->at,
+                              .n = h->parts * h->n,
+                              .parts = 1}));
+  return true;
+}
+
+// ---- layers ----
+
+// The labels of each part as often as it has gates.
+static uint32_t *repeated(sd_following *g, const sd_hidden *h, uint32_t times) {
+  uint32_t *at = SD_NEW_ARRAY(g->a, uint32_t, h->parts * times * h->n);
+  for (uint32_t p = 0; p < h->parts; p++)
+    for (uint32_t i = 0; i < times * h->n; i++) at[p * times * h->n + i] = h->at[p * h->n + i % h->n];
+  return at;
+}
+
+static bool cut_rows(sd_following *g, const sd_node *n, uint32_t i, const sd_hidden *h, uint32_t times,
+                     sd_prune_cut_kind kind) {
+  if (i >= n->n_in || !n->in[i]) return true;
+  return sd_strand_cut_parts(g, n, i, 1, repeated(g, h, times), times * h->n, h->parts, kind);
+}
+
+// Each hidden unit is a label of its own.
+static bool begin(sd_following *g, const sd_node *n) {
+  uint32_t index = 0, other = 0;
+  sd_hidden h = {sd_strand_unit(g, n, W, &index), sd_strand_unit(g, n, R, &other), NULL, 0, 0};
+  int64_t parts = sd_strand_dim(g, n->in[R], 0), rows = sd_strand_dim(g, n->in[R], 1),
+          units = sd_strand_dim(g, n->in[R], 2);
+  bool batch_first = sd_node_int(n, "layout", 0) == 1;
+  if (!h.w || !h.r || h.w->keep || h.r->keep || parts < 1 || units < 1 || rows % units ||
+      rows > UINT32_MAX / parts)
+    return false;
+  h.parts = (uint32_t)parts, h.n = (uint32_t)units;
+  uint32_t gates = (uint32_t)(rows / units);
+  h.at = SD_NEW_ARRAY(g->a, uint32_t, h.parts * h.n);
+  for (uint32_t i = 0; i < h.parts * h.n; i++) {
+    h.at[i] = g->c->labels.len;
+    sd_vec_push(g->a, &g->c->labels, ((sd_prune_label){.same = h.at[i], .unit = index}));
+  }
+  bool good = cut_rows(g, n, W, &h, gates, SD_CUT_OUTPUTS) && cut_rows(g, n, R, &h, gates, SD_CUT_OUTPUTS) &&
+              sd_strand_cut_parts(g, n, R, 2, h.at, h.n, h.parts, SD_CUT_INPUTS) &&
+              cut_rows(g, n, B, &h, 2 * gates, SD_CUT_OTHER) && cut_rows(g, n, P, &h, 3, SD_CUT_OTHER);
+  good = starts(g, n, H0, &h, batch_first) && good;
+  good = starts(g, n, C0, &h, batch_first) && good;
+  sd_strand_count(g, n, "hidden_size", h.at, h.n);
+  for (uint32_t i = 0; i < n->n_out; i++) // all steps, the last one, and the cells of it
+    if (n->out[i])
+      sd_strand_put(g, n->out[i], laid_out(g, &h, batch_first ? (i ? 1 : 2) : (i ? 0 : 1), i ? 2 : 3));
+  if (good) sd_vec_push(g->a, &g->hidden, h);
+  else
+    sd_strand_fix(g, laid_out(g, &h, 0, 1));
+  return good;
+}
+
+void sd_strand_states(sd_following *g, const sd_node *n) {
+  sd_strand *x = sd_strand_of(g, n->in[X]);
+  uint32_t *labels = x && n->in[X]->rank == 3 ? sd_strand_along(g, x, n->in[X], 2) : NULL;
+  if (x && !sd_strand_cut(g, n, W, 2, labels, (uint32_t)sd_strand_dim(g, n->in[X], 2), SD_CUT_INPUTS))
+    sd_strand_fix(g, x);
+  bool good = n->n_in > R && n->in[W]->rank == 3 && n->in[R]->rank == 3 && begin(g, n);
+  for (uint32_t i = R; i < n->n_in && !good; i++) sd_strand_fix(g, sd_strand_of(g, n->in[i]));
+}
+
+// ---- directions ----
+
+typedef struct half {
+  double worth;
+  uint32_t root;
+} half;
+
+static int least_first(const void *a, const void *b) {
+  const half *x = a, *y = b;
+  if (x->worth != y->worth) return x->worth < y->worth ? -1 : 1;
+  return x->root < y->root ? -1 : x->root > y->root;
+}
+
+// What the weights of hidden unit i of a direction amount to.
+static double worth_of(const sd_hidden *h, uint32_t part, uint32_t i) {
+  double sum = 0;
+  uint64_t rows = h->w->rows / h->parts;
+  for (uint64_t r = i; r < rows; r += h->n) {
+    for (uint64_t j = 0; j < h->w->k; j++)
+      sum += (double)sd_prune_was(h->w, part * rows + r, j) * sd_prune_was(h->w, part * rows + r, j);
+    for (uint64_t j = 0; j < h->r->k; j++)
+      sum += (double)sd_prune_was(h->r, part * rows + r, j) * sd_prune_was(h->r, part * rows + r, j);
+  }
+  return sum;
+}
+
+// Units of one direction that stand alone, by what they are worth. What else has more of one direction stays.
+static uint32_t alone(sd_following *g, const sd_hidden *h, const int *more, uint32_t part, half *list) {
+  uint32_t n = 0;
+  for (uint32_t i = 0; i < h->n; i++) {
+    uint32_t root = sd_prune_root(g->c, h->at[part * h->n + i]);
+    if (g->c->labels.at[root].fixed || more[root] == 0) continue;
+    if (more[root] == (part ? -1 : 1)) list[n++] = (half){worth_of(h, part, i), root};
+    else if (abs(more[root]) > 1)
+      g->c->labels.at[root].fixed = true;
+  }
+  qsort(list, n, sizeof *list, least_first);
+  return n;
+}
+
+void sd_strand_pair(sd_following *g) {
+  for (uint32_t k = 0; k < g->hidden.len; k++) {
+    const sd_hidden *h = &g->hidden.at[k];
+    if (h->parts != 2) continue;
+    int *more = SD_NEW_ARRAY(g->a, int, g->c->labels.len); // units of the first direction than of the second
+    half *list[2];
+    uint32_t n[2];
+    for (uint32_t i = 0; i < 2 * h->n; i++) more[sd_prune_root(g->c, h->at[i])] += i < h->n ? 1 : -1;
+    for (uint32_t p = 0; p < 2; p++)
+      list[p] = SD_NEW_ARRAY(g->a, half, h->n), n[p] = alone(g, h, more, p, list[p]);
+    for (uint32_t i = 0; i < n[0] || i < n[1]; i++) {
+      if (i < n[0] && i < n[1]) sd_strand_unite(g, list[0][i].root, list[1][i].root);
+      else
+        g->c->labels.at[i < n[0] ? list[0][i].root : list[1][i].root].fixed = true;
+    }
+  }
+}

@@ -97,11 +97,20 @@ def conv(**attrs):
 
 
 def nested(depth):
-    g = graph([node("Relu", ["x"], ["y"])], inputs=())
+    """If in If, so deep. From the inside out, what stands around a level in two lists: whole levels would be copied at each of them."""
+    leaf = graph([node("Relu", ["x"], ["y"])], inputs=())
+    kind = num(20, 5)
+    other = data(5, data(1, "else_branch") + data(6, leaf) + kind)
+    layers = (6, data(1, "then_branch"), kind), (5, node("If", ["c"], ["y"]), other), (1, b"", graph([], inputs=()))
+    front, back, size = [], [leaf], len(leaf)
     for _ in range(depth):
-        g = graph([node("If", ["c"], ["y"], then_branch=data(6, g) + num(20, 5), else_branch=data(6, graph([node("Relu", ["x"], ["y"])], inputs=())) + num(20, 5))], inputs=())
-    return model(g.replace(data(2, "g"), data(2, "g") + data(11, value("x", [2])) + data(11, value("c", [], 9)), 1) if depth == 0 else
-                 graph([node("If", ["c"], ["y"], then_branch=data(6, g) + num(20, 5), else_branch=data(6, g) + num(20, 5))], inputs=(("x", [2]), ("c", [], 9))))
+        for field, before, after in layers:
+            front.append(before + varint(field << 3 | 2) + varint(size))
+            back.append(after)
+            size += len(front[-1]) + len(after)
+    g = b"".join(front[::-1] + back)
+    both = [data(5, data(1, f"{name}_branch") + data(6, g) + kind) for name in ("then", "else")]
+    return model(graph([node("If", ["c"], ["y"]) + b"".join(both)], inputs=(("x", [2]), ("c", [], 9))))
 
 
 def function_loop():

@@ -27,7 +27,7 @@ counted() {
   passed=$((passed + ${p:-0})) failed=$((failed + ${f:-1}))
 }
 counted build/tests/test_kernel_cases -w $work -t
-counted build/tests/test_kernel_cases -w $work -j "$(nproc)" $cases "${@:-test_}"
+counted build/tests/test_kernel_cases -w $work -q -j "$(nproc)" $cases "${@:-test_}"
 grep ' kernels, ' $work/log.txt
 if [ $# -eq 0 ]; then # element types that ONNX's cases have little of
   rm -rf $work/types && mkdir $work/types

@@ -4,7 +4,7 @@
 #include "frontend/onnx/prune_flow.h"
 #include "runtime/base/alloc.h"
 
-enum { MOST_REPEATED = 4096 }; // labels of what is repeated
+enum { MOST_REPEATED = 4096 }; // labels of what is repeated, and of columns of a table
 
 // ---- reshaping ----
 
@@ -190,12 +190,25 @@ void sd_strand_split(sd_following *g, const sd_node *n) {
   if (!good) sd_strand_fix(g, x);
 }
 
-// A constant index along an axis: that axis stays whole, the others go on.
+// Columns of a constant table have labels of no layer: they go with what they meet, as position biases do with heads.
+static void table(sd_following *g, const sd_node *n) {
+  const sd_value *v = n->in[0], *y = n->out[0];
+  int64_t d = v->data && v->rank == 2 && sd_dtype_is_float(v->dtype) ? sd_strand_dim(g, v, 1) : 0;
+  if (d < 2 || d > MOST_REPEATED || sd_node_int(n, "axis", 0) != 0) return;
+  uint32_t *at = sd_strand_free(g, (uint32_t)d);
+  if (sd_strand_cut(g, n, 0, 1, at, (uint32_t)d, SD_CUT_OTHER))
+    sd_strand_put_axis(g, y, y->rank - 1, (uint32_t)d, at);
+}
+
+// An index along an axis: that axis stays whole, the others go on.
 void sd_strand_gather(sd_following *g, const sd_node *n) {
   sd_strand *x = sd_strand_of(g, n->in[0]), f;
   int axis = (int)sd_node_int(n, "axis", 0);
   sd_strand_fix(g, sd_strand_of(g, n->in[1]));
-  if (!x) return;
+  if (!x) {
+    table(g, n);
+    return;
+  }
   if (axis < 0) axis += n->in[0]->rank;
   x = sd_strand_keep(g, x, (1U << x->k) - 1 - sd_strand_on(x, axis, axis));
   if (!x) return;
@@ -408,8 +421,9 @@ void sd_strand_sizes(sd_following *g) {
     int m = loser(g, f);
     uint32_t each = 1;
     for (int j = m + 1; j < f->k; j++) each *= f->of[j].n;
-    g->c->runs |= each > 1;
-    if (never_goes(g, f)) continue;
+    bool never = never_goes(g, f);
+    g->c->runs |= each > 1 || (never && f->k > 1); // which of the pieces would go nobody knows then
+    if (never) continue;
     for (uint32_t k = 0; each > 1 && k < f->n; k++)
       g->c->labels.at[sd_prune_root(g->c, f->at[k])].head = true;
     if (!resize(g, &g->sized.at[i], m)) sd_strand_fix(g, f);

@@ -115,7 +115,7 @@ def removed(digits, lenet, resnet):
 
 def attention(path, form):
     """Attention of 4 heads of 4 over rows of 16, of which two say next to nothing. merged: heads and batch in one axis, as torch's
-    MultiheadAttention has them; computed: so too, by shapes that nodes compute, with a mask for all heads; sliced: an axis for all three; operator: so too, and one operator for the rest."""
+    MultiheadAttention has them; computed: so too, by shapes that nodes compute, with a mask for all heads; sliced: an axis for all three; operator: so too, and one operator for the rest; biased: so too, with a bias for each head and distance."""
     r, nodes, init = np.random.default_rng(9), [], []
     def const(v, t=np.int64):
         init.append(numpy_helper.from_array(np.array(v, t), f"c{len(init)}"))
@@ -128,10 +128,14 @@ def attention(path, form):
     w_in, b_in = r.standard_normal((16, 48)) * np.tile(weak, 3), r.standard_normal(48) * np.tile(weak, 3)
     w_out = r.standard_normal((16, 16)) * np.where(weak < 1, 0, 1)[:, None]
     linear = lambda x, w, b: op("Add", op("MatMul", x, const(w, "f4")), op("Identity", const(b, "f4"))) # as exporters share equal ones
-    if form in ("sliced", "operator"):
+    if form in ("sliced", "operator", "biased"):
         qkv = op("Transpose", op("Reshape", linear("x", w_in, b_in), const([-1, 6, 3, 4, 4])), perm=[2, 0, 3, 1, 4])
         q, k, v = (op("Squeeze", op("Slice", qkv, const([i]), const([i + 1]), const([0])), const([0])) for i in range(3))
-        a = op("Attention", q, k, v, scale=1.0) if form == "operator" else op("MatMul", op("Softmax", op("MatMul", q, op("Transpose", k, perm=[0, 1, 3, 2]))), v)
+        scores = op("MatMul", q, op("Transpose", k, perm=[0, 1, 3, 2])) if form != "operator" else None
+        if form == "biased":
+            rows = op("Gather", const(r.standard_normal((8, 4)), "f4"), const(r.integers(0, 8, (6, 6))), axis=0)
+            scores = op("Add", scores, op("Unsqueeze", op("Transpose", rows, perm=[2, 0, 1]), const([0])))
+        a = op("Attention", q, k, v, scale=1.0) if form == "operator" else op("MatMul", op("Softmax", scores), v)
         y = linear(op("Reshape", op("Transpose", a, perm=[0, 2, 1, 3]), const([-1, 6, 16])), w_out, np.zeros(16))
     else:
         x = op("Transpose", "x", perm=[1, 0, 2])
@@ -240,7 +244,7 @@ def states():
 def heads():
     """Heads are found behind axes that are split and merged, and those that say nothing go without a change of the outputs."""
     if not ort: return
-    for form in ("merged", "computed", "sliced", "operator"):
+    for form in ("merged", "computed", "sliced", "operator", "biased"):
         model, out, data = f"{T}/a.onnx", f"{T}/less.onnx", f"{T}/attention.npz"
         attention(model, form)
         code, j, text = sard("prune", model, "-o", out, "--pattern", "heads:0.5")
@@ -402,6 +406,8 @@ def bad(digits, lenet):
     ends("bad-exclude", 2, [*base, *free, "--exclude", "nosuch"], "no node 'nosuch'", out)
     ends("bad-all-excluded", 4, [*base, *free, "--exclude", "*"], "nothing can be pruned", out)
     trees = f"{CORPUS}/skl_cancer_gbdt/model.onnx"
+    cache = f"{CORPUS}/gpt2_kv_tiny/model.onnx"  # keys and values become outputs of the model
+    if os.path.exists(cache): ends("bad-cache", 4, [cache, "-o", out, "--pattern", "heads:0.25"], "(Concat), which needs all of its outputs", out)
     if os.path.exists(trees): ends("bad-nothing", 4, [trees, "-o", out, *free], "nothing can be pruned", out)
     ends("bad-no-model", 7, [f"{T}/none.onnx", "-o", out, *free], "", out)
     ends("bad-unfit-data", 2, [*base, *free, "--data", lenet.data], "", out)

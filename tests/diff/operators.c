@@ -376,6 +376,8 @@ static void find_configs(void) {
     if (!st) configs[n_configs++] = (config){isa->name, 3};
     sard_status_free(st);
   }
+  // Under sanitizers the first and the last: between them it is LLVM that differs most.
+  if (getenv("SARD_TEST_SHORT") && n_configs > 2) configs[1] = configs[n_configs - 1], n_configs = 2;
   for (int opt = 0; opt < 3; opt++) configs[n_configs++] = (config){best->name, opt};
 }
 

@@ -94,7 +94,7 @@ def artifact():
 def shared():
     """The best chain over two devices: each way is a trial that computes the same, or says why it cannot be."""
     out = f"{T}/two.sard"
-    code, j, text = sard("optimize", *GIVEN, "-o", out, "--goal", "throughput", "--batch", "64", "--devices", "cpu:0,cpu:1", "--budget", "4s")
+    code, j, text = sard("optimize", *GIVEN, "-o", out, "--goal", "throughput", "--batch", "64", "--devices", "cpu:0,cpu:1", "--budget", "8s")
     by = {t["name"]: t for t in j.get("trials", [])}
     ways = {t["split"]: t for n, t in by.items() if "split" in t}
     whole = by.get(next((n.rsplit(", shared", 1)[0] for n in by if ", shared by" in n), ""), {})

@@ -350,12 +350,31 @@ static sard_status *learn_shapes(maker *k) {
   return NULL;
 }
 
+// --batch: the first symbol that is the first dim of an input which nothing was said about.
+static sard_status *learn_batch(maker *k) {
+  int64_t n, had;
+  if (!sd_args_given(k->c, "batch")) return NULL;
+  SD_TRY(sd_args_int(k->c, "batch", 1, 1 << 20, &n));
+  for (int i = 0; i < k->out->n; i++) {
+    sard_tensor_desc d;
+    SD_TRY(input_desc(k, i, &d));
+    const char *symbol = d.rank > 0 && d.dims[0] < 0 ? d.symbols[0] : NULL;
+    if (k->out->at[i] || !symbol || !*symbol || known(k, symbol, &had)) continue;
+    learn(k, symbol, n);
+    return NULL;
+  }
+  if (!sd_args_given(k->c, "data"))
+    sd_cli_note(k->c, "note: --batch %lld changes nothing: no input leaves its first dim open", (long long)n);
+  return NULL;
+}
+
 static sard_status *make_all(maker *k) {
   SD_TRY(check_names(k, "input", '='));
   SD_TRY(check_names(k, "shape", ':'));
   SD_TRY(learn_flags(k));
   SD_TRY(learn_shapes(k));
   for (int i = 0; i < k->out->n; i++) SD_TRY(make_given(k, i));
+  SD_TRY(learn_batch(k));
   for (int i = 0; i < k->out->n; i++)
     if (!k->out->at[i]) SD_TRY(make_rest(k, i));
   const char *dir = sd_args_get(k->c, "inputs");

@@ -131,6 +131,8 @@ shape shape-overflow 3 'head_size: heads of it are wider' 's/"heads": 64/"heads"
 two="--devices cpu:0,cpu:1 --split batch"
 code split 0 "$sard" run "$digits/model.onnx" --inputs "$in" --expect "$in" $two --json "$T/j"; says split-passed out '^PASSED$'
 json split-devices "$T/j" '[x["device"] for x in d["devices"]] == ["cpu:0", "cpu:1"] and d["transport"] == "shared memory"'
+code run-batch 0 "$sard" run "$digits/model.onnx" --batch 5; says run-batch-size out 'f32\[5,10\]'
+code run-batch-given 0 "$sard" run "$digits/model.onnx" --batch 5 --shape x:3x64; says run-batch-given-size out 'f32\[3,10\]'; says run-batch-given-note err 'batch 5 changes nothing'
 code split-bench 0 "$sard" bench "$digits/model.onnx" --shape x:5x64 $two --iterations 3 --json "$T/j"; says split-bench-scaling out '^scaling +[0-9.]+x of the first device alone'
 json split-bench-json "$T/j" 'd["speedup"] > 0 and all(x["runs"] == 3 for x in d["devices"])'
 code split-twice 2 "$sard" run "$digits/model.onnx" --devices cpu:0,cpu:0 --split batch; says split-twice-text err 'cpu:0 is named twice'

@@ -182,23 +182,23 @@ void sd_dot_limit(sd_kernel *k, const sd_expr *r, sd_pack *p) {
 
 // ---- choosing ----
 
-// The loads of r, of which w moves with the lanes, stands alone and can be packed, and a has its steps in a row.
-static bool fits(sd_choice *c, const sd_expr *r, const sd_axis *k) {
+// Steps side by side where of the loads of r w moves with the lanes, stands alone and can be packed, and a has its steps in a row; else 1.
+static int64_t side_that_fits(sd_choice *c, const sd_expr *r) {
+  const sd_axis *k = r->axes[r->n_axes - 1];
   factor x, y;
   int64_t steps;
   const sd_axis *lanes = c->n->axes[c->vaxis];
-  if (!factors(c->k, r, &x, &y) || k->limit || !sd_dim_is_const(c->k->dims, k->extent, &steps) || steps < 2) return false;
+  if (!factors(c->k, r, &x, &y) || k->limit || !sd_dim_is_const(c->k->dims, k->extent, &steps) || steps < 2) return 1;
   bool second = sd_x_uses_axis(x.load[0], lanes);
   const sd_expr *a = second ? y.load[0] : x.load[0], *w = second ? x.load[0] : y.load[0];
-  if (sd_x_uses_axis(a, lanes) || !moves_by(c->k, a, k, 1)) return false;
-  if (r->dtype == SD_F32 && c->isa->matrix && steps % side_of(w)) return false; // no matrix registers: pairs are slower than f32
+  if (sd_x_uses_axis(a, lanes) || !moves_by(c->k, a, k, 1)) return 1;
+  if (r->dtype == SD_F32 && c->isa->matrix && steps % side_of(w)) return 1; // no matrix registers: pairs are slower than f32
   for (uint32_t l = 0; l < c->loads.len; l++) {
     sd_pack p;
     if (c->loads.at[l].load == w)
-      return sd_choose_loaded_once(c, w->buf) &&
-             sd_choose_pack_plan(c, &c->loads.at[l], (uint32_t)c->vaxis, c->lanes, &p);
+      return sd_choose_loaded_once(c, w->buf) && sd_choose_pack_plan(c, &c->loads.at[l], (uint32_t)c->vaxis, c->lanes, &p) ? side_of(w) : 1;
   }
-  return false;
+  return 1;
 }
 
 typedef struct change { const sd_expr *from; sd_expr *to; } change;
@@ -246,8 +246,7 @@ void sd_dot_registers(sd_choice *c, int n) {
 
 static int64_t steps_of(sd_choice *c, const sd_expr *r) {
   if ((r->dtype == SD_F32 ? c->isa->pairs : c->isa->dot) < 2 || sd_dot_parts(c->k, r) > 1) return 1;
-  factor x, y;
-  return fits(c, r, r->axes[r->n_axes - 1]) && factors(c->k, r, &x, &y) ? side_of(x.load[0]) : 1;
+  return side_that_fits(c, r);
 }
 
 sard_status *sd_dot_choose(sd_choice *c) {

@@ -137,22 +137,19 @@ static void choose(sd_prune *q, const double *factor, double part) {
 
 // Inputs of each output of a unit that stay, as a mask: those of one part are the same. How many weights do.
 static uint64_t kept(const sd_prune *q, const sd_prune_unit *u, uint8_t *mask, bool *some) {
+  const sd_prune_cut *outputs = NULL;
   uint64_t stay = 0;
   memset(mask, 1, u->rows * u->k);
   for (uint32_t k = 0; k < q->channels.cuts.len; k++) {
     const sd_prune_cut *t = &q->channels.cuts.at[k];
-    if (t->node != u->at || (int)t->operand != u->operand || t->kind != SD_CUT_INPUTS) continue;
-    for (uint64_t j = 0; j < u->rows * u->k; j++)
+    if (t->node != u->at || (int)t->operand != u->operand) continue;
+    if (t->kind == SD_CUT_OUTPUTS) outputs = t;
+    for (uint64_t j = 0; t->kind == SD_CUT_INPUTS && j < u->rows * u->k; j++)
       if (q->channels.labels.at[label_of(q, t, u, j / u->k, j % u->k)].gone) mask[j] = 0, *some = true;
   }
   for (uint64_t r = 0; r < u->rows; r++) {
-    bool gone = false;
-    for (uint32_t k = 0; k < q->channels.cuts.len; k++) {
-      const sd_prune_cut *t = &q->channels.cuts.at[k];
-      if (t->node == u->at && (int)t->operand == u->operand && t->kind == SD_CUT_OUTPUTS)
-        gone |= q->channels.labels.at[label_of(q, t, u, r, 0)].gone;
-    }
-    for (uint64_t j = 0; j < u->k && !gone; j++) stay += mask[r * u->k + j];
+    if (outputs && q->channels.labels.at[label_of(q, outputs, u, r, 0)].gone) continue;
+    for (uint64_t j = 0; j < u->k; j++) stay += mask[r * u->k + j];
   }
   return stay;
 }
@@ -164,14 +161,13 @@ static sard_status *less(sd_prune *q, uint32_t i) {
   uint8_t *mask = sd_arena_alloc(a, u->rows * u->k + 1);
   bool some = false;
   sard_status *st = NULL;
-  q->layers[i].zeros = u->rows * u->k - kept(q, u, mask, &some);
+  uint64_t stay = kept(q, u, mask, &some);
   if (some && q->refit && !u->keep) {
     st = sd_stop_check();
     sd_judge_progress(q->c, "fitting", i, q->units.len, 0);
-    uint64_t zeros = q->layers[i].zeros;
     if (!st) st = sd_prune_fit(q, i, mask);
-    q->layers[i].zeros = zeros;
   }
+  q->layers[i].zeros = u->rows * u->k - stay; // not those that an earlier run had
   sd_arena_free(a);
   return st;
 }

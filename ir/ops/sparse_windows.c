@@ -23,6 +23,9 @@ sard_status *sd_sparse_windows_read(const sd_node *n, sd_sparse_windows *w) {
   return NULL;
 }
 
+// Is axis i of x, which has so many, that of the channels?
+static bool is_channel(const sd_sparse_windows *w, int i, int rank) { return i == rank - 1 && (w->spatial == 0 || i > w->spatial); }
+
 bool sd_sparse_windows_inside(const sd_node *n, const sd_sparse_windows *w, int64_t at, int64_t side) {
   const sd_value *x = n->in[0];
   bool inside = at >= 0;
@@ -30,7 +33,7 @@ bool sd_sparse_windows_inside(const sd_node *n, const sd_sparse_windows *w, int6
   for (int i = last; i >= first && inside; i--) {
     int64_t size;
     if (!sd_dim_is_const(sd_sh_tab(n), x->dims[i], &size)) return false;
-    bool channel = i > w->spatial || w->spatial == 0;
+    bool channel = is_channel(w, i, x->rank);
     int64_t place = i == first && !channel ? at : at % size;
     inside = place + (i == last ? side : 1) <= (channel ? size : w->reach[i - 1]);
     at = (at - place) / size;
@@ -52,7 +55,7 @@ sd_expr *sd_sparse_windows_load(sd_tb *b, const sd_node *n, const sd_sparse_wind
   int last = x->rank - 1, first = w->spatial ? 1 : last;
   for (int i = last; i >= 0; i--) {
     sd_expr *size = x_dim(b, x->dims[i]), *inside = i > first ? x_bin(b, SD_X_MOD, place, size) : place;
-    bool channel = i == last && (i > w->spatial || w->spatial == 0);
+    bool channel = is_channel(w, i, x->rank);
     at[i] = channel ? inside : idx[i];
     if (i >= first && !channel) at[i] = x_add(b, sd_x_mul_dim(b->k, idx[i], sd_dim_const(b->dims, w->stride[i - 1])), inside);
     if (i == last) at[i] = x_add(b, at[i], behind);

@@ -18,6 +18,9 @@ enum { X, U, BIAS };
 #define NEAR 4.0 // 0.6 and 8 were right where the last cache is fast; layers of 7x7 and 14x14 lose by half where it is slow
 #define START 30000.0 // the same for the start of a block
 #define FAR  48.0
+// Of i16, half as many bytes: layers of 7x7 were right with a third of what follows for them.
+#define NEAR_WORDS 2.0
+#define FAR_WORDS  7.2
 // With vectors of 8 it is half as many by count, but blocks half as large, which follow from that, were not faster.
 
 // ---- transforms ----
@@ -103,7 +106,8 @@ static double estimate(const sd_winograd_plan *p, const sd_winograd_shape *s) {
   double locals = xi * (transformed * (double)s->ic * size + tiles * part * 4), spill = locals > CACHE ? 0.1 * (locals - CACHE) / (1 << 20) : 0;
   double compute = xi * (tiles * (ic * part * small_tiles(s, tiles, part) / rate + 6 * part) + 6.5 * transformed * (double)s->ic);
   compute *= 1 + (spill < 0.3 ? spill : 0.3);
-  double far = FAR * size / 4 * (s->words > 0 ? 0.3 : 1), block = START + compute + weights * (weights * size < SHARED ? NEAR * size / 4 : far), n = s->n > 0 ? (double)s->n : 1;
+  double far = s->words > 0 ? FAR_WORDS : FAR, near = s->words > 0 ? NEAR_WORDS : NEAR, n = s->n > 0 ? (double)s->n : 1;
+  double block = START + compute + weights * (weights * size < SHARED ? near : far);
   double items = blocks * n / (double)p->block_n;
   return block / (double)p->block_n * blocks * imbalance(items < 1 ? 1 : items) + weights * (double)p->groups * far / n;
 }

@@ -56,8 +56,10 @@ static double direct(const sd_winograd_shape *s, const sd_pass_target *target) {
 static bool gains(const sd_winograd_shape *s, const sd_pass_target *target, sd_winograd_plan *best) {
   if (s->depth * s->ic < LEAST_CHANNELS || s->oc < LEAST_CHANNELS) return false;
   *best = sd_winograd_choose(2, s);
-  sd_winograd_plan four = s->words > 0 ? *best : sd_winograd_choose(4, s);
-  if (four.cost <= best->cost) *best = four;
+  if (s->words <= 0) { // more bits than i16 has
+    sd_winograd_plan four = sd_winograd_choose(4, s);
+    if (four.cost <= best->cost) *best = four;
+  }
   return best->cost * LEAST_GAIN < direct(s, target);
 }
 
@@ -82,10 +84,8 @@ typedef struct weights {
 
 static void read_line(const weights *t, int64_t at, int64_t lanes, double *out) {
   float line[LANES] = {0};
-  if (t->bytes)
-    for (int64_t l = 0; l < lanes; l++) line[l] = ((const int8_t *)t->w)[at + l];
-  else memcpy(line, (const float *)t->w + at, (size_t)lanes * sizeof *line);
-  for (int l = 0; l < LANES; l++) out[l] = line[l];
+  if (!t->bytes) memcpy(line, (const float *)t->w + at, (size_t)lanes * sizeof *line);
+  for (int l = 0; l < LANES; l++) out[l] = t->bytes && l < lanes ? ((const int8_t *)t->w)[at + l] : line[l];
 }
 
 static void write_line(const weights *t, int64_t at, int64_t lanes, const double *v) {

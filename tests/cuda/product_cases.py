@@ -87,6 +87,14 @@ def grouped(folder, tag, dtype):
         write(folder, f"{tag}_group_{c}_{o}_{group}_{kernel}", [conv, node("Relu", ["z"], ["r"])], {"x": x}, t, {"w": w, "b": b})
 
 
+def transposed(folder, tag, dtype):
+    t = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    for c, o, kernel, stride, pad, out in ((16, 24, 2, 2, 0, 0), (16, 16, 4, 2, 1, 0), (8, 24, 3, 2, 1, 1), (16, 16, 5, 3, 1, 0), (16, 8, 3, 2, 1, 0)):
+        x, w, b = values((2, c, 6, 7), dtype), values((c, o, kernel, kernel), dtype), values((o,), dtype)
+        conv = node("ConvTranspose", ["x", "w", "b"], ["z"], strides=[stride] * 2, pads=[pad] * 4, output_padding=[out] * 2)
+        write(folder, f"{tag}_transposed_{c}_{o}_{kernel}_{stride}_{pad}_{out}", [conv, node("Relu", ["z"], ["r"])], {"x": x}, t, {"w": w, "b": b})
+
+
 def bytes_of(shape, signed):
     return values(shape, np.int8 if signed else np.uint8)
 
@@ -148,6 +156,7 @@ def main():
         matmuls(folder, tag, dtype)
         if tag != "bf16":
             convolutions(folder, tag, dtype)
+            transposed(folder, tag, dtype)
             grouped(folder, tag, dtype)
     integer_matmuls(folder)
     quantized(folder)

@@ -93,6 +93,27 @@ sard_status *sd_cuda_device_open(sd_arena *a, const char *text, sd_cuda_device *
   return NULL;
 }
 
+static sard_status *put_basis(sd_arena *a, const char *text, sd_str *s) {
+  sd_cuda_device *d;
+  SD_TRY(sd_cuda_device_open(a, text, &d));
+  if (!d) return NULL;
+  sd_nvrtc_basis(d->nvrtc, s);
+  sd_strf(s, "here %d", d->here);
+  for (int i = 0; i < d->n_archs; i++) sd_strf(s, " sm_%d", d->archs[i]);
+  sd_str_put(s, "\n");
+  return NULL;
+}
+
+sard_status *sd_cuda_device_basis(const char *text, sd_str *s) {
+  sd_arena *volatile a = sd_arena_new();
+  jmp_buf oom;
+  if (!a || setjmp(oom)) return sd_arena_free(a), SD_ERR(NOMEM, "out of memory");
+  sd_arena_set_oom(a, &oom);
+  sard_status *st = put_basis(a, text, s);
+  sd_arena_free(a);
+  return st;
+}
+
 // ---- programs ----
 
 int sd_cuda_builds(const sd_cuda_device *d, sd_cuda_build *out) {

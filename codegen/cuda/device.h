@@ -30,6 +30,9 @@ bool sd_cuda_device_named(const char *text);
 // another text, SARD_E_DEVICE without NVRTC, SARD_E_UNSUPPORTED for an architecture that it does not know.
 sard_status *sd_cuda_device_open(sd_arena *a, const char *text, sd_cuda_device **out);
 
+// Adds to s what the code for the devices of `text` depends on beside the model: architectures and NVRTC. Errors as above.
+sard_status *sd_cuda_device_basis(const char *text, sd_str *s);
+
 // A kernel as text, which calls its function and struct sd_kernel and sd_kernel_args (SD_CUDA_SYMBOL).
 typedef struct sd_cuda_text {
   const char *text;

@@ -6,9 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "runtime/base/alloc.h"
-#include "runtime/base/str.h"
 
 #define MAX_ARCHS 64
 
@@ -143,6 +143,20 @@ void sd_nvrtc_close(sd_nvrtc *n) {
 
 void sd_nvrtc_version(const sd_nvrtc *n, int *major, int *minor) { *major = n->major, *minor = n->minor; }
 const char *sd_nvrtc_path(const sd_nvrtc *n) { return n->path; }
+
+// Versions tell no patches: the file tells them.
+void sd_nvrtc_basis(const sd_nvrtc *n, sd_str *s) {
+  union {
+    int (*entry)(int *, int *);
+    void *p;
+  } in = {n->f.version};
+  Dl_info library;
+  struct stat f;
+  const char *path = dladdr(in.p, &library) ? library.dli_fname : n->path;
+  sd_strf(s, "nvrtc %d.%d %s", n->major, n->minor, path);
+  if (stat(path, &f) == 0) sd_strf(s, " %lld %lld.%09ld", (long long)f.st_size, (long long)f.st_mtim.tv_sec, f.st_mtim.tv_nsec);
+  sd_str_put(s, "\n");
+}
 
 int sd_nvrtc_archs(const sd_nvrtc *n, int *out, int room) {
   for (int i = 0; i < n->n_archs && i < room; i++) out[i] = n->archs[i];

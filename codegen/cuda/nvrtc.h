@@ -5,6 +5,7 @@
 
 #include "runtime/base/arena.h"
 #include "runtime/base/status.h"
+#include "runtime/base/str.h"
 
 #define SD_NVRTC_OLDEST 12 // major version; older ones lack the options and C++17
 
@@ -17,6 +18,7 @@ sard_status *sd_nvrtc_open(sd_nvrtc **out);
 void sd_nvrtc_close(sd_nvrtc *n); // NULL ok
 void sd_nvrtc_version(const sd_nvrtc *n, int *major, int *minor);
 const char *sd_nvrtc_path(const sd_nvrtc *n);
+void sd_nvrtc_basis(const sd_nvrtc *n, sd_str *s); // a line of what its code depends on: version, file, size and time of that
 // Architectures that it compiles for (75, 80, ...), ascending; returns their number, `out` has room for
 // `room`.
 int sd_nvrtc_archs(const sd_nvrtc *n, int *out, int room);

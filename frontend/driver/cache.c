@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "codegen/cuda/device.h"
 #include "frontend/driver/cache_files.h"
 #include "frontend/driver/precision.h"
 #include "build_hash.h"
@@ -75,7 +76,8 @@ static sard_status *digest_options(sd_cache *c) {
   sd_str s = {0};
   SD_TRY(sd_driver_target(c->o->target, &isa));
   put_options(&s, c, isa);
-  sard_status *st = s.failed ? SD_ERR(NOMEM, "out of memory") : NULL;
+  sard_status *st = sd_cuda_device_basis(c->o->device, &s);
+  if (!st && s.failed) st = SD_ERR(NOMEM, "out of memory");
   if (!st) c->options = sd_digest_bytes(&c->folder.key, s.p, s.len);
   sd_str_free(&s);
   return st;
@@ -107,9 +109,7 @@ static sard_status *ask_rank(void *user, uint32_t index, const char *name, int *
 static sard_status *open_cache(sd_cache *c, const sard_options *options) {
   c->state = "off", c->limit = USUAL_LIMIT;
   if (sd_options_get(options, "cache-limit")) SD_TRY(sd_options_bytes(options, "cache-limit", &c->limit));
-  c->path = c->o->verify || c->o->device || c->src->read_external
-                ? NULL
-                : sd_cache_folder_path(c->arena, sd_options_get(options, "cache"));
+  c->path = c->o->verify || c->src->read_external ? NULL : sd_cache_folder_path(c->arena, sd_options_get(options, "cache"));
   if (!c->path) return NULL;
   clock_gettime(CLOCK_REALTIME, &c->start);
   c->state = "unused";

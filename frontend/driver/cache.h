@@ -1,7 +1,7 @@
 // The compile cache: artifacts of models that were compiled before, in a folder of the user.
 //
 // An artifact is found by a digest of all that its code depends on: the bytes of the model and of its external data,
-// the options, the processor, the build of Sard and of LLVM. Nothing that is wrong with the cache is an error: the
+// the options, the processor, the build of Sard and of LLVM; for GPUs architectures and NVRTC. Nothing that is wrong with the cache is an error: the
 // model is compiled then, and sd_cache_state tells why.
 #pragma once
 #include "frontend/driver/driver.h"

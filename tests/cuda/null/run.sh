@@ -209,6 +209,15 @@ for entry in $(sed -nE 's/^SD_LT\([a-z_]+, "(cublasLt[A-Za-z]+)".*/\1/p' runtime
 done
 code library-fails-later 5 'cublasLtMatmul: the execution failed \(13\)' $lt SARD_NULL_CUBLASLT_FAIL=cublasLtMatmul:6:13 "$sard" bench $product/model.onnx --inputs $product/test_data_set_0 --device cuda --iterations 3 --warmup 0 --profile
 code bench 0 . "$sard" bench $digits/model.onnx --device cuda --duration 1 --warmup 1
+# code for GPUs is kept in the compile cache: a second start compiles nothing, another NVRTC or architecture does
+kept=("${run[@]}" --device cuda --cache $work/kept -v) broken=SARD_FAKE_NVRTC_FAIL=nvrtcCompileProgram:1:6
+rm -rf $work/kept
+code cache-stored 0 'cache: stored' "${kept[@]}"
+code cache-hit 0 'cache: hit' $broken "${kept[@]}"
+code cache-hit-right 0 PASSED $broken "${kept[@]}"
+code cache-other-nvrtc 70 'does not compile' $broken SARD_FAKE_NVRTC_VERSION=13.1 "${kept[@]}"
+code cache-other-arch 70 'does not compile' $broken SARD_NULL_CC=80 "${kept[@]}"
+code cache-processor 0 'cache: stored' "${run[@]}" --cache $work/kept -v
 code compile 0 . "$sard" compile $digits/model.onnx -o $work/m.sard --device cuda:sm_75,sm_90
 code compile-plain 0 . "$sard" compile $digits/model.onnx -o $work/plain.sard
 artifact=("$rt" run $work/m.sard --inputs $digits/test_data_set_0 --expect $digits/test_data_set_0)

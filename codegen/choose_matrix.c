@@ -4,6 +4,7 @@
 // operands. A tile of rows that is as large as the axis, or divides it, leaves nothing to vectors.
 #include "codegen/choose_nest.h"
 #include "codegen/dot.h"
+#include "runtime/base/alloc.h"
 
 #define SUMS  4
 #define ROWS  16

@@ -28,7 +28,6 @@ static inline int64_t sd_choose_guess(const sd_choice *c, const sd_axis *a) {
 static inline bool sd_choose_known(const sd_choice *c, const sd_axis *a) {
   return sd_dim_is_const(c->k->dims, a->extent, NULL);
 }
-static inline int64_t sd_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // ---- choose.c ----
 void sd_choose_collect(sd_choice *c); // loads and reductions anew, after a rewrite

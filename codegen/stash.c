@@ -3,6 +3,7 @@
 #include "codegen/stash.h"
 
 #include "codegen/choose_nest.h"
+#include "runtime/base/alloc.h"
 
 #define ROW_BYTES (512 * 1024)
 

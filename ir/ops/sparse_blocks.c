@@ -5,6 +5,7 @@
 
 #include "ir/ops.h"
 #include "ir/ops/xbuild.h"
+#include "runtime/base/alloc.h"
 
 #define LENGTHS 8 // bounds of sums are multiples of it, so that layers alike share code
 
@@ -71,7 +72,7 @@ sard_status *sd_sparse_blocks_tables(const sd_node *n, sd_sparse_blocks *s) {
   SD_TRY(table(n, s->start, SD_I32, 1));
   const int64_t *value = n->in[s->value]->data->dims, blocks = n->in[s->start]->data->dims[0] - 1;
   s->steps = value[0], s->wide = value[1];
-  if (blocks < 1 || blocks > INT32_MAX / SD_SPARSE_WIDEST || s->steps < 1 || (s->wide != SD_SPARSE_WIDE && s->wide != SD_SPARSE_WIDEST) ||
+  if (blocks < 1 || blocks > INT32_MAX / SD_SPARSE_WIDEST || s->steps < 1 || s->wide < SD_SPARSE_WIDE / 2 || s->wide > SD_SPARSE_WIDEST || s->wide & (s->wide - 1) ||
       value[2] != SD_SPARSE_SIDE || n->in[s->index]->data->dims[0] != s->steps || s->pairs < 0 || s->pairs > 2 || (s->pairs == 2 && s->steps % 2))
     return SD_SH_ERR(n, MODEL, "the tables 'value', 'index' and 'start' do not fit together");
   s->n = blocks * s->wide;
@@ -84,6 +85,10 @@ sard_status *sd_sparse_blocks_read(const sd_node *n, sd_sparse_blocks *s) {
   SD_TRY(sd_sh_rank(n, SD_BLOCKS_X, 1, SD_MAX_RANK - 1));
   if (n->in[SD_BLOCKS_X]->dtype != SD_U8) return SD_SH_ERR(n, MODEL, "x must be u8");
   SD_TRY(sd_sparse_blocks_tables(n, s));
+  int64_t outputs = sd_node_int(n, "n", 0);
+  if (outputs < 0 || outputs > s->n || (outputs > 0 && outputs <= s->n - s->wide))
+    return SD_SH_ERR(n, MODEL, "%lld outputs do not end in the last of %lld blocks of %lld", (long long)outputs, (long long)(s->n / s->wide), (long long)s->wide);
+  if (outputs) s->n = outputs;
   SD_TRY(sd_sparse_windows_read(n, &s->windows));
   return check_index(n, s);
 }
@@ -155,10 +160,13 @@ sard_status *sd_nests_sparse_blocks(sd_tb *b, const sd_node *n) {
   sd_nest *nest = sd_kernel_nest(b->k, NULL);
   sd_expr *idx[SD_MAX_RANK];
   for (int i = 0; i + 1 < y->rank; i++) idx[i] = axis(b, nest, "m", y->dims[i]);
-  sd_axis *blocks = sd_kernel_axis(b->k, "block", sd_dim_const(b->dims, s.n / s.wide)); // of one block, too: sums are of any length
+  sd_axis *blocks = sd_kernel_axis(b->k, "block", sd_dim_const(b->dims, sd_ceil_div(s.n, s.wide))); // of one block, too: sums are of any length
   sd_nest_axis(nest, blocks);
-  sd_expr *block = x_axis(b, blocks), *lane = axis(b, nest, "n", sd_dim_const(b->dims, s.wide));
-  idx[y->rank - 1] = x_add(b, times(b, block, s.wide), lane);
+  sd_axis *lanes = sd_kernel_axis(b->k, "n", sd_dim_const(b->dims, sd_min_i64(s.wide, s.n)));
+  sd_nest_axis(nest, lanes);
+  sd_expr *block = x_axis(b, blocks), *lane = x_axis(b, lanes), *first = times(b, block, s.wide);
+  if (s.n > s.wide && s.n % s.wide) lanes->limit = x_sub(b, x_int(b, s.n), first);
+  idx[y->rank - 1] = x_add(b, first, lane);
   point p = {n, &s.windows, idx};
   sd_expr *sum = sd_sparse_blocks_sum(b, n, &s, block, lane, in_window, &p);
   if (sum) sd_tb_store(b, nest, n, 0, idx, sum, NULL);

@@ -3,8 +3,9 @@
 //
 // y [.., N] = sums over inputs of x [.., C], which are u8, times weights, which are i8; exact in i32. Lanes are the
 // outputs of a block, and a step reads inputs side by side for all of them, so that x stays as it is, rows are as
-// many as there are, and windows are offsets. N is a multiple of `wide`, which is 16 or 32.
-//   start [N / wide + 1] i32: the first step of each block of outputs, and the end; in twos of steps, where pairs is 2
+// many as there are, and windows are offsets. Blocks are of `wide` outputs, 8, 16 or 32; N is attribute n, where that is not 0: then the last block
+// has fewer, and its table has something for those that are none.
+//   start [blocks + 1] i32: the first step of each block of outputs, and the end; in twos of steps, where pairs is 2
 //   value [steps, wide, SD_SPARSE_SIDE] i8
 //   index [steps] i32: where the inputs of a step begin, counted from the first element of the output's window
 //   order [steps, SD_SPARSE_SIDE] u8, may be missing: the inputs of a step are those at these places of the SD_SPARSE_GROUP at the
@@ -41,7 +42,7 @@ static inline bool sd_sums_over(sd_pair_sums s) {
 
 typedef struct sd_sparse_blocks {
   uint32_t value, index, start, order; // operands
-  int64_t n, wide, steps, longest;     // outputs, of a block; steps in all; of a block of outputs, as start counts
+  int64_t n, wide, steps, longest;     // outputs (where the node has no n: of whole blocks), of a block; steps in all; of a block of outputs, as start counts
   bool ordered;
   int64_t pairs; // 0, 1, 2 as above
   sd_sparse_windows windows;

@@ -8,6 +8,7 @@
 
 #include "ir/ops.h"
 #include "ir/ops/xbuild.h"
+#include "runtime/base/alloc.h"
 
 enum { X, U, BIAS };
 #define LINE  64               // bytes of a cache line
@@ -69,21 +70,19 @@ double sd_winograd_at(int m, int i, int j) {
 }
 
 // ---- the split ----
-static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // Loss by items that do not divide among threads, over a few numbers of threads.
 static double imbalance(double items) {
   static const struct { int threads; double weight; } mix[] = {{1, 1}, {2, 1.5}, {4, 0.7}, {8, 0.4}};
   double sum = 0, weights = 0;
   for (size_t i = 0; i < sizeof mix / sizeof *mix; i++) {
-    double rounds = (double)ceil_div((int64_t)items, mix[i].threads);
+    double rounds = (double)sd_ceil_div((int64_t)items, mix[i].threads);
     sum += mix[i].weight * rounds * mix[i].threads / items;
     weights += mix[i].weight;
   }
   return sum / weights;
 }
 
-static int64_t up_to(int64_t x, int64_t step) { return ceil_div(x, step) * step; }
+static int64_t up_to(int64_t x, int64_t step) { return sd_ceil_div(x, step) * step; }
 
 // Loss by register tiles that are small: loads for each multiply-add, and chains of sums that wait for themselves.
 static double small_tiles(const sd_winograd_shape *s, double tiles, double part) {
@@ -101,7 +100,7 @@ static double estimate(const sd_winograd_plan *p, const sd_winograd_shape *s) {
   double part = (double)s->oc / (double)p->groups, weights = xi * ic * part; // of a block
   double size = s->words > 0 ? 2 : 4, rate = s->words > 0 ? s->words : 1;
   double transformed = tiles * (double)(p->block_n + s->depth - 1) / (double)p->block_n;
-  int64_t rows = up_to(ceil_div(s->oh, p->m), p->block_r), cols = up_to(ceil_div(s->ow, p->m), p->block_c);
+  int64_t rows = up_to(sd_ceil_div(s->oh, p->m), p->block_r), cols = up_to(sd_ceil_div(s->ow, p->m), p->block_c);
   double blocks = (double)(rows / p->block_r * (cols / p->block_c) * p->groups); // of an image
   double locals = xi * (transformed * (double)s->ic * size + tiles * part * 4), spill = locals > CACHE ? 0.1 * (locals - CACHE) / (1 << 20) : 0;
   double compute = xi * (tiles * (ic * part * small_tiles(s, tiles, part) / rate + 6 * part) + 6.5 * transformed * (double)s->ic);
@@ -127,13 +126,13 @@ static bool possible(const sd_winograd_plan *p, const sd_winograd_shape *s, int6
 }
 
 sd_winograd_plan sd_winograd_choose(int m, const sd_winograd_shape *s) {
-  int64_t th = ceil_div(s->oh, m), tw = ceil_div(s->ow, m);
+  int64_t th = sd_ceil_div(s->oh, m), tw = sd_ceil_div(s->ow, m);
   sd_winograd_plan best = {m, 1, 1, s->any_w ? 8 : 1, 1, -1};
   for (int64_t r = 1; r <= th && r <= 64; r++)
     for (int64_t parts = 1; parts <= tw && parts <= 64; parts++)
       for (int64_t g = 1; g <= 8; g *= 2)
         for (int64_t n = 1; n <= 8; n *= 2) {
-          sd_winograd_plan p = {m, n, r, s->any_w ? 8 : ceil_div(tw, parts), g, 0};
+          sd_winograd_plan p = {m, n, r, s->any_w ? 8 : sd_ceil_div(tw, parts), g, 0};
           if (!possible(&p, s, th, tw)) continue;
           p.cost = estimate(&p, s);
           if (best.cost < 0 || p.cost < best.cost) best = p;

@@ -8,11 +8,13 @@
 #include "passes/simplify/pair_bytes.h"
 #include "passes/simplify/sparse_windows.h"
 #include "passes/simplify/winograd.h"
+#include "runtime/base/alloc.h"
 
 #define LEAST_GAIN       1.15
 #define LEAST_GAIN_PAIRS 1.05
 #define LEAST_ROWS       4 // for pairs: fewer wait for memory
 #define PLAIN (7.0 / 6) // so much faster are pairs without an order: six instructions a step instead of seven
+#define ONE (7.0 / 8)   // so much slower are those with an order for one vector of outputs instead of two: four instructions each instead of seven for both
 #define TWICE 1.1     // so many more steps, in twos, still gain: ten instructions for two instead of twelve
 #define START 40 // cycles of a block of outputs for a register tile of rows
 #define TILE  14 // rows
@@ -23,6 +25,7 @@ typedef struct weight {
   const int8_t *data;
   int64_t taps, c, n;
   int64_t row, steps; // places that are one; steps of the dense product
+  int64_t outputs;    // N; n: with zeros behind them, so that blocks are whole
 } weight;
 
 static bool is_zero(const weight *w, int64_t tap, int64_t c, int64_t block) {
@@ -48,15 +51,18 @@ static bool fits(const sd_node *n, weight *w) {
   const sd_value *x = n->in[0];
   const sd_const *c = n->in[1]->data;
   if (!c || c->dtype != SD_I8 || x->dtype != SD_U8 || x->data || c->rank < 2) return false;
-  *w = (weight){c->data, 1, c->dims[c->rank - 2], c->dims[c->rank - 1], 1, 0};
-  if (w->n % SD_SPARSE_WIDE || w->n == 0 || w->c == 0) return false;
+  *w = (weight){c->data, 1, c->dims[c->rank - 2], c->dims[c->rank - 1], 1, 0, c->dims[c->rank - 1]};
+  if (w->n == 0 || w->c == 0) return false;
   if (!sd_dim_is(n->graph->module->dims, x->dims[x->rank - 1], w->c)) return false;
   if (conv ? !sd_sparse_window_is(n, &w->taps) : c->rank != 2 || x->rank < 2) return false;
   w->steps = w->taps * ((w->c + SD_SPARSE_SIDE - 1) / SD_SPARSE_SIDE);
   if (conv && w->c < SD_SPARSE_GROUP && w->c * c->dims[c->rank - 3] >= SD_SPARSE_GROUP && sd_sparse_window_rows(n))
     w->row = c->dims[c->rank - 3], w->taps /= w->row, w->c *= w->row;
-  return w->row > 1 || w->c % SD_SPARSE_SIDE == 0;
+  return true;
 }
+
+// Steps may read inputs as they stand.
+static bool in_fours(const weight *w) { return w->row == 1 && w->c % SD_SPARSE_SIDE == 0; }
 
 static double rows_of(const sd_node *n) {
   sd_dimtab *t = n->graph->module->dims;
@@ -65,10 +71,12 @@ static double rows_of(const sd_node *n) {
   return sd_dim_eval(t, sd_dim_product(t, y->dims, y->rank - 1), sd_dim_usual, t, &rows) ? (double)rows : 0;
 }
 
-// Steps for blocks of `wide` outputs, at `rate` products a cycle, that are still faster by `gain` than the dense product.
+// Steps for blocks of `wide` outputs, at `rate` products a cycle, that are still faster by `gain` than the dense product. Both take as many
+// vectors as the outputs need.
 static int64_t most_steps(double rate, const weight *w, double rows, int64_t wide, double gain, const sd_sparse_rates *r) {
-  double dense = rows * (double)w->steps * SD_SPARSE_SIDE * (double)w->n / r->dense8;
-  double starts = ceil(rows / TILE) * (double)(w->n / wide) * START, steps = (dense / gain - starts) * rate / (rows * (double)(wide * SD_SPARSE_SIDE));
+  double lanes = (double)(sd_ceil_div(w->outputs, r->lanes) * r->lanes), blocks = (double)(w->n / wide);
+  double dense = rows * (double)w->steps * SD_SPARSE_SIDE * lanes / r->dense8, starts = ceil(rows / TILE) * blocks * START;
+  double steps = (dense / gain - starts) * rate * blocks / (rows * lanes * SD_SPARSE_SIDE);
   return steps < 1 ? 0 : (int64_t)fmin(steps, (double)(INT32_MAX / (SD_SPARSE_WIDEST * SD_SPARSE_SIDE)));
 }
 
@@ -117,7 +125,7 @@ static void add_plain(const weight *w, int64_t tap, int64_t c, int64_t block, in
 // Inputs from c on in pairs. The last ones are read together with some before them.
 static void add_pairs(const weight *w, int64_t tap, int64_t c, int64_t block, int64_t at, steps *t) {
   sd_pair_step step[SD_PAIR_STEPS];
-  int inputs = (int)(w->c - c < SD_SPARSE_GROUP ? w->c - c : SD_SPARSE_GROUP), before = SD_SPARSE_GROUP - inputs;
+  int inputs = (int)sd_min_i64(w->c - c, SD_SPARSE_GROUP), before = SD_SPARSE_GROUP - inputs;
   int n = sd_pair_steps(w->data + (tap * w->c + c) * w->n + block * t->wide, w->n, inputs, t->wide, step);
   for (int i = 0; i < n; i++) {
     for (int s = 0; s < SD_SPARSE_SIDE; s++) step[i].order[s] = (uint8_t)(step[i].order[s] + before);
@@ -186,25 +194,36 @@ static sard_status *tables(sd_node *n, const char *name, int64_t blocks, const s
   return out[0] && out[1] && out[2] && (!t->ordered || out[3]) ? NULL : SD_ERR(NOMEM, "tables of weights in blocks are too large");
 }
 
+// w with zeros behind its outputs up to whole blocks.
+static void fill_blocks(weight *w, int64_t wide, sd_arena *a) {
+  int64_t n = sd_ceil_div(w->n, wide) * wide, rows = w->taps * w->c;
+  if (n == w->n) return;
+  int8_t *to = sd_arena_aligned(a, (uint64_t)(rows * n), 64);
+  memset(to, 0, (size_t)(rows * n));
+  for (int64_t i = 0; i < rows; i++) memcpy(to + i * n, w->data + i * w->n, (size_t)w->n);
+  w->data = to, w->n = n;
+}
+
 // How w goes in pairs, and the most steps that gain.
-static bool choose_pairs(const weight *w, double rows, const sd_sparse_rates *r, steps *t) {
+static bool choose_pairs(weight *w, double rows, const sd_sparse_rates *r, sd_arena *a, steps *t) {
   int64_t whole, plain;
-  *t = (steps){.pairs = 1, .wide = 2 * r->lanes};
-  if (r->pairs8 <= 0 || rows < LEAST_ROWS || w->n % t->wide) return false;
-  t->ordered = w->row > 1;
+  *t = (steps){.pairs = 1, .wide = w->outputs > r->lanes ? 2 * r->lanes : r->lanes, .ordered = !in_fours(w)};
+  if (r->pairs8 <= 0 || rows < LEAST_ROWS) return false;
+  fill_blocks(w, t->wide, a);
   if (!t->ordered) plain = count_plain(w, t->wide, &whole), t->ordered = (double)plain > PLAIN * (double)whole;
   if (t->ordered && w->c < SD_SPARSE_GROUP) return false;
-  t->most = most_steps(r->pairs8 * (t->ordered ? 1 : PLAIN), w, rows, t->wide, LEAST_GAIN_PAIRS, r) + SD_PAIR_STEPS;
+  double faster = !t->ordered ? PLAIN : t->wide > r->lanes ? 1 : ONE;
+  t->most = most_steps(r->pairs8 * faster, w, rows, t->wide, LEAST_GAIN_PAIRS, r) + SD_PAIR_STEPS;
   return true;
 }
 
 // Fills t with the steps of n where they gain.
-static bool choose(const sd_node *n, const weight *w, const sd_sparse_rates *r, sd_arena *a, steps *t) {
+static bool choose(const sd_node *n, weight *w, const sd_sparse_rates *r, sd_arena *a, steps *t) {
   double rows = rows_of(n), products = (double)w->taps * (double)w->c * (double)w->n;
   if (rows < 1 || sd_sparse_window_at(n, (w->taps - 1) * w->row) > INT32_MAX - w->c) return false;
   *t = (steps){.wide = SD_SPARSE_WIDE, .most = most_steps(r->blocks8, w, rows, SD_SPARSE_WIDE, LEAST_GAIN, r)};
-  int64_t left = w->row > 1 ? INT64_MAX : count_steps(w);
-  if (left == 0 || (left > t->most && !choose_pairs(w, rows, r, t))) return false;
+  int64_t left = !in_fours(w) || w->n % SD_SPARSE_WIDE ? INT64_MAX : count_steps(w);
+  if (left == 0 || (left > t->most && !choose_pairs(w, rows, r, a, t))) return false;
   if (t->most < 1 || (double)t->most > 2 * products) return false;
   open_steps(a, w->n / t->wide, t);
   if (!add_steps(n, w, 0, t)) return false;
@@ -242,6 +261,7 @@ static sard_status *product(sd_node *n, const weight *w, const steps *t) {
   if (!op) return SD_ERR(INTERNAL, "the operator table has no sard.SparseBlocks");
   sd_node *y = sd_node_new(n->graph, n, op, in, t->ordered ? 5 : 4, 1);
   sd_node_set_int(y, "pairs", t->pairs);
+  if (w->n > w->outputs) sd_node_set_int(y, "n", w->outputs);
   if (sd_edit_is(n, "sard.Conv8")) sd_sparse_window_set(y, n, w->row > 1);
   return replace(n, n->in[1], y);
 }
@@ -258,7 +278,7 @@ static bool lstm_fits(const sd_node *n, const sd_sparse_rates *r) {
 
 static sard_status *recurrent(sd_node *n, const sd_sparse_rates *r, sd_arena *a, bool *done) {
   const sd_const *c = n->in[LSTM_R]->data;
-  weight w = {NULL, 1, c->dims[2], c->dims[1], 1, 0};
+  weight w = {NULL, 1, c->dims[2], c->dims[1], 1, 0, c->dims[1]};
   steps t = {.pairs = 1, .wide = 2 * r->lanes};
   int64_t each = w.c * w.n, blocks = w.n / t.wide, whole;
   int8_t *turned = sd_arena_aligned(a, c->count, 64);

@@ -19,29 +19,27 @@
 #define TURN_Y      0.4
 #define START       2000
 
-static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // Of the grid, were there one part of the outputs. With windows a tile is whole lines; false: it is less than one.
 static bool count_tiles(const sd_sparse_task *t, int64_t tile, int64_t *tiles) {
   int64_t each = t->across ? tile / t->across : tile;
-  *tiles = each ? ceil_div(t->across ? t->rows / t->across : t->rows, each) : 0;
+  *tiles = each ? sd_ceil_div(t->across ? t->rows / t->across : t->rows, each) : 0;
   return each > 0;
 }
 
 // Parts of the outputs, enough for all cores where the rows do not make as many tiles.
 static void choose_part(const sd_sparse_task *t, int64_t tiles, sd_sparse_plan *p) {
-  int64_t few = t->across ? FEW_IMAGE_TILES : FEW_TILES, parts = ceil_div(few, tiles), most = t->w.n / SMALL_PART;
+  int64_t few = t->across ? FEW_IMAGE_TILES : FEW_TILES, parts = sd_ceil_div(few, tiles), most = t->w.n / SMALL_PART;
   p->inside = p->counts.blocks == 1 && tiles >= few;
   p->part = INNER_PART;
   if (p->inside) return;
   if (parts > most) parts = most;
-  if (parts < ceil_div(t->w.n, LARGE_PART)) parts = ceil_div(t->w.n, LARGE_PART);
-  p->part = ceil_div(ceil_div(t->w.n, parts < 1 ? 1 : parts), SD_SPARSE_SHARE) * SD_SPARSE_SHARE;
+  if (parts < sd_ceil_div(t->w.n, LARGE_PART)) parts = sd_ceil_div(t->w.n, LARGE_PART);
+  p->part = sd_ceil_div(sd_ceil_div(t->w.n, parts < 1 ? 1 : parts), SD_SPARSE_SHARE) * SD_SPARSE_SHARE;
 }
 
 static double cycles(const sd_sparse_task *t, int64_t tiles, const sd_sparse_plan *p, const sd_sparse_rates *r,
                      sd_arena *a) {
-  double all = (double)tiles * (double)p->tile, parts = p->inside ? 1 : (double)ceil_div(t->w.n, p->part);
+  double all = (double)tiles * (double)p->tile, parts = p->inside ? 1 : (double)sd_ceil_div(t->w.n, p->part);
   double steps = (double)sd_sparse_steps(&t->w, &p->counts, p->part, p->shared, a);
   double products = steps * (p->shared ? SD_SPARSE_SHARE : SD_SPARSE_OWN) * all / (p->shared ? r->shared : r->own);
   double turn = t->across ? TURN_WINDOW : TURN_X;

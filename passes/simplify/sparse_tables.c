@@ -15,8 +15,6 @@ static float weight(const sd_sparse_weight *w, int64_t k, int64_t n) {
   return v;
 }
 
-static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 static int64_t count_each(const sd_sparse_weight *w, int64_t step, int64_t most) { // stops behind `most`
   int64_t count = 0;
   for (int64_t i = 0; i < w->k * w->n && count <= most; i += step) {
@@ -36,7 +34,7 @@ bool sd_sparse_few(const sd_sparse_weight *w, int64_t most) {
 }
 
 sd_sparse_counts sd_sparse_count(const sd_sparse_weight *w, int64_t block, sd_arena *a) {
-  int64_t quads = ceil_div(w->n, SD_SPARSE_SHARE), blocks = ceil_div(w->k, block);
+  int64_t quads = sd_ceil_div(w->n, SD_SPARSE_SHARE), blocks = sd_ceil_div(w->k, block);
   sd_sparse_counts c = {.block = block, .blocks = blocks};
   c.own = SD_NEW_ARRAY(a, uint16_t, (size_t)(blocks * w->n));
   c.shared = SD_NEW_ARRAY(a, uint16_t, (size_t)(blocks * quads));
@@ -70,7 +68,7 @@ static groups groups_of(const sd_sparse_weight *w, const sd_sparse_counts *c, in
   groups g = {.w = w,
               .c = c,
               .part = part,
-              .parts = ceil_div(w->n, part),
+              .parts = sd_ceil_div(w->n, part),
               .shared = shared,
               .width = shared ? SD_SPARSE_SHARE : 1};
   g.units = part / g.width;
@@ -85,7 +83,7 @@ static int more(const void *a, const void *b) { // equal counts: in the order of
 }
 
 static void sort_units(groups *g, int64_t part, int64_t block) {
-  int64_t row = g->shared ? ceil_div(g->w->n, SD_SPARSE_SHARE) : g->w->n, first = part * g->units;
+  int64_t row = g->shared ? sd_ceil_div(g->w->n, SD_SPARSE_SHARE) : g->w->n, first = part * g->units;
   const uint16_t *counts = (g->shared ? g->c->shared : g->c->own) + block * row;
   for (int64_t i = 0; i < g->units; i++) {
     uint32_t count = first + i < row ? counts[first + i] : 0;

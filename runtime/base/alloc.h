@@ -24,5 +24,6 @@ static inline bool sd_ck_add(uint64_t a, uint64_t b, uint64_t *out) { return !__
 static inline bool sd_ck_mul_i64(int64_t a, int64_t b, int64_t *out) { return !__builtin_mul_overflow(a, b, out); }
 static inline bool sd_ck_add_i64(int64_t a, int64_t b, int64_t *out) { return !__builtin_add_overflow(a, b, out); }
 static inline uint64_t sd_align_up(uint64_t x, uint64_t a) { return (x + a - 1) / a * a; }
+static inline int64_t sd_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; } // of numbers that are small and not negative
 static inline int64_t sd_min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t sd_max_i64(int64_t a, int64_t b) { return a > b ? a : b; }

@@ -180,6 +180,16 @@ static void plain(void) {
   compare(&(layer){.images = 1, .h = 15, .w = 15, .c = 20, .n = 32, .taps = 3, .stride = 2, .dilation = 1, .pad = 1, .dense = true, .plain = 2});
 }
 
+// Outputs that do not fill the last block, or not even a vector.
+static void odd_outputs(void) {
+  compare(&(layer){.images = 1, .h = 1, .w = 67, .c = 64, .n = 40, .dilation = 1, .dense = true});
+  compare(&(layer){.images = 1, .h = 1, .w = 40, .c = 64, .n = 8, .dilation = 1, .dense = true});
+  compare(&(layer){.images = 3, .h = 1, .w = 9, .c = 64, .n = 53, .dilation = 1, .open = true, .dense = true, .plain = 1});
+  compare(&(layer){.images = 1, .h = 15, .w = 15, .c = 24, .n = 24, .taps = 3, .stride = 2, .dilation = 1, .pad = 1, .dense = true});
+  compare(&(layer){.images = 1, .h = 15, .w = 15, .c = 21, .n = 20, .taps = 3, .stride = 2, .dilation = 1, .pad = 1, .dense = true});
+  compare(&(layer){.images = 1, .h = 15, .w = 15, .c = 32, .n = 72, .taps = 1, .stride = 2, .dilation = 1, .dense = true, .plain = 2});
+}
+
 static void lstm_text(const layer *l, int64_t inputs, sd_str *s) {
   layer first = {.c = inputs, .n = l->n, .dense = true, .plain = 1};
   int8_t *w = weights(&first), *r = weights(l);
@@ -234,6 +244,7 @@ int main(void) {
   RUN(narrow);
   RUN(pairs);
   RUN(plain);
+  RUN(odd_outputs);
   RUN(lstm);
   return check_end();
 }

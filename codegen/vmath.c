@@ -120,7 +120,7 @@ static X *exp_(vm v, X *x) {
 // 1 / (1 + exp(m)) of f32 without instructions for p * 2^n. One factor 2^n is enough: what is below the smallest normal number is 0.
 // Of an argument -z the sign goes into the constants.
 static X *logistic_(vm v, X *m) {
-  const double most = 87.33;
+  const double most = 87.33654; // 126 ln 2, below
   bool minus = m->op == SD_X_NEG;
   X *z = minus ? m->a[0] : m, *y = max(v, min(v, z, c(v, most)), c(v, -most));
   double s = minus ? -1 : 1, q[5];

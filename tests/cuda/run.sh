@@ -16,6 +16,8 @@ turns=-r few=-s
 [ "${1:-}" != --all-archs ] || { turns= few= && shift; }
 mkdir -p $work
 
+of_rows=(test_f16_130_72_136 test_f16_gemm_ test_bf16_gemm_1 test_f16_conv_8_ test_f32_gemm_ test_u8s8_130) # products by each row of the table of tiles
+
 passed=0 failed=0
 # counted COMMAND...: shows its failures, adds the counts of its last line "N passed, M failed"
 counted() {
@@ -45,12 +47,10 @@ if [ $# -eq 0 ]; then # element types that ONNX's cases have little of
   grep ' kernels, ' $work/log.txt
   counted build/tests/test_kernel_cases -w $work -j "$(nproc)" -p -f model.onnx:3 $work/products test_f32_gemm test_f32_conv_8 test_f32_130
   for row in 1 2 3 4 5 6 8 9; do # of the table of tiles
-    counted build/tests/test_kernel_cases -w $work -j "$(nproc)" -k $row -f model.onnx:3 $work/products test_f16_130_72_136 test_f32_gemm_ \
-      test_bf16_gemm_1 test_f16_conv_8_ test_u8s8_130
+    counted build/tests/test_kernel_cases -w $work -j "$(nproc)" -k $row -f model.onnx:3 $work/products "${of_rows[@]}"
   done
   for row in 10 11 12 13; do # those by four warps, for sm_90a alone
-    counted build/tests/test_kernel_cases -w $work -j "$(nproc)" -o -k $row -f model.onnx:3 $work/products test_f16_130_72_136 test_f16_gemm_ \
-      test_bf16_gemm_1 test_f16_conv_8_ test_u8s8_130_144_136_w
+    counted build/tests/test_kernel_cases -w $work -j "$(nproc)" -o -k $row -f model.onnx:3 $work/products "${of_rows[@]:0:4}" test_u8s8_130_144_136_w
   done
   counted build/tests/test_kernel_cases -w $work -j "$(nproc)" -o -k 11 -f model.onnx:3 $work/products test_qdq
   counted build/tests/test_kernel_cases -w $work -j "$(nproc)" -o -p -k 11 -f model.onnx:3 $work/products test_f32_gemm test_f32_conv_8
@@ -81,8 +81,8 @@ models=()
 [ $# -gt 0 ] || for m in "$corpus"/*/model.onnx; do [ -e "$m" ] && models+=(-m "$m"); done
 if [ $# -eq 0 ]; then
   counted build/tests/test_kernel_cases -n $turns "${forms[@]}" -j "$(nproc)" $work/products test_
-  for row in 1 2 3 4; do counted build/tests/test_kernel_cases -n $turns -k $row -f model.onnx:3 -j "$(nproc)" $work/products test_f test_u8s8_130 test_qdq_conv_64; done
-  for row in 10 11 12 13; do counted build/tests/test_kernel_cases -n -o -k $row -f model.onnx:3 -j "$(nproc)" $work/products test_f16 test_bf16 test_u8s8_130; done
+  for row in 1 2 3 4; do counted build/tests/test_kernel_cases -n $turns -k $row -f model.onnx:3 -j "$(nproc)" $work/products "${of_rows[@]}" test_qdq_conv_64; done
+  for row in 10 11 12 13; do counted build/tests/test_kernel_cases -n -o -k $row -f model.onnx:3 -j "$(nproc)" $work/products "${of_rows[@]:0:4}" test_u8s8_130; done
   counted build/tests/test_kernel_cases -n -o -p -k 11 -f model.onnx:3 -j "$(nproc)" $work/products test_f32_gemm test_f32_conv_8
 fi
 counted build/tests/test_kernel_cases -n $turns $few -f model.onnx:3 -j "$(nproc)" "${models[@]}" $cases "${@:-test_}"

@@ -347,6 +347,42 @@ static void show_parts(sd_cli *c, const sard_model *m) {
   }
 }
 
+typedef struct code_kind {
+  uint32_t kind, arch;
+  uint64_t bytes;
+} code_kind;
+enum { CODE_KINDS = 64 }; // more than there are architectures
+
+// The kinds and architectures of the code for GPUs, with the bytes of each. Returns how many, CODE_KINDS at most.
+static uint32_t code_kinds(const sd_art *a, code_kind *out) {
+  uint32_t n = 0;
+  for (uint32_t i = 0; i < a->n_cuda_images; i++) {
+    const sard_art_cuda_image *m = &a->cuda_images[i];
+    uint32_t k = 0;
+    while (k < n && (out[k].kind != m->kind || out[k].arch != m->arch)) k++;
+    if (k == CODE_KINDS) continue;
+    if (k == n) out[n++] = (code_kind){.kind = m->kind, .arch = m->arch};
+    out[k].bytes += m->size;
+  }
+  return n;
+}
+
+static void show_images(sd_cli *c, const sd_art *a) {
+  code_kind kinds[CODE_KINDS];
+  uint32_t n = code_kinds(a, kinds), steps = 0;
+  char t[24];
+  for (uint32_t i = 0; i < a->n_cuda; i++) steps += !i || a->cuda[i].step != a->cuda[i - 1].step;
+  sd_str_put(&c->json, ",\"cuda\":[");
+  for (uint32_t k = 0; k < n; k++) {
+    const char *kind = kinds[k].kind == SARD_ACI_PTX ? "PTX" : "cubin";
+    sd_cli_say(c, "cuda     %-5s sm_%u, %s", kind, kinds[k].arch, sd_cli_bytes(kinds[k].bytes, t));
+    if (!k) sd_cli_say(c, "; %u of %u steps have kernels", steps, a->n_steps);
+    sd_cli_say(c, "\n");
+    sd_strf(&c->json, "%s{\"kind\":\"%s\",\"arch\":%u,\"bytes\":%llu}", k ? "," : "", kind, kinds[k].arch, (unsigned long long)kinds[k].bytes);
+  }
+  sd_str_put(&c->json, "]");
+}
+
 static sard_status *show_artifact(sd_cli *c, sard_model *m) {
   const sd_art *a = &m->art;
   char t[4][24];
@@ -359,6 +395,7 @@ static sard_status *show_artifact(sd_cli *c, sard_model *m) {
   for (uint32_t i = 0; m->parts && i < sd_art_parts(a); i++)
     steps += m->parts[i]->art.n_steps, kernels += m->parts[i]->art.n_kernels, code += m->parts[i]->art.code_size;
   sd_cli_say(c, "%u steps, %u kernels; code %s, weights %s, file %s\n", steps, kernels, sd_cli_bytes(code, t[0]), sd_cli_bytes(a->const_size, t[1]), sd_cli_bytes(m->file_size, t[2]));
+  show_images(c, a);
   show_parts(c, m);
   if (!m->parts && sd_model_static_memory(m, &arena, &scratch)) sd_cli_say(c, "activations %s\n", sd_cli_bytes(arena, t[3]));
   for (int out = 0; out < 2; out++)

@@ -76,7 +76,8 @@ static sard_status *load(sd_cu_api *api) {
   void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
   if (!library) {
     const char *why = dlerror();
-    return SD_ERR(DEVICE, "no CUDA driver: %s", why ? why : path);
+    return sd_status_field(SD_ERR(DEVICE, "no CUDA driver: %s", why ? why : path), SARD_TEXT_HINT,
+                           "install NVIDIA's driver, or set SARD_CUDA to the path of libcuda.so.1; option fallback=cpu allows the processor");
   }
   sard_status *st = find_entries(library, api);
   if (!st) st = initialize(api);

@@ -308,8 +308,8 @@ def resume(resnet):
 def calibration(lenet):
     """Sums of a calibration that was cut off are gone on from, and the model has the same bytes; those of other data are not taken."""
     out, whole, state, big = f"{T}/ca.onnx", f"{T}/ca0.onnx", f"{T}/cal", f"{T}/big.npz"
-    np.savez(big, **{k: np.tile(v, (12, 1, 1, 1)) for k, v in lenet.x.items()})
-    args = [lenet.model, "--data", big, "--samples", "12000", "--batch", "4", "--method", "entropy", "--correct-biases", "--smooth", "0.5"]
+    np.savez(big, **{k: np.tile(v, (6, 1, 1, 1)) for k, v in lenet.x.items()})
+    args = [lenet.model, "--data", big, "--samples", "6000", "--batch", "4", "--method", "entropy", "--correct-biases", "--smooth", "0.5"]
     sard("quantize", *args, "-o", whole)
     def cut(delay):
         p = subprocess.Popen([SARD, "quantize", *args, "-o", out, "--resume", state, "--json", f"{T}/cut.json", "-q", "--must-be-faster", "no"], stderr=subprocess.DEVNULL)
@@ -325,7 +325,7 @@ def calibration(lenet):
     code, j, text = sard("quantize", *args, "-o", out, "--resume", state)
     check("calibration-same", code == 0 and open(out, "rb").read() == open(whole, "rb").read(), text[-300:])
     code, j, text = sard("quantize", *args, "-o", out, "--resume", state)
-    check("calibration-known", code == 0 and j["calibrated"] == 12000 and open(out, "rb").read() == open(whole, "rb").read(), f"{j.get('calibrated')} {text[-300:]}")
+    check("calibration-known", code == 0 and j["calibrated"] == 6000 and open(out, "rb").read() == open(whole, "rb").read(), f"{j.get('calibrated')} {text[-300:]}")
     code, j, text = sard("quantize", lenet.model, "--data", lenet.data, *args[3:], "-o", out, "--resume", state)
     check("calibration-other", code == 0 and j["calibrated"] == 0 and "begins anew" in text, text[-300:])
     open(state + ".ranges", "w").write("a letter to someone")

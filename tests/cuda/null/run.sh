@@ -219,6 +219,11 @@ code cache-other-nvrtc 70 'does not compile' $broken SARD_FAKE_NVRTC_VERSION=13.
 code cache-other-arch 70 'does not compile' $broken SARD_NULL_CC=80 "${kept[@]}"
 code cache-processor 0 'cache: stored' "${run[@]}" --cache $work/kept -v
 code compile 0 . "$sard" compile $digits/model.onnx -o $work/m.sard --device cuda:sm_75,sm_90
+code compile-inspect 0 '^cuda     PTX   sm_75, [0-9.]+ [kM]?B' "$sard" inspect $work/m.sard --json $work/m.json
+code compile-inspect-json 0 '^cubin75 PTX75 cubin90 True$' python3 -c "
+import json
+c = json.load(open('$work/m.json'))['cuda']
+print(*[i['kind'] + str(i['arch']) for i in c], all(i['bytes'] > 100 for i in c))"
 code compile-plain 0 . "$sard" compile $digits/model.onnx -o $work/plain.sard
 artifact=("$rt" run $work/m.sard --inputs $digits/test_data_set_0 --expect $digits/test_data_set_0)
 code artifact 0 PASSED SARD_NVRTC=/nowhere "${artifact[@]}" --device cuda

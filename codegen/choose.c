@@ -15,6 +15,8 @@
 
 #define LEAST_GROUP 4 // fewer lanes of a vector are not worth it
 #define MANY_STORES 8
+#define MANY_LOADS 64   // of cubic samples along three axes; those along four, whose sizes the run knows, took LLVM 4 s
+#define MOST_SHARED 256 // loads of an unrolled loop
 
 // Reductions that do not move with the vector axis run along a contiguous reduction axis in vectors.
 static void schedule_row_reductions(sd_choice *c) {
@@ -85,8 +87,8 @@ static void share_indices(sd_choice *c) {
     for (uint32_t t = 0; t < offset->n; t++)
       if (sd_x_uses_axis(offset->a[t], v) && sd_x_uses_axis(offset->a[t], next)) return;
   }
-  int64_t e = sd_choose_guess(c, next), most = sd_min_i64(e, 8), u = most;
-  if (!computed) return;
+  if (!computed || c->loads.len > MOST_SHARED / 2) return;
+  int64_t e = sd_choose_guess(c, next), most = sd_min_i64(e, sd_min_i64(8, MOST_SHARED / c->loads.len)), u = most;
   while (sd_choose_known(c, next) && u > most / 2 && e % u) u--;
   next->unroll = (int32_t)(u > most / 2 ? u : most);
 }
@@ -96,7 +98,7 @@ static void schedule_map(sd_choice *c) {
   if (c->vaxis >= 0) {
     sd_axis *v = n->axes[c->vaxis];
     int64_t e = sd_choose_guess(c, v);
-    bool many = n->stores.len > MANY_STORES; // what they share fills the registers
+    bool many = n->stores.len > MANY_STORES || c->loads.len > MANY_LOADS; // what they share fills the registers
     if (e >= c->lanes / 2 || !sd_choose_known(c, v)) v->vec = e >= 2 * c->lanes && !many ? 2 : 1;
     int turned = c->reductions.len || many ? -1 : turned_axis(c);
     if (turned >= 0 && (e >= c->lanes || (e > 4 && 3 * e > c->lanes))) v->vec = 1, n->axes[turned]->unroll = c->lanes;

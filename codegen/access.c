@@ -89,3 +89,28 @@ bool sd_access_read_limit(sd_kernel *k, const sd_axis *a) {
   if (a->limit) sd_x_walk(k, a->limit, find_load, &found);
   return found;
 }
+
+typedef struct division {
+  sd_kernel *k;
+  const sd_axis *axis;
+  sd_xop op;
+  bool moved;
+  int64_t by;
+} division;
+
+static bool find_divisor(void *user, const sd_expr *e) {
+  division *d = user;
+  int64_t by;
+  sd_dim step;
+  if (e->op != d->op || !sd_x_uses_axis(e, d->axis)) return true;
+  bool plain = d->moved ? sd_x_coef(d->k, e->a[0], d->axis, &step) && sd_dim_is(d->k->dims, step, 1) : e->a[0]->op == SD_X_AXIS;
+  plain = plain && sd_x_const_value(e->a[1], NULL, &by) && (!d->by || d->by == by);
+  d->by = plain ? by : -1;
+  return true;
+}
+
+int64_t sd_access_divisor(sd_kernel *k, const sd_expr *e, sd_xop op, const sd_axis *axis, bool moved, int64_t by) {
+  division d = {k, axis, op, moved, by};
+  sd_x_walk(k, e, find_divisor, &d);
+  return d.by;
+}

@@ -30,6 +30,9 @@ bool sd_access_uses_any(const sd_expr *e, const sd_axis *const *axes, uint32_t n
 bool sd_access_starts_at(const sd_kernel *k, const sd_expr *offset, const sd_axis *const *axes, uint32_t n, int at);
 // The last free axis along which the first store is contiguous, -1 = none.
 int sd_access_store_axis(sd_kernel *k, const sd_nest *n);
+// The only constant by which `op` (FLOORDIV or MOD) divides the axis within e, where a dividend is the axis alone or, if `moved`, moves by 1 with
+// it; 0 = nothing divides it, -1 = several or other things do. `by`: what was found before, 0 at first.
+int64_t sd_access_divisor(sd_kernel *k, const sd_expr *e, sd_xop op, const sd_axis *axis, bool moved, int64_t by);
 double sd_access_steps(const sd_dimtab *t, const sd_expr *r); // of a reduction, guessed
 // Size of a dim for heuristics: its value, with 1 for symbols that are named like a batch size and 64 for others.
 int64_t sd_access_guess(const sd_dimtab *t, sd_dim d);

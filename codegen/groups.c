@@ -4,20 +4,6 @@
 
 #include "codegen/access.h"
 
-typedef struct finder {
-  const sd_axis *axis;
-  int64_t by; // the only divisor, 0 = none yet, -1 = several
-} finder;
-
-static bool find_quotient(void *user, const sd_expr *e) {
-  finder *f = user;
-  int64_t by;
-  if (e->op != SD_X_FLOORDIV || !sd_x_uses_axis(e, f->axis)) return true;
-  bool plain = e->a[0]->op == SD_X_AXIS && sd_x_const_value(e->a[1], NULL, &by) && (!f->by || f->by == by);
-  f->by = plain ? by : -1;
-  return true;
-}
-
 // The axis of contiguous stores, where operands of a reduction are read at a quotient of it; -1 = it is not.
 static int grouped_axis(sd_kernel *k, const sd_nest *n, int64_t least, sd_arena *a, int64_t *by) {
   sd_accesses loads = {0};
@@ -25,12 +11,11 @@ static int grouped_axis(sd_kernel *k, const sd_nest *n, int64_t least, sd_arena 
   int64_t extent;
   int i = sd_access_store_axis(k, n);
   if (i < 0 || n->axes[i]->limit || !sd_dim_is_const(k->dims, n->axes[i]->extent, &extent)) return -1;
-  finder f = {n->axes[i], 0};
   sd_access_collect(k, n, a, &loads, &sums);
+  *by = 0;
   for (uint32_t l = 0; l < loads.len; l++)
-    if (loads.at[l].reduce) sd_x_walk(k, loads.at[l].load->a[0], find_quotient, &f);
-  *by = f.by;
-  return f.by >= least && extent % f.by == 0 && extent > f.by ? i : -1;
+    if (loads.at[l].reduce) *by = sd_access_divisor(k, loads.at[l].load->a[0], SD_X_FLOORDIV, n->axes[i], false, *by);
+  return *by >= least && extent % *by == 0 && extent > *by ? i : -1;
 }
 
 sard_status *sd_split_groups(sd_kernel *k, sd_nest *n, int64_t least, sd_arena *a) {

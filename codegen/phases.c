@@ -32,29 +32,11 @@ static bool find_product(sd_kernel *k, const sd_nest *n, sd_arena *a, product *o
 }
 
 // ---- phases ----
-typedef struct finder {
-  sd_kernel *k;
-  const sd_axis *axis;
-  int64_t by; // the only divisor, 0 = none yet, -1 = several
-} finder;
-
-static bool find_remainder(void *user, const sd_expr *e) {
-  finder *f = user;
-  int64_t by;
-  sd_dim step;
-  if (e->op != SD_X_MOD || !sd_x_uses_axis(e, f->axis)) return true;
-  bool plain = sd_x_coef(f->k, e->a[0], f->axis, &step) && sd_dim_is(f->k->dims, step, 1) && sd_x_const_value(e->a[1], NULL, &by) &&
-               (!f->by || f->by == by);
-  f->by = plain ? by : -1;
-  return true;
-}
-
 // Phases of an axis; 0: it has none, or its results do not divide among them.
 static int64_t phases_of(sd_kernel *k, const product *p, const sd_axis *axis) {
-  finder f = {k, axis, 0};
   if (axis->limit || !sd_x_uses_axis(p->x->a[0], axis)) return 0;
-  sd_x_walk(k, p->y->a[0], find_remainder, &f);
-  return f.by > 1 && sd_dim_multiple_of(k->dims, axis->extent, f.by) && !sd_dim_is(k->dims, axis->extent, f.by) ? f.by : 0;
+  int64_t by = sd_access_divisor(k, p->y->a[0], SD_X_MOD, axis, true, 0);
+  return by > 1 && sd_dim_multiple_of(k->dims, axis->extent, by) && !sd_dim_is(k->dims, axis->extent, by) ? by : 0;
 }
 
 // ---- conditions ----

@@ -371,7 +371,7 @@ static void find_configs(void) {
   const sd_isa *isa, *best = NULL;
   if (sd_isa_host(NULL, &best)) exit(1);
   for (int i = 0; sd_isa_at(i); i++) {
-    if (sd_isa_at(i)->dot == 4) continue; // differs in products of bytes only, which are dot_test's
+    if (sd_isa_at(i)->dot == 4) continue; // differs in products only, which are dot_test's and dot_bf16_test's
     sard_status *st = sd_isa_host(sd_isa_at(i)->name, &isa);
     if (!st) configs[n_configs++] = (config){isa->name, 3};
     sard_status_free(st);

@@ -4,6 +4,7 @@
 // inputs and sums to stay in the second-level cache. The input has more rows and columns, up to whole blocks.
 #include "ir/ops/winograd.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "ir/ops.h"
@@ -23,6 +24,13 @@ enum { X, U, BIAS };
 #define NEAR_WORDS 2.0
 #define FAR_WORDS  7.2
 // With vectors of 8 it is half as many by count, but blocks half as large, which follow from that, were not faster.
+// Against the direct form, which loads weights as well: multiply-adds by 16 lanes in the time that a weight needs from memory, what of
+// the shorter one of loads and products is not hidden behind the other, and the time of a weight of panels that the second cache does not
+// keep from rows to rows.
+#define ARRIVES    24.0
+#define SEEN       0.5
+#define AGAIN      20.0
+#define NEAR_PANEL (1280 * 1024) // bytes
 
 // ---- transforms ----
 static const double near4 = 0.625, far4 = 1.5; // points +-near, +-far of F(4,3)
@@ -93,9 +101,14 @@ static double small_tiles(const sd_winograd_shape *s, double tiles, double part)
   return (sums < 8 ? 8 / sums : 1) * (1 + 0.15 * (rows + vectors) / sums);
 }
 
-// Estimate for one image: products, transforms, weights that come from memory once in a run and from the last cache for
-// each block.
-static double estimate(const sd_winograd_plan *p, const sd_winograd_shape *s) {
+static double images_of(const sd_winograd_shape *s) { return s->n > 0 ? (double)s->n : 1; }
+
+static double weights_of(const sd_winograd_plan *p, const sd_winograd_shape *s) {
+  return (p->m + 2) * (p->m + 2) * (double)(s->ic * s->depth) * (double)s->oc;
+}
+
+// Estimate for one image: products, transforms, weights that come from the last cache for each block.
+static double blocks_of(const sd_winograd_plan *p, const sd_winograd_shape *s) {
   double xi = (p->m + 2) * (p->m + 2), tiles = (double)(p->block_n * p->block_r * p->block_c), ic = (double)(s->ic * s->depth);
   double part = (double)s->oc / (double)p->groups, weights = xi * ic * part; // of a block
   double size = s->words > 0 ? 2 : 4, rate = s->words > 0 ? s->words : 1;
@@ -105,10 +118,15 @@ static double estimate(const sd_winograd_plan *p, const sd_winograd_shape *s) {
   double locals = xi * (transformed * (double)s->ic * size + tiles * part * 4), spill = locals > CACHE ? 0.1 * (locals - CACHE) / (1 << 20) : 0;
   double compute = xi * (tiles * (ic * part * small_tiles(s, tiles, part) / rate + 6 * part) + 6.5 * transformed * (double)s->ic);
   compute *= 1 + (spill < 0.3 ? spill : 0.3);
-  double far = s->words > 0 ? FAR_WORDS : FAR, near = s->words > 0 ? NEAR_WORDS : NEAR, n = s->n > 0 ? (double)s->n : 1;
+  double far = s->words > 0 ? FAR_WORDS : FAR, near = s->words > 0 ? NEAR_WORDS : NEAR;
   double block = START + compute + weights * (weights * size < SHARED ? near : far);
-  double items = blocks * n / (double)p->block_n;
-  return block / (double)p->block_n * blocks * imbalance(items < 1 ? 1 : items) + weights * (double)p->groups * far / n;
+  double items = blocks * images_of(s) / (double)p->block_n;
+  return block / (double)p->block_n * blocks * imbalance(items < 1 ? 1 : items);
+}
+
+// The same with weights that come from memory once in a run.
+static double estimate(const sd_winograd_plan *p, const sd_winograd_shape *s) {
+  return blocks_of(p, s) + weights_of(p, s) * (s->words > 0 ? FAR_WORDS : FAR) / images_of(s);
 }
 
 // What a row can be made of.
@@ -141,9 +159,23 @@ sd_winograd_plan sd_winograd_choose(int m, const sd_winograd_shape *s) {
   return best;
 }
 
+static double arrive(const sd_winograd_shape *s, double weights) { return weights * ARRIVES * s->lanes / 16 / images_of(s); }
+
+static double together(double products, double loads) { return products > loads ? products + SEEN * loads : loads + SEEN * products; }
+
+double sd_winograd_cost(const sd_winograd_plan *p, const sd_winograd_shape *s) {
+  return s->words > 0 ? p->cost : together(blocks_of(p, s), arrive(s, weights_of(p, s)));
+}
+
+// Rows of a register tile of two vectors.
+static double direct_rows(const sd_winograd_shape *s) { return s->registers < 32 ? 6 : 14; }
+
 double sd_winograd_direct(const sd_winograd_shape *s) {
-  double pixels = (double)s->oh * (double)s->ow, n = s->n > 0 ? (double)s->n : 1;
-  return 9.0 * (double)(s->depth * s->ic) * (double)s->oc * (pixels * small_tiles(s, 14, 2 * s->lanes) + FAR / n);
+  double pixels = (double)s->oh * (double)s->ow, taps = 9 * (double)(s->depth * s->ic), weights = taps * (double)s->oc;
+  double each = pixels * small_tiles(s, 14, 2 * s->lanes), again = AGAIN * s->lanes / 16 * (ceil(pixels / direct_rows(s)) - 1);
+  if (s->words > 0) return weights * (each + FAR / images_of(s));
+  if (taps * 2 * s->lanes * sizeof(float) > NEAR_PANEL && each < again) each = again;
+  return together(weights * each, arrive(s, weights));
 }
 
 static bool guess_size(void *user, const char *name, int64_t *v) {

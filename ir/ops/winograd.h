@@ -30,12 +30,13 @@ typedef struct sd_winograd_plan {
   int m;                             // outputs of a tile along a side
   int64_t block_n, block_r, block_c; // of a block: images, rows and columns of tiles
   int64_t groups;                    // parts of the output channels
-  double cost;                       // estimate for one image in multiply-adds
+  double cost;                       // estimate for one image in multiply-adds, where memory is slow: of plans against each other
 } sd_winograd_plan;
 
 // The best split of the work.
 sd_winograd_plan sd_winograd_choose(int m, const sd_winograd_shape *s);
-// Estimate of the direct form in the same unit.
+// Estimates for one image against each other, in multiply-adds: of a plan, of the direct form.
+double sd_winograd_cost(const sd_winograd_plan *p, const sd_winograd_shape *s);
 double sd_winograd_direct(const sd_winograd_shape *s);
 // Rows (or columns) of the padded input that blocks of `block` tiles need for `out` rows of output.
 sd_dim sd_winograd_padded(sd_dimtab *t, int m, int64_t block, sd_dim out);

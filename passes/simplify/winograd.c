@@ -60,13 +60,13 @@ static bool gains(const sd_winograd_shape *s, const sd_pass_target *target, sd_w
     sd_winograd_plan four = sd_winograd_choose(4, s);
     if (four.cost <= best->cost) *best = four;
   }
-  return best->cost * LEAST_GAIN < direct(s, target);
+  return sd_winograd_cost(best, s) * LEAST_GAIN < direct(s, target);
 }
 
 double sd_winograd_speedup(const sd_node *n, const sd_pass_target *target) {
   sd_winograd_shape s;
   sd_winograd_plan p;
-  return fits(n, target, &s) && gains(&s, target, &p) ? direct(&s, target) / p.cost : 1;
+  return fits(n, target, &s) && gains(&s, target, &p) ? direct(&s, target) / sd_winograd_cost(&p, &s) : 1;
 }
 
 // ---- weights ----

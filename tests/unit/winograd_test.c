@@ -40,6 +40,23 @@ static void choice(void) {
   CHECK(sd_winograd_choose(4, &s).cost < sd_winograd_direct(&s) / 2);
 }
 
+static double share_of_direct(int64_t size, int64_t ic, int64_t oc, int lanes) {
+  sd_winograd_shape s = {.n = 1, .oh = size, .ow = size, .depth = 1, .ic = ic, .oc = oc, .lanes = lanes, .registers = 2 * lanes};
+  sd_winograd_plan p = sd_winograd_choose(2, &s);
+  return sd_winograd_cost(&p, &s) / sd_winograd_direct(&s);
+}
+
+// Images of few pixels, where the weights take most of the time, as they were measured.
+static void few_pixels(void) {
+  for (int lanes = 8; lanes <= 16; lanes += 8) {
+    CHECK(share_of_direct(7, 512, 512, lanes) < 1.05);
+    CHECK(share_of_direct(8, 128, 128, lanes) < 1.05);
+    CHECK(share_of_direct(8, 2048, 512, lanes) < 0.8); // panels of the direct form are larger than the second cache
+  }
+  CHECK(share_of_direct(7, 512, 512, 8) < share_of_direct(7, 512, 512, 16)); // less is to be loaded for each multiply-add
+  CHECK(share_of_direct(2, 512, 512, 16) > 1.2);
+}
+
 // ---- results ----
 typedef struct layer {
   int64_t n, ic, oc, h, w, pad;
@@ -204,6 +221,7 @@ static void dynamic_small(void) { compare(&(layer){.n = 1, .ic = 32, .oc = 32, .
 int main(void) {
   RUN(matrices);
   RUN(choice);
+  RUN(few_pixels);
   RUN(whole_tiles);
   RUN(odd_sizes);
   RUN(odd_channels);

@@ -19,11 +19,11 @@ typedef struct tile {
 // operations, of a vector in three. Of these run three at a time, of multiply-adds of f32 two.
 static double halves_time(double rows, double vectors) { return (4 * rows * vectors + 2 * rows + 3 * vectors) * 2 / 3; }
 
-// Least time of covering E x J (vectors): multiply-adds against loads against the latency of the
-// accumulators. `even`: the axis may end early anywhere, so that only sizes that divide it leave no rows
-// over. `make`: operations that make a vector of the operand that moves with J, once for all rows of a tile. `halves`: products of
+// Least time of covering E x J (vectors): multiply-adds against loads against `latency`, of which so many begin before the sum of the
+// first one is there (of f32 8, with which sums wait now and then). `even`: the axis may end early anywhere, so that only sizes that
+// divide it leave no rows over. `make`: operations that make a vector of the operand that moves with J, once for all rows of a tile. `halves`: products of
 // bytes whose words are taken apart into pairs of 16 bits.
-static tile choose_tile(const sd_isa *isa, int64_t e, bool e_known, bool even, int64_t jv, int make, bool halves) {
+static tile choose_tile(const sd_isa *isa, int64_t e, bool e_known, bool even, int64_t jv, int make, bool halves, double latency) {
   tile best = {1, 1};
   double best_cost = 1e300;
   if (e == 1 && e_known) { // the speed of memory: several panels, so that every core reads its part
@@ -46,12 +46,13 @@ static tile choose_tile(const sd_isa *isa, int64_t e, bool e_known, bool even, i
     double cost = 0;
     for (int part = 0; part < 2; part++) {
       double m = part ? (double)rest : mr, times = part ? (rest > 0) : (double)full;
-      double fma = m * nv, loads = m + nv, latency = 7;
+      double fma = m * nv, loads = m + nv;
       double t = (fma > 0.8 * loads ? fma : 0.8 * loads) + make * nv;
-      if (halves) t = halves_time(m, nv), latency = 0; // additions of integers wait for one cycle
+      if (halves) t = halves_time(m, nv); // additions of integers wait for one cycle
       cost += times * (double)cols * ((t > latency ? t : latency) + 0.15 * loads);
     }
     cost *= 1 + 0.01 * nv; // prefer tall tiles among equals: less weight traffic
+    if (rows > 1) cost *= 1.02; // a panel that is read once comes straight from memory
     if (cost < best_cost) best_cost = cost, best = (tile){mr, nv};
   }
   return best;
@@ -236,7 +237,7 @@ static tile reuse_tile(const sd_choice *c, const sd_expr *r, int u, int j, int64
   int64_t vectors = sd_ceil_div(sd_choose_guess(c, ja), c->lanes);
   // of 64 bytes two run at a time as well, and all tiles take the same time
   bool halves = r->dtype == SD_I32 && c->isa->dot < 4 && c->isa->vector_bytes < 64 && sd_dot_side(c->k, r) == 4;
-  return choose_tile(c->isa, rows, sd_choose_known(c, ua), ua->limit != NULL, vectors, make > 0 ? make : 0, halves);
+  return choose_tile(c->isa, rows, sd_choose_known(c, ua), ua->limit != NULL, vectors, make > 0 ? make : 0, halves, halves ? 0 : r->dtype == SD_F32 ? 9 : 7);
 }
 
 // Rows of small images are too short for a register tile: it takes several of them, so that the vector operand is read less

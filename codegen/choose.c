@@ -8,6 +8,7 @@
 #include "codegen/choose_nest.h"
 #include "codegen/dot.h"
 #include "codegen/groups.h"
+#include "codegen/phases.h"
 #include "codegen/stash.h"
 #include "codegen/triple.h"
 #include "codegen/words.h"
@@ -182,6 +183,7 @@ static sard_status *schedule_items(sd_kernel *k, sd_items *items, const sd_isa *
       continue;
     }
     SD_TRY(sd_split_groups(k, items->at[i].nest, LEAST_GROUP, a));
+    SD_TRY(sd_split_phases(k, items->at[i].nest, a));
     sd_choice c = {.k = k,
                    .n = items->at[i].nest,
                    .isa = isa,

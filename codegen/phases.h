@@ -1,4 +1,4 @@
-// A step of schedules: transposed convolutions as products.
+// A step of schedules, of processors and GPUs: transposed convolutions as products.
 #pragma once
 #include "ir/tile.h"
 

@@ -41,6 +41,8 @@ typedef struct sd_cuda_factor {
   // A load whose elements go as they stand in memory; its offset is fixed + moving, and the steps of the sum move only the
   // latter. NULL: the value is computed.
   const sd_expr *load, *fixed, *moving;
+  const sd_axis *const *steps; // of the sum
+  uint32_t n_steps;
   int copy;     // bytes of an asynchronous copy; 0: elements go through registers
   bool along_k; // a row of a slice are steps for one row (column) of the product; else results for one step
 } sd_cuda_factor;
@@ -54,10 +56,19 @@ typedef struct sd_cuda_tile {
   int wide;
 } sd_cuda_tile;
 
+// A second factor that is kept without its zeros (ir/two_of_four.h): it has half the steps.
+typedef struct sd_cuda_places {
+  const sd_buf *buf;   // of words
+  const sd_expr *row;  // position of the first one of a column's row
+  const sd_axis *kept; // the steps
+  const sd_expr *value; // load of a value, by `kept`
+} sd_cuda_places;
+
 typedef struct sd_cuda_product {
   sd_cuda_unit unit;
   int element; // bytes in shared memory
   sd_cuda_factor x, y;
+  const sd_cuda_places *places; // of y; NULL: it has all steps
   // The second one, where there are two, is taken when it has at least `many` tiles: sizes were guessed.
   sd_cuda_tile tile[2];
   int n_tiles;
@@ -149,6 +160,9 @@ typedef struct sd_cuda_options {
   bool wide; // for sm_90a alone: products by four warps at once
   int tile;  // to test and to measure: products take this row, from 1, of the table of tiles; 0: by their sizes
 } sd_cuda_options;
+
+// Bytes of a slice of both factors in shared memory, with the places of the second one where it has any.
+int sd_cuda_stage_bytes(const sd_cuda_product *p, const sd_cuda_tile *t);
 
 // Chooses for all nests of k; the plan is made in `a`. o NULL: defaults.
 sard_status *sd_choose_cuda(sd_kernel *k, const sd_cuda_options *o, sd_arena *a, sd_cuda_plan *out);

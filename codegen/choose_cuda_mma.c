@@ -7,6 +7,7 @@
 #define MORE         64   // times as many rows as guessed are possible
 #define FIXED_CYCLES 3000 // of a tile besides its steps: first slices, results
 #define FIXED_SHARED 2000 // where another block multiplies meanwhile
+#define LEAST_SHARED (64 * 1024) // bytes that a block may have on all GPUs
 
 // ---- units ----
 static bool loads(const sd_expr *e, sd_dtype t) { return e->op == SD_X_LOAD && e->buf->dtype == t; }
@@ -17,8 +18,8 @@ static bool widens_bytes(const sd_expr *e) {
 }
 
 // False: none for these types.
-static bool choose_unit(const sd_cuda_choice *c, sd_cuda_product *p) {
-  const sd_expr *x = c->out->x, *y = c->out->y;
+static bool choose_unit(const sd_cuda_choice *c, const sd_expr *y, sd_cuda_product *p) {
+  const sd_expr *x = c->out->x;
   p->element = 1, p->unit = SD_CUDA_BYTES;
   if (c->out->sum->dtype == SD_I32) return widens_bytes(x) && widens_bytes(y);
   if (c->out->sum->dtype != SD_F32) return false;
@@ -27,6 +28,17 @@ static bool choose_unit(const sd_cuda_choice *c, sd_cuda_product *p) {
   if (loads(x, SD_BF16) && loads(y, SD_BF16)) return p->unit = SD_CUDA_BF16, true;
   p->element = 4;
   p->unit = c->options->tf32 || (loads_narrow(x) && loads_narrow(y)) ? SD_CUDA_TF32 : SD_CUDA_F32;
+  return true;
+}
+
+// The unit for a second factor that is kept without its zeros; false: there is none, or it is not.
+static bool choose_places(sd_cuda_choice *c, const sd_expr **y, sd_cuda_product *p) {
+  bool bytes = widens_bytes(*y);
+  sd_cuda_places *places = SD_NEW(c->a, sd_cuda_places);
+  if (!sd_cuda_two_of_four(c, bytes ? (*y)->a[0] : *y, places)) return false;
+  const sd_expr *value = bytes ? sd_x_cast(c->k, SD_I32, (sd_expr *)places->value) : places->value;
+  if (!choose_unit(c, value, p) || p->unit == SD_CUDA_TF32 || p->unit == SD_CUDA_F32) return false;
+  *y = value, p->places = places;
   return true;
 }
 
@@ -94,16 +106,14 @@ static int copy_along(sd_kernel *k, const sd_expr *load, const sd_axis *const *a
 
 static void choose_factor(sd_cuda_choice *c, const sd_cuda_product *p, const sd_expr *value, const sd_axis *const *axes,
                           uint32_t n, bool along_k, sd_cuda_factor *f) {
-  const sd_expr *r = c->out->sum;
-  const sd_axis *const *steps = (const sd_axis *const *)r->axes;
-  bool bytes = p->unit == SD_CUDA_BYTES;
-  if (bytes) value = value->a[0], along_k = true; // four steps stand in a register
-  *f = (sd_cuda_factor){.value = value, .along_k = along_k};
+  bool bytes = p->unit == SD_CUDA_BYTES, only_k = bytes || p->places; // several steps stand in a register
+  if (bytes) value = value->a[0];
+  *f = (sd_cuda_factor){.value = value, .along_k = along_k || only_k, .steps = f->steps, .n_steps = f->n_steps};
   if (!loads(value, stored_type(p, value))) return;
-  split_offset(c->k, value->a[0], steps, r->n_axes, f);
+  split_offset(c->k, value->a[0], f->steps, f->n_steps, f);
   if (!pure(c->k, f->moving) || !pure(c->k, value->a[1])) return;
-  int in_k = copy_along(c->k, value, steps, r->n_axes, p->element),
-      across = bytes ? 0 : copy_along(c->k, value, axes, n, p->element);
+  int in_k = copy_along(c->k, value, f->steps, f->n_steps, p->element),
+      across = only_k ? 0 : copy_along(c->k, value, axes, n, p->element);
   f->load = value;
   f->copy = in_k > across ? in_k : across;
   if (f->copy) f->along_k = in_k > across || (in_k == across && along_k);
@@ -151,8 +161,9 @@ static double cycles(const sd_cuda_product *p, const candidate *t, double m, dou
   double tiles = count_tiles(t, m, n, batch);
   // products of a processor
   double cycle = p->unit == SD_CUDA_F32 ? 200 : p->unit == SD_CUDA_TF32 ? 600 : p->unit == SD_CUDA_BYTES ? 2400 : 1200;
+  if (p->places) cycle *= 2;
   double multiply = t->t.bm * (double)t->t.bn / (cycle * t->rate / 16);
-  double bring = (t->t.bm + t->t.bn) * (double)p->element / (t->t.wide ? 60 : 40); // bytes from the second cache in a cycle
+  double bring = (t->t.bm + t->t.bn * (p->places ? 0.5 : 1)) * (double)p->element / (t->t.wide ? 60 : 40); // bytes from the second cache in a cycle
   bool alone = !t->t.wide || blocks_of(p, &t->t) == 1;
   return tiles_along(tiles, PROCESSORS) * ((alone ? FIXED_CYCLES : FIXED_SHARED) + steps * (multiply > bring ? multiply : bring));
 }
@@ -168,6 +179,7 @@ static bool can_be_wide(const sd_cuda_choice *c, const sd_cuda_product *p, const
 // `beside`: another tile's form stands in the same kernel, whose blocks shall find room too.
 static bool fits(const sd_cuda_choice *c, const sd_cuda_product *p, const candidate *t, bool beside) {
   if (t == candidates && p->unit == SD_CUDA_F32) return false; // three products for one need the registers
+  if (t->t.wide && p->places) return false;
   return !t->t.wide || (can_be_wide(c, p, &t->t) && (!beside || blocks_of(p, &t->t) > 1));
 }
 
@@ -201,6 +213,16 @@ static double many_tiles(const sd_cuda_product *p, const candidate *few, const c
   return count_tiles(many, m, n, batch);
 }
 
+int sd_cuda_stage_bytes(const sd_cuda_product *p, const sd_cuda_tile *t) {
+  int row = t->chunks * 16, steps = row / p->element;
+  return p->places ? t->bm * 2 * row + t->bn * (row + steps / 4) : (t->bm + t->bn) * row;
+}
+
+// Slices of the first factor are twice as long.
+static void fewer_stages(const sd_cuda_product *p, sd_cuda_tile *t) {
+  while (t->stages > 2 && t->stages * sd_cuda_stage_bytes(p, t) > LEAST_SHARED) t->stages--;
+}
+
 static void choose_tiles(const sd_cuda_choice *c, sd_cuda_product *p, double m, double n, double batch) {
   double steps = sd_access_steps(c->k->dims, c->out->sum);
   bool both = !sd_cuda_known(c);
@@ -210,6 +232,7 @@ static void choose_tiles(const sd_cuda_choice *c, sd_cuda_product *p, double m, 
     many = both ? best_tile(c, p, !few->t.wide, m * MORE, n, batch, steps) : few;
   }
   p->tile[0] = few->t, p->tile[1] = many->t;
+  for (int i = 0; i < 2 && p->places; i++) fewer_stages(p, &p->tile[i]);
   p->n_tiles = few == many ? 1 : 2;
   p->many = p->n_tiles == 2 ? (int64_t)many_tiles(p, few, many, m, n, batch, steps) : 0;
   p->blocks = blocks_of(p, &p->tile[0]);
@@ -219,11 +242,14 @@ static void choose_tiles(const sd_cuda_choice *c, sd_cuda_product *p, double m, 
 const sd_cuda_product *sd_choose_cuda_product(sd_cuda_choice *c, double m, double n, double batch) {
   sd_cuda_nest *o = c->out;
   sd_cuda_product *p = SD_NEW(c->a, sd_cuda_product);
-  if (!choose_unit(c, p)) return NULL;
+  const sd_expr *y = o->y;
+  if (!choose_places(c, &y, p) && !choose_unit(c, y, p)) return NULL;
   p->many_products = o->n_rows > 0;
   const sd_axis *const *am = o->axes + o->n_rows, *const *an = am + o->n_m;
+  p->x.steps = p->y.steps = (const sd_axis *const *)o->sum->axes, p->x.n_steps = p->y.n_steps = o->sum->n_axes;
+  if (p->places) p->y.steps = &p->places->kept, p->y.n_steps = 1;
   choose_factor(c, p, o->x, am, o->n_m, o->x_along_k, &p->x);
-  choose_factor(c, p, o->y, an, c->n->n_axes - o->n_rows - o->n_m, o->y_along_k, &p->y);
+  choose_factor(c, p, y, an, c->n->n_axes - o->n_rows - o->n_m, o->y_along_k, &p->y);
   choose_tiles(c, p, m, n, batch);
   return p;
 }

@@ -79,3 +79,6 @@ int sd_cuda_most_lanes(const sd_cuda_choice *c, const sd_axis *a);
 // ---- choose_cuda_mma.c ----
 // For a nest of the form TILES with its axes and factors: how tensor cores compute it; NULL when they do not.
 const sd_cuda_product *sd_choose_cuda_product(sd_cuda_choice *c, double m, double n, double batch);
+// ---- choose_cuda_two_of_four.c ----
+// Is the factor of out->sum kept without its zeros? Adds an axis to the kernel.
+bool sd_cuda_two_of_four(const sd_cuda_choice *c, const sd_expr *factor, sd_cuda_places *out);

@@ -53,7 +53,7 @@ static const struct { const char *text; sd_kind kind; sd_trait trait; } traits[]
     {"CUTS", SD_MOVE, SD_CUTS},         {"REPEATS", SD_MOVE, SD_REPEATS},      {"JOINS", SD_MOVE, SD_JOINS},
     {"LOOKS_UP", SD_MOVE, SD_LOOKS_UP}, {"TAKES_ANY", SD_NESTS, SD_TAKES_ANY}, {"FOLLOWED", SD_NESTS, SD_FOLLOWED},
     {"WINDOWS", SD_NESTS, SD_WINDOWS},  {"RENAMES", SD_MAP, SD_RENAMES},
-    {"BORDERS", SD_MOVE, SD_BORDERS},
+    {"BORDERS", SD_MOVE, SD_BORDERS},   {"UNPACKS", SD_MOVE, SD_UNPACKS},
 };
 
 typedef struct table {

@@ -32,6 +32,7 @@ typedef enum sd_trait {
   SD_JOINS = 32,     // several operands, or one and its border: an operand may be computed where it will lie
   SD_LOOKS_UP = 64,  // where the second operand says
   SD_BORDERS = 128,  // the first operand, and elements around it
+  SD_UNPACKS = 2048, // in constants, packed for the product that reads it
   // NESTS
   SD_TAKES_ANY = 256, // reads operands one element at a time: they may be expressions
   SD_FOLLOWED = 512,  // stores by sd_tb_store: maps of the same shape may be in its kernel

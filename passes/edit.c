@@ -80,7 +80,15 @@ bool sd_edit_widens(const sd_node *product, const sd_value *w, const sd_pass_tar
   return sd_dim_is_const(d, sd_dim_product(d, x->dims, x->rank - 1), &rows) && rows <= t->wide_rows;
 }
 
+// For a product alone.
+static bool unpacks(const sd_node *n) {
+  const sd_value *y = sd_op_has(n->op, SD_UNPACKS) ? sd_edit_only_use(n->out[0]) : NULL;
+  if (!y || y->uses.at[0].operand != 1 || y->uses.at[0].node->op->kind != SD_CONTRACT) return false;
+  return y->uses.at[0].node->graph == n->graph;
+}
+
 bool sd_edit_packed_weight(const sd_node *n, const sd_pass_target *t) {
+  if (unpacks(n)) return true;
   const sd_value *w = n->n_in ? n->in[0] : NULL, *y = n->n_out == 1 ? n->out[0] : NULL;
   if (n->op->kind != SD_MAP || !w || !w->data || sd_dtype_bits(w->dtype) > 8 || w->data->count < SD_SMALL_WEIGHT) return false;
   for (uint32_t i = 1; i < n->n_in; i++)

@@ -26,6 +26,7 @@ typedef struct sd_pass_target {
   bool winograd;       // 3x3 convolutions with fewer multiplications
   int lanes, registers; // vectors of f32: lanes of one, and how many there are; 0: not known
   const sd_sparse_rates *sparse; // weights that are mostly 0 are kept without, where these gain; NULL: they stay dense
+  bool two_of_four;    // weights of products of which two of four along the sum are 0 are kept without these (ir/two_of_four.h)
   bool panels;         // products of two computed matrices read one of them in panels
   bool byte_products;  // products of dequantized bytes are computed from the bytes
   bool row_ranges;     // the range of a tensor is found row by row

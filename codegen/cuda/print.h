@@ -154,7 +154,11 @@ void sd_print_fragments(sd_print *P); // the items of a kernel whose local buffe
 const char *sd_print_fragment_load(sd_print *P, const sd_buf *b); // of the row and column at hand
 int sd_print_fragment_bytes(sd_print *P);                         // of shared memory
 sd_dim sd_print_tile_count(sd_print *P, const sd_cuda_nest *n, int bm, int bn);
-// ---- print_mma.c, print_results.c: products on tensor cores ----
+// ---- print_mma.c, print_places.c, print_results.c: products on tensor cores ----
+// Of a second factor without its zeros: once for a tile, where the row of the column is that a thread brings places of; then the copy
+// of a slice's places to byte `at` of a stage.
+void sd_print_places_row(sd_print *P, const sd_cuda_nest *n, const sd_cuda_tile *t, bool small);
+void sd_print_places(sd_print *P, const sd_cuda_nest *n, const sd_cuda_tile *t, int at);
 void sd_print_product_tiles(sd_print *P, const sd_cuda_nest *n);
 sd_dim sd_print_product_blocks(sd_print *P, const sd_cuda_nest *n);
 // The stores of the results of a tile at m0, n0, from the sums in shared memory.

@@ -15,6 +15,9 @@ typedef struct side { // one factor
   int size, at;                   // rows or columns of a tile; bytes before the slice in a stage
   int element, piece;             // bytes of an element, of what a thread brings at once
   int rows, per_row, turns;       // of the slice: rows, pieces in a row; pieces of a thread
+  int chunks, per;                // of 16 bytes in its steps; of those for one of a slice's
+  const char *steps;              // in all
+  bool small_k;
 } side;
 
 typedef struct product {
@@ -22,9 +25,9 @@ typedef struct product {
   const sd_cuda_tile *t;
   side x, y;
   const char *tile;  // name of its type
-  const char *steps; // of the sum
-  bool small, small_k;
+  bool small;
   int stage;         // bytes of a slice of both factors
+  int places_at;     // in it; 0: there are none
 } product;
 
 static int vector(const side *s) { return s->piece / s->element; }
@@ -32,8 +35,10 @@ static int vector(const side *s) { return s->piece / s->element; }
 static const char *word(const side *s) { return s->element == 1 ? "u8" : s->element == 2 ? "u16" : "float"; }
 static bool whole_slice(const sd_print *P, const side *s) { return s->rows * s->per_row >= P->plan->threads; }
 
-static void place_side(const sd_print *P, const sd_cuda_product *p, const sd_cuda_tile *t, side *s) {
-  int row = s->f->along_k ? t->chunks * 16 : s->size * p->element;
+static void place_side(sd_print *P, const sd_cuda_product *p, const sd_cuda_tile *t, side *s) {
+  s->chunks = t->chunks * s->per;
+  int row = s->f->along_k ? s->chunks * 16 : s->size * p->element;
+  s->steps = sd_print_count(P, s->f->steps, s->f->n_steps, &s->small_k);
   s->element = p->element, s->piece = s->f->copy ? s->f->copy : 16;
   s->rows = s->f->along_k ? s->size : t->chunks * 16 / p->element;
   s->per_row = row / s->piece;
@@ -43,7 +48,7 @@ static void place_side(const sd_print *P, const sd_cuda_product *p, const sd_cud
 
 // Position in the ring of the thread's i-th piece, in bytes behind the slice.
 static const char *place(sd_print *P, const product *p, const side *s) {
-  int chunks = s->f->along_k ? p->t->chunks : s->size * s->element / 16;
+  int chunks = s->f->along_k ? s->chunks : s->size * s->element / 16;
   const char *swizzle = s->f->along_k || s->element == 2 ? "sd_swizzle" : "sd_swizzle_words";
   if (p->t->wide && !s->f->along_k) swizzle = "sd_wide_across", chunks = s->rows;
   const char *row = sd_print_text(P, "%srow + i * %d", s->id, P->plan->threads / s->per_row);
@@ -99,18 +104,15 @@ static void bind_kept(sd_print *P, const side *s) {
 }
 
 // ---- once for a slice ----
-static void bind_steps(sd_print *P, const product *p, const char *index) {
-  const sd_expr *r = p->n->sum;
-  sd_print_bind_digits(P, (const sd_axis *const *)r->axes, r->n_axes, index, p->small_k);
+static void bind_steps(sd_print *P, const side *s, const char *index) {
+  sd_print_bind_digits(P, s->f->steps, s->f->n_steps, index, s->small_k);
 }
-static void unbind_steps(sd_print *P, const product *p) {
-  sd_print_unbind(P, (const sd_axis *const *)p->n->sum->axes, p->n->sum->n_axes);
-}
+static void unbind_steps(sd_print *P, const side *s) { sd_print_unbind(P, s->f->steps, s->f->n_steps); }
 
 // "const k = ..." of the i-th piece's first element.
-static void print_step(sd_print *P, const product *p, const side *s) {
-  const char *t = sd_print_index_type(p->small_k);
-  if (s->f->along_k) sd_print_line(P, "const %s k = (%s)first + %spiece * %d;", t, t, s->id, vector(s));
+static void print_step(sd_print *P, const side *s) {
+  const char *t = sd_print_index_type(s->small_k);
+  if (s->f->along_k) sd_print_line(P, "const %s k = (%s)first%s + %spiece * %d;", t, t, s->per == 2 ? " * 2" : "", s->id, vector(s));
   else
     sd_print_line(P, "const %s k = (%s)first + %srow + i * %d;", t, t, s->id, P->plan->threads / s->per_row);
 }
@@ -123,7 +125,7 @@ static void print_copy(sd_print *P, const product *p, const side *s, const char 
 
 static void copy_piece(sd_print *P, const product *p, const side *s) {
   const sd_cuda_factor *f = s->f;
-  const char *k = sd_print_text(P, "k < (%s)%s && %sin[%s]", sd_print_index_type(p->small_k), p->steps, s->id, kept_index(s));
+  const char *k = sd_print_text(P, "k < (%s)%s && %sin[%s]", sd_print_index_type(s->small_k), s->steps, s->id, kept_index(s));
   sd_print_line(P, "int some = 0;");
   sd_print_line(P, "i64 from = 0;");
   sd_print_open(P, "if (%s)", k);
@@ -142,7 +144,7 @@ static void copy_plainly(sd_print *P, const product *p, const side *s) {
   sd_print_block(P); // where k is out of range too: what is computed here reads no memory
   bind_kept(P, s);
   const char *guard = f->load->a[1] ? sd_print_value(P, f->load->a[1]) : NULL;
-  sd_print_line(P, "const bool in = k < (%s)%s && %sin[%s]%s%s;", sd_print_index_type(p->small_k), p->steps, s->id, kept_index(s),
+  sd_print_line(P, "const bool in = k < (%s)%s && %sin[%s]%s%s;", sd_print_index_type(s->small_k), s->steps, s->id, kept_index(s),
                 guard ? " && " : "", guard ? guard : "");
   sd_print_line(P, "const i64 from = (i64)%sfixed[%s] + %s;", s->id, kept_index(s), sd_print_value(P, f->moving));
   print_copy(P, p, s, sd_print_text(P, "from * %d", s->element), sd_print_text(P, "in ? %d : 0", s->piece));
@@ -152,15 +154,15 @@ static void copy_plainly(sd_print *P, const product *p, const side *s) {
 
 static void print_copies(sd_print *P, const product *p, const side *s) {
   sd_print_block(P);
-  if (s->f->along_k) print_step(P, p, s), bind_steps(P, p, "k");
+  if (s->f->along_k) print_step(P, s), bind_steps(P, s, "k");
   if (s->f->along_k && sd_print_ready(P, s->f->moving)) sd_print_value(P, s->f->moving);
   sd_print_line(P, "#pragma unroll");
   sd_print_open(P, "for (int i = 0; i < %d; i++)", s->turns);
-  if (!s->f->along_k) print_step(P, p, s), bind_steps(P, p, "k");
+  if (!s->f->along_k) print_step(P, s), bind_steps(P, s, "k");
   if (p->t->wide) copy_plainly(P, p, s);
   else copy_piece(P, p, s);
   sd_print_close(P);
-  unbind_steps(P, p);
+  unbind_steps(P, s);
   sd_print_close(P);
 }
 
@@ -170,23 +172,23 @@ static const char *element(sd_print *P, const side *s) {
 }
 
 // Elements into registers, before the slice at hand is multiplied.
-static void print_loads(sd_print *P, const product *p, const side *s) {
-  const char *t = sd_print_index_type(p->small_k);
+static void print_loads(sd_print *P, const side *s) {
+  const char *t = sd_print_index_type(s->small_k);
   sd_print_line(P, "#pragma unroll");
   sd_print_open(P, "for (int i = 0; i < %d; i++)", s->turns);
-  print_step(P, p, s);
+  print_step(P, s);
   sd_print_line(P, "#pragma unroll");
   sd_print_open(P, "for (int j = 0; j < %d; j++)", vector(s));
   const char *k = s->f->along_k ? "k + j" : "k";
   sd_print_line(P, "%spieces[i][j] = 0;", s->id);
-  sd_print_open(P, "if (%s < (%s)%s && %sin[%s]%s)", k, t, p->steps, s->id, kept_index(s),
+  sd_print_open(P, "if (%s < (%s)%s && %sin[%s]%s)", k, t, s->steps, s->id, kept_index(s),
                 whole_slice(P, s) ? "" : sd_print_text(P, " && threadIdx.x < %d", s->rows * s->per_row));
   sd_print_line(P, "const %s step = %s;", t, k);
-  bind_steps(P, p, "step");
+  bind_steps(P, s, "step");
   bind_kept(P, s);
   sd_print_line(P, "%spieces[i][j] = %s;", s->id, element(P, s));
   sd_print_unbind(P, s->axes, s->n);
-  unbind_steps(P, p);
+  unbind_steps(P, s);
   sd_print_close(P);
   sd_print_close(P);
   sd_print_close(P);
@@ -211,15 +213,16 @@ static const char *with(sd_print *P, const product *p) {
 }
 
 static const char *multiply(sd_print *P, const product *p) {
+  if (p->n->product->places) return sd_print_text(P, "sd_step_places<%s, sd_with_%s, %d>", p->tile, with(P, p), p->x.element);
   if (p->n->product->unit == SD_CUDA_F32) return sd_print_text(P, "sd_step_f32<%s>", p->tile);
   return sd_print_text(P, "sd_step%s<%s, sd_with_%s, %d>", p->t->wide ? "_wide" : "", p->tile, with(P, p), p->x.element);
 }
 
 static void print_slices(sd_print *P, const product *p) {
   int stages = p->t->stages, bk = p->t->chunks * 16 / p->x.element;
-  const char *type = p->small_k ? "int" : "i64";
+  const char *type = p->y.small_k ? "int" : "i64";
   const side *sides[] = {&p->x, &p->y};
-  sd_print_line(P, "const %s slices = (%s)(((u64)%s + %d) / %d);", type, type, p->steps, bk - 1, bk);
+  sd_print_line(P, "const %s slices = (%s)(((u64)%s + %d) / %d);", type, type, p->y.steps, bk - 1, bk);
   sd_print_line(P, "int into = 0;");
   sd_print_open(P, "for (%s it = slices ? %d : 0; it < slices; it++)", type, 1 - stages);
   sd_print_open(P, "if (it >= 0)");
@@ -235,10 +238,12 @@ static void print_slices(sd_print *P, const product *p) {
       continue;
     }
     sd_print_line(P, "%s %spieces[%d][%d];", word(s), s->id, s->turns, vector(s));
-    print_loads(P, p, s);
+    print_loads(P, s);
   }
+  if (p->n->product->places) sd_print_places(P, p->n, p->t, p->places_at);
   sd_print_line(P, "sd_cp_commit();");
-  sd_print_line(P, "if (it >= 0) %s(acc, ring, out_of, out_of + %d);", multiply(P, p), p->y.at);
+  const char *places = p->places_at ? sd_print_text(P, ", out_of + %d", p->places_at) : "";
+  sd_print_line(P, "if (it >= 0) %s(acc, ring, out_of, out_of + %d%s);", multiply(P, p), p->y.at, places);
   for (int i = 0; i < 2; i++)
     if (!sides[i]->f->copy) print_puts(P, p, sides[i]);
   sd_print_line(P, "into = out_of;");
@@ -251,9 +256,9 @@ static void print_slices(sd_print *P, const product *p) {
 // slice they read is not written before all warps have waited for them.
 static void print_wide_slices(sd_print *P, const product *p) {
   int stages = p->t->stages, ahead = stages - p->t->wide, bk = p->t->chunks * 16 / p->x.element;
-  const char *type = p->small_k ? "int" : "i64", *next = "%s = %s == %d ? 0 : %s + %d;";
+  const char *type = p->y.small_k ? "int" : "i64", *next = "%s = %s == %d ? 0 : %s + %d;";
   int last = (stages - 1) * p->stage;
-  sd_print_line(P, "const %s slices = (%s)(((u64)%s + %d) / %d);", type, type, p->steps, bk - 1, bk);
+  sd_print_line(P, "const %s slices = (%s)(((u64)%s + %d) / %d);", type, type, p->y.steps, bk - 1, bk);
   sd_print_line(P, "int into = 0, out_of = 0;");
   sd_print_open(P, "auto bring = [&](const %s slice)", type);
   sd_print_line(P, "const %s first = slice * %d;", type, bk);
@@ -281,8 +286,8 @@ static void print_wide_slices(sd_print *P, const product *p) {
 }
 
 // ---- tiles ----
-static int ring_bytes(const sd_cuda_tile *t) {
-  int slices = t->stages * (t->bm + t->bn) * t->chunks * 16, sums = t->bm * t->bn * 4;
+static int ring_bytes(const sd_cuda_product *p, const sd_cuda_tile *t) {
+  int slices = t->stages * sd_cuda_stage_bytes(p, t), sums = t->bm * t->bn * 4;
   return slices > sums ? slices : sums;
 }
 
@@ -314,11 +319,12 @@ static void print_tile(sd_print *P, const product *p) {
   print_position(P, p, sd_print_dim(P, down), sd_print_dim(P, across));
   sd_print_bind_digits(P, n->axes, n->n_rows, "batch", p->small);
   for (int i = 0; i < 2; i++) print_kept(P, p, sides[i]);
+  if (n->product->places) sd_print_places_row(P, n, t, p->small);
   sd_print_line(P, "%s acc[%s::MI * %s::NI][4] = {};", sd_print_ctype(n->sum->dtype), p->tile, p->tile);
   if (t->wide) print_wide_slices(P, p);
   else print_slices(P, p);
-  sd_print_line(P, n->product->unit == SD_CUDA_F32 ? "sd_stage_f32<%s>(acc, ring);" : "sd_stage<%s, false>(acc, ring);",
-                p->tile);
+  const char *stage = n->product->places ? "sd_stage_places<%s>(acc, ring);" : "sd_stage<%s, false>(acc, ring);";
+  sd_print_line(P, n->product->unit == SD_CUDA_F32 ? "sd_stage_f32<%s>(acc, ring);" : stage, p->tile);
   sd_print_results(P, n, t, p->tile, p->small);
   sd_print_line(P, "__syncthreads();");
   sd_print_unbind(P, n->axes, n->n_rows);
@@ -332,20 +338,20 @@ static void print_form(sd_print *P, const sd_cuda_nest *n, int which) {
   uint32_t nn = n->nest->n_axes - n->n_rows - n->n_m;
   bool ignored;
   product p = {.n = n, .t = t, .tile = sd_print_text(P, "tile%d", which)};
-  p.x = (side){.f = &q->x, .axes = am, .n = n->n_m, .id = "x", .first = "m0", .size = t->bm};
-  p.y = (side){.f = &q->y, .axes = an, .n = nn, .id = "y", .first = "n0", .size = t->bn};
+  p.x = (side){.f = &q->x, .axes = am, .n = n->n_m, .id = "x", .first = "m0", .size = t->bm, .per = q->places ? 2 : 1};
+  p.y = (side){.f = &q->y, .axes = an, .n = nn, .id = "y", .first = "n0", .size = t->bn, .per = 1};
   sd_print_count(P, n->axes, n->nest->n_axes, &p.small);
   p.x.count = sd_print_count(P, am, n->n_m, &ignored), p.y.count = sd_print_count(P, an, nn, &ignored);
-  p.steps = sd_print_count(P, (const sd_axis *const *)n->sum->axes, n->sum->n_axes, &p.small_k);
   place_side(P, q, t, &p.x), place_side(P, q, t, &p.y);
-  p.y.at = t->bm * t->chunks * 16, p.stage = (t->bm + t->bn) * t->chunks * 16;
+  p.y.at = t->bm * p.x.chunks * 16, p.stage = sd_cuda_stage_bytes(q, t);
+  p.places_at = q->places ? p.y.at + t->bn * p.y.chunks * 16 : 0;
   print_tile(P, &p);
 }
 
 void sd_print_product_tiles(sd_print *P, const sd_cuda_nest *n) {
   const sd_cuda_product *q = n->product;
   for (int i = 0; i < q->n_tiles; i++)
-    if (ring_bytes(&q->tile[i]) > P->dynamic) P->dynamic = ring_bytes(&q->tile[i]);
+    if (ring_bytes(q, &q->tile[i]) > P->dynamic) P->dynamic = ring_bytes(q, &q->tile[i]);
   sd_print_line(P, "SD_DYNAMIC(ring, %d);", P->dynamic);
   if (q->n_tiles == 1) {
     print_form(P, n, 0);

@@ -22,12 +22,14 @@ template <int BM_, int BN_, int KC_, int WM_, int WN_, int WK_, bool XK_, bool Y
 
 struct sd_with_f16 {
   static SD_FN void mma(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) { sd_mma_f16(c, a, b0, b1); }
+  static SD_FN void places(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[4], unsigned e) { sd_places_f16(c, a, b, e); }
   template <int N, bool XK, bool YK> static SD_FN void wide(float (&c)[N / 8][4], const u8 *s, int xs, int ys, int block) {
     sd_wide_f16<N, XK, YK>(c, s, xs, ys, block);
   }
 };
 struct sd_with_bf16 {
   static SD_FN void mma(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) { sd_mma_bf16(c, a, b0, b1); }
+  static SD_FN void places(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[4], unsigned e) { sd_places_bf16(c, a, b, e); }
   template <int N, bool XK, bool YK> static SD_FN void wide(float (&c)[N / 8][4], const u8 *s, int xs, int ys, int block) {
     sd_wide_bf16<N, XK, YK>(c, s, xs, ys, block);
   }
@@ -40,6 +42,7 @@ struct sd_with_tf32 {
 };
 template <bool XS, bool YS> struct sd_with_bytes {
   static SD_FN void mma(int (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) { sd_mma_bytes<XS, YS>(c, a, b0, b1); }
+  static SD_FN void places(int (&c)[4], const unsigned (&a)[4], const unsigned (&b)[4], unsigned e) { sd_places_bytes<YS, XS>(c, a, b, e); }
   template <int N, bool XK, bool YK> static SD_FN void wide(int (&c)[N / 8][4], const u8 *s, int xs, int ys, int block) {
     static_assert(XK && YK, "bytes stand along the steps");
     sd_wide_bytes<N, XS, YS>(c, s, xs, ys, block);
@@ -101,6 +104,49 @@ SD_FN void sd_step(A (&acc)[T::MI * T::NI][4], const u8 *s, int xs, int ys) {
     for (int i = 0; i < T::MI; i++)
 #pragma unroll
       for (int j = 0; j < T::NI; j++) WITH::mma(acc[i * T::NI + j], a[i], b[j][0], b[j][1]);
+  }
+}
+
+// The same where the second factor is kept without its zeros (ir/two_of_four.h), half the steps of the first: it is the one whose
+// rows tensor cores take so, thus a result of theirs has 16 columns of the product and 8 rows. `ps`: rows of places.
+// sums of a warp: those of columns i * 16 on, then of rows j * 8 on
+template <class T> struct sd_turned {
+  static const int CI = T::NI / 2, RI = T::MI * 2;
+};
+// As sd_places_* want them. Words that copies left 0 belong to nothing, and are made valid.
+template <class T, int ELEMENT> SD_FN unsigned sd_places(const u8 *s, int ps, int column, int chunk) {
+  const int l = (int)threadIdx.x % 32, t = l % 4;
+  const int words = T::KC * 2 / ELEMENT;
+  unsigned e;
+  if constexpr (ELEMENT == 2) {
+    const int at = (column + l / 4) * words + chunk + t % 2;
+    e = SD_LD((const u16 *)(s + ps), at) | (unsigned)SD_LD((const u16 *)(s + ps), at + 8 * words) << 16;
+  } else {
+    e = SD_LD((const unsigned *)(s + ps), ((column + l / 4 + t % 2 * 8) * words + 2 * (chunk + t / 2)) / 2);
+  }
+  if (!(e & 0xffff)) e |= 0x4444;
+  if (!(e >> 16)) e |= 0x44440000;
+  return e;
+}
+template <class T, class WITH, int ELEMENT, class A>
+SD_FN void sd_step_places(A (&acc)[T::MI * T::NI][4], const u8 *s, int xs, int ys, int ps) {
+  const int l = (int)threadIdx.x % 32;
+#pragma unroll
+  for (int c = 0; c < T::KC; c += 2 * T::WK) {
+    unsigned x[sd_turned<T>::RI][4];
+    const int chunk = c + 2 * T::part((int)threadIdx.x);
+#pragma unroll
+    for (int j = 0; j < sd_turned<T>::RI; j++)
+      sd_ldmatrix(x[j], s, xs + sd_swizzle<2 * T::KC>(T::row((int)threadIdx.x) + j * 8 + (l & 7), 2 * chunk + (l >> 3)) * 16);
+#pragma unroll
+    for (int i = 0; i < sd_turned<T>::CI; i++) {
+      unsigned y[4];
+      const int column = T::column((int)threadIdx.x) + i * 16;
+      sd_ldmatrix(y, s, ys + sd_swizzle<T::KC>(column + (l & 15), chunk + (l >> 4)) * 16);
+      const unsigned e = sd_places<T, ELEMENT>(s, ps, column, chunk);
+#pragma unroll
+      for (int j = 0; j < sd_turned<T>::RI; j++) WITH::places(acc[i * sd_turned<T>::RI + j], y, x[j], e);
+    }
   }
 }
 
@@ -276,6 +322,24 @@ template <class T, bool PLAIN, class A> SD_FN void sd_stage(const A (&acc)[T::MI
           sd_put_two<T, A>(s, at, acc[i][0], acc[i][1], w > 0);
           sd_put_two<T, A>(s, at + 8 * T::BN, acc[i][2], acc[i][3], w > 0);
         }
+      }
+    }
+    __syncthreads();
+  }
+}
+// The same of sd_step_places.
+template <class T, class A> SD_FN void sd_stage_places(const A (&acc)[T::MI * T::NI][4], u8 *s) {
+  int thread = (int)threadIdx.x;
+  SD_HERE(thread);
+  const int l = thread % 32;
+#pragma unroll
+  for (int w = 0; w < T::WK; w++) {
+    if (T::part(thread) == w) {
+#pragma unroll
+      for (int i = 0; i < T::MI * T::NI; i++) {
+        const int n = T::column(thread) + i / sd_turned<T>::RI * 16 + l / 4, m = T::row(thread) + i % sd_turned<T>::RI * 8 + l % 4 * 2;
+#pragma unroll
+        for (int r = 0; r < 4; r++) sd_put<T, A>(s, m + r % 2, n + r / 2 * 8, acc[i][r], w > 0);
       }
     }
     __syncthreads();

@@ -19,6 +19,7 @@ sard_status *sd_model_options(sd_cli *c, sard_options *o) {
   SD_TRY(sard_options_set(o, "opt", text));
   if (target) SD_TRY(sard_options_set(o, "target", target));
   if (precision) SD_TRY(sard_options_set(o, "precision", precision));
+  if (sd_args_given(c, "sparsity")) SD_TRY(sard_options_set(o, "sparsity", sd_args_get(c, "sparsity")));
   if (sd_args_given(c, "free-dims")) SD_TRY(sard_options_set(o, "free-dims", "1"));
   while ((dim = sd_args_next(c, "dim", &at)) != NULL) {
     const char *name, *size;

@@ -60,7 +60,7 @@ static void put_options(sd_str *s, const sd_cache *c, const sd_isa *isa) {
   char cpu[SD_CPU_ID];
   sd_strf(s, "artifact %u build %s cpu %s\n", SARD_ART_VERSION, SARD_BUILD_HASH, sd_cpu_id(cpu));
   sd_codegen_basis(isa, s);
-  sd_strf(s, "opt %d keep-ir %d tf32 %d free-dims %d watch %d\n", o->opt, o->keep_ir, o->tf32, o->free_dims, o->watch);
+  sd_strf(s, "opt %d keep-ir %d tf32 %d two-of-four %d free-dims %d watch %d\n", o->opt, o->keep_ir, o->tf32, o->two_of_four, o->free_dims, o->watch);
   if (o->devices.mpi) sd_strf(s, "rank %d of %d\n", o->devices.rank, o->devices.ranks);
   if (sd_split_in_parts(o->devices.split) || sd_devices_least_memory(&o->devices) || sd_devices_mixed(&o->devices))
     put_devices(s, &o->devices);

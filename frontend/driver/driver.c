@@ -18,6 +18,13 @@ void sd_driver_defaults(sd_driver_options *o) {
   *o = (sd_driver_options){.opt = 3, .bisect = -1, .verify = getenv("SARD_VERIFY") != NULL};
 }
 
+static sard_status *read_sparsity(const sard_options *from, bool *two_of_four) {
+  const char *text = sd_options_get(from, "sparsity");
+  *two_of_four = text && strcmp(text, "2:4") == 0;
+  if (!text || *two_of_four || strcmp(text, "no") == 0) return NULL;
+  return SD_ERR(USAGE, "sparsity: '%s' is neither no nor 2:4", text);
+}
+
 sard_status *sd_driver_options_read(const sard_options *from, sd_arena *a, sd_driver_options *o) {
   int64_t opt, threads, keep, free_dims;
   const char *key, *value;
@@ -29,6 +36,7 @@ sard_status *sd_driver_options_read(const sard_options *from, sd_arena *a, sd_dr
   o->opt = (int)opt, o->threads = (int)threads, o->keep_ir = keep != 0;
   o->target = sd_options_get(from, "target");
   SD_TRY(sd_devices_read(from, &o->devices));
+  SD_TRY(read_sparsity(from, &o->two_of_four));
   SD_TRY(sd_precision_read(a, sd_options_get(from, "precision"), &o->tf32, &o->precision));
   for (size_t i = 0; sd_options_at(from, i, &key, &value); i++) {
     bool dim = strncmp(key, "dim:", 4) == 0, rank = strncmp(key, "rank:", 5) == 0;
@@ -220,9 +228,15 @@ static sard_status *dump_module(const sd_driver_options *o, const char *pass, co
   return st;
 }
 
+static sard_status *nothing_sparse(void) {
+  sard_status *st = SD_ERR(UNSUPPORTED, "sparsity 2:4: no product has constant weights of f16, bf16 or 8 bits of which two of four along the sum are 0");
+  return sd_status_field(st, SARD_TEXT_HINT, "sard prune MODEL -o OUT --pattern 2:4 makes them, --precision f16 narrows weights of f32");
+}
+
 static sard_status *after_pass(void *user, const sd_pass *p, sd_module *m, const sd_pass_report *r, double seconds) {
   hook_state *h = user;
   sd_vec_push(h->a, &h->r->phases, ((sd_phase){p->name, seconds, r->rewrites}));
+  if (h->o->two_of_four && strcmp(p->name, "sparse") == 0 && r->rewrites == 0) return nothing_sparse();
   if (h->o->verify) SD_TRY_MSG(sd_module_verify(m), "after pass %s", p->name);
   if (dumps(h->o, p->name)) SD_TRY(dump_module(h->o, p->name, m));
   return NULL;
@@ -259,8 +273,10 @@ static void count_fusions(const sd_module *m, sd_driver_report *r, sd_arena *a) 
 // A dump of CUDA C shows what GPUs would run, also where no code for them is wanted.
 static sd_pass_target target_of(const sd_driver_options *o) {
   const sd_isa *isa = NULL;
-  if (sd_cuda_device_named(o->device) || dumps_cuda(o)) return sd_pass_target_cuda();
-  sd_pass_target t = sd_pass_target_cpu();
+  bool cuda = sd_cuda_device_named(o->device) || dumps_cuda(o);
+  sd_pass_target t = cuda ? sd_pass_target_cuda() : sd_pass_target_cpu();
+  t.two_of_four = cuda && o->two_of_four;
+  if (cuda) return t;
   sard_status_free(sd_driver_target(o->target, &isa)); // an unknown one is told when code is made
   t.byte_products = t.byte_products && isa && isa->dot > 1; // else products of bytes are slower than of f32
   t.rounded_bits = isa && sd_blocks_on(isa, 8) ? 8 : isa && sd_blocks_on(isa, 4) ? 4 : 0;
@@ -365,8 +381,16 @@ static sard_status *check_pass(const char *flag, const char *name) {
   return SD_ERR(USAGE, "%s: there is no pass '%s'%s%s%s", flag, name, near ? " (did you mean '" : "", near ? near : "", near ? "'?)" : "");
 }
 
+// What is asked for is done, or it is told that it cannot be.
+static sard_status *check_sparsity(const sd_driver_options *o) {
+  if (!o->two_of_four) return NULL;
+  if (!target_of(o).two_of_four) return SD_ERR(USAGE, "sparsity 2:4 is of GPUs: give --device cuda too");
+  return o->opt < 2 ? SD_ERR(USAGE, "sparsity 2:4 needs -O2 or -O3") : NULL;
+}
+
 static sard_status *run_passes(sd_module *m, const pass_args *p) {
   const sd_driver_options *o = p->o;
+  SD_TRY(check_sparsity(o));
   SD_TRY(check_pass("--from-pass", o->from));
   SD_TRY(check_pass("--stop-after", o->stop_after));
   if (o->dump && strcmp(o->dump, "all") != 0 && !dumps_kernels(o) && !dumps_parts(o)) SD_TRY(check_pass("--dump", o->dump));

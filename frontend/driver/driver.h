@@ -26,6 +26,7 @@ typedef struct sd_driver_options {
   const char *device;         // as in sd_codegen_options; NULL: processors only
   sd_devices devices;         // several that have a part each, where split says so
   bool tf32;                  // products of f32 on GPUs may drop the last 13 bits of their factors
+  bool two_of_four;           // weights that keep two of four are kept so for GPUs (ir/two_of_four.h)
   const sd_precision *precision; // NULL: floats stay what they are
   bool watch;                 // all f32 values of the main graph are outputs, behind its own
   sd_tuning *tuning;          // as in sd_codegen_options

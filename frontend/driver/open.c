@@ -67,7 +67,7 @@ static sard_status *open_for_device(sard_context *ctx, const sard_source *src, c
   }
   o->device = NULL;
   if (sard_status_code(st) != SARD_E_DEVICE || !sd_options_get(options, "fallback")) return st;
-  *why = st;
+  *why = st, o->two_of_four = false;
   return find_or_compile(ctx, src, options, o, json, seconds, out);
 }
 

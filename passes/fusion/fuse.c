@@ -320,7 +320,7 @@ static bool may_join(const group *g, const sd_node *p) {
     if (looked_up(g, v)) return !costly_map(p);
     return d == ONCE || ((d == FEW || d == ROWS) && !costly_map(p)) || (d == ROWS && !g->contraction);
   case SD_MOVE:
-    if (is_factor(g, v)) return readable_operand(g, p);
+    if (is_factor(g, v)) return sd_edit_packed_weight(p, g->target) || readable_operand(g, p);
     if (joins(p)) return d == ONCE && sd_op_has(p->op, SD_BORDERS) && widens_input(g, p);
     if (joins(g->members[0])) return strided_operand(g, p);
     if (transposes(p) && !keeps_last_axis(p)) return d == ONCE && !g->contraction && !g->composite;

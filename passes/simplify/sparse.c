@@ -1,10 +1,11 @@
 // Products with constant weights that are mostly 0 (sard prune) become sard.SparseMatMul where an estimate
 // from measured kernels says that it is faster by a margin: MatMul, Gemm, and convolutions with channels last.
-// What is not sure stays dense.
+// What is not sure stays dense. Those that keep two of four may do so for tensor cores (two_of_four.h).
 #include "passes/edit.h"
 #include "passes/simplify/sparse_bytes.h"
 #include "passes/simplify/sparse_choose.h"
 #include "passes/simplify/sparse_windows.h"
+#include "passes/simplify/two_of_four.h"
 #include "passes/simplify/winograd.h"
 #include "runtime/base/alloc.h"
 
@@ -153,6 +154,14 @@ static sard_status *rewrite(sd_node *n, sparse *sp, bool *done) {
   return *done ? replace(sp, n, &p, &s) : NULL;
 }
 
+static sard_status *of_node(sd_node *n, sparse *s, bool *done) {
+  const sd_pass_target *t = &s->o->target;
+  if (t->two_of_four) SD_TRY(sd_two_of_four(n, done));
+  if (*done || !t->sparse) return NULL;
+  SD_TRY(sd_sparse_bytes(n, t, s->scratch, done));
+  return *done ? NULL : rewrite(n, s, done);
+}
+
 static sard_status *in_graph(sd_graph *g, void *user) {
   sparse *s = user;
   s->made.len = 0;
@@ -160,8 +169,7 @@ static sard_status *in_graph(sd_graph *g, void *user) {
     bool done = false;
     next = n->next;
     if (s->o->bisect >= 0 && s->r->rewrites >= s->o->bisect) return NULL;
-    sard_status *st = sd_sparse_bytes(n, &s->o->target, s->scratch, &done);
-    if (!st && !done) st = rewrite(n, s, &done);
+    sard_status *st = of_node(n, s, &done);
     if (st) return sd_node_error(n, st);
     s->r->rewrites += done;
   }
@@ -170,5 +178,5 @@ static sard_status *in_graph(sd_graph *g, void *user) {
 
 sard_status *sd_pass_sparse(sd_module *m, const sd_pass_options *o, sd_arena *scratch, sd_pass_report *r) {
   sparse s = {.o = o, .r = r, .scratch = scratch};
-  return o->target.sparse ? sd_edit_graphs(m, in_graph, &s) : NULL;
+  return o->target.sparse || o->target.two_of_four ? sd_edit_graphs(m, in_graph, &s) : NULL;
 }

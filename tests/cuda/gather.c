@@ -199,6 +199,7 @@ void gather_case(gathered *g, sard_context *ctx, const char *folder, const char 
   inputs in = {0};
   run r = {.g = g, .folder = folder, .file = file};
   sd_pass_options o = {.opt = opt, .target = sd_pass_target_cuda(), .bisect = -1};
+  o.target.two_of_four = true;
   snprintf(path, sizeof path, "%s/%s", folder, file);
   if (access(path, R_OK) || !read_case(folder, &in) || in.large) return;
   sard_source src = {.size = sizeof src, .path = path};
@@ -233,6 +234,7 @@ static sard_status *gather_graph(gathered *g, sd_module *m, const sd_graph *grap
 void gather_model(gathered *g, const char *path) {
   sd_module *m = NULL;
   sd_pass_options o = {.opt = 3, .target = sd_pass_target_cuda(), .bisect = -1};
+  o.target.two_of_four = true;
   sard_source src = {.size = sizeof src, .path = path};
   sard_status *st = sd_import_onnx(&src, &m);
   if (!st) st = sd_passes_run(m, &o, NULL, NULL, NULL, NULL);

@@ -85,6 +85,48 @@ template <bool XS, bool YS> static inline void sd_mma_bytes(int (&c)[4], const u
   host_mma<4>(c, a, b0, b1, XS ? host_s8 : host_u8, YS ? host_s8 : host_u8, __LINE__);
 }
 
+// ---- the same with a first factor without its zeros: PTX's mma.sp ----
+#ifndef SD_UNPACK
+typedef struct host_places {
+  unsigned a[32][4], b[32][4], e[32];
+} host_places;
+// The four bits of the places of steps 4 g to 4 g + 3 of a row.
+template <int PER> static inline unsigned host_place(const host_places &f, int row, int g) {
+  if (PER == 2) return f.e[row % 8 * 4 + g / 4] >> (row / 8 * 16 + g % 4 * 4) & 15;
+  return f.e[row % 8 * 4 + row / 8 + g / 8 * 2] >> g % 8 * 4 & 15;
+}
+template <int PER, class T, class X, class Y>
+static inline void host_places_mma(T (&c)[4], const unsigned (&a)[4], const unsigned (&b)[4], unsigned e, X x, Y y, int line) {
+  const unsigned mine[9] = {a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3], e};
+  const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4, bits = 32 / PER;
+  const unsigned mask = (unsigned)((1ull << bits) - 1);
+  host_places f;
+  for (int i = 0; i < 32; i++) {
+    const unsigned *other = (const unsigned *)model_exchange(i ? NULL : mine, sizeof mine, i, line);
+    memcpy(f.a[i], other, 16), memcpy(f.b[i], other + 4, 16), f.e[i] = other[8];
+  }
+  for (int i = 0; i < 4; i++)
+    for (int k = 0; k < 8 * PER; k++) { // kept steps
+      const int row = g + i / 2 * 8, column = 2 * t + i % 2;
+      const unsigned two = host_place<PER>(f, row, k / 2), at = k % 2 ? two >> 2 : two & 3;
+      if ((two & 3) >= two >> 2) return model_complain("line %d: places %u and %u of a row", line, two & 3, two >> 2);
+      const int step = k / 2 * 4 + (int)at, up = k / (4 * PER);
+      const unsigned left = f.a[row % 8 * 4 + k / PER % 4][row / 8 + 2 * up] >> k % PER * bits & mask;
+      const unsigned right = f.b[column * 4 + step / PER % 4][step / (4 * PER)] >> step % PER * bits & mask;
+      c[i] += x(left) * y(right);
+    }
+}
+static inline void sd_places_f16(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[4], unsigned e) {
+  host_places_mma<2>(c, a, b, e, host_f16, host_f16, __LINE__);
+}
+static inline void sd_places_bf16(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[4], unsigned e) {
+  host_places_mma<2>(c, a, b, e, host_bf16, host_bf16, __LINE__);
+}
+template <bool XS, bool YS> static inline void sd_places_bytes(int (&c)[4], const unsigned (&a)[4], const unsigned (&b)[4], unsigned e) {
+  host_places_mma<4>(c, a, b, e, XS ? host_s8 : host_u8, YS ? host_s8 : host_u8, __LINE__);
+}
+#endif
+
 // ---- copies: nothing arrives before a wait needs it ----
 template <int BYTES> static inline void sd_cp(unsigned char *to, int to_at, const void *from, long long from_at, int some) {
   model_copy(to, to_at, from, from_at, BYTES, some);

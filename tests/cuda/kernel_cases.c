@@ -2,13 +2,13 @@
 // (tests/cuda/host.h), runs each launch in several orders of threads and blocks, and compares with the
 // interpreter.
 //
-// usage: kernel_cases [-j JOBS] [-w FOLDER] [-x COMPILER] [-f FILE[:OPT]]... [-e FOLDER] [-q] [-n] [-a ARCH] [-m
+// usage: kernel_cases [-j JOBS] [-w FOLDER] [-x COMPILER] [-f FILE[:OPT]]... [-e FOLDER] [-q] [-u] [-n] [-a ARCH] [-m
 // MODEL]... DIR [PREFIX...]
 //        kernel_cases [-w FOLDER] [-x COMPILER] -t      does the model find the faults of
 //        tests/cuda/faults.cu?
 // -f: model files of the cases, and the level of the passes (default model.onnx:3 and model.onnx:0). -e: writes the texts of the
 // kernels to FOLDER and ends. -q: without optimization, which takes longer than kernels that compute little. -k: products take that
-// row of the table of tiles. -o: kernels for sm_90a only. -p: f32 as tf32. -n: compiles them with NVRTC (-a: for one architecture,
+// row of the table of tiles. -u: zeros that weights lack come back (SD_UNPACK). -o: kernels for sm_90a only. -p: f32 as tf32. -n: compiles them with NVRTC (-a: for one architecture,
 // -r: for one after the other, -s: of kernels that differ in numbers only the first) and ends. -m: also the kernels of a model, for
 // -e and -n. The last line is "N passed, M failed", of launches.
 #include <dirent.h>
@@ -37,7 +37,7 @@ typedef struct form {
   int opt;
 } form;
 typedef struct settings {
-  const char *dir, *work, *compiler, *level, *texts;
+  const char *dir, *work, *compiler, *level, *places, *texts;
   char root[4096]; // of the checkout: what host.h stands below
   form forms[MAX_FORMS];
   int n_forms, jobs;
@@ -66,7 +66,7 @@ static pid_t start_compiler(const settings *s, const char *name) {
   snprintf(include, sizeof include, "-I%s", s->root);
   pid_t pid = fork();
   if (pid) return pid;
-  execlp(s->compiler, s->compiler, "-std=c++17", s->level, "-shared", "-fPIC", "-w", "-ffp-contract=off",
+  execlp(s->compiler, s->compiler, "-std=c++17", s->level, s->places, "-shared", "-fPIC", "-w", "-ffp-contract=off",
          "-fno-strict-aliasing", "-fno-exceptions", "-ftrivial-auto-var-init=pattern", include, in, "-o", out,
          (char *)NULL);
   perror(s->compiler);
@@ -352,11 +352,11 @@ static void add_form(settings *s, const char *text) {
 }
 
 int main(int argc, char **argv) {
-  settings s = {.work = "/tmp", .compiler = "g++", .level = "-Og", .jobs = 2};
+  settings s = {.work = "/tmp", .compiler = "g++", .level = "-Og", .places = "-USD_UNPACK", .jobs = 2};
   gathered g = {0};
   bool faults = false, nvrtc = false, turns = false, alike = false;
   int arch = 0;
-  for (int c; (c = getopt(argc, argv, "j:w:x:f:e:tnrsqm:a:k:po")) != -1;) {
+  for (int c; (c = getopt(argc, argv, "j:w:x:f:e:tnrsqum:a:k:po")) != -1;) {
     if (c == 'j') s.jobs = atoi(optarg);
     else if (c == 'w')
       s.work = optarg;
@@ -370,6 +370,8 @@ int main(int argc, char **argv) {
       faults = true;
     else if (c == 'q')
       s.level = "-O0";
+    else if (c == 'u')
+      s.places = "-DSD_UNPACK";
     else if (c == 'n')
       nvrtc = true;
     else if (c == 'r')

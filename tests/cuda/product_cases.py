@@ -1,9 +1,9 @@
 """Models of products of matrices and of convolutions, as cases for kernel_cases: types, bytes, odd sizes, batches, transposed
 factors, operands behind the sum, sizes of zero.
 
-usage: python3 product_cases.py FOLDER [large|library]
+usage: python3 product_cases.py FOLDER [large|library|pruned]
 large: those that four warps multiply at once on sm_90a, and no others; library: those that are large enough to be measured beside
-cuBLASLt. Writes each case as tests/onnx/make_cases.py does, with model.onnx of known sizes and model_symbolic.onnx.
+cuBLASLt; pruned: whose weights keep two of four. Writes each case as tests/onnx/make_cases.py does, with model.onnx of known sizes and model_symbolic.onnx.
 """
 import os
 import sys
@@ -137,6 +137,40 @@ def quantized(folder):
             write(folder, f"qdq_conv_{c}_{o}_{kernel}_{stride}_{zero}", nodes, ins, TensorProto.UINT8, consts)
 
 
+def halved(w, axis):
+    """Two of four elements along the axis become 0, here and there three or all."""
+    rows = np.moveaxis(w, axis, -1)
+    shape = rows.shape
+    rows = np.ascontiguousarray(rows).reshape(-1, 4)
+    keep = np.argsort(random.random(rows.shape), axis=1)[:, :2]
+    mask = np.zeros(rows.shape, bool)
+    np.put_along_axis(mask, keep, True, axis=1)
+    mask &= random.random(rows.shape) > 0.1
+    return np.ascontiguousarray(np.moveaxis(np.where(mask, rows, np.zeros((), w.dtype)).reshape(shape), -1, axis))
+
+
+def pruned(folder):
+    for tag, dtype in (("f16", np.float16), ("bf16", ml_dtypes.bfloat16)):
+        t = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+        for m, k, n in [(64, 64, 64), (17, 48, 24), (40, 208, 136), (130, 32, 200)]:
+            write(folder, f"pruned_{tag}_{m}_{k}_{n}", [node("MatMul", ["x", "y"], ["z"])], {"x": values((m, k), dtype)}, t, {"y": halved(values((k, n), dtype), 0)})
+        consts = {"y": halved(values((56, 80), dtype), 1), "c": values((56,), dtype)}
+        gemm = [node("Gemm", ["x", "y", "c"], ["z"], transB=1), node("Relu", ["z"], ["r"]), node("Add", ["r", "a"], ["o"])]
+        write(folder, f"pruned_{tag}_gemm", gemm, {"x": values((24, 80), dtype), "a": values((24, 56), dtype)}, t, consts)
+        # rows of x that no copy brings: they go through registers
+        odd = [node("Sigmoid", ["x"], ["s"]), node("Transpose", ["s"], ["p"]), node("MatMul", ["p", "y"], ["z"])]
+        write(folder, f"pruned_{tag}_turned", odd, {"x": values((32, 21), dtype)}, t, {"y": halved(values((32, 48), dtype), 0)})
+        write(folder, f"pruned_{tag}_batch", [node("MatMul", ["x", "y"], ["z"])], {"x": values((3, 20, 96), dtype)}, t, {"y": halved(values((96, 40), dtype), 0)})
+        for c, o, size, kernel, stride, pad in ((32, 24, 7, 3, 1, 1), (48, 40, 8, 3, 2, 0), (64, 72, 6, 1, 1, 0)):
+            conv = node("Conv", ["x", "w", "b"], ["z"], strides=[stride] * 2, pads=[pad] * 4)
+            consts = {"w": halved(values((o, c, kernel, kernel), dtype), 1), "b": values((o,), dtype)}
+            write(folder, f"pruned_{tag}_conv_{c}_{o}_{kernel}", [conv, node("Relu", ["z"], ["r"])], {"x": values((2, c, size, size), dtype)}, t, consts)
+    for xs, ws in ((0, 1), (1, 1), (0, 0), (1, 0)):
+        for m, k, n in ((17, 96, 24), (40, 208, 136)):
+            w = halved(bytes_of((k, n), ws), 0)
+            write(folder, f"pruned_{'us'[xs]}8{'us'[ws]}8_{m}_{k}_{n}", [node("MatMulInteger", ["x", "w"], ["z"])], {"x": bytes_of((m, k), xs)}, TensorProto.INT32, {"w": w})
+
+
 def main():
     folder = sys.argv[1]
     if sys.argv[2:] == ["large"]:
@@ -144,6 +178,9 @@ def main():
         write(folder, "large", [node("MatMul", ["x", "y"], ["z"])], {"x": x, "y": y}, TensorProto.FLOAT16)
         x, y = bytes_of((1024, 512), 0), bytes_of((512, 1024), 1)
         write(folder, "large_bytes", [node("MatMulInteger", ["x", "y"], ["z"])], {"x": x}, TensorProto.INT32, {"y": y})
+        return
+    if sys.argv[2:] == ["pruned"]:
+        pruned(folder)
         return
     if sys.argv[2:] == ["library"]:
         for tag, dtype in TYPES.items():

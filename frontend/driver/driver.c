@@ -229,8 +229,8 @@ static sard_status *dump_module(const sd_driver_options *o, const char *pass, co
 }
 
 static sard_status *nothing_sparse(void) {
-  sard_status *st = SD_ERR(UNSUPPORTED, "sparsity 2:4: no product has constant weights of f16, bf16 or 8 bits of which two of four along the sum are 0");
-  return sd_status_field(st, SARD_TEXT_HINT, "sard prune MODEL -o OUT --pattern 2:4 makes them, --precision f16 narrows weights of f32");
+  sard_status *st = SD_ERR(UNSUPPORTED, "sparsity 2:4: no product of 16 rows or more has constant weights of f16, bf16 or 8 bits of which two of four along the sum are 0");
+  return sd_status_field(st, SARD_TEXT_HINT, "sard prune MODEL -o OUT --pattern 2:4 makes them, --precision f16 narrows weights of f32, --dim batch=64 gives an open size");
 }
 
 static sard_status *after_pass(void *user, const sd_pass *p, sd_module *m, const sd_pass_report *r, double seconds) {

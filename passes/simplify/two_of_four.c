@@ -5,7 +5,7 @@
 #include "passes/edit.h"
 #include "runtime/base/alloc.h"
 
-#define LEAST_ROWS 16 // of the result: fewer are not multiplied by tensor cores
+#define LEAST_ROWS 16 // of the result, where sizes are open guessed: fewer are not multiplied by tensor cores
 
 // A weight [n, k]: element (o, i) stands at o * by_n + i * by_k.
 typedef struct weight {
@@ -34,9 +34,9 @@ static bool window(const sd_node *n, weight *w) {
 }
 
 static bool few_rows(const sd_node *n) {
+  sd_dimtab *t = n->graph->module->dims;
   int64_t rows;
-  const sd_value *y = n->out[0];
-  return sd_dim_is_const(n->graph->module->dims, sd_dim_product(n->graph->module->dims, y->dims, y->rank - 1), &rows) && rows < LEAST_ROWS;
+  return !sd_dim_eval(t, sd_dim_product(t, n->out[0]->dims, n->out[0]->rank - 1), sd_dim_usual, t, &rows) || rows < LEAST_ROWS;
 }
 
 static bool fits(const sd_node *n, weight *w) {

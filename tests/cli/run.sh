@@ -57,6 +57,9 @@ yes_if docs-flag-tables diff "$T/tables" "$T/documented"
 # ---- run ----
 in=$digits/test_data_set_0
 code run 0 "$sard" run "$digits/model.onnx" --inputs "$in" --expect "$in"; says run-passed out '^PASSED$'
+code sparsity-unknown 2 "$sard" run "$digits/model.onnx" --device cuda --sparsity 3:4
+code sparsity-processor 2 "$sard" run "$digits/model.onnx" --sparsity 2:4; says sparsity-processor-says err 'give --device cuda'
+code sparsity-none 4 "$sard" compile "$digits/model.onnx" --device cuda:sm_80 --sparsity 2:4 --precision f16 -o "$T/p.sard"; says sparsity-none-hint err 'sard prune MODEL'
 code compile-precision 2 "$sard" compile "$digits/model.onnx" --precision fp9 -o "$T/p.sard"; says compile-precision-known err 'none of f32, tf32, bf16, f16'
 for p in bf16 f16; do
   code "run-$p" 0 "$sard" run "$bert/model.onnx" --inputs "$bert/test_data_set_0" --expect "$bert/test_data_set_0" --precision $p --rtol 0.03 --atol 0.03 --json "$T/j"

@@ -111,21 +111,21 @@ def integer_matmuls(folder):
     write(folder, "u8s8_batch", [node("MatMulInteger", ["x", "w", "zx"], ["z"])], {"x": x, "w": w}, TensorProto.INT32, {"zx": np.uint8(7)})
 
 
-def quantized(folder):
-    """QDQ models: sums of bytes, then bias, activation, residual, and bytes again."""
+def quantized(folder, tag="qdq", weights=lambda w, axis: w):
+    """QDQ models: sums of bytes, then bias, activation, residual, and bytes again. `weights`: those with an axis of inputs."""
     def dq(x, s, z, y, **attrs):
         return node("DequantizeLinear", [x, s, z], [y], **attrs)
     for zero in (0, 131):
         for transposed in (0, 1):
-            w = bytes_of((72, 48) if transposed else (48, 72), 1)
+            w = weights(bytes_of((72, 48) if transposed else (48, 72), 1), transposed)
             consts = {"w": w, "sx": np.float32(0.02), "zx": np.uint8(zero), "sw": np.abs(values((72,), np.float32)) / 50, "zw": np.zeros(72, np.int8),
                       "b": random.integers(-999, 999, 72).astype(np.int32), "zb": np.zeros(72, np.int32), "so": np.float32(0.3), "zo": np.uint8(9)}
             consts["sb"] = consts["sw"] * consts["sx"]
             nodes = [dq("x", "sx", "zx", "fx"), dq("w", "sw", "zw", "fw", axis=0 if transposed else 1), dq("b", "sb", "zb", "fb", axis=0),
                      node("Gemm", ["fx", "fw", "fb"], ["g"], transB=transposed), node("Relu", ["g"], ["r"]), node("QuantizeLinear", ["r", "so", "zo"], ["y"])]
-            write(folder, f"qdq_gemm_{transposed}_{zero}", nodes, {"x": bytes_of((70, 48), 0)}, TensorProto.UINT8, consts)
+            write(folder, f"{tag}_gemm_{transposed}_{zero}", nodes, {"x": bytes_of((70, 48), 0)}, TensorProto.UINT8, consts)
         for c, o, size, kernel, stride, pad in [(16, 24, 9, 3, 1, 1), (3, 16, 12, 7, 2, 3), (64, 64, 6, 3, 2, 1)] if zero else [(32, 40, 7, 1, 1, 0), (8, 16, 8, 3, 1, 1)]:
-            consts = {"w": bytes_of((o, c, kernel, kernel), 1), "sx": np.float32(0.02), "zx": np.uint8(zero), "sw": np.abs(values((o,), np.float32)) / 50,
+            consts = {"w": weights(bytes_of((o, c, kernel, kernel), 1), 1), "sx": np.float32(0.02), "zx": np.uint8(zero), "sw": np.abs(values((o,), np.float32)) / 50,
                       "zw": np.zeros(o, np.int8), "b": random.integers(-999, 999, o).astype(np.int32), "zb": np.zeros(o, np.int32),
                       "so": np.float32(0.3), "zo": np.uint8(9)}
             consts["sb"] = consts["sw"] * consts["sx"]
@@ -134,13 +134,15 @@ def quantized(folder):
                      node("Conv", ["fx", "fw", "fb"], ["g"], strides=[stride] * 2, pads=[pad] * 4), dq("r", "so", "zo", "fr"), node("Add", ["g", "fr"], ["a"]),
                      node("Relu", ["a"], ["t"]), node("QuantizeLinear", ["t", "so", "zo"], ["y"])]
             ins = {"x": bytes_of((2, c, size, size), 0), "r": bytes_of((2, o, out, out), 0)}
-            write(folder, f"qdq_conv_{c}_{o}_{kernel}_{stride}_{zero}", nodes, ins, TensorProto.UINT8, consts)
+            write(folder, f"{tag}_conv_{c}_{o}_{kernel}_{stride}_{zero}", nodes, ins, TensorProto.UINT8, consts)
 
 
 def halved(w, axis):
     """Two of four elements along the axis become 0, here and there three or all."""
     rows = np.moveaxis(w, axis, -1)
     shape = rows.shape
+    if shape[-1] % 4:
+        return w
     rows = np.ascontiguousarray(rows).reshape(-1, 4)
     keep = np.argsort(random.random(rows.shape), axis=1)[:, :2]
     mask = np.zeros(rows.shape, bool)
@@ -169,6 +171,7 @@ def pruned(folder):
         for m, k, n in ((17, 96, 24), (40, 208, 136)):
             w = halved(bytes_of((k, n), ws), 0)
             write(folder, f"pruned_{'us'[xs]}8{'us'[ws]}8_{m}_{k}_{n}", [node("MatMulInteger", ["x", "w"], ["z"])], {"x": bytes_of((m, k), xs)}, TensorProto.INT32, {"w": w})
+    quantized(folder, "pruned_qdq", halved)
 
 
 def main():

@@ -104,7 +104,8 @@ SARD_API void sard_status_free(SARD_OWN sard_status *);                /* NULL o
  * $XDG_CACHE_HOME/sard or ~/.cache/sard), "cache-limit" (bytes), "device" (cpu, cuda, cuda:K), "fallback" (cpu: run
  * there where the device cannot be used; without it that is SARD_E_DEVICE), "library" (auto, no, always: products of
  * matrices on GPUs by cuBLASLt where it is measured to be faster, by the model's own kernels, which give the same bits
- * in each process, or by cuBLASLt), "devices" (cpu:0,cpu:1,... or cuda:0,...:
+ * in each process, or by cuBLASLt), "sparsity" (no, 2:4: weights of which two of four along the sum are 0 are kept
+ * without these for GPUs), "devices" (cpu:0,cpu:1,... or cuda:0,...:
  * several that share the work) and "split" (batch, layer or tensor: how they do; docs/devices.md) session:
  * "memory-limit" (bytes of activation memory, K/M/G suffix), "profile" (1: time per step for sard_session_stats) A key
  * that is set twice has its last value. */

@@ -210,7 +210,8 @@ static bool try_all(pair *p) {
   } tries[] = {{"repeats", repeats}, {"sizes", other_sizes}, {"reset", resets}, {"in place", in_place}, {"on the device", stays_there},
                {"threads", in_threads}, {"cancel", cancels}, {"memory limit", limited}, {"profile", profiled}, {"repeats", repeats}};
   const char *library = getenv("SARD_TEST_LIBRARY"); // option "library", and that it is used
-  const option device[] = {{"device", "cuda"}, {library ? "library" : NULL, library}, {NULL, NULL}};
+  const char *sparsity = getenv("SARD_TEST_SPARSITY"); // option "sparsity"
+  const option device[] = {{"device", "cuda"}, {library ? "library" : sparsity ? "sparsity" : NULL, library ? library : sparsity}, {NULL, NULL}};
   if (fails(p, "opening", open_with(p, device, &p->model)) ||
       fails(p, "opening", sard_session_new(p->model, NULL, &p->session)))
     return false;

@@ -54,6 +54,11 @@ by_library=(f16_130_72_136_weights f16_gemm_00 f16_gemm_01 f16_gemm_10 f16_gemm_
 counted in_all env $lt SARD_TEST_LIBRARY=always build/tests/device_cases $work/products < <(printf 'test_%s\n' "${by_library[@]}")
 counted env $lt SARD_TEST_LIBRARY=auto build/tests/device_cases $work/products test_library_bf16
 
+# ---- weights without their zeros, beside the processor, which has them ----
+$venv/bin/python tests/cuda/product_cases.py $work/products pruned
+without_zeros=(f16_17_48_24 f16_turned f16_conv_48_40_3 bf16_gemm qdq_conv_64_64_3_2_131 qdq_gemm_1_131)
+counted in_all env SARD_TEST_SPARSITY=2:4 build/tests/device_cases $work/products < <(printf 'test_pruned_%s\n' "${without_zeros[@]}")
+
 # ---- ONNX's cases: sequences, loops, branches, shapes that the run decides ----
 cases_of=(test_sequence test_loop test_if test_scan test_optional test_nonzero test_unique test_gather test_scatter test_softmax test_topk test_cumsum)
 [ "${1:-}" != --all ] || cases_of=(test_)

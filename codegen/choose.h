@@ -5,11 +5,11 @@
 #define SD_PACK_DIMS (SD_MAX_AXES + 4)
 
 // A constant operand re-laid for contiguous vector loads: destination element [i0][i1]...[in-1] (row-major over
-// `extent`) is source element base + sum i*stride, or 0 where the split axis (i[outer]*factor + i[n-1]) reaches `limit`.
+// `extent`) is source element base + sum ((i+turn) % extent)*stride, or 0 where the split axis (i[outer]*factor + i[n-1]) reaches `limit`.
 typedef struct sd_pack {
   sd_buf *buf;       // the kernel's parameter, whose count becomes that of the packed form
   uint32_t n;
-  int64_t extent[SD_PACK_DIMS], stride[SD_PACK_DIMS];
+  int64_t extent[SD_PACK_DIMS], stride[SD_PACK_DIMS], turn[SD_PACK_DIMS]; // turn: of dims before `outer` only
   int64_t base;
   uint32_t outer;    // position of the outer part of the split axis
   int64_t factor, limit;

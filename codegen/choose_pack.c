@@ -5,6 +5,8 @@
 #include "codegen/words.h"
 #include "runtime/base/alloc.h"
 
+#define MOST_TURNED 64 // steps of an axis
+
 // Axes on which the operand may depend besides j: those of the grid and the free ones of the nest.
 static const sd_axis *pack_axis(const sd_choice *c, uint32_t i) {
   uint32_t grid = c->k->grid.len;
@@ -23,6 +25,36 @@ static void turn(sd_pack *p) {
   p->extent[side] = p->extent[lanes], p->stride[side] = p->stride[lanes];
   p->extent[lanes] = extent, p->stride[lanes] = stride;
   p->steps = p->extent[p->n - 3] * p->side;
+}
+
+// What terms of the offset that move with x alone add to it at x = i.
+static bool value_at(sd_kernel *k, const sd_expr *offset, const sd_axis *x, int64_t i, int64_t *out) {
+  *out = 0;
+  for (uint32_t t = 0; t < offset->n; t++) {
+    int64_t v, c;
+    if (!sd_x_uses_axis(offset->a[t], x)) continue;
+    sd_expr *at = sd_x_subst(k, offset->a[t], x, sd_x_i(k, SD_I64, i));
+    if (!sd_x_const_value(at, NULL, &v) || !sd_dim_is_const(k->dims, offset->coef[t], &c)) return false;
+    if (!sd_ck_mul_i64(v, c, &v) || !sd_ck_add_i64(*out, v, out)) return false;
+  }
+  return true;
+}
+
+// An axis of n steps, of which the offset goes through multiples of a stride from another step than the first on, and begins anew behind the
+// last one: remainders of x + c by n, as phases of transposed convolutions have them. *least: the step with the lowest offset.
+static bool turned(sd_kernel *k, const sd_expr *offset, const sd_axis *x, int64_t n, sd_pack *p, int64_t *least) {
+  int64_t v, lowest = INT64_MAX, next;
+  if (offset->op != SD_X_AFFINE || n < 2 || n > MOST_TURNED) return false;
+  for (int64_t i = 0; i < n; i++) {
+    if (!value_at(k, offset, x, i, &v)) return false;
+    if (v < lowest) lowest = v, *least = i;
+  }
+  p->turn[p->n] = (n - *least) % n;
+  if (!value_at(k, offset, x, (*least + 1) % n, &next)) return false;
+  p->stride[p->n] = next - lowest;
+  for (int64_t i = 0; i < n; i++)
+    if (!value_at(k, offset, x, (*least + i) % n, &v) || v != lowest + i * p->stride[p->n]) return false;
+  return true;
 }
 
 bool sd_choose_pack_plan(sd_choice *c, const sd_access *l, uint32_t jpos, int64_t factor, sd_pack *p) {
@@ -49,10 +81,12 @@ bool sd_choose_pack_plan(sd_choice *c, const sd_access *l, uint32_t jpos, int64_
   for (uint32_t i = 0; (x = pack_axis(c, i)); i++) {
     if (x == j || sd_access_stride(k, offset, x) == SD_STRIDE_ZERO) continue;
     if (p->n + l->reduce->n_axes + 3 > SD_PACK_DIMS) return false;
-    if (!sd_x_coef(k, offset, x, &d) || !sd_dim_is_const(k->dims, d, &v)) return false;
-    p->stride[p->n] = v;
-    if (!sd_dim_is_const(k->dims, x->extent, &p->extent[p->n++])) return false;
-    rest = sd_x_subst(k, rest, x, sd_x_i(k, SD_I64, 0));
+    int64_t first = 0;
+    if (!sd_dim_is_const(k->dims, x->extent, &p->extent[p->n])) return false;
+    if (sd_x_coef(k, offset, x, &d) && sd_dim_is_const(k->dims, d, &v)) p->stride[p->n] = v;
+    else if (!turned(k, offset, x, p->extent[p->n], p, &first)) return false;
+    p->n++;
+    rest = sd_x_subst(k, rest, x, sd_x_i(k, SD_I64, first));
   }
   p->outer = p->n;
   p->stride[p->n] = jc * factor, p->extent[p->n++] = sd_ceil_div(jext, factor);

@@ -15,7 +15,7 @@ uint64_t sd_pack_hash(const sd_pack *p) {
   uint64_t h = sd_hash_mix(sd_hash_mix(p->n, (uint64_t)p->base), (uint64_t)p->limit * 31 + p->outer);
   h = sd_hash_bytes(p->extent, p->n * sizeof p->extent[0], h);
   h = sd_hash_mix(sd_hash_mix(h, (uint64_t)p->factor + ((uint64_t)p->part << 56) + ((uint64_t)p->sliced << 55)), (uint64_t)(p->side + p->steps * 8));
-  return sd_hash_bytes(p->stride, p->n * sizeof p->stride[0], h);
+  return sd_hash_bytes(p->turn, p->n * sizeof p->turn[0], sd_hash_bytes(p->stride, p->n * sizeof p->stride[0], h));
 }
 
 // Elements below a byte are told apart by number: `src` and `dst` are then the beginnings of the contents.
@@ -178,7 +178,7 @@ static void pack_range(packer *w, uint32_t d, int64_t lo, int64_t hi, int64_t fr
   for (int64_t i = lo; i < hi; i++) {
     if (d == p->outer) lanes = sd_min_i64(p->factor, p->limit - i * p->factor);
     if (p->side > 1 && d == p->n - 3) steps = sd_min_i64(p->side, p->steps - i * p->side);
-    pack_level(w, d + 1, from + i * p->stride[d], lanes, steps);
+    pack_level(w, d + 1, from + (p->turn[d] ? (i + p->turn[d]) % p->extent[d] : i) * p->stride[d], lanes, steps);
   }
 }
 

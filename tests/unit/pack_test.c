@@ -53,6 +53,29 @@ static void contents(void) {
   sd_arena_free(a);
 }
 
+// Four matrices of which the second one comes first, as remainders of i + 1 by 4.
+static void in_turn(void) {
+  sd_arena *a = sd_arena_new();
+  sd_pack_room room = {.a = a};
+  sd_const c = matrix(a, SD_F32, 4 * 5, 37);
+  sd_pack p = {.n = 4, .extent = {4, 3, 5, 16}, .stride = {5 * 37, 16, 37, 1}, .turn = {1}, .outer = 1, .factor = 16, .limit = 37}, plain = p;
+  const void *out = NULL;
+  uint64_t bytes = 0, at = 0;
+  int64_t wrong = 0;
+  plain.turn[0] = 0;
+  CHECK(sd_pack_hash(&p) != sd_pack_hash(&plain));
+  CHECK_OK(sd_pack_const(&room, &p, &c, &out, &bytes));
+  for (int64_t i = 0; i < 4; i++)
+    for (int64_t q = 0; q < 3; q++)
+      for (int64_t k = 0; k < 5; k++)
+        for (int64_t l = 0; l < 16; l++) {
+          int64_t j = q * 16 + l;
+          wrong += sd_dtype_get_i64(SD_F32, out, at++) != (j < 37 ? (((i + 1) % 4 * 5 + k) * 37 + j) % 3 + 1 : 0);
+        }
+  CHECK(wrong == 0);
+  sd_arena_free(a);
+}
+
 static void together(void) { // several threads
   sd_arena *a = sd_arena_new();
   sd_pack_room room = {.a = a, .threads = 3};
@@ -77,6 +100,7 @@ static void many(void) {
 
 int main(void) {
   RUN(contents);
+  RUN(in_turn);
   RUN(together);
   RUN(many);
   return check_end();

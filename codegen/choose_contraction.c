@@ -7,6 +7,9 @@
 #define TILE_BYTES 65536  // the same where each element of the vector operand is used few times
 #define FEW_TILES  16     // as many are enough for the cores of a small machine
 
+#define NEAR_WEIGHTS (1280 * 1024) // bytes that the second cache keeps
+#define LESS         0.7           // of what is read, so that the other way gains
+
 #define SPARSE_ROWS  4 // of a register tile at most, where the length of sums is read from memory
 
 #define LARGEST_ROWS 14 // of a register tile
@@ -131,6 +134,22 @@ static uint32_t vector_operand_axes(const sd_choice *c, const sd_expr *r, int j)
   return set;
 }
 
+// Bytes of the operands of r that do not move with the vectors, ji.
+static double bytes_of_rows(const sd_choice *c, const sd_expr *r, const sd_axis *ji) {
+  double bytes = 0;
+  for (uint32_t l = 0; l < c->loads.len; l++) {
+    const sd_access *x = &c->loads.at[l];
+    if (x->reduce == r && !sd_x_uses_axis(x->load, ji)) bytes += (double)sd_access_guess(c->k->dims, x->load->buf->count) * sd_dtype_bits(x->load->buf->dtype) / 8;
+  }
+  return bytes;
+}
+
+// Weights that are larger than the second cache come anew for each of `tiles` of rows, rows for each panel of weights: what is less.
+static bool panels_first(const sd_choice *c, const sd_expr *r, const sd_axis *jo, double weights, int64_t tiles) {
+  double panels = (double)sd_choose_guess(c, jo);
+  return weights > NEAR_WEIGHTS && panels * bytes_of_rows(c, r, c->n->axes[c->n->n_axes - 1]) < LESS * (double)tiles * weights;
+}
+
 // Grid of a contraction: split the operand that is larger, so that the other one is not read more often than
 // needed.
 static void grid_contraction(sd_choice *c, const sd_expr *r, sd_axis *jo, sd_axis *u, double flops) {
@@ -144,6 +163,7 @@ static void grid_contraction(sd_choice *c, const sd_expr *r, sd_axis *jo, sd_axi
   if (c->tuned && c->tuned->tiles > 0) want = c->tuned->tiles;
   if (want < 2) return;
   bool by_cols = jo && cols * k >= rows * k * 0.75 && sd_choose_guess(c, jo) >= 4;
+  if (jo && !by_cols) by_cols = panels_first(c, r, jo, 4 * k * cols, want);
   // axes outside of jo (batch, groups) first, then the chosen one
   uint32_t i = 0;
   for (; i < c->n->n_axes && c->n->axes[i] != jo && c->n->axes[i] != u && c->n->axes[i]->vec == 0; i++)

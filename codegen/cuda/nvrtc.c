@@ -200,8 +200,8 @@ static sard_status *take_results(const sd_nvrtc *n, nvrtc_program *p, int rc, co
   size_t bytes = 0, ignored;
   out->log = fetch(p, n->f.log_size, n->f.log, a, &ignored);
   if (rc != 0)
-    return SD_ERR(INTERNAL, "%s does not compile for sm_%d: %s: %.600s", name, arch, n->f.error(rc),
-                  first_error(out->log));
+    return SD_ERR(INTERNAL, "the code of %s does not compile for sm_%d: %s: %.600s", name, arch,
+                  n->f.error(rc), first_error(out->log));
   out->data = fetch(p, n->f.cubin_size, n->f.cubin, a, &bytes);
   out->bytes = bytes;
   out->ptx = fetch(p, n->f.ptx_size, n->f.ptx, a, &ignored);

@@ -73,6 +73,13 @@ static bool short_reductions(const sd_choice *c) {
   return true;
 }
 
+// Elements below a byte are stored one by one, which is much code for each.
+static bool parts_of_bytes(const sd_choice *c) {
+  for (uint32_t i = 0; i < c->n->stores.len; i++)
+    if (sd_dtype_bits(c->n->stores.at[i].buf->dtype) < 8) return true;
+  return false;
+}
+
 // Positions that are computed along the vector axis (Resize, Gather) serve several iterations of the next
 // axis that they do not depend on.
 static void share_indices(sd_choice *c) {
@@ -80,7 +87,7 @@ static void share_indices(sd_choice *c) {
   bool computed = false;
   for (int i = (int)c->n->n_axes - 1; i >= 0 && !next; i--)
     if (i != c->vaxis && sd_choose_guess(c, c->n->axes[i]) > 1) next = c->n->axes[i];
-  if (!next || c->reductions.len || next->limit) return;
+  if (!next || c->reductions.len || next->limit || parts_of_bytes(c)) return;
   for (uint32_t l = 0; l < c->loads.len; l++) {
     const sd_expr *offset = c->loads.at[l].load->a[0];
     if (sd_access_stride(c->k, offset, v) != SD_STRIDE_OPAQUE) continue;

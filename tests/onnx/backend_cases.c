@@ -2,7 +2,8 @@
 // run it, compare. Each case runs in a process of its own: a crash or a hang is one failed case.
 //
 // usage: backend_cases [-j JOBS] [-o FILE] [-f FORM]... DIR [PREFIX...]
-// -f: a row of `forms` (the usual ones when none is named). -o: a table of case, form, result and message, one line for each.
+// -f: a row of `forms` (the usual ones when none is named). -o: a table of case, form, result, seconds of processor time and
+// message, one line for each.
 // Prints the numbers for each form; the results are judged by judge.py.
 #include <dirent.h>
 #include <math.h>
@@ -25,6 +26,7 @@
 #include "sard/sard_compile.h"
 #include "tests/onnx/compare.h"
 #include "tests/onnx/prefixes.h"
+#include "tests/support/warm.h"
 
 enum { MAX_TENSORS = 64, MAX_JOBS = 64 };
 enum { CPU_SECONDS = 60, CASE_SECONDS = 300 }; // of a case: more of the first is too slow, of the second a hang
@@ -52,6 +54,7 @@ enum { N_FORMS = sizeof forms / sizeof *forms, N_USUAL = 8 };
 
 typedef struct result {
   int outcome;
+  double seconds; // of processor time
   char text[TEXT];
 } result;
 
@@ -278,24 +281,6 @@ typedef struct plan {
   sard_context *ctx;
 } plan;
 
-// Everything that is made once in a process (tables, LLVM's targets) is made before the children are.
-static sard_context *warm_up(void) {
-  static const char text[] = "module\ngraph \"main\" (%0 \"x\": f32[4]) { %1 \"y\" = Neg(%0) return %1 }\n";
-  sard_context *ctx = NULL;
-  sard_model *m = NULL;
-  sard_source src = {.size = sizeof src, .data = text, .bytes = sizeof text - 1};
-  sard_options *o = sard_options_new();
-  sard_status *st = sard_options_set(o, "threads", "1");
-  if (!st) st = sard_context_new(o, &ctx);
-  if (!st) sard_compiler_use(ctx);
-  if (!st) st = sard_model_open(ctx, &src, o, &m);
-  if (st) fprintf(stderr, "backend_cases: %s\n", sard_status_text(st, SARD_TEXT_MESSAGE));
-  sard_status_free(st);
-  sard_model_free(m);
-  sard_options_free(o);
-  return ctx;
-}
-
 static void start(plan *p, job *j, int at) {
   result *r = &p->results[at];
   char folder[4096];
@@ -313,13 +298,17 @@ static void start(plan *p, job *j, int at) {
   exit(0); // the driver may have something to say
 }
 
+static double seconds_of(struct timeval t) { return (double)t.tv_sec + 1e-6 * (double)t.tv_usec; }
+
 static void finish(plan *p, job *jobs) {
   int status;
-  pid_t pid = wait(&status);
+  struct rusage used;
+  pid_t pid = wait4(-1, &status, 0, &used);
   for (int i = 0; i < p->jobs; i++) {
     if (jobs[i].pid != pid) continue;
     result *r = &p->results[jobs[i].at];
     jobs[i].pid = 0;
+    r->seconds = seconds_of(used.ru_utime) + seconds_of(used.ru_stime);
     if (WIFEXITED(status) && !WEXITSTATUS(status)) return;
     int sig = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
     if (sig == SIGALRM) snprintf(r->text, TEXT, "not done in %d seconds", CASE_SECONDS);
@@ -371,8 +360,8 @@ static bool write_table(const plan *p, const char *path) {
     if (r->outcome == SKIPPED) continue;
     for (char *c = r->text; *c; c++)
       if ((unsigned char)*c < ' ') *c = ' ';
-    fprintf(f, "%s\t%s\t%s\t%s\n", p->cases[i % p->n_cases]->d_name, p->forms[i / p->n_cases]->name, outcome_names[r->outcome],
-            r->text);
+    fprintf(f, "%s\t%s\t%s\t%.3f\t%s\n", p->cases[i % p->n_cases]->d_name, p->forms[i / p->n_cases]->name,
+            outcome_names[r->outcome], r->seconds, r->text);
   }
   return fclose(f) == 0;
 }

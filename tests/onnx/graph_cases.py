@@ -4,13 +4,14 @@ that files get wrong.
 usage: python3 graph_cases.py SARD [PREFIX...]     last line: N passed, N failed
 """
 import os
-import subprocess
 import sys
 import tempfile
 
 import numpy as np
 import onnx
 from onnx import numpy_helper, parser
+
+import many
 
 F = np.float32
 rng = np.random.default_rng(11)
@@ -37,13 +38,11 @@ def run(sard, c, folder):
         with open(f"{ins}/input_{k}.pb", "wb") as f:
             f.write(numpy_helper.from_array(np.asarray(a)).SerializeToString())
     if saved:
-        p = subprocess.run([sard, "compile", path, "-o", f"{folder}/model.sard", "--quiet", *flags], capture_output=True, text=True,
-                           timeout=120)
+        p = many.run(sard, "compile", path, "-o", f"{folder}/model.sard", "--quiet", *flags)
         if p.returncode and not isinstance(want, str):
             return f"compile: exit {p.returncode}: {' '.join(p.stderr.split())[:400]}"
         path, flags = (path, flags) if p.returncode else (f"{folder}/model.sard", [])
-    p = subprocess.run([sard, "run", path, "--inputs", ins, "--outputs", outs, "--quiet", *flags], capture_output=True, text=True,
-                       timeout=120)
+    p = many.run(sard, "run", path, "--inputs", ins, "--outputs", outs, "--quiet", *flags)
     said = " ".join(p.stderr.split())
     if isinstance(want, str):
         return None if p.returncode in (2, 3, 4) and want in said else f"exit {p.returncode}: {said[:400]}"

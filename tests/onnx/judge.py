@@ -16,7 +16,7 @@ def read_results(path):
     forms = collections.defaultdict(dict)
     with open(path, encoding="utf-8", errors="replace") as f:
         for line in f:
-            case, form, result, message = line.rstrip("\n").split("\t", 3)
+            case, form, result, _, message = line.rstrip("\n").split("\t", 4)
             forms[form][case] = (result, message)
     return forms
 

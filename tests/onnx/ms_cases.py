@@ -8,7 +8,6 @@ writes the file anew; both need its package. Each model runs twice: at -O3 with 
 input dims symbolic. Last line: N passed, N failed
 """
 import os
-import subprocess
 import sys
 import tempfile
 import zlib
@@ -16,6 +15,8 @@ import zlib
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+
+import many
 
 STORED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "ms_expected.npz")
 MS, ML = "com.microsoft", "ai.onnx.ml"
@@ -96,8 +97,7 @@ def run(sard, model, inputs, outputs, level, folder):
     for i, info in enumerate(model.graph.input):
         with open(f"{ins}/input_{i}.pb", "wb") as f:
             f.write(numpy_helper.from_array(dict(inputs)[info.name], info.name).SerializeToString())
-    p = subprocess.run([sard, "run", path, "--inputs", ins, "--outputs", outs, f"-O{level}", "--quiet"], capture_output=True,
-                       text=True, timeout=120)
+    p = many.run(sard, "run", path, "--inputs", ins, "--outputs", outs, f"-O{level}", "--quiet")
     if p.returncode:
         return None, f"exit {p.returncode}: {' '.join(p.stderr.split())[:600]}"
     read = lambda i: numpy_helper.to_array(onnx.load_tensor(f"{outs}/output_{i}.pb"))

@@ -5,13 +5,14 @@ usage: python3 old_cases.py SARD [PREFIX...]     last line: N passed, N failed
 Each model runs with the dims as they are and with all dims of its inputs symbolic.
 """
 import os
-import subprocess
 import sys
 import tempfile
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+
+import many
 
 rng = np.random.default_rng(5)
 CASES = []
@@ -61,8 +62,7 @@ def run(sard, c, symbolic, folder):
     for k, info in enumerate(free):
         with open(f"{ins}/input_{k}.pb", "wb") as f:
             f.write(numpy_helper.from_array(c[3][int(info.name[1:])], info.name).SerializeToString())
-    p = subprocess.run([sard, "run", path, "--inputs", ins, "--outputs", outs, "--quiet"], capture_output=True, text=True,
-                       timeout=120)
+    p = many.run(sard, "run", path, "--inputs", ins, "--outputs", outs, "--quiet")
     if p.returncode:
         return f"exit {p.returncode}: {' '.join(p.stderr.split())[:400]}"
     for i, want in enumerate(c[4]):

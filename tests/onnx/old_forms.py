@@ -11,11 +11,12 @@ import collections
 import json
 import os
 import re
-import subprocess
 import sys
 import tempfile
 
 from onnx import AttributeProto, OperatorSetIdProto, TensorProto, TypeProto, defs, helper
+
+import many
 
 BAD = re.compile(r"is not known for|attribute '[^']*' is an? .*must be|has no operator|operands, but|outputs, but|is not an? "
                  r"|cannot have the attribute|both the attribute|has \d+ operands instead|died of|no result")
@@ -98,7 +99,7 @@ def message(sard, schema, made, folder):
     path = os.path.join(folder, "model.onnx")
     with open(path, "wb") as f:
         f.write(model(schema, made).SerializeToString())
-    p = subprocess.run([sard, "inspect", path, "--coverage", "-q", "--json", "-"], capture_output=True, text=True, timeout=60)
+    p = many.run(sard, "inspect", path, "--coverage", "-q", "--json", "-")
     if p.returncode < 0:
         return f"it died of signal {-p.returncode}"
     try:

@@ -7,7 +7,6 @@ Every model runs with static dims at -O0 with one thread, and with static and sy
 one and zero, so that rows share bytes and the last byte is not full.
 """
 import os
-import subprocess
 import sys
 import tempfile
 
@@ -15,6 +14,8 @@ import ml_dtypes
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+
+import many
 
 TYPES = ["FLOAT6E2M3", "FLOAT6E3M2", "FLOAT8E4M3FN", "FLOAT8E4M3FNUZ", "FLOAT8E5M2", "FLOAT8E5M2FNUZ", "FLOAT8E8M0", "FLOAT4E2M1", "INT4", "UINT4",
          "INT2", "UINT2"]
@@ -88,8 +89,7 @@ class Runner:
 
     def once(self, name, outs, flags):
         at = self.room.name
-        done = subprocess.run([self.sard, "run", f"{at}/m.onnx", "--inputs", at, "--outputs", f"{at}/out", "-q", *flags],
-                              capture_output=True, text=True)
+        done = many.run(self.sard, "run", f"{at}/m.onnx", "--inputs", at, "--outputs", f"{at}/out", "-q", *flags)
         if done.returncode:
             return self.fail(name, done.stderr.strip().replace("\n", " | ")[:300])
         for i, (output, want) in enumerate(outs.items()):

@@ -5,7 +5,7 @@
 # tests/onnx/expected/<form>.txt names the cases that do not pass, with the reason; see judge.py. docs/operators.md has to
 # say what the tables and the results say; see operators.py.
 #   tests/onnx/run.sh [--update] [-f FORM]...   --update: takes cases that pass out of the lists, and writes the page
-# build/onnx-results.tsv: case, form, result and message of every run.
+# build/onnx-results.tsv: case, form, result, seconds of processor time and message of every run.
 cd "$(dirname "$0")/../.." || exit 1
 export SARD_CACHE=off # neither use nor fill the user's
 . tests/deps.sh

@@ -5,7 +5,6 @@ usage: python3 value_cases.py SARD [NAME...]      last line: N passed, N failed
 Each case runs at -O0 and -O3, and through a saved artifact.
 """
 import os
-import subprocess
 import sys
 import tempfile
 
@@ -15,6 +14,8 @@ from onnx import TensorProto as T
 from onnx import helper as h
 from onnx import numpy_helper as nh
 from onnx.reference import ReferenceEvaluator
+
+import many
 
 CASES = {}
 RNG = np.random.default_rng(7)
@@ -142,7 +143,7 @@ def read(path, value_type):
 
 def run(sard, model, folder, how):
     out = os.path.join(folder, "out")
-    r = subprocess.run([sard, "run", how[0], "--inputs", folder, "--outputs", out, "-q", *how[1:]], capture_output=True, text=True, timeout=120)
+    r = many.run(sard, "run", how[0], "--inputs", folder, "--outputs", out, "-q", *how[1:])
     if r.returncode:
         return r.stderr.strip()[:300]
     return [read(os.path.join(out, f"output_{i}.pb"), o.type) for i, o in enumerate(model.graph.output)]
@@ -153,7 +154,7 @@ def check(sard, name):
     with tempfile.TemporaryDirectory() as folder:
         path, artifact = os.path.join(folder, "model.onnx"), os.path.join(folder, "model.sard")
         onnx.save(model, path)
-        subprocess.run([sard, "compile", path, "-o", artifact, "-q"], capture_output=True, timeout=120)
+        many.run(sard, "compile", path, "-o", artifact, "-q")
         for k, feed in enumerate(feeds):
             expected = want[k] if want else ReferenceEvaluator(model).run(None, feed)
             for i, v in enumerate(model.graph.input):

@@ -64,7 +64,7 @@ cases_of=(test_sequence test_loop test_if test_scan test_optional test_nonzero t
 [ "${1:-}" != --all ] || cases_of=(test_)
 onnx_cases() {
   build/tests/test_backend_cases -j "$(nproc)" -o $work/onnx.tsv -f cuda $cases "${cases_of[@]}" || return
-  awk -F'\t' '$3 != "pass" {print "FAIL " $1 ": " $3 ", " $4; f++} $3 == "pass" {p++} END {printf "%d passed, %d failed\n", p, f}' $work/onnx.tsv
+  awk -F'\t' '$3 != "pass" {print "FAIL " $1 ": " $3 ", " $5; f++} $3 == "pass" {p++} END {printf "%d passed, %d failed\n", p, f}' $work/onnx.tsv
 }
 counted onnx_cases
 
@@ -220,7 +220,7 @@ rm -rf $work/kept
 code cache-stored 0 'cache: stored' "${kept[@]}"
 code cache-hit 0 'cache: hit' $broken "${kept[@]}"
 code cache-hit-right 0 PASSED $broken "${kept[@]}"
-code cache-other-nvrtc 70 'does not compile' $broken SARD_FAKE_NVRTC_VERSION=13.1 "${kept[@]}"
+code cache-other-nvrtc 70 "the code of the model's kernels does not compile" $broken SARD_FAKE_NVRTC_VERSION=13.1 "${kept[@]}"
 code cache-other-arch 70 'does not compile' $broken SARD_NULL_CC=80 "${kept[@]}"
 code cache-processor 0 'cache: stored' "${run[@]}" --cache $work/kept -v
 code compile 0 . "$sard" compile $digits/model.onnx -o $work/m.sard --device cuda:sm_75,sm_90

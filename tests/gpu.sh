@@ -19,9 +19,11 @@ LARGEST=1500000 # bytes of a model of the corpus
 
 # One case: FROM is a folder with model.onnx and test_data_set_N, TO becomes one with model.sard.
 pack_case() {
-  local from=$1 to=$2 line
+  local from=$1 to=$2 line flags=
   mkdir -p "$to"
-  if ! "$root/build/sard" compile "$from/model.onnx" -o "$to/model.sard" --device "cuda:$archs" -q 2>"$to/why.txt"; then
+  case $(basename "$from") in test_pruned_*) flags="--sparsity 2:4" ;; esac
+  # shellcheck disable=SC2086
+  if ! "$root/build/sard" compile "$from/model.onnx" -o "$to/model.sard" --device "cuda:$archs" $flags -q 2>"$to/why.txt"; then
     echo "not compiled: $(basename "$from"): $(head -1 "$to/why.txt")"
     rm -rf "$to"
     return
@@ -77,7 +79,7 @@ pack_answered() {
 }
 
 pack_forms() {
-  make_cases "$work/forms.cases" form_cases product_cases "product_cases large" && pack_answered forms "$work/forms.cases"
+  make_cases "$work/forms.cases" form_cases product_cases "product_cases large" "product_cases pruned" && pack_answered forms "$work/forms.cases"
 }
 
 pack_library() {

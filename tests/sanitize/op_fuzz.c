@@ -20,6 +20,7 @@
 #include "sard/sard_compile.h"
 #include "tests/diff/guard.h"
 #include "tests/diff/op_gen.h"
+#include "tests/support/warm.h"
 
 enum { CPU_SECONDS = 8, MOST_ELEMENTS = 100000 };
 
@@ -401,6 +402,7 @@ int main(int argc, char **argv) {
   const sd_op *op;
   now = mmap(NULL, sizeof *now, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (now == MAP_FAILED) return 1;
+  sard_context_free(warm_up()); // each row is a process
   for (uint32_t i = 0; (op = sd_op_at(i)); i++) {
     if (!op_case_known(op) || (argc > 3 && strcmp(argv[3], op->name))) continue;
     long systematic = n ? 0 : attribute_changes(op), all = n ? n : systematic + 100, wrong = fuzz_row(op, systematic, all, seed);

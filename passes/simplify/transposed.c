@@ -44,7 +44,7 @@ static bool fits(const sd_node *n, const sd_pass_target *target) {
   if (!target->padded_copies || !sd_edit_is(n, "ConvTranspose") || sd_node_int(n, "channels_last", 0)) return false;
   const sd_value *w = n->in[1];
   const sd_attr *shape = sd_node_attr(n, "output_shape");
-  if (!w->data || w->data->count == 0 || w->rank < 3 || n->in[0]->rank != w->rank || (shape && shape->n)) return false;
+  if (!w->data || w->data->count == 0 || sd_dtype_bits(w->dtype) < 8 || w->rank < 3 || n->in[0]->rank != w->rank || (shape && shape->n)) return false;
   return sd_edit_all_are(n, "strides", 1) && strcmp(sd_node_str(n, "auto_pad", "NOTSET"), "NOTSET") == 0;
 }
 

@@ -49,10 +49,10 @@ if [ $# -eq 0 ]; then # element types that ONNX's cases have little of
   counted build/tests/test_kernel_cases -w $work -j "$(nproc)" -p -f model.onnx:3 $work/products test_f32_gemm test_f32_conv_8 test_f32_130
   rm -rf $work/pruned && mkdir $work/pruned # weights without their zeros; -u: as GPUs that put them back
   $venv/bin/python tests/cuda/product_cases.py $work/pruned pruned >>$work/types.txt 2>&1 || failed=1
-  counted build/tests/test_kernel_cases -w $work -j "$(nproc)" "${forms[@]}" $work/pruned test_
-  grep ' kernels, ' $work/log.txt
+  counted build/tests/test_kernel_cases -w $work -j "$(nproc)" -f model.onnx:3 $work/pruned test_
+  counted build/tests/test_kernel_cases -w $work -j "$(nproc)" -f model_symbolic.onnx:3 $work/pruned test_pruned_f16_conv test_pruned_bf16_batch
   counted build/tests/test_kernel_cases -w $work -j "$(nproc)" -u -f model.onnx:3 $work/pruned "${of_pruned[@]}"
-  for row in 1 3 9; do counted build/tests/test_kernel_cases -w $work -j "$(nproc)" -k $row -f model.onnx:3 $work/pruned "${of_pruned[@]}"; done
+  for row in 1 3 9; do counted build/tests/test_kernel_cases -w $work -j "$(nproc)" -k $row -f model.onnx:3 $work/pruned "${of_pruned[@]:0:3}"; done
   for row in 1 2 3 4 5 6 8 9; do # of the table of tiles
     counted build/tests/test_kernel_cases -w $work -j "$(nproc)" -k $row -f model.onnx:3 $work/products "${of_rows[@]}"
   done
@@ -88,7 +88,7 @@ models=()
 [ $# -gt 0 ] || for m in "$corpus"/*/model.onnx; do [ -e "$m" ] && models+=(-m "$m"); done
 if [ $# -eq 0 ]; then
   counted build/tests/test_kernel_cases -n $turns "${forms[@]}" -j "$(nproc)" $work/products test_
-  counted build/tests/test_kernel_cases -n $turns -f model.onnx:3 -j "$(nproc)" $work/pruned test_
+  counted build/tests/test_kernel_cases -n $turns $few -f model.onnx:3 -j "$(nproc)" $work/pruned test_
   for row in 1 2 3 4; do counted build/tests/test_kernel_cases -n $turns -k $row -f model.onnx:3 -j "$(nproc)" $work/products "${of_rows[@]}" test_qdq_conv_64; done
   for row in 10 11 12 13; do counted build/tests/test_kernel_cases -n -o -k $row -f model.onnx:3 -j "$(nproc)" $work/products "${of_rows[@]:0:4}" test_u8s8_130; done
   counted build/tests/test_kernel_cases -n -o -p -k 11 -f model.onnx:3 -j "$(nproc)" $work/products test_f32_gemm test_f32_conv_8

@@ -60,11 +60,11 @@ fuzz=$asan/tests/test
 job asan/import_whole "${fuzz}_import_fuzz" whole "$corpus"/*/model.onnx
 for m in "${small[@]}"; do job "asan/import_prefix/$(basename "$(dirname "$m")")" "${fuzz}_import_fuzz" prefix 97 "$m"; done
 job asan/import_flip "${fuzz}_import_fuzz" flip 2000 1 "${small[@]}"
-job asan/artifact env SARD_NVRTC="$asan/tests/libnvrtc_fake.so" "${fuzz}_artifact_fuzz" 2000 1 "${small[0]}" "${small[1]}"
-job asan/graph_text "${fuzz}_text_fuzz" graph 120 1 tests/golden/*.test
-job asan/kernel_text "${fuzz}_text_fuzz" kernel 150 1 tests/golden/kernel*.test tests/golden/lower*.test
+job asan/artifact env SARD_NVRTC="$asan/tests/libnvrtc_fake.so" "${fuzz}_artifact_fuzz" 1400 1 "${small[0]}" "${small[1]}"
+job asan/graph_text "${fuzz}_text_fuzz" graph 80 1 tests/golden/*.test
+job asan/kernel_text "${fuzz}_text_fuzz" kernel 100 1 tests/golden/kernel*.test tests/golden/lower*.test
 sard_image_deps
-job asan/image "${fuzz}_image_fuzz" 1500 1 $(ls tests/unit/images/* | grep -v "ppm$")
+job asan/image "${fuzz}_image_fuzz" 1000 1 $(ls tests/unit/images/* | grep -v "ppm$")
 job asan/oom_import "${fuzz}_oom_fuzz" import "${small[1]}" 0
 job asan/oom_compile "${fuzz}_oom_fuzz" compile "${small[0]}" 5
 job asan/oom_run "${fuzz}_oom_fuzz" run "${small[1]}" 0

@@ -18,6 +18,11 @@ bool sd_edit_all_are(const sd_node *n, const char *attr, int64_t v) {
   return true;
 }
 
+int64_t sd_edit_entry(const sd_node *n, const char *attr, int i, int64_t absent) {
+  const sd_attr *a = sd_node_attr(n, attr);
+  return a && a->kind == SD_ATTR_INTS && (uint32_t)i < a->n ? a->ints[i] : absent;
+}
+
 bool sd_edit_read_elsewhere(const sd_value *v, const sd_node *n) {
   if (sd_value_is_output(v)) return true;
   for (uint32_t i = 0; i < v->uses.len; i++)

@@ -5,6 +5,7 @@
 bool sd_edit_is(const sd_node *n, const char *op); // n may be NULL
 bool sd_edit_one_of(const sd_node *n, const char *const *ops); // ends with NULL
 bool sd_edit_all_are(const sd_node *n, const char *attr, int64_t v); // numbers of a list, which may be absent
+int64_t sd_edit_entry(const sd_node *n, const char *attr, int i, int64_t absent); // number i of a list, `absent` where it has none
 // Builds op(in...) before `before`, evaluates it at once where all operands are constant; *out is its first output.
 sard_status *sd_edit_apply(sd_graph *g, sd_node *before, const char *op, sd_value *const *in, uint32_t n_in, sd_value **out);
 // The first output of n, a constant that takes its place where all operands are constant (n has one output then).
@@ -19,8 +20,8 @@ sd_value *sd_edit_only_use(const sd_value *v); // v when exactly one operand slo
 #define SD_SMALL_WEIGHT 65536 // elements: fewer of them are in the cache even when they are wide, and faster there
 #define SD_MAX_GROWTH (16u << 20) // bytes that a constant may have beyond what it is made of, where that is not made in each run
 
-// n turns a constant of elements below a byte, or of bytes for few rows, into a wider type, for one matrix product that can do so where it
-// reads it.
+// n turns a constant of elements below a byte, or of bytes for few rows, into a wider type, or one without its zeros into all of it, for one
+// product that can do so where it reads it.
 bool sd_edit_packed_weight(const sd_node *n, const sd_pass_target *t);
 // A product that reads its constant matrix w of bytes as they are: one of few rows, or one for which w is too large to become f32.
 bool sd_edit_widens(const sd_node *product, const sd_value *w, const sd_pass_target *t);

@@ -23,18 +23,13 @@ static sd_value *turned(sd_graph *g, const sd_value *w, int64_t groups) {
   return sd_value_const(g, w->name, c->dtype, c->rank, dims, to);
 }
 
-static int64_t entry(const sd_node *n, const char *attr, int i, int64_t absent) {
-  const sd_attr *a = sd_node_attr(n, attr);
-  return a && a->kind == SD_ATTR_INTS && (uint32_t)i < a->n ? a->ints[i] : absent;
-}
-
 // The borders of the convolution, `rank` of them at either side.
 static bool borders(const sd_node *n, const sd_const *w, int64_t *pads) {
   int rank = w->rank - 2;
   for (int i = 0; i < rank; i++) {
-    int64_t reach = (w->dims[2 + i] - 1) * entry(n, "dilations", i, 1);
-    pads[i] = reach - entry(n, "pads", i, 0);
-    pads[rank + i] = reach - entry(n, "pads", rank + i, 0) + entry(n, "output_padding", i, 0);
+    int64_t reach = (w->dims[2 + i] - 1) * sd_edit_entry(n, "dilations", i, 1);
+    pads[i] = reach - sd_edit_entry(n, "pads", i, 0);
+    pads[rank + i] = reach - sd_edit_entry(n, "pads", rank + i, 0) + sd_edit_entry(n, "output_padding", i, 0);
     if (w->dims[2 + i] < 1 || pads[i] < 0 || pads[rank + i] < 0) return false;
   }
   return true;

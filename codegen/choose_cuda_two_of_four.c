@@ -9,11 +9,11 @@ static bool enter_word(void *user, const sd_expr *x) {
   return true;
 }
 
-// The flat step of the sum as an affine expression: its axes by what lies inside of each, in units of `per` steps, the last one by its
-// quotient times `times`. *row: what else an offset has. False: it moves in another way.
-static bool split_flat(sd_kernel *k, const sd_expr *sum, const sd_expr *offset, int64_t per, int64_t divisor, int64_t times, sd_expr **row) {
+// The flat step of the sum as an affine expression: its axes by what lies inside of each, in units of `per` steps, the last one by
+// `times` its quotient. *row: what else an offset has. False: it moves in another way.
+static bool split_flat(sd_kernel *k, const sd_expr *sum, const sd_expr *offset, int64_t per, int64_t times, sd_expr **row) {
   const sd_axis *last = sum->axes[sum->n_axes - 1];
-  sd_expr *quotient = sd_x_bin(k, SD_X_FLOORDIV, sd_x_axis(k, (sd_axis *)last), sd_x_i(k, SD_I64, divisor));
+  sd_expr *quotient = sd_x_bin(k, SD_X_FLOORDIV, sd_x_axis(k, (sd_axis *)last), sd_x_i(k, SD_I64, per * times));
   sd_dim inside = sd_dim_floordiv(k->dims, last->extent, sd_dim_const(k->dims, per));
   sd_expr *flat = sd_x_mul_dim(k, quotient, sd_dim_const(k->dims, times));
   for (uint32_t i = sum->n_axes - 1; i-- > 0;) {
@@ -44,7 +44,7 @@ bool sd_cuda_two_of_four(const sd_cuda_choice *c, const sd_expr *factor, sd_cuda
   int64_t steps;
   if (!unpacked(k, sum, factor, &first, &word)) return false;
   if (!sd_dim_is_const(k->dims, sum->axes[sum->n_axes - 1]->extent, &steps) || steps % SD_PLACES_STEPS) return false;
-  if (!split_flat(k, sum, first->a[0], 2, 4, 2, &row) || !split_flat(k, sum, word->a[0], SD_PLACES_STEPS, SD_PLACES_STEPS, 1, &places)) return false;
+  if (!split_flat(k, sum, first->a[0], 2, 2, &row) || !split_flat(k, sum, word->a[0], SD_PLACES_STEPS, 1, &places)) return false;
   sd_dim all = sd_dim_const(k->dims, 1);
   for (uint32_t i = 0; i < sum->n_axes && all != SD_DIM_NONE; i++) all = sd_dim_mul(k->dims, all, sum->axes[i]->extent);
   if (all == SD_DIM_NONE) return false;

@@ -23,6 +23,13 @@ int64_t sd_edit_entry(const sd_node *n, const char *attr, int i, int64_t absent)
   return a && a->kind == SD_ATTR_INTS && (uint32_t)i < a->n ? a->ints[i] : absent;
 }
 
+int64_t sd_edit_rows(const sd_node *n) {
+  sd_dimtab *t = n->graph->module->dims;
+  const sd_value *y = n->out[0];
+  int64_t rows;
+  return sd_dim_eval(t, sd_dim_product(t, y->dims, y->rank - 1), sd_dim_usual, t, &rows) ? rows : 0;
+}
+
 bool sd_edit_read_elsewhere(const sd_value *v, const sd_node *n) {
   if (sd_value_is_output(v)) return true;
   for (uint32_t i = 0; i < v->uses.len; i++)

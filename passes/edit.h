@@ -20,6 +20,8 @@ sd_value *sd_edit_only_use(const sd_value *v); // v when exactly one operand slo
 #define SD_SMALL_WEIGHT 65536 // elements: fewer of them are in the cache even when they are wide, and faster there
 #define SD_MAX_GROWTH (16u << 20) // bytes that a constant may have beyond what it is made of, where that is not made in each run
 
+// Rows of the first output: all but its last axis, with the usual sizes of open ones; 0: they are not known.
+int64_t sd_edit_rows(const sd_node *n);
 // n turns a constant of elements below a byte, or of bytes for few rows, into a wider type, or one without its zeros into all of it, for one
 // product that can do so where it reads it.
 bool sd_edit_packed_weight(const sd_node *n, const sd_pass_target *t);

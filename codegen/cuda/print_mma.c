@@ -323,7 +323,7 @@ static void print_tile(sd_print *P, const product *p) {
   sd_print_line(P, "%s acc[%s::MI * %s::NI][4] = {};", sd_print_ctype(n->sum->dtype), p->tile, p->tile);
   if (t->wide) print_wide_slices(P, p);
   else print_slices(P, p);
-  const char *stage = n->product->places ? "sd_stage_places<%s>(acc, ring);" : "sd_stage<%s, false>(acc, ring);";
+  const char *stage = n->product->places ? "sd_stage<%s, false, true>(acc, ring);" : "sd_stage<%s, false>(acc, ring);";
   sd_print_line(P, n->product->unit == SD_CUDA_F32 ? "sd_stage_f32<%s>(acc, ring);" : stage, p->tile);
   sd_print_results(P, n, t, p->tile, p->small);
   sd_print_line(P, "__syncthreads();");

@@ -299,8 +299,8 @@ template <class T, class A> SD_FN void sd_put_two(u8 *s, int at, A v, A w, bool 
   }
   sd_store_vector<2>(p, at, q);
 }
-// All slices are done with; ends with a barrier. PLAIN: acc is that of sd_step_plain.
-template <class T, bool PLAIN, class A> SD_FN void sd_stage(const A (&acc)[T::MI * T::NI][4], u8 *s) {
+// All slices are done with; ends with a barrier. PLAIN: acc is that of sd_step_plain, TURNED: that of sd_step_places.
+template <class T, bool PLAIN, bool TURNED = false, class A> SD_FN void sd_stage(const A (&acc)[T::MI * T::NI][4], u8 *s) {
   int thread = (int)threadIdx.x;
   SD_HERE(thread);
   const int l = thread % 32;
@@ -315,6 +315,10 @@ template <class T, bool PLAIN, class A> SD_FN void sd_stage(const A (&acc)[T::MI
             const int e = i * 4 + r, C = 2 * T::NI;
             sd_put<T, A>(s, T::row(thread) + sd_plain<T>::row(e / C, thread), T::column(thread) + sd_plain<T>::column(e % C, thread), acc[i][r], w > 0);
           }
+        } else if constexpr (TURNED) {
+          const int n = T::column(thread) + i / sd_turned<T>::RI * 16 + l / 4, m = T::row(thread) + i % sd_turned<T>::RI * 8 + l % 4 * 2;
+#pragma unroll
+          for (int r = 0; r < 4; r++) sd_put<T, A>(s, m + r % 2, n + r / 2 * 8, acc[i][r], w > 0);
         } else {
           // that of sd_sum_place, by parts: T::column is a multiple of 16 where it is not 0
           const int m = T::row(thread) + i / T::NI * 16 + l / 4, n = T::column(thread) + i % T::NI * 8;
@@ -322,24 +326,6 @@ template <class T, bool PLAIN, class A> SD_FN void sd_stage(const A (&acc)[T::MI
           sd_put_two<T, A>(s, at, acc[i][0], acc[i][1], w > 0);
           sd_put_two<T, A>(s, at + 8 * T::BN, acc[i][2], acc[i][3], w > 0);
         }
-      }
-    }
-    __syncthreads();
-  }
-}
-// The same of sd_step_places.
-template <class T, class A> SD_FN void sd_stage_places(const A (&acc)[T::MI * T::NI][4], u8 *s) {
-  int thread = (int)threadIdx.x;
-  SD_HERE(thread);
-  const int l = thread % 32;
-#pragma unroll
-  for (int w = 0; w < T::WK; w++) {
-    if (T::part(thread) == w) {
-#pragma unroll
-      for (int i = 0; i < T::MI * T::NI; i++) {
-        const int n = T::column(thread) + i / sd_turned<T>::RI * 16 + l / 4, m = T::row(thread) + i % sd_turned<T>::RI * 8 + l % 4 * 2;
-#pragma unroll
-        for (int r = 0; r < 4; r++) sd_put<T, A>(s, m + r % 2, n + r / 2 * 8, acc[i][r], w > 0);
       }
     }
     __syncthreads();

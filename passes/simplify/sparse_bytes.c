@@ -64,13 +64,6 @@ static bool fits(const sd_node *n, weight *w) {
 // Steps may read inputs as they stand.
 static bool in_fours(const weight *w) { return w->row == 1 && w->c % SD_SPARSE_SIDE == 0; }
 
-static double rows_of(const sd_node *n) {
-  sd_dimtab *t = n->graph->module->dims;
-  const sd_value *y = n->out[0];
-  int64_t rows = 0;
-  return sd_dim_eval(t, sd_dim_product(t, y->dims, y->rank - 1), sd_dim_usual, t, &rows) ? (double)rows : 0;
-}
-
 // Steps for blocks of `wide` outputs, at `rate` products a cycle, that are still faster by `gain` than the dense product. Both take as many
 // vectors as the outputs need.
 static int64_t most_steps(double rate, const weight *w, double rows, int64_t wide, double gain, const sd_sparse_rates *r) {
@@ -219,7 +212,7 @@ static bool choose_pairs(weight *w, double rows, const sd_sparse_rates *r, sd_ar
 
 // Fills t with the steps of n where they gain.
 static bool choose(const sd_node *n, weight *w, const sd_sparse_rates *r, sd_arena *a, steps *t) {
-  double rows = rows_of(n), products = (double)w->taps * (double)w->c * (double)w->n;
+  double rows = (double)sd_edit_rows(n), products = (double)w->taps * (double)w->c * (double)w->n;
   if (rows < 1 || sd_sparse_window_at(n, (w->taps - 1) * w->row) > INT32_MAX - w->c) return false;
   *t = (steps){.wide = SD_SPARSE_WIDE, .most = most_steps(r->blocks8, w, rows, SD_SPARSE_WIDE, LEAST_GAIN, r)};
   int64_t left = !in_fours(w) || w->n % SD_SPARSE_WIDE ? INT64_MAX : count_steps(w);

@@ -33,12 +33,6 @@ static bool window(const sd_node *n, weight *w) {
   return w->c->dims[w->c->rank - 1] % SD_PLACES_STEPS == 0;
 }
 
-static bool few_rows(const sd_node *n) {
-  sd_dimtab *t = n->graph->module->dims;
-  int64_t rows;
-  return !sd_dim_eval(t, sd_dim_product(t, n->out[0]->dims, n->out[0]->rank - 1), sd_dim_usual, t, &rows) || rows < LEAST_ROWS;
-}
-
 static bool fits(const sd_node *n, weight *w) {
   const sd_value *v = n->n_in > 1 ? n->in[1] : NULL;
   if (!v || !v->data || !sd_edit_only_use(v)) return false;
@@ -46,7 +40,7 @@ static bool fits(const sd_node *n, weight *w) {
   if (!float16 && !byte) return false;
   *w = (weight){.c = v->data, .data = v->data->data, .bytes = float16 ? 2 : 1};
   if (!matrix(n, w) && !window(n, w)) return false;
-  return w->k > 0 && w->n > 0 && w->k % SD_PLACES_STEPS == 0 && !few_rows(n);
+  return w->k > 0 && w->n > 0 && w->k % SD_PLACES_STEPS == 0 && sd_edit_rows(n) >= LEAST_ROWS;
 }
 
 static const uint8_t *element(const weight *w, int64_t o, int64_t i) { return w->data + (o * w->by_n + i * w->by_k) * w->bytes; }
@@ -59,13 +53,11 @@ static unsigned bits(const weight *w, int64_t o, int64_t i) {
 
 // Places of the two of four steps from i on; false: there are more. Of fewer any are taken, so that the first is in front.
 static bool two_of(const weight *w, int64_t o, int64_t i, int *first, int *second) {
-  int at[4], count = 0;
+  int at[4] = {0}, count = 0;
   for (int j = 0; j < 4; j++)
     if (bits(w, o, i + j)) at[count++] = j;
   if (count > 2) return false;
-  if (count == 0) at[0] = 0;
-  if (count < 2) at[1] = at[0] == 3 ? 3 : at[0] + 1;
-  if (count < 2 && at[0] == 3) at[0] = 2;
+  if (count < 2) at[0] = at[0] < 2 ? at[0] : 2, at[1] = at[0] + 1;
   *first = at[0], *second = at[1];
   return true;
 }

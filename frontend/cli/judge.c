@@ -71,6 +71,7 @@ sard_status *sd_judge_begin(sd_judge *j, sd_judged *m) {
   }
   m->n_out = sard_model_io_count(m->m.model, 1);
   m->out = SD_NEW_ARRAY(j->c->arena, sard_tensor *, m->n_out + 1);
+  m->fitted = SD_NEW_ARRAY(j->c->arena, sard_tensor *, n + 1), m->n_in = n;
   if (!m->aside) SD_TRY(find_output(j, m, &j->output));
   if (j->metric) sd_score_init(&m->score, j->metric);
   return sard_session_new(m->m.model, NULL, &m->session);
@@ -99,10 +100,21 @@ static void drop_outputs(sd_judged *m) {
   for (int i = 0; i < m->n_out; i++) sard_tensor_free(m->out[i]), m->out[i] = NULL;
 }
 
+static sard_status *give(sd_judged *m, const sd_batch *b) {
+  for (int i = 0; i < b->n_in; i++) {
+    m->in[i] = b->in[m->order[i]];
+    if (!m->fit) continue;
+    sard_tensor_free(m->fitted[i]), m->fitted[i] = NULL;
+    SD_TRY(m->fit(m->by, m, i, m->in[i], &m->fitted[i]));
+    if (m->fitted[i]) m->in[i] = m->fitted[i];
+  }
+  return NULL;
+}
+
 sard_status *sd_judge_run(sd_judge *j, sd_judged *m, const sd_batch *b) {
   (void)j;
   drop_outputs(m);
-  for (int i = 0; i < b->n_in; i++) m->in[i] = b->in[m->order[i]];
+  SD_TRY(give(m, b));
   int64_t t0 = sd_now_ns();
   sd_stop_session(m->session);
   sard_status *st = sd_stop_check();
@@ -114,6 +126,7 @@ sard_status *sd_judge_run(sd_judge *j, sd_judged *m, const sd_batch *b) {
 
 void sd_judged_free(sd_judged *m) {
   drop_outputs(m);
+  for (int i = 0; i < m->n_in; i++) sard_tensor_free(m->fitted[i]);
   sd_score_free(&m->score);
   sd_free(m->sample.at);
   sard_session_free(m->session);

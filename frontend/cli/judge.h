@@ -8,9 +8,13 @@ typedef struct sd_judged {
   sd_cli_model m; // ctx is the caller's
   sard_session *session;
   sard_tensor **out;
-  int n_out;
+  int n_out, n_in;
   int *order; // of the data's inputs: for each of the model's
   sard_tensor **in;
+  // Where an input of the model is smaller than that of the data: *out is what is left of it, NULL: it is the same. NULL: all are.
+  sard_status *(*fit)(const void *by, const struct sd_judged *m, int input, sard_tensor *from, sard_tensor **out);
+  const void *by;
+  sard_tensor **fitted;
   sd_score score;
   sd_sample sample;
   double seconds; // of runs

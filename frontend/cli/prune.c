@@ -42,12 +42,16 @@ static sard_status *read_also(sd_prune *q) {
 }
 
 static sard_status *read_flags(sd_prune *q) {
+  int keeps = 0;
   SD_TRY(sd_change_flags(q->c, "pruned model", &q->out));
   SD_TRY(sd_judge_flags(&q->judge));
   q->pattern_text = sd_args_get(q->c, "pattern");
   if (!q->pattern_text)
     return SD_ERR(USAGE, "--pattern is missing, such as unstructured:0.3, 2:4 or block16x1:0.5");
   SD_TRY(sd_pattern_read(q->pattern_text, &q->pattern));
+  SD_TRY(sd_args_choice(q->c, "keep-io-sizes", &keeps));
+  if ((q->resize = keeps == 1) && !sd_pattern_removes(q->pattern.kind))
+    return SD_ERR(USAGE, "--keep-io-sizes is of channels and heads, which are removed, not of %s", q->pattern_text);
   SD_TRY(read_also(q));
   q->multiple = MULTIPLE;
   SD_TRY(sd_args_int(q->c, "multiple", 1, 1 << 20, &q->multiple));
@@ -81,11 +85,14 @@ static sard_status *keep(sd_prune *q) {
 static sard_status *nothing_goes(const sd_prune *q) {
   bool heads = q->pattern.kind == SD_PATTERN_HEADS;
   int runs = heads && q->channels.stop[1].node;
-  if (heads && !q->channels.runs)
+  if (heads && !q->channels.runs && !q->channels.outside)
     return SD_ERR(UNSUPPORTED, "nothing can be pruned to %s: no outputs of layers that can be followed are taken apart into heads, by a Reshape", q->pattern_text);
   sard_status *st = SD_ERR(UNSUPPORTED, "nothing can be pruned to %s: no outputs of layers can go with all that depends on them", q->pattern_text);
+  if (q->channels.outside)
+    return sd_status_field(st, SARD_TEXT_HINT, "states that are inputs and outputs of the model, or keys and values of earlier steps, keep their sizes: "
+                                               "--keep-io-sizes no lets them lose elements, too, and changes the sizes of these inputs and outputs");
   if (!q->channels.stop[runs].node)
-    return sd_status_field(st, SARD_TEXT_HINT, "outputs of the model, and what becomes or comes from states outside of it, stay");
+    return sd_status_field(st, SARD_TEXT_HINT, "outputs of the model stay");
   return sd_status_field(st, SARD_TEXT_HINT, "'%s', for one, goes to '%s' (%s), which needs all of its outputs",
                          q->units.at[q->channels.stop[runs].unit].name, q->channels.stop[runs].node, q->channels.stop[runs].op);
 }
@@ -103,6 +110,7 @@ static sard_status *find(sd_prune *q) {
   if (some && sd_pattern_removes(q->pattern.kind)) {
     SD_TRY(sd_prune_channels_find(q, &some));
     if (!some) return nothing_goes(q);
+    SD_TRY(sd_prune_states_check(q));
   }
   if (some) return NULL;
   sard_status *none = SD_ERR(UNSUPPORTED,

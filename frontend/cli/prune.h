@@ -19,6 +19,7 @@ typedef struct sd_prune {
   const char *out; // where the model goes
   const char *pattern_text;
   unsigned also;     // sd_prune_also
+  bool resize;      // --keep-io-sizes no
   int64_t multiple; // of channels that are left of a layer
   sd_pattern pattern;
   sd_criterion criterion;
@@ -73,6 +74,13 @@ sard_status *sd_prune_taylor(sd_prune *q); // fills gain
 sard_status *sd_prune_channels_find(sd_prune *q, uint32_t *some); // how many can go
 // `part`: of the share, as far as the schedule is.
 sard_status *sd_prune_channels_all(sd_prune *q, const double *factor, double part);
+
+// ---- prune_states.c ----
+// States that are inputs and outputs of the model and get other sizes: the judged output is none of them, inputs of the data are cut.
+sard_status *sd_prune_states_check(sd_prune *q);
+sard_status *sd_prune_states_fit(const void *q, const sd_judged *m, int input, sard_tensor *from, sard_tensor **out);
+void sd_prune_states_say(sd_prune *q);
+void sd_prune_states_json(sd_prune *q, sd_str *s);
 
 // ---- prune_search.c ----
 // Writes the model in memory and loads it as judge.b, where there are data.

@@ -30,7 +30,7 @@ static uint32_t label_of(const sd_prune *q, const sd_prune_cut *t, const sd_prun
 }
 
 sard_status *sd_prune_channels_find(sd_prune *q, uint32_t *some) {
-  SD_TRY(sd_prune_follow(q->c->arena, &q->src, &q->units, &q->channels));
+  SD_TRY(sd_prune_follow(q->c->arena, &q->src, &q->units, q->resize, &q->channels));
   *some = 0;
   for (uint32_t i = 1; i < q->channels.labels.len; i++)
     *some += q->channels.labels.at[i].same == i && wanted(q, &q->channels.labels.at[i]);

@@ -48,6 +48,14 @@ static bool holds(const sd_prune *q, uint32_t i) {
   return good;
 }
 
+// The part of its node's weights: recurrent layers have two, and one step.
+static double part_of(const sd_prune *q, const sd_prune_unit *u) {
+  uint64_t all = 0;
+  for (uint32_t i = 0; i < q->units.len; i++)
+    if (!q->units.at[i].keep && q->units.at[i].at == u->at) all += weights_of(&q->units.at[i]);
+  return ratio(weights_of(u), all);
+}
+
 static totals add_up(const sd_prune *q) {
   totals t = {.holds = true};
   for (uint32_t i = 0; i < q->units.len; i++) {
@@ -59,8 +67,9 @@ static totals add_up(const sd_prune *q) {
     t.packed += packed_bytes(weights_of(u), l->zeros);
     t.holds &= l->zeros == l->zeros_before || holds(q, i);
     t.sparse += runs_sparse(s);
-    if (s) t.ms_before += s->ms_before, t.ms_after += s->ms_after;
-    if (s) t.ms_predicted += s->ms_before * (1 - ratio(l->zeros, weights_of(u)));
+    double part = part_of(q, u);
+    if (s) t.ms_before += part * s->ms_before, t.ms_after += part * s->ms_after;
+    if (s) t.ms_predicted += part * s->ms_before * (1 - ratio(l->zeros, weights_of(u)));
   }
   return t;
 }
@@ -92,6 +101,7 @@ static void show_summary(sd_prune *q, const totals *t) {
              t->holds ? "" : "; THE PATTERN IS NOT KEPT");
   if (sd_pattern_removes(q->pattern.kind) && q->packed)
     sd_cli_say(c, "left       %llu parameters\n", (unsigned long long)q->parameters_after);
+  sd_prune_states_say(q);
   sd_cli_say(c, "weights    %s, packed %s (what is not zero, and a bit for each)\n",
              sd_cli_bytes(t->weights * sizeof(float), a), sd_cli_bytes(t->packed, b));
   if (q->packed)
@@ -192,6 +202,7 @@ static void json_all(sd_prune *q, const totals *t) {
             (unsigned long long)q->judge.b.m.model->art.const_size, t->sparse);
   }
   if (q->judged) sd_pair_json(&q->judge, q->max_drop);
+  sd_prune_states_json(q, s);
   sd_str_put(s, ",\"sensitivity\":[");
   for (uint32_t i = 0; i < q->n_worst; i++) {
     sd_str_put(s, i ? ",{\"name\":" : "{\"name\":"), sd_str_json(s, q->units.at[q->worst[i]].name);

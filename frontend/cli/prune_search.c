@@ -20,7 +20,9 @@ sard_status *sd_prune_make(sd_prune *q) {
     SD_TRY(sd_prune_write_less(q->made, &q->src, &q->units, &q->channels, &q->packed, &q->parameters_after));
   if (!q->judge.data) return NULL;
   SD_TRY_MSG(sd_model_load_packed(q->c, q->judge.ctx, &q->packed->src, &q->judge.b.m), "the pruned model");
-  return sd_judge_begin(&q->judge, &q->judge.b);
+  SD_TRY(sd_judge_begin(&q->judge, &q->judge.b));
+  if (q->channels.io.len) q->judge.b.fit = sd_prune_states_fit, q->judge.b.by = q;
+  return NULL;
 }
 
 // Samples that served for calibration count only where too few others are there.

@@ -64,6 +64,7 @@ typedef struct sd_prune_label {
   uint32_t same;    // the root is its own
   uint32_t unit;    // the layer whose output it is; SD_NO_UNIT: none
   bool fixed, head; // of roots: cannot go; is a run of outputs, as heads of attention are
+  bool state;       // of roots: a hidden unit, or a place of a state that comes from an input
   bool gone;        // of roots: set by the caller
 } sd_prune_label;
 
@@ -72,6 +73,7 @@ typedef enum sd_prune_cut_kind {
   SD_CUT_INPUTS,  // the weight of a unit, its inputs
   SD_CUT_OTHER,   // biases, scales, kernels of single channels
   SD_CUT_SIZE,    // an element of a constant shape
+  SD_CUT_PLACE,   // where a part begins or ends; it may become 0
   SD_CUT_SHAPE,   // an element of a shape that nodes compute
   SD_CUT_ASKED,   // what a Shape says, which stays as it was: sizes that change are all known
   SD_CUT_ATTRIBUTE, // how many they are, as `group` says
@@ -92,9 +94,24 @@ typedef struct sd_prune_cut {
   const int64_t *sizes;   // those of before; -1: what is left of a tensor, where nothing is known
 } sd_prune_cut;
 
+// A state that is an input or output of the model and has labels. Its axis is `each` places, or as often so many; what stays of them
+// may be other ones for each combination of places on the axes `of`, as states of stacked layers have it, but as many.
+enum { SD_IO_AXES = 4 };
+typedef struct sd_prune_io {
+  const char *name;
+  bool input;
+  int axis, n_of, of[SD_IO_AXES]; // outermost first
+  uint32_t sizes[SD_IO_AXES];     // of `of`
+  int64_t dim;                    // of `axis`, -1: open
+  const uint32_t *labels;         // [parts][each]
+  uint32_t parts, each;
+} sd_prune_io;
+
 typedef struct sd_prune_channels {
   SD_VEC(sd_prune_label) labels; // the first one always stays
   SD_VEC(sd_prune_cut) cuts;
+  SD_VEC(sd_prune_io) io; // inputs and outputs that lose what their labels lose
+  bool outside; // some stay because inputs and outputs keep their sizes
   bool runs; // outputs of layers are taken apart into runs, whether they can go or not
   struct {
     uint32_t unit;
@@ -102,9 +119,11 @@ typedef struct sd_prune_channels {
   } stop[2]; // a layer, and the node that needs all of its outputs: the first one, and the first one of outputs in runs
 } sd_prune_channels;
 
-// Follows the outputs of all units that are not kept.
-sard_status *sd_prune_follow(sd_arena *a, const sard_source *src, const sd_prune_units *units,
+// Follows the outputs of all units that are not kept. `resize`: states that are inputs and outputs of the model may get other sizes.
+sard_status *sd_prune_follow(sd_arena *a, const sard_source *src, const sd_prune_units *units, bool resize,
                              sd_prune_channels *out);
+// Places of each part that stay; UINT32_MAX: not as many of each.
+uint32_t sd_prune_io_left(const sd_prune_channels *c, const sd_prune_io *io);
 uint32_t sd_prune_root(const sd_prune_channels *c, uint32_t label);
 // As sd_prune_write, without what is gone. *parameters: those that are left.
 sard_status *sd_prune_write_less(sd_arena *a, const sard_source *src, const sd_prune_units *units,

@@ -303,7 +303,7 @@ static void concat(sd_following *g, const sd_node *n) {
   const sd_value *y = n->out[0];
   int axis = (int)sd_node_int(n, "axis", 0);
   if (axis < 0) axis += y->rank;
-  if (beside(g, n, axis)) return;
+  if (sd_strand_join(g, n, axis) || beside(g, n, axis)) return;
   int64_t all = sd_strand_dim(g, y, axis);
   bool some = false, good = all > 0 && all < UINT32_MAX;
   for (uint32_t i = 0; i < n->n_in; i++) {
@@ -351,6 +351,10 @@ static void by_letters(sd_following *g, const sd_node *n) {
   for (uint32_t i = 0; !keep && i < n->n_in; i++) sd_strand_fix(g, sd_strand_of(g, n->in[i]));
 }
 
+static void slice(sd_following *g, const sd_node *n) {
+  if (!sd_strand_slice(g, n)) by_letters(g, n);
+}
+
 // ---- the graph ----
 
 typedef void (*rule)(sd_following *g, const sd_node *n);
@@ -367,6 +371,7 @@ static const struct {
              {"LogSoftmax", normalized},
              {"Concat", concat},
              {"Reshape", sd_strand_reshape},
+             {"Slice", slice},
              {"Split", sd_strand_split},
              {"Flatten", sd_strand_reshape},
              {"Squeeze", sd_strand_squeeze},
@@ -410,6 +415,7 @@ static bool ranks_known(const sd_node *n) {
 
 static void walk(sd_following *g) {
   sd_vec_push(g->a, &g->c->labels, ((sd_prune_label){.fixed = true}));
+  sd_strand_inputs(g);
   for (const sd_node *n = g->m->main->first; n; n = n->next) {
     g->at = n;
     if (ranks_known(n)) node(g, n);
@@ -420,24 +426,25 @@ static void walk(sd_following *g) {
       const sd_value *v = n->out[i];
       bool outside = v && sd_value_is_output(v);
       for (uint32_t k = 0; v && k < v->uses.len; k++) outside |= v->uses.at[k].node->graph != g->m->main;
-      if (outside) sd_strand_fix(g, sd_strand_of(g, v));
+      if (outside && !sd_strand_output(g, v)) sd_strand_fix(g, sd_strand_of(g, v));
     }
   }
 }
 
-sard_status *sd_prune_follow(sd_arena *a, const sard_source *src, const sd_prune_units *units,
+sard_status *sd_prune_follow(sd_arena *a, const sard_source *src, const sd_prune_units *units, bool resize,
                              sd_prune_channels *out) {
   sd_proto p;
   sd_module *m = NULL;
   *out = (sd_prune_channels){0};
   SD_TRY(sd_proto_open(a, src, &p));
   SD_TRY(sd_import_onnx(src, &m));
-  sd_following g = {.a = a, .p = &p, .m = m, .units = units, .c = out};
+  sd_following g = {.a = a, .p = &p, .m = m, .units = units, .c = out, .resize = resize};
   g.of = SD_NEW_ARRAY(a, sd_strand *, m->next_id + 1);
   sd_names_init(&g.values, a);
   walk(&g);
   sd_strand_pair(&g);
   sd_strand_sizes(&g);
+  sd_strand_resize_outside(&g);
   for (uint32_t i = 0; i < out->labels.len; i++)
     out->labels.at[i].same = sd_prune_root(out, i); // asked of each weight
   sd_module_free(m);

@@ -38,6 +38,13 @@ typedef struct sd_hidden {
   uint32_t *at, parts, n; // labels [parts][n]: parts are directions
 } sd_hidden;
 
+// A state that is an input or output of the model.
+typedef struct sd_outside {
+  const sd_value *v;
+  const sd_strand *f;
+  bool input;
+} sd_outside;
+
 typedef struct sd_following {
   sd_arena *a;
   sd_proto *p;
@@ -49,6 +56,8 @@ typedef struct sd_following {
   sd_names values;   // of the module, by name, that have labels
   SD_VEC(sd_sized) sized;
   SD_VEC(sd_hidden) hidden;
+  bool resize; // states outside may get other sizes
+  SD_VEC(sd_outside) outside;
 } sd_following;
 
 // ---- labels (prune_label.c) ----
@@ -88,8 +97,30 @@ void sd_strand_count(sd_following *g, const sd_node *n, const char *attribute, u
 
 // ---- recurrent layers (prune_states.c) ----
 void sd_strand_states(sd_following *g, const sd_node *n);
-// Behind all nodes: hidden units of both directions that go together, so that as many of each go.
+
+// ---- as many of each (prune_pair.c) ----
+// Behind all nodes: hidden units of both directions, and of layers whose states are one input or output, go together, so that as many
+// of each go.
 void sd_strand_pair(sd_following *g);
+// The same of what else is one input or output, once it is known which of its places go together.
+void sd_strand_pair_outside(sd_following *g);
+
+// ---- states that are inputs and outputs of the model (prune_io.c) ----
+// In front of all nodes: labels of the inputs that are states, of no layer.
+void sd_strand_inputs(sd_following *g);
+// An output whose labels are those of states; false: it is none.
+bool sd_strand_output(sd_following *g, const sd_value *v);
+// The input of the model that a value is moved from, without computing; NULL: it is none.
+const sd_value *sd_strand_source(const sd_value *v);
+bool sd_strand_is_state(const sd_following *g, const sd_strand *f);
+// Parts along an axis of states of several layers; false: they are none. What takes them apart, and what joins them.
+bool sd_strand_slice(sd_following *g, const sd_node *n);
+bool sd_strand_pick(sd_following *g, const sd_node *n, int axis);
+bool sd_strand_parts(sd_following *g, const sd_node *n, int axis);
+bool sd_strand_join(sd_following *g, const sd_node *n, int axis);
+// The piece of f that loses places where each combination of those in front of it has its own; -1: none does.
+int sd_strand_losing(const sd_following *g, const sd_strand *f);
+void sd_strand_resize_outside(sd_following *g); // behind all that: what they become
 
 // ---- shapes (prune_shape.c) ----
 void sd_strand_expand(sd_following *g, const sd_node *n);

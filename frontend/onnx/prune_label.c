@@ -17,7 +17,7 @@ void sd_strand_unite(sd_following *g, uint32_t a, uint32_t b) {
     a = b, b = t;
   }
   sd_prune_label *x = &g->c->labels.at[a], *y = &g->c->labels.at[b];
-  if (a != b) y->same = a, x->fixed |= y->fixed;
+  if (a != b) y->same = a, x->fixed |= y->fixed, x->state |= y->state;
   if (x->unit == SD_NO_UNIT) x->unit = y->unit;
   for (int i = 0; i < 2; i++) g->c->labels.at[was[i]].same = a; // ways stay short
 }

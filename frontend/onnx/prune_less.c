@@ -61,6 +61,14 @@ static sard_status *resize(sd_proto *p, const sd_prune_channels *c, const sd_pru
   return NULL;
 }
 
+// Where a part begins or ends.
+static void move(sd_proto *p, const sd_prune_channels *c, const sd_prune_cut *t) {
+  Onnx__NodeProto *n = p->nodes.at[t->node];
+  int64_t dims[1] = {1}, *at = sd_arena_alloc(p->a, sizeof *at);
+  *at = left(c, t);
+  n->input[t->operand] = (char *)sd_proto_tensor(p, n->input[t->operand], SD_I64, 1, dims, at);
+}
+
 // The nodes that make a value go where nothing else reads them.
 static void spare(sd_proto *p, const char *name) {
   if (!*name || sd_names_get(&p->spare, name)) return;
@@ -124,16 +132,45 @@ static void keep_asked(sd_proto *p, const sd_prune_cut *t, additions *more) {
 
 static sard_status *apply(sd_proto *p, const sd_prune_channels *c, const sd_prune_cut *t, additions *more) {
   if (left(c, t) == t->n) return NULL;
-  if (left(c, t) == 0) return SD_ERR(INTERNAL, "node %u would lose all of an axis", t->node);
+  if (left(c, t) == 0 && t->kind != SD_CUT_PLACE) return SD_ERR(INTERNAL, "node %u would lose all of an axis", t->node);
   if (t->kind == SD_CUT_SHAPE) reshape(p, c, t, more);
   else if (t->kind == SD_CUT_ASKED)
     keep_asked(p, t, more);
   else if (t->kind == SD_CUT_ATTRIBUTE)
     sd_proto_int(p, p->nodes.at[t->node], t->attribute, left(c, t));
+  else if (t->kind == SD_CUT_PLACE)
+    move(p, c, t);
   else if (t->kind == SD_CUT_START)
     start_at_zero(p, t);
   else
     return t->kind == SD_CUT_SIZE ? resize(p, c, t) : slice(p, c, t);
+  return NULL;
+}
+
+// ---- inputs and outputs ----
+
+uint32_t sd_prune_io_left(const sd_prune_channels *c, const sd_prune_io *io) {
+  uint32_t stay = 0;
+  for (uint32_t part = 0; part < io->parts; part++) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < io->each; i++) n += !is_gone(c, io->labels[part * io->each + i]);
+    if (part && n != stay) return UINT32_MAX;
+    stay = n;
+  }
+  return stay;
+}
+
+static sard_status *declare(sd_proto *p, const sd_prune_channels *c, const sd_prune_io *io) {
+  uint32_t stay = sd_prune_io_left(c, io);
+  size_t n = io->input ? p->graph->n_input : p->outputs.len;
+  if (stay == 0 || stay > io->each) return SD_ERR(INTERNAL, "'%s' does not fit its labels", io->name);
+  for (size_t i = 0; i < n && stay < io->each; i++) {
+    Onnx__ValueInfoProto *v = io->input ? p->graph->input[i] : p->outputs.at[i];
+    Onnx__TypeProto__Tensor *t = strcmp(v->name, io->name) == 0 && v->type ? v->type->tensor_type : NULL;
+    if (!t || !t->shape || t->shape->n_dim <= (size_t)io->axis) continue;
+    Onnx__TensorShapeProto__Dimension *d = t->shape->dim[io->axis];
+    if (d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE) d->dim_value = d->dim_value / io->each * stay;
+  }
   return NULL;
 }
 
@@ -158,6 +195,7 @@ sard_status *sd_prune_write_less(sd_arena *a, const sard_source *src, const sd_p
   SD_TRY(sd_proto_open(a, src, &p));
   sd_prune_put(&p, units);
   for (uint32_t i = 0; i < c->cuts.len; i++) SD_TRY(apply(&p, c, &c->cuts.at[i], &more));
+  for (uint32_t i = 0; i < c->io.len; i++) SD_TRY(declare(&p, c, &c->io.at[i]));
   put_in(&p, &more);
   p.graph->n_value_info = 0; // sizes of before
   sd_proto_sweep(&p);

@@ -172,6 +172,7 @@ void sd_strand_split(sd_following *g, const sd_node *n) {
   if (!x) return;
   if (axis < 0) axis += n->in[0]->rank;
   uint32_t *labels = sd_strand_along(g, x, n->in[0], axis);
+  if (!labels && sd_strand_parts(g, n, axis)) return;
   if (!labels) {
     x = sd_strand_keep(g, x, (1U << x->k) - 1 - sd_strand_on(x, axis, axis));
     for (uint32_t i = 0; x && i < n->n_out; i++)
@@ -210,6 +211,7 @@ void sd_strand_gather(sd_following *g, const sd_node *n) {
     return;
   }
   if (axis < 0) axis += n->in[0]->rank;
+  if (sd_strand_pick(g, n, axis)) return;
   x = sd_strand_keep(g, x, (1U << x->k) - 1 - sd_strand_on(x, axis, axis));
   if (!x) return;
   f = *x;
@@ -413,6 +415,7 @@ static void asked(sd_following *g, uint32_t at) {
 
 void sd_strand_sizes(sd_following *g) {
   for (uint32_t i = 0; i < g->sized.len; i++) loser(g, g->sized.at[i].f);
+  sd_strand_pair_outside(g);
   for (uint32_t i = 0; i < g->c->labels.len; i++)
     if (g->c->labels.at[i].same == i && g->c->labels.at[i].unit == SD_NO_UNIT)
       g->c->labels.at[i].fixed = true;

@@ -1,6 +1,5 @@
 // Labels through recurrent layers: a hidden unit of a direction is one label, which has a row of each gate, a
 // column of the recurrent weight, biases, a place in initial states, and whatever reads it.
-#include <stdlib.h>
 #include <string.h>
 
 #include "frontend/onnx/prune_flow.h"
@@ -47,7 +46,11 @@ static bool starts(sd_following *g, const sd_node *n, uint32_t i, const sd_hidde
   const sd_value *v = i < n->n_in ? n->in[i] : NULL;
   if (!v) return true;
   const sd_strand *f = sd_strand_of(g, v);
-  if (f) return sd_strand_meet(g, f, laid_out(g, h, batch_first, 2), 0);
+  if (f) {
+    unsigned on = sd_strand_on(f, 2, 2) | (h->parts > 1 ? sd_strand_on(f, batch_first, batch_first) : 0);
+    f = sd_strand_keep(g, f, on); // of a batch that is not open all samples lose the same
+    return f && sd_strand_meet(g, f, laid_out(g, h, batch_first, 2), 0);
+  }
   if (!zeros(v, 0))
     return !batch_first && sd_strand_cut_parts(g, n, i, 2, h->at, h->n, h->parts, SD_CUT_OTHER);
   sd_vec_push(g->a, &g->c->cuts,
@@ -91,7 +94,7 @@ static bool begin(sd_following *g, const sd_node *n) {
   h.at = SD_NEW_ARRAY(g->a, uint32_t, h.parts * h.n);
   for (uint32_t i = 0; i < h.parts * h.n; i++) {
     h.at[i] = g->c->labels.len;
-    sd_vec_push(g->a, &g->c->labels, ((sd_prune_label){.same = h.at[i], .unit = index}));
+    sd_vec_push(g->a, &g->c->labels, ((sd_prune_label){.same = h.at[i], .unit = index, .state = true}));
   }
   bool good = cut_rows(g, n, W, &h, gates, SD_CUT_OUTPUTS) && cut_rows(g, n, R, &h, gates, SD_CUT_OUTPUTS) &&
               sd_strand_cut_parts(g, n, R, 2, h.at, h.n, h.parts, SD_CUT_INPUTS) &&
@@ -115,62 +118,4 @@ void sd_strand_states(sd_following *g, const sd_node *n) {
     sd_strand_fix(g, x);
   bool good = n->n_in > R && n->in[W]->rank == 3 && n->in[R]->rank == 3 && begin(g, n);
   for (uint32_t i = R; i < n->n_in && !good; i++) sd_strand_fix(g, sd_strand_of(g, n->in[i]));
-}
-
-// ---- directions ----
-
-typedef struct half {
-  double worth;
-  uint32_t root;
-} half;
-
-static int least_first(const void *a, const void *b) {
-  const half *x = a, *y = b;
-  if (x->worth != y->worth) return x->worth < y->worth ? -1 : 1;
-  return x->root < y->root ? -1 : x->root > y->root;
-}
-
-// What the weights of hidden unit i of a direction amount to.
-static double worth_of(const sd_hidden *h, uint32_t part, uint32_t i) {
-  double sum = 0;
-  uint64_t rows = h->w->rows / h->parts;
-  for (uint64_t r = i; r < rows; r += h->n) {
-    for (uint64_t j = 0; j < h->w->k; j++)
-      sum += (double)sd_prune_was(h->w, part * rows + r, j) * sd_prune_was(h->w, part * rows + r, j);
-    for (uint64_t j = 0; j < h->r->k; j++)
-      sum += (double)sd_prune_was(h->r, part * rows + r, j) * sd_prune_was(h->r, part * rows + r, j);
-  }
-  return sum;
-}
-
-// Units of one direction that stand alone, by what they are worth. What else has more of one direction stays.
-static uint32_t alone(sd_following *g, const sd_hidden *h, const int *more, uint32_t part, half *list) {
-  uint32_t n = 0;
-  for (uint32_t i = 0; i < h->n; i++) {
-    uint32_t root = sd_prune_root(g->c, h->at[part * h->n + i]);
-    if (g->c->labels.at[root].fixed || more[root] == 0) continue;
-    if (more[root] == (part ? -1 : 1)) list[n++] = (half){worth_of(h, part, i), root};
-    else if (abs(more[root]) > 1)
-      g->c->labels.at[root].fixed = true;
-  }
-  qsort(list, n, sizeof *list, least_first);
-  return n;
-}
-
-void sd_strand_pair(sd_following *g) {
-  for (uint32_t k = 0; k < g->hidden.len; k++) {
-    const sd_hidden *h = &g->hidden.at[k];
-    if (h->parts != 2) continue;
-    int *more = SD_NEW_ARRAY(g->a, int, g->c->labels.len); // units of the first direction than of the second
-    half *list[2];
-    uint32_t n[2];
-    for (uint32_t i = 0; i < 2 * h->n; i++) more[sd_prune_root(g->c, h->at[i])] += i < h->n ? 1 : -1;
-    for (uint32_t p = 0; p < 2; p++)
-      list[p] = SD_NEW_ARRAY(g->a, half, h->n), n[p] = alone(g, h, more, p, list[p]);
-    for (uint32_t i = 0; i < n[0] || i < n[1]; i++) {
-      if (i < n[0] && i < n[1]) sd_strand_unite(g, list[0][i].root, list[1][i].root);
-      else
-        g->c->labels.at[i < n[0] ? list[0][i].root : list[1][i].root].fixed = true;
-    }
-  }
 }

@@ -115,7 +115,7 @@ def removed(digits, lenet, resnet):
 
 def attention(path, form):
     """Attention of 4 heads of 4 over rows of 16, of which two say next to nothing. merged: heads and batch in one axis, as torch's
-    MultiheadAttention has them; computed: so too, by shapes that nodes compute, with a mask for all heads; sliced: an axis for all three; operator: so too, and one operator for the rest; biased: so too, with a bias for each head and distance."""
+    MultiheadAttention has them; computed: so too, by shapes that nodes compute, with a mask for all heads; sliced: an axis for all three; cached: so too, behind keys and values of before; operator: so too, and one operator for the rest; biased: so too, with a bias for each head and distance."""
     r, nodes, init = np.random.default_rng(9), [], []
     def const(v, t=np.int64):
         init.append(numpy_helper.from_array(np.array(v, t), f"c{len(init)}"))
@@ -128,9 +128,10 @@ def attention(path, form):
     w_in, b_in = r.standard_normal((16, 48)) * np.tile(weak, 3), r.standard_normal(48) * np.tile(weak, 3)
     w_out = r.standard_normal((16, 16)) * np.where(weak < 1, 0, 1)[:, None]
     linear = lambda x, w, b: op("Add", op("MatMul", x, const(w, "f4")), op("Identity", const(b, "f4"))) # as exporters share equal ones
-    if form in ("sliced", "operator", "biased"):
+    if form in ("sliced", "cached", "operator", "biased"):
         qkv = op("Transpose", op("Reshape", linear("x", w_in, b_in), const([-1, 6, 3, 4, 4])), perm=[2, 0, 3, 1, 4])
         q, k, v = (op("Squeeze", op("Slice", qkv, const([i]), const([i + 1]), const([0])), const([0])) for i in range(3))
+        if form == "cached": k, v = op("Concat", "past_k", k, axis=2), op("Concat", "past_v", v, axis=2)
         scores = op("MatMul", q, op("Transpose", k, perm=[0, 1, 3, 2])) if form != "operator" else None
         if form == "biased":
             rows = op("Gather", const(r.standard_normal((8, 4)), "f4"), const(r.integers(0, 8, (6, 6))), axis=0)
@@ -158,7 +159,8 @@ def attention(path, form):
         a = op("Reshape", a, const([-1, 16]) if form == "merged" else op("Concat", one(op("Mul", length, batch)), one(width), axis=0))
         y = op("Transpose", op("Reshape", op("Gemm", a, const(w_out, "f4")), shape(length, batch, width)), perm=[1, 0, 2])
     value = lambda n: helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, ["batch", 6, 16])
-    g = helper.make_graph(nodes, "g", [value("x")], [value(y)], init)
+    cache = lambda n, t: [helper.make_tensor_value_info(i, onnx.TensorProto.FLOAT, ["batch", 4, t, 4]) for i in n] if form == "cached" else []
+    g = helper.make_graph(nodes, "g", [value("x"), *cache(("past_k", "past_v"), "past")], [value(y), *cache((k, v), "all")], init)
     onnx.save(helper.make_model(g, opset_imports=[helper.make_opsetid("", 23 if form == "operator" else 17)], ir_version=10 if form == "operator" else 8), path)
     np.savez(f"{T}/attention.npz", x=r.standard_normal((24, 6, 16)).astype("f4"))
 
@@ -183,19 +185,25 @@ def heads_of_sizes():
     check("heads-of-sizes", code == 0 and [l["zeros"] for l in j["layers"]] == [0, 16 * 16, 16 * 8], text[-300:] if code else [l["zeros"] for l in j["layers"]])
 
 
-def recurrent_model(path, kind, parts, h=12):
-    """Two layers; the first starts at zeros that nodes make, the second at a constant."""
+def recurrent_model(path, kind, parts, outside, h=12):
+    """Two layers; the first starts at zeros that nodes make, the second at a constant; or both at parts of an input, and what they end with is an output."""
     gates, r, seed = {"LSTM": 4, "GRU": 3, "RNN": 1}[kind], np.random.default_rng, iter(range(99))
     w, size = {}, {"W0": (parts, gates * h, 5), "W1": (parts, gates * h, parts * h)}
     for i in range(2): size |= {f"R{i}": (parts, gates * h, h), f"B{i}": (parts, 2 * gates * h)}
     for k, s in (size | {"h1": (parts, 3, h), "w": (parts * h, 4)}).items(): w[k] = (r(next(seed)).normal(size=s) * 0.5).astype("f4")
-    ints = {"sizes": [parts, 3, h], "flat": [0, 0, -1], "flat2": [3, -1]}
+    ints = {"sizes": [parts, 3, h], "flat": [0, 0, -1], "flat2": [3, -1], "zero": [0], "parts": [parts], "all": [2 * parts]}
     attrs = dict(hidden_size=h, direction="bidirectional" if parts == 2 else "forward", **({"linear_before_reset": 1} if kind == "GRU" else {}))
     op = helper.make_node
     nodes = [op("ConstantOfShape", ["sizes"], ["h0"]), op(kind, ["x", "W0", "R0", "B0", "", "h0"], ["y0"], "first", **attrs), op("Transpose", ["y0"], ["t0"], perm=[0, 2, 1, 3]), op("Reshape", ["t0", "flat"], ["f0"]),
              op(kind, ["f0", "W1", "R1", "B1", "", "h1"], ["", "y1"], "second", **attrs), op("Transpose", ["y1"], ["t1"], perm=[1, 0, 2]), op("Reshape", ["t1", "flat2"], ["f1"]), op("MatMul", ["f1", "w"], ["y"], "last")]
+    if outside:
+        nodes[0], nodes[4].input[5] = op("Slice", ["s", "zero", "parts", "zero"], ["h0"]), "s1"
+        nodes[1].output.append("z0")
+        nodes[1:1] = [op("Slice", ["s", "parts", "all", "zero"], ["s1"])]
+        nodes.append(op("Concat", ["z0", "y1"], ["z"], axis=0))
     init = [numpy_helper.from_array(v, k) for k, v in w.items()] + [numpy_helper.from_array(np.array(v), k) for k, v in ints.items()]
-    g = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("x", 1, [6, 3, 5])], [helper.make_tensor_value_info("y", 1, [3, 4])], init)
+    state = lambda n: [helper.make_tensor_value_info(n, 1, [2 * parts, 3, h])] if outside else []
+    g = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("x", 1, [6, 3, 5]), *state("s")], [helper.make_tensor_value_info("y", 1, [3, 4]), *state("z")], init)
     onnx.save(helper.make_model(g, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
     return w
 
@@ -205,56 +213,62 @@ def states():
     if not ort: return
     so = ort.SessionOptions()
     so.log_severity_level = 3
-    run = lambda m, x: ort.InferenceSession(m, so, providers=["CPUExecutionProvider"]).run(None, x)[0]
-    x = {"x": np.random.default_rng(7).normal(size=(6, 3, 5)).astype("f4")}
-    for kind, parts in (("LSTM", 2), ("GRU", 2), ("GRU", 1), ("RNN", 1)):
-        name, h = f"{kind}-{parts}", 12
-        w, out = recurrent_model(f"{T}/rec.onnx", kind, parts), f"{T}/rec_less.onnx"
-        code, j, text = sard("prune", f"{T}/rec.onnx", "-o", out, "--pattern", "channels:0.5", "--scope", "layer", "--multiple", "1")
+    run = lambda m, x: ort.InferenceSession(m, so, providers=["CPUExecutionProvider"]).run(None, x)
+    for kind, parts, outside in (("LSTM", 2, False), ("GRU", 2, False), ("GRU", 1, False), ("RNN", 1, False), ("GRU", 2, True)):
+        name, h, r = f"{kind}-{parts}{'-outside' * outside}", 12, np.random.default_rng(7)
+        x = {"x": r.normal(size=(6, 3, 5)).astype("f4")}
+        w, out = recurrent_model(f"{T}/rec.onnx", kind, parts, outside), f"{T}/rec_less.onnx"
+        args, s, kept = [f"{T}/rec.onnx", "-o", out, "--pattern", "channels:0.5", "--scope", "layer", "--multiple", "1"], r.normal(size=(2 * parts, 3, h)).astype("f4"), []
+        if outside: ends(f"states-{name}-asks", 4, args, "--keep-io-sizes no")
+        code, j, text = sard("prune", *args, *["--keep-io-sizes", "no"] * outside)
         less = onnx.load(out) if code == 0 else None
         layers = [n for n in less.graph.node if n.op_type == kind] if less else []
         sizes = [a.i for n in layers for a in n.attribute if a.name == "hidden_size"]
-        check(f"states-{name}", sizes == [6, 6] and layers[0].input[5:] in ([], [""]) and "ConstantOfShape" not in [n.op_type for n in less.graph.node], f"{code} {sizes} {text[-300:]}")
+        check(f"states-{name}", sizes == [6, 6] and (outside or layers[0].input[5:] in ([], [""])) and "ConstantOfShape" not in [n.op_type for n in less.graph.node], f"{code} {sizes} {text[-300:]}")
         if sizes != [6, 6]: continue
         init, zero = {t.name: numpy_helper.to_array(t) for t in less.graph.initializer}, {k: v.copy() for k, v in w.items()}
         for i in range(2):
             b, some = init[layers[i].input[3]], np.zeros((parts, h), bool)
             for p in range(parts): some[p] = ~np.isin(w[f"B{i}"][p, :h], b[p, :6])
             for p in range(parts): zero[f"R{i}"][p][:, some[p]] = 0
+            kept += list(~some)
             if i: zero["w"][some.reshape(-1)] = 0
             else: zero["W1"][:, :, some.reshape(-1)] = 0
         m = onnx.load(f"{T}/rec.onnx")
         for t in m.graph.initializer: t.CopyFrom(numpy_helper.from_array(zero[t.name], t.name)) if t.name in zero else None
         m.graph.initializer[[t.name for t in m.graph.initializer].index("h1")].CopyFrom(numpy_helper.from_array(w["h1"], "h1"))
         onnx.save(m, f"{T}/rec_zero.onnx")
-        wanted, got = run(f"{T}/rec_zero.onnx", x), run(out, x)
-        check(f"states-{name}-same", np.abs(wanted - got).max() < 1e-5, f"{np.abs(wanted - got).max()}")
-        np.savez(f"{T}/rec.npz", x=x["x"][None], y=got[None])
+        cut = lambda v: np.stack([v[i][:, k] for i, k in enumerate(kept)])
+        wanted, got = run(f"{T}/rec_zero.onnx", x | {"s": s} if outside else x), run(out, x | {"s": cut(s)} if outside else x)
+        check(f"states-{name}-same", np.abs(wanted[0] - got[0]).max() < 1e-5, f"{np.abs(wanted[0] - got[0]).max()}")
+        if outside: check(f"states-{name}-last", np.abs(cut(wanted[1]) - got[1]).max() < 1e-5 and [(i["name"], i["input"], i["axis"], i["before"], i["after"]) for i in j["resized"]] == [("s", True, 2, 12, 6), ("z", False, 2, 12, 6)], j["resized"])
+        np.savez(f"{T}/rec.npz", x=x["x"][None], y=got[0][None], **({"s": cut(s)[None]} if outside else {}))
         code, e, text = sard("eval", out, "--data", f"{T}/rec.npz", "--metric", "psnr")
         check(f"states-{name}-ort", code == 0 and e["value"] >= 90, f"{e.get('value')} dB {text[-200:]}")
-    with_state = onnx.load(f"{T}/rec.onnx")  # a state that is an input of the model has a size of its own
-    with_state.graph.node[4].input[5] = "given"
-    with_state.graph.input.append(helper.make_tensor_value_info("given", 1, [1, 3, 12]))
-    with_state.graph.node[1].output.extend(["last_state"])
-    with_state.graph.output.append(helper.make_tensor_value_info("last_state", 1, [1, 3, 12]))
-    onnx.save(with_state, f"{T}/rec.onnx")
-    ends("states-outside", 4, [f"{T}/rec.onnx", "-o", f"{T}/no.onnx", "--pattern", "channels:0.5"], "nothing can be pruned", f"{T}/no.onnx")
+    np.savez(f"{T}/rec.npz", x=np.stack([x["x"]] * 4), s=np.stack([s] * 4))  # data are those of the model as it was: its inputs are cut
+    code, j, text = sard("prune", *args, "--keep-io-sizes", "no", "--data", f"{T}/rec.npz", "--metric", "mse", "--batch", "1")
+    check("states-data", code == 0 and 0 < j["value_after"] < 1, f"{j} {text[-300:]}")
+    ends("states-judged", 2, [*args, "--keep-io-sizes", "no", "--data", f"{T}/rec.npz", "--metric", "mse", "--judged", "z"], "loses elements", None)
 
 
 def heads():
     """Heads are found behind axes that are split and merged, and those that say nothing go without a change of the outputs."""
     if not ort: return
-    for form in ("merged", "computed", "sliced", "operator", "biased"):
-        model, out, data = f"{T}/a.onnx", f"{T}/less.onnx", f"{T}/attention.npz"
+    for form in ("merged", "computed", "sliced", "operator", "biased", "cached"):
+        model, out, data, cached = f"{T}/a.onnx", f"{T}/less.onnx", f"{T}/attention.npz", form == "cached"
         attention(model, form)
-        code, j, text = sard("prune", model, "-o", out, "--pattern", "heads:0.5")
+        code, j, text = sard("prune", model, "-o", out, "--pattern", "heads:0.5", *["--keep-io-sizes", "no"] * cached)
         ok = code == 0 and sum(l["zeros"] for l in j["layers"] if "zeros" in l) == 16 * 48 // 2 + 16 * 16 // 2
         check(f"heads-{form}", ok, text[-300:])
         if not ok: continue
-        code, e, text = sard("eval", out, "--data", data, "--baseline", model, "--metric", "psnr")
+        x, past = np.load(data)["x"], np.random.default_rng(2).standard_normal((2, 24, 4, 3, 4)).astype("f4")
+        feed = lambda heads: {"x": x} | ({"past_k": past[0][:, heads], "past_v": past[1][:, heads]} if cached else {})
+        a, b = (ort.InferenceSession(m).run(None, feed(h)) for m, h in ((model, range(4)), (out, [0, 3])))
+        if cached: check("heads-cached-outputs", all(np.abs(u[:, [0, 3]] - v).max() < 1e-5 for u, v in zip(a[1:], b[1:])) and len(j["resized"]) == 4)
+        a, b = a[0], b[0]
+        np.savez(data, **feed([0, 3]), **({"y": b} if cached else {}))
+        code, e, text = sard("eval", out, "--data", data, "--metric", "psnr", *[] if cached else ["--baseline", model])
         check(f"heads-{form}-same", code == 0 and e["value"] >= 100, f"{e.get('value')} dB {text[-200:]}")
-        x, (a, b) = np.load(data)["x"], (ort.InferenceSession(m) for m in (model, out))
-        a, b = (s.run(None, {"x": x})[0] for s in (a, b))
         check(f"heads-{form}-ort", np.abs(a - b).max() < 1e-4 * np.abs(a).max(), np.abs(a - b).max())
 
 
@@ -394,7 +408,7 @@ def bad(digits, lenet):
     ends("bad-divides", 4, [*base, "--pattern", "2:7"], "do not divide", out)
     ends("bad-heads", 4, [*base, "--pattern", "heads:0.5"], "are taken apart into heads", out)
     stuck = f"{CORPUS}/llama_kv_tiny/model.onnx"
-    if os.path.exists(stuck): ends("bad-heads-stuck", 4, [stuck, "-o", out, "--pattern", "heads:0.5"], "(Concat), which needs all of its outputs", out)
+    if os.path.exists(stuck): ends("bad-heads-stuck", 4, [stuck, "-o", out, "--pattern", "heads:0.5", "--keep-io-sizes", "no"], "(MatMul), which needs all of its outputs", out)
     ends("bad-channels-sparsegpt", 2, [*base, *data, "--pattern", "channels:0.5", "--criterion", "sparsegpt"], "is of single weights", out)
     ends("bad-criterion", 2, [*base, *free, *data, "--criterion", "best"], "none of magnitude", out)
     ends("bad-wanda-no-data", 2, [*base, *free, "--criterion", "wanda"], "needs --data", out)
@@ -403,11 +417,12 @@ def bad(digits, lenet):
     ends("bad-also", 2, [*base, *free, "--also", "norms"], "neither embeddings nor depthwise", out)
     ends("bad-also-channels", 2, [*base, "--pattern", "channels:0.5", "--also", "embeddings"], "keep all outputs", out)
     ends("bad-multiple", 2, [*base, *free, "--multiple", "16"], "of channels that are left", out)
+    ends("bad-sizes", 2, [*base, *free, "--keep-io-sizes", "no"], "of channels and heads", out)
     ends("bad-exclude", 2, [*base, *free, "--exclude", "nosuch"], "no node 'nosuch'", out)
     ends("bad-all-excluded", 4, [*base, *free, "--exclude", "*"], "nothing can be pruned", out)
     trees = f"{CORPUS}/skl_cancer_gbdt/model.onnx"
     cache = f"{CORPUS}/gpt2_kv_tiny/model.onnx"  # keys and values become outputs of the model
-    if os.path.exists(cache): ends("bad-cache", 4, [cache, "-o", out, "--pattern", "heads:0.25"], "(Concat), which needs all of its outputs", out)
+    if os.path.exists(cache): ends("bad-cache", 4, [cache, "-o", out, "--pattern", "heads:0.25"], "--keep-io-sizes no", out)
     if os.path.exists(trees): ends("bad-nothing", 4, [trees, "-o", out, *free], "nothing can be pruned", out)
     ends("bad-no-model", 7, [f"{T}/none.onnx", "-o", out, *free], "", out)
     ends("bad-unfit-data", 2, [*base, *free, "--data", lenet.data], "", out)

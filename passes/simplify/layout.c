@@ -4,6 +4,7 @@
 // pools, concatenations, pads, reductions, resizes and transposes of values with twins are rewritten to work on the
 // twins. What still needs the original order gets one transpose from the twin; unused ones are dead code.
 #include "passes/edit.h"
+#include "passes/simplify/borders.h"
 
 typedef struct layout {
   sd_module *m;
@@ -68,18 +69,21 @@ static sd_node *copy_node(layout *l, sd_node *n, sd_value *const *in, uint32_t n
 
 // ---- rules ----
 
-// Zero borders become a node of their own, so that the inner loops have no conditions.
-static sard_status *explicit_pad(layout *l, sd_node *before, sd_value *x, const sd_attr *pads, sd_value **out) {
+// Zero borders become a node of their own, so that the inner loops have no conditions; `left`: those that stay pads of the
+// convolution n.
+static sard_status *explicit_pad(layout *l, sd_node *n, sd_value *x, const sd_attr *pads, int64_t *left, sd_value **out) {
   int64_t p[2 * SD_MAX_RANK] = {0};
   int rank = x->rank, spatial = rank - 2;
   bool any = false;
   for (int i = 0; i < spatial; i++) {
-    p[1 + i] = pads->ints[i], p[rank + 1 + i] = pads->ints[spatial + i];
-    any |= pads->ints[i] || pads->ints[spatial + i];
+    bool stays = sd_border_left_out(n, i);
+    int64_t *begin = stays ? &left[i] : &p[1 + i], *end = stays ? &left[spatial + i] : &p[rank + 1 + i];
+    *begin = pads->ints[i], *end = pads->ints[spatial + i];
+    any |= !stays && (*begin || *end);
   }
   *out = x;
   if (!any) return NULL;
-  return sd_edit_apply(l->g, before, "Pad", (sd_value *[]){x, sd_value_const_i64(l->g, p, 2 * rank)}, 2, out);
+  return sd_edit_apply(l->g, n, "Pad", (sd_value *[]){x, sd_value_const_i64(l->g, p, 2 * rank)}, 2, out);
 }
 
 // Which order of the weights suits the target: see Conv in ir/ops/contract.def. Depthwise ones have one input channel, and
@@ -119,6 +123,7 @@ static sard_status *conv(layout *l, sd_node *n) {
   sd_value *x = n->in[0], *w = n->in[1], *in[3], *t;
   bool transposed = sd_edit_is(n, "ConvTranspose");
   const sd_attr *pads = sd_node_attr(n, "pads");
+  int64_t left[2 * SD_MAX_RANK] = {0};
   if (x->rank < 3 || !w->data || w->rank != x->rank || sd_node_int(n, "channels_last", 0)) return NULL;
   int64_t more = missing_channels(l, n, x, w, transposed);
   if (more) {
@@ -131,14 +136,11 @@ static sard_status *conv(layout *l, sd_node *n) {
   in[2] = n->n_in > 2 ? n->in[2] : NULL;
   bool explicit_pads = l->target->padded_copies && !transposed && pads->kind == SD_ATTR_INTS;
   explicit_pads = explicit_pads && strcmp(sd_node_str(n, "auto_pad", "NOTSET"), "NOTSET") == 0;
-  if (explicit_pads && (int)pads->n == 2 * (x->rank - 2)) SD_TRY(explicit_pad(l, n, in[0], pads, &in[0]));
+  if (explicit_pads && (int)pads->n == 2 * (x->rank - 2)) SD_TRY(explicit_pad(l, n, in[0], pads, left, &in[0]));
   else explicit_pads = false;
   sd_node *c = copy_node(l, n, in, in[2] ? 3 : 2);
   sd_node_set_int(c, "channels_last", order);
-  if (explicit_pads) {
-    int64_t zero[2 * SD_MAX_RANK] = {0};
-    sd_node_set_ints(c, "pads", zero, pads->n);
-  }
+  if (explicit_pads) sd_node_set_ints(c, "pads", left, pads->n);
   SD_TRY(sd_node_infer(c));
   t = c->out[0];
   return finish(l, n, t);

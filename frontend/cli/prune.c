@@ -100,9 +100,12 @@ static sard_status *nothing_goes(const sd_prune *q) {
 static sard_status *find(sd_prune *q) {
   struct stat st;
   uint32_t some = 0;
+  const sd_packed *folded = NULL;
   uint64_t external;
   SD_TRY(sd_tools_external(q->c, q->c->operands[0], &external));
   if (stat(q->c->operands[0], &st) == 0) q->size_before = (uint64_t)st.st_size + external;
+  SD_TRY(sd_prune_fold(q->c->arena, &q->src, &folded));
+  if (folded) q->src = folded->src;
   SD_TRY(sd_prune_find(q->c->arena, &q->src, q->also, &q->units, &q->parameters));
   SD_TRY(keep(q));
   q->layers = SD_NEW_ARRAY(q->c->arena, sd_prune_layer, q->units.len + 1);

@@ -220,8 +220,12 @@ void sd_proto_sweep(sd_proto *e) {
       const Onnx__NodeProto *n = e->nodes.at[i];
       bool constant = (sd_proto_is(n, "", "Constant") || sd_proto_is(n, "", "Identity")) && n->n_output == 1 &&
                       sd_names_get(&e->weights, n->output[0]);
-      bool spare = n->n_output == 1 && sd_names_get(&e->spare, n->output[0]);
-      if ((!constant && !spare) || sd_names_get(&used, n->output[0])) e->nodes.at[kept++] = e->nodes.at[i];
+      bool spare = n->n_output > 0, read = false;
+      for (size_t k = 0; k < n->n_output; k++) {
+        spare &= sd_names_get(&e->spare, n->output[k]) != NULL;
+        read |= sd_names_get(&used, n->output[k]) != NULL;
+      }
+      if ((!constant && !spare) || read) e->nodes.at[kept++] = e->nodes.at[i];
     }
     e->nodes.len = kept, again = kept < before;
     kept = 0;

@@ -28,6 +28,9 @@ typedef struct sd_prune_unit {
 } sd_prune_unit;
 typedef SD_VEC(sd_prune_unit) sd_prune_units;
 
+// The model with weights that nodes move out of constants as constants of their own; *out NULL: it has none. The source has to live as long.
+sard_status *sd_prune_fold(sd_arena *a, const sard_source *src, const sd_packed **out);
+
 // What is pruned only where it is asked for: rows that Gather takes, and kernels of single channels, which cost more than others.
 typedef enum sd_prune_also { SD_PRUNE_TABLES = 1, SD_PRUNE_DEPTHWISE = 2 } sd_prune_also;
 // The weights of the model, in order; those that cannot be pruned say why. They point into the model, which has to
@@ -73,13 +76,14 @@ typedef enum sd_prune_cut_kind {
   SD_CUT_INPUTS,  // the weight of a unit, its inputs
   SD_CUT_OTHER,   // biases, scales, kernels of single channels
   SD_CUT_SIZE,    // an element of a constant shape
+  SD_CUT_PART,    // one of the sizes that a Split without a second operand makes
   SD_CUT_PLACE,   // where a part begins or ends; it may become 0
   SD_CUT_SHAPE,   // an element of a shape that nodes compute
   SD_CUT_ASKED,   // what a Shape says, which stays as it was: sizes that change are all known
   SD_CUT_ATTRIBUTE, // how many they are, as `group` says
   SD_CUT_START,     // an initial state, all zeros: without it it is that anyway
 } sd_prune_cut_kind;
-enum { SD_SIZE_AS_COMPUTED = -2 };
+enum { SD_SIZE_AS_COMPUTED = -2, SD_SIZE_SCALED = -3 }; // the latter times what is left of the labels, by their number
 
 // What depends on labels.
 typedef struct sd_prune_cut {

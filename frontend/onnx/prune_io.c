@@ -168,7 +168,7 @@ static bool slice_axis(sd_following *g, const sd_node *n, const sd_strand *x, in
 bool sd_strand_slice(sd_following *g, const sd_node *n) {
   const sd_strand *x = sd_strand_of(g, n->in[0]);
   int64_t from = 0, to = 0, axis = 0, step = 1;
-  if (!x || !sd_strand_is_state(g, x) || n->n_in < 3 || !one_number(n->in[1], &from) ||
+  if (!x || n->n_in < 3 || !one_number(n->in[1], &from) ||
       !one_number(n->in[2], &to) || (n->n_in > 3 && n->in[3] && !one_number(n->in[3], &axis)) ||
       (n->n_in > 4 && n->in[4] && !one_number(n->in[4], &step)))
     return false;
@@ -178,6 +178,7 @@ bool sd_strand_slice(sd_following *g, const sd_node *n) {
   from = from < -d ? 0 : from < 0 ? from + d : from, to = to < 0 ? to + d : to > d ? d : to;
   if (from >= to) return false;
   int j = piece_of(g, x, n->in[0], (int)axis);
+  if (j >= 0 && !sd_strand_is_state(g, x)) return false;
   if (j < 0) return slice_axis(g, n, x, (int)axis, (uint32_t)from, (uint32_t)to);
   sd_strand_put(g, n->out[0],
                 places_of(g, x, j, row_of(g, from, (uint32_t)(to - from)), (uint32_t)(to - from)));

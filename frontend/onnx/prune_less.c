@@ -48,9 +48,22 @@ static sard_status *slice(sd_proto *p, const sd_prune_channels *c, const sd_prun
   return NULL;
 }
 
+// A Split of equal parts says from now on what they are.
+static void give_sizes(sd_proto *p, Onnx__NodeProto *n, const sd_prune_cut *t) {
+  int64_t dims[1] = {t->rank};
+  char **in = sd_arena_alloc(p->a, 2 * sizeof *in);
+  size_t kept = 0;
+  in[0] = n->input[0], in[1] = (char *)sd_proto_tensor(p, n->input[0], SD_I64, 1, dims, t->sizes);
+  n->input = in, n->n_input = 2;
+  for (size_t i = 0; i < n->n_attribute; i++)
+    if (strcmp(n->attribute[i]->name, "num_outputs") != 0) n->attribute[kept++] = n->attribute[i];
+  n->n_attribute = kept;
+}
+
 static sard_status *resize(sd_proto *p, const sd_prune_channels *c, const sd_prune_cut *t) {
   Onnx__NodeProto *n = p->nodes.at[t->node];
   sd_const *from = NULL;
+  if (t->kind == SD_CUT_PART && n->n_input < 2) give_sizes(p, n, t);
   SD_TRY(sd_proto_const(p, sd_proto_weight(p, n->input[t->operand]), &from));
   if (from->dtype != SD_I64 || (uint64_t)t->axis >= from->count)
     return SD_ERR(INTERNAL, "a shape has no such size");
@@ -105,17 +118,36 @@ static Onnx__NodeProto *mixed(sd_proto *p, const char *from, const int64_t *size
   return sd_proto_node(p, out, "", "Where", in, 3, out);
 }
 
+// A computed shape whose element `at` is `stay` of `all` parts.
+static const char *scaled(sd_proto *p, const char *from, int rank, int at, int64_t stay, int64_t all, uint32_t node,
+                          additions *more) {
+  static const char *const ops[] = {"Mul", "Div"};
+  int64_t dims[1] = {rank};
+  for (int k = 0; k < 2; k++) {
+    int64_t *by = SD_NEW_ARRAY(p->a, int64_t, rank + 1);
+    for (int i = 0; i < rank; i++) by[i] = i != at ? 1 : k ? all : stay;
+    const char *in[] = {from, sd_proto_tensor(p, from, SD_I64, 1, dims, by)}, *out = sd_proto_name(p, from);
+    sd_vec_push(p->a, more, ((added){node, false, sd_proto_node(p, out, "", ops[k], in, 2, out)}));
+    from = out;
+  }
+  return from;
+}
+
 // A shape that nodes compute.
 static void reshape(sd_proto *p, const sd_prune_channels *c, const sd_prune_cut *t, additions *more) {
   Onnx__NodeProto *n = p->nodes.at[t->node];
   int64_t *sizes = sd_arena_dup(p->a, t->sizes, (size_t)t->rank * sizeof *sizes), dims[1] = {t->rank};
   bool known = true;
   if (sizes[t->axis] >= 0) sizes[t->axis] = left(c, t);
-  for (int i = 0; i < t->rank; i++) known &= sizes[i] != SD_SIZE_AS_COMPUTED;
+  for (int i = 0; i < t->rank; i++) known &= sizes[i] >= -1;
   const char *from = n->input[t->operand];
   if (known) {
     n->input[t->operand] = (char *)sd_proto_tensor(p, from, SD_I64, 1, dims, sizes);
     return;
+  }
+  if (sizes[t->axis] == SD_SIZE_SCALED) {
+    sizes[t->axis] = SD_SIZE_AS_COMPUTED;
+    from = scaled(p, from, t->rank, t->axis, left(c, t), t->n, t->node, more);
   }
   n->input[t->operand] = (char *)sd_proto_name(p, from);
   sd_vec_push(p->a, more, ((added){t->node, false, mixed(p, from, sizes, t->rank, n->input[t->operand])}));
@@ -143,7 +175,7 @@ static sard_status *apply(sd_proto *p, const sd_prune_channels *c, const sd_prun
   else if (t->kind == SD_CUT_START)
     start_at_zero(p, t);
   else
-    return t->kind == SD_CUT_SIZE ? resize(p, c, t) : slice(p, c, t);
+    return t->kind == SD_CUT_SIZE || t->kind == SD_CUT_PART ? resize(p, c, t) : slice(p, c, t);
   return NULL;
 }
 

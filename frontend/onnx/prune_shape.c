@@ -75,27 +75,29 @@ static bool make_axis(walking *w, const sd_value *y, int axis) {
   return true;
 }
 
-// Pieces follow what they are made of: axes in front that are the same on both sides, and those behind, stay;
-// those in between are taken apart.
-static bool relinear(sd_following *g, const sd_node *n, sd_strand *out) {
+// What is between the axes that stay: from `v` of the operand and `y` of the result on, without `behind` at the end. The first one of
+// the result has `outer` times what the operand has there.
+typedef struct between {
+  int v, y, behind;
+  sd_dim outer;
+} between;
+
+// Pieces in front of it, and those behind, stay; the others follow what they are made of.
+static bool relinear(sd_following *g, const sd_node *n, between b, sd_strand *out) {
   const sd_value *v = n->in[0], *y = n->out[0];
   walking w = {.g = g, .x = sd_strand_of(g, v)};
-  int least = v->rank < y->rank ? v->rank : y->rank, before = 0, behind = 0;
-  while (before < least && v->dims[before] == y->dims[before] && v->dims[before] != SD_DIM_NONE) before++;
-  while (behind < least - before && v->dims[v->rank - 1 - behind] == y->dims[y->rank - 1 - behind] &&
-         v->dims[v->rank - 1 - behind] != SD_DIM_NONE)
-    behind++;
-  for (int j = 0; j < w.x->k && w.x->of[j].axis < before; j++) w.y.of[w.y.k++] = w.x->of[j];
-  if (sd_strand_on(w.x, before, v->rank - 1 - behind)) {
-    for (int i = before; i < v->rank - behind; i++)
+  for (int j = 0; j < w.x->k && w.x->of[j].axis < b.v; j++) w.y.of[w.y.k++] = w.x->of[j];
+  if (sd_strand_on(w.x, b.v, v->rank - 1 - b.behind)) {
+    if (!give(&w, b.outer, -1)) return false;
+    for (int i = b.v; i < v->rank - b.behind; i++)
       if (!take_apart(&w, v, i)) return false;
-    for (int i = before; i < y->rank - behind; i++)
+    for (int i = b.y; i < y->rank - b.behind; i++)
       if (!make_axis(&w, y, i)) return false;
     for (; w.next < w.n; w.next++) // places of pieces of one
       if (!sd_dim_is(g->m->dims, w.at[w.next].size, 1)) return false;
   }
   for (int j = 0; j < w.x->k; j++) {
-    if (w.x->of[j].axis < v->rank - behind) continue;
+    if (w.x->of[j].axis < v->rank - b.behind) continue;
     if (w.y.k == SD_PIECES) return false;
     w.y.of[w.y.k] = w.x->of[j], w.y.of[w.y.k++].axis += y->rank - v->rank;
   }
@@ -105,10 +107,38 @@ static bool relinear(sd_following *g, const sd_node *n, sd_strand *out) {
   return w.y.k > 0 && w.y.n == w.x->n;
 }
 
+// Axes that are the same on both sides.
+static between same_ends(const sd_following *g, const sd_value *v, const sd_value *y) {
+  int least = v->rank < y->rank ? v->rank : y->rank, before = 0, behind = 0;
+  while (before < least && v->dims[before] == y->dims[before] && v->dims[before] != SD_DIM_NONE) before++;
+  while (behind < least - before && v->dims[v->rank - 1 - behind] == y->dims[y->rank - 1 - behind] &&
+         v->dims[v->rank - 1 - behind] != SD_DIM_NONE)
+    behind++;
+  return (between){before, before, behind, sd_dim_const(g->m->dims, 1)};
+}
+
+// Where sizes in front are not known to be the same, as of two batches that are both open: what is from the first piece on is at the end
+// of the result in any case. False: it does not divide its sizes.
+static bool same_tail(sd_following *g, const sd_strand *x, const sd_value *v, const sd_value *y, between *b) {
+  sd_dimtab *t = g->m->dims;
+  sd_dim all = sd_dim_const(t, 1), made = all, outer;
+  for (int i = x->of[0].axis; i < v->rank; i++) {
+    if (v->dims[i] == SD_DIM_NONE) return false;
+    all = sd_dim_mul(t, all, v->dims[i]);
+  }
+  for (int i = y->rank - 1; i >= 0 && y->dims[i] != SD_DIM_NONE; i--) {
+    made = sd_dim_mul(t, made, y->dims[i]), outer = over(g, made, all);
+    if (outer != SD_DIM_NONE) return *b = (between){x->of[0].axis, i, 0, outer}, true;
+  }
+  return false;
+}
+
 void sd_strand_reshape(sd_following *g, const sd_node *n) {
   sd_strand *x = sd_strand_of(g, n->in[0]), y;
+  between tail;
   if (!x) return;
-  if (!relinear(g, n, &y)) {
+  if (!relinear(g, n, same_ends(g, n->in[0], n->out[0]), &y) &&
+      !(same_tail(g, x, n->in[0], n->out[0], &tail) && relinear(g, n, tail, &y))) {
     sd_strand_fix(g, x);
     return;
   }
@@ -163,7 +193,27 @@ void sd_strand_expand(sd_following *g, const sd_node *n) {
 
 // ---- parts ----
 
-// Pieces keep their labels, where the sizes are a constant; an axis that only some of the pieces are on stays
+// Sizes that the file does not give, as parts are equal.
+static bool cut_part(sd_following *g, const sd_node *n, int axis, int part, const uint32_t *labels) {
+  int64_t *sizes = SD_NEW_ARRAY(g->a, int64_t, n->n_out + 1);
+  bool good = n->onnx_index >= 0 && (uint32_t)n->onnx_index < g->p->nodes.len;
+  for (uint32_t i = 0; i < n->n_out && good; i++)
+    sizes[i] = n->out[i] ? sd_strand_dim(g, n->out[i], axis) : -1, good = sizes[i] > 0;
+  if (good)
+    sd_vec_push(g->a, &g->c->cuts,
+                ((sd_prune_cut){.kind = SD_CUT_PART,
+                                .node = (uint32_t)n->onnx_index,
+                                .operand = 1,
+                                .axis = part,
+                                .labels = labels,
+                                .n = (uint32_t)sizes[part],
+                                .rank = (int)n->n_out,
+                                .parts = 1,
+                                .sizes = sizes}));
+  return good;
+}
+
+// Pieces keep their labels, where the sizes are a constant or equal; an axis that only some of the pieces are on stays
 // whole.
 void sd_strand_split(sd_following *g, const sd_node *n) {
   sd_strand *x = sd_strand_of(g, n->in[0]);
@@ -179,13 +229,14 @@ void sd_strand_split(sd_following *g, const sd_node *n) {
       if (n->out[i]) sd_strand_put(g, n->out[i], x);
     return;
   }
-  bool good = n->n_in > 1 && n->in[1];
+  bool sizes = n->n_in > 1 && n->in[1], good = sizes || g->p->opset >= 13;
   int64_t all = sd_strand_dim(g, n->in[0], axis);
   for (uint32_t i = 0; i < n->n_out && good; i++) {
     int64_t d = n->out[i] ? sd_strand_dim(g, n->out[i], axis) : -1;
     good = d > 0 && d <= all - next;
     if (good) sd_strand_put_axis(g, n->out[i], axis, (uint32_t)d, labels + next);
-    good = good && sd_strand_cut(g, n, 1, (int)i, labels + next, (uint32_t)d, SD_CUT_SIZE);
+    good = good && (sizes ? sd_strand_cut(g, n, 1, (int)i, labels + next, (uint32_t)d, SD_CUT_SIZE)
+                          : cut_part(g, n, axis, (int)i, labels + next));
     next += good ? (uint32_t)d : 0;
   }
   if (!good) sd_strand_fix(g, x);
@@ -305,6 +356,11 @@ static bool stays(const sd_following *g, const sd_value *v, int64_t i, int depth
   return all;
 }
 
+// Known not to be -1.
+static bool is_size(const sd_following *g, const sd_value *shape, int i) {
+  return shape->elems && (uint32_t)i < shape->n_elems && !sd_dim_is(g->m->dims, shape->elems[i], -1);
+}
+
 // What a shape that nodes compute becomes where `axis` of the result loses labels: known sizes are constants,
 // one that is not is -1, and others are those that are computed, if what is lost does not change them. NULL:
 // it cannot be.
@@ -313,7 +369,7 @@ static int64_t *computed(sd_following *g, const sd_sized *s, int axis) {
   const sd_value *y = n->out[0];
   const sd_value *shape = n->in[1];
   int64_t *sizes = SD_NEW_ARRAY(g->a, int64_t, y->rank + 1);
-  bool rest = sd_strand_dim(g, y, axis) < 0; // which is -1
+  bool rest = sd_strand_dim(g, y, axis) < 0; // which is -1, or what is computed, less the share that goes
   int open = s->rest == 1;                   // -1 is no size then
   if ((rest && open) || (shape->rank == 1 && sd_strand_dim(g, shape, 0) != y->rank)) return NULL;
   for (int i = 0; i < y->rank; i++) {
@@ -323,9 +379,10 @@ static int64_t *computed(sd_following *g, const sd_sized *s, int axis) {
   for (int i = 0; i < y->rank && open > 1; i++) {
     if (sizes[i] >= 0 || i == axis) continue;
     if (g->p->opset < 9 || !stays(g, shape, i, 0)) return NULL;
-    if (rest &&
-        (!shape->elems || (uint32_t)i >= shape->n_elems || sd_dim_is(g->m->dims, shape->elems[i], -1)))
-      return NULL;
+    if (rest && !is_size(g, shape, i)) {
+      if (!is_size(g, shape, axis) || !stays(g, shape, axis, 0)) return NULL;
+      sizes[axis] = SD_SIZE_SCALED;
+    }
     sizes[i] = SD_SIZE_AS_COMPUTED;
   }
   return sizes;

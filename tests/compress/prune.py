@@ -115,7 +115,7 @@ def removed(digits, lenet, resnet):
 
 def attention(path, form):
     """Attention of 4 heads of 4 over rows of 16, of which two say next to nothing. merged: heads and batch in one axis, as torch's
-    MultiheadAttention has them; computed: so too, by shapes that nodes compute, with a mask for all heads; sliced: an axis for all three; cached: so too, behind keys and values of before; operator: so too, and one operator for the rest; biased: so too, with a bias for each head and distance."""
+    MultiheadAttention has them; computed: so too, by shapes that nodes compute, with a mask for all heads; sliced: an axis for all three; cached: so too, behind keys and values of before; cross: of rows by others, both of open batches and lengths, whose weights are slices of one and whose keys and values are equal parts of one product; operator: so too, and one operator for the rest; biased: so too, with a bias for each head and distance."""
     r, nodes, init = np.random.default_rng(9), [], []
     def const(v, t=np.int64):
         init.append(numpy_helper.from_array(np.array(v, t), f"c{len(init)}"))
@@ -138,6 +138,17 @@ def attention(path, form):
             scores = op("Add", scores, op("Unsqueeze", op("Transpose", rows, perm=[2, 0, 1]), const([0])))
         a = op("Attention", q, k, v, scale=1.0) if form == "operator" else op("MatMul", op("Softmax", scores), v)
         y = linear(op("Reshape", op("Transpose", a, perm=[0, 2, 1, 3]), const([-1, 6, 16])), w_out, np.zeros(16))
+    elif form == "cross":
+        both, bias = const(w_in.T, "f4"), const(b_in, "f4")
+        part = lambda i, n, x: op("Add", op("MatMul", x, op("Transpose", op("Slice", both, const([i]), const([n]), const([0])), perm=[1, 0])), op("Slice", bias, const([i]), const([n]), const([0])))
+        # heads and batch in one axis, by sizes of the one batch
+        batch = op("Mul", op("Shape", "x", start=0, end=1), const([4]))
+        q = part(0, 16, op("Transpose", "x", perm=[1, 0, 2]))
+        k, v = (f"kv{i}" for i in range(2))
+        nodes.append(helper.make_node("Split", [part(16, 48, op("Transpose", "memory", perm=[1, 0, 2]))], [k, v], axis=2))
+        q, k, v = (op("Transpose", op("Reshape", u, op("Concat", const([-1]), batch, const([4]), axis=0)), perm=p) for u, p in ((q, [1, 0, 2]), (k, [1, 2, 0]), (v, [1, 0, 2])))
+        a = op("Transpose", op("MatMul", op("Softmax", op("MatMul", q, k)), v), perm=[1, 0, 2])
+        y = op("Transpose", op("Reshape", op("MatMul", op("Reshape", a, const([-1, 16])), const(w_out, "f4")), op("Concat", const([-1]), op("Shape", "x", start=0, end=1), const([16]), axis=0)), perm=[1, 0, 2])
     else:
         x = op("Transpose", "x", perm=[1, 0, 2])
         sizes = op("Shape", x)
@@ -160,7 +171,8 @@ def attention(path, form):
         y = op("Transpose", op("Reshape", op("Gemm", a, const(w_out, "f4")), shape(length, batch, width)), perm=[1, 0, 2])
     value = lambda n: helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, ["batch", 6, 16])
     cache = lambda n, t: [helper.make_tensor_value_info(i, onnx.TensorProto.FLOAT, ["batch", 4, t, 4]) for i in n] if form == "cached" else []
-    g = helper.make_graph(nodes, "g", [value("x"), *cache(("past_k", "past_v"), "past")], [value(y), *cache((k, v), "all")], init)
+    memory = [helper.make_tensor_value_info("memory", onnx.TensorProto.FLOAT, ["others", "length", 16])] if form == "cross" else []
+    g = helper.make_graph(nodes, "g", [value("x"), *memory, *cache(("past_k", "past_v"), "past")], [value(y), *cache((k, v), "all")], init)
     onnx.save(helper.make_model(g, opset_imports=[helper.make_opsetid("", 23 if form == "operator" else 17)], ir_version=10 if form == "operator" else 8), path)
     np.savez(f"{T}/attention.npz", x=r.standard_normal((24, 6, 16)).astype("f4"))
 
@@ -254,7 +266,7 @@ def states():
 def heads():
     """Heads are found behind axes that are split and merged, and those that say nothing go without a change of the outputs."""
     if not ort: return
-    for form in ("merged", "computed", "sliced", "operator", "biased", "cached"):
+    for form in ("merged", "computed", "sliced", "operator", "biased", "cached", "cross"):
         model, out, data, cached = f"{T}/a.onnx", f"{T}/less.onnx", f"{T}/attention.npz", form == "cached"
         attention(model, form)
         code, j, text = sard("prune", model, "-o", out, "--pattern", "heads:0.5", *["--keep-io-sizes", "no"] * cached)
@@ -262,11 +274,12 @@ def heads():
         check(f"heads-{form}", ok, text[-300:])
         if not ok: continue
         x, past = np.load(data)["x"], np.random.default_rng(2).standard_normal((2, 24, 4, 3, 4)).astype("f4")
-        feed = lambda heads: {"x": x} | ({"past_k": past[0][:, heads], "past_v": past[1][:, heads]} if cached else {})
+        feed = lambda heads: {"x": x} | ({"past_k": past[0][:, heads], "past_v": past[1][:, heads]} if cached else {"memory": x[:, :5]} if form == "cross" else {})
         a, b = (ort.InferenceSession(m).run(None, feed(h)) for m, h in ((model, range(4)), (out, [0, 3])))
         if cached: check("heads-cached-outputs", all(np.abs(u[:, [0, 3]] - v).max() < 1e-5 for u, v in zip(a[1:], b[1:])) and len(j["resized"]) == 4)
         a, b = a[0], b[0]
         np.savez(data, **feed([0, 3]), **({"y": b} if cached else {}))
+        if form == "cross": check("heads-cross-folded", all("zeros" in l for l in j["layers"] if "MatMul" in l["name"] and l.get("kept") != "its weight is no constant") and "Slice" not in [n.op_type for n in onnx.load(out).graph.node])
         code, e, text = sard("eval", out, "--data", data, "--metric", "psnr", *[] if cached else ["--baseline", model])
         check(f"heads-{form}-same", code == 0 and e["value"] >= 100, f"{e.get('value')} dB {text[-200:]}")
         check(f"heads-{form}-ort", np.abs(a - b).max() < 1e-4 * np.abs(a).max(), np.abs(a - b).max())

@@ -38,11 +38,12 @@ typedef struct sd_hidden {
   uint32_t *at, parts, n; // labels [parts][n]: parts are directions
 } sd_hidden;
 
-// A state that is an input or output of the model.
+// States of several layers in one value, which lose as many of each: an input or output of the model, or what joins them.
+typedef enum sd_outside_kind { SD_IS_INPUT, SD_IS_OUTPUT, SD_IS_JOINED } sd_outside_kind;
 typedef struct sd_outside {
   const sd_value *v;
   const sd_strand *f;
-  bool input;
+  sd_outside_kind kind;
 } sd_outside;
 
 typedef struct sd_following {

@@ -55,7 +55,7 @@ static void label(sd_following *g, const sd_value *v) {
   if (!g->resize || f.k == 0) return;
   f.at = sd_strand_free(g, f.n);
   for (uint32_t i = 0; i < f.n; i++) g->c->labels.at[f.at[i]].state = true;
-  sd_vec_push(g->a, &g->outside, ((sd_outside){v, sd_strand_put(g, v, &f), true}));
+  sd_vec_push(g->a, &g->outside, ((sd_outside){v, sd_strand_put(g, v, &f), SD_IS_INPUT}));
 }
 
 // Keys or values of before, and those of now behind them, which become an output.
@@ -97,7 +97,7 @@ bool sd_strand_output(sd_following *g, const sd_value *v) {
     if (v->uses.at[k].node->graph != g->m->main) return false;
   if (!f || !sd_strand_is_state(g, f)) return false;
   g->c->outside |= !g->resize;
-  if (g->resize) sd_vec_push(g->a, &g->outside, ((sd_outside){v, f, false}));
+  if (g->resize) sd_vec_push(g->a, &g->outside, ((sd_outside){v, f, SD_IS_OUTPUT}));
   return g->resize;
 }
 
@@ -252,7 +252,7 @@ bool sd_strand_join(sd_following *g, const sd_node *n, int axis) {
     const sd_strand *x = sd_strand_of(g, n->in[i]);
     memcpy(y.at + to, x->at, x->n * sizeof *x->at), to += x->n;
   }
-  sd_strand_put(g, n->out[0], &y);
+  sd_vec_push(g->a, &g->outside, ((sd_outside){n->out[0], sd_strand_put(g, n->out[0], &y), SD_IS_JOINED}));
   return true;
 }
 
@@ -262,7 +262,7 @@ static bool describe(const sd_following *g, const sd_outside *o, int m, sd_prune
   const sd_strand *f = o->f;
   int64_t inner = 0;
   *io = (sd_prune_io){.name = sd_arena_strdup(g->a, o->v->name),
-                      .input = o->input,
+                      .input = o->kind == SD_IS_INPUT,
                       .axis = f->of[m].axis,
                       .dim = sd_strand_dim(g, o->v, f->of[m].axis),
                       .parts = 1,
@@ -270,7 +270,7 @@ static bool describe(const sd_following *g, const sd_outside *o, int m, sd_prune
   if (io->dim >= 0 && !sd_dim_is_const(g->m->dims, f->of[m].inner, &inner)) return false;
   for (int j = 0; j < m; j++) {
     io->of[io->n_of] = f->of[j].axis, io->sizes[io->n_of++] = f->of[j].n, io->parts *= f->of[j].n;
-    if (o->input && piece_of(g, f, o->v, f->of[j].axis) != j) return false;
+    if (io->input && piece_of(g, f, o->v, f->of[j].axis) != j) return false;
   }
   uint32_t step = f->n / io->parts / io->each, *at = SD_NEW_ARRAY(g->a, uint32_t, io->parts * io->each);
   for (uint32_t i = 0; i < io->parts * io->each; i++) at[i] = f->at[i * step];
@@ -283,6 +283,7 @@ void sd_strand_resize_outside(sd_following *g) {
     const sd_outside *o = &g->outside.at[k];
     int m = sd_strand_losing(g, o->f);
     sd_prune_io io;
+    if (o->kind == SD_IS_JOINED) continue;
     if (m >= 0 && describe(g, o, m, &io)) sd_vec_push(g->a, &g->c->io, io);
     else
       sd_strand_fix(g, o->f);

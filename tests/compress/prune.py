@@ -102,7 +102,7 @@ def removed(digits, lenet, resnet):
             if i < 2: h = np.maximum(h, 0)
         y = ort.InferenceSession(out).run(None, {"x": digits.x["x"][:32]})[0]
         check("channels-same-sums", np.abs(y - h).max() < 1e-3, np.abs(y - h).max())
-    for name in ("bert_base_tiny", "mobilenet_v2_tiny", "densenet121_tiny", "shufflenet_v2_tiny"):
+    for name in ("bert_base_tiny", "mobilenet_v2_tiny", "densenet121_tiny", "shufflenet_v2_tiny", "resemblyzer_lstm"):
         model = f"{CORPUS}/{name}/model.onnx"
         if not os.path.exists(model): continue
         code, j, text = sard("prune", model, "-o", out, "--pattern", "heads:0.25" if "bert" in name else "channels:0.3")

@@ -125,7 +125,7 @@ static sard_status *with_moments(sd_prune *q, uint32_t i, sd_layer *l, double sh
 static sard_status *one(sd_prune *q, uint32_t i, double share, const uint8_t *mask) {
   sd_prune_unit *u = &q->units.at[i];
   uint64_t n = u->rows * u->k;
-  sd_layer l = {.rows = u->rows, .k = u->k, .groups = u->groups};
+  sd_layer l = {.rows = u->rows, .k = u->k, .groups = u->groups, .check = sd_stop_check};
   l.gain = q->gain ? q->gain[i] : NULL;
   l.w = sd_malloc(n * sizeof *l.w + 1), l.mask = sd_malloc(n + 1);
   sard_status *st = l.w && l.mask ? NULL : SD_ERR(NOMEM, "out of memory for %llu weights", (unsigned long long)n);

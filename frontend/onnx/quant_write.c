@@ -42,7 +42,7 @@ sard_status *sd_quant_round_groups(const sd_quant_options *o, sd_groups *g, cons
   uint64_t steps;
   if (!moments) return sd_groups_round(g, rows), NULL;
   if (o->rounding == SD_QUANT_NEAREST) return sd_groups_clip(g, rows, moments);
-  SD_TRY(sd_groups_gptq(g, rows, moments));
+  SD_TRY(sd_groups_gptq(g, rows, moments, o->check));
   return o->rounding == SD_QUANT_ADAPTIVE ? sd_groups_adapt(g, rows, moments, ROUNDS, &steps) : NULL;
 }
 

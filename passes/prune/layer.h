@@ -4,6 +4,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "passes/quantize/factor.h"
 #include "runtime/base/status.h"
 #include "runtime/pool.h"
 
@@ -41,6 +42,7 @@ typedef struct sd_layer {
   const double *h;          // [groups][k][k], second moments of the inputs (sums); NULL: no data
   const double *b;          // [rows][k], sums of wanted output times input; NULL: no data
   const double *gain;       // [rows][k], what Taylor expansion says each weight is worth; NULL: not measured
+  sd_check check;           // what takes long asks it, and ends with its error; NULL: it goes on
 } sd_layer;
 
 // How much each weight is worth, the larger the more; [rows][k]. SD_WANDA and SD_SPARSEGPT need h.

@@ -75,16 +75,15 @@ bool sd_pattern_holds(const sd_pattern *p, const float *w, uint64_t rows, uint64
 // ---- scores ----
 
 // Diagonal of the inverse of h, damped, into d.
-static bool inverse_diagonal(const double *h, uint64_t k, double *u, double *work, double *d) {
+static sard_status *inverse_diagonal(const double *h, uint64_t k, double *u, double *work, sd_check check, double *d) {
   bool good = false;
-  for (double damping = 0.01; !good && damping < 1e4; damping *= 10)
-    good = sd_factor_inverse(h, k, damping, u, work);
+  SD_TRY(sd_factor_damped(h, k, u, work, check, &good));
   for (uint64_t j = 0; j < k; j++) {
     double s = 0;
     for (uint64_t i = 0; good && i <= j; i++) s += u[i * k + j] * u[i * k + j];
     d[j] = good ? s : 1;
   }
-  return good;
+  return NULL;
 }
 
 sard_status *sd_layer_score(const sd_layer *l, sd_criterion c, double *out) {
@@ -95,10 +94,11 @@ sard_status *sd_layer_score(const sd_layer *l, sd_criterion c, double *out) {
     u = sd_malloc(k * k * sizeof *u + 1), work = sd_malloc(k * k * sizeof *work + 1);
     room = room && u && work;
   }
-  for (uint64_t r = 0; room && r < l->rows; r++) {
+  sard_status *st = NULL;
+  for (uint64_t r = 0; room && !st && r < l->rows; r++) {
     const double *h = l->h ? l->h + r / per * k * k : NULL;
-    if (r % per == 0 && c == SD_SPARSEGPT) inverse_diagonal(h, k, u, work, d);
-    for (uint64_t j = 0; j < k; j++) {
+    if (r % per == 0 && c == SD_SPARSEGPT) st = inverse_diagonal(h, k, u, work, l->check, d);
+    for (uint64_t j = 0; !st && j < k; j++) {
       double w = l->w[r * k + j], s = w * w;
       if (c == SD_WANDA) s *= h[j * k + j];
       if (c == SD_SPARSEGPT) s /= d[j];
@@ -106,7 +106,7 @@ sard_status *sd_layer_score(const sd_layer *l, sd_criterion c, double *out) {
     }
   }
   sd_free(d), sd_free(u), sd_free(work);
-  return room ? NULL : SD_ERR(NOMEM, "out of memory for scores of %llu inputs", (unsigned long long)k);
+  return room ? st : SD_ERR(NOMEM, "out of memory for scores of %llu inputs", (unsigned long long)k);
 }
 
 // ---- masks ----

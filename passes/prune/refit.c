@@ -59,12 +59,12 @@ sard_status *sd_layer_sparsegpt(sd_layer *l, const sd_pattern *p, double share, 
   if (p->kind != SD_PATTERN_FREE) step = (BLOCK + p->cols - 1) / p->cols * p->cols; // whole groups and blocks
   for (uint64_t g = 0; !st && g < l->groups; g++) {
     bool good = false;
-    for (double d = DAMPING; !good && d < 1e4; d *= 10)
-      good = sd_factor_inverse(l->h + g * k * k, k, d, u, work);
-    for (uint64_t i = 0; !good && i < k * k; i++) u[i] = i % (k + 1) == 0; // inputs are all 0
+    st = sd_factor_damped(l->h + g * k * k, k, u, work, l->check, &good);
+    for (uint64_t i = 0; !st && !good && i < k * k; i++) u[i] = i % (k + 1) == 0; // inputs are all 0
     for (uint64_t j = 0; !st && j < k; j += step) {
       uint64_t end = j + step < k ? j + step : k;
-      if (choose) st = choose_block(l, p, share, g * per, (g + 1) * per, j, end, u);
+      if (l->check) st = l->check();
+      if (choose && !st) st = choose_block(l, p, share, g * per, (g + 1) * per, j, end, u);
       if (!st) push_errors(l, g * per, (g + 1) * per, j, end, u);
     }
   }
@@ -79,7 +79,14 @@ typedef struct fitting {
   const uint8_t *mask;
   uint64_t chunk; // rows of a tile
   atomic_int failed;
+  _Atomic(sard_status *) stopped; // what check said
 } fitting;
+
+// Of several errors one is kept.
+static bool goes_on(fitting *f, sard_status *st) {
+  if (st) sard_status_free(atomic_exchange(&f->stopped, st));
+  return !atomic_load(&f->stopped);
+}
 
 // x of l l' x = x, in place.
 static void solve(const double *l, uint64_t n, double *x) {
@@ -95,13 +102,13 @@ static void solve(const double *l, uint64_t n, double *x) {
 }
 
 // The factor of h + damping over the inputs at[0], ..., at[n - 1].
-static bool factor_kept(const double *h, uint64_t k, const uint64_t *at, uint64_t n, double damping,
-                        double *a) {
+static sard_status *factor_kept(const double *h, uint64_t k, const uint64_t *at, uint64_t n, double damping,
+                                double *a, sd_check check, bool *good) {
   for (uint64_t i = 0; i < n; i++) {
     for (uint64_t j = 0; j <= i; j++) a[i * n + j] = h[at[i] * k + at[j]];
     a[i * n + i] += damping;
   }
-  return sd_factor_cholesky(a, n);
+  return sd_factor_cholesky(a, n, check, good);
 }
 
 static double damping_of(const double *h, uint64_t k) {
@@ -120,7 +127,8 @@ static void fit_row(fitting *f, uint64_t r, bool same, double *a, double *x, uin
     if (f->mask[r * k + j]) at[n++] = j;
   if (!(damping > 0) || n == 0) return;
   bool good = same;
-  for (double d = damping; !good && d < damping * 1e5; d *= 10) good = factor_kept(h, k, at, n, d, a);
+  for (double d = damping; !good && d < damping * 1e5; d *= 10)
+    if (!goes_on(f, factor_kept(h, k, at, n, d, a, l->check, &good))) return;
   if (!good) return;
   for (uint64_t i = 0; i < n; i++) x[i] = l->b[r * k + at[i]] + damping * l->w[r * k + at[i]];
   solve(a, n, x);
@@ -137,8 +145,10 @@ static void fit_rows(void *user, int worker, uint32_t begin, uint32_t end) {
   (void)worker;
   if (!a || !x || !at) atomic_store(&f->failed, 1);
   uint64_t first = begin * f->chunk, last = end * f->chunk < f->l->rows ? end * f->chunk : f->l->rows;
-  for (uint64_t r = first; r < last && a && x && at; r++)
+  for (uint64_t r = first; r < last && a && x && at && !atomic_load(&f->stopped); r++) {
+    if (f->l->check && !goes_on(f, f->l->check())) break;
     fit_row(f, r, r > first && r % per && memcmp(f->mask + r * k, f->mask + (r - 1) * k, k) == 0, a, x, at);
+  }
   sd_free(a), sd_free(x), sd_free(at);
 }
 
@@ -154,7 +164,10 @@ static sard_status *fit(sd_layer *l, const uint8_t *mask, bool alike, sd_pool *p
   } else {
     fit_rows(&f, 0, 0, tiles);
   }
-  return atomic_load(&f.failed) ? short_of_memory(l->k) : NULL;
+  sard_status *st = atomic_load(&f.stopped);
+  if (!atomic_load(&f.failed)) return st;
+  sard_status_free(st);
+  return short_of_memory(l->k);
 }
 
 sard_status *sd_layer_refit(sd_layer *l, const sd_pattern *p, sd_pool *pool) {

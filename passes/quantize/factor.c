@@ -31,8 +31,10 @@ static bool corner(double *a, uint64_t n, uint64_t r, uint64_t j0) {
   return true;
 }
 
-bool sd_factor_cholesky(double *a, uint64_t n) {
+sard_status *sd_factor_cholesky(double *a, uint64_t n, sd_check check, bool *good) {
+  *good = false;
   for (uint64_t i = 0; i < n; i += ROWS) {
+    if (check) SD_TRY(check());
     int rows = n - i < ROWS ? (int)(n - i) : ROWS;
     for (uint64_t j = 0; j < i; j++) {
       double s[ROWS];
@@ -43,9 +45,10 @@ bool sd_factor_cholesky(double *a, uint64_t n) {
       }
     }
     for (int r = 0; r < rows; r++)
-      if (!corner(a, n, i + (uint64_t)r, i)) return false;
+      if (!corner(a, n, i + (uint64_t)r, i)) return NULL;
   }
-  return true;
+  *good = true;
+  return NULL;
 }
 
 static void take(double *y, const double *x, double c, uint64_t n) {
@@ -53,9 +56,10 @@ static void take(double *y, const double *x, double c, uint64_t n) {
 }
 
 // The inverse of the lower triangle l: each row is made of those above.
-static void invert(const double *l, uint64_t n, double *x) {
+static sard_status *invert(const double *l, uint64_t n, double *x, sd_check check) {
   memset(x, 0, n * n * sizeof *x);
   for (uint64_t i = 0; i < n; i += ROWS) {
+    if (check) SD_TRY(check());
     uint64_t end = i + ROWS < n ? i + ROWS : n;
     for (uint64_t j = 0; j < i; j += CHUNK)
       for (uint64_t k = j; k < i; k++)
@@ -67,24 +71,34 @@ static void invert(const double *l, uint64_t n, double *x) {
       for (uint64_t j = 0; j <= r; j++) x[r * n + j] /= l[r * n + r];
     }
   }
+  return NULL;
 }
 
 // With the order of inputs turned around, h = l l' is r r' with an upper r, and the factor of the inverse is
 // that of r.
-bool sd_factor_inverse(const double *h, uint64_t n, double damping, double *u, double *work) {
+sard_status *sd_factor_inverse(const double *h, uint64_t n, double damping, double *u, double *work,
+                               sd_check check, bool *good) {
   double mean = 0;
+  *good = false;
   for (uint64_t i = 0; i < n; i++) mean += h[i * n + i] / (double)n;
-  if (!(mean > 0)) return false;
+  if (!(mean > 0)) return NULL;
   for (uint64_t i = 0; i < n * n; i++) work[i] = h[n * n - 1 - i];
   for (uint64_t i = 0; i < n; i++) {
     double *d = &work[i * n + i];
     *d = (*d > 0 ? *d : mean) + damping * mean;
   }
-  if (!sd_factor_cholesky(work, n)) return false;
-  invert(work, n, u);
-  for (uint64_t i = 0; i < n * n / 2; i++) {
+  SD_TRY(sd_factor_cholesky(work, n, check, good));
+  if (*good) SD_TRY(invert(work, n, u, check));
+  for (uint64_t i = 0; *good && i < n * n / 2; i++) {
     double t = u[i];
     u[i] = u[n * n - 1 - i], u[n * n - 1 - i] = t;
   }
-  return true;
+  return NULL;
+}
+
+sard_status *sd_factor_damped(const double *h, uint64_t n, double *u, double *work, sd_check check, bool *good) {
+  *good = false;
+  for (double damping = 0.01; !*good && damping < 1e4; damping *= 10)
+    SD_TRY(sd_factor_inverse(h, n, damping, u, work, check, good));
+  return NULL;
 }

@@ -95,22 +95,22 @@ static void gptq_row(sd_groups *g, uint64_t r, float *row, const double *u) {
   }
 }
 
-sard_status *sd_groups_gptq(sd_groups *g, const float *w, const double *h) {
+sard_status *sd_groups_gptq(sd_groups *g, const float *w, const double *h, sd_check check) {
   uint64_t bytes;
   if (!sd_ck_mul(g->k, g->k, &bytes) || !sd_ck_mul(bytes, sizeof(double), &bytes))
     return SD_ERR(UNSUPPORTED, "a weight is too large");
   double *u = sd_malloc(bytes + 1), *work = sd_malloc(bytes + 1);
   float *row = sd_malloc(g->k * sizeof *row + 1);
   bool room = u && work && row, good = false;
-  for (double damping = 0.01; room && !good && damping < 1e4; damping *= 10)
-    good = sd_factor_inverse(h, g->k, damping, u, work);
-  if (room && !good) sd_groups_round(g, w); // inputs are all 0
-  for (uint64_t r = 0; good && r < g->rows; r++) {
+  sard_status *st = room ? sd_factor_damped(h, g->k, u, work, check, &good) : NULL;
+  if (room && !st && !good) sd_groups_round(g, w); // inputs are all 0
+  for (uint64_t r = 0; good && !st && r < g->rows; r++) {
     memcpy(row, w + r * g->k, g->k * sizeof *row);
     gptq_row(g, r, row, u);
+    if (check) st = check();
   }
   sd_free(u), sd_free(work), sd_free(row);
-  return room ? NULL
+  return room ? st
               : SD_ERR(NOMEM, "out of memory for second moments of %llu inputs", (unsigned long long)g->k);
 }
 

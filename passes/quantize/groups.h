@@ -4,6 +4,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "passes/quantize/factor.h"
 #include "runtime/base/status.h"
 
 typedef struct sd_groups {
@@ -23,9 +24,9 @@ void sd_groups_fix(sd_groups *g, const float *scales, uint64_t step, uint8_t lea
 // Each weight to the nearest.
 void sd_groups_round(sd_groups *g, const float *w);
 // GPTQ: columns in order, the error of each is made up for by those behind it as far as inputs with the second moments
-// `h` ([k][k], sum of x x' over inputs, only read) let them. SARD_E_NOMEM. Where h is singular it is damped until it is
-// not.
-sard_status *sd_groups_gptq(sd_groups *g, const float *w, const double *h);
+// `h` ([k][k], sum of x x' over inputs, only read) let them. SARD_E_NOMEM, and what `check` says. Where h is singular it is damped until it
+// is not.
+sard_status *sd_groups_gptq(sd_groups *g, const float *w, const double *h, sd_check check);
 // Each weight to the nearest, the range of each group in turn made smaller, down to half, where that lowers the error
 // of outputs (AWQ's clipping).
 sard_status *sd_groups_clip(sd_groups *g, const float *w, const double *h);

@@ -6,6 +6,7 @@
 #include "passes/prune/layer.h"
 #include "passes/prune/select.h"
 #include "passes/quantize/factor.h"
+#include "passes/quantize/groups.h"
 #include "tests/unit/check.h"
 
 enum { ROWS = 4, K = 8 };
@@ -62,11 +63,12 @@ static void inverse(void) {
   uint64_t seed = 11;
   for (uint64_t n = 1; n <= N; n += n < 9 ? 1 : 15) {
     double mean = 0, worst = 0;
+    bool good = false;
     for (uint64_t i = 0; i < n; i++)
       for (uint64_t j = 0; j <= i; j++)
         h[i * n + j] = h[j * n + i] = (i == 3 || j == 3) ? 0 : (i == j ? (double)n : 0) + noise(&seed);
     for (uint64_t i = 0; i < n; i++) mean += h[i * n + i] / (double)n;
-    CHECK(sd_factor_inverse(h, n, 0.01, u, work));
+    CHECK(!sd_factor_inverse(h, n, 0.01, u, work, NULL, &good) && good);
     for (uint64_t i = 0; i < n; i++) h[i * n + i] = (h[i * n + i] > 0 ? h[i * n + i] : mean) + 0.01 * mean;
     for (uint64_t c = 0; c < n; c++) {
       double y[N] = {0}, x[N] = {0};
@@ -77,6 +79,56 @@ static void inverse(void) {
       for (uint64_t i = 0; i < n; i++) worst = fmax(worst, fabs(x[i] - (i == c)));
     }
     CHECK(worst < 1e-12);
+  }
+}
+
+static int checks, stop_at; // asked so far; the one that says no, 0: none
+static sard_status *stops(void) { return ++checks == stop_at ? SD_ERR(CANCELLED, "stopped") : NULL; }
+
+static int gptq(const float *w, const double *h) {
+  sd_groups g;
+  CHECK(!sd_groups_new(2, 64, 32, 4, true, &g));
+  sard_status *st = sd_groups_gptq(&g, w, h, stops);
+  int code = sard_status_code(st);
+  sard_status_free(st), sd_groups_free(&g);
+  return code;
+}
+
+static int sparsegpt(const float *w, const double *h, bool fit) {
+  float own[2 * 64];
+  uint8_t mask[2 * 64];
+  double b[2 * 64] = {0};
+  sd_pattern p = {.rows = 1, .cols = 1};
+  sd_layer l = {.rows = 2, .k = 64, .groups = 1, .w = own, .mask = mask, .h = h, .b = b, .check = stops};
+  memcpy(own, w, sizeof own), memset(mask, 1, sizeof mask);
+  sard_status *st = fit ? sd_layer_refit(&l, &p, NULL) : sd_layer_sparsegpt(&l, &p, 0.5, true);
+  int code = sard_status_code(st);
+  sard_status_free(st);
+  return code;
+}
+
+static int one_of(int which, const float *w, const double *h) {
+  return which == 0 ? gptq(w, h) : sparsegpt(w, h, which == 2);
+}
+
+// GPTQ, SparseGPT and least squares end at whichever check says so, and ask between blocks of the inverse: at least every 8 of 64
+// columns of each of its two parts, or of the one that least squares have.
+static void stopping(void) {
+  static double h[64 * 64];
+  float w[2 * 64];
+  uint64_t seed = 17;
+  for (int i = 0; i < 128; i++) w[i] = (float)noise(&seed);
+  for (int i = 0; i < 64; i++)
+    for (int j = 0; j <= i; j++) h[i * 64 + j] = h[j * 64 + i] = (i == j ? 64 : 0) + noise(&seed);
+  for (int which = 0; which < 3; which++) {
+    checks = stop_at = 0;
+    CHECK(one_of(which, w, h) == SARD_OK);
+    int all = checks;
+    CHECK(all >= (which == 2 ? 8 : 16));
+    for (int at = 1; at <= all; at++) {
+      checks = 0, stop_at = at;
+      CHECK(one_of(which, w, h) == SARD_E_CANCELLED && checks == at);
+    }
   }
 }
 
@@ -138,6 +190,6 @@ static void fitting(void) {
 }
 
 int main(void) {
-  reading(), inverse(), masks(), selecting(), fitting();
+  reading(), inverse(), stopping(), masks(), selecting(), fitting();
   return check_end();
 }

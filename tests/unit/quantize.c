@@ -140,7 +140,7 @@ static void gptq(void) {
       for (int j = 0; j < K; j++) h[i * K + j] += (double)x[n * K + i] * x[n * K + j];
   for (int t = 0; t < 2; t++) {
     CHECK_OK(sd_groups_new(ROWS, K, 16, 3, false, &g[t]));
-    if (t) CHECK_OK(sd_groups_gptq(&g[t], w, h));
+    if (t) CHECK_OK(sd_groups_gptq(&g[t], w, h, NULL));
     else
       sd_groups_round(&g[t], w);
     for (int n = 0; n < N; n++)
@@ -153,10 +153,10 @@ static void gptq(void) {
       }
   }
   CHECK(error[1] < 0.2 * error[0]);
-  CHECK_OK(sd_groups_gptq(&g[1], w, alone));
+  CHECK_OK(sd_groups_gptq(&g[1], w, alone, NULL));
   CHECK(memcmp(g[0].q, g[1].q, ROWS * K) == 0);
   memset(h, 0, sizeof h); // no input at all
-  CHECK_OK(sd_groups_gptq(&g[1], w, h));
+  CHECK_OK(sd_groups_gptq(&g[1], w, h, NULL));
   CHECK(memcmp(g[0].q, g[1].q, ROWS * K) == 0);
   sd_groups_free(&g[0]), sd_groups_free(&g[1]);
 }
@@ -203,7 +203,7 @@ static void errors(void) {
   sd_groups_round(&g, loud), error[0] = error_of(&g, one);
   CHECK_OK(sd_groups_clip(&g, loud, loud_moments));
   error[1] = error_of(&g, one);
-  CHECK_OK(sd_groups_gptq(&g, loud, loud_moments));
+  CHECK_OK(sd_groups_gptq(&g, loud, loud_moments, NULL));
   error[2] = error_of(&g, one);
   CHECK_OK(sd_groups_adapt(&g, loud, loud_moments, 16, &steps));
   error[3] = error_of(&g, one);

@@ -21,7 +21,7 @@ static int32_t float_key(float v) {
 }
 
 float sd_host_float_of(int32_t high) {
-  uint32_t bits = high < 0 ? (uint32_t)-high | UINT32_C(0x80000000) : (uint32_t)high;
+  uint32_t bits = high < 0 ? -(uint32_t)high | UINT32_C(0x80000000) : (uint32_t)high;
   float v;
   if (high == INT32_MIN) bits = UINT32_MAX; // of no number: a NaN
   memcpy(&v, &bits, sizeof v);

@@ -69,6 +69,12 @@ sard_status *sd_prune_states_fit(const void *by, const sd_judged *m, int input, 
 
 // ---- the report ----
 
+// What io's axis becomes; -1: it stays, or is open.
+static int64_t resized(const sd_prune *q, const sd_prune_io *io) {
+  uint32_t left = sd_prune_io_left(&q->channels, io);
+  return io->dim < 0 || left == io->each ? -1 : io->dim / io->each * left;
+}
+
 void sd_prune_states_say(sd_prune *q) {
   uint32_t shown = 0;
   if (q->channels.outside)
@@ -76,11 +82,10 @@ void sd_prune_states_say(sd_prune *q) {
                      "earlier steps do (--keep-io-sizes no)\n");
   for (uint32_t k = 0; k < q->channels.io.len && q->packed; k++) {
     const sd_prune_io *io = &q->channels.io.at[k];
-    uint32_t left = sd_prune_io_left(&q->channels, io);
-    if (io->dim < 0 || left == io->each) continue;
+    int64_t after = resized(q, io);
+    if (after < 0) continue;
     sd_cli_say(q->c, "%s %s '%s', axis %d: %lld to %lld\n", shown++ ? "          " : "states    ",
-               io->input ? "input" : "output", io->name, io->axis, (long long)io->dim,
-               (long long)(io->dim / io->each * left));
+               io->input ? "input" : "output", io->name, io->axis, (long long)io->dim, (long long)after);
   }
 }
 
@@ -90,11 +95,11 @@ void sd_prune_states_json(sd_prune *q, sd_str *s) {
   sd_str_put(s, ",\"resized\":[");
   for (uint32_t k = 0; k < q->channels.io.len && q->packed; k++) {
     const sd_prune_io *io = &q->channels.io.at[k];
-    uint32_t left = sd_prune_io_left(&q->channels, io);
-    if (io->dim < 0 || left == io->each) continue;
+    int64_t after = resized(q, io);
+    if (after < 0) continue;
     sd_strf(s, "%s{\"name\":", comma), sd_str_json(s, io->name), comma = ",";
     sd_strf(s, ",\"input\":%s,\"axis\":%d,\"before\":%lld,\"after\":%lld}", io->input ? "true" : "false",
-            io->axis, (long long)io->dim, (long long)(io->dim / io->each * left));
+            io->axis, (long long)io->dim, (long long)after);
   }
   sd_str_put(s, "]");
 }

@@ -34,7 +34,6 @@ typedef struct sd_sized {
 
 // Hidden units of a recurrent layer.
 typedef struct sd_hidden {
-  const sd_prune_unit *w, *r;
   uint32_t *at, parts, n; // labels [parts][n]: parts are directions
 } sd_hidden;
 
@@ -77,14 +76,17 @@ void sd_strand_fix(sd_following *g, const sd_strand *f); // f may be NULL
 sd_strand *sd_strand_keep(sd_following *g, const sd_strand *f, unsigned keep);
 // The pieces of f that lie on axes from `from` to `to`, as bits.
 unsigned sd_strand_on(const sd_strand *f, int from, int to);
-// Labels in the same place become one; false: the pieces are not the same, where those of b lie `shift` axes
-// in front of those of a.
+// The pieces are the same, where those of b lie `shift` axes in front of those of a.
+bool sd_strand_alike(const sd_strand *a, const sd_strand *b, int shift);
+// Labels in the same place become one; false: the pieces are not alike.
 bool sd_strand_meet(sd_following *g, const sd_strand *a, const sd_strand *b, int shift);
 // A label for each element of the axis of v; NULL: the axis has none of its own, other axes have some, or the
 // sizes are not known.
 uint32_t *sd_strand_along(sd_following *g, const sd_strand *f, const sd_value *v, int axis);
 // The size of an axis; -1: it is not known.
 int64_t sd_strand_dim(const sd_following *g, const sd_value *v, int axis);
+// The node of the file that n is; NULL: it is none.
+const Onnx__NodeProto *sd_strand_node(const sd_following *g, const sd_node *n);
 // Operand i of the node is a constant of the file whose axis loses what the labels lose; else false.
 bool sd_strand_cut(sd_following *g, const sd_node *n, uint32_t i, int axis, uint32_t *labels, uint32_t count,
                    sd_prune_cut_kind kind);

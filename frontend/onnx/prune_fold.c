@@ -16,11 +16,8 @@ typedef struct folding {
 } folding;
 
 static bool moves(const char *op) {
-  static const char *const names[] = {"Slice",     "Split",  "Transpose", "Reshape", "Squeeze",
-                                      "Unsqueeze", "Concat", "Flatten",   "Gather"};
-  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-    if (strcmp(op, names[i]) == 0) return true;
-  return false;
+  static const char *const also[] = {"Split", "Concat", "Flatten", NULL};
+  return sd_prune_moves(op, also);
 }
 
 // Results of nodes that move what is constant are constants of the module.

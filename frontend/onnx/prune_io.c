@@ -11,11 +11,8 @@ enum { MOST_PLACES = 1 << 20 }; // labels of one input
 // ---- which they are ----
 
 static bool moves(const sd_node *n) {
-  static const char *const names[] = {"Slice",     "Squeeze", "Unsqueeze", "Reshape",
-                                      "Transpose", "Gather",  "Identity",  "Split"};
-  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-    if (strcmp(n->op->name, names[i]) == 0) return true;
-  return false;
+  static const char *const also[] = {"Identity", "Split", NULL};
+  return sd_prune_moves(n->op->name, also);
 }
 
 const sd_value *sd_strand_source(const sd_value *v) {
@@ -142,8 +139,7 @@ static bool one_number(const sd_value *v, int64_t *out) {
 
 // The operand, computed or not, becomes how many of the labels are left.
 static bool cut_place(sd_following *g, const sd_node *n, uint32_t i, const uint32_t *labels, uint32_t count) {
-  const Onnx__NodeProto *node =
-      n->onnx_index >= 0 && (uint32_t)n->onnx_index < g->p->nodes.len ? g->p->nodes.at[n->onnx_index] : NULL;
+  const Onnx__NodeProto *node = sd_strand_node(g, n);
   if (!node || i >= node->n_input || n->in[i]->data->dtype != SD_I64 || n->in[i]->rank != 1) return false;
   sd_vec_push(g->a, &g->c->cuts,
               ((sd_prune_cut){.kind = SD_CUT_PLACE,
@@ -228,19 +224,12 @@ static uint32_t others(const sd_following *g, const sd_value *v, int axis, sd_st
   return (uint32_t)d;
 }
 
-static bool same_pieces(const sd_strand *a, const sd_strand *b) {
-  bool same = a->k == b->k;
-  for (int j = 0; j < a->k && same; j++)
-    same = a->of[j].axis == b->of[j].axis && a->of[j].n == b->of[j].n && a->of[j].inner == b->of[j].inner;
-  return same;
-}
-
 bool sd_strand_join(sd_following *g, const sd_node *n, int axis) {
   sd_strand first = {0}, f = {0}, y = {0};
   uint32_t places = 0, rest = 1, to = 0;
   for (uint32_t i = 0; i < n->n_in; i++) {
     uint32_t d = others(g, n->in[i], axis, i ? &f : &first);
-    if (d == 0 || (i && !same_pieces(&f, &first))) return false;
+    if (d == 0 || (i && !sd_strand_alike(&f, &first, 0))) return false;
     places += d;
   }
   for (int j = 0; j < first.k; j++) rest *= first.of[j].n;

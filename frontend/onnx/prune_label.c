@@ -137,12 +137,17 @@ unsigned sd_strand_on(const sd_strand *f, int from, int to) {
   return on;
 }
 
-bool sd_strand_meet(sd_following *g, const sd_strand *a, const sd_strand *b, int shift) {
+bool sd_strand_alike(const sd_strand *a, const sd_strand *b, int shift) {
   if (a->k != b->k) return false;
   for (int j = 0; j < a->k; j++)
     if (a->of[j].axis != b->of[j].axis + shift || a->of[j].n != b->of[j].n ||
         a->of[j].inner != b->of[j].inner)
       return false;
+  return true;
+}
+
+bool sd_strand_meet(sd_following *g, const sd_strand *a, const sd_strand *b, int shift) {
+  if (!sd_strand_alike(a, b, shift)) return false;
   for (uint32_t i = 0; i < a->n; i++) sd_strand_unite(g, a->at[i], b->at[i]);
   return true;
 }
@@ -163,6 +168,11 @@ uint32_t *sd_strand_along(sd_following *g, const sd_strand *f, const sd_value *v
 
 // ---- what changes ----
 
+const Onnx__NodeProto *sd_strand_node(const sd_following *g, const sd_node *n) {
+  return n->onnx_index >= 0 && (uint32_t)n->onnx_index < g->p->nodes.len ? g->p->nodes.at[n->onnx_index]
+                                                                         : NULL;
+}
+
 bool sd_strand_cut(sd_following *g, const sd_node *n, uint32_t i, int axis, uint32_t *labels, uint32_t count,
                    sd_prune_cut_kind kind) {
   return sd_strand_cut_parts(g, n, i, axis, labels, count, 1, kind);
@@ -171,9 +181,8 @@ bool sd_strand_cut(sd_following *g, const sd_node *n, uint32_t i, int axis, uint
 bool sd_strand_cut_parts(sd_following *g, const sd_node *n, uint32_t i, int axis, uint32_t *labels,
                          uint32_t count, uint32_t parts, sd_prune_cut_kind kind) {
   const sd_value *v = n->in[i];
-  if (!labels || !v || !v->name || n->onnx_index < 0 || (uint32_t)n->onnx_index >= g->p->nodes.len)
-    return false;
-  const Onnx__NodeProto *node = g->p->nodes.at[n->onnx_index];
+  const Onnx__NodeProto *node = sd_strand_node(g, n);
+  if (!labels || !v || !v->name || !node) return false;
   if (i >= node->n_input || strcmp(node->input[i], v->name) != 0 || !sd_proto_weight(g->p, v->name))
     return false;
   if (kind != SD_CUT_SIZE && (axis < 0 || axis >= v->rank || sd_strand_dim(g, v, axis) != count))

@@ -167,7 +167,7 @@ static int most_first(const void *a, const void *b) {
 }
 
 void sd_strand_pair(sd_following *g) {
-  double *worth = worths(g);
+  double *worth = g->hidden.len || g->outside.len ? worths(g) : NULL;
   if (g->outside.len) qsort(g->outside.at, g->outside.len, sizeof *g->outside.at, most_first);
   for (uint32_t k = 0; k < g->outside.len; k++)
     if (of_hidden_units(g, g->outside.at[k].f)) pair_outside(g, g->outside.at[k].f, worth);

@@ -196,7 +196,7 @@ void sd_strand_expand(sd_following *g, const sd_node *n) {
 // Sizes that the file does not give, as parts are equal.
 static bool cut_part(sd_following *g, const sd_node *n, int axis, int part, const uint32_t *labels) {
   int64_t *sizes = SD_NEW_ARRAY(g->a, int64_t, n->n_out + 1);
-  bool good = n->onnx_index >= 0 && (uint32_t)n->onnx_index < g->p->nodes.len;
+  bool good = sd_strand_node(g, n) != NULL;
   for (uint32_t i = 0; i < n->n_out && good; i++)
     sizes[i] = n->out[i] ? sd_strand_dim(g, n->out[i], axis) : -1, good = sizes[i] > 0;
   if (good)
@@ -398,8 +398,7 @@ static bool resize(sd_following *g, const sd_sized *s, int m) {
   int64_t d = sd_strand_dim(g, y, axis), v = 0;
   if (!f) return false;
   if (!shape) return true; // Flatten
-  const Onnx__NodeProto *node =
-      n->onnx_index >= 0 && (uint32_t)n->onnx_index < g->p->nodes.len ? g->p->nodes.at[n->onnx_index] : NULL;
+  const Onnx__NodeProto *node = sd_strand_node(g, n);
   if (!node || node->n_input < 2) return false;
   if (shape->data && sd_proto_weight(g->p, node->input[1])) {
     int at = axis - y->rank + (int)shape->data->count; // of Expand it may have fewer

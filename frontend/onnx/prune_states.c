@@ -9,12 +9,6 @@ enum { X, W, R, B, LENGTHS, H0, C0, P }; // operands
 
 // ---- initial states ----
 
-static bool is_one_of(const sd_node *d, const char *const *names, size_t n) {
-  for (size_t i = 0; i < n; i++)
-    if (strcmp(d->op->name, names[i]) == 0) return true;
-  return false;
-}
-
 static bool all_zero(const sd_const *c) {
   for (uint64_t i = 0; i < c->bytes; i++)
     if (((const uint8_t *)c->data)[i]) return false;
@@ -23,14 +17,13 @@ static bool all_zero(const sd_const *c) {
 
 // Whatever the sizes are, every element is 0.
 static bool zeros(const sd_value *v, int depth) {
-  static const char *const moves[] = {"Expand",  "Slice",     "Squeeze", "Unsqueeze",
-                                      "Reshape", "Transpose", "Gather",  "Identity"};
+  static const char *const also[] = {"Expand", "Identity", NULL};
   if (v->data || !v->def || depth > SD_MAX_DEPTH) return v->data && all_zero(v->data);
   if (strcmp(v->def->op->name, "ConstantOfShape") == 0) {
     const sd_attr *value = sd_node_attr(v->def, "value");
     return !value || value->kind != SD_ATTR_TENSOR || all_zero(value->tensor);
   }
-  return is_one_of(v->def, moves, sizeof moves / sizeof *moves) && zeros(v->def->in[0], depth + 1);
+  return sd_prune_moves(v->def->op->name, also) && zeros(v->def->in[0], depth + 1);
 }
 
 // The hidden units along `axis`, the directions along `parts`.
@@ -82,14 +75,13 @@ static bool cut_rows(sd_following *g, const sd_node *n, uint32_t i, const sd_hid
 // Each hidden unit is a label of its own.
 static bool begin(sd_following *g, const sd_node *n) {
   uint32_t index = 0, other = 0;
-  sd_hidden h = {sd_strand_unit(g, n, W, &index), sd_strand_unit(g, n, R, &other), NULL, 0, 0};
+  const sd_prune_unit *w = sd_strand_unit(g, n, W, &index), *r = sd_strand_unit(g, n, R, &other);
   int64_t parts = sd_strand_dim(g, n->in[R], 0), rows = sd_strand_dim(g, n->in[R], 1),
           units = sd_strand_dim(g, n->in[R], 2);
   bool batch_first = sd_node_int(n, "layout", 0) == 1;
-  if (!h.w || !h.r || h.w->keep || h.r->keep || parts < 1 || units < 1 || rows % units ||
-      rows > UINT32_MAX / parts)
+  if (!w || !r || w->keep || r->keep || parts < 1 || units < 1 || rows % units || rows > UINT32_MAX / parts)
     return false;
-  h.parts = (uint32_t)parts, h.n = (uint32_t)units;
+  sd_hidden h = {.parts = (uint32_t)parts, .n = (uint32_t)units};
   uint32_t gates = (uint32_t)(rows / units);
   h.at = SD_NEW_ARRAY(g->a, uint32_t, h.parts * h.n);
   for (uint32_t i = 0; i < h.parts * h.n; i++) {

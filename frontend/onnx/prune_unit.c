@@ -157,6 +157,15 @@ static sard_status *add_unit(sd_arena *a, sd_proto *p, uint32_t i, int operand, 
   return NULL;
 }
 
+bool sd_prune_moves(const char *op, const char *const *also) {
+  static const char *const names[] = {"Slice", "Squeeze", "Unsqueeze", "Reshape", "Transpose", "Gather"};
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+    if (strcmp(op, names[i]) == 0) return true;
+  for (; *also; also++)
+    if (strcmp(op, *also) == 0) return true;
+  return false;
+}
+
 uint64_t sd_prune_parameters(const sd_proto *p) {
   uint64_t all = 0;
   for (uint32_t i = 0; i < p->initializers.len; i++) {

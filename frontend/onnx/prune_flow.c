@@ -12,7 +12,8 @@
 
 const sd_prune_unit *sd_strand_unit(const sd_following *g, const sd_node *n, int i, uint32_t *index) {
   for (uint32_t k = 0; k < g->units->len; k++)
-    if ((int)g->units->at[k].at == n->onnx_index && g->units->at[k].operand == i) return *index = k, &g->units->at[k];
+    if ((int)g->units->at[k].at == n->onnx_index && g->units->at[k].operand == i)
+      return *index = k, &g->units->at[k];
   return NULL;
 }
 
@@ -59,19 +60,31 @@ static void conv(sd_following *g, const sd_node *n) {
 // One operand has labels, and the other none: they go on along its rows or columns (`own`), and along axes in
 // front that the other has once only.
 static void product_with(sd_following *g, const sd_node *n, uint32_t labelled, int own) {
-  const sd_strand *f = sd_strand_of(g, n->in[labelled]);
+  sd_strand *f = sd_strand_of(g, n->in[labelled]);
   const sd_value *other = n->in[!labelled], *v = n->in[labelled], *y = n->out[0];
-  sd_strand out = *f;
-  for (int j = 0; j < f->k; j++) {
+  unsigned keep = 0;
+  for (int j = 0; j < f->k && y->rank >= v->rank; j++) {
     int axis = f->of[j].axis, there = axis - v->rank + other->rank;
-    bool good = axis == own || (axis < v->rank - 2 && (there < 0 || sd_strand_dim(g, other, there) == 1));
-    if (!good || y->rank < v->rank) {
-      sd_strand_fix(g, f);
-      return;
-    }
-    out.of[j].axis += y->rank - v->rank;
+    if (axis == own || (axis < v->rank - 2 && (there < 0 || sd_strand_dim(g, other, there) == 1)))
+      keep |= 1U << j;
   }
-  sd_strand_put(g, y, &out);
+  f = sd_strand_keep(g, f, keep);
+  if (!f) return;
+  for (int j = 0; j < f->k; j++) f->of[j].axis += y->rank - v->rank;
+  sd_strand_put(g, y, f);
+}
+
+// Heads of queries whose keys and values are those of one head: b has no labels in front, and one element
+// only where a has some.
+static bool shares(const sd_following *g, const sd_strand *a, const sd_value *va, const sd_strand *b,
+                   const sd_value *vb) {
+  unsigned in_front = sd_strand_on(a, 0, va->rank - 3);
+  bool all = in_front && !sd_strand_on(b, 0, vb->rank - 3);
+  for (int j = 0; j < a->k && all; j++) {
+    int there = a->of[j].axis - va->rank + vb->rank;
+    if (in_front >> j & 1) all = there < 0 || sd_strand_dim(g, vb, there) == 1;
+  }
+  return all;
 }
 
 // What is summed over ends there; of heads there is one product each.
@@ -84,6 +97,11 @@ static void product_of_values(sd_following *g, const sd_node *n) {
     sd_strand_fix(g, a), sd_strand_fix(g, b);
     return;
   }
+  for (int i = 0; i < 2 && a && b; i++)
+    if (i ? shares(g, b, vb, a, va) : shares(g, a, va, b, vb)) {
+      sd_strand_fix(g, i ? a : b);
+      *(i ? &a : &b) = NULL;
+    }
   if (!a || !b) {
     product_with(g, n, a ? 0 : 1, a ? r - 2 : vb->rank - 1);
     return;
@@ -92,10 +110,12 @@ static void product_of_values(sd_following *g, const sd_node *n) {
   b = sd_strand_keep(g, b, sd_strand_on(b, 0, vb->rank - 2));
   if (b && sd_strand_on(b, vb->rank - 2, vb->rank - 2))
     b->of[b->k - 1].axis++; // the sum runs over it, as over the last of a
-  if (!a || !b || r != vb->rank || r != n->out[0]->rank || !sd_strand_meet(g, a, b, 0)) {
+  sd_strand *both = a && b && r == vb->rank && r == n->out[0]->rank ? sd_strand_agree(g, a, b) : NULL;
+  if (!both) {
     sd_strand_fix(g, a), sd_strand_fix(g, b);
     return;
   }
+  a = both;
   unsigned in_front = sd_strand_on(a, 0, r - 3);
   heads = in_front ? sd_strand_keep(g, a, in_front) : NULL;
   if (heads) sd_strand_put(g, n->out[0], heads);
@@ -121,25 +141,6 @@ static void matmul(sd_following *g, const sd_node *n) {
   begin(g, n, n->out[0]->rank - 1);
 }
 
-// Queries, keys and values with an axis of heads: those of one number go together, in whole.
-static void attention(sd_following *g, const sd_node *n) {
-  sd_strand *first = NULL;
-  bool good = n->n_in > 2 && n->out[0]->rank == 4;
-  for (uint32_t i = 0; i < n->n_in && good; i++) {
-    const sd_value *v = n->in[i];
-    sd_strand *x = sd_strand_of(g, v);
-    if (i == 3) good = !v || (!x && (v->rank < 3 || sd_strand_dim(g, v, v->rank - 3) == 1)); // the mask
-    if (i > 3) good = !v;
-    if (i >= 3 || !good) continue;
-    x = x && v->rank == 4 ? sd_strand_keep(g, x, sd_strand_on(x, 1, 1)) : NULL;
-    good = x && (!first || sd_strand_meet(g, first, x, 0));
-    if (!first) first = x;
-  }
-  for (uint32_t i = 1; i < n->n_out; i++) good = good && (!n->out[i] || n->out[i]->uses.len == 0);
-  if (good) sd_strand_put(g, n->out[0], first);
-  for (uint32_t i = 0; !good && i < n->n_in; i++) sd_strand_fix(g, sd_strand_of(g, n->in[i]));
-}
-
 // ---- elements ----
 
 // The pieces of f that operand v, which has no labels, has one element along; its axes lie `shift` in front
@@ -150,17 +151,6 @@ static unsigned once(const sd_following *g, const sd_strand *f, const sd_value *
     int axis = f->of[j].axis - shift;
     if (axis < 0 || sd_strand_dim(g, v, axis) == 1) bits |= 1U << j;
   }
-  return bits;
-}
-
-// The pieces of a that b has, too.
-static unsigned common(const sd_strand *a, const sd_strand *b, int shift) {
-  unsigned bits = 0;
-  for (int j = 0; j < a->k; j++)
-    for (int i = 0; i < b->k; i++)
-      if (a->of[j].axis == b->of[i].axis + shift && a->of[j].n == b->of[i].n &&
-          a->of[j].inner == b->of[i].inner)
-        bits |= 1U << j;
   return bits;
 }
 
@@ -176,10 +166,10 @@ static sd_strand *with_operand(sd_following *g, const sd_node *n, uint32_t i, sd
   sd_strand *x = sd_strand_of(g, v), *less;
   int shift = y->rank - v->rank;
   if (x) {
-    unsigned both = common(f, x, shift) | (once(g, f, v, shift) & ~common(f, x, shift));
-    f = sd_strand_keep(g, f, both);
-    x = f ? sd_strand_keep(g, x, common(x, f, -shift)) : NULL;
-    less = x ? sd_strand_keep(g, f, common(f, x, shift)) : NULL;
+    sd_strand_align(g, &f, &x, shift);
+    f = sd_strand_keep(g, f, sd_strand_common(f, x, shift) | once(g, f, v, shift));
+    x = f ? sd_strand_keep(g, x, sd_strand_common(x, f, -shift)) : NULL;
+    less = x ? sd_strand_keep(g, f, sd_strand_common(f, x, shift)) : NULL;
     return less && sd_strand_meet(g, less, x, shift) ? less : NULL;
   }
   unsigned bits = once(g, f, v, shift);
@@ -246,7 +236,11 @@ static void reduce(sd_following *g, const sd_node *n) {
   bool gone[SD_MAX_RANK] = {false};
   if (!x) return;
   if (n->out[0]->rank == rank) {
-    along(g, n, x);
+    unsigned keep = 0; // of heads whose elements are summed, those are left
+    for (int j = 0; j < x->k; j++)
+      keep |= n->out[0]->dims[x->of[j].axis] == n->in[0]->dims[x->of[j].axis] ? 1U << j : 0;
+    x = sd_strand_keep(g, x, keep);
+    if (x) along(g, n, x);
     return;
   }
   if (!axes || !axes->data || axes->data->dtype != SD_I64) {
@@ -292,8 +286,8 @@ static bool beside(sd_following *g, const sd_node *n, int axis) {
   for (uint32_t i = 0; i < n->n_in; i++) {
     const sd_strand *f = sd_strand_of(g, n->in[i]);
     sd_strand *x = sd_strand_keep(g, f, (1U << f->k) - 1 - sd_strand_on(f, axis, axis));
-    if (!x || (first && !sd_strand_meet(g, first, x, 0))) return false;
-    if (!first) first = x;
+    first = x && first ? sd_strand_agree(g, first, x) : x;
+    if (!first) return false;
   }
   sd_strand_put(g, n->out[0], first);
   return true;
@@ -378,7 +372,8 @@ static const struct {
              {"Unsqueeze", sd_strand_squeeze},
              {"Gather", sd_strand_gather},
              {"Expand", sd_strand_expand},
-             {"Attention", attention},
+             {"Attention", sd_strand_attention},
+             {"com.microsoft.GroupQueryAttention", sd_strand_attention},
              {"LSTM", sd_strand_states},
              {"GRU", sd_strand_states},
              {"RNN", sd_strand_states},

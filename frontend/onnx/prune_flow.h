@@ -80,6 +80,15 @@ unsigned sd_strand_on(const sd_strand *f, int from, int to);
 bool sd_strand_alike(const sd_strand *a, const sd_strand *b, int shift);
 // Labels in the same place become one; false: the pieces are not alike.
 bool sd_strand_meet(sd_following *g, const sd_strand *a, const sd_strand *b, int shift);
+// The piece on the axis within which `at` elements end becomes two, if they divide it.
+void sd_strand_part(sd_following *g, sd_strand *f, int axis, int64_t at);
+// Pieces that overlap are taken apart, in copies of both, so that they are alike where they do: heads of queries as groups, of which
+// each shares a key, and places within these. The axes of b lie `shift` in front of those of a.
+void sd_strand_align(sd_following *g, sd_strand **a, sd_strand **b, int shift);
+// The pieces of a that b has, too, as bits.
+unsigned sd_strand_common(const sd_strand *a, const sd_strand *b, int shift);
+// What both have in common, where labels in the same place become one; NULL: nothing, and labels are fixed.
+sd_strand *sd_strand_agree(sd_following *g, sd_strand *a, sd_strand *b);
 // A label for each element of the axis of v; NULL: the axis has none of its own, other axes have some, or the
 // sizes are not known.
 uint32_t *sd_strand_along(sd_following *g, const sd_strand *f, const sd_value *v, int axis);
@@ -97,6 +106,9 @@ bool sd_strand_cut_parts(sd_following *g, const sd_node *n, uint32_t i, int axis
 const sd_prune_unit *sd_strand_unit(const sd_following *g, const sd_node *n, int i, uint32_t *index);
 // An attribute that says how many of the labels there are.
 void sd_strand_count(sd_following *g, const sd_node *n, const char *attribute, uint32_t *labels, uint32_t count);
+
+// ---- attention as one operator (prune_attention.c) ----
+void sd_strand_attention(sd_following *g, const sd_node *n);
 
 // ---- recurrent layers (prune_states.c) ----
 void sd_strand_states(sd_following *g, const sd_node *n);

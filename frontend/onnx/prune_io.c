@@ -72,7 +72,7 @@ void sd_strand_inputs(sd_following *g) {
   static const struct {
     const char *op;
     uint32_t from, to; // operands that are states
-  } given[] = {{"LSTM", 5, 6}, {"GRU", 5, 5}, {"RNN", 5, 5}, {"Attention", 4, 5}};
+  } given[] = {{"LSTM", 5, 6}, {"GRU", 5, 5}, {"RNN", 5, 5}, {"Attention", 4, 5}, {"com.microsoft.GroupQueryAttention", 3, 4}};
   for (const sd_node *n = g->m->main->first; n; n = n->next) {
     if (strcmp(n->op->name, "Concat") == 0) label_cache(g, n);
     for (size_t k = 0; k < sizeof given / sizeof *given; k++)

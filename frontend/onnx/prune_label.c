@@ -17,7 +17,7 @@ void sd_strand_unite(sd_following *g, uint32_t a, uint32_t b) {
     a = b, b = t;
   }
   sd_prune_label *x = &g->c->labels.at[a], *y = &g->c->labels.at[b];
-  if (a != b) y->same = a, x->fixed |= y->fixed, x->state |= y->state;
+  if (a != b) y->same = a, x->fixed |= y->fixed, x->state |= y->state, x->head |= y->head;
   if (x->unit == SD_NO_UNIT) x->unit = y->unit;
   for (int i = 0; i < 2; i++) g->c->labels.at[was[i]].same = a; // ways stay short
 }
@@ -150,6 +150,54 @@ bool sd_strand_meet(sd_following *g, const sd_strand *a, const sd_strand *b, int
   if (!sd_strand_alike(a, b, shift)) return false;
   for (uint32_t i = 0; i < a->n; i++) sd_strand_unite(g, a->at[i], b->at[i]);
   return true;
+}
+
+void sd_strand_part(sd_following *g, sd_strand *f, int axis, int64_t at) {
+  for (int j = 0; j < f->k && f->k < SD_PIECES; j++) {
+    sd_strand_piece *p = &f->of[j];
+    int64_t inner = 0;
+    if (p->axis != axis || !sd_dim_is_const(g->m->dims, p->inner, &inner) || inner < 1 || at <= inner ||
+        at % inner)
+      continue;
+    if (at / inner >= p->n || p->n % (at / inner)) continue;
+    memmove(p + 1, p, (size_t)(f->k++ - j) * sizeof *p);
+    p[1].n = (uint32_t)(at / inner), p[0].n /= p[1].n, p[0].inner = sd_dim_const(g->m->dims, at);
+    return;
+  }
+}
+
+// Where pieces of b begin and end, those of f are taken apart.
+static sd_strand *parted(sd_following *g, const sd_strand *f, const sd_strand *b, int shift) {
+  sd_strand *y = sd_arena_dup(g->a, f, sizeof *f);
+  for (int j = 0; j < b->k; j++) {
+    int64_t inner = 0;
+    if (!sd_dim_is_const(g->m->dims, b->of[j].inner, &inner)) continue;
+    sd_strand_part(g, y, b->of[j].axis + shift, inner);
+    if (inner <= INT64_MAX / b->of[j].n) sd_strand_part(g, y, b->of[j].axis + shift, inner * b->of[j].n);
+  }
+  return y;
+}
+
+void sd_strand_align(sd_following *g, sd_strand **a, sd_strand **b, int shift) {
+  sd_strand *x = parted(g, *a, *b, shift);
+  *b = parted(g, *b, *a, -shift), *a = x;
+}
+
+unsigned sd_strand_common(const sd_strand *a, const sd_strand *b, int shift) {
+  unsigned bits = 0;
+  for (int j = 0; j < a->k; j++)
+    for (int i = 0; i < b->k; i++)
+      if (a->of[j].axis == b->of[i].axis + shift && a->of[j].n == b->of[i].n &&
+          a->of[j].inner == b->of[i].inner)
+        bits |= 1U << j;
+  return bits;
+}
+
+sd_strand *sd_strand_agree(sd_following *g, sd_strand *a, sd_strand *b) {
+  sd_strand_align(g, &a, &b, 0);
+  unsigned of_a = sd_strand_common(a, b, 0), of_b = sd_strand_common(b, a, 0);
+  a = sd_strand_keep(g, a, of_a), b = sd_strand_keep(g, b, of_b);
+  return a && b && sd_strand_meet(g, a, b, 0) ? a : NULL;
 }
 
 uint32_t *sd_strand_along(sd_following *g, const sd_strand *f, const sd_value *v, int axis) {

@@ -164,6 +164,15 @@ void sd_strand_squeeze(sd_following *g, const sd_node *n) { // only axes of 1 co
   sd_strand_put(g, y, &f);
 }
 
+// One head that is repeated for each of the queries' has none of its own, which could go.
+static bool of_one_head(const sd_following *g, const sd_strand *x, const sd_value *v, const sd_value *out) {
+  int shift = out->rank - v->rank;
+  if (v->rank < 4 || sd_strand_on(x, 0, v->rank - 3)) return false;
+  for (int i = 1; i < out->rank - 2; i++)
+    if (sd_strand_dim(g, out, i) > 1 && (i < shift || sd_strand_dim(g, v, i - shift) == 1)) return true;
+  return false;
+}
+
 // Elements that are repeated, as a mask is for each head, have labels of no layer there: they go with what
 // they meet.
 void sd_strand_expand(sd_following *g, const sd_node *n) {
@@ -171,6 +180,7 @@ void sd_strand_expand(sd_following *g, const sd_node *n) {
   const sd_value *v = n->in[0], *out = n->out[0];
   int shift = out->rank - v->rank;
   sd_strand_fix(g, sd_strand_of(g, n->in[1]));
+  if (x && of_one_head(g, x, v, out)) sd_strand_fix(g, x), x = NULL;
   if (x) {
     y = *x;
     for (int j = 0; j < y.k; j++) {
@@ -348,7 +358,7 @@ static bool stays(const sd_following *g, const sd_value *v, int64_t i, int depth
   if (strcmp(d->op->name, "Gather") == 0) return stays_picked(g, d, false, i, depth + 1);
   if (strcmp(d->op->name, "Slice") == 0) return stays_picked(g, d, true, i, depth + 1);
   bool map = d->op->kind == SD_MAP,
-       all = map || strcmp(d->op->name, "Unsqueeze") == 0 || strcmp(d->op->name, "Squeeze") == 0;
+       all = map || sd_prune_moves(d->op->name, (const char *const[]){NULL}); // but for Gather and Slice, all keep the order
   for (uint32_t k = 0; k < (map ? d->n_in : 1) && all; k++) {
     int64_t n = elements(g, d->in[k]);
     all = n > 0 && stays(g, d->in[k], n == 1 ? 0 : i, depth + 1);

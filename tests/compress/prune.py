@@ -177,6 +177,55 @@ def attention(path, form):
     np.savez(f"{T}/attention.npz", x=r.standard_normal((24, 6, 16)).astype("f4"))
 
 
+def sharing(path, form, gone, kv):
+    """Attention of 4 heads of 8 over keys and values of `kv` heads, behind those of 3 steps before: repeated for each head, or by one operator; the heads `gone` say nothing."""
+    r, nodes, init = np.random.default_rng(11), [], []
+    def const(v, t=np.int64):
+        init.append(numpy_helper.from_array(np.array(v, t), f"c{len(init)}"))
+        return init[-1].name
+    def op(kind, *x, outs=1, **attrs):
+        n = helper.make_node(kind, list(x), [f"v{len(nodes)}.{i}" for i in range(outs)], name=f"{kind}{len(nodes)}", **attrs)
+        nodes.append(n)
+        return n.output[0] if outs == 1 else list(n.output)
+    weak = np.where(np.isin(np.arange(32) // 8, gone), 1e-3, 1)
+    of_kv = np.where(np.isin(np.arange(8 * kv) // 8, 1 if 2 in gone else []), 1e-3, 1)
+    q, k, v = (op("MatMul", "x", const(r.standard_normal((16, len(w))) * w, "f4")) for w in (weak, of_kv, of_kv))
+    apart = lambda t, n: op("Transpose", op("Reshape", t, const([0, 0, n, 8])), perm=[0, 2, 1, 3])
+    many = lambda t: op("Reshape", op("Expand", op("Unsqueeze", t, const([2])), const([1, 1, 4 // kv, 1, 1])), const([0, 4, -1, 8]))
+    if form == "repeated":
+        all_k, all_v = (op("Concat", p, apart(t, kv), axis=2) for p, t in (("past_k", k), ("past_v", v)))
+        scores = op("Softmax", op("MatMul", apart(q, 4), op("Transpose", many(all_k), perm=[0, 1, 3, 2])))
+        a = op("Reshape", op("Transpose", op("MatMul", scores, many(all_v)), perm=[0, 2, 1, 3]), const([0, 0, 32]))
+    elif form == "group":
+        a, all_k, all_v = op("GroupQueryAttention", q, k, v, "past_k", "past_v", const([3, 3], "i4"), const(4, "i4"), outs=3, domain="com.microsoft", num_heads=4, kv_num_heads=kv)
+    else: a, all_k, all_v = op("Attention", q, k, v, "", "past_k", "past_v", outs=3, q_num_heads=4, kv_num_heads=kv)
+    y = op("MatMul", a, const(r.standard_normal((32, 16)) * np.where(weak < 1, 0, 1)[:, None], "f4"))
+    value = lambda n, *d: helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, d)
+    g = helper.make_graph(nodes, "g", [value("x", 2, 1, 16), *(value(n, 2, kv, 3, 8) for n in ("past_k", "past_v"))], [value(y, 2, 1, 16), *(value(n, 2, kv, 4, 8) for n in (all_k, all_v))], init)
+    onnx.save(helper.make_model(g, opset_imports=[helper.make_opsetid("", 23 if form == "operator" else 17), helper.make_opsetid("com.microsoft", 1)], ir_version=10), path)
+
+
+def shared_heads():
+    """Where queries share keys, a head of these goes with all that it serves; where keys and values stay, as many queries of each go."""
+    if not ort: return
+    model, out, r = f"{T}/a.onnx", f"{T}/less.onnx", np.random.default_rng(3)
+    for form, gone, kv in (("repeated", (2, 3), 2), ("repeated", (1, 3), 2), ("repeated", (1, 3), 1), ("group", (2, 3), 2), ("group", (1, 3), 2), ("operator", (2, 3), 2), ("operator", (1, 3), 1)):
+        name, groups = f"heads-{form}-{kv}-{gone[0]}", gone[0] == 2
+        sharing(model, form, gone, kv)
+        code, j, text = sard("prune", model, "-o", out, "--pattern", "heads:0.5", *["--keep-io-sizes", "no"] * (groups or kv == 1))
+        zeros = [l["zeros"] for l in j.get("layers", []) if "zeros" in l]
+        check(name, code == 0 and zeros == [256, *[128 * groups] * 2, 256], f"{zeros} {text[-300:]}")
+        if code: continue
+        feed = {"x": r.standard_normal((2, 1, 16)).astype("f4")} | {n: r.standard_normal((2, kv, 3, 8)).astype("f4") for n in ("past_k", "past_v")}
+        cut = lambda v: v[:, :1] if groups and v.ndim == 4 else v
+        less = {n: cut(v) for n, v in feed.items()}
+        a, b = ort.InferenceSession(model).run(None, feed), ort.InferenceSession(out).run(None, less)
+        check(f"{name}-ort", all(np.abs(cut(u) - v).max() < 1e-5 for u, v in zip(a, b)))
+        np.savez(f"{T}/shared.npz", **less, y=b[0])
+        code, e, text = sard("eval", out, "--data", f"{T}/shared.npz", "--metric", "psnr")
+        check(f"{name}-same", code == 0 and e["value"] >= 100, f"{e.get('value')} dB {text[-200:]}")
+
+
 def heads_of_sizes():
     """Of four heads of 4 and two of 16, of which one of the latter says less than all others, that one goes."""
     if not ort: return
@@ -420,8 +469,8 @@ def bad(digits, lenet):
         ends(f"bad-pattern-{p}", 2, [*base, "--pattern", p], "is no pattern", out)
     ends("bad-divides", 4, [*base, "--pattern", "2:7"], "do not divide", out)
     ends("bad-heads", 4, [*base, "--pattern", "heads:0.5"], "are taken apart into heads", out)
-    stuck = f"{CORPUS}/llama_kv_tiny/model.onnx"
-    if os.path.exists(stuck): ends("bad-heads-stuck", 4, [stuck, "-o", out, "--pattern", "heads:0.5", "--keep-io-sizes", "no"], "(MatMul), which needs all of its outputs", out)
+    stuck = f"{CORPUS}/stn_gridsample_tiny/model.onnx"
+    if os.path.exists(stuck): ends("bad-heads-stuck", 4, [stuck, "-o", out, "--pattern", "heads:0.5"], "(GatherND), which needs all of its outputs", out)
     ends("bad-channels-sparsegpt", 2, [*base, *data, "--pattern", "channels:0.5", "--criterion", "sparsegpt"], "is of single weights", out)
     ends("bad-criterion", 2, [*base, *free, *data, "--criterion", "best"], "none of magnitude", out)
     ends("bad-wanda-no-data", 2, [*base, *free, "--criterion", "wanda"], "needs --data", out)
@@ -505,7 +554,7 @@ def resume(lenet):
 
 def main():
     digits, lenet, resnet = Case("digits_mlp"), Case("mnist_lenet"), Case("mnist_resnet8")
-    patterns(digits, lenet, resnet), removed(digits, lenet, resnet), states(), heads(), heads_of_sizes(), fit(resnet), report(lenet), kernels(), memory(), also(), resume(lenet), search(lenet), recurrent(), bad(digits, lenet), interrupted((1.5, 1, 0.7, 0.5, 0.3), "prune", resnet.model, "--pattern", "2:4", "--schedule", "3", "--data", resnet.data, "--metric", "top1")
+    patterns(digits, lenet, resnet), removed(digits, lenet, resnet), states(), heads(), shared_heads(), heads_of_sizes(), fit(resnet), report(lenet), kernels(), memory(), also(), resume(lenet), search(lenet), recurrent(), bad(digits, lenet), interrupted((1.5, 1, 0.7, 0.5, 0.3), "prune", resnet.model, "--pattern", "2:4", "--schedule", "3", "--data", resnet.data, "--metric", "top1")
     return end()
 
 

@@ -364,6 +364,8 @@ static const struct {
              {"Transpose", transpose},
              {"LogSoftmax", normalized},
              {"Concat", concat},
+             {"ScatterND", sd_strand_scatter},
+             {"TensorScatter", sd_strand_scatter},
              {"Reshape", sd_strand_reshape},
              {"Slice", slice},
              {"Split", sd_strand_split},

@@ -128,6 +128,7 @@ bool sd_strand_output(sd_following *g, const sd_value *v);
 // The input of the model that a value is moved from, without computing; NULL: it is none.
 const sd_value *sd_strand_source(const sd_value *v);
 bool sd_strand_is_state(const sd_following *g, const sd_strand *f);
+void sd_strand_scatter(sd_following *g, const sd_node *n); // rows that are written into a cache
 // Parts along an axis of states of several layers; false: they are none. What takes them apart, and what joins them.
 bool sd_strand_slice(sd_following *g, const sd_node *n);
 bool sd_strand_pick(sd_following *g, const sd_node *n, int axis);

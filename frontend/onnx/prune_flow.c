@@ -262,17 +262,19 @@ static void reduce(sd_following *g, const sd_node *n) {
   sd_strand_put(g, n->out[0], &f);
 }
 
-static void transpose(sd_following *g, const sd_node *n) {
-  sd_strand *x = sd_strand_of(g, n->in[0]), f;
+int sd_strand_transposed(const sd_node *n, int axis) {
   const sd_attr *perm = sd_node_attr(n, "perm");
   int rank = n->in[0]->rank;
+  return perm && perm->kind == SD_ATTR_INTS && (int)perm->n == rank ? (int)perm->ints[axis] : rank - 1 - axis;
+}
+
+static void transpose(sd_following *g, const sd_node *n) {
+  sd_strand *x = sd_strand_of(g, n->in[0]), f;
   if (!x) return;
   f = *x;
-  for (int i = 0; i < rank; i++) {
-    int from = perm && perm->kind == SD_ATTR_INTS && (int)perm->n == rank ? (int)perm->ints[i] : rank - 1 - i;
+  for (int i = 0; i < n->in[0]->rank; i++)
     for (int j = 0; j < f.k; j++)
-      if (x->of[j].axis == from) f.of[j].axis = i;
-  }
+      if (x->of[j].axis == sd_strand_transposed(n, i)) f.of[j].axis = i;
   sd_strand_put(g, n->out[0], &f);
 }
 
@@ -364,8 +366,9 @@ static const struct {
              {"Transpose", transpose},
              {"LogSoftmax", normalized},
              {"Concat", concat},
-             {"ScatterND", sd_strand_scatter},
-             {"TensorScatter", sd_strand_scatter},
+             {"ScatterND", sd_strand_written},
+             {"ScatterElements", sd_strand_written},
+             {"TensorScatter", sd_strand_written},
              {"Reshape", sd_strand_reshape},
              {"Slice", slice},
              {"Split", sd_strand_split},

@@ -107,8 +107,17 @@ const sd_prune_unit *sd_strand_unit(const sd_following *g, const sd_node *n, int
 // An attribute that says how many of the labels there are.
 void sd_strand_count(sd_following *g, const sd_node *n, const char *attribute, uint32_t *labels, uint32_t count);
 
+// The axis of its operand that `axis` of the result of a Transpose is.
+int sd_strand_transposed(const sd_node *n, int axis);
+
 // ---- attention as one operator (prune_attention.c) ----
 void sd_strand_attention(sd_following *g, const sd_node *n);
+
+// ---- what writes parts of a value (prune_write.c) ----
+bool sd_strand_writes(const sd_node *n); // into a copy of its first operand
+// The axes of its result along which such a node finds places, as bits.
+unsigned sd_strand_whole(const sd_following *g, const sd_node *n);
+void sd_strand_written(sd_following *g, const sd_node *n);
 
 // ---- recurrent layers (prune_states.c) ----
 void sd_strand_states(sd_following *g, const sd_node *n);
@@ -128,7 +137,6 @@ bool sd_strand_output(sd_following *g, const sd_value *v);
 // The input of the model that a value is moved from, without computing; NULL: it is none.
 const sd_value *sd_strand_source(const sd_value *v);
 bool sd_strand_is_state(const sd_following *g, const sd_strand *f);
-void sd_strand_scatter(sd_following *g, const sd_node *n); // rows that are written into a cache
 // Parts along an axis of states of several layers; false: they are none. What takes them apart, and what joins them.
 bool sd_strand_slice(sd_following *g, const sd_node *n);
 bool sd_strand_pick(sd_following *g, const sd_node *n, int axis);

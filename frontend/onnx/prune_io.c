@@ -20,17 +20,13 @@ const sd_value *sd_strand_source(const sd_value *v) {
   return v && !v->data && !v->def && sd_value_is_input(v) && sd_dtype_is_float(v->dtype) ? v : NULL;
 }
 
-// Operators that write rows into a cache, which is the first operand.
-static bool writes(const sd_node *n) {
-  return strcmp(n->op->name, "ScatterND") == 0 || strcmp(n->op->name, "TensorScatter") == 0;
-}
-
 // Moved, joined with others or written into, it is an output of the model.
 static bool comes_out(const sd_value *v, int depth) {
   if (sd_value_is_output(v)) return true;
   for (uint32_t i = 0; i < v->uses.len && depth < SD_MAX_DEPTH; i++) {
     const sd_node *n = v->uses.at[i].node;
-    if (!moves(n) && strcmp(n->op->name, "Concat") != 0 && !(writes(n) && v->uses.at[i].operand == 0)) continue;
+    bool into = sd_strand_writes(n) && v->uses.at[i].operand == 0;
+    if (!moves(n) && !into && strcmp(n->op->name, "Concat") != 0) continue;
     for (uint32_t k = 0; k < n->n_out; k++)
       if (n->out[k] && comes_out(n->out[k], depth + 1)) return true;
   }
@@ -43,14 +39,14 @@ static bool inside(const sd_following *g, const sd_value *v) { // of the main gr
   return !sd_value_is_output(v) && v->rank > 0 && !sd_proto_weight(g->p, v->name);
 }
 
-// Every axis whose size is known has labels, but for those that would be too many, as steps of a long cache.
-static void label(sd_following *g, const sd_value *v) {
+// Every axis whose size is known has labels, but for the bits `whole` and those that would be too many.
+static void label(sd_following *g, const sd_value *v, unsigned whole) {
   sd_strand f = {.n = 1};
   if (!v || sd_strand_of(g, v) || !inside(g, v)) return;
   g->c->outside |= !g->resize;
   for (int i = 0; i < v->rank; i++) {
     int64_t d = sd_strand_dim(g, v, i);
-    if (d < 2) continue;
+    if (d < 2 || whole >> i & 1) continue;
     if (f.k == SD_PIECES || d > MOST_PLACES / f.n) continue;
     f.of[f.k++] = (sd_strand_piece){i, (uint32_t)d, sd_dim_const(g->m->dims, 1)}, f.n *= (uint32_t)d;
   }
@@ -63,61 +59,48 @@ static void label(sd_following *g, const sd_value *v) {
 // Keys or values of before, and those of now behind them, which become an output.
 static void label_cache(sd_following *g, const sd_node *n) {
   const sd_value *from = NULL;
-  bool more = writes(n);
-  for (uint32_t i = 0; i < (more ? 1 : n->n_in); i++) {
+  bool more = false;
+  for (uint32_t i = 0; i < n->n_in; i++) {
     const sd_value *x = sd_strand_source(n->in[i]);
     if (x) from = from ? from : x;
     else
       more = true;
   }
-  if (from && more && comes_out(n->out[0], 0)) label(g, from);
+  if (from && more && comes_out(n->out[0], 0)) label(g, from, 0);
+}
+
+// A cache of a fixed length, of which nodes write parts. Its steps stay: they need no labels, of which there
+// would be many.
+static void label_written(sd_following *g, const sd_node *n) {
+  const sd_value *v = n->in[0];
+  if (!n->out[0] || !comes_out(n->out[0], 0)) return;
+  unsigned whole = sd_strand_whole(g, n);
+  for (; v->def && strcmp(v->def->op->name, "Transpose") == 0; v = v->def->in[0]) {
+    unsigned was = whole;
+    whole = 0;
+    for (int i = 0; i < v->rank; i++)
+      if (was >> i & 1) whole |= 1U << sd_strand_transposed(v->def, i);
+  }
+  label(g, sd_strand_source(v), v->def ? 0 : whole);
 }
 
 void sd_strand_inputs(sd_following *g) {
   static const struct {
     const char *op;
     uint32_t from, to; // operands that are states
-  } given[] = {{"LSTM", 5, 6}, {"GRU", 5, 5}, {"RNN", 5, 5}, {"Attention", 4, 5}, {"com.microsoft.GroupQueryAttention", 3, 4}};
+  } given[] = {{"LSTM", 5, 6},
+               {"GRU", 5, 5},
+               {"RNN", 5, 5},
+               {"Attention", 4, 5},
+               {"com.microsoft.GroupQueryAttention", 3, 4}};
   for (const sd_node *n = g->m->main->first; n; n = n->next) {
-    if (strcmp(n->op->name, "Concat") == 0 || writes(n)) label_cache(g, n);
+    if (strcmp(n->op->name, "Concat") == 0) label_cache(g, n);
+    if (sd_strand_writes(n)) label_written(g, n);
     for (size_t k = 0; k < sizeof given / sizeof *given; k++)
       for (uint32_t i = given[k].from;
            strcmp(n->op->name, given[k].op) == 0 && i <= given[k].to && i < n->n_in; i++)
-        label(g, sd_strand_source(n->in[i]));
+        label(g, sd_strand_source(n->in[i]), 0);
   }
-}
-
-// The axes of the cache and of the rows that are along those where rows are: what lies along the others is in the same place of both.
-typedef struct written {
-  uint32_t rows;         // operand
-  int from, of_rows, on; // axes from those on, but for this one
-} written;
-
-static bool where_written(const sd_following *g, const sd_node *n, written *w) {
-  int rank = n->in[0]->rank, at = n->in[1]->rank;
-  if (strcmp(n->op->name, "ScatterND") == 0) {
-    int64_t q = at > 0 ? sd_strand_dim(g, n->in[1], at - 1) : -1;
-    *w = (written){2, (int)q, at - 1, -1};
-    return q > 0 && q <= rank;
-  }
-  int axis = (int)sd_node_int(n, "axis", -2);
-  *w = (written){1, 1, 1, axis < 0 ? axis + rank : axis};
-  return true;
-}
-
-void sd_strand_scatter(sd_following *g, const sd_node *n) {
-  written w;
-  bool good = where_written(g, n, &w);
-  sd_strand *x = good ? sd_strand_of(g, n->in[0]) : NULL, *rows = good ? sd_strand_of(g, n->in[w.rows]) : NULL;
-  if (x && rows) {
-    x = sd_strand_keep(g, x, sd_strand_on(x, w.from, SD_MAX_RANK) & ~sd_strand_on(x, w.on, w.on));
-    rows = sd_strand_keep(g, rows, sd_strand_on(rows, w.of_rows, SD_MAX_RANK) & ~sd_strand_on(rows, w.on, w.on));
-    for (int j = 0; rows && j < rows->k; j++) rows->of[j].axis += w.from - w.of_rows;
-    x = x && rows ? sd_strand_agree(g, x, rows) : NULL;
-    if (x) sd_strand_put(g, n->out[0], x);
-    if (x) return;
-  }
-  for (uint32_t i = 0; i < n->n_in; i++) sd_strand_fix(g, sd_strand_of(g, n->in[i]));
 }
 
 bool sd_strand_is_state(const sd_following *g, const sd_strand *f) {

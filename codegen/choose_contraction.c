@@ -3,7 +3,6 @@
 #include "codegen/dot.h"
 #include "runtime/base/alloc.h"
 
-#define TILE_FLOPS 100000 // least work of a grid tile, operations
 #define TILE_BYTES 65536  // the same where each element of the vector operand is used few times
 #define FEW_TILES  16     // as many are enough for the cores of a small machine
 
@@ -12,11 +11,7 @@
 
 #define SPARSE_ROWS  4 // of a register tile at most, where the length of sums is read from memory
 
-#define LARGEST_ROWS 14 // of a register tile
-
-typedef struct tile {
-  int mr, nv;
-} tile;
+typedef sd_register_tile tile;
 
 // A turn of products of bytes in pairs of 16 bits: two products and two sums for each row and vector, the halves of a row in two
 // operations, of a vector in three. Of these run three at a time, of multiply-adds of f32 two.
@@ -26,7 +21,7 @@ static double halves_time(double rows, double vectors) { return (4 * rows * vect
 // first one is there (of f32 8, with which sums wait now and then). `even`: the axis may end early anywhere, so that only sizes that
 // divide it leave no rows over. `make`: operations that make a vector of the operand that moves with J, once for all rows of a tile. `halves`: products of
 // bytes whose words are taken apart into pairs of 16 bits.
-static tile choose_tile(const sd_isa *isa, int64_t e, bool e_known, bool even, int64_t jv, int make, bool halves, double latency) {
+static tile choose_tile(const sd_isa *isa, int64_t e, bool e_known, bool even, int64_t jv, int make, bool halves, double latency, int64_t most) {
   tile best = {1, 1};
   double best_cost = 1e300;
   if (e == 1 && e_known) { // the speed of memory: several panels, so that every core reads its part
@@ -39,7 +34,7 @@ static tile choose_tile(const sd_isa *isa, int64_t e, bool e_known, bool even, i
     int mr_max = room / nv;
     if (mr_max < 1) break;
     if (isa->registers == 32 && nv == 2) mr_max = 14; // 14 divides the usual image sizes
-    if (mr_max > LARGEST_ROWS) mr_max = LARGEST_ROWS;
+    if (mr_max > most) mr_max = (int)most;
     int64_t rows = sd_ceil_div(e, mr_max);
     int mr = (int)sd_ceil_div(e, rows);
     int divisor = mr;
@@ -157,7 +152,7 @@ static void grid_contraction(sd_choice *c, const sd_expr *r, sd_axis *jo, sd_axi
   for (uint32_t i = 0; i < c->n->n_axes; i++)
     if (c->n->axes[i] != jo && c->n->axes[i]->vec == 0) rows *= (double)sd_choose_guess(c, c->n->axes[i]);
   double cols = jo ? (double)sd_choose_guess(c, jo) * c->n->axes[c->n->n_axes - 1]->vec * c->lanes : 1;
-  int64_t want = (int64_t)(flops / TILE_FLOPS), by_bytes = (int64_t)(4 * k * cols / TILE_BYTES);
+  int64_t want = (int64_t)(flops / SD_TILE_FLOPS), by_bytes = (int64_t)(4 * k * cols / TILE_BYTES);
   if (want < by_bytes) want = by_bytes;
   if (want > SD_MAX_TILES) want = SD_MAX_TILES;
   if (c->tuned && c->tuned->tiles > 0) want = c->tuned->tiles;
@@ -257,7 +252,11 @@ static tile reuse_tile(const sd_choice *c, const sd_expr *r, int u, int j, int64
   int64_t vectors = sd_ceil_div(sd_choose_guess(c, ja), c->lanes);
   // of 64 bytes two run at a time as well, and all tiles take the same time
   bool halves = r->dtype == SD_I32 && c->isa->dot < 4 && c->isa->vector_bytes < 64 && sd_dot_side(c->k, r) == 4;
-  return choose_tile(c->isa, rows, sd_choose_known(c, ua), ua->limit != NULL, vectors, make > 0 ? make : 0, halves, halves ? 0 : r->dtype == SD_F32 ? 9 : 7);
+  return choose_tile(c->isa, rows, sd_choose_known(c, ua), ua->limit != NULL, vectors, make > 0 ? make : 0, halves, halves ? 0 : r->dtype == SD_F32 ? 9 : 7, SD_LARGEST_ROWS);
+}
+
+sd_register_tile sd_choose_rows(const sd_choice *c, const sd_axis *u, int64_t columns, int64_t most) {
+  return choose_tile(c->isa, sd_choose_guess(c, u), sd_choose_known(c, u), u->limit != NULL, columns, 0, false, 9, most);
 }
 
 // Rows of small images are too short for a register tile: it takes several of them, so that the vector operand is read less
@@ -265,7 +264,7 @@ static tile reuse_tile(const sd_choice *c, const sd_expr *r, int u, int j, int64
 static sd_axis *second_rows(const sd_choice *c, const sd_expr *r, int u, int j, tile *t, int *copies) {
   const sd_nest *n = c->n;
   uint32_t moves = vector_operand_axes(c, r, j);
-  int64_t e = sd_choose_guess(c, n->axes[u]), most = LARGEST_ROWS / e;
+  int64_t e = sd_choose_guess(c, n->axes[u]), most = SD_LARGEST_ROWS / e;
   if (u == 0 || t->mr != e || most < 2 || u - 1 == j || moves >> (u - 1) & 1 || !sd_choose_known(c, n->axes[u])) return NULL;
   sd_axis *second = n->axes[u - 1];
   int64_t length = sd_choose_guess(c, second), parts = sd_ceil_div(length, most), each = sd_ceil_div(length, parts);
@@ -278,9 +277,9 @@ static sd_axis *second_rows(const sd_choice *c, const sd_expr *r, int u, int j, 
 // The register tile that was measured to be the best one, no larger than what there is to cover.
 static bool tuned_tile(const sd_choice *c, int u, int j, tile *t) {
   if (!c->tuned || c->tuned->rows < 1 || c->tuned->vectors < 1) return false;
-  int64_t rows = sd_choose_known(c, c->n->axes[u]) ? sd_choose_guess(c, c->n->axes[u]) : LARGEST_ROWS;
+  int64_t rows = sd_choose_known(c, c->n->axes[u]) ? sd_choose_guess(c, c->n->axes[u]) : SD_LARGEST_ROWS;
   int64_t vectors = sd_ceil_div(sd_choose_guess(c, c->n->axes[j]), c->lanes);
-  t->mr = (int)sd_min_i64(sd_min_i64(c->tuned->rows, LARGEST_ROWS), rows);
+  t->mr = (int)sd_min_i64(sd_min_i64(c->tuned->rows, SD_LARGEST_ROWS), rows);
   t->nv = (int)sd_min_i64(sd_min_i64(c->tuned->vectors, 8), vectors > 0 ? vectors : 1);
   return true;
 }
@@ -297,7 +296,7 @@ static void choose_sparse_rows(sd_choice *c, const sd_expr *r, const sd_axis *st
   int u = reuse_axis(c, r, j);
   n->axes[j]->vec = (int32_t)vectors;
   if (u < 0) return;
-  if (most > LARGEST_ROWS) most = LARGEST_ROWS;
+  if (most > SD_LARGEST_ROWS) most = SD_LARGEST_ROWS;
   if (most < 1) most = 1;
   int64_t e = sd_choose_guess(c, n->axes[u]), rows = e <= most ? e : sd_ceil_div(e, sd_ceil_div(e, most)), copies = most / rows;
   if (!sd_choose_known(c, n->axes[u])) rows = most, copies = 1;
@@ -336,6 +335,7 @@ sard_status *sd_choose_contraction(sd_choice *c, sd_expr *r, int j, bool *out_do
   bool reused = u >= 0;
   int64_t je = sd_choose_guess(c, n->axes[j]);
   *out_done = choose_sparse(c, r, j);
+  if (!*out_done) SD_TRY(sd_choose_few(c, r, j, u, out_done));
   if (*out_done) return NULL;
   if (reused && !sd_x_uses_axis(r, n->axes[u]) && vectorizable(c, r, j, c->lanes, &pack) && pack < 0) {
     schedule_shared(c, j);

@@ -5,7 +5,15 @@
 #include "codegen/tuning.h"
 
 #define SD_TILE_ELEMS 8192 // least work of a grid tile of a map or reduction, elements
+#define SD_TILE_FLOPS 100000 // the same of a contraction, operations
 #define SD_MAX_TILES  32   // grid tiles wanted at most
+
+#define SD_LARGEST_ROWS 14 // of a register tile
+
+// Outputs that stand in registers during a sum: rows, and vectors of columns.
+typedef struct sd_register_tile {
+  int mr, nv;
+} sd_register_tile;
 
 typedef struct sd_choice {
   sd_kernel *k;
@@ -68,3 +76,10 @@ bool sd_choose_matrix(const sd_choice *c, const sd_expr *r, int u, int j, uint32
 sard_status *sd_choose_contraction(sd_choice *c, sd_expr *r, int j, bool *done);
 // Taps of a window side by side, without loops.
 void sd_choose_unroll_window(const sd_choice *c, const sd_expr *r);
+// The register tile of `columns` vectors, which all rows of axis u read, and at most so many rows.
+sd_register_tile sd_choose_rows(const sd_choice *c, const sd_axis *u, int64_t columns, int64_t most);
+
+// ---- choose_few.c ----
+// Products with few outputs along axis j, or a single one: vectors of steps of the sum. `u`: the axis that shares what moves with j, -1 = none.
+// `done` false: nothing was changed.
+sard_status *sd_choose_few(sd_choice *c, const sd_expr *r, int j, int u, bool *done);

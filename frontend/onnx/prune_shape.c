@@ -357,6 +357,8 @@ static bool stays(const sd_following *g, const sd_value *v, int64_t i, int depth
   if (strcmp(d->op->name, "Concat") == 0) return stays_joined(g, d, i, depth + 1);
   if (strcmp(d->op->name, "Gather") == 0) return stays_picked(g, d, false, i, depth + 1);
   if (strcmp(d->op->name, "Slice") == 0) return stays_picked(g, d, true, i, depth + 1);
+  if (strcmp(d->op->name, "ScatterElements") == 0) // either of them
+    return elements(g, d->in[2]) == 1 && stays(g, d->in[0], i, depth + 1) && stays(g, d->in[2], 0, depth + 1);
   bool map = d->op->kind == SD_MAP,
        all = map || sd_prune_moves(d->op->name, (const char *const[]){NULL}); // but for Gather and Slice, all keep the order
   for (uint32_t k = 0; k < (map ? d->n_in : 1) && all; k++) {

@@ -165,6 +165,20 @@ static sard_status *reduction_of(const sd_node *n, reduction *out) {
   return NULL;
 }
 
+// One size of a shape is replaced, as torch's index_copy makes that of its indices.
+static void scatter_elems(sd_node *n) {
+  sd_dim e[SD_SH_ELEMS], by;
+  int64_t at;
+  uint32_t known, count;
+  if (n->in[0]->rank != 1 || !sd_sh_try_elems(n, 0, e, SD_SH_ELEMS, &known) || !sd_sh_try_ints(n, 1, &at, 1, &count) ||
+      count != 1 || !sd_sh_try_elems(n, 2, &by, 1, &count) || count != 1)
+    return;
+  at += at < 0 ? known : 0;
+  if (at < 0 || at >= known) return; // the run says so
+  e[at] = by;
+  sd_sh_set_elems(n, 0, e, known);
+}
+
 sard_status *sd_shape_scatter_elements(sd_node *n) {
   int axis;
   reduction r;
@@ -174,7 +188,9 @@ sard_status *sd_shape_scatter_elements(sd_node *n) {
   SD_TRY(sd_sh_rank(n, 2, n->in[0]->rank, n->in[0]->rank));
   for (int d = 0; d < n->in[0]->rank; d++)
     SD_TRY(sd_sh_same(n, n->in[1]->dims[d], n->in[2]->dims[d], "indices and updates", NULL));
-  return sd_sh_like(n, 0, 0);
+  SD_TRY(sd_sh_like(n, 0, 0));
+  if (!r.combine) scatter_elems(n);
+  return NULL;
 }
 
 static sard_status *scatter_tuple(const sd_node *n, int *out_k) {

@@ -57,7 +57,7 @@ sard_status *sd_prune_all(sd_prune *q, const double *factor);
 
 // Sums of squares of a unit's inputs in the original model, [groups][k], in the arena.
 sard_status *sd_prune_squares(sd_prune *q, uint32_t i, double **out);
-// A unit's weights by least squares over what stays ([rows][k], 0: goes). Of recurrent ones the others are as they were.
+// A unit's weights by least squares over what stays ([rows][k], 0: goes). Of tables the others are as they were.
 sard_status *sd_prune_fit(sd_prune *q, uint32_t i, const uint8_t *mask);
 
 // ---- prune_resume.c ----

@@ -73,7 +73,8 @@ static sd_criterion criterion_of(const sd_prune *q, const sd_prune_unit *u) {
 }
 
 static bool wants_data(const sd_prune *q, const sd_prune_unit *u) {
-  return !u->recurrent && (q->refit || criterion_of(q, u) == SD_WANDA || criterion_of(q, u) == SD_SPARSEGPT);
+  if (u->recurrent) return u->states && q->refit;
+  return q->refit || criterion_of(q, u) == SD_WANDA || criterion_of(q, u) == SD_SPARSEGPT;
 }
 
 static sard_status *prune_layer(sd_prune *q, uint32_t i, sd_layer *l, double share) {
@@ -107,7 +108,7 @@ static sard_status *fit_layer(sd_prune *q, sd_layer *l, const uint8_t *mask) {
 
 static sard_status *with_moments(sd_prune *q, uint32_t i, sd_layer *l, double share, const uint8_t *mask) {
   const sd_prune_unit *u = &q->units.at[i];
-  if (mask && u->recurrent) return fit_layer(q, l, mask);
+  if (mask && u->recurrent && !u->states) return fit_layer(q, l, mask);
   if (!mask && !wants_data(q, u)) return prune_layer(q, i, l, share);
   if (u->k > MOST_INPUTS)
     return SD_ERR(UNSUPPORTED, "'%s' has %llu inputs, too many for their second moments: --exclude it",

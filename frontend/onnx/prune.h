@@ -19,7 +19,8 @@ typedef struct sd_prune_unit {
   uint64_t at;     // of the node in the file
   int operand;     // of the node, that the weight is
   bool turned;     // the weight is [inputs][outputs]
-  bool recurrent;  // its inputs are not all to be seen, or are indices: chosen by magnitude, not fitted
+  bool recurrent;  // of a layer that reads what it gave, or its inputs are indices: chosen by magnitude
+  bool states;     // of the former: it is fitted, too
   bool keep;       // stays as it is
   const char *why; // the reason
   const void *was; // its elements where they lie, in the order of the file; NULL: it cannot be pruned

@@ -91,6 +91,7 @@ static void measure(sd_prune_unit *u, const Onnx__NodeProto *n, const Onnx__Tens
   u->rows = u->recurrent && u->rank == 3 ? count / (uint64_t)w->dims[2] : (uint64_t)w->dims[u->turned];
   u->k = count / u->rows;
   if (sd_proto_is(n, "", "Conv")) u->groups = (uint64_t)sd_proto_get_int(n, "group", 1);
+  if (u->states && u->operand > 1) u->groups = (uint64_t)w->dims[0]; // each direction has states of its own
 }
 
 // How many operands of nodes, bodies included, are each constant.
@@ -147,7 +148,8 @@ static sard_status *add_unit(sd_arena *a, sd_proto *p, uint32_t i, int operand, 
                      .weight = weight,
                      .at = i,
                      .operand = operand,
-                     .recurrent = op->role != SD_ROLE_PRODUCT};
+                     .recurrent = op->role != SD_ROLE_PRODUCT,
+                     .states = op->role == SD_ROLE_STATES};
   if (!*weight) return NULL;
   u.why = obstacle(p, n, op, w, readers_of(p, count, weight), also);
   u.keep = u.why != NULL;

@@ -462,6 +462,8 @@ def search(lenet):
 def recurrent():
     case = os.path.join(CORPUS, "lstm_lm_tiny")
     code, j, text = sard("prune", f"{case}/model.onnx", "-o", f"{T}/l.onnx", "--pattern", "unstructured:0.3", "--data", case, "--samples", "16")
+    snr = [sard("prune", f"{case}/model.onnx", "-o", f"{T}/l.onnx", "--pattern", "unstructured:0.5", "--data", case, "--samples", "16", "--ops", "LSTM", "--metric", "psnr", "--reconstruct", fit)[1].get("value_after", 0) for fit in ("none", "lsq")]
+    check("recurrent-fit", snr[1] > snr[0] + 6, f"{snr} dB without and with the fit")
     check("recurrent", code == 0 and sum(l["op"] == "LSTM" for l in j["layers"]) == 4 and abs(j["ratio"] - 0.3) < 0.01, text[-300:])
 
 

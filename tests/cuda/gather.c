@@ -77,11 +77,13 @@ static void note_inner(gathered_launch *l, const sd_buf *b) {
   if (b->kind == SD_BUF_IN && b->dtype == SD_F32 && !l->inner) l->inner = SD_F32;
 }
 
-static bool add_launch(run *r, const sd_eval_step *at, const sd_kernel *k, const sd_cuda_source *s, const char *label) {
+static bool add_launch(run *r, const sd_eval_step *at, const sd_kernel *k, const sd_cuda_source *s,
+                       const char *label) {
   gathered *g = r->g;
   gathered_launch l = {.label = strdup(label), .n_dims = (int)s->n_dims};
   l.bufs = calloc(k->bufs.len + 1, sizeof *l.bufs), l.dims = calloc(s->n_dims + 1, sizeof *l.dims);
-  bool ok = l.bufs && l.dims && size_of(r, at, s->blocks, &l.blocks) && size_of(r, at, s->scratch, &l.scratch);
+  bool ok =
+      l.bufs && l.dims && size_of(r, at, s->blocks, &l.blocks) && size_of(r, at, s->scratch, &l.scratch);
   for (uint32_t i = 0; ok && i < s->n_dims; i++) ok = size_of(r, at, s->dims[i], &l.dims[i]);
   for (uint32_t i = 0; ok && i < k->bufs.len; i++) {
     const sd_buf *b = k->bufs.at[i];
@@ -113,8 +115,8 @@ static sard_status *after_node(void *user, const sd_eval_step *at) {
   sd_kernel *k;
   sd_cuda_source s;
   char label[400];
-  snprintf(label, sizeof label, "%.200s/%.40s %s '%.80s'", strrchr(r->folder, '/') ? strrchr(r->folder, '/') + 1 : r->folder, r->file, n->op->name,
-           n->name);
+  snprintf(label, sizeof label, "%.200s/%.40s %s '%.80s'",
+           strrchr(r->folder, '/') ? strrchr(r->folder, '/') + 1 : r->folder, r->file, n->op->name, n->name);
   sard_status *st = sd_cuda_node_source(a, r->m, n, "sd_kernel", &r->g->options, &k, &s);
   if (!st) {
     add_launch(r, at, k, &s, label);
@@ -244,34 +246,50 @@ void gather_model(gathered *g, const char *path) {
   if (m) sd_module_free(m);
 }
 
-// A text without comments, each number of it 0.
-static uint64_t pattern_of(const char *text) {
-  char *pattern = strdup(text), *to = pattern;
-  if (!pattern) abort();
-  for (const char *c = text; *c; c++) {
-    if (c[0] == '/' && c[1] == '/') c += strcspn(c, "\n");
+// ---- kernels that say nothing new ----
+typedef struct lines { // hashes of lines; 0: free
+  uint64_t *seen, mask;
+} lines;
+
+// Of the line at `text` without indentation and comment, with each number 0; *end: of the line.
+static uint64_t pattern_of(const char *text, const char **end) {
+  uint64_t h = 1469598103934665603ull;
+  text += strspn(text, " ");
+  for (const char *c = text; *(*end = c) && *c != '\n'; c++) {
+    if (c[0] == '/' && c[1] == '/') return *end = c + strcspn(c, "\n"), h ? h : 1;
     bool digit = *c >= '0' && *c <= '9';
-    if (!digit || to == pattern || to[-1] != '0') *to++ = digit ? '0' : *c;
-    if (!*c) break;
+    if (!digit || c == text || c[-1] < '0' || c[-1] > '9')
+      h = (h ^ (digit ? '0' : (uint8_t)*c)) * 1099511628211ull;
   }
-  uint64_t h = sd_hash_bytes(pattern, (size_t)(to - pattern), 0);
-  free(pattern);
-  return h;
+  return h ? h : 1;
+}
+
+static bool add_line(lines *l, uint64_t h) { // false: it was there
+  uint64_t at = h & l->mask;
+  while (l->seen[at] && l->seen[at] != h) at = (at + 1) & l->mask;
+  bool fresh = !l->seen[at];
+  l->seen[at] = h;
+  return fresh;
+}
+
+static bool add_lines(lines *l, const char *text) { // true: one of them at least is new
+  bool fresh = false;
+  for (const char *end = text; *text; text = *end ? end + 1 : end)
+    fresh |= add_line(l, pattern_of(text, &end));
+  return fresh;
 }
 
 uint32_t gather_drop_alike(gathered *g) {
-  uint64_t *seen = calloc(g->n_kernels + 1, sizeof *seen);
+  uint64_t count = 1, room = 1;
+  for (uint32_t i = 0; i < g->n_kernels; i++)
+    for (const char *c = g->kernels[i].text; *c; c++) count += *c == '\n' || !c[1];
+  while (room < 2 * count) room *= 2;
+  lines l = {calloc(room, sizeof *l.seen), room - 1};
   uint32_t all = g->n_kernels, n = 0;
-  if (!seen) abort();
-  for (uint32_t i = 0; i < all; i++) {
-    uint64_t h = pattern_of(g->kernels[i].text);
-    uint32_t at = 0;
-    while (at < n && seen[at] != h) at++;
-    if (at < n) continue;
-    seen[n] = h;
-    g->kernels[n++] = g->kernels[i];
-  }
-  free(seen);
+  if (!l.seen) abort();
+  for (uint32_t i = 0; i < all; i++)
+    if (add_lines(&l, g->kernels[i].text)) g->kernels[n++] = g->kernels[i];
+  free(l.seen);
   g->n_kernels = n;
   return all - n;
 }

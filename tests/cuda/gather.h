@@ -42,5 +42,5 @@ typedef struct gathered {
 void gather_case(gathered *g, sard_context *ctx, const char *folder, const char *file, int opt);
 // Adds the kernels of a model, optimized as for compiling, without launches.
 void gather_model(gathered *g, const char *path);
-// Keeps of kernels that differ in numbers only the first; how many are gone. Launches are not looked at.
+// Drops kernels all of whose lines stand, numbers aside, in those before; how many are gone. Launches are not looked at.
 uint32_t gather_drop_alike(gathered *g);

@@ -7,14 +7,14 @@
 // ---- fragments ----
 static inline void host_ldmatrix(unsigned (&r)[4], const unsigned char *base, int at, bool turned, int line) {
   const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-  int rows[32];
   if (at % 16) model_complain("line %d: a row of a matrix that does not begin at a multiple of 16 bytes", line);
-  for (int i = 0; i < 32; i++) memcpy(&rows[i], model_exchange(i ? NULL : &at, sizeof at, i, line), sizeof at);
+  const unsigned char *const rows = model_exchange(&at, sizeof at, line);
   for (int i = 0; i < 4; i++) {
     unsigned char bytes[4] = {0};
-    for (int h = 0; h < 2; h++) {
-      const int from = turned ? rows[i * 8 + 2 * t + h] + 2 * g : rows[i * 8 + g] + 4 * t + 2 * h;
-      if (model_touch(base, from, 2, false)) memcpy(bytes + 2 * h, base + from, 2);
+    const int size = turned ? 2 : 4; // of what stands side by side
+    for (int b = 0; b < 4; b += size) {
+      const int row = i * 8 + (turned ? 2 * t + b / 2 : g), from = *(const int *)(rows + row * MODEL_GIVEN) + (turned ? 2 * g : 4 * t);
+      if (model_touch(base, from, size, false)) memcpy(bytes + b, base + from, size);
     }
     memcpy(&r[i], bytes, 4);
   }
@@ -24,37 +24,37 @@ static inline void sd_ldmatrix_t(unsigned (&r)[4], const unsigned char *base, in
 
 static inline unsigned sd_lane(unsigned x, int lane) {
   unsigned y;
-  memcpy(&y, model_exchange(&x, sizeof x, lane, __LINE__), sizeof y);
+  memcpy(&y, model_exchange(&x, sizeof x, __LINE__) + lane * MODEL_GIVEN, sizeof y);
   return y;
 }
 
-// Registers of all lanes, as elements of SIZE bytes: PER of them in a register.
-typedef struct host_fragments {
-  unsigned a[32][4], b[32][2];
-} host_fragments;
-static inline void host_gather(host_fragments &f, const unsigned (&a)[4], unsigned b0, unsigned b1, int line) {
-  const unsigned mine[6] = {a[0], a[1], a[2], a[3], b0, b1};
-  for (int i = 0; i < 32; i++) {
-    const unsigned *other = (const unsigned *)model_exchange(i ? NULL : mine, sizeof mine, i, line);
-    memcpy(f.a[i], other, 16), memcpy(f.b[i], other + 4, 8);
+// Registers of a lane, of what all have given.
+static inline const unsigned *host_of(const unsigned char *given, int lane) { return (const unsigned *)(given + lane * MODEL_GIVEN); }
+// Steps (2 x 4 x PER) of a row of the first factor, whose registers are given first, and of a column of the second one, whose
+// registers are those from `at` on. A register has PER of them.
+template <int PER, class T, class X> static inline void host_row(T (&to)[8 * PER], const unsigned char *given, int row, X x) {
+  const int bits = 32 / PER;
+  for (int k = 0; k < 8 * PER; k++) {
+    const unsigned word = host_of(given, row % 8 * 4 + k / PER % 4)[row / 8 + 2 * (k / (4 * PER))];
+    to[k] = x(word >> k % PER * bits & (unsigned)((1ull << bits) - 1));
   }
 }
-// Step k (of 2 x 4 x PER) of a row of the first factor, of a column of the second one.
-template <int PER> static inline unsigned host_a(const host_fragments &f, int row, int k) {
-  const int up = k / (4 * PER), bits = 32 / PER;
-  return f.a[row % 8 * 4 + k / PER % 4][row / 8 + 2 * up] >> k % PER * bits & (unsigned)((1ull << bits) - 1);
-}
-template <int PER> static inline unsigned host_b(const host_fragments &f, int column, int k) {
-  const int up = k / (4 * PER), bits = 32 / PER;
-  return f.b[column * 4 + k / PER % 4][up] >> k % PER * bits & (unsigned)((1ull << bits) - 1);
+template <int PER, int N, class T, class Y> static inline void host_column(T (&to)[N], const unsigned char *given, int at, int column, Y y) {
+  const int bits = 32 / PER;
+  for (int k = 0; k < N; k++) {
+    const unsigned word = host_of(given, column * 4 + k / PER % 4)[at + k / (4 * PER)];
+    to[k] = y(word >> k % PER * bits & (unsigned)((1ull << bits) - 1));
+  }
 }
 template <int PER, class T, class X, class Y>
 static inline void host_mma(T (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1, X x, Y y, int line) {
+  const unsigned mine[6] = {a[0], a[1], a[2], a[3], b0, b1};
   const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-  host_fragments f;
-  host_gather(f, a, b0, b1, line);
+  const unsigned char *const given = model_exchange(mine, sizeof mine, line);
+  T rows[2][8 * PER], columns[2][8 * PER];
+  for (int h = 0; h < 2; h++) host_row<PER>(rows[h], given, g + 8 * h, x), host_column<PER>(columns[h], given, 4, 2 * t + h, y);
   for (int i = 0; i < 4; i++)
-    for (int k = 0; k < 8 * PER; k++) c[i] += x(host_a<PER>(f, g + i / 2 * 8, k)) * y(host_b<PER>(f, 2 * t + i % 2, k));
+    for (int k = 0; k < 8 * PER; k++) c[i] += rows[i / 2][k] * columns[i % 2][k];
 }
 
 static inline float host_word(unsigned x) {
@@ -64,7 +64,7 @@ static inline float host_word(unsigned x) {
 }
 static inline float host_f16(unsigned x) {
   const unsigned mag = x & 0x7fff;
-  const float f = mag >= 0x7c00 ? host_word(mag << 13 | 0x7f800000u) : ldexpf(host_word(mag << 13), 112);
+  const float f = mag >= 0x7c00 ? host_word(mag << 13 | 0x7f800000u) : host_word(mag << 13) * 0x1p112f;
   return x & 0x8000 ? -f : f;
 }
 static inline float host_bf16(unsigned x) { return host_word(x << 16); }
@@ -87,33 +87,23 @@ template <bool XS, bool YS> static inline void sd_mma_bytes(int (&c)[4], const u
 
 // ---- the same with a first factor without its zeros: PTX's mma.sp ----
 #ifndef SD_UNPACK
-typedef struct host_places {
-  unsigned a[32][4], b[32][4], e[32];
-} host_places;
-// The four bits of the places of steps 4 g to 4 g + 3 of a row.
-template <int PER> static inline unsigned host_place(const host_places &f, int row, int g) {
-  if (PER == 2) return f.e[row % 8 * 4 + g / 4] >> (row / 8 * 16 + g % 4 * 4) & 15;
-  return f.e[row % 8 * 4 + row / 8 + g / 8 * 2] >> g % 8 * 4 & 15;
+// The four bits of the places of steps 4 g to 4 g + 3 of a row; what says places is given last.
+template <int PER> static inline unsigned host_place(const unsigned char *given, int row, int g) {
+  if (PER == 2) return host_of(given, row % 8 * 4 + g / 4)[8] >> (row / 8 * 16 + g % 4 * 4) & 15;
+  return host_of(given, row % 8 * 4 + row / 8 + g / 8 * 2)[8] >> g % 8 * 4 & 15;
 }
 template <int PER, class T, class X, class Y>
 static inline void host_places_mma(T (&c)[4], const unsigned (&a)[4], const unsigned (&b)[4], unsigned e, X x, Y y, int line) {
   const unsigned mine[9] = {a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3], e};
-  const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4, bits = 32 / PER;
-  const unsigned mask = (unsigned)((1ull << bits) - 1);
-  host_places f;
-  for (int i = 0; i < 32; i++) {
-    const unsigned *other = (const unsigned *)model_exchange(i ? NULL : mine, sizeof mine, i, line);
-    memcpy(f.a[i], other, 16), memcpy(f.b[i], other + 4, 16), f.e[i] = other[8];
-  }
+  const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+  const unsigned char *const given = model_exchange(mine, sizeof mine, line);
+  T rows[2][8 * PER], columns[2][16 * PER];
+  for (int h = 0; h < 2; h++) host_row<PER>(rows[h], given, g + 8 * h, x), host_column<PER>(columns[h], given, 4, 2 * t + h, y);
   for (int i = 0; i < 4; i++)
     for (int k = 0; k < 8 * PER; k++) { // kept steps
-      const int row = g + i / 2 * 8, column = 2 * t + i % 2;
-      const unsigned two = host_place<PER>(f, row, k / 2), at = k % 2 ? two >> 2 : two & 3;
+      const unsigned two = host_place<PER>(given, g + i / 2 * 8, k / 2), at = k % 2 ? two >> 2 : two & 3;
       if ((two & 3) >= two >> 2) return model_complain("line %d: places %u and %u of a row", line, two & 3, two >> 2);
-      const int step = k / 2 * 4 + (int)at, up = k / (4 * PER);
-      const unsigned left = f.a[row % 8 * 4 + k / PER % 4][row / 8 + 2 * up] >> k % PER * bits & mask;
-      const unsigned right = f.b[column * 4 + step / PER % 4][step / (4 * PER)] >> step % PER * bits & mask;
-      c[i] += x(left) * y(right);
+      c[i] += rows[i / 2][k] * columns[i % 2][k / 2 * 4 + at];
     }
 }
 static inline void sd_places_f16(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[4], unsigned e) {

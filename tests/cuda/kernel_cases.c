@@ -2,15 +2,17 @@
 // (tests/cuda/host.h), runs each launch in several orders of threads and blocks, and compares with the
 // interpreter.
 //
-// usage: kernel_cases [-j JOBS] [-w FOLDER] [-x COMPILER] [-f FILE[:OPT]]... [-e FOLDER] [-q] [-u] [-n] [-a ARCH] [-m
-// MODEL]... DIR [PREFIX...]
+// usage: kernel_cases [-j JOBS] [-w FOLDER] [-x COMPILER] [-f FILE[:OPT]]... [-e FOLDER] [-q] [-u] [-n] [-a
+// ARCH] [-m MODEL]... DIR [PREFIX...]
 //        kernel_cases [-w FOLDER] [-x COMPILER] -t      does the model find the faults of
 //        tests/cuda/faults.cu?
-// -f: model files of the cases, and the level of the passes (default model.onnx:3 and model.onnx:0). -e: writes the texts of the
-// kernels to FOLDER and ends. -q: without optimization, which takes longer than kernels that compute little. -k: products take that
-// row of the table of tiles. -u: zeros that weights lack come back (SD_UNPACK). -o: kernels for sm_90a only. -p: f32 as tf32. -n: compiles them with NVRTC (-a: for one architecture,
-// -r: for one after the other, -s: of kernels that differ in numbers only the first) and ends. -m: also the kernels of a model, for
-// -e and -n. The last line is "N passed, M failed", of launches.
+// -f: model files of the cases, and the level of the passes (default model.onnx:3 and model.onnx:0). -e:
+// writes the texts of the kernels to FOLDER and ends. -q: without optimization, which takes longer than
+// kernels that compute little. -k: products take that row of the table of tiles. -u: zeros that weights lack
+// come back (SD_UNPACK). -o: kernels for sm_90a only. -p: f32 as tf32. -n: compiles them with NVRTC (-a: for
+// one architecture, -r: for one after the other, -s: without kernels whose lines are all in others, numbers
+// aside) and ends. -m: also the kernels of a model, for -e and -n. The last line is "N passed, M failed", of
+// launches.
 #include <dirent.h>
 #include <dlfcn.h>
 #include <math.h>
@@ -30,7 +32,7 @@
 #include "tests/cuda/nvrtc_all.h"
 #include "tests/onnx/prefixes.h"
 
-enum { PER_FILE = 50, MAX_FORMS = 16, SLACK = 64, MOST_BLOCKS = 3, MAX_BUFS = 80 };
+enum { PER_FILE = 150, MAX_FORMS = 16, SLACK = 64, MOST_BLOCKS = 3, MAX_BUFS = 80 };
 
 typedef struct form {
   char file[200];
@@ -66,9 +68,9 @@ static pid_t start_compiler(const settings *s, const char *name) {
   snprintf(include, sizeof include, "-I%s", s->root);
   pid_t pid = fork();
   if (pid) return pid;
-  execlp(s->compiler, s->compiler, "-std=c++17", s->level, s->places, "-shared", "-fPIC", "-w", "-ffp-contract=off",
-         "-fno-strict-aliasing", "-fno-exceptions", "-ftrivial-auto-var-init=pattern", include, in, "-o", out,
-         (char *)NULL);
+  execlp(s->compiler, s->compiler, "-std=c++17", s->level, s->places, "-shared", "-fPIC", "-w",
+         "-ffp-contract=off", "-fno-strict-aliasing", "-fno-exceptions", "-ftrivial-auto-var-init=pattern",
+         include, in, "-o", out, (char *)NULL);
   perror(s->compiler);
   _exit(127);
 }
@@ -239,13 +241,15 @@ static bool run_launch(const gathered *g, const gathered_launch *l) {
 
 // Launches that are right. As many processes as jobs share them; those of one that ends early are not.
 static uint32_t run_all(const settings *s, const gathered *g) {
-  atomic_uint *passed = mmap(NULL, 2 * sizeof *passed, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  atomic_uint *passed =
+      mmap(NULL, 2 * sizeof *passed, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (passed == MAP_FAILED) return perror("mmap"), 0;
   atomic_uint *next = passed + 1;
   setvbuf(stdout, NULL, _IOLBF, 0);
   for (int j = 0; j < s->jobs; j++) {
     if (fork()) continue;
-    for (uint32_t i; (i = atomic_fetch_add(next, 1)) < g->n_launches;) *passed += run_launch(g, &g->launches[i]);
+    for (uint32_t i; (i = atomic_fetch_add(next, 1)) < g->n_launches;)
+      *passed += run_launch(g, &g->launches[i]);
     fflush(stdout);
     _exit(0);
   }
@@ -402,7 +406,7 @@ int main(int argc, char **argv) {
   double t0 = now();
   if (gather_all(&s, &g)) return 2;
   if (s.texts) return write_texts(&s, &g);
-  if (alike) printf("%u kernels differ from others in numbers only\n", gather_drop_alike(&g));
+  if (alike) printf("%u kernels have no line of their own\n", gather_drop_alike(&g)), fflush(stdout);
   if (nvrtc) return compile_with_nvrtc(&g, s.jobs, arch, turns);
   double t1 = now();
   int bad = compile_all(&s, &g);

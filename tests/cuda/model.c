@@ -17,8 +17,8 @@ enum {
   MAX_REGIONS = 96,
   SHARED_BYTES = 227 << 10,
   MAX_COPIES = 512,
-  GIVEN = 40,
   OWN = 2048,
+  MOST_GRAIN = 4,
   MANY = -1
 };
 enum state { READY, AT_SHUFFLE, AT_BARRIER, DONE };
@@ -37,7 +37,8 @@ void model_complain(const char *fmt, ...) {
 }
 
 // ---- shadow memory ----
-// Who touched a byte last. `when`: number of the barrier interval, different for all intervals of all blocks.
+// Who touched a grain last. `when`: number of the barrier interval, different for all intervals of all
+// blocks.
 typedef struct touch {
   int32_t block, thread;
   uint32_t when;
@@ -45,9 +46,11 @@ typedef struct touch {
 typedef struct cell {
   touch writer, reader;
 } cell; // when 0: nobody
+// Grains are as large as all accesses until now allow: each touched whole ones.
 typedef struct region {
   model_region r;
-  cell *cells;
+  cell *cells; // room for one of each byte
+  int grain;   // bits of positions within one
   bool shared;
   uint32_t since; // what cells say of intervals before is forgotten
 } region;
@@ -76,18 +79,27 @@ static const char *name_of(const region *r, char *to, size_t room) {
   return to;
 }
 
-static void touch_byte(const region *r, cell *c, int64_t index, bool write) {
+// Cells of fewer bytes than they had.
+static void refine(region *r, int grain) {
+  uint64_t parts = 1ull << (r->grain - grain), n = (r->r.bytes + (1ull << r->grain) - 1) >> r->grain;
+  for (uint64_t i = n; i-- > 0;)
+    for (uint64_t k = parts; k-- > 0;)
+      if ((i * parts + k) << grain < r->r.bytes) r->cells[i * parts + k] = r->cells[i];
+  r->grain = grain;
+}
+
+static void touch_cell(const region *r, cell *c, int64_t byte, uint64_t unit, bool write) {
   char name[40];
   int32_t block = (int32_t)blockIdx.x, thread = (int32_t)threadIdx.x;
   if (c->writer.when < r->since) c->writer.when = 0;
   if (c->reader.when < r->since) c->reader.when = 0;
   if (!write && !c->writer.when && !r->r.defined && !r->r.packed)
     complain("thread %d of block %d reads element %lld of %s, which nobody wrote", thread, block,
-             (long long)index, name_of(r, name, sizeof name));
+             (long long)byte / (long long)unit, name_of(r, name, sizeof name));
   if (!ordered(&c->writer, block, thread) || (write && !ordered(&c->reader, block, thread)))
     complain("race: thread %d of block %d %s element %lld of %s, which thread %d of block %d %s", thread,
-             block, write ? "writes" : "reads", (long long)index, name_of(r, name, sizeof name),
-             c->writer.when ? c->writer.thread : c->reader.thread,
+             block, write ? "writes" : "reads", (long long)byte / (long long)unit,
+             name_of(r, name, sizeof name), c->writer.when ? c->writer.thread : c->reader.thread,
              c->writer.when ? c->writer.block : c->reader.block, c->writer.when ? "writes" : "reads");
   if (write) c->writer = (touch){block, thread, interval};
   else
@@ -103,7 +115,8 @@ static region *region_of(const void *base) {
   return NULL;
 }
 
-// Fences are counted: how many there had been when a byte of shared memory was written, and with a thread's last one.
+// Fences are counted: how many there had been when a byte of shared memory was written, and with a thread's
+// last one.
 static uint32_t fences, fenced[MAX_THREADS], written[SHARED_BYTES];
 static void note_written(const uint8_t *p, uint64_t bytes) {
   for (uint64_t b = 0; b < bytes; b++) written[p - shared + b] = fences;
@@ -118,37 +131,42 @@ static bool allowed_elsewhere(const void *p, uint64_t bytes, bool write) {
   return !why;
 }
 
-static bool touch_bytes(region *r, const void *base, int64_t index, uint64_t size, bool write) {
-  uint64_t from = (uint64_t)((uintptr_t)base - (uintptr_t)r->r.base);
-  if (index < 0 || (uint64_t)index >= (r->r.bytes - from) / size) {
+// Of `size` bytes at `byte` behind `base`; complaints are about elements of `unit` bytes.
+static bool touch_bytes(region *r, const void *base, int64_t byte, uint64_t size, uint64_t unit, bool write) {
+  uint64_t from = (uint64_t)((uintptr_t)base - (uintptr_t)r->r.base), room = r->r.bytes - from;
+  if (byte < 0 || size > room || (uint64_t)byte > room - size) {
     char name[40];
     complain("thread %u of block %u: element %lld of %s, which has %llu", threadIdx.x, blockIdx.x,
-             (long long)index, name_of(r, name, sizeof name),
-             (unsigned long long)((r->r.bytes - from) / size));
+             (long long)byte / (long long)unit, name_of(r, name, sizeof name),
+             (unsigned long long)(room / unit));
     return false;
   }
-  if (write && r->shared) note_written((const uint8_t *)r->r.base + from + (uint64_t)index * size, size);
-  for (uint64_t b = 0; b < size; b++)
-    touch_byte(r, &r->cells[from + (uint64_t)index * size + b], index, write);
+  uint64_t at = from + (uint64_t)byte;
+  int grain = __builtin_ctzll(at | size);
+  if (write && r->shared) note_written((const uint8_t *)r->r.base + at, size);
+  if (grain < r->grain) refine(r, grain);
+  for (uint64_t i = at >> r->grain; i < (at + size) >> r->grain; i++)
+    touch_cell(r, &r->cells[i], byte, unit, write);
   return true;
 }
 
 bool model_access(const void *base, int64_t index, uint64_t size, bool write) {
   region *r = region_of(base);
-  if (!r) return allowed_elsewhere((const char *)base + index * (int64_t)size, size, write);
-  return touch_bytes(r, base, index, size, write);
+  int64_t byte;
+  if (__builtin_mul_overflow(index, (int64_t)size, &byte))
+    return complain("element %lld", (long long)index), false;
+  if (!r) return allowed_elsewhere((const char *)base + byte, size, write);
+  return touch_bytes(r, base, byte, size, size, write);
 }
 
 bool model_touch(const void *base, int64_t byte, uint64_t size, bool write) {
   if (size && ((uintptr_t)base + (uint64_t)byte) % size)
-    return complain("thread %u: %llu bytes at %lld, which is no multiple", threadIdx.x, (unsigned long long)size,
-                    (long long)byte),
+    return complain("thread %u: %llu bytes at %lld, which is no multiple", threadIdx.x,
+                    (unsigned long long)size, (long long)byte),
            false;
   region *r = region_of(base);
   if (!r) return allowed_elsewhere((const char *)base + byte, size, write);
-  for (uint64_t b = 0; b < size; b++)
-    if (!touch_bytes(r, base, byte + (int64_t)b, 1, write)) return false;
-  return true;
+  return !size || touch_bytes(r, base, byte, size, 1, write);
 }
 
 static void add_region(model_region r, bool is_shared) {
@@ -157,8 +175,9 @@ static void add_region(model_region r, bool is_shared) {
     complain("more than %d buffers", MAX_REGIONS);
     return;
   }
-  cell *cells = is_shared ? shared_cells + ((uint8_t *)r.base - shared) : calloc(r.bytes ? r.bytes : 1, sizeof(cell));
-  *at = (region){r, cells, is_shared, is_shared ? since_block : 0};
+  cell *cells =
+      is_shared ? shared_cells + ((uint8_t *)r.base - shared) : calloc(r.bytes ? r.bytes : 1, sizeof(cell));
+  *at = (region){r, cells, MOST_GRAIN, is_shared, is_shared ? since_block : 0};
   if (!at->cells) complain("out of memory for the shadow of %llu bytes", (unsigned long long)r.bytes);
   else
     n_regions++;
@@ -187,9 +206,8 @@ typedef struct fiber {
   enum state state;
   int line; // where it waits
   int shared_calls;
-  unsigned turn;          // exchanges done
-  uint8_t slot[2][GIVEN]; // what it gives in this and the next exchange
-  unsigned group;         // copies since the last commit belong to it
+  unsigned turn;  // exchanges done
+  unsigned group; // copies since the last commit belong to it
   int n_copies;
 #if defined(__x86_64__)
   void *sp;
@@ -198,8 +216,11 @@ typedef struct fiber {
 #endif
 } fiber;
 static fiber fibers[MAX_THREADS];
+static uint8_t given[2][MAX_THREADS][MODEL_GIVEN]; // in this and the next exchange: one begins when all lanes
+                                                   // have come to the last
 static copy copies[MAX_THREADS][MAX_COPIES];
 static uint8_t own[MAX_THREADS][OWN];
+static uint64_t own_used; // of each thread, at most
 static uint8_t *stacks;
 static int current;
 static const model_launch *launch;
@@ -260,18 +281,18 @@ static void wait_as(enum state s, int line) {
 
 void model_barrier(int line) { wait_as(AT_BARRIER, line); }
 
-const void *model_exchange(const void *mine, uint64_t bytes, int lane, int line) {
-  fiber *f = &fibers[current];
-  if (bytes > GIVEN) complain("an exchange of %llu bytes", (unsigned long long)bytes), bytes = GIVEN;
-  if (mine) {
-    memcpy(f->slot[f->turn++ & 1], mine, bytes); // the next one begins when all lanes have come to this: two are enough
-    wait_as(AT_SHUFFLE, line);
-  }
-  return fibers[current / WARP * WARP + lane].slot[(f->turn - 1) & 1];
+const unsigned char *model_exchange(const void *mine, uint64_t bytes, int line) {
+  uint8_t(*to)[MODEL_GIVEN] = given[fibers[current].turn++ & 1];
+  if (bytes > MODEL_GIVEN)
+    complain("an exchange of %llu bytes", (unsigned long long)bytes), bytes = MODEL_GIVEN;
+  memcpy(to[current], mine, bytes);
+  wait_as(AT_SHUFFLE, line);
+  return to[current / WARP * WARP];
 }
 
 uint64_t model_shuffle(uint64_t bits, int mask, int line) {
-  memcpy(&bits, model_exchange(&bits, sizeof bits, (current % WARP) ^ mask, line), sizeof bits);
+  int lane = (current % WARP) ^ mask;
+  memcpy(&bits, model_exchange(&bits, sizeof bits, line) + lane * MODEL_GIVEN, sizeof bits);
   return bits;
 }
 
@@ -286,11 +307,14 @@ void model_copy(void *to, int64_t to_at, const void *from, int64_t from_at, int 
   for (int b = 0; b < some; b++)
     if (!model_access(from, from_at + b, 1, false)) return;
   memset((uint8_t *)to + to_at, 0xff, (size_t)bytes);
-  copies[current][f->n_copies++] = (copy){(uint8_t *)to + to_at, (const uint8_t *)from + from_at, bytes, some, f->group};
+  copies[current][f->n_copies++] =
+      (copy){(uint8_t *)to + to_at, (const uint8_t *)from + from_at, bytes, some, f->group};
 }
 
 void *model_thread(uint64_t bytes) {
-  if (bytes > OWN) complain("a thread needs %llu bytes for a stand-in", (unsigned long long)bytes);
+  if (bytes > OWN)
+    complain("a thread needs %llu bytes for a stand-in", (unsigned long long)bytes), bytes = OWN;
+  if (own_used < bytes) own_used = bytes;
   return own[current];
 }
 
@@ -299,9 +323,11 @@ bool model_tensor_read(const void *base, int64_t byte, uint64_t size) {
   const region *r = region_of(base);
   if (!model_touch(base, byte, size, false) || !r) return false;
   const uint8_t *p = (const uint8_t *)base + byte;
-  const touch *w = &r->cells[p - (const uint8_t *)r->r.base].writer;
+  const touch *w = &r->cells[(uint64_t)(p - (const uint8_t *)r->r.base) >> r->grain].writer;
   if (!r->shared || !w->when || written[p - shared] < fenced[w->thread]) return true;
-  return complain("thread %d wrote element %lld of shared memory without a fence behind it", w->thread, (long long)byte), false;
+  return complain("thread %d wrote element %lld of shared memory without a fence behind it", w->thread,
+                  (long long)byte),
+         false;
 }
 
 void model_copy_commit(void) { fibers[current].group++; }
@@ -386,7 +412,7 @@ static void run_fibers(int threads) {
   int warps[MAX_THREADS / WARP], n = (threads + WARP - 1) / WARP;
   for (int i = 0; i < threads; i++) {
     fibers[i] = (fiber){.state = READY};
-    memset(own[i], 0, OWN);
+    memset(own[i], 0, own_used);
     prepare(i);
   }
   do {

@@ -25,9 +25,10 @@ void model_barrier(int line);
 uint64_t model_shuffle(uint64_t bits, int mask, int line);
 // As model_access for `size` bytes at that byte; the position has to be a multiple of the size.
 bool model_touch(const void *base, int64_t byte, uint64_t size, bool write);
-// Gives `mine` (at most 32 bytes) to the other lanes of the warp, all of which have to come here, and returns what that lane
-// gave; it stays until the next exchange but one. mine NULL: what was given last, without waiting.
-const void *model_exchange(const void *mine, uint64_t bytes, int lane, int line);
+// Gives `mine` (at most MODEL_GIVEN bytes) to the other lanes of the warp, all of which have to come here, and returns what lane
+// 0 gave, with those of the others MODEL_GIVEN bytes apart; it stays until the next exchange but one.
+enum { MODEL_GIVEN = 40 };
+const unsigned char *model_exchange(const void *mine, uint64_t bytes, int line);
 void model_copy(void *to, int64_t to_at, const void *from, int64_t from_at, int bytes, int some);
 void model_copy_commit(void);
 void model_copy_wait(int groups); // all but the youngest so many groups of this thread arrive

@@ -4,8 +4,8 @@
 # itself has to find faults.
 # Then the same kernels, and those of the corpus, by NVRTC.
 #   tests/cuda/run.sh [--all-archs] [PREFIX...]   cases whose names begin so; all of nodes when none is named
-# NVRTC compiles 40 kernels at once, each program for one of sm_75, 80, 90 and the newest, and of kernels that differ in numbers
-# only the first; with --all-archs all of them for all.
+# NVRTC compiles 40 kernels at once, each program for one of sm_75, 80, 90 and the newest, and of models and cases those that have a
+# line which no other has, numbers aside; with --all-archs all of them for all.
 cd "$(dirname "$0")/../.." || exit 1
 export SARD_CACHE=off # neither use nor fill the user's
 . tests/deps.sh
@@ -65,7 +65,7 @@ fi
 corpus=${SARD_CORPUS:-../shared/corpus}
 [ -d "$corpus" ] || corpus=models/corpus
 if [ $# -eq 0 ]; then # whole models: their graphs as the passes make them for GPUs
-  counted build/tests/test_kernel_cases -w $work -j "$(nproc)" -f model.onnx:3 "$corpus" mnist_ mtcnn_ squeezenet1_1_tiny \
+  counted build/tests/test_kernel_cases -w $work -j "$(nproc)" -f model.onnx:3 "$corpus" mnist_ mtcnn_rnet squeezenet1_1_tiny \
     mobilenet_v2_tiny unet_tiny resnet50_tiny shufflenet_v2_tiny efficientnet_b0_tiny densenet121_tiny \
     vit_b_16_tiny bert_base_tiny gpt2_kv_tiny convnext_tiny_tiny swin_t_tiny llama_kv_tiny whisper_encoder_tiny
   grep ' kernels, ' $work/log.txt

@@ -28,6 +28,23 @@ static inline unsigned sd_lane(unsigned x, int lane) {
   return y;
 }
 
+#pragma GCC push_options // most of the time goes here, also where kernels are compiled without optimization
+#pragma GCC optimize("O2")
+static inline float host_word(unsigned x) {
+  float f;
+  memcpy(&f, &x, sizeof f);
+  return f;
+}
+static inline float host_f16(unsigned x) {
+  const unsigned mag = x & 0x7fff;
+  const float f = mag >= 0x7c00 ? host_word(mag << 13 | 0x7f800000u) : host_word(mag << 13) * 0x1p112f;
+  return x & 0x8000 ? -f : f;
+}
+static inline float host_bf16(unsigned x) { return host_word(x << 16); }
+static inline float host_tf32(unsigned x) { return host_word(x & 0xffffe000u); }
+static inline int host_s8(unsigned x) { return (signed char)x; }
+static inline int host_u8(unsigned x) { return (int)x; }
+
 // Registers of a lane, of what all have given.
 static inline const unsigned *host_of(const unsigned char *given, int lane) { return (const unsigned *)(given + lane * MODEL_GIVEN); }
 // Steps (2 x 4 x PER) of a row of the first factor, whose registers are given first, and of a column of the second one, whose
@@ -56,21 +73,6 @@ static inline void host_mma(T (&c)[4], const unsigned (&a)[4], unsigned b0, unsi
   for (int i = 0; i < 4; i++)
     for (int k = 0; k < 8 * PER; k++) c[i] += rows[i / 2][k] * columns[i % 2][k];
 }
-
-static inline float host_word(unsigned x) {
-  float f;
-  memcpy(&f, &x, sizeof f);
-  return f;
-}
-static inline float host_f16(unsigned x) {
-  const unsigned mag = x & 0x7fff;
-  const float f = mag >= 0x7c00 ? host_word(mag << 13 | 0x7f800000u) : host_word(mag << 13) * 0x1p112f;
-  return x & 0x8000 ? -f : f;
-}
-static inline float host_bf16(unsigned x) { return host_word(x << 16); }
-static inline float host_tf32(unsigned x) { return host_word(x & 0xffffe000u); }
-static inline int host_s8(unsigned x) { return (signed char)x; }
-static inline int host_u8(unsigned x) { return (int)x; }
 
 static inline void sd_mma_f16(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
   host_mma<2>(c, a, b0, b1, host_f16, host_f16, __LINE__);
@@ -116,6 +118,7 @@ template <bool XS, bool YS> static inline void sd_places_bytes(int (&c)[4], cons
   host_places_mma<4>(c, a, b, e, XS ? host_s8 : host_u8, YS ? host_s8 : host_u8, __LINE__);
 }
 #endif
+#pragma GCC pop_options
 
 // ---- copies: nothing arrives before a wait needs it ----
 template <int BYTES> static inline void sd_cp(unsigned char *to, int to_at, const void *from, long long from_at, int some) {

@@ -75,7 +75,7 @@ static uint64_t hash_file(uint64_t h, const char *path) {
 
 static const char *const compiler[] = {"g++",
                                        "-std=c++17",
-                                       "-O1",
+                                       "-Og",
                                        "-shared",
                                        "-fPIC",
                                        "-w",

@@ -38,7 +38,7 @@ static char missing[64];
 static FILE *trace;
 static long calls[N_ENTRIES], n_calls, n_findings;
 static context contexts[MAX_DEVICES];
-static null_object *objects;
+static null_object *objects, *others; // others: that have ended, and functions, which end with their module
 static unsigned n_objects;
 static bool initialized;
 static uint64_t random_state;
@@ -194,6 +194,7 @@ int null_enter(null_entry e, unsigned needs, const void *stream, const char *fmt
 }
 
 int null_leave(int result) {
+  memory_close();
   const null_object *s = call_stream;
   if (trace)
     fprintf(trace, "%ld %lx %u %s(%s) = %d\n", n_calls, (unsigned long)pthread_self(), s ? s->number : 0,
@@ -206,6 +207,7 @@ int null_leave(int result) {
 void null_lock(bool on) { on ? pthread_mutex_lock(&lock) : pthread_mutex_unlock(&lock); }
 
 void null_pause(void) {
+  memory_close();
   pthread_mutex_unlock(&lock);
   nanosleep(&(struct timespec){0, 200000}, NULL);
   pthread_mutex_lock(&lock);
@@ -233,27 +235,38 @@ const char *null_kind_name(null_kind kind) {
 void *null_object_new(null_kind kind, size_t size) {
   null_object *o = calloc(1, size);
   if (!o) abort();
-  *o = (null_object){kind, null_device(), ++n_objects, false, objects};
-  return objects = o;
+  null_object **list = kind == FUNCTION ? &others : &objects;
+  *o = (null_object){kind, null_device(), ++n_objects, false, *list};
+  return *list = o;
+}
+
+static null_object *find_in(null_object *list, const void *handle) {
+  while (list && list != handle) list = list->next;
+  return list;
 }
 
 void *null_object_find(const void *handle, null_kind kind) {
-  for (null_object *o = objects; o; o = o->next) {
-    if (o != handle) continue;
-    if (o->kind == kind && !o->dead) return o;
-    return null_finding("%s %u is used %s", null_kind_name(o->kind), o->number,
-                        o->dead ? "after its end" : "as something else"),
-           NULL;
-  }
-  return null_finding("%p is no %s", handle, null_kind_name(kind)), NULL;
+  null_object *o = find_in(objects, handle);
+  if (!o) o = find_in(others, handle);
+  if (!o) return null_finding("%p is no %s", handle, null_kind_name(kind)), NULL;
+  if (o->kind == kind && !o->dead) return o;
+  return null_finding("%s %u is used %s", null_kind_name(o->kind), o->number, o->dead ? "after its end" : "as something else"),
+         NULL;
 }
 
-void null_object_drop(null_object *o) { o->dead = true; }
+void null_object_drop(null_object *o) {
+  null_object **at = &objects;
+  if (o->dead) return;
+  while (*at != o) at = &(*at)->next;
+  *at = o->next;
+  o->dead = true, o->next = others;
+  others = o;
+}
 
 int null_objects_live(int device, bool tell) {
   int n = memory_live(device, tell);
   for (const null_object *o = objects; o; o = o->next) {
-    if (o->dead || o->device != device || o->kind == FUNCTION || o->number == 0) continue;
+    if (o->device != device || o->number == 0) continue;
     n++;
     if (tell) null_finding("%s %u is not destroyed", null_kind_name(o->kind), o->number);
   }

@@ -18,7 +18,9 @@
 static uint8_t *base;
 static uint64_t next;
 static null_range **ranges; // ascending: addresses are given once
-static uint32_t n_ranges, cached;
+static null_range **living; // of them those that are not freed
+static uint32_t n_ranges, n_living, cached;
+static bool opened; // work may touch device memory
 static uint64_t used[MAX_DEVICES];
 
 static uint64_t whole_pages(uint64_t bytes) { return (bytes + PAGE - 1) / PAGE * PAGE; }
@@ -27,11 +29,15 @@ static void allow(const null_range *r, int how) { mprotect((void *)r->at, whole_
 static null_range *add_range(uint64_t bytes, int device, bool host) {
   if (!base) base = mmap(NULL, RESERVED, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (base == MAP_FAILED || next + whole_pages(bytes) + GAP > RESERVED) return NULL;
-  if ((n_ranges & (n_ranges + 1)) == 0) ranges = realloc(ranges, (2 * n_ranges + 2) * sizeof *ranges);
+  if ((n_ranges & (n_ranges + 1)) == 0) {
+    ranges = realloc(ranges, (2 * n_ranges + 2) * sizeof *ranges);
+    living = realloc(living, (2 * n_ranges + 2) * sizeof *living);
+  }
   null_range *r = calloc(1, sizeof *r);
-  if (!r || !ranges) abort();
+  if (!r || !ranges || !living) abort();
   *r = (null_range){.at = (uint64_t)(uintptr_t)base + next + GAP, .bytes = bytes, .device = device, .host = host, .live = true};
   next += GAP + whole_pages(bytes);
+  living[n_living++] = r;
   return ranges[n_ranges++] = r;
 }
 
@@ -46,7 +52,7 @@ int memory_new(uint64_t bytes, bool host, uint64_t *out) {
   if (!host) {
     r->last = calloc(bytes / PIECE + 1, sizeof *r->last);
     if (!r->last) abort();
-    allow(r, PROT_NONE);
+    if (!opened) allow(r, PROT_NONE);
     used[device] += bytes;
   }
   *out = r->at;
@@ -105,6 +111,8 @@ void memory_end(uint64_t at) {
   null_range *r = memory_find(at);
   check_end(r);
   r->live = false;
+  for (uint32_t i = 0; i < n_living; i++)
+    if (living[i] == r) living[i--] = living[--n_living];
   madvise((void *)r->at, whole_pages(r->bytes), MADV_DONTNEED);
   allow(r, PROT_NONE);
   if (!r->host) used[r->device] -= r->bytes;
@@ -175,17 +183,22 @@ const char *memory_kernel_access(const void *p, uint64_t bytes, bool write) {
   return text;
 }
 
-void memory_open(bool open) {
-  for (uint32_t i = 0; i < n_ranges; i++)
-    if (ranges[i]->live && !ranges[i]->host) allow(ranges[i], open ? PROT_READ | PROT_WRITE : PROT_NONE);
+static void allow_all(bool open) {
+  if (opened == open) return;
+  for (uint32_t i = 0; i < n_living; i++)
+    if (!living[i]->host) allow(living[i], open ? PROT_READ | PROT_WRITE : PROT_NONE);
+  opened = open;
 }
+
+void memory_open(void) { allow_all(true); }
+void memory_close(void) { allow_all(false); }
 
 // ---- what is left ----
 int memory_live(int device, bool tell) {
   int n = 0;
-  for (uint32_t i = 0; i < n_ranges; i++) {
-    const null_range *r = ranges[i];
-    if (!r->live || r->leaving || r->device != device) continue;
+  for (uint32_t i = 0; i < n_living; i++) {
+    const null_range *r = living[i];
+    if (r->leaving || r->device != device) continue;
     n++;
     if (tell)
       null_finding("%llu bytes of %s are not freed", (unsigned long long)r->bytes,

@@ -126,7 +126,8 @@ int memory_check(uint64_t at, uint64_t bytes, int device, const char *what);
 bool memory_is_pinned(const void *p, uint64_t bytes);
 void memory_touch(uint64_t at, uint64_t bytes, bool write); // by the work that is being done
 const char *memory_kernel_access(const void *p, uint64_t bytes, bool write);
-void memory_open(bool open); // device memory can be touched
+void memory_open(void); // device memory can be touched, until the call ends
+void memory_close(void);
 int memory_live(int device, bool tell);
 
 // ---- work.c: streams, events, the work queued ----

@@ -207,7 +207,7 @@ static void do_together(const null_work *first) {
   void *out[MAX_DEVICES];
   int n = together(first, all);
   null_work *of[MAX_DEVICES];
-  memory_open(true);
+  memory_open();
   for (int i = 0; i < n; i++) {
     null_work *w = take_first(all[i]);
     int r = w->together->rank;
@@ -216,7 +216,6 @@ static void do_together(const null_work *first) {
     in[r] = (void *)w->from, out[r] = (void *)w->to;
   }
   of[0]->together->compute(n, in, out, of[0]->together);
-  memory_open(false);
   for (int i = 0; i < n; i++) free_work(of[i]);
 }
 
@@ -230,7 +229,7 @@ static void do_work(null_stream *s) {
   if (w->kind == RECORD) {
     if (w->event->id == w->id) w->event->done = true, w->event->ns = now_ns();
   } else if (w->kind != AFTER && w->kind != TOGETHER && *null_error(s->object.device) == OK && still_there(w)) {
-    memory_open(true);
+    memory_open();
     if (w->kind == LAUNCH) do_launch(w);
     else if (w->kind == CALL)
       do_call(w);
@@ -242,8 +241,7 @@ static void do_work(null_stream *s) {
       do_rows(w);
     else
       do_copy(w);
-    memory_open(false);
-  }
+    }
   free_work(w);
 }
 

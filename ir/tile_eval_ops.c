@@ -1,7 +1,7 @@
 // Instructions of the reference interpreter: one loop over the lanes per operation and type.
 #include <math.h>
 
-#ifdef __OPTIMIZE__
+#if defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #pragma GCC optimize("O3") // the loops over lanes are to be vectorized
 #endif
 #include "ir/tile_eval_priv.h"

@@ -1,7 +1,7 @@
 // Every row of the operator table on random legal nodes: the interpreter against compiled code at -O0 to -O3 for every
 // instruction set of this machine, with 1 and 2 threads, all tensors between guards.
 //
-//   test_operators [N [SEED]]          N nodes of every row (default 3)
+//   test_operators [N [SEED]]          N nodes of every row (default 2)
 //   test_operators --row ROW [N [SEED]] one row alone, with what was refused
 //   test_operators --list              rows and whether they have a generator
 // Many nodes make one model, as compiling it costs less than many models; a failing one is run again node by node.
@@ -445,7 +445,7 @@ int main(int argc, char **argv) {
   const char *only = NULL;
   if (argc == 2 && !strcmp(argv[1], "--list")) return list_rows();
   if (argc > 2 && !strcmp(argv[1], "--row")) only = argv[2], at = 3, verbose = true;
-  long n = argc > at ? strtol(argv[at], NULL, 10) : 3;
+  long n = argc > at ? strtol(argv[at], NULL, 10) : 2;
   uint64_t seed = argc > at + 1 ? strtoull(argv[at + 1], NULL, 10) : 1;
   signal(SIGSEGV, crashed), signal(SIGBUS, crashed), signal(SIGFPE, crashed), signal(SIGILL, crashed);
   contexts[0] = context("1"), contexts[1] = context("2");

@@ -37,8 +37,9 @@ job() {
 
 # build DIR SANITIZERS TARGETS...
 build() {
-  local dir=$1 kind=$2; shift 2
-  cmake -G Ninja -S . -B "$dir" -DSARD_SANITIZE="$kind" -DCMAKE_BUILD_TYPE=None -DCMAKE_C_FLAGS="-O1 -g1" >"$results/build.log" 2>&1 &&
+  local dir=$1 kind=$2 linker=''; shift 2
+  if command -v ld.gold >/dev/null; then linker=-DCMAKE_EXE_LINKER_FLAGS=-fuse-ld=gold; fi # in three quarters of the time
+  cmake -G Ninja -S . -B "$dir" -DSARD_SANITIZE="$kind" -DCMAKE_BUILD_TYPE=None -DCMAKE_C_FLAGS="-O1 -g1" $linker >"$results/build.log" 2>&1 &&
     ninja -C "$dir" "$@" >>"$results/build.log" 2>&1 && return 0
   echo "FAIL build $dir: $(tail -15 "$results/build.log")"
   echo "0 passed, 1 failed"

@@ -70,7 +70,7 @@ job asan/oom_import "${fuzz}_oom_fuzz" import "${small[1]}" 0
 job asan/oom_compile "${fuzz}_oom_fuzz" compile "${small[0]}" 5
 job asan/oom_run "${fuzz}_oom_fuzz" run "${small[1]}" 0
 
-job asan/op_fuzz env ASAN_OPTIONS=$ASAN_OPTIONS:max_allocation_size_mb=64 "${fuzz}_op_fuzz"
+job asan/op_fuzz env ASAN_OPTIONS=$ASAN_OPTIONS:max_allocation_size_mb=64 "${fuzz}_op_fuzz" 5
 job asan/operators "$asan/tests/test_operators" 1 100001
 job asan/random_graphs "$asan/tests/test_random_graphs" 30 100001
 

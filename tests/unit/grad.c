@@ -135,7 +135,7 @@ static void check_differences(const rule_case *c, const char *text, input *a, in
     input *x = k ? b : a;
     const double *got = r.out[1 + k].data;
     CHECK(r.out[1 + k].bytes == x->count * sizeof(double));
-    for (uint64_t i = 0; i < x->count; i++) {
+    for (uint64_t i = 0; i < x->count; i += check_short() ? 4 : 1) {
       double keep = x->v[i], h = 1e-5;
       x->v[i] = keep + h;
       double up = value_at(text, &d);

@@ -60,11 +60,12 @@ static bool gains(const sd_choice *c, const sd_expr *r, const few *f, int64_t ou
          (double)sd_ceil_div(outputs, c->lanes) * (steps + more);
 }
 
-// The outputs are one: all rows read the same weights.
+// The outputs are one: j are rows, which read the same weights. Were these rows constants, they would be packed to vectors.
 static bool single(const sd_choice *c, const sd_expr *r, int j) {
   for (uint32_t l = 0; l < c->loads.len; l++) {
     const sd_access *x = &c->loads.at[l];
-    if (x->reduce == r && sd_access_stride(c->k, x->load->a[0], c->n->axes[j]) == SD_STRIDE_ONE) return false;
+    if (x->reduce != r || !sd_x_uses_axis(x->load, c->n->axes[j])) continue;
+    if (x->load->buf->invariant || sd_access_stride(c->k, x->load->a[0], c->n->axes[j]) == SD_STRIDE_ONE) return false;
   }
   return true;
 }
@@ -77,6 +78,7 @@ sard_status *sd_choose_few(sd_choice *c, const sd_expr *r, int j, int u, bool *o
   if ((u < 0 && !one) || (!one && !sd_choose_known(c, n->axes[j]))) return NULL;
   if (!read_sum(c, r, j, &f) || !gains(c, r, &f, outputs) || (one && (f.pack || !f.shared))) return NULL;
   sd_axis *ua = n->axes[one ? j : u];
+  if (one && sd_choose_guess(c, ua) < MOST_ROWS) return NULL; // a row alone has several sums of its own
   double flops = 2 * sd_choose_points(c) * sd_choose_reduce_work(c);
   sd_register_tile t = sd_choose_rows(c, ua, outputs, one ? MOST_ROWS : SD_LARGEST_ROWS);
   f.a->vec =

@@ -60,12 +60,14 @@ static bool gains(const sd_choice *c, const sd_expr *r, const few *f, int64_t ou
          (double)sd_ceil_div(outputs, c->lanes) * (steps + more);
 }
 
-// The outputs are one: j are rows, which read the same weights. Were these rows constants, they would be packed to vectors.
+// The outputs are one: j are rows, which read the same weights. Were these rows constants, they would be
+// packed to vectors.
 static bool single(const sd_choice *c, const sd_expr *r, int j) {
   for (uint32_t l = 0; l < c->loads.len; l++) {
     const sd_access *x = &c->loads.at[l];
     if (x->reduce != r || !sd_x_uses_axis(x->load, c->n->axes[j])) continue;
-    if (x->load->buf->invariant || sd_access_stride(c->k, x->load->a[0], c->n->axes[j]) == SD_STRIDE_ONE) return false;
+    if (x->load->buf->invariant || sd_access_stride(c->k, x->load->a[0], c->n->axes[j]) == SD_STRIDE_ONE)
+      return false;
   }
   return true;
 }

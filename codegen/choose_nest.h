@@ -4,9 +4,9 @@
 #include "codegen/choose.h"
 #include "codegen/tuning.h"
 
-#define SD_TILE_ELEMS 8192 // least work of a grid tile of a map or reduction, elements
+#define SD_TILE_ELEMS 8192   // least work of a grid tile of a map or reduction, elements
 #define SD_TILE_FLOPS 100000 // the same of a contraction, operations
-#define SD_MAX_TILES  32   // grid tiles wanted at most
+#define SD_MAX_TILES  32     // grid tiles wanted at most
 
 #define SD_LARGEST_ROWS 14 // of a register tile
 

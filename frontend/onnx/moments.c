@@ -22,7 +22,11 @@ static const char *emit(sd_moments *m, const char *op, const char *a, const char
   return name;
 }
 
-static const char *reshaped(sd_moments *m, const char *x, const int64_t *dims, int64_t rank) {
+const char *sd_moments_turned(sd_moments *m, const char *x, const int64_t *perm, size_t rank) {
+  return emit(m, "Transpose", x, NULL, perm, rank);
+}
+
+const char *sd_moments_reshaped(sd_moments *m, const char *x, const int64_t *dims, int64_t rank) {
   const int64_t *kept = sd_arena_dup(m->p->a, dims, (size_t)rank * sizeof *dims);
   return emit(m, "Reshape", x, sd_proto_tensor(m->p, "sard_shape", SD_I64, 1, &rank, kept), NULL, 0);
 }
@@ -59,9 +63,9 @@ static bool pointwise(const sd_moments *m) {
 // [batch, groups * each, places...] as [groups, each, batch * places].
 static const char *by_group(sd_moments *m, const char *x, int64_t each) {
   int64_t groups = (int64_t)m->groups;
-  x = reshaped(m, x, (int64_t[]){0, groups * each, -1}, 3);
-  x = emit(m, "Transpose", x, NULL, (int64_t[]){1, 0, 2}, 3);
-  return reshaped(m, x, (int64_t[]){groups, each, -1}, 3);
+  x = sd_moments_reshaped(m, x, (int64_t[]){0, groups * each, -1}, 3);
+  x = sd_moments_turned(m, x, (int64_t[]){1, 0, 2}, 3);
+  return sd_moments_reshaped(m, x, (int64_t[]){groups, each, -1}, 3);
 }
 
 // What each output of a convolution multiplies, as channels: the convolution with a weight that is 1 in one
@@ -82,17 +86,17 @@ static const char *windows(sd_moments *m, const char *x) {
 void sd_moments_inputs(sd_moments *m, const char *x, const char **left, const char **right) {
   if (m->rank > 2) {
     *left = by_group(m, windows(m, x), (int64_t)m->k);
-    *right = emit(m, "Transpose", *left, NULL, (int64_t[]){0, 2, 1}, 3);
+    *right = sd_moments_turned(m, *left, (int64_t[]){0, 2, 1}, 3);
     return;
   }
-  *right = reshaped(m, x, (int64_t[]){-1, (int64_t)m->k}, 2);
-  *left = emit(m, "Transpose", *right, NULL, (int64_t[]){1, 0}, 2);
+  *right = sd_moments_reshaped(m, x, (int64_t[]){-1, (int64_t)m->k}, 2);
+  *left = sd_moments_turned(m, *right, (int64_t[]){1, 0}, 2);
 }
 
 const char *sd_moments_outputs(sd_moments *m, const char *x) {
   const char *y = product(m, x, m->n->input[m->weight]);
   if (m->rank > 2) return by_group(m, y, (int64_t)(m->rows / m->groups));
-  return emit(m, "Transpose", reshaped(m, y, (int64_t[]){-1, (int64_t)m->rows}, 2), NULL, (int64_t[]){1, 0}, 2);
+  return sd_moments_turned(m, sd_moments_reshaped(m, y, (int64_t[]){-1, (int64_t)m->rows}, 2), (int64_t[]){1, 0}, 2);
 }
 
 const char *sd_moments_product(sd_moments *m, const char *left, const char *right) {

@@ -22,3 +22,6 @@ void sd_moments_inputs(sd_moments *m, const char *x, const char **left, const ch
 // What the node makes of operand `x`, without its bias, as [groups, rows / groups, n].
 const char *sd_moments_outputs(sd_moments *m, const char *x);
 const char *sd_moments_product(sd_moments *m, const char *left, const char *right);
+// `x` with its axes in another order; in another shape, which is copied.
+const char *sd_moments_turned(sd_moments *m, const char *x, const int64_t *perm, size_t rank);
+const char *sd_moments_reshaped(sd_moments *m, const char *x, const int64_t *dims, int64_t rank);

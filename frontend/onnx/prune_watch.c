@@ -21,35 +21,30 @@ static const char *beside(const watching *w, const char *name) {
   return other ? other : name;
 }
 
+// What was made is computed with the model, whose outputs are the two sums.
+static void show(watching *w, const sd_moments *m, const char *moments, const char *products) {
+  w->p->outputs.len = 0;
+  sd_proto_show(w->p, moments);
+  sd_proto_show(w->p, products);
+  for (uint32_t i = 0; i < m->nodes.len; i++) sd_vec_push(w->p->a, &w->nodes, m->nodes.at[i]);
+}
+
 static void sums(watching *w, const Onnx__NodeProto *n) {
   const sd_prune_unit *u = w->u;
   sd_moments m = sd_moments_of(w->p, n, u->rank, u->dims, u->rows, u->k, u->groups, true);
   const char *y = sd_moments_outputs(&m, u->x), *left, *right;
   sd_moments_inputs(&m, beside(w, u->x), &left, &right);
-  w->p->outputs.len = 0;
-  sd_proto_show(w->p, sd_moments_product(&m, left, right));
-  sd_proto_show(w->p, sd_moments_product(&m, y, right));
-  for (uint32_t i = 0; i < m.nodes.len; i++) sd_vec_push(w->p->a, &w->nodes, m.nodes.at[i]);
+  const char *moments = sd_moments_product(&m, left, right);
+  show(w, &m, moments, sd_moments_product(&m, y, right));
 }
 
 // ---- recurrent layers ----
 
-static const char *emit(watching *w, const char *op, const char *a, const char *b, const int64_t *perm,
-                        size_t rank) {
-  const char *name = sd_proto_name(w->p, "sard_sums");
-  Onnx__NodeProto *n = sd_proto_node(w->p, name, "", op, (const char *[]){a, b}, b ? 2 : 1, name);
-  if (perm) sd_proto_ints(w->p, n, "perm", perm, rank);
-  sd_vec_push(w->p->a, &w->nodes, n);
-  return name;
-}
-
 // As [groups][all else][k], the axis of groups being axis `at` of four, -1: there is none.
-static const char *by_group(watching *w, const char *x, int at) {
-  const int64_t perms[][4] = {{0, 1, 2, 3}, {1, 0, 2, 3}, {2, 0, 1, 3}}, three[1] = {3};
-  int64_t *dims = SD_NEW_ARRAY(w->p->a, int64_t, 3);
-  dims[0] = (int64_t)w->u->groups, dims[1] = -1, dims[2] = (int64_t)w->u->k;
-  if (at >= 0) x = emit(w, "Transpose", x, NULL, perms[at], 4);
-  return emit(w, "Reshape", x, sd_proto_tensor(w->p, "sard_shape", SD_I64, 1, three, dims), NULL, 0);
+static const char *by_group(const watching *w, sd_moments *m, const char *x, int at) {
+  const int64_t perms[][4] = {{0, 1, 2, 3}, {1, 0, 2, 3}, {2, 0, 1, 3}};
+  if (at >= 0) x = sd_moments_turned(m, x, perms[at], 4);
+  return sd_moments_reshaped(m, x, (int64_t[]){(int64_t)w->u->groups, -1, (int64_t)w->u->k}, 3);
 }
 
 // The weight of inputs has those of the model beside; that of states those of the original, which the states
@@ -57,19 +52,17 @@ static const char *by_group(watching *w, const char *x, int at) {
 // (perplexity 5.40 instead of 5.43 with half of the hidden units, 7.87 without), and a GRU does not add all
 // of them.
 static void sums_of_states(watching *w, Onnx__NodeProto *n) {
+  static const int64_t turn[] = {0, 2, 1};
+  sd_moments m = {.p = w->p};
   bool states = w->u->operand > 1, batch_first = sd_proto_get_int(n, "layout", 0) == 1;
   if (states && !*n->output[0]) n->output[0] = (char *)sd_proto_name(w->p, "sard_states");
   int at = states ? (batch_first ? 2 : 1) : -1;
-  const char *was = by_group(w, states ? n->output[0] : w->u->x, at);
-  const char *right = states ? was : by_group(w, beside(w, w->u->x), at),
-             *weight = by_group(w, w->u->weight, -1);
-  const char *h =
-      emit(w, "MatMul", emit(w, "Transpose", right, NULL, (int64_t[]){0, 2, 1}, 3), right, NULL, 0);
-  const char *both =
-      emit(w, "MatMul", emit(w, "Transpose", was, NULL, (int64_t[]){0, 2, 1}, 3), right, NULL, 0);
-  w->p->outputs.len = 0;
-  sd_proto_show(w->p, h);
-  sd_proto_show(w->p, emit(w, "MatMul", weight, both, NULL, 0));
+  const char *was = by_group(w, &m, states ? n->output[0] : w->u->x, at);
+  const char *right = states ? was : by_group(w, &m, beside(w, w->u->x), at),
+             *weight = by_group(w, &m, w->u->weight, -1);
+  const char *moments = sd_moments_product(&m, sd_moments_turned(&m, right, turn, 3), right);
+  const char *both = sd_moments_product(&m, sd_moments_turned(&m, was, turn, 3), right);
+  show(w, &m, moments, sd_moments_product(&m, weight, both));
 }
 
 // The node once more, on the values beside; nodes with bodies stay one.

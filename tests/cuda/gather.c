@@ -253,13 +253,13 @@ typedef struct lines { // hashes of lines; 0: free
 
 // Of the line at `text` without indentation and comment, with each number 0; *end: of the line.
 static uint64_t pattern_of(const char *text, const char **end) {
-  uint64_t h = 1469598103934665603ull;
+  uint64_t h = 1;
   text += strspn(text, " ");
   for (const char *c = text; *(*end = c) && *c != '\n'; c++) {
     if (c[0] == '/' && c[1] == '/') return *end = c + strcspn(c, "\n"), h ? h : 1;
     bool digit = *c >= '0' && *c <= '9';
     if (!digit || c == text || c[-1] < '0' || c[-1] > '9')
-      h = (h ^ (digit ? '0' : (uint8_t)*c)) * 1099511628211ull;
+      h = sd_hash_mix(h, digit ? '0' : (uint8_t)*c);
   }
   return h ? h : 1;
 }

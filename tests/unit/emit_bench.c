@@ -11,11 +11,11 @@
 static double peak_of(const sd_isa *isa) {
   double best = 1e30, lanes = isa->vector_bytes / 4;
   for (int i = 0; i < 20 && lanes >= 8; i++) {
-    double t = er_now();
+    double t = test_seconds();
     long n = 100000;
     if (lanes == 16) PEAK("z");
     else PEAK("y");
-    t = er_now() - t;
+    t = test_seconds() - t;
     if (t < best) best = t;
   }
   return lanes >= 8 ? 100000 * 12 * 2 * lanes / best * 1e-9 : 0;
@@ -58,10 +58,10 @@ static void bench(const char *name, double flops, double bytes, const char *text
   sard_dispatch d = {bufs, NULL, scratch, &err};
   uint32_t tiles = (uint32_t)er_dim(k, c.o.tiles, NULL);
   double best = 1e30;
-  for (double start = er_now(); er_now() - start < 0.3;) {
-    double t = er_now();
+  for (double start = test_seconds(); test_seconds() - start < 0.3;) {
+    double t = test_seconds();
     c.fn(&d, 0, tiles);
-    t = er_now() - t;
+    t = test_seconds() - t;
     if (t < best) best = t;
   }
   printf("%-26s %9.1f us  %7.1f GFLOP/s %5.1f %%  %6.1f GB/s  compile %5.1f ms  %6llu B\n", name, best * 1e6, flops / best * 1e-9,

@@ -2,7 +2,6 @@
 #pragma once
 #include <math.h>
 #include <sys/mman.h>
-#include <time.h>
 
 #include "codegen/codegen.h"
 #include "ir/tile.h"
@@ -26,12 +25,6 @@ static inline bool er_symbol(void *user, const char *name, int64_t *v) {
   return false;
 }
 
-static inline double er_now(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t); // other work on the machine does not count
-  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static inline int64_t er_dim(const sd_kernel *k, sd_dim d, const er_sym *syms) {
   int64_t v = 0;
   return sd_dim_eval(k->dims, d, er_symbol, (void *)(uintptr_t)syms, &v) ? v : -1;
@@ -40,9 +33,9 @@ static inline int64_t er_dim(const sd_kernel *k, sd_dim d, const er_sym *syms) {
 static inline sard_status *er_compile(const sd_kernel *k, const sd_isa *isa, int opt, er_code *c) {
   memset(c, 0, sizeof *c);
   c->k = k;
-  double t = er_now();
+  double t = test_seconds();
   SD_TRY(sd_emit_llvm(k, isa, "kernel", opt, k->arena, &c->o));
-  c->compile_ms = (er_now() - t) * 1e3;
+  c->compile_ms = (test_seconds() - t) * 1e3;
   sd_code_object ob = {.data = c->o.data, .size = c->o.size, .symbol = "kernel"};
   SD_TRY(sd_code_load(&ob, 1, &c->code));
   union { void *p; sard_kernel_fn f; } u = {ob.entry};

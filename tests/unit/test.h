@@ -1,6 +1,7 @@
 // Frame of the runtime's unit tests: named cases on top of check.h, each prints "ok NAME" or "not ok NAME".
 #pragma once
 #include <stdint.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "tests/unit/check.h"
@@ -27,6 +28,13 @@ static inline uint64_t test_random(uint64_t *state) {
   uint64_t z = (*state ^ *state >> 30) * 0xbf58476d1ce4e5b9ull;
   z = (z ^ z >> 27) * 0x94d049bb133111ebull;
   return z ^ z >> 31;
+}
+
+// Processor time of this thread: other work on the machine does not count.
+static inline double test_seconds(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
 // A path in a fresh folder of this process, removed by the system's tidying at the latest.

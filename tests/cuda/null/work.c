@@ -241,7 +241,7 @@ static void do_work(null_stream *s) {
       do_rows(w);
     else
       do_copy(w);
-    }
+  }
   free_work(w);
 }
 

@@ -29,7 +29,6 @@ sd_pass_target sd_pass_target_cuda(void) {
                           .channel_vector = 4,
                           .epilogues = true,
                           .strided_reads = true,
-                          .all_attention = true,
                           .joint_sizes = true,
                           .joint_products = true,
                           .byte_products = true,

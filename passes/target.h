@@ -21,7 +21,6 @@ typedef struct sd_pass_target {
   bool padded_copies;  // zero borders of convolutions are written to memory; else what reads them has
                        // conditions
   bool joint_products; // products of one operand with several constants are made at once
-  bool all_attention;  // attention with selecting masks, or a result in [S, B, H, D], is one node too
   bool joint_sizes;    // equal tensors of sizes are one, also where they are far apart
   bool winograd;       // 3x3 convolutions with fewer multiplications
   int lanes, registers; // vectors of f32: lanes of one, and how many there are; 0: not known

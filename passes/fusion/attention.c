@@ -1,9 +1,9 @@
 // Finds scaled dot product attention written out as MatMul, scale, mask, Softmax, MatMul and makes it sard.Attention.
 //
 // Scalings by constants are collected from the scores and from q and k; transposes between [B,S,H,D] and [B,H,S,D]
-// become layouts of the operands. Only forms that compute the same are taken: an additive mask, softmax over the last
-// axis, ranks of 4 with equal batch and head dims. Heads of keys and values that were copied for the heads of q that share them are
-// read where they are.
+// become layouts of the operands, and of the result those to [S,B,H,D], too. Only forms that compute the same are taken: a mask that
+// is added or that selects (Where), softmax over the last axis, ranks of 4 with equal batch and head dims. Heads of keys and values
+// that were copied for the heads of q that share them are read where they are.
 #include "passes/edit.h"
 
 typedef struct match {
@@ -80,10 +80,10 @@ static sd_value *selected(match *m, const sd_node *n) {
   return NULL;
 }
 
-static bool scores(match *m, sd_value *s, bool all_forms) {
+static bool scores(match *m, sd_value *s) {
   m->scale = 1, m->mask = NULL;
   sd_node *n = s->def;
-  sd_value *from = all_forms && n ? selected(m, n) : NULL;
+  sd_value *from = n ? selected(m, n) : NULL;
   if (from) s = from;
   else if (n && sd_edit_is(n, "Add")) {
     // which side is the product: the one that reaches a MatMul through scalings
@@ -102,12 +102,11 @@ static bool scores(match *m, sd_value *s, bool all_forms) {
   return keys(m, s->def->in[1]);
 }
 
-// all_forms: also [S,B,H,D] for the result, and masks that select.
-static bool find(sd_node *n, bool all_forms, match *m) {
+static bool find(sd_node *n, match *m) {
   sd_value *p = n->in[0];
   if (!sd_edit_is(n, "MatMul") || !p->def || !sd_edit_is(p->def, "Softmax") || !sd_edit_only_use(p) || p->rank != 4) return false;
   int64_t axis = sd_node_int(p->def, "axis", -1);
-  if ((axis != -1 && axis != 3) || n->in[1]->rank != 4 || !scores(m, p->def->in[0], all_forms)) return false;
+  if ((axis != -1 && axis != 3) || n->in[1]->rank != 4 || !scores(m, p->def->in[0])) return false;
   m->v = heads_layout(n->in[1], &m->layout[2]);
   for (int a = 0; a < 2; a++) {
     sd_dim d = head_dim(m->q, m->layout[0], a);
@@ -118,7 +117,7 @@ static bool find(sd_node *n, bool all_forms, match *m) {
   const sd_value *y = sd_edit_only_use(n->out[0]);
   sd_node *turn = y ? y->uses.at[0].node : NULL;
   if (permutes(turn, 0, 2, 1, 3)) m->root = turn, m->layout[3] = 1;
-  if (all_forms && permutes(turn, 2, 0, 1, 3)) m->root = turn, m->layout[3] = 2;
+  if (permutes(turn, 2, 0, 1, 3)) m->root = turn, m->layout[3] = 2;
   return true;
 }
 
@@ -163,7 +162,7 @@ sard_status *sd_pass_attention(sd_module *m, const sd_pass_options *o, sd_arena 
   for (sd_node *n = m->main->first; n; n = n->next) {
     match x = {0};
     if (o->bisect >= 0 && r->rewrites >= o->bisect) break;
-    if (!find(n, o->target.all_attention, &x)) continue;
+    if (!find(n, &x)) continue;
     sard_status *st = replace(n, &x); // what it replaced is dead now
     if (st) return sd_node_error(n, st);
     r->rewrites++;

@@ -9,6 +9,7 @@
 #define NEAR_WEIGHTS (1280 * 1024) // bytes that the second cache keeps
 #define LESS         0.7           // of what is read, so that the other way gains
 
+#define WIDE_ROW     8 // taps of a row of a window; wider ones are a loop of so many at a time
 #define SPARSE_ROWS  4 // of a register tile at most, where the length of sums is read from memory
 
 typedef sd_register_tile tile;
@@ -201,6 +202,17 @@ static void schedule_shared(sd_choice *c, int j) {
     sd_choose_grid_outer(c, sd_min_i64((int64_t)(sd_choose_points(c) * 4 / SD_TILE_ELEMS), SD_MAX_TILES));
 }
 
+// Rows of a window so wide that neighbours along axis u have most of their inputs in common: they share
+// weights.
+static bool wide_rows(const sd_choice *c, const sd_expr *r, int u) {
+  const sd_axis *a = r->axes[r->n_axes - 1];
+  if (u < 0 || r->a[0]->op != SD_X_MUL || !sd_choose_known(c, a) || sd_choose_guess(c, a) < WIDE_ROW)
+    return false;
+  for (uint32_t l = 0; l < c->loads.len; l++)
+    if (c->loads.at[l].reduce == r && !sd_x_uses_axis(c->loads.at[l].load, c->n->axes[u])) return true;
+  return false;
+}
+
 // Those of a maximum are shared by the rows that overlap (cpu/emit_reduce.c).
 void sd_choose_unroll_window(const sd_choice *c, const sd_expr *r) {
   int64_t taps = 1, v, most = r->rop == SD_R_MAX || r->rop == SD_R_MIN ? 25 : 9;
@@ -228,7 +240,7 @@ static int window_tile(const sd_choice *c, const sd_expr *r, int j, tile *t) {
   t->nv = e >= 4 ? 1 : (int)sd_min_i64(vectors, count_made(c->k, r, n->axes[j], NULL) > 1 ? 4 : 2); // what widens weights takes long
   t->mr = (int)(e < 4 ? e : 4);
   if (u >= 0 && sd_choose_known(c, n->axes[u]))
-    for (int m = 7; m >= 3; m--)
+    for (int m = wide_rows(c, r, u) && c->isa->registers == 32 ? SD_LARGEST_ROWS : 7; m >= 3; m--)
       if (e % m == 0) {
         t->mr = m;
         break;
@@ -332,7 +344,7 @@ static bool choose_sparse(sd_choice *c, const sd_expr *r, int j) {
 sard_status *sd_choose_contraction(sd_choice *c, sd_expr *r, int j, bool *out_done) {
   sd_nest *n = c->n;
   int u = reuse_axis(c, r, j), pack = -1;
-  bool reused = u >= 0;
+  bool reused = u >= 0, wide = false;
   int64_t je = sd_choose_guess(c, n->axes[j]);
   *out_done = choose_sparse(c, r, j);
   if (!*out_done) SD_TRY(sd_choose_few(c, r, j, u, out_done));
@@ -354,6 +366,8 @@ sard_status *sd_choose_contraction(sd_choice *c, sd_expr *r, int j, bool *out_do
   if (!reused) {
     u = window_tile(c, r, j, &t);
     sd_choose_unroll_window(c, r);
+    wide = wide_rows(c, r, u);
+    if (wide && r->axes[r->n_axes - 1]->unroll) r->axes[r->n_axes - 1]->unroll = WIDE_ROW;
   }
   double flops = 2 * sd_choose_points(c) * sd_choose_reduce_work(c);
   uint32_t moves = vector_operand_axes(c, r, j);
@@ -369,6 +383,8 @@ sard_status *sd_choose_contraction(sd_choice *c, sd_expr *r, int j, bool *out_do
   if (pack >= 0 || plain_split) jo = n->axes[j], ji = n->axes[j + 1];
   ji->vec = t.nv;
   order_axes(n, jo, ji, moves);
+  if (wide && jo) // a panel stays in the first cache, and so do inputs of neighbours
+    sd_choose_move_axis(n, sd_choose_axis_position(n, jo), sd_choose_axis_position(n, ua));
   if (c->grid) grid_contraction(c, r, jo, ua, flops);
   return NULL;
 }

@@ -344,20 +344,27 @@ static X *atanh_(vm v, X *x) {
 }
 
 // ---- pow, fmod ----
-static X *power(vm v, X *x, int n) { // small constant exponent
+static X *whole_power(vm v, X *x, int n) { // x^n, n > 0
   X *r = NULL;
-  for (int m = n < 0 ? -n : n; m; m >>= 1, x = m ? mul(v, x, x) : x)
+  for (int m = n; m; m >>= 1, x = m ? mul(v, x, x) : x)
     if (m & 1) r = r ? mul(v, r, x) : x;
-  return n < 0 ? quo(v, c(v, 1), r) : r;
+  return r;
+}
+
+// x^(quarters / 4), small and constant: products of x and of its roots, each of which is exact to half a step.
+static X *power(vm v, X *x, int quarters) {
+  int n = quarters < 0 ? -quarters : quarters, rest = n % 4;
+  X *r = n >= 4 ? whole_power(v, x, n / 4) : NULL, *half = rest ? root(v, x) : NULL;
+  if (rest & 2) r = r ? mul(v, r, half) : half;
+  if (rest & 1) r = r ? mul(v, r, root(v, half)) : root(v, half);
+  return quarters < 0 ? quo(v, c(v, 1), r) : r;
 }
 
 static X *pow_(vm v, X *x, X *y) {
   double f;
   if (sd_x_const_value(y, &f, NULL)) {
     if (f == 0) return c(v, 1);
-    if (f == trunc(f) && fabs(f) <= 4) return power(v, x, (int)f);
-    if (f == 0.5) return root(v, x);
-    if (f == -0.5) return quo(v, c(v, 1), root(v, x));
+    if (4 * f == trunc(4 * f) && fabs(f) <= 4) return power(v, x, (int)(4 * f));
   }
   vm w = vm_of(v.k, SD_F64); // the product needs more digits than the result
   X *one = c(w, 1), *zero = c(w, 0), *xd = sd_x_cast(v.k, SD_F64, x), *yd = sd_x_cast(v.k, SD_F64, y), *a = fabs_(w, xd);

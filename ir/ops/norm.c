@@ -375,13 +375,14 @@ sard_status *sd_shape_lrn(sd_node *n) {
 sd_expr *sd_pull_lrn(sd_tb *b, const sd_node *n, uint32_t out, sd_expr *const *idx) {
   (void)out;
   int64_t size = sd_node_int(n, "size", 1);
+  int c = sd_node_int(n, "channels_last", 0) ? n->in[0]->rank - 1 : 1;
   x_axes red = {.n = 0};
   sd_expr *ix[SD_MAX_RANK], *saved = NULL;
   memcpy(ix, idx, (size_t)n->in[0]->rank * sizeof *ix);
-  ix[1] = x_add(b, x_sub(b, idx[1], x_int(b, (size - 1) / 2)),
+  ix[c] = x_add(b, x_sub(b, idx[c], x_int(b, (size - 1) / 2)),
                 x_raxis(b, &red, "c", sd_dim_const(b->dims, size)));
   sd_expr *cond =
-      x_and(b, x_bin(b, SD_X_LE, x_int(b, 0), ix[1]), x_bin(b, SD_X_LT, ix[1], x_dim(b, n->in[0]->dims[1])));
+      x_and(b, x_bin(b, SD_X_LE, x_int(b, 0), ix[c]), x_bin(b, SD_X_LT, ix[c], x_dim(b, n->in[0]->dims[c])));
   if (!cond) return NULL;
   sd_tb_guard_begin(b, cond, &saved);
   sd_expr *x = sd_tb_load(b, n, 0, ix);

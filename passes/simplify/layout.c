@@ -360,7 +360,7 @@ static sard_status *reshape(layout *l, sd_node *n) {
 typedef struct rule { const char *op; sard_status *(*fn)(layout *l, sd_node *n); } rule;
 static const rule rules[] = {
     {"Conv", conv}, {"sard.Conv8", conv}, {"ConvTranspose", conv}, {"MaxPool", pool}, {"AveragePool", pool}, {"LpPool", pool}, {"GlobalAveragePool", pool},
-    {"GlobalMaxPool", pool}, {"GlobalLpPool", pool}, {"Concat", concat}, {"Split", split}, {"Softmax", softmax}, {"LogSoftmax", softmax},
+    {"GlobalMaxPool", pool}, {"GlobalLpPool", pool}, {"LRN", pool}, {"Concat", concat}, {"Split", split}, {"Softmax", softmax}, {"LogSoftmax", softmax},
     {"Pad", pad}, {"Resize", resize}, {"Transpose", transpose}, {"Reshape", reshape}, {"Flatten", reshape}, {"Squeeze", reshape},
     {"ReduceMean", reduce}, {"ReduceSum", reduce}, {"ReduceMax", reduce}, {"ReduceMin", reduce}, {"ReduceL2", reduce},
 };

@@ -1,5 +1,5 @@
 // Runs ONNX's own backend cases (folders made by make_cases.py) as an application would: open the .onnx, make a session,
-// run it, compare. Each case runs in a process of its own: a crash or a hang is one failed case.
+// run it, compare. Other processes than this one run them: a crash or a hang is one failed case.
 //
 // usage: backend_cases [-j JOBS] [-o FILE] [-f FORM]... DIR [PREFIX...]
 // -f: a row of `forms` (the usual ones when none is named). -o: a table of case, form, result, seconds of processor time and
@@ -28,7 +28,7 @@
 #include "tests/onnx/prefixes.h"
 #include "tests/support/warm.h"
 
-enum { MAX_TENSORS = 64, MAX_JOBS = 64 };
+enum { MAX_TENSORS = 64, MAX_JOBS = 64, CASES_OF_A_PROCESS = 24 };
 enum { CPU_SECONDS = 60, CASE_SECONDS = 300 }; // of a case: more of the first is too slow, of the second a hang
 enum outcome { PASSED, FAILED, UNSUPPORTED, CRASHED, SKIPPED, N_OUTCOMES };
 static const char *const outcome_names[N_OUTCOMES] = {"pass", "fail", "unsupported", "crash", "skip"};
@@ -267,9 +267,11 @@ static int run_case(sard_context *ctx, const char *folder, const form *f, char *
 }
 
 // ---- jobs ----
+// A process runs some cases after each other, so that what it makes once and the pages it touches are not paid for by each.
+// Where one of them ends the process, the next one goes on behind it.
 typedef struct job {
   pid_t pid;
-  int at; // in results
+  int next, end; // in results: the case that runs, behind the last one
 } job;
 typedef struct plan {
   const char *dir;
@@ -277,45 +279,71 @@ typedef struct plan {
   int n_cases, n_forms, jobs;
   const form *forms[N_FORMS];
   result *results; // [form][case], shared with the children
+  job *running;    // [jobs], shared too
   double seconds[N_FORMS];
   sard_context *ctx;
 } plan;
 
-static void start(plan *p, job *j, int at) {
+static double seconds_of(struct timeval t) { return (double)t.tv_sec + 1e-6 * (double)t.tv_usec; }
+
+static double used_by(const struct rusage *u) { return seconds_of(u->ru_utime) + seconds_of(u->ru_stime); }
+
+static double used_seconds(void) {
+  struct rusage u;
+  return getrusage(RUSAGE_SELF, &u) ? 0 : used_by(&u);
+}
+
+static void run_next(plan *p, int at) {
   result *r = &p->results[at];
   char folder[4096];
+  double before = used_seconds();
   snprintf(folder, sizeof folder, "%s/%s", p->dir, p->cases[at % p->n_cases]->d_name);
-  j->at = at;
-  r->outcome = CRASHED;
-  fflush(stdout);
-  j->pid = fork();
-  if (j->pid != 0) return;
-  setrlimit(RLIMIT_CPU, &(struct rlimit){CPU_SECONDS, CPU_SECONDS + 1});
+  setrlimit(RLIMIT_CPU, &(struct rlimit){(rlim_t)before + CPU_SECONDS, RLIM_INFINITY});
   alarm(CASE_SECONDS);
   r->outcome = run_case(p->ctx, folder, p->forms[at / p->n_cases], r->text);
-  if (!strcmp(p->forms[at / p->n_cases]->device, "cpu")) _exit(0);
+  r->seconds = used_seconds() - before;
+}
+
+static bool on_cpu(const plan *p, int at) { return !strcmp(p->forms[at / p->n_cases]->device, "cpu"); }
+
+// The job's cases from `next` on.
+static void start(plan *p, job *j) {
+  fflush(stdout);
+  pid_t pid = fork();
+  if (pid != 0) {
+    j->pid = pid; // of the parent only: children share the job
+    return;
+  }
+  for (int at = j->next; at < j->end; j->next = ++at) run_next(p, at);
+  if (on_cpu(p, j->end - 1)) _exit(0);
   sard_context_free(p->ctx);
   exit(0); // the driver may have something to say
 }
 
-static double seconds_of(struct timeval t) { return (double)t.tv_sec + 1e-6 * (double)t.tv_usec; }
+// The case that ended its process; of a process that was done, the last one.
+static void crashed(plan *p, job *j, int status, const struct rusage *used) {
+  if (j->next == j->end) j->next--;
+  result *r = &p->results[j->next++];
+  int sig = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+  if (sig == SIGALRM) snprintf(r->text, TEXT, "not done in %d seconds", CASE_SECONDS);
+  else if (sig == SIGXCPU) snprintf(r->text, TEXT, "takes more than %d seconds of CPU time", CPU_SECONDS);
+  else snprintf(r->text, TEXT, "%s %d", sig ? "signal" : "exit", sig ? sig : WEXITSTATUS(status));
+  r->outcome = CRASHED;
+  r->seconds = used_by(used); // with those before it
+}
 
-static void finish(plan *p, job *jobs) {
+// Waits for a process; true when the cases of its job are done.
+static bool finish(plan *p) {
   int status;
   struct rusage used;
   pid_t pid = wait4(-1, &status, 0, &used);
-  for (int i = 0; i < p->jobs; i++) {
-    if (jobs[i].pid != pid) continue;
-    result *r = &p->results[jobs[i].at];
-    jobs[i].pid = 0;
-    r->seconds = seconds_of(used.ru_utime) + seconds_of(used.ru_stime);
-    if (WIFEXITED(status) && !WEXITSTATUS(status)) return;
-    int sig = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
-    if (sig == SIGALRM) snprintf(r->text, TEXT, "not done in %d seconds", CASE_SECONDS);
-    else if (sig == SIGXCPU) snprintf(r->text, TEXT, "takes more than %d seconds of CPU time", CPU_SECONDS);
-    else snprintf(r->text, TEXT, "%s %d", sig ? "signal" : "exit", sig ? sig : WEXITSTATUS(status));
-    r->outcome = CRASHED;
-  }
+  job *j = p->running;
+  while (j < p->running + p->jobs && j->pid != pid) j++;
+  if (j == p->running + p->jobs) return false;
+  j->pid = 0;
+  if (!WIFEXITED(status) || WEXITSTATUS(status)) crashed(p, j, status, &used);
+  if (j->next < j->end) start(p, j);
+  return !j->pid;
 }
 
 static double now(void) {
@@ -325,19 +353,19 @@ static double now(void) {
 }
 
 static void run_form(plan *p, int form_at) {
-  job jobs[MAX_JOBS] = {0};
-  int running = 0;
+  int at = form_at * p->n_cases, end = at + p->n_cases, running = 0;
+  int some = on_cpu(p, at) ? CASES_OF_A_PROCESS : 1; // what a driver says at the end is about one case
   double t0 = now();
-  for (int i = 0; i < p->n_cases || running;) {
-    if (i < p->n_cases && running < p->jobs) {
-      int free_slot = 0;
-      while (jobs[free_slot].pid) free_slot++;
-      start(p, &jobs[free_slot], form_at * p->n_cases + i++);
+  while (at < end || running) {
+    if (at < end && running < p->jobs) {
+      job *j = p->running;
+      while (j->pid) j++;
+      j->next = at, j->end = at = at + some < end ? at + some : end;
+      start(p, j);
       running++;
       continue;
     }
-    finish(p, jobs);
-    running--;
+    if (finish(p)) running--;
   }
   p->seconds[form_at] = now() - t0;
 }
@@ -380,6 +408,11 @@ static int usage(void) {
   return 2;
 }
 
+static void *shared_zeros(size_t bytes) {
+  void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  return at == MAP_FAILED ? NULL : at;
+}
+
 int main(int argc, char **argv) {
   plan p = {.jobs = 2};
   const char *table = NULL;
@@ -395,9 +428,9 @@ int main(int argc, char **argv) {
   p.dir = argv[optind], prefixes = argv + optind + 1;
   p.n_cases = scandir(p.dir, &p.cases, is_wanted, alphasort);
   if (p.n_cases <= 0 || !(p.ctx = warm_up())) return fprintf(stderr, "backend_cases: no cases in %s\n", p.dir), 2;
-  size_t bytes = (size_t)p.n_forms * (size_t)p.n_cases * sizeof *p.results;
-  p.results = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-  if (p.results == MAP_FAILED) return perror("backend_cases"), 2;
+  p.results = shared_zeros((size_t)p.n_forms * (size_t)p.n_cases * sizeof *p.results);
+  p.running = shared_zeros((size_t)p.jobs * sizeof *p.running);
+  if (!p.results || !p.running) return perror("backend_cases"), 2;
   for (int f = 0; f < p.n_forms; f++) {
     run_form(&p, f);
     report_form(&p, f);

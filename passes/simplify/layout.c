@@ -6,6 +6,10 @@
 #include "passes/edit.h"
 #include "passes/simplify/borders.h"
 
+#define FEW_OUTPUTS  8
+#define LEAST_RATIO  4  // of inputs to these, which may have to be turned for what follows
+#define LEAST_PLACES 64 // several vectors
+
 typedef struct layout {
   sd_module *m;
   sd_graph *g;
@@ -119,12 +123,29 @@ static sard_status *widen(layout *l, sd_node *before, sd_value *v, int64_t more,
   return sd_edit_apply(l->g, before, "Pad", (sd_value *[]){v, sd_value_const_i64(l->g, p, 2 * v->rank)}, 2, out);
 }
 
+// A product of each place alone with few outputs, whose input stands channels first: vectors of places read it as it is, and turning
+// it would take longer than the product.
+static bool stays_first(const layout *l, const sd_node *n, const sd_value *x, const sd_value *w) {
+  int64_t in, out, places = 1, entry;
+  if (!sd_edit_is(n, "Conv") || twin_of(l, x) || sd_node_int(n, "group", 1) != 1) return false;
+  if (!l->target->padded_copies || !sd_dim_is_const(l->m->dims, w->dims[0], &out) || out > FEW_OUTPUTS) return false;
+  if (!sd_dim_is_const(l->m->dims, w->dims[1], &in) || in < LEAST_RATIO * out) return false;
+  for (int i = 0; i < x->rank - 2; i++) {
+    if (!sd_dim_is(l->m->dims, w->dims[2 + i], 1) || sd_edit_entry(n, "strides", i, 1) != 1) return false;
+    if (sd_edit_entry(n, "pads", i, 0) || sd_edit_entry(n, "pads", x->rank - 2 + i, 0)) return false;
+    if (!sd_dim_is_const(l->m->dims, x->dims[2 + i], &entry)) return false;
+    places *= entry;
+  }
+  return places >= LEAST_PLACES;
+}
+
 static sard_status *conv(layout *l, sd_node *n) {
   sd_value *x = n->in[0], *w = n->in[1], *in[3], *t;
   bool transposed = sd_edit_is(n, "ConvTranspose");
   const sd_attr *pads = sd_node_attr(n, "pads");
   int64_t left[2 * SD_MAX_RANK] = {0};
   if (x->rank < 3 || !w->data || w->rank != x->rank || sd_node_int(n, "channels_last", 0)) return NULL;
+  if (stays_first(l, n, x, w)) return NULL;
   int64_t more = missing_channels(l, n, x, w, transposed);
   if (more) {
     SD_TRY(widen(l, n, x, more, &x));

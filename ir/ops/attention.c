@@ -2,7 +2,8 @@
 //
 // One grid tile is a block of query rows of one head: the scores of the block live in a local buffer, so
 // nothing is computed twice and both contractions are plain matrix products. Keys are first transposed into a
-// local buffer, where a row of the score block reads contiguous memory.
+// local buffer, where a row of the score block reads contiguous memory; values are copied to one where their rows lie so far
+// apart that they would share few sets of a cache.
 #include "ir/ops/attention.h"
 
 #include <string.h>
@@ -14,6 +15,9 @@
 #define TILE  8  // blocks of a tile at most, for which the keys are transposed once
 #define PANEL 64 // transposed keys lie together in panels, so that a product over them reads memory in order
 #define LINE  16 // rows of scores begin where vectors do
+#define COLUMNS 32 // of values that lie together: two vectors of AVX-512
+#define FAR     256 // elements of a row of all heads: 64 such rows have 16 sets of a cache at best
+#define MOST_READ 32 // query rows, fewer of which read values where they are
 
 // Where B, H, S stand in each layout; D is the last.
 static const int places[3][3] = {{0, 1, 2}, {0, 2, 1}, {1, 2, 0}};
@@ -132,6 +136,16 @@ static int64_t panel_keys(const sd_tb *b, const attn *a) {
   return sd_dim_is_const(b->dims, a->T, &t) && t > 0 && t < PANEL && t % LINE == 0 ? t : PANEL;
 }
 
+// Columns of values that lie together: where rows of all heads are far apart. Fewer rows than MOST_READ would not pay for copies, nor
+// would keys of earlier steps.
+static int64_t value_columns(const sd_tb *b, const attn *a) {
+  int64_t s, dv, row;
+  bool fixed = sd_dim_is_const(b->dims, a->S, &s);
+  if (!a->layout[2] || (fixed ? s < MOST_READ : sd_dim_eq(b->dims, a->S, a->T) != 1)) return 0;
+  if (!sd_dim_is_const(b->dims, a->Dv, &dv) || dv < LINE || !sd_dim_is_const(b->dims, sd_dim_mul(b->dims, a->Hk, a->Dv), &row)) return 0;
+  return row < FAR ? 0 : dv % COLUMNS ? dv : COLUMNS;
+}
+
 static void attn_tile(sd_tb *b, attn *a) {
   int64_t s = 0, blocks = 2;
   bool fixed = sd_dim_is_const(b->dims, a->S, &s);
@@ -156,6 +170,8 @@ static void attn_tile(sd_tb *b, attn *a) {
   a->sum = sd_tb_local(b, a->type, rows);
   a->panel = panel_keys(b, a);
   if (a->pack) a->keys = sd_tb_local(b, a->type, sd_dim_mul(b->dims, a->D, rounded_up(b, a->T, a->panel)));
+  a->columns = value_columns(b, a);
+  if (a->columns) a->values = sd_tb_local(b, a->type, sd_dim_mul(b->dims, a->Dv, a->T));
 }
 
 // Axis over the rows of the block: fewer in the last block.
@@ -212,6 +228,31 @@ static void pack_keys(sd_tb *b, const attn *a) {
   sd_attn_index(a, 1, a->b, a->hk, x_add(b, panel_start(b, a, panel), t), d, ix);
   sd_expr *x = sd_tb_load(b, a->n, K, ix);
   if (x) sd_nest_store(b->k, nest, a->keys, panel_at(b, a, panel, d, t), x, NULL);
+}
+
+// ---- panels of values ----
+static sd_expr *value_panel_axis(sd_tb *b, const attn *a, sd_nest *nest) {
+  sd_axis *p = sd_kernel_axis(b->k, "panel", sd_dim_floordiv(b->dims, a->Dv, d_const(b, a->columns)));
+  sd_nest_axis(nest, p);
+  return x_axis(b, p);
+}
+static sd_expr *value_at(sd_tb *b, const attn *a, sd_expr *panel, sd_expr *t, sd_expr *column) {
+  sd_expr *row = x_add(b, sd_x_mul_dim(b->k, panel, a->T), t);
+  return x_add(b, sd_x_mul_dim(b->k, row, d_const(b, a->columns)), column);
+}
+static sd_expr *value_of(sd_tb *b, const attn *a, sd_expr *t, sd_expr *dv) {
+  sd_expr *ix[4];
+  sd_attn_index(a, 2, a->b, a->hk, t, dv, ix);
+  return x_cast(b, a->type, sd_tb_load(b, a->n, V, ix));
+}
+
+static void pack_values(sd_tb *b, const attn *a) {
+  sd_nest *nest = sd_kernel_nest(b->k, NULL);
+  sd_expr *panel = value_panel_axis(b, a, nest), *t = keys_nest_axis(b, a, nest);
+  sd_axis *columns = sd_kernel_axis(b->k, "dv", d_const(b, a->columns));
+  sd_nest_axis(nest, columns);
+  sd_expr *c = x_axis(b, columns), *x = value_of(b, a, t, x_add(b, sd_x_mul_dim(b->k, panel, d_const(b, a->columns)), c));
+  if (x) sd_nest_store(b->k, nest, a->values, value_at(b, a, panel, t, c), x, NULL);
 }
 
 // Condition under which row s attends key t; NULL = always. bias: what is added to the score, NULL = nothing.
@@ -327,16 +368,16 @@ static void softmax_nests(sd_tb *b, const attn *a) {
 }
 
 static void value_nest(sd_tb *b, const attn *a) {
-  sd_expr *iv[4], *iy[4];
+  sd_expr *iy[4];
   sd_nest *nest = sd_kernel_nest(b->k, a->items);
-  sd_expr *r = rows_axis(b, a, nest);
-  sd_axis *dv = sd_kernel_axis(b->k, "dv", a->Dv), *t = keys_axis(b, a);
+  sd_expr *panel = a->columns ? value_panel_axis(b, a, nest) : NULL, *r = rows_axis(b, a, nest);
+  sd_axis *dv = sd_kernel_axis(b->k, "dv", panel ? d_const(b, a->columns) : a->Dv), *t = keys_axis(b, a);
   sd_nest_axis(nest, dv);
-  sd_expr *d = x_axis(b, dv);
-  sd_attn_index(a, 2, a->b, a->hk, x_axis(b, t), d, iv);
+  sd_expr *c = x_axis(b, dv), *d = panel ? x_add(b, sd_x_mul_dim(b->k, panel, d_const(b, a->columns)), c) : c;
   sd_attn_index(a, 3, a->b, a->h, x_add(b, a->row0, r), d, iy);
   sd_expr *p = sd_x_load(b->k, a->scores, score_at(b, a, r, x_axis(b, t)), NULL);
-  sd_expr *v = x_cast(b, a->type, sd_tb_load(b, a->n, V, iv)), *x = x_mul(b, p, v);
+  sd_expr *v = panel ? sd_x_load(b->k, a->values, value_at(b, a, panel, x_axis(b, t), c), NULL) : value_of(b, a, x_axis(b, t), d);
+  sd_expr *x = x_mul(b, p, v);
   if (!x) return;
   x = x_mul(b, sd_x_reduce(b->k, SD_R_SUM, &t, 1, x), sd_x_load(b->k, a->sum, r, NULL));
   sd_nest_store(b->k, nest, sd_tb_out(b, a->n, 0), sd_tb_offset(b, a->n->out[0], iy), x, NULL);
@@ -357,6 +398,7 @@ sard_status *sd_nests_attention(sd_tb *b, const sd_node *n) {
   attn_tile(b, &a);
   if (b->error) return NULL;
   if (a.pack) pack_keys(b, &a);
+  if (a.columns) pack_values(b, &a);
   if (a.blocks > 1) {
     sd_axis *block = sd_kernel_axis(b->k, "block", d_const(b, a.blocks));
     a.items = sd_kernel_loop(b->k, NULL, block);

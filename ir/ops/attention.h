@@ -13,11 +13,12 @@ typedef struct attn {
   sd_items *items;                     // what is done for each block
   bool pack;                           // keys are transposed first
   int64_t panel;                       // keys that lie together then
+  int64_t columns;                     // of values that lie together for all keys; 0: they stay where they are
   sd_dtype type;                       // compute type
   sd_expr *b, *h, *hk, *row0, *offset; // of the tile
   sd_expr *reach;                      // keys that the tile may attend are below it, NULL = all
   sd_dim pitch;                        // from a row of scores to the next
-  sd_buf *keys, *scores, *max, *sum;
+  sd_buf *keys, *values, *scores, *max, *sum;
 } attn;
 
 sard_status *sd_attn_read(const sd_node *n, attn *a);                // checks; fills layout and B .. Dv

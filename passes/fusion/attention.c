@@ -1,15 +1,21 @@
-// Finds scaled dot product attention written out as MatMul, scale, mask, Softmax, MatMul and makes it sard.Attention.
+// Finds scaled dot product attention written out as MatMul, scale, masks, Softmax, MatMul and makes it sard.Attention.
 //
 // Scalings by constants are collected from the scores and from q and k; transposes between [B,S,H,D] and [B,H,S,D]
-// become layouts of the operands, and of the result those to [S,B,H,D], too. Only forms that compute the same are taken: a mask that
-// is added or that selects (Where), softmax over the last axis, ranks of 4 with equal batch and head dims. Heads of keys and values
-// that were copied for the heads of q that share them are read where they are.
+// become layouts of the operands, and of the result those to [S,B,H,D], too. Only forms that compute the same are taken: masks that
+// are added or that select (Where), softmax over the last axis, ranks of 4 with equal batch and head dims. Several masks become one
+// that is added. Heads of keys and values that were copied for the heads of q that share them are read where they are.
+// A row of which nothing is left is 0 in sard.Attention, so that a Where behind the Softmax that makes NaN 0 goes.
 #include "passes/edit.h"
 
+#define ADDED  3     // masks that are added, at most
+#define HIDING -1e30 // a score of f32 is nothing beside such a number
+
 typedef struct match {
-  sd_value *q, *k, *v, *mask, *y;
-  double scale, masked; // score of keys that a mask of truth values leaves out
-  bool selects, inverse; // the mask selects; where it is false
+  sd_value *q, *k, *v, *added[ADDED], *select, *y;
+  int n_added;
+  double scale, softcap;
+  double masked;        // score of keys that a mask of truth values leaves out
+  bool inverse;         // where the mask is false
   int64_t layout[4];
   sd_node *root; // node whose output 0 becomes the attention's
 } match;
@@ -62,39 +68,24 @@ static sd_dim head_dim(const sd_value *v, int64_t layout, int axis) { // axis 0 
   return v->dims[axis == 0 ? 0 : layout ? 2 : 1];
 }
 
-// Does v come from a product through scalings alone?
-static bool scaled_product(const sd_value *v) {
-  double c = 1;
-  const sd_value *w = strip_scale((sd_value *)v, &c);
-  return w->def && sd_edit_is(w->def, "MatMul") && sd_edit_only_use(w);
+// c * tanh(v / c), what limits scores: v, and c as softcap; s itself otherwise.
+static sd_value *uncapped(match *m, sd_value *s) {
+  double c, d;
+  const sd_node *n = s->def;
+  m->softcap = 0;
+  if (!sd_edit_is(n, "Mul")) return s;
+  for (int side = 0; side < 2; side++) {
+    const sd_node *t = n->in[side]->def, *div = sd_edit_is(t, "Tanh") ? t->in[0]->def : NULL;
+    if (!sd_edit_is(div, "Div") || !scalar(div->in[1], &d) || !scalar(n->in[1 - side], &c) || c != d || c <= 0) continue;
+    m->softcap = c;
+    return div->in[0];
+  }
+  return s;
 }
 
-// Where(mask, scores, number) or the other way round; the scores.
-static sd_value *selected(match *m, const sd_node *n) {
-  for (uint32_t side = 1; side < 3; side++) {
-    if (!sd_edit_is(n, "Where") || !scaled_product(n->in[side]) || !scalar(n->in[3 - side], &m->masked)) continue;
-    if (n->in[0]->rank > 4 || sd_value_count(n->in[side]) != sd_value_count(n->out[0])) return NULL;
-    m->mask = n->in[0], m->selects = true, m->inverse = side == 2;
-    return n->in[side];
-  }
-  return NULL;
-}
-
-static bool scores(match *m, sd_value *s) {
-  m->scale = 1, m->mask = NULL;
-  sd_node *n = s->def;
-  sd_value *from = n ? selected(m, n) : NULL;
-  if (from) s = from;
-  else if (n && sd_edit_is(n, "Add")) {
-    // which side is the product: the one that reaches a MatMul through scalings
-    for (int side = 0; side < 2 && !m->mask; side++) {
-      double c = 1;
-      sd_value *w = strip_scale(n->in[side], &c);
-      if (w->def && sd_edit_is(w->def, "MatMul") && sd_edit_only_use(w)) m->mask = n->in[1 - side], s = n->in[side];
-    }
-    if (!m->mask || m->mask->rank > 4 || m->mask->dtype != s->dtype) return false;
-  }
-  s = strip_scale(s, &m->scale);
+static bool product(match *m, sd_value *s) {
+  m->scale = 1;
+  s = strip_scale(uncapped(m, s), &m->scale);
   if (!s->def || !sd_edit_is(s->def, "MatMul") || !sd_edit_only_use(s) || s->rank != 4) return false;
   sd_value *q = strip_scale(s->def->in[0], &m->scale);
   if (q->rank != 4 || s->def->in[1]->rank != 4) return false;
@@ -102,16 +93,67 @@ static bool scores(match *m, sd_value *s) {
   return keys(m, s->def->in[1]);
 }
 
+static bool scores(match *m, sd_value *s);
+
+// Where(mask, scores, number) or the other way round.
+static bool selected(match *m, const sd_node *n) {
+  for (uint32_t side = 1; side < 3; side++) {
+    double masked;
+    if (n->in[0]->rank > 4 || !scalar(n->in[3 - side], &masked) || sd_value_count(n->in[side]) != sd_value_count(n->out[0])) continue;
+    m->select = n->in[0], m->inverse = side == 2, m->masked = masked;
+    if (scores(m, n->in[side])) return true;
+    m->select = NULL;
+  }
+  return false;
+}
+
+// Scores + mask or the other way round.
+static bool added(match *m, const sd_node *n) {
+  const sd_dimtab *t = n->graph->module->dims;
+  for (uint32_t side = 0; side < 2; side++) {
+    sd_value *mask = n->in[1 - side];
+    if (mask->rank > 4 || sd_dim_eq(t, sd_value_count(n->in[side]), sd_value_count(n->out[0])) == 0) continue;
+    m->added[m->n_added++] = mask;
+    if (scores(m, n->in[side])) return true;
+    m->n_added--;
+  }
+  return false;
+}
+
+static bool scores(match *m, sd_value *s) {
+  const sd_node *n = s->def;
+  if (product(m, s)) return true;
+  if (!m->select && sd_edit_is(n, "Where")) return selected(m, n);
+  return m->n_added < ADDED && sd_edit_is(n, "Add") && added(m, n);
+}
+
+// Where(IsNaN(p), 0, p), as torch writes it: p.
+static sd_value *unguarded(sd_value *v) {
+  const sd_node *n = v->def, *test = sd_edit_is(n, "Where") ? n->in[0]->def : NULL;
+  double zero;
+  if (!sd_edit_is(test, "IsNaN") || test->in[0] != n->in[2] || !scalar(n->in[1], &zero) || zero != 0) return v;
+  return sd_edit_only_use(v) && sd_edit_only_use(n->in[0]) && n->in[2]->uses.len == 2 ? n->in[2] : v;
+}
+
+// Batches are equal, and so are heads, or there is one of keys and values for all.
+static bool same_heads(const match *m) {
+  const sd_dimtab *t = m->q->graph->module->dims;
+  for (int a = 0; a < 2; a++) {
+    sd_dim q = head_dim(m->q, m->layout[0], a), k = head_dim(m->k, m->layout[1], a);
+    if (head_dim(m->v, m->layout[2], a) != k || (q != k && !(a == 1 && sd_dim_is(t, k, 1)))) return false;
+  }
+  return true;
+}
+
 static bool find(sd_node *n, match *m) {
-  sd_value *p = n->in[0];
-  if (!sd_edit_is(n, "MatMul") || !p->def || !sd_edit_is(p->def, "Softmax") || !sd_edit_only_use(p) || p->rank != 4) return false;
+  if (!sd_edit_is(n, "MatMul")) return false;
+  sd_value *p = unguarded(n->in[0]);
+  if (!sd_edit_is(p->def, "Softmax") || (p == n->in[0] && !sd_edit_only_use(p)) || p->rank != 4) return false;
   int64_t axis = sd_node_int(p->def, "axis", -1);
   if ((axis != -1 && axis != 3) || n->in[1]->rank != 4 || !scores(m, p->def->in[0])) return false;
+  if (m->select && m->n_added && (m->masked > HIDING || n->in[1]->dtype != SD_F32)) return false;
   m->v = heads_layout(n->in[1], &m->layout[2]);
-  for (int a = 0; a < 2; a++) {
-    sd_dim d = head_dim(m->q, m->layout[0], a);
-    if (head_dim(m->k, m->layout[1], a) != d || head_dim(m->v, m->layout[2], a) != d) return false;
-  }
+  if (!same_heads(m)) return false;
   if (!sd_dim_is_const(n->graph->module->dims, m->q->dims[3], NULL) || m->q->dtype != m->k->dtype || m->q->dtype != m->v->dtype) return false;
   m->root = n, m->layout[3] = 0;
   const sd_value *y = sd_edit_only_use(n->out[0]);
@@ -140,16 +182,33 @@ static sard_status *share_heads(const match *m, sd_value **in) {
   return sd_edit_drop_axis(v->graph, m->root, v, 2, &in[2]);
 }
 
+// The mask of m, NULL where there is none. One that selects beside others that are added becomes 0 or a number that hides.
+static sard_status *mask_of(sd_node *n, const match *m, sd_value **out) {
+  sd_graph *g = n->graph;
+  sd_value *selects = m->select;
+  if (selects && m->n_added) {
+    sd_value *zero = sd_value_const_f32(g, 0), *hides = sd_value_const_f32(g, (float)m->masked);
+    SD_TRY(sd_edit_apply(g, m->root, "Where", (sd_value *[]){selects, m->inverse ? hides : zero, m->inverse ? zero : hides}, 3, out));
+  } else if (selects && m->inverse) SD_TRY(sd_edit_apply(g, m->root, "Not", &selects, 1, out));
+  else *out = selects;
+  for (int i = 0; i < m->n_added; i++) {
+    if (!*out) *out = m->added[i];
+    else SD_TRY(sd_edit_apply(g, m->root, "Add", (sd_value *[]){*out, m->added[i]}, 2, out));
+  }
+  return NULL;
+}
+
 static sard_status *replace(sd_node *n, const match *m) {
-  sd_value *in[4] = {m->q, m->k, m->v, m->mask};
+  sd_value *in[4] = {m->q, m->k, m->v};
   const sd_op *op = sd_op_find("sard.Attention");
   if (!op) return NULL;
   SD_TRY(share_heads(m, in));
-  if (m->inverse) SD_TRY(sd_edit_apply(n->graph, m->root, "Not", &m->mask, 1, &in[3]));
-  sd_node *x = sd_node_new(n->graph, m->root, op, in, m->mask ? 4 : 3, 1);
+  SD_TRY(mask_of(n, m, &in[3]));
+  sd_node *x = sd_node_new(n->graph, m->root, op, in, in[3] ? 4 : 3, 1);
   *sd_node_attr(x, "scale") = (sd_attr){.kind = SD_ATTR_FLOAT, .f = (float)m->scale};
+  if (m->softcap) *sd_node_attr(x, "softcap") = (sd_attr){.kind = SD_ATTR_FLOAT, .f = (float)m->softcap};
   sd_node_set_ints(x, "layout", m->layout, 4);
-  if (m->selects) *sd_node_attr(x, "masked") = (sd_attr){.kind = SD_ATTR_FLOAT, .f = (float)m->masked};
+  if (m->select && !m->n_added) *sd_node_attr(x, "masked") = (sd_attr){.kind = SD_ATTR_FLOAT, .f = (float)m->masked};
   x->name = n->name, x->onnx_index = n->onnx_index;
   SD_TRY(sd_node_infer(x));
   x->out[0]->name = m->root->out[0]->name;

@@ -48,6 +48,41 @@ static sard_status *merge_transposes(sd_node *n, bool *changed) {
   return NULL;
 }
 
+// The axis of `joined` that is axes a and a + 1 of x; -1: they do not differ in that alone.
+static int joined_axis(const sd_value *x, const sd_value *joined) {
+  sd_dimtab *t = x->graph->module->dims;
+  int a = 0;
+  if (x->rank != joined->rank + 1) return -1;
+  while (a < joined->rank - 1 && x->dims[a] == joined->dims[a]) a++;
+  for (int i = a + 1; i < joined->rank; i++)
+    if (joined->dims[i] != x->dims[i + 1]) return -1;
+  return sd_dim_eq(t, joined->dims[a], sd_dim_mul(t, x->dims[a], x->dims[a + 1])) == 1 ? a : -1;
+}
+
+// Two axes that one Reshape joins for a Transpose and another one takes apart again stay two: torch turns keys so.
+static sard_status *transpose_apart(sd_node *n, bool *changed) {
+  const sd_node *t = n->in[0]->def, *join = sd_edit_is(t, "Transpose") ? t->in[0]->def : NULL;
+  const sd_attr *p = join ? sd_node_attr(t, "perm") : NULL;
+  if (!sd_edit_is(join, "Reshape") || p->kind != SD_ATTR_INTS) return NULL;
+  sd_value *x = join->in[0], *y = n->out[0];
+  int axis = joined_axis(x, join->out[0]);
+  int64_t perm[SD_MAX_RANK];
+  if (axis < 0 || y->rank != x->rank) return NULL;
+  for (uint32_t i = 0, k = 0; i < p->n; i++) {
+    perm[k++] = p->ints[i] + (p->ints[i] > axis);
+    if (p->ints[i] == axis) perm[k++] = axis + 1;
+  }
+  for (int i = 0; i < y->rank; i++)
+    if (y->dims[i] != x->dims[perm[i]]) return NULL;
+  sd_value *turned;
+  SD_TRY(sd_edit_transpose(n->graph, n, x, perm, (uint32_t)y->rank, &turned));
+  turned->name = y->name;
+  sd_value_replace(y, turned);
+  sd_node_remove(n);
+  *changed = true;
+  return NULL;
+}
+
 // ---- normalization and scaling in front of and behind convolutions ----
 
 // BatchNormalization with constant statistics is a multiplication and an addition per channel.
@@ -205,6 +240,7 @@ static sard_status *simplify_graph(sd_graph *g, void *user) {
         continue;
       }
       if (sd_edit_is(n, "Transpose")) SD_TRY(merge_transposes(n, &changed));
+      else if (sd_edit_is(n, "Reshape")) SD_TRY(transpose_apart(n, &changed));
       else if (sd_edit_is(n, "BatchNormalization")) SD_TRY(split_batchnorm(n, &changed));
       else if (sd_edit_is(n, "Mul") || sd_edit_is(n, "Add")) SD_TRY(absorb_scaling(n, &changed));
       else if (sd_edit_is(n, "ScatterElements")) SD_TRY(scatter_rows(n, &changed));

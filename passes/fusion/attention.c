@@ -5,6 +5,8 @@
 // are added or that select (Where), softmax over the last axis, ranks of 4 with equal batch and head dims. Several masks become one
 // that is added. Heads of keys and values that were copied for the heads of q that share them are read where they are.
 // A row of which nothing is left is 0 in sard.Attention, so that a Where behind the Softmax that makes NaN 0 goes.
+#include <string.h>
+
 #include "passes/edit.h"
 
 #define ADDED  3     // masks that are added, at most
@@ -12,6 +14,7 @@
 
 typedef struct match {
   sd_value *q, *k, *v, *added[ADDED], *select, *y;
+  int64_t split[2]; // batch and windows of one that is added and has 5 dims, which are one axis of the scores
   int n_added;
   double scale, softcap;
   double masked;        // score of keys that a mask of truth values leaves out
@@ -120,9 +123,37 @@ static bool added(match *m, const sd_node *n) {
   return false;
 }
 
+// The first axis of x is the first two of y, of known sizes, and the others are the same.
+static bool splits_first(const sd_value *x, const sd_value *y, int64_t *split) {
+  const sd_dimtab *t = y->graph->module->dims;
+  if (x->rank != 4 || y->rank != 5 || !sd_dim_is_const(t, y->dims[0], &split[0]) || !sd_dim_is_const(t, y->dims[1], &split[1])) return false;
+  return memcmp(x->dims + 1, y->dims + 2, 3 * sizeof *x->dims) == 0;
+}
+
+// Reshape(Reshape(scores) + mask), where the first axis is two for the sum, as Swin masks its windows.
+static bool masked_windows(match *m, const sd_node *n) {
+  const sd_node *sum = n->in[0]->def;
+  const sd_dim *whole = n->out[0]->dims;
+  for (uint32_t side = 0; sd_edit_is(sum, "Add") && side < 2; side++) {
+    const sd_value *y = sum->in[side], *all = sum->out[0];
+    const sd_node *apart = y->def;
+    sd_value *mask = sum->in[1 - side];
+    if (!sd_edit_is(apart, "Reshape") || !splits_first(apart->in[0], y, m->split) || mask->rank != 5 || all->rank != 5) continue;
+    if (n->out[0]->rank != 4 || memcmp(apart->in[0]->dims, whole, 4 * sizeof *whole) || memcmp(y->dims, all->dims, 5 * sizeof *whole)) continue;
+    bool fixed = true;
+    for (int i = 2; i < 5; i++) fixed = fixed && sd_dim_is_const(n->graph->module->dims, mask->dims[i], NULL);
+    if (!fixed) continue;
+    m->added[m->n_added++] = mask;
+    if (scores(m, apart->in[0])) return true;
+    m->n_added--;
+  }
+  return false;
+}
+
 static bool scores(match *m, sd_value *s) {
   const sd_node *n = s->def;
   if (product(m, s)) return true;
+  if (!m->n_added && !m->select && sd_edit_is(n, "Reshape")) return masked_windows(m, n);
   if (!m->select && sd_edit_is(n, "Where")) return selected(m, n);
   return m->n_added < ADDED && sd_edit_is(n, "Add") && added(m, n);
 }
@@ -182,6 +213,18 @@ static sard_status *share_heads(const match *m, sd_value **in) {
   return sd_edit_drop_axis(v->graph, m->root, v, 2, &in[2]);
 }
 
+// A mask that is added, of at most 4 dims: one of windows for each element of the batch.
+static sard_status *added_mask(const match *m, sd_value *mask, sd_value **out) {
+  sd_graph *g = m->root->graph;
+  *out = mask;
+  if (mask->rank < 5) return NULL;
+  SD_TRY(sd_edit_apply(g, m->root, "Expand", (sd_value *[]){mask, sd_value_const_i64(g, (int64_t[]){m->split[0], m->split[1], 1, 1, 1}, 5)}, 2, out));
+  sd_value *apart = *out;
+  int64_t dims[4] = {-1};
+  for (int i = 1; i < 4; i++) sd_dim_is_const(g->module->dims, apart->dims[i + 1], &dims[i]);
+  return sd_edit_reshape(g, m->root, apart, dims, 4, out);
+}
+
 // The mask of m, NULL where there is none. One that selects beside others that are added becomes 0 or a number that hides.
 static sard_status *mask_of(sd_node *n, const match *m, sd_value **out) {
   sd_graph *g = n->graph;
@@ -192,8 +235,10 @@ static sard_status *mask_of(sd_node *n, const match *m, sd_value **out) {
   } else if (selects && m->inverse) SD_TRY(sd_edit_apply(g, m->root, "Not", &selects, 1, out));
   else *out = selects;
   for (int i = 0; i < m->n_added; i++) {
-    if (!*out) *out = m->added[i];
-    else SD_TRY(sd_edit_apply(g, m->root, "Add", (sd_value *[]){*out, m->added[i]}, 2, out));
+    sd_value *mask;
+    SD_TRY(added_mask(m, m->added[i], &mask));
+    if (!*out) *out = mask;
+    else SD_TRY(sd_edit_apply(g, m->root, "Add", (sd_value *[]){*out, mask}, 2, out));
   }
   return NULL;
 }

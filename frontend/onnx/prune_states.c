@@ -35,25 +35,25 @@ static sd_strand *laid_out(sd_following *g, const sd_hidden *h, int parts, int a
   return f;
 }
 
+// Zeros are left out, whatever made them follows.
 static bool starts(sd_following *g, const sd_node *n, uint32_t i, const sd_hidden *h, bool batch_first) {
   const sd_value *v = i < n->n_in ? n->in[i] : NULL;
   if (!v) return true;
-  const sd_strand *f = sd_strand_of(g, v);
-  if (f) {
-    unsigned on = sd_strand_on(f, 2, 2) | (h->parts > 1 ? sd_strand_on(f, batch_first, batch_first) : 0);
-    f = sd_strand_keep(g, f, on); // of a batch that is not open all samples lose the same
-    return f && sd_strand_meet(g, f, laid_out(g, h, batch_first, 2), 0);
+  if (zeros(v, 0)) {
+    sd_vec_push(g->a, &g->c->cuts,
+                ((sd_prune_cut){.kind = SD_CUT_START,
+                                .node = (uint32_t)n->onnx_index,
+                                .operand = i,
+                                .labels = h->at,
+                                .n = h->parts * h->n,
+                                .parts = 1}));
+    return true;
   }
-  if (!zeros(v, 0))
-    return !batch_first && sd_strand_cut_parts(g, n, i, 2, h->at, h->n, h->parts, SD_CUT_OTHER);
-  sd_vec_push(g->a, &g->c->cuts,
-              ((sd_prune_cut){.kind = SD_CUT_START,
-                              .node = (uint32_t)n->onnx_index,
-                              .operand = i,
-                              .labels = h->at,
-                              .n = h->parts * h->n,
-                              .parts = 1}));
-  return true;
+  const sd_strand *f = sd_strand_of(g, v);
+  if (!f) return !batch_first && sd_strand_cut_parts(g, n, i, 2, h->at, h->n, h->parts, SD_CUT_OTHER);
+  unsigned on = sd_strand_on(f, 2, 2) | (h->parts > 1 ? sd_strand_on(f, batch_first, batch_first) : 0);
+  f = sd_strand_keep(g, f, on); // of a batch that is not open all samples lose the same
+  return f && sd_strand_meet(g, f, laid_out(g, h, batch_first, 2), 0);
 }
 
 // ---- layers ----

@@ -262,6 +262,10 @@ def recurrent_model(path, kind, parts, outside, h=12):
     op = helper.make_node
     nodes = [op("ConstantOfShape", ["sizes"], ["h0"]), op(kind, ["x", "W0", "R0", "B0", "", "h0"], ["y0"], "first", **attrs), op("Transpose", ["y0"], ["t0"], perm=[0, 2, 1, 3]), op("Reshape", ["t0", "flat"], ["f0"]),
              op(kind, ["f0", "W1", "R1", "B1", "", "h1"], ["", "y1"], "second", **attrs), op("Transpose", ["y1"], ["t1"], perm=[1, 0, 2]), op("Reshape", ["t1", "flat2"], ["f1"]), op("MatMul", ["f1", "w"], ["y"], "last")]
+    if (kind, parts, outside) == ("GRU", 2, False):  # as torch's newer exporter makes them
+        ints |= {"at1": [1], "at2": [2], "h": [h]}
+        w["0"] = np.zeros((), "f4")
+        nodes[:1] = [op("Shape", ["x"], ["xs"]), op("Slice", ["xs", "at1", "at2"], ["batch"]), op("Concat", ["all", "batch", "h"], ["sizes2"], axis=0), op("Expand", ["0", "sizes2"], ["zeros"]), op("Slice", ["zeros", "zero", "parts", "zero"], ["h0"])]
     if outside:
         nodes[0], nodes[4].input[5] = op("Slice", ["s", "zero", "parts", "zero"], ["h0"]), "s1"
         nodes[1].output.append("z0")

@@ -11,8 +11,9 @@ typedef enum sd_quant_role {
   SD_ROLE_SAME,
   SD_ROLE_POOL,
   SD_ROLE_JOIN,
-  SD_ROLE_TABLE,
-  SD_ROLE_STATES
+  SD_ROLE_TABLE, // those before it may compute on integers
+  SD_ROLE_STATES,
+  SD_ROLE_TURNED
 } sd_quant_role;
 typedef struct sd_quant_op {
   const char *op;

@@ -120,7 +120,7 @@ sard_status *sd_quant_places(sd_proto *p, const sd_quant_options *o, const sd_qu
     const sd_quant_unit *unit = sd_quant_unit_of(u, &next, n, o);
     if (!op || n->n_output == 0 || n->n_input == 0) continue;
     if (unit && op->role == SD_ROLE_PRODUCT) place_product(s, n, i, unit, o->type == SD_I8);
-    else if (!unit && op->role != SD_ROLE_PRODUCT && op->role != SD_ROLE_TABLE && op->role != SD_ROLE_STATES)
+    else if (!unit && op->role != SD_ROLE_PRODUCT && op->role < SD_ROLE_TABLE)
       place_other(s, n, i, op);
   }
   return next == u->len ? NULL : SD_ERR(INTERNAL, "%u of %u nodes were found again", next, u->len);

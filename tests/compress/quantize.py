@@ -458,9 +458,34 @@ def bad(digits, lenet):
     ends("bad-cut", 3, [f"{T}/cut.onnx", "-o", out], "", out)
 
 
+def turned():
+    """Weights of transposed convolutions have a scale for each output of a group; in the other modes they stay as they are."""
+    try: from onnx import TensorProto, checker, helper, load, numpy_helper
+    except ImportError: return
+    r, n = np.random.default_rng(6), helper.make_node
+    weights = {"c": r.normal(size=(6, 2, 1, 1)), "w": r.normal(size=(6, 5, 3, 3)) * np.exp2(np.arange(5))[:, None, None], "b": r.normal(size=10)}
+    g = helper.make_graph([n("Conv", ["x", "c"], ["a"], group=1), n("ConvTranspose", ["a", "w", "b"], ["t"], "up", group=2, strides=[2, 2]), n("Relu", ["t"], ["y"])], "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 2, 4, 4])],
+                          [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 10, 9, 9])], [numpy_helper.from_array(v.astype(np.float32), k) for k, v in weights.items()])
+    with open(f"{T}/turned.onnx", "wb") as f: f.write(helper.make_model(g, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString())
+    x = {"x": r.normal(size=(20, 2, 4, 4)).astype("f4")}
+    np.savez(f"{T}/turned.npz", **x)
+    for name, args, scales in (("rows", ["--mode", "weights"], 5), ("one", ["--mode", "weights", "--per-tensor"], 1), ("static", ["--data", f"{T}/turned.npz"], 0)):
+        out = f"{T}/turned-{name}.onnx"
+        code, j, text = sard("quantize", f"{T}/turned.onnx", "-o", out, *args)
+        m = load(out) if code == 0 else None
+        if m: checker.check_model(m)
+        sizes = [int(np.prod(i.dims)) for i in m.graph.initializer if i.name.startswith("w_scale")] if m else []
+        code, e, more = sard("eval", out, "--data", f"{T}/turned.npz", "--metric", "psnr", "--baseline", f"{T}/turned.onnx")
+        check(f"turned-{name}", m and sizes == [scales] * (scales > 0) and e["value"] > 30, f"{sizes} {e.get('value')} {text[-300:]}{more[-300:]}")
+        if not ort or not m: continue
+        np.savez(f"{T}/ort.npz", **x, y=by_ort(out, x))
+        code, e, text = sard("eval", out, "--data", f"{T}/ort.npz", "--metric", "psnr")
+        check(f"turned-{name}-ort", code == 0 and e["value"] > 38, f"{e.get('value')} {text[-300:]}")
+
+
 def main():
     digits, lenet, resnet = Case("digits_mlp"), Case("mnist_lenet"), Case("mnist_resnet8")
-    methods(digits, lenet, resnet), float8(digits, lenet, resnet), raised(), tables(), rounding(digits), rounding_conv(resnet), channels(), report(resnet), resume(resnet), calibration(lenet), search(lenet), apart(lenet), memory(), bad(digits, lenet), interrupted((1.5, 1, 0.7, 0.5, 0.3, 0.2), "quantize", resnet.model, "--data", resnet.data, "--metric", "top1", "--sensitivity")
+    methods(digits, lenet, resnet), float8(digits, lenet, resnet), raised(), tables(), turned(), rounding(digits), rounding_conv(resnet), channels(), report(resnet), resume(resnet), calibration(lenet), search(lenet), apart(lenet), memory(), bad(digits, lenet), interrupted((1.5, 1, 0.7, 0.5, 0.3, 0.2), "quantize", resnet.model, "--data", resnet.data, "--metric", "top1", "--sensitivity")
     return end()
 
 

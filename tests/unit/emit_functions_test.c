@@ -5,6 +5,8 @@ typedef struct fn { const char *name; long double (*f)(long double); double lo, 
 static long double sigmoid_ref(long double x) { return 1 / (1 + expl(-x)); }
 static long double falling_ref(long double x) { return 1 / (1 + expl(x)); }
 static long double weight_ref(long double x) { return expl(x < -86.5L ? -86.5L : x); }
+static long double power_ref(long double x) { return powl(x, 1.75L); }
+static long double less_ref(long double x) { return powl(x, -0.75L); }
 static const fn functions[] = {
     {"exp", expl, -110, 95, 1.5, 1e-15},      {"exp", expl, -1, 1, 1.5, 1e-15},         {"log", logl, 0, 3, 1.5, 1e-15},
     {"log", logl, 0, 1e30, 1.5, 1e-15},       {"tanh", tanhl, -10, 10, 5, 1e-14},       {"tanh", tanhl, -0.1, 0.1, 3, 1e-15},
@@ -22,6 +24,8 @@ static const struct { fn f; const char *text; } formulas[] = {
     {{"sigmoid", sigmoid_ref, -87.4, -87.3, 3, 1e-14}, "(%s:1 / (%s:1 + exp(neg(b0[a0]))))"},
     {{"falling", falling_ref, -95, 95, 3, 1e-14}, "(%s:1 / (exp(b0[a0]) + %s:1))"},
     {{"weight", weight_ref, -100, 95, 1.5, 1e-15}, "exp(max(b0[a0], %s:-86.5))"},
+    {{"power", power_ref, -1, 30, 3.5, 1e-15}, "pow(b0[a0], %s:1.75)"},
+    {{"less", less_ref, -1, 30, 4.5, 1e-15}, "pow(b0[a0], %s:-0.75)"},
 };
 static const double special[] = {0.0, -0.0, 1, -1, INFINITY, -INFINITY, NAN, 1e-40, -1e-40, 1e30, -1e30, 88.7, -87.5, -103.9, 0.5, 2, 1e-8};
 #define N_SPECIAL (int)(sizeof special / sizeof *special)

@@ -18,6 +18,11 @@ bool sd_edit_all_are(const sd_node *n, const char *attr, int64_t v) {
   return true;
 }
 
+bool sd_edit_same_type(const sd_value *a, const sd_value *b) {
+  return a->dtype == b->dtype && a->rank == b->rank && a->rank >= 0 &&
+         (a->rank == 0 || memcmp(a->dims, b->dims, (size_t)a->rank * sizeof a->dims[0]) == 0);
+}
+
 int64_t sd_edit_entry(const sd_node *n, const char *attr, int i, int64_t absent) {
   const sd_attr *a = sd_node_attr(n, attr);
   return a && a->kind == SD_ATTR_INTS && (uint32_t)i < a->n ? a->ints[i] : absent;

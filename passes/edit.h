@@ -6,6 +6,7 @@ bool sd_edit_is(const sd_node *n, const char *op); // n may be NULL
 bool sd_edit_one_of(const sd_node *n, const char *const *ops); // ends with NULL
 bool sd_edit_all_are(const sd_node *n, const char *attr, int64_t v); // numbers of a list, which may be absent
 int64_t sd_edit_entry(const sd_node *n, const char *attr, int i, int64_t absent); // number i of a list, `absent` where it has none
+bool sd_edit_same_type(const sd_value *a, const sd_value *b); // element type and dims of known rank
 // Builds op(in...) before `before`, evaluates it at once where all operands are constant; *out is its first output.
 sard_status *sd_edit_apply(sd_graph *g, sd_node *before, const char *op, sd_value *const *in, uint32_t n_in, sd_value **out);
 // The first output of n, a constant that takes its place where all operands are constant (n has one output then).

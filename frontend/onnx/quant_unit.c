@@ -28,17 +28,18 @@ const char *sd_quant_node_name(sd_arena *a, const Onnx__NodeProto *n, uint32_t i
   return *n->name ? n->name : sd_arena_printf(a, "%s_%u", n->op_type, index);
 }
 
+static bool weights_only(const sd_quant_op *op) { return op->role == SD_ROLE_STATES || op->role == SD_ROLE_TURNED; }
+
 bool sd_quant_takes(const sd_quant_op *op, const sd_quant_options *o) {
-  if (!op) return false;
-  bool weights = op->role == SD_ROLE_STATES || op->role == SD_ROLE_TURNED;
-  return op->role == SD_ROLE_PRODUCT || op->role == SD_ROLE_TABLE || (weights && o->mode == SD_QUANT_WEIGHTS);
+  return op && (op->role == SD_ROLE_PRODUCT || op->role == SD_ROLE_TABLE ||
+                (weights_only(op) && o->mode == SD_QUANT_WEIGHTS));
 }
 
 int sd_quant_axis(const Onnx__NodeProto *n, int rank) {
   if (sd_proto_is(n, "", "MatMul")) return rank - 1;
   if (sd_proto_is(n, "", "Gemm")) return sd_proto_get_int(n, "transB", 0) ? 0 : 1;
   const sd_quant_op *op = sd_quant_op_of(n);
-  return op && (op->role == SD_ROLE_STATES || op->role == SD_ROLE_TURNED); // recurrent weights are [directions, gates, inputs]
+  return op && weights_only(op) ? 1 : 0; // [directions, gates, inputs], [inputs, outputs, window]
 }
 
 sard_status *sd_quant_weight(sd_proto *p, sd_arena *a, const Onnx__NodeProto *n, const char *name, bool per_tensor,

@@ -11,13 +11,13 @@
 #include "ir/ops.h"
 #include "runtime/base/alloc.h"
 
-#define BLOCK 32 // query rows whose scores are computed at once: with the keys and values they should fit the cache
-#define TILE  8  // blocks of a tile at most, for which the keys are transposed once
-#define PANEL 64 // transposed keys lie together in panels, so that a product over them reads memory in order
-#define LINE  16 // rows of scores begin where vectors do
-#define COLUMNS 32 // of values that lie together: two vectors of AVX-512
-#define FAR     256 // elements of a row of all heads: 64 such rows have 16 sets of a cache at best
-#define MOST_READ 32 // query rows, fewer of which read values where they are
+#define BLOCK      32  // query rows whose scores are computed at once: with the keys and values they should fit the cache
+#define TILE       8   // blocks of a tile at most, for which the keys are transposed once
+#define PANEL      64  // transposed keys lie together in panels, so that a product over them reads memory in order
+#define LINE       16  // rows of scores begin where vectors do
+#define COLUMNS    32  // of values that lie together: two vectors of AVX-512
+#define FAR        256 // elements of a row of all heads: 64 such rows have 16 sets of a cache at best
+#define LEAST_ROWS 32  // query rows, fewer of which read values where they are
 
 // Where B, H, S stand in each layout; D is the last.
 static const int places[3][3] = {{0, 1, 2}, {0, 2, 1}, {1, 2, 0}};
@@ -136,12 +136,12 @@ static int64_t panel_keys(const sd_tb *b, const attn *a) {
   return sd_dim_is_const(b->dims, a->T, &t) && t > 0 && t < PANEL && t % LINE == 0 ? t : PANEL;
 }
 
-// Columns of values that lie together: where rows of all heads are far apart. Fewer rows than MOST_READ would not pay for copies, nor
+// Columns of values that lie together: where rows of all heads are far apart. Fewer rows than LEAST_ROWS would not pay for copies, nor
 // would keys of earlier steps.
 static int64_t value_columns(const sd_tb *b, const attn *a) {
   int64_t s, dv, row;
   bool fixed = sd_dim_is_const(b->dims, a->S, &s);
-  if (!a->layout[2] || (fixed ? s < MOST_READ : sd_dim_eq(b->dims, a->S, a->T) != 1)) return 0;
+  if (!a->layout[2] || (fixed ? s < LEAST_ROWS : sd_dim_eq(b->dims, a->S, a->T) != 1)) return 0;
   if (!sd_dim_is_const(b->dims, a->Dv, &dv) || dv < LINE || !sd_dim_is_const(b->dims, sd_dim_mul(b->dims, a->Hk, a->Dv), &row)) return 0;
   return row < FAR ? 0 : dv % COLUMNS ? dv : COLUMNS;
 }
@@ -213,9 +213,13 @@ static sd_expr *panel_key_axis(sd_tb *b, const attn *a, sd_nest *nest, sd_expr *
   sd_nest_axis(nest, t);
   return x_axis(b, t);
 }
-static sd_expr *panel_at(sd_tb *b, const attn *a, sd_expr *panel, sd_expr *d, sd_expr *t) {
-  sd_expr *row = x_add(b, sd_x_mul_dim(b->k, panel, a->D), d);
-  return x_add(b, sd_x_mul_dim(b->k, row, d_const(b, a->panel)), t);
+// Where panels of `rows` rows of `width` elements lie one behind the other.
+static sd_expr *panel_at(sd_tb *b, sd_expr *panel, sd_dim rows, sd_expr *row, int64_t width, sd_expr *column) {
+  row = x_add(b, sd_x_mul_dim(b->k, panel, rows), row);
+  return x_add(b, sd_x_mul_dim(b->k, row, d_const(b, width)), column);
+}
+static sd_expr *key_at(sd_tb *b, const attn *a, sd_expr *panel, sd_expr *d, sd_expr *t) {
+  return panel_at(b, panel, a->D, d, a->panel, t);
 }
 
 static void pack_keys(sd_tb *b, const attn *a) {
@@ -227,7 +231,7 @@ static void pack_keys(sd_tb *b, const attn *a) {
   sd_expr *d = x_axis(b, d_axis);
   sd_attn_index(a, 1, a->b, a->hk, x_add(b, panel_start(b, a, panel), t), d, ix);
   sd_expr *x = sd_tb_load(b, a->n, K, ix);
-  if (x) sd_nest_store(b->k, nest, a->keys, panel_at(b, a, panel, d, t), x, NULL);
+  if (x) sd_nest_store(b->k, nest, a->keys, key_at(b, a, panel, d, t), x, NULL);
 }
 
 // ---- panels of values ----
@@ -237,8 +241,11 @@ static sd_expr *value_panel_axis(sd_tb *b, const attn *a, sd_nest *nest) {
   return x_axis(b, p);
 }
 static sd_expr *value_at(sd_tb *b, const attn *a, sd_expr *panel, sd_expr *t, sd_expr *column) {
-  sd_expr *row = x_add(b, sd_x_mul_dim(b->k, panel, a->T), t);
-  return x_add(b, sd_x_mul_dim(b->k, row, d_const(b, a->columns)), column);
+  return panel_at(b, panel, a->T, t, a->columns, column);
+}
+// The column of them all that is `column` of a panel; panel NULL: there are none.
+static sd_expr *all_columns(sd_tb *b, const attn *a, sd_expr *panel, sd_expr *column) {
+  return panel ? x_add(b, sd_x_mul_dim(b->k, panel, d_const(b, a->columns)), column) : column;
 }
 static sd_expr *value_of(sd_tb *b, const attn *a, sd_expr *t, sd_expr *dv) {
   sd_expr *ix[4];
@@ -251,7 +258,7 @@ static void pack_values(sd_tb *b, const attn *a) {
   sd_expr *panel = value_panel_axis(b, a, nest), *t = keys_nest_axis(b, a, nest);
   sd_axis *columns = sd_kernel_axis(b->k, "dv", d_const(b, a->columns));
   sd_nest_axis(nest, columns);
-  sd_expr *c = x_axis(b, columns), *x = value_of(b, a, t, x_add(b, sd_x_mul_dim(b->k, panel, d_const(b, a->columns)), c));
+  sd_expr *c = x_axis(b, columns), *x = value_of(b, a, t, all_columns(b, a, panel, c));
   if (x) sd_nest_store(b->k, nest, a->values, value_at(b, a, panel, t, c), x, NULL);
 }
 
@@ -323,7 +330,7 @@ static void score_nest(sd_tb *b, const attn *a) {
   sd_expr *d = x_raxis(b, &red, "d", a->D), *s = x_add(b, a->row0, r);
   sd_attn_index(a, 0, a->b, a->h, s, d, iq);
   sd_attn_index(a, 1, a->b, a->hk, t, d, ik);
-  sd_expr *key = a->pack ? sd_x_load(b->k, a->keys, panel_at(b, a, panel, d, in), NULL)
+  sd_expr *key = a->pack ? sd_x_load(b->k, a->keys, key_at(b, a, panel, d, in), NULL)
                          : sd_tb_load(b, a->n, K, ik);
   sd_expr *x = x_reduce(b, SD_R_SUM, &red, x_mul(b, sd_tb_load(b, a->n, Q, iq), key));
   x = sd_attn_score(b, a, x, s, t, stages);
@@ -373,7 +380,7 @@ static void value_nest(sd_tb *b, const attn *a) {
   sd_expr *panel = a->columns ? value_panel_axis(b, a, nest) : NULL, *r = rows_axis(b, a, nest);
   sd_axis *dv = sd_kernel_axis(b->k, "dv", panel ? d_const(b, a->columns) : a->Dv), *t = keys_axis(b, a);
   sd_nest_axis(nest, dv);
-  sd_expr *c = x_axis(b, dv), *d = panel ? x_add(b, sd_x_mul_dim(b->k, panel, d_const(b, a->columns)), c) : c;
+  sd_expr *c = x_axis(b, dv), *d = all_columns(b, a, panel, c);
   sd_attn_index(a, 3, a->b, a->h, x_add(b, a->row0, r), d, iy);
   sd_expr *p = sd_x_load(b->k, a->scores, score_at(b, a, r, x_axis(b, t)), NULL);
   sd_expr *v = panel ? sd_x_load(b->k, a->values, value_at(b, a, panel, x_axis(b, t), c), NULL) : value_of(b, a, x_axis(b, t), d);

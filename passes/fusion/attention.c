@@ -4,7 +4,8 @@
 // become layouts of the operands, and of the result those to [S,B,H,D], too. Only forms that compute the same are taken: masks that
 // are added or that select (Where), softmax over the last axis, ranks of 4 with equal batch and head dims. Several masks become one
 // that is added. Heads of keys and values that were copied for the heads of q that share them are read where they are.
-// A row of which nothing is left is 0 in sard.Attention, so that a Where behind the Softmax that makes NaN 0 goes.
+// A row of which nothing is left is 0 in sard.Attention, so that a Where behind the Softmax that makes NaN 0 goes; rows that are NaN
+// for other reasons, which it would hide, are NaN then.
 #include <string.h>
 
 #include "passes/edit.h"
@@ -13,12 +14,14 @@
 #define HIDING -1e30 // a score of f32 is nothing beside such a number
 
 typedef struct match {
-  sd_value *q, *k, *v, *added[ADDED], *select, *y;
-  int64_t split[2]; // batch and windows of one that is added and has 5 dims, which are one axis of the scores
+  sd_value *q, *k, *v;
+  sd_value *added[ADDED]; // masks that are added
   int n_added;
+  int64_t split[2];  // batch and windows of one of them that has 5 dims: one axis of the scores
+  sd_value *select;  // a mask of truth values, NULL: none
+  bool inverse;      // it leaves out keys where it is true
+  double masked;     // their score
   double scale, softcap;
-  double masked;        // score of keys that a mask of truth values leaves out
-  bool inverse;         // where the mask is false
   int64_t layout[4];
   sd_node *root; // node whose output 0 becomes the attention's
 } match;
@@ -130,19 +133,21 @@ static bool splits_first(const sd_value *x, const sd_value *y, int64_t *split) {
   return memcmp(x->dims + 1, y->dims + 2, 3 * sizeof *x->dims) == 0;
 }
 
+static bool windows_mask(const sd_value *mask) {
+  for (int i = 2; i < 5; i++)
+    if (mask->rank != 5 || !sd_dim_is_const(mask->graph->module->dims, mask->dims[i], NULL)) return false;
+  return true;
+}
+
 // Reshape(Reshape(scores) + mask), where the first axis is two for the sum, as Swin masks its windows.
 static bool masked_windows(match *m, const sd_node *n) {
   const sd_node *sum = n->in[0]->def;
-  const sd_dim *whole = n->out[0]->dims;
   for (uint32_t side = 0; sd_edit_is(sum, "Add") && side < 2; side++) {
-    const sd_value *y = sum->in[side], *all = sum->out[0];
+    const sd_value *y = sum->in[side];
     const sd_node *apart = y->def;
     sd_value *mask = sum->in[1 - side];
-    if (!sd_edit_is(apart, "Reshape") || !splits_first(apart->in[0], y, m->split) || mask->rank != 5 || all->rank != 5) continue;
-    if (n->out[0]->rank != 4 || memcmp(apart->in[0]->dims, whole, 4 * sizeof *whole) || memcmp(y->dims, all->dims, 5 * sizeof *whole)) continue;
-    bool fixed = true;
-    for (int i = 2; i < 5; i++) fixed = fixed && sd_dim_is_const(n->graph->module->dims, mask->dims[i], NULL);
-    if (!fixed) continue;
+    if (!sd_edit_is(apart, "Reshape") || !splits_first(apart->in[0], y, m->split) || !windows_mask(mask)) continue;
+    if (!sd_edit_same_type(apart->in[0], n->out[0]) || !sd_edit_same_type(y, sum->out[0])) continue;
     m->added[m->n_added++] = mask;
     if (scores(m, apart->in[0])) return true;
     m->n_added--;

@@ -1,11 +1,6 @@
 // Local rewrites on whole graphs: identities go, transposes merge, normalization and scaling move into convolutions.
 #include "passes/edit.h"
 
-static bool same_type(const sd_value *a, const sd_value *b) {
-  return a->dtype == b->dtype && a->rank == b->rank && a->rank >= 0 &&
-         (a->rank == 0 || memcmp(a->dims, b->dims, (size_t)a->rank * sizeof a->dims[0]) == 0);
-}
-
 // ---- nodes that give their operand ----
 
 static bool is_identity(const sd_node *n) {
@@ -22,7 +17,7 @@ static bool is_identity(const sd_node *n) {
     return true;
   }
   bool shape_only = sd_op_has(n->op, SD_RENAMES | SD_REPEATS) || sd_edit_is(n, "Cast") || sd_edit_is(n, "Tile");
-  return shape_only && same_type(n->in[0], n->out[0]);
+  return shape_only && sd_edit_same_type(n->in[0], n->out[0]);
 }
 
 static bool drop_identity(sd_node *n) {
@@ -67,7 +62,7 @@ static sard_status *transpose_apart(sd_node *n, bool *changed) {
   sd_value *x = join->in[0], *y = n->out[0];
   int axis = joined_axis(x, join->out[0]);
   int64_t perm[SD_MAX_RANK];
-  if (axis < 0 || y->rank != x->rank) return NULL;
+  if (axis < 0 || y->rank != x->rank || !sd_edit_only_use(n->in[0])) return NULL; // else there would be two transposes
   for (uint32_t i = 0, k = 0; i < p->n; i++) {
     perm[k++] = p->ints[i] + (p->ints[i] > axis);
     if (p->ints[i] == axis) perm[k++] = axis + 1;

@@ -32,6 +32,13 @@ def by_ort(model, x):
     return ort.InferenceSession(model, so, providers=["CPUExecutionProvider"]).run(None, x)[0]
 
 
+def near_ort(name, out, x):
+    """Sard gives for the written model what ONNX Runtime does."""
+    np.savez(f"{T}/ort.npz", **x, y=by_ort(out, x))
+    code, e, text = sard("eval", out, "--data", f"{T}/ort.npz", "--metric", "psnr")
+    check(name, code == 0 and e["value"] > 38, f"{e.get('value')} {text[-300:]}")
+
+
 def floats_left(path, ops):
     """Nodes of ONNX Runtime's optimized model that stayed float: it made no integer kernel of what was written."""
     try: import onnx
@@ -138,10 +145,7 @@ def raised():
         m = load(out) if code == 0 else None
         if m: checker.check_model(m)
         check(f"raised-{name}", m and m.opset_import[0].version == opset and e["value"] > 18, f"{e.get('value')} {text[-300:]}{more[-300:]}")
-        if not ort or not m: continue
-        np.savez(f"{T}/ort.npz", **x, y=by_ort(out, x))
-        code, e, text = sard("eval", out, "--data", f"{T}/ort.npz", "--metric", "psnr")
-        check(f"raised-{name}-ort", code == 0 and e["value"] > 38, f"{e.get('value')} {text[-300:]}")
+        if ort and m: near_ort(f"raised-{name}-ort", out, x)
     cannot = save("cannot", [n("MatMul", ["x", "w"], ["a"], "first"), n("Softmax", ["a"], ["b"], "flat", axis=0), n("MatMul", ["b", "v"], ["y"])])
     ends("raised-cannot", 4, [cannot, "-o", f"{T}/raised2.onnx", "--weights", "f8e5m2"], "of opset 9 and has to be of 19, where one Softmax cannot say what 'flat' does", f"{T}/raised2.onnx")
 
@@ -165,10 +169,7 @@ def tables():
         if m: checker.check_model(m)
         sizes = [int(np.prod(i.dims)) for i in m.graph.initializer if i.name.startswith("table") and i.data_type == TensorProto.FLOAT] if m else []
         check(f"table-{name}", m and scales in sizes and max(sizes) == scales and e["value"] > 30, f"{sizes} {e.get('value')} {text[-300:]}{more[-300:]}")
-        if not ort or not m: continue
-        np.savez(f"{T}/ort.npz", **x, y=by_ort(out, x))
-        code, e, text = sard("eval", out, "--data", f"{T}/ort.npz", "--metric", "psnr")
-        check(f"table-{name}-ort", code == 0 and e["value"] > 38, f"{e.get('value')} {text[-300:]}")
+        if ort and m: near_ort(f"table-{name}-ort", out, x)
 
 
 def rounding(digits):
@@ -477,10 +478,7 @@ def turned():
         sizes = [int(np.prod(i.dims)) for i in m.graph.initializer if i.name.startswith("w_scale")] if m else []
         code, e, more = sard("eval", out, "--data", f"{T}/turned.npz", "--metric", "psnr", "--baseline", f"{T}/turned.onnx")
         check(f"turned-{name}", m and sizes == [scales] * (scales > 0) and e["value"] > 30, f"{sizes} {e.get('value')} {text[-300:]}{more[-300:]}")
-        if not ort or not m: continue
-        np.savez(f"{T}/ort.npz", **x, y=by_ort(out, x))
-        code, e, text = sard("eval", out, "--data", f"{T}/ort.npz", "--metric", "psnr")
-        check(f"turned-{name}-ort", code == 0 and e["value"] > 38, f"{e.get('value')} {text[-300:]}")
+        if ort and m: near_ort(f"turned-{name}-ort", out, x)
 
 
 def main():

@@ -76,6 +76,16 @@ static void show_float(sd_quantize *q) {
   if (all > shown) sd_cli_say(q->c, "           ... and %u more\n", all - shown);
 }
 
+static void show_by_run(sd_quantize *q) {
+  uint32_t shown = 0;
+  for (uint32_t i = 0; i < q->units.len && q->o.mode == SD_QUANT_STATIC && shown < SHOWN; i++) {
+    const sd_quant_unit *u = &q->units.at[i];
+    if (u->by_run)
+      sd_cli_say(q->c, "%s %s (%s): each run finds its ranges\n", shown++ ? "          " : "dynamic   ",
+                 u->name, u->op);
+  }
+}
+
 static void show_layers(sd_quantize *q) {
   for (uint32_t i = 0; i < q->layers.len && i < SHOWN; i++) {
     const sd_quant_unit *u = &q->units.at[q->layers.at[i].unit];
@@ -107,6 +117,7 @@ static void json_layer(sd_quantize *q, sd_str *s, uint32_t i) {
   if (u->keep) sd_str_put(s, ",\"float\":"), sd_str_json(s, u->why ? u->why : "asked for");
   else
     json_number(s, "weight_snr", u->snr);
+  if (u->by_run) sd_str_put(s, ",\"ranges\":\"run\"");
   if (l) json_number(s, "alone_snr", l->snr);
   if (t >= 0) {
     double lo, hi;
@@ -157,6 +168,7 @@ void sd_quantize_report(sd_quantize *q) {
   if (q->judged) sd_pair_say(&q->judge, q->max_drop, !q->judge.skip && q->samples);
   show_layers(q);
   show_float(q);
+  show_by_run(q);
   show_costs(q);
   json_all(q);
 }

@@ -40,6 +40,7 @@ typedef struct sd_quant_unit {
   bool keep;           // it stays float: set before writing
   const char *why;     // or has to: the reason (keep is true)
   int bits;            // what was written: 0 = float
+  bool by_run;         // written such that each run finds the ranges of what it reads, of static models, too
   double snr;          // of the weight, in decibels
   uint64_t bytes_before, bytes_after;
   uint32_t sums; // 1 + the tensor that stands for the second moments of its inputs; 0: they are not asked for

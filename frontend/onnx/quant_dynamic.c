@@ -1,5 +1,5 @@
-// Integers whose ranges each run finds: DynamicQuantizeLinear once for each value, MatMulInteger, and the scales
-// multiplied in behind it.
+// Integers whose ranges each run finds: DynamicQuantizeLinear once for each value, MatMulInteger, and the
+// scales multiplied in behind it; recurrent nodes have an operator of their own.
 #include <string.h>
 
 #include "frontend/onnx/quant_internal.h"
@@ -73,8 +73,10 @@ sard_status *sd_quant_write_dynamic(sd_quant_writer *w) {
   for (uint32_t i = 0; i < w->p->nodes.len; i++) {
     Onnx__NodeProto *n = w->p->nodes.at[i];
     sd_quant_unit *u = sd_quant_unit_of(w->u, &next, n, w->o);
-    if (!u || u->keep) sd_quant_emit(w, n);
-    else if (sd_quant_op_of(n)->role == SD_ROLE_TABLE)
+    sd_quant_role role = u && !u->keep ? sd_quant_op_of(n)->role : SD_ROLE_NONE;
+    if (role == SD_ROLE_STATES) SD_TRY(sd_quant_states(w, n, u));
+    if (role == SD_ROLE_NONE || role == SD_ROLE_STATES) sd_quant_emit(w, n);
+    else if (role == SD_ROLE_TABLE)
       SD_TRY(sd_quant_emit_table(w, n, u));
     else
       SD_TRY(product(w, n, u));

@@ -30,6 +30,7 @@ sd_quant_unit *sd_quant_unit_of(const sd_quant_units *u, uint32_t *next, const O
                                 const sd_quant_options *o);
 const char *sd_quant_node_name(sd_arena *a, const Onnx__NodeProto *n, uint32_t index);
 bool sd_quant_takes(const sd_quant_op *op, const sd_quant_options *o); // whether the mode looks at this role
+uint64_t sd_quant_elements(const Onnx__TensorProto *t);
 sd_dtype sd_quant_act_type(const sd_quant_options *o);                 // of activations in static models
 // Axis of a weight along which its scales go.
 int sd_quant_axis(const Onnx__NodeProto *n, int rank);
@@ -62,7 +63,7 @@ void sd_quant_flows(sd_proto *p, sd_places *out); // values and who reads them, 
 sard_status *sd_quant_places(sd_proto *p, const sd_quant_options *o, const sd_quant_units *u, sd_places *out);
 const sd_flow *sd_quant_root(const sd_flow *f);
 
-// ---- writers: quant_static.c, quant_dynamic.c, quant_weights.c ----
+// ---- writers: quant_static.c, quant_dynamic.c, quant_weights.c, quant_states.c ----
 typedef struct sd_quant_writer {
   sd_proto *p;
   const sd_quant_options *o;
@@ -75,6 +76,9 @@ sard_status *sd_quant_write_static(sd_quant_writer *w);
 sard_status *sd_quant_to_operators(sd_quant_writer *w); // quant_qop.c: of what write_static made
 sard_status *sd_quant_write_dynamic(sd_quant_writer *w);
 sard_status *sd_quant_write_weights(sd_quant_writer *w);
+// A recurrent node becomes one whose products are integers, in place. Why it cannot: NULL, it can be.
+sard_status *sd_quant_states(sd_quant_writer *w, Onnx__NodeProto *n, sd_quant_unit *u);
+const char *sd_quant_states_obstacle(const sd_proto *p, const Onnx__NodeProto *n, const sd_quant_options *o);
 void sd_quant_emit(sd_quant_writer *w, Onnx__NodeProto *n);
 const sd_quant_tensor *sd_quant_tensor_of(const sd_quant_writer *w, const char *name); // NULL: none
 const double *sd_quant_moments(const sd_quant_writer *w, const sd_quant_unit *u);       // of a unit's inputs; NULL: none

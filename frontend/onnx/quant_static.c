@@ -212,7 +212,7 @@ sard_status *sd_quant_write_static(sd_quant_writer *w) {
       SD_TRY(quantize(&g, y));
       continue;
     }
-    if (u && !u->keep) SD_TRY(product(&g, n, u));
+    if (u && !u->keep) SD_TRY(op->role == SD_ROLE_STATES ? sd_quant_states(w, n, u) : product(&g, n, u));
     for (size_t k = 0; k < n->n_input; k++) {
       sd_flow *f = *n->input[k] ? sd_names_get(&g.s.flows, n->input[k]) : NULL;
       if (f && f->quantized && f->q && (f->forced || (g.s.integer[i] && !strcmp(f->name, u ? u->x : f->name))))

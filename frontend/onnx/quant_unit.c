@@ -28,18 +28,18 @@ const char *sd_quant_node_name(sd_arena *a, const Onnx__NodeProto *n, uint32_t i
   return *n->name ? n->name : sd_arena_printf(a, "%s_%u", n->op_type, index);
 }
 
-static bool weights_only(const sd_quant_op *op) { return op->role == SD_ROLE_STATES || op->role == SD_ROLE_TURNED; }
-
 bool sd_quant_takes(const sd_quant_op *op, const sd_quant_options *o) {
-  return op && (op->role == SD_ROLE_PRODUCT || op->role == SD_ROLE_TABLE ||
-                (weights_only(op) && o->mode == SD_QUANT_WEIGHTS));
+  return op && (op->role == SD_ROLE_PRODUCT || op->role == SD_ROLE_TABLE || op->role == SD_ROLE_STATES ||
+                (op->role == SD_ROLE_TURNED && o->mode == SD_QUANT_WEIGHTS));
 }
 
 int sd_quant_axis(const Onnx__NodeProto *n, int rank) {
   if (sd_proto_is(n, "", "MatMul")) return rank - 1;
   if (sd_proto_is(n, "", "Gemm")) return sd_proto_get_int(n, "transB", 0) ? 0 : 1;
   const sd_quant_op *op = sd_quant_op_of(n);
-  return op && weights_only(op) ? 1 : 0; // [directions, gates, inputs], [inputs, outputs, window]
+  return op && (op->role == SD_ROLE_STATES || op->role == SD_ROLE_TURNED)
+             ? 1
+             : 0; // [directions, gates, inputs], [inputs, outputs, window]
 }
 
 sard_status *sd_quant_weight(sd_proto *p, sd_arena *a, const Onnx__NodeProto *n, const char *name, bool per_tensor,
@@ -102,6 +102,7 @@ static const char *obstacle(sd_proto *p, const Onnx__NodeProto *n, const sd_quan
   bool gemm = sd_proto_is(n, "", "Gemm"), conv = sd_proto_is(n, "", "Conv");
   if (!w) return "its weight is no constant";
   if (w->data_type != SD_F32) return "its weight is not f32";
+  if (op->role == SD_ROLE_STATES && o->mode != SD_QUANT_WEIGHTS) return sd_quant_states_obstacle(p, n, o);
   if (conv && o->mode == SD_QUANT_DYNAMIC) return "convolutions do not gain from ranges measured in each run";
   if (op->role == SD_ROLE_PRODUCT && !conv && w->n_dims != 2) return "its weight is no matrix";
   if (conv && w->n_dims < 3) return "its weight has no kernel";
@@ -120,16 +121,23 @@ static const char *obstacle(sd_proto *p, const Onnx__NodeProto *n, const sd_quan
   return NULL;
 }
 
-static void measure(sd_quant_unit *u, const Onnx__NodeProto *n, const Onnx__TensorProto *w) {
+uint64_t sd_quant_elements(const Onnx__TensorProto *t) {
   uint64_t count = 1;
+  for (size_t i = 0; i < t->n_dims; i++) count *= t->dims[i] > 0 ? (uint64_t)t->dims[i] : 0;
+  return count;
+}
+
+// `also`: a second weight, NULL: there is none.
+static void measure(sd_quant_unit *u, const Onnx__NodeProto *n, const Onnx__TensorProto *w,
+                    const Onnx__TensorProto *also) {
+  uint64_t count = sd_quant_elements(w);
   u->rank = (int)w->n_dims, u->dims = w->dims;
-  for (size_t i = 0; i < w->n_dims; i++) count *= w->dims[i] > 0 ? (uint64_t)w->dims[i] : 0;
   int axis = sd_quant_axis(n, u->rank);
   u->rows = axis >= 0 && axis < u->rank && w->dims[axis] > 0 ? (uint64_t)w->dims[axis] : 0;
   u->k = u->rows ? count / u->rows : 0;
   int64_t groups = sd_proto_is(n, "", "Conv") ? sd_proto_get_int(n, "group", 1) : 1;
   u->groups = groups > 0 && u->rows % (uint64_t)groups == 0 ? (uint64_t)groups : 0;
-  u->bytes_before = u->bytes_after = count * sizeof(float);
+  u->bytes_before = u->bytes_after = (count + (also ? sd_quant_elements(also) : 0)) * sizeof(float);
 }
 
 sard_status *sd_quant_find(sd_arena *a, const sard_source *src, const sd_quant_options *o, sd_quant_units *out) {
@@ -144,7 +152,9 @@ sard_status *sd_quant_find(sd_arena *a, const sard_source *src, const sd_quant_o
     if (!w && op->role == SD_ROLE_TABLE) continue; // a Gather of activations or shapes
     sd_quant_unit u = {
         .name = sd_quant_node_name(a, n, i), .op = n->op_type, .x = sd_quant_operand(n, op->x), .weight = weight};
-    if (w && w->n_dims <= SD_MAX_RANK) measure(&u, n, w);
+    const Onnx__TensorProto *also =
+        op->role == SD_ROLE_STATES ? sd_proto_weight(&p, sd_quant_operand(n, op->weight + 1)) : NULL;
+    if (w && w->n_dims <= SD_MAX_RANK) measure(&u, n, w, also);
     if (op->role == SD_ROLE_TABLE && (w->data_type != SD_F32 || u.bytes_before < LEAST_TABLE * sizeof(float))) continue;
     u.why = w && w->n_dims > SD_MAX_RANK ? "its rank is too large" : obstacle(&p, n, op, w, o);
     if (!u.why && (u.rows == 0 || u.k == 0)) u.why = "its weight is empty";

@@ -124,7 +124,7 @@ static sard_status *bytes(sd_quant_writer *w, Onnx__NodeProto *n, sd_quant_unit 
     if (!t || t->data_type != SD_F32 || t->n_dims <= (size_t)sd_quant_axis(n, (int)t->n_dims)) continue;
     SD_TRY(sd_quant_make_weight(w, n, u, name, NULL, &m));
     n->input[i] = (char *)sd_quant_emit_weight(w, name, m, sd_quant_axis(n, (int)t->n_dims));
-    if (i == op->weight) sd_quant_note(u, m, u->rows * u->k);
+    sd_quant_note(u, m, sd_quant_elements(t));
   }
   sd_quant_emit(w, n);
   return NULL;

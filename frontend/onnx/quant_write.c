@@ -1,4 +1,5 @@
 // Writing: integers of weights, made once each, and the model around them.
+#include <math.h>
 #include <string.h>
 
 #include "frontend/onnx/quant_internal.h"
@@ -135,9 +136,10 @@ const char *sd_quant_emit_weight(sd_quant_writer *w, const char *name, const sd_
   return out;
 }
 
+// Recurrent nodes have two weights: the worse one tells.
 void sd_quant_note(sd_quant_unit *u, const sd_quant_made *m, uint64_t elements) {
-  u->bits = 8, u->snr = m->snr;
-  u->bytes_after = elements + m->channels * (sizeof(float) + 1);
+  u->bytes_after = (u->bits ? u->bytes_after : 0) + elements + m->channels * (sizeof(float) + 1);
+  u->bits = 8, u->snr = fmin(u->snr, m->snr);
 }
 
 // y = Cast(Gather(q, i)) * Gather(scale, i), the scale as [rows, 1]; DequantizeLinear(Gather(q, i)) where the table has one scale.
@@ -172,7 +174,8 @@ sard_status *sd_quant_write(sd_arena *a, const sard_source *src, const sd_quant_
   sd_quant_writer w = {.p = &p, .o = o, .u = u, .t = t};
   sd_names_init(&w.made, a);
   for (uint32_t i = 0; i < u->len; i++)
-    u->at[i].bits = 0, u->at[i].snr = 200, u->at[i].bytes_after = u->at[i].bytes_before;
+    u->at[i].bits = 0, u->at[i].by_run = false, u->at[i].snr = 200,
+    u->at[i].bytes_after = u->at[i].bytes_before;
   if (o->mode == SD_QUANT_STATIC) SD_TRY(sd_quant_write_static(&w));
   else if (o->mode == SD_QUANT_DYNAMIC)
     SD_TRY(sd_quant_write_dynamic(&w));

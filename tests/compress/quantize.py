@@ -481,9 +481,50 @@ def turned():
         if ort and m: near_ort(f"turned-{name}-ort", out, x)
 
 
+def recurrent():
+    """LSTM becomes DynamicQuantizeLSTM, with a scale for each column of each direction, or one for each; GRU stays float, and so does what that has no form of."""
+    try: from onnx import TensorProto, helper, load, numpy_helper
+    except ImportError: return
+    r, n = np.random.default_rng(7), helper.make_node
+    weights = {"w1": r.normal(size=(2, 96, 20)), "r1": r.normal(size=(2, 96, 24)), "b1": r.normal(size=(2, 192)), "p1": r.normal(size=(2, 72)), "h1": r.normal(size=(2, 16, 24)), "w2": r.normal(size=(1, 128, 48)), "r2": r.normal(size=(1, 128, 32)),
+               "m": r.normal(size=(32, 10))}
+    ints = {"flat": [0, 0, -1], "axis": [1]}
+    def save(name, nodes):
+        g = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 9, 20])], [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 9, 10])],
+                              [numpy_helper.from_array((v / 4).astype(np.float32), k) for k, v in weights.items()] + [numpy_helper.from_array(np.array(v), k) for k, v in ints.items()])
+        with open(f"{T}/{name}.onnx", "wb") as f: f.write(helper.make_model(g, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString())
+        return f"{T}/{name}.onnx"
+    model = save("recurrent", [n("Transpose", ["x"], ["a"], perm=[1, 0, 2]), n("LSTM", ["a", "w1", "r1", "b1", "", "h1", "h1", "p1"], ["b"], "both", hidden_size=24, direction="bidirectional", clip=1.5), n("Transpose", ["b"], ["c"], perm=[0, 2, 1, 3]),
+                               n("Reshape", ["c", "flat"], ["d"]), n("LSTM", ["d", "w2", "r2"], ["e", "", "f"], "back", hidden_size=32, direction="reverse", layout=0), n("Squeeze", ["e", "axis"], ["g"]), n("Add", ["g", "f"], ["h"]),
+                               n("Transpose", ["h"], ["k"], perm=[1, 0, 2]), n("MatMul", ["k", "m"], ["y"], "out")])
+    x = {"x": r.normal(size=(16, 9, 20)).astype("f4")}
+    np.savez(f"{T}/recurrent.npz", **x)
+    data = ["--data", f"{T}/recurrent.npz"]
+    for name, args, scales, least in (("dynamic", ["--mode", "dynamic"], [96 * 2, 128], 32), ("one", ["--mode", "dynamic", "--per-tensor"], [2, 1], 28), ("static", [*data, "--samples", "16"], [96 * 2, 128], 28), ("kept", ["--mode", "dynamic", "--keep-float", "both"], [128], 32)):
+        out = f"{T}/recurrent-{name}.onnx"
+        code, j, text = sard("quantize", model, "-o", out, *args)
+        m = load(out) if code == 0 else None
+        sizes = {i.name: int(np.prod(i.dims)) for i in m.graph.initializer} if m else {}
+        got = [sizes.get(k.input[8]) for k in m.graph.node if k.op_type == "DynamicQuantizeLSTM" and k.domain == "com.microsoft" and sizes[k.input[8]] == sizes[k.input[10]]] if m else []
+        layers = {l["name"]: l.get("float", l["bits"]) for l in j.get("layers", [])}
+        check(f"recurrent-{name}-form", got == scales and layers == {"both": 8 if len(scales) > 1 else "--keep-float", "back": 8, "out": 8} and ("back (LSTM): each run finds" in text) == (name == "static") and [l.get("ranges") for l in j["layers"]][1:] == ["run", None], f"{got} {layers} {text[-300:]}")
+        if name == "dynamic":
+            code, e, text = sard("eval", out, *data, "--metric", "psnr", "--baseline", model)
+            check(f"recurrent-{name}", code == 0 and e["value"] > least, f"{e.get('value')} {text[-300:]}")
+        if not ort or not m or name == "kept": continue
+        near_ort(f"recurrent-{name}-ort", out, x)
+        y, z = by_ort(out, x), by_ort(model, x)
+        check(f"recurrent-{name}-float", 20 * np.log10(np.abs(z).max() / np.sqrt(np.mean((y - z) ** 2))) > least, np.abs(y - z).max())
+    gru = save("gru", [n("GRU", ["x", "m", "m"], ["y"], "gru", hidden_size=24)])
+    ends("recurrent-gru", 4, [gru, "-o", f"{T}/no.onnx", "--mode", "dynamic"], "no operator computes it on integers", f"{T}/no.onnx")
+    first = save("first", [n("LSTM", ["x", "w1", "r1"], ["y"], "first", hidden_size=24, direction="bidirectional", layout=1)])
+    ends("recurrent-layout", 4, [first, "-o", f"{T}/no.onnx", "--mode", "dynamic"], "has no layout with the batch first", f"{T}/no.onnx")
+    ends("recurrent-float8", 4, [model, "-o", f"{T}/no.onnx", *data, "--weights", "f8e4m3fn", "--mode", "static", "--ops", "LSTM"], "no operator computes it on float8", f"{T}/no.onnx")
+
+
 def main():
     digits, lenet, resnet = Case("digits_mlp"), Case("mnist_lenet"), Case("mnist_resnet8")
-    methods(digits, lenet, resnet), float8(digits, lenet, resnet), raised(), tables(), turned(), rounding(digits), rounding_conv(resnet), channels(), report(resnet), resume(resnet), calibration(lenet), search(lenet), apart(lenet), memory(), bad(digits, lenet), interrupted((1.5, 1, 0.7, 0.5, 0.3, 0.2), "quantize", resnet.model, "--data", resnet.data, "--metric", "top1", "--sensitivity")
+    methods(digits, lenet, resnet), float8(digits, lenet, resnet), raised(), tables(), turned(), recurrent(), rounding(digits), rounding_conv(resnet), channels(), report(resnet), resume(resnet), calibration(lenet), search(lenet), apart(lenet), memory(), bad(digits, lenet), interrupted((1.5, 1, 0.7, 0.5, 0.3, 0.2), "quantize", resnet.model, "--data", resnet.data, "--metric", "top1", "--sensitivity")
     return end()
 
 

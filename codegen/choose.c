@@ -8,6 +8,7 @@
 #include "codegen/choose_nest.h"
 #include "codegen/dot.h"
 #include "codegen/groups.h"
+#include "codegen/long_sums.h"
 #include "codegen/phases.h"
 #include "codegen/stash.h"
 #include "codegen/triple.h"
@@ -182,11 +183,12 @@ static sard_status *schedule_nest(sd_choice *c) {
   return NULL;
 }
 
-static sard_status *schedule_items(sd_kernel *k, sd_items *items, const sd_isa *isa, bool grid, sd_arena *a,
+static sard_status *schedule_items(sd_kernel *k, sd_items *items, const sd_isa *isa, const sd_loops *loops, sd_arena *a,
                                    sd_packs *packs, const sd_tuned *tuned) {
   for (uint32_t i = 0; i < items->len; i++) {
     if (items->at[i].loop) {
-      SD_TRY(schedule_items(k, items->at[i].body, isa, false, a, packs, tuned));
+      sd_loops in = {items->at[i].loop, loops};
+      SD_TRY(schedule_items(k, items->at[i].body, isa, &in, a, packs, tuned));
       continue;
     }
     SD_TRY(sd_split_groups(k, items->at[i].nest, LEAST_GROUP, a));
@@ -196,7 +198,8 @@ static sard_status *schedule_items(sd_kernel *k, sd_items *items, const sd_isa *
                    .isa = isa,
                    .a = a,
                    .packs = packs,
-                   .grid = grid,
+                   .loops = loops,
+                   .grid = !loops && k->items.len == 1,
                    .tuned = tuned,
                    .lanes = isa->vector_bytes / 4,
                    .split = SD_MAX_AXES};
@@ -209,5 +212,6 @@ sard_status *sd_choose(sd_kernel *k, const sd_isa *isa, int opt, sd_arena *a, sd
   if (opt <= 0) return NULL;
   SD_TRY(sd_stash(k, isa->vector_bytes / 4, a));
   if (packs && !tuned) SD_TRY(sd_triple(k, isa, a, packs)); // what was measured are other tiles
-  return schedule_items(k, &k->items, isa, k->items.len == 1, a, packs, tuned);
+  if (packs && !tuned) SD_TRY(sd_long_sums(k, isa, a));
+  return schedule_items(k, &k->items, isa, NULL, a, packs, tuned);
 }

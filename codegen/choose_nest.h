@@ -15,12 +15,19 @@ typedef struct sd_register_tile {
   int mr, nv;
 } sd_register_tile;
 
+// Loops around a nest, the innermost first.
+typedef struct sd_loops {
+  const sd_axis *axis;
+  const struct sd_loops *outer;
+} sd_loops;
+
 typedef struct sd_choice {
   sd_kernel *k;
   sd_nest *n;
   const sd_isa *isa;
   sd_arena *a;
   sd_packs *packs;
+  const sd_loops *loops; // that the nest stands in, NULL: none
   bool grid; // nest axes may be split over the grid
   const sd_tuned *tuned; // NULL: nothing was measured
   sd_accesses loads;

@@ -7,10 +7,13 @@
 
 #define MOST_TURNED 64 // steps of an axis
 
-// Axes on which the operand may depend besides j: those of the grid and the free ones of the nest.
+// Axes on which the operand may depend besides j: those of the grid, of loops from the innermost on, and the free ones of the nest.
 static const sd_axis *pack_axis(const sd_choice *c, uint32_t i) {
-  uint32_t grid = c->k->grid.len;
-  return i < grid ? c->k->grid.at[i] : i - grid < c->n->n_axes ? c->n->axes[i - grid] : NULL;
+  if (i < c->k->grid.len) return c->k->grid.at[i];
+  i -= (uint32_t)c->k->grid.len;
+  for (const sd_loops *l = c->loops; l; l = l->outer)
+    if (!i--) return l->axis;
+  return i < c->n->n_axes ? c->n->axes[i] : NULL;
 }
 
 // Whether the packed form has no dim for axis i of the reduction; that of dot products has all, since it turns the last two.

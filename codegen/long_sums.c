@@ -1,0 +1,183 @@
+// Long sums in chunks, see long_sums.h: which, and the nests for them.
+#include "codegen/long_sums.h"
+
+#include <string.h>
+
+#include "codegen/choose_nest.h"
+#include "runtime/base/alloc.h"
+
+#define LEAST_STEPS   1500 // of the sum: of fewer, more loads of sums take what is won
+#define MOST_CHUNK    512  // steps
+#define LEAST_CHUNK   192
+#define MOST_ROWS     128  // of a tile
+#define MOST_COLUMNS  256
+#define LEAST_COLUMNS 96
+#define TILES         8 // wanted
+
+typedef struct long_sum {
+  sd_kernel *k;
+  sd_nest *n;
+  const sd_expr *r; // the sum
+  int column;       // axis of the nest; all others are rows, of images too
+  int64_t steps, rows, columns;
+  int64_t chunk, block, part; // of steps, of the outermost axis of rows, of columns
+} long_sum;
+
+// ---- what is one ----
+static bool suits(const sd_kernel *k) {
+  if (k->items.len != 1 || k->grid.len || !k->items.at[0].nest) return false;
+  const sd_nest *n = k->items.at[0].nest;
+  if (n->sequential || !n->stores.len || n->n_axes + 2 > SD_MAX_AXES) return false;
+  for (uint32_t i = 0; i < n->n_axes; i++)
+    if (n->axes[i]->limit) return false;
+  for (uint32_t i = 0; i < n->stores.len; i++)
+    if (n->stores.at[i].buf->readwrite) return false;
+  return true;
+}
+
+static bool plain_load(const sd_expr *e) { return e->op == SD_X_LOAD && e->buf->dtype == SD_F32 && !e->a[1]; }
+static bool constant(const sd_expr *e) { return e->buf->invariant && e->buf->value && e->buf->value->data; }
+static bool moves(const long_sum *s, const sd_expr *load, int axis) { return sd_access_stride(s->k, load->a[0], s->n->axes[axis]) != SD_STRIDE_ZERO; }
+
+// Finds the sum, a product of rows that lie side by side by a constant that moves with the columns.
+static bool find(long_sum *s, sd_arena *a) {
+  sd_accesses loads = {0};
+  sd_reductions sums = {0};
+  sd_access_collect(s->k, s->n, a, &loads, &sums);
+  const sd_expr *r = sums.len == 1 ? sums.at[0].expr : NULL;
+  if (!r || r->rop != SD_R_SUM || r->dtype != SD_F32 || r->n_axes != 1 || r->axes[0]->limit) return false;
+  const sd_expr *body = r->a[0];
+  if (body->op != SD_X_MUL || !plain_load(body->a[0]) || !plain_load(body->a[1])) return false;
+  const sd_expr *w = body->a[!constant(body->a[0])], *x = body->a[constant(body->a[0])];
+  for (int i = 0; i < (int)s->n->n_axes; i++)
+    if (moves(s, x, i) == (i == s->column) || moves(s, w, i) != (i == s->column)) return false;
+  s->r = r;
+  return constant(w) && !constant(x) && sd_access_stride(s->k, x->a[0], r->axes[0]) == SD_STRIDE_ONE;
+}
+
+// ---- tiles ----
+
+// The least number of equal parts of n, each of at most `most` and a multiple of `unit`; 0: there are none of `least`.
+static int64_t parts_of(int64_t n, int64_t most, int64_t unit, int64_t least) {
+  for (int64_t p = sd_ceil_div(n, most); p > 0 && n / p >= least; p++)
+    if (n % p == 0 && n / p % unit == 0) return p;
+  return 0;
+}
+
+static sd_axis *outermost_rows(const long_sum *s) {
+  return s->n->n_axes < 2 ? NULL : s->n->axes[s->column == 0];
+}
+
+// What a step of the outermost axis of rows has; 0: that is not known.
+static int64_t rows_inside(const long_sum *s) {
+  int64_t rows = 1, e;
+  for (int i = 0; i < (int)s->n->n_axes; i++) {
+    if (i == s->column || s->n->axes[i] == outermost_rows(s)) continue;
+    if (!sd_dim_is_const(s->k->dims, s->n->axes[i]->extent, &e) || !sd_ck_mul_i64(rows, e, &rows)) return 0;
+  }
+  return rows;
+}
+
+// Rows of a tile, all tiles alike as far as possible. One axis, or several that would be one without borders around their images: a part
+// of a model does not see these.
+static bool choose_rows(long_sum *s) {
+  const sd_axis *first = outermost_rows(s);
+  int64_t inside = rows_inside(s), e = first ? sd_access_guess(s->k->dims, first->extent) : 1;
+  if (inside < 1 || e < 1) return false;
+  int64_t most = inside < MOST_ROWS ? MOST_ROWS / inside : 1;
+  bool known = !first || sd_dim_is_const(s->k->dims, first->extent, NULL);
+  s->block = known ? sd_ceil_div(e, sd_ceil_div(e, most)) : most;
+  return sd_ck_mul_i64(inside, s->block, &s->rows) && s->rows <= 4 * MOST_ROWS;
+}
+
+// Chunks show in the bits of results: they follow from the steps alone, so that a part of the rows gives the bits of all.
+static bool choose_tile(long_sum *s, const sd_isa *isa) {
+  int64_t lanes = isa->vector_bytes / 4, chunks = s->steps < LEAST_STEPS ? 0 : parts_of(s->steps, MOST_CHUNK, 8, LEAST_CHUNK);
+  int64_t parts = parts_of(s->columns, MOST_COLUMNS, lanes, 1);
+  if (!chunks || !parts || !choose_rows(s)) return false;
+  const sd_axis *first = outermost_rows(s);
+  int64_t want = TILES / (first ? sd_ceil_div(sd_access_guess(s->k->dims, first->extent), s->block) : 1);
+  for (int64_t p = parts + 1; p <= want && s->columns / p >= LEAST_COLUMNS; p++)
+    if (s->columns % p == 0 && s->columns / p % lanes == 0) parts = p;
+  s->chunk = s->steps / chunks, s->part = s->columns / parts;
+  return true;
+}
+
+// ---- the nests ----
+
+// Splits an axis so that tiles have `each` of it.
+static sard_status *open_axis(long_sum *s, sd_axis *axis, int64_t each) {
+  int at = sd_choose_axis_position(s->n, axis);
+  if (sd_dim_is(s->k->dims, axis->extent, each)) return NULL;
+  SD_TRY(sd_nest_split(s->k, s->n, (uint32_t)at, each));
+  sd_vec_push(s->k->arena, &s->k->grid, s->n->axes[at]);
+  memmove(&s->n->axes[at], &s->n->axes[at + 1], (--s->n->n_axes - (uint32_t)at) * sizeof *s->n->axes);
+  return NULL;
+}
+
+static sd_axis *like(sd_kernel *k, const sd_axis *a, sd_dim extent) {
+  sd_axis *x = sd_kernel_axis(k, a->name, extent);
+  x->limit = a->limit;
+  return x;
+}
+
+typedef struct change { const sd_expr *from; sd_expr *to; } change;
+static sd_expr *replaced(sd_kernel *k, sd_expr *e, void *user) {
+  const change *c = user;
+  (void)k;
+  return e == c->from ? c->to : e;
+}
+
+// Of the sum at a point of the axes, in their order.
+static sd_expr *place(sd_kernel *k, sd_axis *const *axes, uint32_t n) {
+  sd_expr *at = sd_x_i(k, SD_I64, 0);
+  for (uint32_t i = 0; i < n; i++) at = sd_x_bin(k, SD_X_ADD, sd_x_mul_dim(k, at, axes[i]->extent), sd_x_axis(k, axes[i]));
+  return at;
+}
+
+// sums[rows, column] = (those of the chunks before) + sum of this chunk
+static void sum_chunks(const long_sum *s, sd_buf *sums) {
+  sd_kernel *k = s->k;
+  sd_axis *step = s->r->axes[0], *chunk = sd_kernel_axis(k, "chunk", sd_dim_const(k->dims, s->steps / s->chunk));
+  sd_axis *t = like(k, step, sd_dim_const(k->dims, s->chunk));
+  sd_nest *n = sd_kernel_nest(k, sd_kernel_loop(k, NULL, chunk));
+  sd_expr *from = sd_x_mul_dim(k, sd_x_axis(k, chunk), sd_dim_const(k->dims, s->chunk));
+  sd_expr *body = sd_x_subst(k, s->r->a[0], step, sd_x_bin(k, SD_X_ADD, from, sd_x_axis(k, t)));
+  for (uint32_t i = 0; i < s->n->n_axes; i++) {
+    sd_axis *x = like(k, s->n->axes[i], s->n->axes[i]->extent);
+    sd_nest_axis(n, x);
+    body = sd_x_subst(k, body, s->n->axes[i], sd_x_axis(k, x));
+  }
+  sd_expr *at = place(k, n->axes, n->n_axes), *later = sd_x_bin(k, SD_X_NE, sd_x_axis(k, chunk), sd_x_i(k, SD_I64, 0));
+  sd_nest_store(k, n, sums, at, sd_x_bin(k, SD_X_ADD, sd_x_load(k, sums, at, later), sd_x_reduce(k, SD_R_SUM, &t, 1, body)), NULL);
+}
+
+static void store_sums(const long_sum *s, sd_buf *sums) {
+  sd_kernel *k = s->k;
+  change c = {s->r, sd_x_load(k, sums, place(k, s->n->axes, s->n->n_axes), NULL)};
+  sd_nest *n = sd_kernel_nest(k, NULL);
+  for (uint32_t i = 0; i < s->n->n_axes; i++) sd_nest_axis(n, s->n->axes[i]);
+  for (uint32_t i = 0; i < s->n->stores.len; i++) {
+    const sd_store *st = &s->n->stores.at[i];
+    sd_nest_store(k, n, st->buf, st->offset, sd_x_rewrite(k, st->value, replaced, &c), st->guard);
+  }
+}
+
+sard_status *sd_long_sums(sd_kernel *k, const sd_isa *isa, sd_arena *a) {
+  long_sum s = {.k = k};
+  if (!suits(k)) return NULL;
+  s.n = k->items.at[0].nest, s.column = sd_access_store_axis(k, s.n);
+  if (s.column < 0 || !find(&s, a) || !sd_dim_is_const(k->dims, s.r->axes[0]->extent, &s.steps) ||
+      !sd_dim_is_const(k->dims, s.n->axes[s.column]->extent, &s.columns) || !choose_tile(&s, isa))
+    return NULL;
+  sd_axis *column = s.n->axes[s.column], *rows = outermost_rows(&s);
+  SD_TRY(open_axis(&s, column, s.part));
+  if (rows) SD_TRY(open_axis(&s, rows, s.block));
+  s.column = sd_access_store_axis(k, s.n);
+  if (!find(&s, a)) return SD_ERR(INTERNAL, "%s: a product is lost", k->name); // what the splits have rebuilt
+  sd_buf *sums = sd_kernel_buf(k, SD_BUF_LOCAL, SD_F32, sd_dim_const(k->dims, s.rows * s.part), NULL);
+  k->items = (sd_items){0};
+  sum_chunks(&s, sums);
+  store_sums(&s, sums);
+  return NULL;
+}

@@ -1,0 +1,111 @@
+// Products of long rows (codegen/long_sums.h) on every instruction set that this machine has: which sums go in chunks shows in how they
+// round; errors against sums in f64; rows and columns over, numbers of rows that only the run knows, stores that follow; equal bits for
+// any number of threads.
+#include <math.h>
+
+#include "codegen/codegen.h"
+#include "runtime/base/alloc.h"
+#include "runtime/base/str.h"
+#include "tests/unit/isa_run.h"
+#include "tests/unit/test.h"
+
+typedef struct product {
+  int64_t rows, steps, columns;
+  bool open; // the model does not say how many rows
+} product;
+
+static float uniform(uint64_t *seed) { return (float)(test_random(seed) % 2000001) / 1000000 - 1; }
+
+// Relu(x * w) - 0.5
+static char *graph_text(const product *p, const float *w) {
+  static const char digits[] = "0123456789abcdef";
+  sd_str s = {0};
+  sd_strf(&s, "module ir=8 opset=22\ngraph \"g\" (%%0 \"x\": f32[");
+  if (p->open) sd_str_put(&s, "rows");
+  else sd_strf(&s, "%lld", (long long)p->rows);
+  sd_strf(&s, ",%lld]) {\n  %%1 = const f32[%lld,%lld] hex<", (long long)p->steps, (long long)p->steps, (long long)p->columns);
+  const uint8_t *b = (const uint8_t *)w;
+  for (int64_t i = 0; i < p->steps * p->columns * 4; i++) sd_str_put(&s, (char[]){digits[b[i] >> 4], digits[b[i] & 15], 0});
+  sd_strf(&s, ">\n  %%2 = MatMul(%%0, %%1)\n  %%3 = const f32[] hex<0000003f>\n  %%4 = Relu(%%2)\n  %%5 = Sub(%%4, %%3)\n  return %%5\n}\n");
+  return sd_str_take(&s);
+}
+
+static float *multiply(const product *p, const char *text, const float *x, const char *isa, const char *threads) {
+  return isa_run_matrix(text, isa, threads, x, p->rows, p->steps, 1, p->rows * p->columns * (int64_t)sizeof *x);
+}
+
+static void for_each_isa(void (*fn)(const char *isa)) {
+  for (int i = 0; sd_isa_at(i); i++) {
+    const sd_isa *isa = NULL;
+    sard_status *st = sd_isa_host(sd_isa_at(i)->name, &isa);
+    if (!st && !isa->matrix) fn(isa->name); // of matrix registers: triple_test.c
+    sard_status_free(st);
+  }
+}
+
+// 2^24 takes no 1 more: what is added to it is lost, but for sums of other chunks.
+static void chunk_is(product p, int64_t chunk, const char *isa) {
+  float *x = sd_alloc_aligned((size_t)(p.rows * p.steps) * 4), *w = sd_alloc_aligned((size_t)(p.steps * p.columns) * 4);
+  for (int64_t i = 0; i < p.rows * p.steps; i++) x[i] = i % p.steps ? 1 : 0x1p24f;
+  for (int64_t i = 0; i < p.steps * p.columns; i++) w[i] = 1;
+  char *text = graph_text(&p, w);
+  float *y = multiply(&p, text, x, isa, "2");
+  for (int64_t i = 0; y && i < p.rows * p.columns; i++)
+    if (y[i] != 0x1p24f + (float)(p.steps - chunk)) {
+      printf("%s: %lld x %lld x %lld at %lld: %g over 2^24\n", isa, (long long)p.rows, (long long)p.steps, (long long)p.columns, (long long)i, y[i] - 0x1p24f);
+      CHECK(false);
+      break;
+    }
+  sd_free_aligned(x), sd_free_aligned(w), sd_free_aligned(y), sd_free(text);
+}
+
+static void chunks(const char *isa) {
+  chunk_is((product){128, 1536, 48, false}, 512, isa);
+  chunk_is((product){261, 1536, 32, false}, 512, isa);
+  chunk_is((product){1, 2000, 16, false}, 400, isa);
+  chunk_is((product){150, 3072, 16, true}, 512, isa);
+  chunk_is((product){128, 1537, 32, false}, 1537, isa); // no equal chunks
+  chunk_is((product){128, 768, 32, false}, 768, isa);   // short
+}
+
+static double error_of(const product *p, const float *x, const float *w, const float *y, int64_t i) {
+  double sum = 0, sizes = 0;
+  for (int64_t k = 0; k < p->steps; k++) {
+    double t = (double)x[i / p->columns * p->steps + k] * w[k * p->columns + i % p->columns];
+    sum += t, sizes += fabs(t);
+  }
+  return fabs(y[i] + 0.5 - (sum > 0 ? sum : 0)) / sizes;
+}
+
+static void numbers(product p, const char *isa) {
+  uint64_t seed = 7;
+  float *x = sd_alloc_aligned((size_t)(p.rows * p.steps) * 4), *w = sd_alloc_aligned((size_t)(p.steps * p.columns) * 4);
+  for (int64_t i = 0; i < p.rows * p.steps; i++) x[i] = uniform(&seed);
+  for (int64_t i = 0; i < p.steps * p.columns; i++) w[i] = uniform(&seed);
+  char *text = graph_text(&p, w);
+  float *y = multiply(&p, text, x, isa, "1");
+  double most = 0;
+  for (int64_t i = 0; y && i < p.rows * p.columns; i += 11) most = fmax(most, error_of(&p, x, w, y, i));
+  CHECK(y && most < 0x1p-21);
+  for (int t = 2; y && t <= 4; t += 2) {
+    float *v = multiply(&p, text, x, isa, (char[]){(char)('0' + t), 0});
+    CHECK(v && !memcmp(v, y, (size_t)(p.rows * p.columns) * 4));
+    sd_free_aligned(v);
+  }
+  sd_free_aligned(x), sd_free_aligned(w), sd_free_aligned(y), sd_free(text);
+}
+
+static void sums(const char *isa) {
+  numbers((product){131, 1536, 112, false}, isa);
+  numbers((product){3, 1536, 48, true}, isa);
+  numbers((product){300, 3072, 16, true}, isa);
+}
+
+static void chunks_everywhere(void) { for_each_isa(chunks); }
+static void sums_everywhere(void) { for_each_isa(sums); }
+
+int main(void) {
+  RUN(chunks_everywhere);
+  RUN(sums_everywhere);
+  return check_end();
+}

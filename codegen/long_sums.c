@@ -8,6 +8,7 @@
 
 #define LEAST_STEPS   1500 // of the sum: of fewer, more loads of sums take what is won
 #define MOST_CHUNK    512  // steps
+#define MOST_TAPS     1024 // steps of the inner axes of a window
 #define LEAST_CHUNK   192
 #define MOST_ROWS     128  // of a tile
 #define MOST_COLUMNS  256
@@ -20,7 +21,8 @@ typedef struct long_sum {
   const sd_expr *r; // the sum
   int column;       // axis of the nest; all others are rows, of images too
   int64_t steps, rows, columns;
-  int64_t chunk, block, part; // of steps, of the outermost axis of rows, of columns
+  uint32_t taps;    // axes of the sum, the outermost ones, each step of which has chunks of its own
+  int64_t chunk, block, part; // of the next axis of the sum, of the outermost axis of rows, of columns
 } long_sum;
 
 // ---- what is one ----
@@ -45,14 +47,14 @@ static bool find(long_sum *s, sd_arena *a) {
   sd_reductions sums = {0};
   sd_access_collect(s->k, s->n, a, &loads, &sums);
   const sd_expr *r = sums.len == 1 ? sums.at[0].expr : NULL;
-  if (!r || r->rop != SD_R_SUM || r->dtype != SD_F32 || r->n_axes != 1 || r->axes[0]->limit) return false;
+  if (!r || r->rop != SD_R_SUM || r->dtype != SD_F32) return false;
   const sd_expr *body = r->a[0];
   if (body->op != SD_X_MUL || !plain_load(body->a[0]) || !plain_load(body->a[1])) return false;
   const sd_expr *w = body->a[!constant(body->a[0])], *x = body->a[constant(body->a[0])];
   for (int i = 0; i < (int)s->n->n_axes; i++)
     if (moves(s, x, i) == (i == s->column) || moves(s, w, i) != (i == s->column)) return false;
   s->r = r;
-  return constant(w) && !constant(x) && sd_access_stride(s->k, x->a[0], r->axes[0]) == SD_STRIDE_ONE;
+  return constant(w) && !constant(x) && sd_access_stride(s->k, x->a[0], r->axes[r->n_axes - 1]) == SD_STRIDE_ONE;
 }
 
 // ---- tiles ----
@@ -91,15 +93,30 @@ static bool choose_rows(long_sum *s) {
 }
 
 // Chunks show in the bits of results: they follow from the steps alone, so that a part of the rows gives the bits of all.
+static bool choose_chunk(long_sum *s) {
+  int64_t e, last = s->r->n_axes - 1;
+  s->steps = 1, s->taps = 0;
+  for (uint32_t i = 0; i < s->r->n_axes; i++)
+    if (s->r->axes[i]->limit || !sd_dim_is_const(s->k->dims, s->r->axes[i]->extent, &e) || !sd_ck_mul_i64(s->steps, e, &s->steps) || !e) return false;
+  if (s->steps < LEAST_STEPS) return false;
+  int64_t inside = s->steps;
+  for (; s->taps < last && inside > MOST_TAPS; s->taps++) inside /= sd_access_guess(s->k->dims, s->r->axes[s->taps]->extent);
+  s->chunk = e = sd_access_guess(s->k->dims, s->r->axes[s->taps]->extent);
+  if (s->taps == last && e >= LEAST_STEPS) {
+    int64_t parts = parts_of(e, MOST_CHUNK, 8, LEAST_CHUNK);
+    s->chunk = parts ? e / parts : e;
+  }
+  return s->taps > 0 || s->chunk < e;
+}
+
 static bool choose_tile(long_sum *s, const sd_isa *isa) {
-  int64_t lanes = isa->vector_bytes / 4, chunks = s->steps < LEAST_STEPS ? 0 : parts_of(s->steps, MOST_CHUNK, 8, LEAST_CHUNK);
-  int64_t parts = parts_of(s->columns, MOST_COLUMNS, lanes, 1);
-  if (!chunks || !parts || !choose_rows(s)) return false;
+  int64_t lanes = isa->vector_bytes / 4, parts = parts_of(s->columns, MOST_COLUMNS, lanes, 1);
+  if (!parts || !choose_rows(s)) return false;
   const sd_axis *first = outermost_rows(s);
   int64_t want = TILES / (first ? sd_ceil_div(sd_access_guess(s->k->dims, first->extent), s->block) : 1);
   for (int64_t p = parts + 1; p <= want && s->columns / p >= LEAST_COLUMNS; p++)
     if (s->columns % p == 0 && s->columns / p % lanes == 0) parts = p;
-  s->chunk = s->steps / chunks, s->part = s->columns / parts;
+  s->part = s->columns / parts;
   return true;
 }
 
@@ -135,21 +152,36 @@ static sd_expr *place(sd_kernel *k, sd_axis *const *axes, uint32_t n) {
   return at;
 }
 
+// A loop over an axis of the sum, or over chunks of it, from whose first step on `*axis` goes. Its first turn makes *later what it was.
+static sd_items *open_loop(sd_kernel *k, sd_items *items, sd_axis **axis, int64_t chunk, sd_expr **body, sd_expr **later) {
+  int64_t e = sd_access_guess(k->dims, (*axis)->extent);
+  sd_axis *loop = sd_kernel_axis(k, chunk > 1 ? "chunk" : (*axis)->name, sd_dim_const(k->dims, e / chunk)), *step = NULL;
+  sd_expr *at = sd_x_mul_dim(k, sd_x_axis(k, loop), sd_dim_const(k->dims, chunk)), *next = sd_x_bin(k, SD_X_NE, sd_x_axis(k, loop), sd_x_i(k, SD_I64, 0));
+  if (chunk > 1) step = sd_kernel_axis(k, (*axis)->name, sd_dim_const(k->dims, chunk)), at = sd_x_bin(k, SD_X_ADD, at, sd_x_axis(k, step));
+  *body = sd_x_subst(k, *body, *axis, at);
+  *later = *later ? sd_x_bin(k, SD_X_OR, *later, next) : next;
+  *axis = step;
+  return sd_kernel_loop(k, items, loop);
+}
+
 // sums[rows, column] = (those of the chunks before) + sum of this chunk
 static void sum_chunks(const long_sum *s, sd_buf *sums) {
   sd_kernel *k = s->k;
-  sd_axis *step = s->r->axes[0], *chunk = sd_kernel_axis(k, "chunk", sd_dim_const(k->dims, s->steps / s->chunk));
-  sd_axis *t = like(k, step, sd_dim_const(k->dims, s->chunk));
-  sd_nest *n = sd_kernel_nest(k, sd_kernel_loop(k, NULL, chunk));
-  sd_expr *from = sd_x_mul_dim(k, sd_x_axis(k, chunk), sd_dim_const(k->dims, s->chunk));
-  sd_expr *body = sd_x_subst(k, s->r->a[0], step, sd_x_bin(k, SD_X_ADD, from, sd_x_axis(k, t)));
+  sd_axis *axes[SD_MAX_AXES];
+  uint32_t n_axes = s->r->n_axes, taps = s->taps;
+  sd_items *items = NULL;
+  sd_expr *body = s->r->a[0], *later = NULL;
+  memcpy(axes, s->r->axes, n_axes * sizeof *axes);
+  for (uint32_t i = 0; i < taps; i++) items = open_loop(k, items, &axes[i], 1, &body, &later);
+  if (!sd_dim_is(k->dims, axes[taps]->extent, s->chunk)) items = open_loop(k, items, &axes[taps], s->chunk, &body, &later);
+  sd_nest *n = sd_kernel_nest(k, items);
   for (uint32_t i = 0; i < s->n->n_axes; i++) {
     sd_axis *x = like(k, s->n->axes[i], s->n->axes[i]->extent);
     sd_nest_axis(n, x);
     body = sd_x_subst(k, body, s->n->axes[i], sd_x_axis(k, x));
   }
-  sd_expr *at = place(k, n->axes, n->n_axes), *later = sd_x_bin(k, SD_X_NE, sd_x_axis(k, chunk), sd_x_i(k, SD_I64, 0));
-  sd_nest_store(k, n, sums, at, sd_x_bin(k, SD_X_ADD, sd_x_load(k, sums, at, later), sd_x_reduce(k, SD_R_SUM, &t, 1, body)), NULL);
+  sd_expr *at = place(k, n->axes, n->n_axes), *sum = sd_x_reduce(k, SD_R_SUM, axes + taps, n_axes - taps, body);
+  sd_nest_store(k, n, sums, at, sd_x_bin(k, SD_X_ADD, sd_x_load(k, sums, at, later), sum), NULL);
 }
 
 static void store_sums(const long_sum *s, sd_buf *sums) {
@@ -167,8 +199,8 @@ sard_status *sd_long_sums(sd_kernel *k, const sd_isa *isa, sd_arena *a) {
   long_sum s = {.k = k};
   if (!suits(k)) return NULL;
   s.n = k->items.at[0].nest, s.column = sd_access_store_axis(k, s.n);
-  if (s.column < 0 || !find(&s, a) || !sd_dim_is_const(k->dims, s.r->axes[0]->extent, &s.steps) ||
-      !sd_dim_is_const(k->dims, s.n->axes[s.column]->extent, &s.columns) || !choose_tile(&s, isa))
+  if (s.column < 0 || !find(&s, a) || !choose_chunk(&s) || !sd_dim_is_const(k->dims, s.n->axes[s.column]->extent, &s.columns) ||
+       !choose_tile(&s, isa))
     return NULL;
   sd_axis *column = s.n->axes[s.column], *rows = outermost_rows(&s);
   SD_TRY(open_axis(&s, column, s.part));

@@ -68,6 +68,24 @@ static void chunks(const char *isa) {
   chunk_is((product){128, 768, 32, false}, 768, isa);   // short
 }
 
+// Windows that do not overlap, each with 2^24 in its first place: what is lost is the rest of its first row of taps.
+static void windows(const char *isa) {
+  enum { CHANNELS = 192, SIDE = 9, TAPS = 3, OUTPUTS = 32, STEPS = CHANNELS * TAPS * TAPS, PIXELS = SIDE * SIDE / 9 };
+  float *x = sd_alloc_aligned(CHANNELS * SIDE * SIDE * sizeof *x);
+  for (int i = 0; i < CHANNELS * SIDE * SIDE; i++) x[i] = i < SIDE * SIDE && i % TAPS == 0 && i / SIDE % TAPS == 0 ? 0x1p24f : 1;
+  sd_str s = {0};
+  sd_strf(&s, "module ir=8 opset=22\ngraph \"g\" (%%0 \"x\": f32[%d,%d]) {\n  %%1 = const f32[%d,%d,3,3] hex<", CHANNELS, SIDE * SIDE, OUTPUTS, CHANNELS);
+  for (int i = 0; i < OUTPUTS * STEPS; i++) sd_str_put(&s, "0000803f");
+  sd_strf(&s, ">\n  %%2 = const i64[4] dense<1, %d, %d, %d>\n  %%3 = Reshape(%%0, %%2)\n  %%4 = Conv(%%3, %%1) {strides=[3,3]}\n  return %%4\n}\n", CHANNELS, SIDE, SIDE);
+  char *text = sd_str_take(&s);
+  float *y = isa_run_matrix(text, isa, "2", x, CHANNELS, SIDE * SIDE, 1, OUTPUTS * PIXELS * (int64_t)sizeof *y);
+  int bad = 0;
+  for (int i = 0; y && i < OUTPUTS * PIXELS; i++) bad += y[i] != 0x1p24f + STEPS - STEPS / TAPS;
+  CHECK(y && !bad);
+  if (bad) printf("%s: %g over 2^24\n", isa, y[0] - 0x1p24f);
+  sd_free_aligned(x), sd_free_aligned(y), sd_free(text);
+}
+
 static double error_of(const product *p, const float *x, const float *w, const float *y, int64_t i) {
   double sum = 0, sizes = 0;
   for (int64_t k = 0; k < p->steps; k++) {
@@ -102,10 +120,12 @@ static void sums(const char *isa) {
 }
 
 static void chunks_everywhere(void) { for_each_isa(chunks); }
+static void windows_everywhere(void) { for_each_isa(windows); }
 static void sums_everywhere(void) { for_each_isa(sums); }
 
 int main(void) {
   RUN(chunks_everywhere);
+  RUN(windows_everywhere);
   RUN(sums_everywhere);
   return check_end();
 }

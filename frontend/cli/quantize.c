@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "frontend/cli/pick.h"
+#include "frontend/onnx/prune.h"
 
 #define NOISE 0.02 // of measured times
 
@@ -106,9 +107,24 @@ static sard_status *keep(sd_quantize *q) {
   return NULL;
 }
 
+// Weights that nodes move out of constants are constants of the model that takes the place of the file. One
+// that cannot be imported is quantized as it is.
+static sard_status *fold(sd_quantize *q) {
+  const sd_packed *folded = NULL;
+  bool open = false;
+  for (uint32_t i = 0; i < q->units.len; i++) open |= q->units.at[i].open;
+  sard_status *st = open ? sd_prune_fold(q->c->arena, &q->src, &folded) : NULL;
+  if (sard_status_code(st) == SARD_E_NOMEM) return st;
+  sard_status_free(st);
+  if (!folded) return NULL;
+  q->src = folded->src, q->units = (sd_quant_units){0};
+  return sd_quant_find(q->c->arena, &q->src, &q->o, &q->units);
+}
+
 static sard_status *find(sd_quantize *q) {
   uint32_t some = 0;
   SD_TRY(sd_quant_find(q->c->arena, &q->src, &q->o, &q->units));
+  SD_TRY(fold(q));
   SD_TRY(keep(q));
   for (uint32_t i = 0; i < q->units.len; i++) some += !q->units.at[i].keep;
   if (some) return NULL;

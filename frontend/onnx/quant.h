@@ -37,6 +37,7 @@ typedef struct sd_quant_unit {
   const int64_t *dims; // of the weight
   uint64_t rows, k;    // as a matrix: outputs, inputs of each
   uint64_t groups;     // of outputs that share their inputs
+  bool open;           // a weight of it is no constant
   bool keep;           // it stays float: set before writing
   const char *why;     // or has to: the reason (keep is true)
   int bits;            // what was written: 0 = float

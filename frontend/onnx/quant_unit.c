@@ -158,7 +158,7 @@ sard_status *sd_quant_find(sd_arena *a, const sard_source *src, const sd_quant_o
     if (op->role == SD_ROLE_TABLE && (w->data_type != SD_F32 || u.bytes_before < LEAST_TABLE * sizeof(float))) continue;
     u.why = w && w->n_dims > SD_MAX_RANK ? "its rank is too large" : obstacle(&p, n, op, w, o);
     if (!u.why && (u.rows == 0 || u.k == 0)) u.why = "its weight is empty";
-    u.keep = u.why != NULL;
+    u.keep = u.why != NULL, u.open = !w || (op->role == SD_ROLE_STATES && !also);
     sd_vec_push(a, out, u);
   }
   return NULL;

@@ -34,6 +34,8 @@ uint64_t sd_quant_elements(const Onnx__TensorProto *t);
 sd_dtype sd_quant_act_type(const sd_quant_options *o);                 // of activations in static models
 // Axis of a weight along which its scales go.
 int sd_quant_axis(const Onnx__NodeProto *n, int rank);
+uint64_t sd_quant_repeats(
+    const Onnx__NodeProto *n); // outputs for each scale: groups of a transposed convolution share them
 // The weight [outer][channels][inner] of a node; a copy in `a` where it does not lie aligned.
 sard_status *sd_quant_weight(sd_proto *p, sd_arena *a, const Onnx__NodeProto *n, const char *name, bool per_tensor,
                              sd_weight *out, const sd_const **out_const);

@@ -70,7 +70,7 @@ static void force(sd_places *s, sd_flow *y) {
 // Kernels of integers give integers; of float8 there are none.
 static void place_product(sd_places *s, Onnx__NodeProto *n, uint32_t index, const sd_quant_unit *u,
                           bool integers) {
-  bool conv = integers && sd_proto_is(n, "", "Conv");
+  bool conv = integers && (sd_proto_is(n, "", "Conv") || sd_proto_is(n, "", "ConvTranspose"));
   s->integer[index] = !u->keep;
   if (u->keep) return;
   flow_of(s, u->x)->quantized = true;
@@ -119,7 +119,8 @@ sard_status *sd_quant_places(sd_proto *p, const sd_quant_options *o, const sd_qu
     const sd_quant_op *op = sd_quant_op_of(n);
     const sd_quant_unit *unit = sd_quant_unit_of(u, &next, n, o);
     if (!op || n->n_output == 0 || n->n_input == 0) continue;
-    if (unit && op->role == SD_ROLE_PRODUCT) place_product(s, n, i, unit, o->type == SD_I8);
+    if (unit && (op->role == SD_ROLE_PRODUCT || op->role == SD_ROLE_TURNED))
+      place_product(s, n, i, unit, o->type == SD_I8);
     else if (!unit && op->role != SD_ROLE_PRODUCT && op->role < SD_ROLE_TABLE)
       place_other(s, n, i, op);
   }

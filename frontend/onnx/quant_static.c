@@ -62,10 +62,12 @@ static sard_status *dequantize(writing *g, sd_flow *f, char **in) {
 
 // ---- products ----
 
-// Where |bias| / (sx * sw) would not fit 32 bits, the weight's scale is raised until it does.
-static float *least_scales(writing *g, const float *bias, uint64_t channels, float sx) {
+// Where |bias| / (sx * sw) would not fit 32 bits, the weight's scale, of which there are `scales`, is raised
+// until it does.
+static float *least_scales(writing *g, const float *bias, uint64_t channels, uint64_t scales, float sx) {
   float *least = SD_NEW_ARRAY(g->w->p->a, float, channels);
-  for (uint64_t c = 0; c < channels; c++) least[c] = fabsf(bias[c]) / (2147483000.f * sx);
+  for (uint64_t c = 0; c < channels; c++)
+    least[c % scales] = fmaxf(least[c % scales], fabsf(bias[c]) / (2147483000.f * sx));
   return least;
 }
 
@@ -111,7 +113,7 @@ static sard_status *read_bias(writing *g, const char *name, uint64_t channels, f
 
 // Beside float8 a bias stays float: there are no integers to sum.
 static const char *emit_bias(writing *g, const Onnx__NodeProto *n, const char *name, const float *bias,
-                             const float *scales, uint64_t channels, float sx) {
+                             const sd_quant_made *m, uint64_t channels, float sx) {
   sd_proto *p = g->w->p;
   int64_t dims = (int64_t)channels;
   if (g->w->o->type != SD_I8)
@@ -120,7 +122,7 @@ static const char *emit_bias(writing *g, const Onnx__NodeProto *n, const char *n
   int32_t *q = SD_NEW_ARRAY(p->a, int32_t, channels);
   float *s = SD_NEW_ARRAY(p->a, float, channels);
   for (uint64_t c = 0; c < channels; c++) {
-    s[c] = scales[g->w->o->per_tensor ? 0 : c] * sx;
+    s[c] = m->scales[c % m->channels] * sx;
     q[c] = (int32_t)fmin(fmax(nearbyint((double)bias[c] / s[c]), INT32_MIN), INT32_MAX);
   }
   const char *base = *name ? name : sd_arena_printf(p->a, "%s_bias", n->output[0]);
@@ -153,18 +155,18 @@ static sard_status *product(writing *g, Onnx__NodeProto *n, sd_quant_unit *u) {
   sd_affine affine;
   const sd_quant_made *m;
   float *values = NULL, *least = NULL;
-  bool correct = t && t->mean && op->bias >= 0 && u->groups;
+  bool correct = t && t->mean && op->bias >= 0 && u->groups && op->role == SD_ROLE_PRODUCT;
   SD_TRY(scale_of(g, x, &s, &affine));
-  uint64_t channels = u->rows;
+  uint64_t channels = u->rows * sd_quant_repeats(n);
   bool integers = g->w->o->type == SD_I8;
   if ((*bias && integers) || correct) {
     SD_TRY(read_bias(g, bias, channels, &values));
-    if (!g->w->o->per_tensor && integers) least = least_scales(g, values, channels, affine.scale);
+    if (!g->w->o->per_tensor && integers) least = least_scales(g, values, channels, u->rows, affine.scale);
   }
   SD_TRY(sd_quant_make_weight(g->w, n, u, u->weight, least, &m));
   if (correct && !g->w->o->per_tensor) SD_TRY(correct_bias(g, m, t, n, u, values));
   n->input[op->weight] = (char *)sd_quant_emit_weight(g->w, u->weight, m, sd_quant_axis(n, u->rank));
-  if (values) set_operand(p, n, (size_t)op->bias, emit_bias(g, n, bias, values, m->scales, channels, affine.scale));
+  if (values) set_operand(p, n, (size_t)op->bias, emit_bias(g, n, bias, values, m, channels, affine.scale));
   sd_quant_note(u, m, u->rows * u->k);
   return NULL;
 }

@@ -29,8 +29,13 @@ const char *sd_quant_node_name(sd_arena *a, const Onnx__NodeProto *n, uint32_t i
 }
 
 bool sd_quant_takes(const sd_quant_op *op, const sd_quant_options *o) {
-  return op && (op->role == SD_ROLE_PRODUCT || op->role == SD_ROLE_TABLE || op->role == SD_ROLE_STATES ||
-                (op->role == SD_ROLE_TURNED && o->mode == SD_QUANT_WEIGHTS));
+  (void)o;
+  return op && (op->role == SD_ROLE_PRODUCT || op->role >= SD_ROLE_TABLE);
+}
+
+uint64_t sd_quant_repeats(const Onnx__NodeProto *n) {
+  int64_t groups = sd_proto_is(n, "", "ConvTranspose") ? sd_proto_get_int(n, "group", 1) : 1;
+  return groups > 0 && groups < 1 << 24 ? (uint64_t)groups : 1;
 }
 
 int sd_quant_axis(const Onnx__NodeProto *n, int rank) {
@@ -96,10 +101,16 @@ sard_status *sd_quant_open(sd_arena *a, const sard_source *src, const sd_quant_o
   return o->mode == SD_QUANT_DYNAMIC ? NULL : sd_quant_fold(p);
 }
 
+// A bias is a number for each; 0: there is none.
+static int64_t bias_channels(const Onnx__NodeProto *n, const sd_quant_op *op, const Onnx__TensorProto *w) {
+  int64_t each = op->bias >= 0 ? w->dims[sd_quant_axis(n, (int)w->n_dims)] : 0, all;
+  return __builtin_mul_overflow(each, (int64_t)sd_quant_repeats(n), &all) ? 0 : all;
+}
+
 // Why a node cannot be quantized; NULL: it can be.
 static const char *obstacle(sd_proto *p, const Onnx__NodeProto *n, const sd_quant_op *op, const Onnx__TensorProto *w,
                             const sd_quant_options *o) {
-  bool gemm = sd_proto_is(n, "", "Gemm"), conv = sd_proto_is(n, "", "Conv");
+  bool gemm = sd_proto_is(n, "", "Gemm"), conv = sd_proto_is(n, "", "Conv") || op->role == SD_ROLE_TURNED;
   if (!w) return "its weight is no constant";
   if (w->data_type != SD_F32) return "its weight is not f32";
   if (op->role == SD_ROLE_STATES && o->mode != SD_QUANT_WEIGHTS) return sd_quant_states_obstacle(p, n, o);
@@ -114,7 +125,7 @@ static const char *obstacle(sd_proto *p, const Onnx__NodeProto *n, const sd_quan
     return "it scales or transposes its operands";
   const char *bias = sd_quant_operand(n, op->bias);
   const Onnx__TensorProto *b = *bias ? sd_proto_weight(p, bias) : NULL;
-  int64_t channels = op->role == SD_ROLE_PRODUCT ? w->dims[sd_quant_axis(n, (int)w->n_dims)] : 0;
+  int64_t channels = bias_channels(n, op, w);
   bool vector = b && b->data_type == SD_F32 && b->n_dims == 1 && b->dims[0] == channels;
   if (*bias && !vector && o->mode != SD_QUANT_WEIGHTS) return "its bias is no constant vector";
   if (*bias && !vector && o->bits < 8 && gemm) return "its bias is no constant vector";

@@ -460,7 +460,7 @@ def bad(digits, lenet):
 
 
 def turned():
-    """Weights of transposed convolutions have a scale for each output of a group; in the other modes they stay as they are."""
+    """Weights of transposed convolutions have a scale for each output of a group, in mode static, too; dynamic leaves them as they are."""
     try: from onnx import TensorProto, checker, helper, load, numpy_helper
     except ImportError: return
     r, n = np.random.default_rng(6), helper.make_node
@@ -470,7 +470,7 @@ def turned():
     with open(f"{T}/turned.onnx", "wb") as f: f.write(helper.make_model(g, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString())
     x = {"x": r.normal(size=(20, 2, 4, 4)).astype("f4")}
     np.savez(f"{T}/turned.npz", **x)
-    for name, args, scales in (("rows", ["--mode", "weights"], 5), ("one", ["--mode", "weights", "--per-tensor"], 1), ("static", ["--data", f"{T}/turned.npz"], 0)):
+    for name, args, scales in (("rows", ["--mode", "weights"], 5), ("one", ["--mode", "weights", "--per-tensor"], 1), ("static", ["--data", f"{T}/turned.npz"], 5)):
         out = f"{T}/turned-{name}.onnx"
         code, j, text = sard("quantize", f"{T}/turned.onnx", "-o", out, *args)
         m = load(out) if code == 0 else None
@@ -482,20 +482,20 @@ def turned():
 
 
 def recurrent():
-    """LSTM becomes DynamicQuantizeLSTM, with a scale for each column of each direction, or one for each; GRU stays float, and so does what that has no form of."""
+    """LSTM becomes DynamicQuantizeLSTM, with a scale for each column of each direction, or one for each, also of a weight that nodes move out of a constant; GRU stays float, and so does what that has no form of."""
     try: from onnx import TensorProto, helper, load, numpy_helper
     except ImportError: return
     r, n = np.random.default_rng(7), helper.make_node
-    weights = {"w1": r.normal(size=(2, 96, 20)), "r1": r.normal(size=(2, 96, 24)), "b1": r.normal(size=(2, 192)), "p1": r.normal(size=(2, 72)), "h1": r.normal(size=(2, 16, 24)), "w2": r.normal(size=(1, 128, 48)), "r2": r.normal(size=(1, 128, 32)),
+    weights = {"w1": r.normal(size=(2, 96, 20)), "r1": r.normal(size=(2, 96, 24)), "b1": r.normal(size=(2, 192)), "p1": r.normal(size=(2, 72)), "h1": r.normal(size=(2, 16, 24)), "w2": r.normal(size=(1, 128, 48)), "r2": r.normal(size=(128, 32)),
                "m": r.normal(size=(32, 10))}
-    ints = {"flat": [0, 0, -1], "axis": [1]}
+    ints = {"flat": [0, 0, -1], "axis": [1], "zero": [0]}
     def save(name, nodes):
         g = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 9, 20])], [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 9, 10])],
                               [numpy_helper.from_array((v / 4).astype(np.float32), k) for k, v in weights.items()] + [numpy_helper.from_array(np.array(v), k) for k, v in ints.items()])
         with open(f"{T}/{name}.onnx", "wb") as f: f.write(helper.make_model(g, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString())
         return f"{T}/{name}.onnx"
     model = save("recurrent", [n("Transpose", ["x"], ["a"], perm=[1, 0, 2]), n("LSTM", ["a", "w1", "r1", "b1", "", "h1", "h1", "p1"], ["b"], "both", hidden_size=24, direction="bidirectional", clip=1.5), n("Transpose", ["b"], ["c"], perm=[0, 2, 1, 3]),
-                               n("Reshape", ["c", "flat"], ["d"]), n("LSTM", ["d", "w2", "r2"], ["e", "", "f"], "back", hidden_size=32, direction="reverse", layout=0), n("Squeeze", ["e", "axis"], ["g"]), n("Add", ["g", "f"], ["h"]),
+                               n("Reshape", ["c", "flat"], ["d"]), n("Unsqueeze", ["r2", "zero"], ["moved"]), n("LSTM", ["d", "w2", "moved"], ["e", "", "f"], "back", hidden_size=32, direction="reverse", layout=0), n("Squeeze", ["e", "axis"], ["g"]), n("Add", ["g", "f"], ["h"]),
                                n("Transpose", ["h"], ["k"], perm=[1, 0, 2]), n("MatMul", ["k", "m"], ["y"], "out")])
     x = {"x": r.normal(size=(16, 9, 20)).astype("f4")}
     np.savez(f"{T}/recurrent.npz", **x)

@@ -1,10 +1,13 @@
 // Kernels compiled by a crew of threads; results come back as bytes and dim texts.
 #include "codegen/compile_units.h"
 
+#include <string.h>
+
 #include "codegen/crew.h"
 #include "runtime/base/alloc.h"
 
-#define STACK (16u << 20) // LLVM recurses deeply on large basic blocks
+#define FUNCTION "kernel" // of every object, so that equal texts give equal ones
+#define STACK    (16u << 20) // LLVM recurses deeply on large basic blocks
 
 typedef struct result {
   void *object;
@@ -20,22 +23,36 @@ typedef struct work {
   int opt;
 } work;
 
+static sd_kernel_store *kept;
+
+void sd_units_keep(sd_kernel_store *s) { kept = s; }
+
+static sard_status *take(const sd_kernel_code *c, result *r) {
+  r->n_dims = c->n_dims, r->bytes = c->bytes;
+  r->dims = sd_strdup(c->dims);
+  r->object = sd_malloc(c->bytes ? c->bytes : 1);
+  if (!r->dims || !r->object) return SD_ERR(NOMEM, "out of memory while compiling a kernel");
+  memcpy(r->object, c->object, c->bytes);
+  return NULL;
+}
+
 static sard_status *compile_text(const sd_unit *u, const sd_isa *isa, int opt, sd_arena *a, result *r) {
+  const sd_kernel_key key = {u->text, isa->name, opt};
+  sd_kernel_code code;
+  if (kept && sd_kernel_store_find(kept, &key, &code)) return take(&code, r);
   sd_dimtab *dims = sd_dimtab_new(a);
   sd_kernel *k;
   sd_machine_code o = {0};
   sd_str s = {0};
   SD_TRY(sd_kernel_parse(a, dims, u->text, &k));
-  SD_TRY(sd_emit_llvm(k, isa, u->symbol, opt, a, &o));
+  SD_TRY(sd_emit_llvm(k, isa, FUNCTION, opt, a, &o));
   for (uint32_t i = 0; i < o.n_dims; i++) sd_dim_print(dims, o.dims[i], &s), sd_str_put(&s, ";");
   sd_dim_print(dims, o.tiles, &s), sd_str_put(&s, ";");
   sd_dim_print(dims, o.scratch, &s), sd_str_put(&s, ";");
-  r->n_dims = o.n_dims, r->bytes = o.size;
-  r->dims = sd_str_take(&s);
-  r->object = sd_malloc(o.size ? o.size : 1);
-  if (!r->dims || !r->object) return SD_ERR(NOMEM, "out of memory while compiling a kernel");
-  memcpy(r->object, o.data, o.size);
-  return NULL;
+  const char *text = sd_arena_keep(a, sd_str_take(&s));
+  code = (sd_kernel_code){.object = o.data, .bytes = o.size, .dims = text, .n_dims = o.n_dims};
+  if (kept) sd_kernel_store_add(kept, &key, &code);
+  return take(&code, r);
 }
 
 static sard_status *compile_guarded(const sd_unit *u, const sd_isa *isa, int opt, result *r) {

@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 #define SARD_ART_MAGIC   "SARDART\n"
-#define SARD_ART_VERSION 7u
+#define SARD_ART_VERSION 8u
 #define SARD_ART_NONE    0xffffffffu // "no index"
 #define SARD_ART_MAXRANK 16
 
@@ -100,8 +100,8 @@ typedef struct sard_art_buf {
 } sard_art_buf;
 
 typedef struct sard_art_kernel {
-  uint64_t offset, size;  // ELF object in CODE
-  uint32_t symbol, n_buf, n_dim; // text offset of the function; numbers of buffers and dims it takes
+  uint64_t offset, size;  // ELF object in CODE, whose global function it is
+  uint32_t symbol, n_buf, n_dim; // text offset of its name in reports; numbers of buffers and dims it takes
   uint32_t schedule;             // text offset: how it computes, in words
 } sard_art_kernel;
 

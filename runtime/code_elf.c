@@ -12,7 +12,7 @@
 
 #include "runtime/base/alloc.h"
 
-#define BAD(o, ...) sd_status_context(SD_ERR(MODEL, __VA_ARGS__), "code of kernel '%s'", (o)->symbol)
+#define BAD(o, ...) sd_status_context(SD_ERR(MODEL, __VA_ARGS__), "code of kernel '%s'", (o)->name)
 
 enum { MAX_SECTIONS = 4096, MAX_ALIGN = 4096 };
 #define MAX_CODE   (UINT64_C(1) << 30) // relative relocations reach 2 GiB
@@ -20,7 +20,7 @@ enum { MAX_SECTIONS = 4096, MAX_ALIGN = 4096 };
 
 // One object being loaded.
 typedef struct object {
-  const char *symbol;
+  const char *name;
   const uint8_t *data;
   uint64_t size;
   Elf64_Ehdr h;
@@ -52,7 +52,7 @@ static sard_status *read_header(object *o) {
 static sard_status *read_sections(object *o) {
   o->section = sd_calloc(o->h.e_shnum, sizeof *o->section);
   o->place = sd_calloc(o->h.e_shnum, sizeof *o->place);
-  if (!o->section || !o->place) return SD_ERR(NOMEM, "out of memory while loading kernel '%s'", o->symbol);
+  if (!o->section || !o->place) return SD_ERR(NOMEM, "out of memory while loading kernel '%s'", o->name);
   memcpy(o->section, o->data + o->h.e_shoff, o->h.e_shnum * sizeof *o->section);
   for (uint32_t i = 0; i < o->h.e_shnum; i++) {
     Elf64_Shdr *s = &o->section[i];
@@ -247,7 +247,7 @@ static sard_status *find_entry(const object *o, void **out) {
     Elf64_Sym s;
     for (uint64_t k = 1; read_symbol(o, t, k, &s); k++) {
       uint64_t address;
-      if (ELF64_ST_TYPE(s.st_info) != STT_FUNC || strcmp(symbol_name(o, t, &s), o->symbol)) continue;
+      if (ELF64_ST_TYPE(s.st_info) != STT_FUNC || ELF64_ST_BIND(s.st_info) != STB_GLOBAL) continue;
       if (!symbol_address(o, &s, &address) || !(o->section[s.st_shndx].sh_flags & SHF_EXECINSTR) ||
           s.st_value >= o->section[s.st_shndx].sh_size)
         return BAD(o, "its function is not in a code section");
@@ -255,7 +255,7 @@ static sard_status *find_entry(const object *o, void **out) {
       return NULL;
     }
   }
-  return BAD(o, "the object has no function of that name");
+  return BAD(o, "the object has no global function");
 }
 
 static void copy_sections(const object *o) {
@@ -269,8 +269,8 @@ static void drop_object(object *o) {
   *o = (object){0};
 }
 
-static sard_status *open_object(object *o, const void *data, uint64_t size, const char *symbol, uint64_t *total) {
-  *o = (object){.symbol = symbol, .data = data, .size = size};
+static sard_status *open_object(object *o, const void *data, uint64_t size, const char *name, uint64_t *total) {
+  *o = (object){.name = name, .data = data, .size = size};
   SD_TRY(read_header(o));
   SD_TRY(read_sections(o));
   return place_sections(o, total);
@@ -300,9 +300,9 @@ static sard_status *measure(const sd_code_object *objects, size_t n, uint64_t *s
   for (size_t i = 0; i < n; i++) {
     object o;
     total = start[i] = sd_align_up(total, 64);
-    sard_status *st = open_object(&o, objects[i].data, objects[i].size, objects[i].symbol, &total);
+    sard_status *st = open_object(&o, objects[i].data, objects[i].size, objects[i].name, &total);
     if (!st && o.h.e_machine != MACHINE)
-      st = SD_ERR(DEVICE, "kernel '%s' is code for another machine (ELF %u)", objects[i].symbol, o.h.e_machine);
+      st = SD_ERR(DEVICE, "kernel '%s' is code for another machine (ELF %u)", objects[i].name, o.h.e_machine);
     drop_object(&o);
     SD_TRY(st);
   }
@@ -313,7 +313,7 @@ static sard_status *measure(const sd_code_object *objects, size_t n, uint64_t *s
 static sard_status *fill(sd_code_object *objects, size_t n, uint64_t *start, uint8_t *base) {
   for (size_t i = 0; i < n; i++) {
     object o;
-    sard_status *st = open_object(&o, objects[i].data, objects[i].size, objects[i].symbol, &start[i]);
+    sard_status *st = open_object(&o, objects[i].data, objects[i].size, objects[i].name, &start[i]);
     if (!st) st = finish_object(&o, base, &objects[i].entry);
     drop_object(&o);
     SD_TRY(st);
@@ -324,7 +324,7 @@ static sard_status *fill(sd_code_object *objects, size_t n, uint64_t *start, uin
 static sard_status *map_and_fill(sd_code_object *objects, size_t n, uint64_t *start, sd_code *out) {
   uint64_t total;
   SD_TRY(measure(objects, n, start, &total));
-  if (total == 0) return n ? SD_ERR(MODEL, "kernel '%s' has no code", objects[0].symbol) : NULL;
+  if (total == 0) return n ? SD_ERR(MODEL, "kernel '%s' has no code", objects[0].name) : NULL;
   size_t room = sd_align_up(total, (uint64_t)sysconf(_SC_PAGESIZE));
   void *p = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (p == MAP_FAILED) return SD_ERR(NOMEM, "out of memory for %zu bytes of code", room);
@@ -351,14 +351,14 @@ void sd_code_unload(sd_code *c) {
   *c = (sd_code){0};
 }
 
-sard_status *sd_code_check(const void *data, size_t size, const char *symbol) {
+sard_status *sd_code_check(const void *data, size_t size, const char *name) {
   object o;
   uint64_t total = 0;
   void *entry;
   uint8_t *room = NULL;
-  sard_status *st = open_object(&o, data, size, symbol, &total);
+  sard_status *st = open_object(&o, data, size, name, &total);
   if (!st && !(room = sd_malloc(total + MAX_ALIGN)))
-    st = SD_ERR(NOMEM, "out of memory while checking kernel '%s'", symbol);
+    st = SD_ERR(NOMEM, "out of memory while checking kernel '%s'", name);
   // Relocations by page count on the alignment that a mapping has.
   if (!st) st = finish_object(&o, (uint8_t *)sd_align_up((uintptr_t)room, MAX_ALIGN), &entry);
   sd_free(room);

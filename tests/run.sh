@@ -8,7 +8,10 @@ root=$PWD
 . tests/deps.sh
 parts=${*:-lint unit golden cli compress corpus onnx cuda device mpi sanitize}
 results=$(mktemp -d) # a file for each test, with the numbers that it counted
-trap 'rm -rf "$results"' EXIT
+export SARD_TEST_KERNELS=$root/build/kernels # compiled once for all tests of a run
+clean() { rm -rf "$results" "$SARD_TEST_KERNELS"; }
+trap clean EXIT
+rm -f "$SARD_TEST_KERNELS"
 export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:allocator_may_return_null=1}
 
 want() { case " $parts " in *" $1 "*) return 0 ;; *) return 1 ;; esac; }
@@ -69,9 +72,9 @@ narrow_parts() {
   if want golden; then counted golden bash tests/golden/run.sh; fi
   if want cli; then counted cli bash tests/cli/run.sh; fi
   if want compress; then
-    for verb in eval quantize prune precision optimize; do counted compress/$verb $python tests/compress/$verb.py build/sard "$corpus"; done
+    for verb in eval quantize prune precision optimize; do counted compress/$verb $python tests/compress/$verb.py build/tests/sard "$corpus"; done
   fi
-  if want corpus; then counted split $python tests/corpus/split.py build/sard "$corpus"; fi
+  if want corpus; then counted split $python tests/corpus/split.py build/tests/sard "$corpus"; fi
   if want mpi; then counted mpi $python tests/mpi/cases.py build/sard "$corpus"; fi
   if want device; then counted device bash tests/cuda/null/run.sh; fi
   if want cuda; then counted cuda bash tests/cuda/run.sh; fi
@@ -82,8 +85,8 @@ wide_parts() {
   if want corpus; then
     local list=()
     [ -f "$corpus/spine.txt" ] && list=(--list "$corpus/spine.txt")
-    counted corpus $python tests/corpus/check.py build/sard "$corpus" --modes "${SARD_TEST_MODES:-all}" "${list[@]}"
-    [ ${#list[@]} -eq 0 ] || counted corpus-all $python tests/corpus/check.py build/sard "$corpus" --modes quick
+    counted corpus $python tests/corpus/check.py build/tests/sard "$corpus" --modes "${SARD_TEST_MODES:-all}" "${list[@]}"
+    [ ${#list[@]} -eq 0 ] || counted corpus-all $python tests/corpus/check.py build/tests/sard "$corpus" --modes quick
     counted sizes each_size
   fi
   if want onnx; then counted onnx bash tests/onnx/run.sh; fi
@@ -93,7 +96,7 @@ set -m # a group of its own: it takes interrupts, which some tests send
 narrow_parts &
 narrow=$!
 set +m
-trap 'kill -- -$narrow 2>/dev/null; rm -rf "$results"' EXIT
+trap 'kill -- -$narrow 2>/dev/null; clean' EXIT
 wide_parts
 wait
 awk '{p += $1; f += $2} END {printf "%d passed, %d failed\n", p, f; exit (f > 0)}' "$results"/*.counts

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "codegen/compile_units.h"
 #include "frontend/onnx/import.h"
 #include "runtime/base/alloc.h"
 #include "sard/sard_compile.h"
@@ -102,6 +103,7 @@ int main(int argc, char **argv) {
   task t = {.path = argc > 2 ? argv[2] : ""};
   const char *what = argc > 1 ? argv[1] : "";
   long step = argc > 3 ? strtol(argv[3], NULL, 10) : 3, bad = 0;
+  sd_units_keep(NULL); // each compilation is a whole one
   if (argc < 3) {
     fprintf(stderr, "usage: oom_fuzz import|compile|run MODEL [STEP]\n");
     return 2;

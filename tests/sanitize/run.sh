@@ -20,6 +20,7 @@ export TSAN_OPTIONS=halt_on_error=1
 export SARD_TEST_SHORT=1
 results=$(mktemp -d)
 trap 'rm -rf "$results"' EXIT
+export SARD_TEST_KERNELS=$results/kernels # of instrumented programs alone
 jobs_max=$(nproc)
 
 # job NAME COMMAND...: runs beside the others; the result is one line, with the end of the output where it fails

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "check.h"
+#include "codegen/compile_units.h"
 #include "frontend/driver/cache.h"
 #include "frontend/driver/cache_files.h"
 #include "runtime/base/alloc.h"
@@ -251,14 +252,47 @@ static void check_memory(const char *corpus) {
   CHECK_TEXT(open_model(model, cache, NULL, NULL), "hit");
 }
 
+// Only what is equal in text, instruction set and level is found, and what finds no room is not kept.
+static void check_kernels(void) {
+  size_t bytes = 8 << 20;
+  char *at = sd_alloc_aligned(bytes), *big = sd_alloc_aligned(bytes);
+  CHECK(at && big);
+  if (!at || !big) return;
+  memset(at, 0, bytes);
+  CHECK(!sd_kernel_store_new(at, 4096));
+  sd_kernel_store *s = sd_kernel_store_new(at, bytes);
+  sd_kernel_key a = {"kernel a", "avx2", 3};
+  sd_kernel_code got, code = {"object", 6, "d0;1;", 1}, other = {big, bytes, "", 0};
+  CHECK(!sd_kernel_store_find(s, &a, &got));
+  sd_kernel_store_add(s, &a, &code);
+  sd_kernel_store_add(s, &a, &(sd_kernel_code){"second", 6, "", 0});
+  CHECK(sd_kernel_store_find(sd_kernel_store_new(at, bytes), &a, &got)); // as another process would
+  CHECK(got.bytes == 6 && !memcmp(got.object, "object", 6) && !strcmp(got.dims, "d0;1;") && got.n_dims == 1);
+  CHECK(!sd_kernel_store_find(s, &(sd_kernel_key){"kernel b", a.isa, a.opt}, &got));
+  CHECK(!sd_kernel_store_find(s, &(sd_kernel_key){a.text, "avx512", a.opt}, &got));
+  CHECK(!sd_kernel_store_find(s, &(sd_kernel_key){a.text, a.isa, 2}, &got));
+  a.opt = 2;
+  sd_kernel_store_add(s, &a, &other);
+  CHECK(!sd_kernel_store_find(s, &a, &got));
+  other.bytes = bytes / 2, memset(big, 7, bytes);
+  sd_kernel_store_add(s, &a, &other);
+  CHECK(sd_kernel_store_find(s, &a, &got) && got.bytes == bytes / 2 && !memcmp(got.object, big, got.bytes));
+  a.opt = 1;
+  sd_kernel_store_add(s, &a, &other);
+  CHECK(!sd_kernel_store_find(s, &a, &got));
+  sd_free_aligned(at), sd_free_aligned(big);
+}
+
 int main(void) {
   const char *corpus = getenv("SARD_CORPUS");
   snprintf(dir, sizeof dir, "%s/sard-cache-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
   if (!mkdtemp(dir)) return 1;
+  sd_units_keep(NULL); // allocations of the compiler fail here, too
   sd_arena *a = sd_arena_new();
   jmp_buf oom;
   if (!a || setjmp(oom)) return 1;
   sd_arena_set_oom(a, &oom);
+  check_kernels();
   check_digest();
   check_digest_value();
   check_identity();

@@ -36,7 +36,7 @@ static inline sard_status *er_compile(const sd_kernel *k, const sd_isa *isa, int
   double t = test_seconds();
   SD_TRY(sd_emit_llvm(k, isa, "kernel", opt, k->arena, &c->o));
   c->compile_ms = (test_seconds() - t) * 1e3;
-  sd_code_object ob = {.data = c->o.data, .size = c->o.size, .symbol = "kernel"};
+  sd_code_object ob = {.data = c->o.data, .size = c->o.size, .name = "kernel"};
   SD_TRY(sd_code_load(&ob, 1, &c->code));
   union { void *p; sard_kernel_fn f; } u = {ob.entry};
   c->fn = u.f;

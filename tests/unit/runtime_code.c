@@ -28,9 +28,9 @@ static void runs(void) {
 #endif
 }
 
-static sard_status *check(uint16_t machine, const char *symbol, elf_relocation r) {
+static sard_status *check(uint16_t machine, elf_relocation r) {
   static const uint8_t text[64];
-  bytes e = make_elf(machine, symbol, text, sizeof text, r);
+  bytes e = make_elf(machine, "f", text, sizeof text, r);
   sard_status *st = sd_code_check(e.p, e.n, "f");
   free(e.p);
   return st;
@@ -38,7 +38,7 @@ static sard_status *check(uint16_t machine, const char *symbol, elf_relocation r
 
 static void relocations(void) {
   static const uint32_t x86[] = {R_X86_64_PC32, R_X86_64_PLT32, R_X86_64_64, R_X86_64_PC64, R_X86_64_NONE};
-  for (size_t i = 0; i < sizeof x86 / sizeof *x86; i++) CHECK_OK(check(EM_X86_64, "f", (elf_relocation){x86[i], 8, 0}));
+  for (size_t i = 0; i < sizeof x86 / sizeof *x86; i++) CHECK_OK(check(EM_X86_64, (elf_relocation){x86[i], 8, 0}));
   static const uint32_t arm[] = {R_AARCH64_ABS64,
                                  R_AARCH64_PREL32,
                                  R_AARCH64_ADR_PREL_PG_HI21,
@@ -51,15 +51,25 @@ static void relocations(void) {
                                  R_AARCH64_CALL26,
                                  R_AARCH64_JUMP26};
   for (size_t i = 0; i < sizeof arm / sizeof *arm; i++)
-    CHECK_OK(check(EM_AARCH64, "f", (elf_relocation){arm[i], 8, 0}));
-  CHECK_ERR(check(EM_X86_64, "f", (elf_relocation){R_X86_64_GOTPCREL, 8, 0}), MODEL, "unknown relocation type 9");
-  CHECK_ERR(check(EM_X86_64, "f", (elf_relocation){R_X86_64_PC32, 61, 0}), MODEL, "outside of its section");
-  CHECK_ERR(check(EM_X86_64, "f", (elf_relocation){R_X86_64_64, 60, 0}), MODEL, "outside of its section");
-  CHECK_ERR(check(EM_X86_64, "f", (elf_relocation){R_X86_64_PC32, UINT64_MAX - 1, 0}), MODEL, "outside of its section");
-  CHECK_ERR(check(EM_X86_64, "f", (elf_relocation){R_X86_64_PC32, 8, INT64_C(1) << 40}), MODEL, "does not reach");
-  CHECK_ERR(check(EM_AARCH64, "f", (elf_relocation){R_AARCH64_LDST128_ABS_LO12_NC, 8, 4}), MODEL, "does not reach");
-  CHECK_ERR(check(EM_X86_64, "g", pc32), MODEL, "no function of that name");
-  CHECK_ERR(check(EM_386, "f", pc32), MODEL, "unknown machine");
+    CHECK_OK(check(EM_AARCH64, (elf_relocation){arm[i], 8, 0}));
+  CHECK_ERR(check(EM_X86_64, (elf_relocation){R_X86_64_GOTPCREL, 8, 0}), MODEL, "unknown relocation type 9");
+  CHECK_ERR(check(EM_X86_64, (elf_relocation){R_X86_64_PC32, 61, 0}), MODEL, "outside of its section");
+  CHECK_ERR(check(EM_X86_64, (elf_relocation){R_X86_64_64, 60, 0}), MODEL, "outside of its section");
+  CHECK_ERR(check(EM_X86_64, (elf_relocation){R_X86_64_PC32, UINT64_MAX - 1, 0}), MODEL, "outside of its section");
+  CHECK_ERR(check(EM_X86_64, (elf_relocation){R_X86_64_PC32, 8, INT64_C(1) << 40}), MODEL, "does not reach");
+  CHECK_ERR(check(EM_AARCH64, (elf_relocation){R_AARCH64_LDST128_ABS_LO12_NC, 8, 4}), MODEL, "does not reach");
+  CHECK_ERR(check(EM_386, pc32), MODEL, "unknown machine");
+}
+
+static void local_function(void) {
+  bytes e = make_elf(EM_X86_64, "f", code_add, sizeof code_add, pc32);
+  Elf64_Ehdr h;
+  Elf64_Shdr s;
+  memcpy(&h, e.p, sizeof h);
+  memcpy(&s, e.p + h.e_shoff + 4 * sizeof s, sizeof s); // of the symbols
+  e.p[s.sh_offset + 2 * sizeof(Elf64_Sym) + offsetof(Elf64_Sym, st_info)] = ELF64_ST_INFO(STB_LOCAL, STT_FUNC);
+  CHECK_ERR(sd_code_check(e.p, e.n, "f"), MODEL, "no global function");
+  free(e.p);
 }
 
 static void other_machine(void) {
@@ -100,6 +110,7 @@ static void damage(void) {
 int main(void) {
   RUN(runs);
   RUN(relocations);
+  RUN(local_function);
   RUN(other_machine);
   RUN(damage);
   return check_end();

@@ -115,7 +115,7 @@ static void wrong_files(void) {
   change;                                                                                                              \
   CHECK_ERR(sd_artifact_open(p, size, size, &a), MODEL, text);                                                         \
   restore
-  WITH(h->version = SARD_ART_VERSION + 1, h->version = SARD_ART_VERSION, "format version 8, this runtime reads version 7");
+  WITH(h->version = SARD_ART_VERSION + 1, h->version = SARD_ART_VERSION, "format version 9, this runtime reads version 8");
   WITH(p[0] = 'X', p[0] = 'S', "not a Sard artifact");
   WITH(h->file_size++, h->file_size--, "should have");
   WITH(h->n_sections = 1u << 31, h->n_sections = 14, "sections");

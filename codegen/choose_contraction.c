@@ -8,6 +8,8 @@
 
 #define NEAR_WEIGHTS (1280 * 1024) // bytes that the second cache keeps
 #define LESS         0.7           // of what is read, so that the other way gains
+#define FIRST_CACHE  24576         // bytes of a panel that the first cache keeps
+#define NEAR_VECTOR  3             // multiply-adds in the time that 64 bytes of a larger one need from the second cache
 
 #define WIDE_ROW     8 // taps of a row of a window; wider ones are a loop of so many at a time
 #define SPARSE_ROWS  4 // of a register tile at most, where the length of sums is read from memory
@@ -22,9 +24,12 @@ static double halves_time(double rows, double vectors) { return (4 * rows * vect
 // first one is there (of f32 8, with which sums wait now and then). `even`: the axis may end early anywhere, so that only sizes that
 // divide it leave no rows over. `make`: operations that make a vector of the operand that moves with J, once for all rows of a tile. `halves`: products of
 // bytes whose words are taken apart into pairs of 16 bits.
-static tile choose_tile(const sd_isa *isa, int64_t e, bool e_known, bool even, int64_t jv, int make, bool halves, double latency, int64_t most) {
+// `bytes`: of a vector of a panel, 0: of no account; `others`: rows outside of the e read the panel as well. `groups`: columns are few, and those
+// that are left over by whole panels, which go by single vectors, are many of them.
+static tile choose_tile(const sd_isa *isa, int64_t e, bool e_known, bool even, int64_t jv, int make, bool halves, double latency, int64_t most,
+                        double bytes, bool others, bool groups) {
   tile best = {1, 1};
-  double best_cost = 1e300;
+  double best_cost = 1e300, near = NEAR_VECTOR * isa->vector_bytes / 64.0;
   if (e == 1 && e_known) { // the speed of memory: several panels, so that every core reads its part
     int64_t nv = sd_ceil_div(jv, 4);
     return (tile){1, nv < 8 ? (int)nv : 8};
@@ -41,14 +46,16 @@ static tile choose_tile(const sd_isa *isa, int64_t e, bool e_known, bool even, i
     int divisor = mr;
     while (even && e % divisor) divisor--;
     if (10 * divisor >= 7 * mr) mr = divisor; // else the smaller tile costs more than the rows left over
-    int64_t full = e / mr, rest = e % mr, cols = sd_ceil_div(jv, nv);
+    int64_t full = e / mr, rest = e % mr, cols = sd_ceil_div(jv, nv), left = groups ? jv % nv : 0;
     double cost = 0;
     for (int part = 0; part < 2; part++) {
       double m = part ? (double)rest : mr, times = part ? (rest > 0) : (double)full;
       double fma = m * nv, loads = m + nv;
       double t = (fma > 0.8 * loads ? fma : 0.8 * loads) + make * nv;
       if (halves) t = halves_time(m, nv); // additions of integers wait for one cycle
-      cost += times * (double)cols * ((t > latency ? t : latency) + 0.15 * loads);
+      if ((rows > 1 || others) && bytes * nv > FIRST_CACHE && t < near * nv) t = near * nv;
+      cost += times * (double)(cols - (left > 0)) * ((t > latency ? t : latency) + 0.15 * loads);
+      cost += times * (double)left * ((m > latency ? m : latency) + 0.15 * (m + 1));
     }
     cost *= 1 + 0.01 * nv; // prefer tall tiles among equals: less weight traffic
     if (rows > 1) cost *= 1.02; // a panel that is read once comes straight from memory
@@ -264,11 +271,16 @@ static tile reuse_tile(const sd_choice *c, const sd_expr *r, int u, int j, int64
   int64_t vectors = sd_ceil_div(sd_choose_guess(c, ja), c->lanes);
   // of 64 bytes two run at a time as well, and all tiles take the same time
   bool halves = r->dtype == SD_I32 && c->isa->dot < 4 && c->isa->vector_bytes < 64 && sd_dot_side(c->k, r) == 4;
-  return choose_tile(c->isa, rows, sd_choose_known(c, ua), ua->limit != NULL, vectors, make > 0 ? make : 0, halves, halves ? 0 : r->dtype == SD_F32 ? 9 : 7, SD_LARGEST_ROWS);
+  uint32_t moves = vector_operand_axes(c, r, j);
+  double bytes = r->dtype == SD_F32 && make < 1 ? sd_access_steps(c->k->dims, r) * c->isa->vector_bytes : 0, all = 1;
+  for (uint32_t i = 0; i < c->n->n_axes; i++)
+    if ((int)i != j && !(moves >> i & 1)) all *= (double)sd_choose_guess(c, c->n->axes[i]);
+  return choose_tile(c->isa, rows, sd_choose_known(c, ua), ua->limit != NULL, vectors, make > 0 ? make : 0, halves, halves ? 0 : r->dtype == SD_F32 ? 9 : 7,
+                     SD_LARGEST_ROWS, bytes, all > (double)rows, moves >> u > 1);
 }
 
 sd_register_tile sd_choose_rows(const sd_choice *c, const sd_axis *u, int64_t columns, int64_t most) {
-  return choose_tile(c->isa, sd_choose_guess(c, u), sd_choose_known(c, u), u->limit != NULL, columns, 0, false, 9, most);
+  return choose_tile(c->isa, sd_choose_guess(c, u), sd_choose_known(c, u), u->limit != NULL, columns, 0, false, 9, most, 0, false, false);
 }
 
 // Rows of small images are too short for a register tile: it takes several of them, so that the vector operand is read less

@@ -20,42 +20,49 @@ typedef sd_register_tile tile;
 // operations, of a vector in three. Of these run three at a time, of multiply-adds of f32 two.
 static double halves_time(double rows, double vectors) { return (4 * rows * vectors + 2 * rows + 3 * vectors) * 2 / 3; }
 
-// Least time of covering E x J (vectors): multiply-adds against loads against `latency`, of which so many begin before the sum of the
-// first one is there (of f32 8, with which sums wait now and then). `even`: the axis may end early anywhere, so that only sizes that
-// divide it leave no rows over. `make`: operations that make a vector of the operand that moves with J, once for all rows of a tile. `halves`: products of
-// bytes whose words are taken apart into pairs of 16 bits.
-// `bytes`: of a vector of a panel, 0: of no account; `others`: rows outside of the e read the panel as well. `groups`: columns are few, and those
-// that are left over by whole panels, which go by single vectors, are many of them.
-static tile choose_tile(const sd_isa *isa, int64_t e, bool e_known, bool even, int64_t jv, int make, bool halves, double latency, int64_t most,
-                        double bytes, bool others, bool groups) {
+// What a register tile covers, rows by vectors of columns, and how its sums are made.
+typedef struct cover {
+  int64_t rows, vectors, most; // most: rows of a tile
+  bool known, even;            // whether the rows are; they may end early anywhere, so that only sizes that divide them leave none over
+  int make;                    // operations that make a vector of the operand that moves with the columns, once for all rows of a tile
+  bool halves;                 // products of bytes whose words are taken apart into pairs of 16 bits
+  double latency;              // so many multiply-adds begin before the sum of the first one is there; of f32 8, with which sums wait now and then
+  double bytes;                // of a vector of a panel, 0: of no account
+  bool others;                 // rows outside of these read the panel as well
+  bool groups; // columns are few, and those that are left over by whole panels, which go by single vectors, are many of them
+} cover;
+
+// Least time: multiply-adds against loads against latency.
+static tile choose_tile(const sd_isa *isa, const cover *c) {
+  int64_t e = c->rows, jv = c->vectors;
   tile best = {1, 1};
   double best_cost = 1e300, near = NEAR_VECTOR * isa->vector_bytes / 64.0;
-  if (e == 1 && e_known) { // the speed of memory: several panels, so that every core reads its part
+  if (e == 1 && c->known) { // the speed of memory: several panels, so that every core reads its part
     int64_t nv = sd_ceil_div(jv, 4);
     return (tile){1, nv < 8 ? (int)nv : 8};
   }
-  if (!e_known && e < 48) e = 48;
-  for (int nv = !e_known && make && jv > 1 ? 2 : 1; nv <= 8; nv++) { // there may be one row only: a sum waits for the one before
-    int room = isa->registers - nv - 1 + (halves && isa->vector_bytes == 32 ? 2 : 0); // the halves of a vector may wait in memory
+  if (!c->known && e < 48) e = 48;
+  for (int nv = !c->known && c->make && jv > 1 ? 2 : 1; nv <= 8; nv++) { // there may be one row only: a sum waits for the one before
+    int room = isa->registers - nv - 1 + (c->halves && isa->vector_bytes == 32 ? 2 : 0); // the halves of a vector may wait in memory
     int mr_max = room / nv;
     if (mr_max < 1) break;
     if (isa->registers == 32 && nv == 2) mr_max = 14; // 14 divides the usual image sizes
-    if (mr_max > most) mr_max = (int)most;
+    if (mr_max > c->most) mr_max = (int)c->most;
     int64_t rows = sd_ceil_div(e, mr_max);
     int mr = (int)sd_ceil_div(e, rows);
     int divisor = mr;
-    while (even && e % divisor) divisor--;
+    while (c->even && e % divisor) divisor--;
     if (10 * divisor >= 7 * mr) mr = divisor; // else the smaller tile costs more than the rows left over
-    int64_t full = e / mr, rest = e % mr, cols = sd_ceil_div(jv, nv), left = groups ? jv % nv : 0;
+    int64_t full = e / mr, rest = e % mr, cols = sd_ceil_div(jv, nv), left = c->groups ? jv % nv : 0;
     double cost = 0;
     for (int part = 0; part < 2; part++) {
       double m = part ? (double)rest : mr, times = part ? (rest > 0) : (double)full;
       double fma = m * nv, loads = m + nv;
-      double t = (fma > 0.8 * loads ? fma : 0.8 * loads) + make * nv;
-      if (halves) t = halves_time(m, nv); // additions of integers wait for one cycle
-      if ((rows > 1 || others) && bytes * nv > FIRST_CACHE && t < near * nv) t = near * nv;
-      cost += times * (double)(cols - (left > 0)) * ((t > latency ? t : latency) + 0.15 * loads);
-      cost += times * (double)left * ((m > latency ? m : latency) + 0.15 * (m + 1));
+      double t = (fma > 0.8 * loads ? fma : 0.8 * loads) + c->make * nv;
+      if (c->halves) t = halves_time(m, nv); // additions of integers wait for one cycle
+      if ((rows > 1 || c->others) && c->bytes * nv > FIRST_CACHE && t < near * nv) t = near * nv;
+      cost += times * (double)(cols - (left > 0)) * ((t > c->latency ? t : c->latency) + 0.15 * loads);
+      cost += times * (double)left * ((m > c->latency ? m : c->latency) + 0.15 * (m + 1));
     }
     cost *= 1 + 0.01 * nv; // prefer tall tiles among equals: less weight traffic
     if (rows > 1) cost *= 1.02; // a panel that is read once comes straight from memory
@@ -272,15 +279,26 @@ static tile reuse_tile(const sd_choice *c, const sd_expr *r, int u, int j, int64
   // of 64 bytes two run at a time as well, and all tiles take the same time
   bool halves = r->dtype == SD_I32 && c->isa->dot < 4 && c->isa->vector_bytes < 64 && sd_dot_side(c->k, r) == 4;
   uint32_t moves = vector_operand_axes(c, r, j);
-  double bytes = r->dtype == SD_F32 && make < 1 ? sd_access_steps(c->k->dims, r) * c->isa->vector_bytes : 0, all = 1;
+  double all = 1;
   for (uint32_t i = 0; i < c->n->n_axes; i++)
     if ((int)i != j && !(moves >> i & 1)) all *= (double)sd_choose_guess(c, c->n->axes[i]);
-  return choose_tile(c->isa, rows, sd_choose_known(c, ua), ua->limit != NULL, vectors, make > 0 ? make : 0, halves, halves ? 0 : r->dtype == SD_F32 ? 9 : 7,
-                     SD_LARGEST_ROWS, bytes, all > (double)rows, moves >> u > 1);
+  const cover x = {.rows = rows,
+                   .vectors = vectors,
+                   .most = SD_LARGEST_ROWS,
+                   .known = sd_choose_known(c, ua),
+                   .even = ua->limit != NULL,
+                   .make = make > 0 ? make : 0,
+                   .halves = halves,
+                   .latency = halves ? 0 : r->dtype == SD_F32 ? 9 : 7,
+                   .bytes = r->dtype == SD_F32 && make < 1 ? sd_access_steps(c->k->dims, r) * c->isa->vector_bytes : 0,
+                   .others = all > (double)rows,
+                   .groups = moves >> u > 1};
+  return choose_tile(c->isa, &x);
 }
 
 sd_register_tile sd_choose_rows(const sd_choice *c, const sd_axis *u, int64_t columns, int64_t most) {
-  return choose_tile(c->isa, sd_choose_guess(c, u), sd_choose_known(c, u), u->limit != NULL, columns, 0, false, 9, most, 0, false, false);
+  const cover x = {.rows = sd_choose_guess(c, u), .vectors = columns, .most = most, .known = sd_choose_known(c, u), .even = u->limit != NULL, .latency = 9};
+  return choose_tile(c->isa, &x);
 }
 
 // Rows of small images are too short for a register tile: it takes several of them, so that the vector operand is read less

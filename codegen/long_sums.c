@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "codegen/choose_nest.h"
+#include "codegen/product.h"
 #include "runtime/base/alloc.h"
 
 #define LEAST_STEPS   1500 // of the sum: of fewer, more loads of sums take what is won
@@ -20,41 +21,22 @@ typedef struct long_sum {
   sd_nest *n;
   const sd_expr *r; // the sum
   int column;       // axis of the nest; all others are rows, of images too
-  int64_t steps, rows, columns;
+  int64_t rows, columns; // of a tile; of all
   uint32_t taps;    // axes of the sum, the outermost ones, each step of which has chunks of its own
   int64_t chunk, block, part; // of the next axis of the sum, of the outermost axis of rows, of columns
 } long_sum;
 
 // ---- what is one ----
-static bool suits(const sd_kernel *k) {
-  if (k->items.len != 1 || k->grid.len || !k->items.at[0].nest) return false;
-  const sd_nest *n = k->items.at[0].nest;
-  if (n->sequential || !n->stores.len || n->n_axes + 2 > SD_MAX_AXES) return false;
-  for (uint32_t i = 0; i < n->n_axes; i++)
-    if (n->axes[i]->limit) return false;
-  for (uint32_t i = 0; i < n->stores.len; i++)
-    if (n->stores.at[i].buf->readwrite) return false;
-  return true;
-}
-
-static bool plain_load(const sd_expr *e) { return e->op == SD_X_LOAD && e->buf->dtype == SD_F32 && !e->a[1]; }
-static bool constant(const sd_expr *e) { return e->buf->invariant && e->buf->value && e->buf->value->data; }
 static bool moves(const long_sum *s, const sd_expr *load, int axis) { return sd_access_stride(s->k, load->a[0], s->n->axes[axis]) != SD_STRIDE_ZERO; }
 
 // Finds the sum, a product of rows that lie side by side by a constant that moves with the columns.
 static bool find(long_sum *s, sd_arena *a) {
-  sd_accesses loads = {0};
-  sd_reductions sums = {0};
-  sd_access_collect(s->k, s->n, a, &loads, &sums);
-  const sd_expr *r = sums.len == 1 ? sums.at[0].expr : NULL;
-  if (!r || r->rop != SD_R_SUM || r->dtype != SD_F32) return false;
-  const sd_expr *body = r->a[0];
-  if (body->op != SD_X_MUL || !plain_load(body->a[0]) || !plain_load(body->a[1])) return false;
-  const sd_expr *w = body->a[!constant(body->a[0])], *x = body->a[constant(body->a[0])];
+  sd_product p;
+  if (!sd_product_find(s->k, s->n, a, &p) || p.x->buf->invariant) return false;
+  s->r = p.sum;
   for (int i = 0; i < (int)s->n->n_axes; i++)
-    if (moves(s, x, i) == (i == s->column) || moves(s, w, i) != (i == s->column)) return false;
-  s->r = r;
-  return constant(w) && !constant(x) && sd_access_stride(s->k, x->a[0], r->axes[r->n_axes - 1]) == SD_STRIDE_ONE;
+    if (moves(s, p.x, i) == (i == s->column) || moves(s, p.w, i) != (i == s->column)) return false;
+  return sd_access_stride(s->k, p.x->a[0], s->r->axes[s->r->n_axes - 1]) == SD_STRIDE_ONE;
 }
 
 // ---- tiles ----
@@ -94,13 +76,11 @@ static bool choose_rows(long_sum *s) {
 
 // Chunks show in the bits of results: they follow from the steps alone, so that a part of the rows gives the bits of all.
 static bool choose_chunk(long_sum *s) {
-  int64_t e, last = s->r->n_axes - 1;
-  s->steps = 1, s->taps = 0;
+  int64_t e, inside = 1, last = s->r->n_axes - 1;
   for (uint32_t i = 0; i < s->r->n_axes; i++)
-    if (s->r->axes[i]->limit || !sd_dim_is_const(s->k->dims, s->r->axes[i]->extent, &e) || !sd_ck_mul_i64(s->steps, e, &s->steps) || !e) return false;
-  if (s->steps < LEAST_STEPS) return false;
-  int64_t inside = s->steps;
-  for (; s->taps < last && inside > MOST_TAPS; s->taps++) inside /= sd_access_guess(s->k->dims, s->r->axes[s->taps]->extent);
+    if (s->r->axes[i]->limit || !sd_dim_is_const(s->k->dims, s->r->axes[i]->extent, &e) || !sd_ck_mul_i64(inside, e, &inside) || !e) return false;
+  if (inside < LEAST_STEPS) return false;
+  for (s->taps = 0; s->taps < last && inside > MOST_TAPS; s->taps++) inside /= sd_access_guess(s->k->dims, s->r->axes[s->taps]->extent);
   s->chunk = e = sd_access_guess(s->k->dims, s->r->axes[s->taps]->extent);
   if (s->taps == last && e >= LEAST_STEPS) {
     int64_t parts = parts_of(e, MOST_CHUNK, 8, LEAST_CHUNK);
@@ -132,17 +112,10 @@ static sard_status *open_axis(long_sum *s, sd_axis *axis, int64_t each) {
   return NULL;
 }
 
-static sd_axis *like(sd_kernel *k, const sd_axis *a, sd_dim extent) {
-  sd_axis *x = sd_kernel_axis(k, a->name, extent);
+static sd_axis *like(sd_kernel *k, const sd_axis *a) {
+  sd_axis *x = sd_kernel_axis(k, a->name, a->extent);
   x->limit = a->limit;
   return x;
-}
-
-typedef struct change { const sd_expr *from; sd_expr *to; } change;
-static sd_expr *replaced(sd_kernel *k, sd_expr *e, void *user) {
-  const change *c = user;
-  (void)k;
-  return e == c->from ? c->to : e;
 }
 
 // Of the sum at a point of the axes, in their order.
@@ -152,7 +125,7 @@ static sd_expr *place(sd_kernel *k, sd_axis *const *axes, uint32_t n) {
   return at;
 }
 
-// A loop over an axis of the sum, or over chunks of it, from whose first step on `*axis` goes. Its first turn makes *later what it was.
+// A loop over an axis of the sum, or over chunks of it, which the axis is of then; *later: whether any loop is behind its first turn.
 static sd_items *open_loop(sd_kernel *k, sd_items *items, sd_axis **axis, int64_t chunk, sd_expr **body, sd_expr **later) {
   int64_t e = sd_access_guess(k->dims, (*axis)->extent);
   sd_axis *loop = sd_kernel_axis(k, chunk > 1 ? "chunk" : (*axis)->name, sd_dim_const(k->dims, e / chunk)), *step = NULL;
@@ -176,7 +149,7 @@ static void sum_chunks(const long_sum *s, sd_buf *sums) {
   if (!sd_dim_is(k->dims, axes[taps]->extent, s->chunk)) items = open_loop(k, items, &axes[taps], s->chunk, &body, &later);
   sd_nest *n = sd_kernel_nest(k, items);
   for (uint32_t i = 0; i < s->n->n_axes; i++) {
-    sd_axis *x = like(k, s->n->axes[i], s->n->axes[i]->extent);
+    sd_axis *x = like(k, s->n->axes[i]);
     sd_nest_axis(n, x);
     body = sd_x_subst(k, body, s->n->axes[i], sd_x_axis(k, x));
   }
@@ -185,23 +158,16 @@ static void sum_chunks(const long_sum *s, sd_buf *sums) {
 }
 
 static void store_sums(const long_sum *s, sd_buf *sums) {
-  sd_kernel *k = s->k;
-  change c = {s->r, sd_x_load(k, sums, place(k, s->n->axes, s->n->n_axes), NULL)};
-  sd_nest *n = sd_kernel_nest(k, NULL);
+  sd_nest *n = sd_kernel_nest(s->k, NULL);
   for (uint32_t i = 0; i < s->n->n_axes; i++) sd_nest_axis(n, s->n->axes[i]);
-  for (uint32_t i = 0; i < s->n->stores.len; i++) {
-    const sd_store *st = &s->n->stores.at[i];
-    sd_nest_store(k, n, st->buf, st->offset, sd_x_rewrite(k, st->value, replaced, &c), st->guard);
-  }
+  sd_product_stores(s->k, n, s->n, s->r, sd_x_load(s->k, sums, place(s->k, n->axes, n->n_axes), NULL));
 }
 
 sard_status *sd_long_sums(sd_kernel *k, const sd_isa *isa, sd_arena *a) {
-  long_sum s = {.k = k};
-  if (!suits(k)) return NULL;
-  s.n = k->items.at[0].nest, s.column = sd_access_store_axis(k, s.n);
-  if (s.column < 0 || !find(&s, a) || !choose_chunk(&s) || !sd_dim_is_const(k->dims, s.n->axes[s.column]->extent, &s.columns) ||
-       !choose_tile(&s, isa))
-    return NULL;
+  long_sum s = {.k = k, .n = sd_lone_nest(k)};
+  s.column = s.n && s.n->n_axes + 2 <= SD_MAX_AXES ? sd_access_store_axis(k, s.n) : -1;
+  if (s.column < 0 || !find(&s, a) || !choose_chunk(&s)) return NULL;
+  if (!sd_dim_is_const(k->dims, s.n->axes[s.column]->extent, &s.columns) || !choose_tile(&s, isa)) return NULL;
   sd_axis *column = s.n->axes[s.column], *rows = outermost_rows(&s);
   SD_TRY(open_axis(&s, column, s.part));
   if (rows) SD_TRY(open_axis(&s, rows, s.block));

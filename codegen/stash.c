@@ -3,6 +3,7 @@
 #include "codegen/stash.h"
 
 #include "codegen/choose_nest.h"
+#include "codegen/product.h"
 #include "runtime/base/alloc.h"
 
 #define ROW_BYTES (512 * 1024)
@@ -72,15 +73,12 @@ static bool find_sum(stash *s, sd_arena *a) {
   return false;
 }
 
-static bool suits(const sd_kernel *k) {
-  if (k->items.len != 1 || k->grid.len || !k->items.at[0].nest) return false;
-  const sd_nest *n = k->items.at[0].nest;
-  if (n->sequential || !n->stores.len || n->n_axes >= SD_MAX_AXES) return false;
+static sd_nest *nest_of(const sd_kernel *k) {
+  sd_nest *n = sd_lone_nest(k);
+  if (!n || n->n_axes >= SD_MAX_AXES) return NULL;
   for (uint32_t i = 0; i < n->stores.len; i++)
-    if (n->stores.at[i].buf->readwrite || n->stores.at[i].guard) return false;
-  for (uint32_t i = 0; i < n->n_axes; i++)
-    if (n->axes[i]->limit) return false;
-  return true;
+    if (n->stores.at[i].guard) return NULL;
+  return n;
 }
 
 static sd_expr *use_row(sd_kernel *k, sd_expr *e, void *user) {
@@ -110,8 +108,8 @@ static sard_status *open_rows(stash *s, int j, int64_t rows, sd_items **out) {
 }
 
 sard_status *sd_stash(sd_kernel *k, int lanes, sd_arena *a) {
-  if (!suits(k)) return NULL;
-  stash s = {.k = k, .n = k->items.at[0].nest};
+  stash s = {.k = k, .n = nest_of(k)};
+  if (!s.n) return NULL;
   int j = sd_access_store_axis(k, s.n);
   if (j < 0) return NULL;
   s.j = s.n->axes[j];

@@ -5,6 +5,7 @@
 
 #include "codegen/choose_nest.h"
 #include "codegen/dot.h"
+#include "codegen/product.h"
 #include "runtime/base/alloc.h"
 
 #define ROW_BYTES   1000000 // of the parts of a tile's rows: they stay in the second cache, beside two panels
@@ -44,41 +45,21 @@ typedef struct triple {
 } triple;
 
 // ---- what is one ----
-static bool suits(const sd_kernel *k) {
-  if (k->items.len != 1 || k->grid.len || !k->items.at[0].nest) return false;
-  const sd_nest *n = k->items.at[0].nest;
-  if (n->sequential || !n->stores.len || n->n_axes + 2 > SD_MAX_AXES) return false;
-  for (uint32_t i = 0; i < n->stores.len; i++)
-    if (n->stores.at[i].buf->readwrite) return false;
+static sd_nest *nest_of(const sd_kernel *k) {
+  sd_nest *n = sd_lone_nest(k);
+  if (!n || n->n_axes + 2 > SD_MAX_AXES) return NULL;
   for (uint32_t i = 0; i < n->n_axes; i++)
-    if (n->axes[i]->limit || !sd_dim_is_const(k->dims, n->axes[i]->extent, NULL)) return false;
-  return true;
+    if (!sd_dim_is_const(k->dims, n->axes[i]->extent, NULL)) return NULL;
+  return n;
 }
-
-static bool constant(const sd_expr *e) {
-  const sd_value *v = e->buf->value;
-  return e->buf->invariant && v && v->data && v->data->data && v->data->dtype == SD_F32;
-}
-
-static bool plain_load(const sd_expr *e) { return e->op == SD_X_LOAD && e->buf->dtype == SD_F32 && !e->a[1]; }
 
 // Finds the sum and its factors.
 static bool find(triple *t, sd_arena *a) {
-  sd_accesses loads = {0};
-  sd_reductions sums = {0};
-  uint32_t uses = 0;
+  sd_product p;
   sd_dim by;
-  sd_access_collect(t->k, t->n, a, &loads, &sums);
-  t->r = sums.len == 1 ? sums.at[0].expr : NULL;
-  if (!t->r || t->r->rop != SD_R_SUM || t->r->dtype != SD_F32 || t->r->n_axes != 1 || t->r->axes[0]->limit)
-    return false;
-  const sd_expr *body = t->r->a[0];
-  if (body->op != SD_X_MUL || !plain_load(body->a[0]) || !plain_load(body->a[1])) return false;
-  bool first = constant(body->a[0]);
-  t->w = body->a[!first], t->x = body->a[first];
-  if (!constant(t->w) || t->x->buf == t->w->buf) return false;
-  for (uint32_t i = 0; i < loads.len; i++) uses += loads.at[i].load->buf == t->w->buf;
-  if (uses != 1 || !sd_dim_is_const(t->k->dims, t->r->axes[0]->extent, &t->steps)) return false;
+  bool found = sd_product_find(t->k, t->n, a, &p) && p.x->buf != p.w->buf && p.w_loads == 1;
+  t->r = p.sum, t->x = p.x, t->w = p.w;
+  if (!found || t->r->n_axes != 1 || t->r->axes[0]->limit || !sd_dim_is_const(t->k->dims, t->r->axes[0]->extent, &t->steps)) return false;
   return sd_x_coef(t->k, t->x->a[0], t->r->axes[0], &by) && sd_dim_is(t->k->dims, by, 1);
 }
 
@@ -261,16 +242,6 @@ static sard_status *open_grid(triple *t) {
   return NULL;
 }
 
-typedef struct change {
-  const sd_expr *from;
-  sd_expr *to;
-} change;
-static sd_expr *replaced(sd_kernel *k, sd_expr *e, void *user) {
-  const change *c = user;
-  (void)k;
-  return e == c->from ? c->to : e;
-}
-
 static sd_expr *plus(sd_kernel *k, sd_expr *x, sd_expr *y) { return sd_x_bin(k, SD_X_ADD, x, y); }
 static sd_expr *times(sd_kernel *k, sd_expr *x, int64_t n) {
   return sd_x_mul_dim(k, x, sd_dim_const(k->dims, n));
@@ -371,15 +342,6 @@ static sd_expr *make_sum(triple *t) {
   return sd_x_reduce(k, SD_R_SUM, axes, 2, sd_x_bin(k, SD_X_MUL, a, w));
 }
 
-// The stores of the product, of which `sum` takes the place of the sum.
-static void make_stores(triple *t, sd_nest *n, sd_expr *sum) {
-  change c = {t->r, sum};
-  for (uint32_t q = 0; q < t->n->stores.len; q++) {
-    const sd_store *st = &t->n->stores.at[q];
-    sd_nest_store(t->k, n, st->buf, st->offset, sd_x_rewrite(t->k, st->value, replaced, &c), st->guard);
-  }
-}
-
 static sd_expr *renewed(sd_kernel *k, sd_expr *e, sd_axis *const *old, const sd_nest *n) {
   for (uint32_t a = 0; e && a < n->n_axes; a++) e = sd_x_subst(k, e, old[a], sd_x_axis(k, n->axes[a]));
   return e;
@@ -430,7 +392,7 @@ static void make_chunks(triple *t) {
   sd_nest_axis(end, t->row_axis);
   for (uint32_t i = 0; i < t->n_loops; i++) sd_nest_axis(end, t->loops[i]);
   sd_nest_axis(end, t->lanes);
-  make_stores(t, end, so_far);
+  sd_product_stores(k, end, t->n, t->r, so_far);
   renew_axes(k, end);
 }
 
@@ -450,14 +412,13 @@ static sard_status *make_items(triple *t, sd_packs *packs) {
     return NULL;
   }
   take_rows_apart(t, NULL);
-  make_stores(t, over_panels(t, NULL), make_sum(t));
+  sd_product_stores(k, over_panels(t, NULL), t->n, t->r, make_sum(t));
   return NULL;
 }
 
 sard_status *sd_triple(sd_kernel *k, const sd_isa *isa, sd_arena *a, sd_packs *packs) {
   triple t = {.k = k};
-  if (!isa->matrix || isa->pairs < 2 || !suits(k)) return NULL;
-  t.n = k->items.at[0].nest;
+  if (!isa->matrix || isa->pairs < 2 || !(t.n = nest_of(k))) return NULL;
   if (sd_access_store_axis(k, t.n) < 0 || !find(&t, a) || !find_axes(&t)) return NULL;
   const sd_const *w = t.w->buf->value->data;
   t.w_parts = fits_parts(w, 0xffff) ? 1 : SD_DOT_PARTS;

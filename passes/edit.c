@@ -23,6 +23,14 @@ bool sd_edit_same_type(const sd_value *a, const sd_value *b) {
          (a->rank == 0 || memcmp(a->dims, b->dims, (size_t)a->rank * sizeof a->dims[0]) == 0);
 }
 
+bool sd_edit_of_bytes(const sd_value *v) { return v->dtype == SD_U8 || v->dtype == SD_I8; }
+
+const sd_node *sd_edit_dequantized(const sd_node *n, uint32_t at) {
+  const sd_node *d = at < n->n_in && n->in[at] ? n->in[at]->def : NULL;
+  if (!sd_edit_is(d, "DequantizeLinear") || sd_node_int(d, "block_size", 0)) return NULL;
+  return d->out[0]->dtype == SD_F32 && d->in[1]->dtype == SD_F32 ? d : NULL;
+}
+
 int64_t sd_edit_entry(const sd_node *n, const char *attr, int i, int64_t absent) {
   const sd_attr *a = sd_node_attr(n, attr);
   return a && a->kind == SD_ATTR_INTS && (uint32_t)i < a->n ? a->ints[i] : absent;

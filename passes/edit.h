@@ -5,6 +5,9 @@
 bool sd_edit_is(const sd_node *n, const char *op); // n may be NULL
 bool sd_edit_one_of(const sd_node *n, const char *const *ops); // ends with NULL
 bool sd_edit_all_are(const sd_node *n, const char *attr, int64_t v); // numbers of a list, which may be absent
+bool sd_edit_of_bytes(const sd_value *v); // u8, i8
+// The node that dequantizes operand `at` of n, to f32 and without blocks; NULL: there is none.
+const sd_node *sd_edit_dequantized(const sd_node *n, uint32_t at);
 int64_t sd_edit_entry(const sd_node *n, const char *attr, int i, int64_t absent); // number i of a list, `absent` where it has none
 bool sd_edit_same_type(const sd_value *a, const sd_value *b); // element type and dims of known rank
 // Builds op(in...) before `before`, evaluates it at once where all operands are constant; *out is its first output.

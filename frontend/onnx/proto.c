@@ -141,6 +141,14 @@ static Onnx__AttributeProto *set_attr(sd_proto *e, Onnx__NodeProto *n, const cha
   return a;
 }
 
+void sd_proto_drop(sd_proto *e, Onnx__NodeProto *n, const char *name) {
+  Onnx__AttributeProto **kept = SD_NEW_ARRAY(e->a, Onnx__AttributeProto *, n->n_attribute + 1);
+  size_t count = 0;
+  for (size_t i = 0; i < n->n_attribute; i++)
+    if (strcmp(n->attribute[i]->name, name) != 0) kept[count++] = n->attribute[i];
+  n->attribute = kept, n->n_attribute = count;
+}
+
 void sd_proto_int(sd_proto *e, Onnx__NodeProto *n, const char *name, int64_t v) {
   Onnx__AttributeProto *a = set_attr(e, n, name);
   a->type = ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INT, a->i = v;

@@ -40,6 +40,8 @@ void sd_proto_sweep(sd_proto *e);
 // Nodes are made apart and put where they belong.
 Onnx__NodeProto *sd_proto_node(sd_proto *e, const char *base, const char *domain, const char *op, const char *const *in,
                                size_t n_in, const char *out);
+// Attributes of a node are a list that another node may share; it is not changed.
+void sd_proto_drop(sd_proto *e, Onnx__NodeProto *n, const char *name);
 void sd_proto_int(sd_proto *e, Onnx__NodeProto *n, const char *name, int64_t v);
 void sd_proto_ints(sd_proto *e, Onnx__NodeProto *n, const char *name, const int64_t *v, size_t count);
 // A node as `n` is, with operands and outputs of its own, which may be changed, under a new name.

@@ -52,12 +52,9 @@ static sard_status *slice(sd_proto *p, const sd_prune_channels *c, const sd_prun
 static void give_sizes(sd_proto *p, Onnx__NodeProto *n, const sd_prune_cut *t) {
   int64_t dims[1] = {t->rank};
   char **in = sd_arena_alloc(p->a, 2 * sizeof *in);
-  size_t kept = 0;
   in[0] = n->input[0], in[1] = (char *)sd_proto_tensor(p, n->input[0], SD_I64, 1, dims, t->sizes);
   n->input = in, n->n_input = 2;
-  for (size_t i = 0; i < n->n_attribute; i++)
-    if (strcmp(n->attribute[i]->name, "num_outputs") != 0) n->attribute[kept++] = n->attribute[i];
-  n->n_attribute = kept;
+  sd_proto_drop(p, n, "num_outputs");
 }
 
 static sard_status *resize(sd_proto *p, const sd_prune_channels *c, const sd_prune_cut *t) {

@@ -222,7 +222,7 @@ sard_status *sd_quant_balance_open(sd_arena *a, const sard_source *src, const sd
   SD_TRY(sd_quant_open(a, src, o, &b->p));
   sd_quant_flows(&b->p, &b->s);
   for (uint32_t i = 0; i < b->p.nodes.len; i++) {
-    const sd_quant_unit *unit = sd_quant_unit_of(u, &next, b->p.nodes.at[i], o);
+    const sd_quant_unit *unit = sd_quant_unit_of(u, &next, b->p.nodes.at[i]);
     SD_TRY(add_reader(b, b->p.nodes.at[i], unit && !unit->keep));
   }
   for (uint32_t i = 0; i < b->sites.len; i++) {

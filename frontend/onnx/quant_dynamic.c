@@ -72,7 +72,7 @@ sard_status *sd_quant_write_dynamic(sd_quant_writer *w) {
   uint32_t next = 0;
   for (uint32_t i = 0; i < w->p->nodes.len; i++) {
     Onnx__NodeProto *n = w->p->nodes.at[i];
-    sd_quant_unit *u = sd_quant_unit_of(w->u, &next, n, w->o);
+    sd_quant_unit *u = sd_quant_unit_of(w->u, &next, n);
     sd_quant_role role = u && !u->keep ? sd_quant_op_of(n)->role : SD_ROLE_NONE;
     if (role == SD_ROLE_STATES) SD_TRY(sd_quant_states(w, n, u));
     if (role == SD_ROLE_NONE || role == SD_ROLE_STATES) sd_quant_emit(w, n);

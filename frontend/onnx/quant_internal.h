@@ -26,10 +26,8 @@ const char *sd_quant_operand(const Onnx__NodeProto *n, int i); // "" where it is
 // ---- quant_unit.c ----
 sard_status *sd_quant_open(sd_arena *a, const sard_source *src, const sd_quant_options *o, sd_proto *out);
 // The unit of a node, found by its place in the file (which opening anew gives again); NULL: it is none.
-sd_quant_unit *sd_quant_unit_of(const sd_quant_units *u, uint32_t *next, const Onnx__NodeProto *n,
-                                const sd_quant_options *o);
+sd_quant_unit *sd_quant_unit_of(const sd_quant_units *u, uint32_t *next, const Onnx__NodeProto *n);
 const char *sd_quant_node_name(sd_arena *a, const Onnx__NodeProto *n, uint32_t index);
-bool sd_quant_takes(const sd_quant_op *op, const sd_quant_options *o); // whether the mode looks at this role
 uint64_t sd_quant_elements(const Onnx__TensorProto *t);
 sd_dtype sd_quant_act_type(const sd_quant_options *o);                 // of activations in static models
 // Axis of a weight along which its scales go.

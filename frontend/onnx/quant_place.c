@@ -117,7 +117,7 @@ sard_status *sd_quant_places(sd_proto *p, const sd_quant_options *o, const sd_qu
   for (uint32_t i = 0; i < p->nodes.len; i++) {
     Onnx__NodeProto *n = p->nodes.at[i];
     const sd_quant_op *op = sd_quant_op_of(n);
-    const sd_quant_unit *unit = sd_quant_unit_of(u, &next, n, o);
+    const sd_quant_unit *unit = sd_quant_unit_of(u, &next, n);
     if (!op || n->n_output == 0 || n->n_input == 0) continue;
     if (unit && (op->role == SD_ROLE_PRODUCT || op->role == SD_ROLE_TURNED))
       place_product(s, n, i, unit, o->type == SD_I8);
@@ -175,7 +175,7 @@ static void place_sums(sd_proto *p, const sd_quant_options *o, sd_quant_units *u
   sd_names_init(&known, p->a);
   for (uint32_t i = 0; i < p->nodes.len; i++) {
     const Onnx__NodeProto *n = p->nodes.at[i];
-    sd_quant_unit *unit = sd_quant_unit_of(u, &next, n, o);
+    sd_quant_unit *unit = sd_quant_unit_of(u, &next, n);
     if (!unit) continue;
     unit->sums = 0;
     if (!wants_sums(o, sd_quant_op_of(n), unit)) continue;
@@ -225,7 +225,7 @@ sard_status *sd_quant_watch(sd_arena *a, const sard_source *src, const sd_quant_
   for (uint32_t i = 0; i < t->len; i++) some |= t->at[i].by_moments;
   SD_TRY(some ? sd_quant_open(a, src, o, &p) : sd_proto_open(a, src, &p)); // units are those of the former
   for (uint32_t i = 0; i < p.nodes.len && some; i++) {
-    const sd_quant_unit *unit = sd_quant_unit_of(u, &next, p.nodes.at[i], o);
+    const sd_quant_unit *unit = sd_quant_unit_of(u, &next, p.nodes.at[i]);
     if (unit) at[unit - u->at] = p.nodes.at[i];
   }
   for (uint32_t i = 0; i < t->len; i++) {

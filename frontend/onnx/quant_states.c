@@ -78,14 +78,6 @@ static sard_status *weight(sd_quant_writer *w, const Onnx__NodeProto *n, int ope
   return st;
 }
 
-static void drop_layout(sd_proto *p, Onnx__NodeProto *n) {
-  Onnx__AttributeProto **kept = SD_NEW_ARRAY(p->a, Onnx__AttributeProto *, n->n_attribute + 1);
-  size_t count = 0;
-  for (size_t i = 0; i < n->n_attribute; i++)
-    if (strcmp(n->attribute[i]->name, "layout") != 0) kept[count++] = n->attribute[i];
-  n->attribute = kept, n->n_attribute = count;
-}
-
 sard_status *sd_quant_states(sd_quant_writer *w, Onnx__NodeProto *n, sd_quant_unit *u) {
   sd_proto *p = w->p;
   const sd_quant_made *m[2];
@@ -97,7 +89,7 @@ sard_status *sd_quant_states(sd_quant_writer *w, Onnx__NodeProto *n, sd_quant_un
                 in[OPERANDS + 2 * i + 1] = (char *)m[i]->zero;
     sd_quant_note(u, m[i], sd_quant_elements(sd_proto_weight(p, m[i]->q)));
   }
-  drop_layout(p, n);
+  sd_proto_drop(p, n, "layout");
   if (!sd_proto_get_int(n, "hidden_size", 0))
     sd_proto_int(p, n, "hidden_size", sd_proto_weight(p, n->input[STATE_WEIGHT])->dims[2]);
   n->op_type = (char *)"DynamicQuantizeLSTM", n->domain = (char *)"com.microsoft";

@@ -206,7 +206,7 @@ sard_status *sd_quant_write_static(sd_quant_writer *w) {
   SD_TRY(inputs(&g));
   for (uint32_t i = 0; i < w->p->nodes.len; i++) {
     Onnx__NodeProto *n = w->p->nodes.at[i];
-    sd_quant_unit *u = sd_quant_unit_of(w->u, &next, n, w->o);
+    sd_quant_unit *u = sd_quant_unit_of(w->u, &next, n);
     const sd_quant_op *op = sd_quant_op_of(n);
     if (u && !u->keep && op->role == SD_ROLE_TABLE) {
       sd_flow *y = sd_names_get(&g.s.flows, n->output[0]);

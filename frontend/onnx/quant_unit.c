@@ -28,10 +28,7 @@ const char *sd_quant_node_name(sd_arena *a, const Onnx__NodeProto *n, uint32_t i
   return *n->name ? n->name : sd_arena_printf(a, "%s_%u", n->op_type, index);
 }
 
-bool sd_quant_takes(const sd_quant_op *op, const sd_quant_options *o) {
-  (void)o;
-  return op && (op->role == SD_ROLE_PRODUCT || op->role >= SD_ROLE_TABLE);
-}
+static bool takes(const sd_quant_op *op) { return op && (op->role == SD_ROLE_PRODUCT || op->role >= SD_ROLE_TABLE); }
 
 uint64_t sd_quant_repeats(const Onnx__NodeProto *n) {
   int64_t groups = sd_proto_is(n, "", "ConvTranspose") ? sd_proto_get_int(n, "group", 1) : 1;
@@ -104,7 +101,7 @@ sard_status *sd_quant_open(sd_arena *a, const sard_source *src, const sd_quant_o
 // A bias is a number for each; 0: there is none.
 static int64_t bias_channels(const Onnx__NodeProto *n, const sd_quant_op *op, const Onnx__TensorProto *w) {
   int64_t each = op->bias >= 0 ? w->dims[sd_quant_axis(n, (int)w->n_dims)] : 0, all;
-  return __builtin_mul_overflow(each, (int64_t)sd_quant_repeats(n), &all) ? 0 : all;
+  return sd_ck_mul_i64(each, (int64_t)sd_quant_repeats(n), &all) ? all : 0;
 }
 
 // Why a node cannot be quantized; NULL: it can be.
@@ -157,7 +154,7 @@ sard_status *sd_quant_find(sd_arena *a, const sard_source *src, const sd_quant_o
   for (uint32_t i = 0; i < p.nodes.len; i++) {
     const Onnx__NodeProto *n = p.nodes.at[i];
     const sd_quant_op *op = sd_quant_op_of(n);
-    if (!sd_quant_takes(op, o) || n->n_output == 0) continue;
+    if (!takes(op) || n->n_output == 0) continue;
     const char *weight = sd_quant_operand(n, op->weight);
     const Onnx__TensorProto *w = sd_proto_weight(&p, weight);
     if (!w && op->role == SD_ROLE_TABLE) continue; // a Gather of activations or shapes
@@ -175,10 +172,9 @@ sard_status *sd_quant_find(sd_arena *a, const sard_source *src, const sd_quant_o
   return NULL;
 }
 
-sd_quant_unit *sd_quant_unit_of(const sd_quant_units *u, uint32_t *next, const Onnx__NodeProto *n,
-                                const sd_quant_options *o) {
+sd_quant_unit *sd_quant_unit_of(const sd_quant_units *u, uint32_t *next, const Onnx__NodeProto *n) {
   const sd_quant_op *op = sd_quant_op_of(n);
-  if (!sd_quant_takes(op, o) || *next >= u->len || n->n_output == 0) return NULL;
+  if (!takes(op) || *next >= u->len || n->n_output == 0) return NULL;
   sd_quant_unit *at = &u->at[*next];
   if (strcmp(at->op, n->op_type) != 0 || strcmp(at->x, sd_quant_operand(n, op->x)) != 0 ||
       strcmp(at->weight, sd_quant_operand(n, op->weight)) != 0)

@@ -135,7 +135,7 @@ sard_status *sd_quant_write_weights(sd_quant_writer *w) {
   for (uint32_t i = 0; i < w->p->nodes.len; i++) {
     Onnx__NodeProto *n = w->p->nodes.at[i];
     const sd_quant_op *op = sd_quant_op_of(n);
-    sd_quant_unit *u = sd_quant_unit_of(w->u, &next, n, w->o);
+    sd_quant_unit *u = sd_quant_unit_of(w->u, &next, n);
     bool matrix = u && (sd_proto_is(n, "", "MatMul") || sd_proto_is(n, "", "Gemm"));
     if (!u || u->keep) {
       sd_quant_emit(w, n);

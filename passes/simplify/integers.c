@@ -16,15 +16,6 @@ typedef struct integers {
   sd_value *scale;          // sx * sw, one or one for each output channel
 } integers;
 
-static bool of_bytes(const sd_value *v) { return v->dtype == SD_U8 || v->dtype == SD_I8; }
-
-// The node that dequantizes operand `at` of n, to f32 and without blocks.
-static const sd_node *dequantized(const sd_node *n, uint32_t at) {
-  const sd_node *d = at < n->n_in && n->in[at] ? n->in[at]->def : NULL;
-  if (!sd_edit_is(d, "DequantizeLinear") || sd_node_int(d, "block_size", 0)) return NULL;
-  return d->out[0]->dtype == SD_F32 && d->in[1]->dtype == SD_F32 ? d : NULL;
-}
-
 // One scale and zero point, or constant ones along the axis.
 static bool along_axis(const sd_node *d, int axis) {
   const sd_value *x = d->in[0], *s = d->in[1], *z = d->n_in > 2 ? d->in[2] : NULL;
@@ -38,8 +29,8 @@ static bool fits(integers *p) {
   sd_node *n = p->n;
   bool conv = sd_edit_is(n, "Conv"), gemm = sd_edit_is(n, "Gemm");
   if (!conv && !gemm && !sd_edit_is(n, "MatMul")) return false;
-  p->x = dequantized(n, 0), p->w = dequantized(n, 1);
-  if (!p->x || !p->w || !of_bytes(p->x->in[0]) || !of_bytes(p->w->in[0]) || !p->w->in[0]->data) return false;
+  p->x = sd_edit_dequantized(n, 0), p->w = sd_edit_dequantized(n, 1);
+  if (!p->x || !p->w || !sd_edit_of_bytes(p->x->in[0]) || !sd_edit_of_bytes(p->w->in[0]) || !p->w->in[0]->data) return false;
   int rank = p->w->in[0]->rank;
   if (conv ? sd_node_int(n, "channels_last", 0) != 0 : rank != 2 || p->x->in[0]->rank < 2) return false;
   if (gemm && (sd_node_int(n, "transA", 0) || sd_node_float(n, "beta", 1) != 1)) return false;
@@ -53,7 +44,7 @@ static float number_at(const sd_value *v, uint64_t i) {
 
 // A bias in the unit of the sums, so that it can be added before they are scaled.
 static sd_value *integer_bias(integers *p) {
-  const sd_node *b = dequantized(p->n, 2);
+  const sd_node *b = sd_edit_dequantized(p->n, 2);
   const sd_value *s = p->scale;
   if (!b || !s->data || b->in[0]->dtype != SD_I32 || b->in[0]->rank != 1 || !b->in[0]->data || !b->in[1]->data) return NULL;
   if (b->n_in > 2 && !sd_value_is_zero(b->in[2])) return NULL;

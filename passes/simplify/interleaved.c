@@ -21,14 +21,6 @@ typedef struct interleaved {
   int64_t from[MOST], left[MOST];         // what is sliced off
 } interleaved;
 
-static bool of_bytes(const sd_value *v) { return v->dtype == SD_U8 || v->dtype == SD_I8; }
-
-static const sd_node *dequantized(const sd_node *n, uint32_t at) {
-  const sd_node *d = at < n->n_in && n->in[at] ? n->in[at]->def : NULL;
-  if (!sd_edit_is(d, "DequantizeLinear") || sd_node_int(d, "block_size", 0)) return NULL;
-  return d->out[0]->dtype == SD_F32 && d->in[1]->dtype == SD_F32 ? d : NULL;
-}
-
 // Constant numbers without a zero point, with a scale, or one for each of `count` channels on the axis.
 static bool plain(const sd_node *d, int axis, int64_t count) {
   const sd_value *s = d->in[1];
@@ -63,8 +55,8 @@ static bool fits(interleaved *p) {
   const sd_attr *shape = sd_node_attr(n, "output_shape");
   if (!sd_edit_is(n, "ConvTranspose") || sd_node_int(n, "channels_last", 0) || (shape && shape->n)) return false;
   if (!sd_edit_all_are(n, "dilations", 1) || strcmp(sd_node_str(n, "auto_pad", "NOTSET"), "NOTSET") != 0) return false;
-  p->x = dequantized(n, 0), p->w = dequantized(n, 1), p->b = dequantized(n, 2);
-  if (!p->x || !p->w || !of_bytes(p->x->in[0]) || !of_bytes(p->w->in[0]) || !p->w->in[0]->data || !sd_value_is_single(p->x->in[1])) return false;
+  p->x = sd_edit_dequantized(n, 0), p->w = sd_edit_dequantized(n, 1), p->b = sd_edit_dequantized(n, 2);
+  if (!p->x || !p->w || !sd_edit_of_bytes(p->x->in[0]) || !sd_edit_of_bytes(p->w->in[0]) || !p->w->in[0]->data || !sd_value_is_single(p->x->in[1])) return false;
   if (p->w->in[0]->rank != p->x->in[0]->rank || !sizes(p) || !plain(p->w, 1, p->outs)) return false;
   return n->n_in < 3 || !n->in[2] || (p->b ? plain(p->b, 0, p->groups * p->outs) : n->in[2]->data != NULL);
 }
@@ -157,7 +149,7 @@ static int between(const sd_node *n, const sd_node **chain) {
   bool moved = false;
   if (!sd_edit_is(n, "QuantizeLinear") || !sd_value_is_single(n->in[1]) || !n->in[1]->data || (n->n_in > 2 && n->in[2] && !n->in[2]->data)) return 0;
   for (const sd_value *v = n->in[0]; v->def && sd_edit_only_use(v) && count < LONGEST; v = chain[count++]->in[0]) {
-    if (sd_edit_is(v->def, "Conv")) return moved && dequantized(v->def, 0) && dequantized(v->def, 1) ? count : 0;
+    if (sd_edit_is(v->def, "Conv")) return moved && sd_edit_dequantized(v->def, 0) && sd_edit_dequantized(v->def, 1) ? count : 0;
     if (!sd_edit_one_of(v->def, moves) && !sd_edit_one_of(v->def, maps)) return 0;
     moved |= sd_edit_one_of(v->def, moves);
     chain[count] = v->def;
@@ -166,12 +158,10 @@ static int between(const sd_node *n, const sd_node **chain) {
 }
 
 static sd_value *again(xg *g, const sd_node *n, sd_value *x) {
+  sd_value *in[SD_MAX_RANK] = {x};
   if (g->st) return NULL;
-  sd_value *in[8] = {x};
-  for (uint32_t i = 1; i < n->n_in && i < 8; i++) in[i] = n->in[i];
-  sd_node *c = sd_node_new(n->graph, g->at, n->op, in, n->n_in, 1);
-  c->name = n->name, c->onnx_index = n->onnx_index;
-  for (uint32_t i = 0; i < c->n_attr; i++) c->attrs[i] = n->attrs[i];
+  for (uint32_t i = 1; i < n->n_in; i++) in[i] = n->in[i];
+  sd_node *c = sd_node_like(n->graph, g->at, n, in, n->n_in, 1);
   sd_xg_fail(g, sd_node_infer(c));
   return g->st ? NULL : c->out[0];
 }

@@ -23,21 +23,13 @@ typedef struct data {
   uint8_t *w, *zero; // a code in each byte
 } data;
 
-static void put_hex(sd_str *s, const void *p, int64_t bytes) {
-  static const char digits[] = "0123456789abcdef";
-  for (int64_t i = 0; i < bytes; i++) {
-    uint8_t b = ((const uint8_t *)p)[i];
-    sd_str_put(s, (char[]){digits[b >> 4], digits[b & 15], 0});
-  }
-}
-
 // Rows of n codes, each beginning with a byte.
 static void put_codes(sd_str *s, const uint8_t *codes, int64_t rows, int64_t n, int bits) {
   for (int64_t r = 0; r < rows; r++)
     for (int64_t i = 0; i < n; i += 8 / bits) {
       uint8_t b = 0;
       for (int64_t j = 0; j < 8 / bits && i + j < n; j++) b |= (uint8_t)(codes[r * n + i + j] << j * bits);
-      put_hex(s, &b, 1);
+      isa_put_hex(s, &b, 1);
     }
 }
 
@@ -49,7 +41,7 @@ static void graph_text(const product *p, const data *d, sd_str *s) {
           (long long)p->rows, (long long)p->steps, n, blocks, (long long)p->block * p->bits / 8);
   put_codes(s, d->w, n, p->steps, p->bits);
   sd_strf(s, ">\n  %%2 = const f32[%lld,%lld] hex<", n, blocks);
-  put_hex(s, d->scale, n * blocks * 4);
+  isa_put_hex(s, d->scale, n * blocks * 4);
   if (p->zeros) sd_strf(s, ">\n  %%3 = const u8[%lld,%lld] hex<", n, row);
   if (p->zeros) put_codes(s, d->zero, n, blocks, p->bits);
   sd_strf(s,

@@ -17,7 +17,7 @@ typedef struct product {
   bool extreme, small;                               // all factors at their ends; weights at most a fourth of what they can be
 } product;
 
-static const char *isas[8];
+static const char *isas[ISA_MOST];
 static int n_isas;
 
 // ---- numbers ----
@@ -245,14 +245,7 @@ static void instruction(void) {
 }
 
 int main(void) {
-  const sd_isa *r;
-  for (int i = 0; (r = sd_isa_at(i)); i++) {
-    const sd_isa *mine = NULL;
-    sard_status *st = sd_isa_host(r->name, &mine);
-    if (!st) isas[n_isas++] = r->name;
-    sard_status_free(st);
-  }
-  if (check_short()) isas[0] = isas[n_isas - 1], n_isas = 1; // the others differ in what LLVM does
+  n_isas = isa_here(true, isas);
   RUN(sizes);
   RUN(matrices);
   RUN(signs_and_zero_points);

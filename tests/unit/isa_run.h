@@ -1,9 +1,36 @@
 // A graph as text, compiled for one instruction set, with a session for it: for tests that compare instruction sets.
 #pragma once
+#include "codegen/codegen.h"
 #include "runtime/base/alloc.h"
+#include "runtime/base/str.h"
 #include "sard/sard.h"
 #include "sard/sard_compile.h"
 #include "tests/unit/test.h"
+
+enum { ISA_MOST = 8 };
+// The instruction sets that this machine has, those with matrix registers only where asked for; in short tests the last one, as the others differ
+// in what LLVM does.
+static inline int isa_here(bool matrix, const char *out[ISA_MOST]) {
+  const sd_isa *r;
+  int n = 0;
+  for (int i = 0; (r = sd_isa_at(i)) && n < ISA_MOST; i++) {
+    const sd_isa *mine = NULL;
+    sard_status *st = sd_isa_host(r->name, &mine);
+    if (!st && (matrix || !r->matrix)) out[n++] = r->name;
+    sard_status_free(st);
+  }
+  if (check_short() && n > 1) out[0] = out[n - 1], n = 1;
+  return n;
+}
+
+// Bytes as constants have them in the text of a graph.
+static inline void isa_put_hex(sd_str *s, const void *p, int64_t bytes) {
+  static const char digits[] = "0123456789abcdef";
+  for (int64_t i = 0; i < bytes; i++) {
+    uint8_t b = ((const uint8_t *)p)[i];
+    sd_str_put(s, (char[]){digits[b >> 4], digits[b & 15], 0});
+  }
+}
 
 typedef struct isa_run { sard_context *ctx; sard_model *m; sard_session *s; } isa_run;
 

@@ -44,13 +44,10 @@ static float *numbers(int64_t count, uint64_t seed, number_fn fn) {
 }
 
 static void graph_text(const product *p, const float *w, sd_str *s) {
-  static const char digits[] = "0123456789abcdef";
   sd_strf(
       s, "module ir=8 opset=22\ngraph \"g\" (%%0 \"x\": f32[%lld,%lld]) {\n  %%1 = const f32[%lld,%lld] hex<",
       (long long)p->rows, (long long)p->steps, (long long)p->steps, (long long)p->columns);
-  const uint8_t *b = (const uint8_t *)w;
-  for (int64_t i = 0; i < p->steps * p->columns * 4; i++)
-    sd_str_put(s, (char[]){digits[b[i] >> 4], digits[b[i] & 15], 0});
+  isa_put_hex(s, w, p->steps * p->columns * 4);
   sd_strf(s, ">\n  %%2 = MatMul(%%0, %%1)\n  return %%2\n}\n");
 }
 
